@@ -1,0 +1,37 @@
+# make demo   a sample archive of slides through the whole path, to a trained encoder and two pages to look at
+# make test   the fast tests          make test-all   every test, the slow ones too
+# make lint   ruff and mypy           make bench      the benchmarks
+#
+# Each sets up its own virtual environment first. CUDA=12 takes the CUDA 12 wheels.
+PYTHON ?= python3
+CUDA ?= 13
+VENV ?= .venv
+DEMO ?= demo
+BIN := $(VENV)/bin
+INPUTS := pyproject.toml constraints.txt
+INSTALLED := $(VENV)/.installed-$(shell (cat $(INPUTS); echo $(CURDIR) $(CUDA)) | sha256sum | cut -c1-16)
+
+.PHONY: install demo test test-all lint bench
+install: $(INSTALLED)
+
+$(INSTALLED): $(INPUTS)
+	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 11) <= v < (3, 14) or sys.exit("Python 3.11 to 3.13 is needed, this is %d.%d: make PYTHON=python3.12" % v[:2])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (about 7 GB of wheels the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cuda$(CUDA),test,lint]'
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+test: install
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: install
+	$(BIN)/python -m pytest -m "not gpu"
+
+# mypy reads the package as it is installed: kernels/ becomes pathprep.kernels only then
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@rm -rf build/typed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/typed .
+	cd build/typed && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p pathprep -p pathtrain

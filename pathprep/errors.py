@@ -1,0 +1,45 @@
+"""Everything that this project raises on purpose.
+
+    PathprepError
+    ├── UsageError          wrong options or parameters (exit code 2)
+    ├── SlideError          one slide cannot be used; names the file and the fix
+    │   ├── UnreadableSlide     no reader opens it, or a read failed
+    │   ├── MppError            micrometres per pixel missing, absurd, anisotropic or too coarse
+    │   └── MaskError           the user's own tissue mask cannot be used
+    ├── StainError          a stain target cannot be fitted or read
+    └── DatasetError        a dataset folder is missing, damaged or of another version
+
+Every message says which file, what is wrong with it, and what to do.
+"""
+
+
+class PathprepError(Exception):
+    """Base of every error raised on purpose; its text is meant for the user."""
+
+
+class UsageError(PathprepError):
+    """Wrong options or parameters."""
+
+
+class SlideError(PathprepError):
+    """One slide cannot be used."""
+
+
+class UnreadableSlide(SlideError):
+    """No reader opens the slide, or a read failed."""
+
+
+class MppError(SlideError):
+    """Micrometres per pixel are missing, absurd, anisotropic, or coarser than asked for."""
+
+
+class MaskError(SlideError):
+    """The user's own tissue mask cannot be read or does not fit the slide."""
+
+
+class StainError(PathprepError):
+    """A stain target cannot be fitted or read."""
+
+
+class DatasetError(PathprepError):
+    """A dataset folder is missing, damaged, or written by another format version."""

@@ -1,0 +1,102 @@
+"""Every parameter of a sharding run that shapes the pixels; their hash is the dataset's build id."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from pathprep.errors import UsageError
+from pathprep.grid import Mode
+from pathprep.readers import ReaderName
+from pathprep.slide import MPP_RANGE
+from pathprep.stain import Target
+from pathprep.tissue import TissueParams
+
+# Raised when the same parameters give other bytes than before, so that old slides are rebuilt
+PIXELS_VERSION = 1
+
+StainMode = Literal["bake", "fit", "none"]
+
+
+@dataclass(frozen=True)
+class StainParams:
+    """Macenko normalisation: ``bake`` stores normalised tiles, ``fit`` plain tiles and their fits.
+
+    Attributes:
+        keep: a pixel is tissue if ``all`` (canonical) or ``any`` of its channels reach ``beta``.
+        alpha: percentile of the extreme angles. beta: optical density. io: transmitted light.
+        target: what tiles are normalised to.
+    """
+
+    mode: StainMode = "bake"
+    keep: Literal["all", "any"] = "all"
+    alpha: float = 1.0
+    beta: float = 0.15
+    io: float = 240.0
+    target: Target = field(default_factory=Target.default)
+
+
+@dataclass(frozen=True)
+class ShardParams:
+    """Parameters of `pathprep shard`; the defaults are EXAONEPath 1.0's where it states them.
+
+    Attributes:
+        tile: side in pixels at ``mpp``. mpp: micrometres per pixel.
+        mode: ``native`` keeps level-0 pixels, ``resize`` stores ``tile`` pixels.
+        overlap: pixels at ``mpp``.
+        min_tissue: share of the tile inside the tissue mask (Midnight: 0.4).
+        region: side of a region, pixels at ``mpp``; a whole number of tiles.
+        quality, subsampling: of the stored JPEGs.
+        max_tiles, seed: at most so many tiles a slide, chosen at random.
+        default_mpp: for slides that do not state theirs. low_mpp, high_mpp: plausible range.
+    """
+
+    tile: int = 256
+    mpp: float = 0.5
+    mode: Mode = "native"
+    overlap: int = 0
+    min_tissue: float = 0.4
+    region: int = 4096
+    stain: StainParams = field(default_factory=StainParams)
+    tissue: TissueParams = field(default_factory=TissueParams)
+    quality: int = 90
+    subsampling: Literal["420", "444"] = "420"
+    max_tiles: int | None = None
+    seed: int = 0
+    default_mpp: float | None = None
+    low_mpp: float = MPP_RANGE[0]
+    high_mpp: float = MPP_RANGE[1]
+    reader: ReaderName = "auto"
+
+    def __post_init__(self) -> None:
+        rules = [
+            (16 <= self.tile <= 4096, "--tile must be 16 to 4096 pixels"),
+            (self.mpp > 0, "--mpp must be above 0"),
+            (
+                0 <= self.overlap < self.tile,
+                f"--overlap must be 0 to {self.tile - 1} pixels (less than --tile)",
+            ),
+            (0 <= self.min_tissue <= 1, "--min-tissue is a share: 0 to 1"),
+            (
+                self.region >= self.tile and self.region % self.tile == 0,
+                f"--region must be a multiple of --tile ({self.tile})",
+            ),
+            (1 <= self.quality <= 100, "--quality must be 1 to 100"),
+            (self.max_tiles is None or self.max_tiles > 0, "--max-tiles must be above 0"),
+            (self.default_mpp is None or self.default_mpp > 0, "--default-mpp must be above 0"),
+            (0 < self.low_mpp < self.high_mpp, "--min-mpp must be above 0 and below --max-mpp"),
+        ]
+        for holds, message in rules:
+            if not holds:
+                raise UsageError(message)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is written to dataset.json and hashed; equal parameters give equal dictionaries."""
+        values = asdict(self)
+        values["stain"]["target"] = self.stain.target.as_params()
+        if self.stain.mode == "none":
+            values["stain"] = {"mode": "none"}
+        elif self.stain.mode == "fit":
+            # the target shapes no pixel that is stored
+            del values["stain"]["target"]
+        if self.max_tiles is None:
+            del values["seed"]
+        return {**values, "pixels_version": PIXELS_VERSION}

@@ -1,0 +1,116 @@
+"""What a sharding run shows while it works and when it ends: bars on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from pathprep.launchers.local import Board
+from pathprep.run import Summary, Watcher
+
+PLAIN_EVERY_S = 10.0
+
+
+@contextmanager
+def watcher(console: Console) -> Iterator[Watcher]:
+    """A function for run.shard's ``watch``."""
+    if console.is_terminal:
+        with _bars(console) as watch:
+            yield watch
+    else:
+        yield _lines(console)
+
+
+@contextmanager
+def _bars(console: Console) -> Iterator[Watcher]:
+    columns = (
+        TextColumn("{task.description:>6}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as bars:
+        slides = bars.add_task("slides", total=None, note="")
+        tiles = bars.add_task("tiles", total=None, note="")
+
+        def watch(board: Board, summary: Summary, tasks: int) -> None:
+            planned, done, statuses = board.totals()
+            ended = len(summary.markers) + len(summary.failures)
+            eta = _eta(summary, ended, tasks)
+            failed = f"[red]{len(summary.failures)} failed[/red]  " if summary.failures else ""
+            bars.update(slides, completed=ended, total=tasks, note=f"{failed}{eta}")
+            bars.update(tiles, completed=done, total=planned, note=_rate(done, statuses, summary))
+
+        yield watch
+
+
+def _lines(console: Console) -> Watcher:
+    last = time.monotonic()
+
+    def watch(board: Board, summary: Summary, tasks: int) -> None:
+        nonlocal last
+        if time.monotonic() - last < PLAIN_EVERY_S:
+            return
+        last = time.monotonic()
+        _planned, done, statuses = board.totals()
+        ended = len(summary.markers) + len(summary.failures)
+        console.print(
+            f"{ended}/{tasks} slides, {len(summary.failures)} failed, {done} tiles, "
+            f"{_rate(done, statuses, summary)}, {_eta(summary, ended, tasks)}",
+            soft_wrap=True,
+        )
+
+    return watch
+
+
+def _rate(done: int, statuses: dict[str, int], summary: Summary) -> str:
+    rate = done / summary.seconds if summary.seconds else 0.0
+    stain = " ".join(f"{name} {count}" for name, count in statuses.items() if count and name != "none")
+    return f"{rate:,.0f} tiles/s" + (f"  stain: {stain}" if stain else "")
+
+
+def _eta(summary: Summary, ended: int, tasks: int) -> str:
+    if not ended or ended == tasks:
+        return ""
+    left = int(summary.seconds / ended * (tasks - ended))
+    return f"about {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
+
+
+def print_summary(console: Console, summary: Summary) -> None:
+    """The closing table, and one of the slides that failed."""
+    facts = summary.as_dict()
+    table = Table(title=f"Dataset {summary.root}", title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column()
+    done = f"{facts['done']} made"
+    if facts["already_done"]:
+        done += f", {facts['already_done']} already there"
+    if summary.failures:
+        done += f", [red]{len(summary.failures)} failed[/red]"
+    table.add_row("Slides", done)
+    table.add_row("Tiles", f"{facts['tiles']:,} ({facts['tiles_made']:,} made now)")
+    table.add_row("Grid cells", _join(facts["counts"]))
+    table.add_row("Stain", _join(facts["stain"]) or "-")
+    table.add_row("Time", f"{facts['seconds']:.1f} s, {facts['tiles_per_second']:,.0f} tiles/s")
+    table.add_row("Build id", summary.build_id)
+    console.print(table)
+    empty = [name for name, marker in summary.markers.items() if not marker["tiles"]]
+    if empty:
+        console.print(
+            f"[yellow]Too little tissue for a tile in {len(empty)} slides:[/yellow] {', '.join(empty[:5])}"
+        )
+    if summary.failures:
+        failed = Table(title="Failed (in failed/, tried again by the next run)", title_justify="left")
+        for heading in ("Slide", "Stage", "Tries", "Error"):
+            failed.add_column(heading, overflow="fold")
+        for name, entry in sorted(summary.failures.items()):
+            failed.add_row(name, entry["stage"], str(entry["attempts"]), entry["error"])
+        console.print(failed)
+
+
+def _join(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items() if count)

@@ -1,0 +1,49 @@
+"""What a reader offers: levels, a resolution with its source, and blocks of pixels."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class Level(NamedTuple):
+    """One level of the pyramid: size in its own pixels and how much smaller than level 0 it is."""
+
+    width: int
+    height: int
+    downsample: float
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Micrometres per pixel along x and y, and where the file says so."""
+
+    x: float
+    y: float
+    source: str
+
+
+class Reader(Protocol):
+    """An open slide file. ``read`` may be called from several threads at once."""
+
+    name: str
+    path: Path
+    vendor: str
+    levels: list[Level]
+    resolution: Resolution | None
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        """Pixels of a box inside one level: (height, width, 3) uint8; x, y in that level's pixels.
+
+        Raises:
+            UnreadableSlide: the file is damaged there.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the file."""
+        ...

@@ -1,0 +1,317 @@
+"""The dataset folder on disk: writing a slide's shard, committing it, reading tiles back by index.
+
+    dataset.json                 format version, every parameter that shaped the pixels, their hash (build id)
+    shards/<slide>.tar           WebDataset; members <x>_<y>.jpg (level-0 pixels); absent if no tile was kept
+    shards/<slide>.idx           DALI's index v1.2 of that tar
+    index/<slide>.parquet        a row per tile, in the order of the tar (SCHEMA)
+    slides/<slide>.json          the commit marker, written last
+    failed/<slide>.json          quarantine
+    previews/<slide>.jpg         thumbnail; previews/<slide>.geojson: tissue contours, level-0 pixels
+
+Files are renamed into place one by one and the marker last, so a slide without a valid marker does
+not exist for a reader. Equal inputs and parameters give equal bytes.
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+import tarfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pathprep import atomic
+from pathprep.errors import DatasetError
+
+FORMAT = "pathprep-dataset"
+VERSION = 1
+FOLDERS = ("shards", "index", "slides", "failed", "previews")
+STATUSES = ("fitted", "slide_fit", "unfitted", "none")
+
+SCHEMA = pa.schema(
+    [
+        ("x", pa.int32()),  # level-0 pixels, left edge
+        ("y", pa.int32()),  # level-0 pixels, top edge
+        ("column", pa.int32()),  # grid cell
+        ("row", pa.int32()),
+        ("region", pa.int32()),  # id of the k x k cells that the tile belongs to
+        ("side", pa.int32()),  # level-0 pixels
+        ("stored", pa.int32()),  # pixels of the stored JPEG
+        ("mpp", pa.float64()),  # micrometres per pixel of the stored JPEG
+        ("tissue", pa.float32()),  # share of the tile inside the tissue mask, 0 to 1
+        ("saturation", pa.float32()),  # mean HSV saturation, 0 to 1
+        ("white", pa.float32()),  # share of white pixels, 0 to 1
+        ("focus", pa.float32()),  # variance of the Laplacian of luminance, grey levels squared
+        ("stain_status", pa.dictionary(pa.int8(), pa.string())),  # one of STATUSES
+        ("he", pa.list_(pa.float32(), 6)),  # (3, 2) row-major: R_h R_e G_h G_e B_h B_e; null without a fit
+        ("max_c", pa.list_(pa.float32(), 2)),  # 99th percentiles of the two concentrations
+        ("tissue_pixels", pa.int32()),  # pixels that the fit used
+        ("offset", pa.int64()),  # of the JPEG's first byte in the tar
+        ("length", pa.int32()),  # bytes of the JPEG
+        ("crc32", pa.uint32()),  # of the JPEG's bytes
+    ]
+)
+
+
+def slide_name(stem: str) -> str:
+    """A name without dots (they break WebDataset keys): every other character becomes ``_``."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", stem)
+
+
+def build_id(params: Mapping[str, Any]) -> str:
+    """Hash of every parameter that shapes the pixels: 16 hex digits."""
+    canonical = json.dumps(params, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's bytes, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class ShardWriter:
+    """Writes one slide: tar, index and previews under temporary names, then all of them at once.
+
+    Use as a context manager; leaving it without ``commit`` removes what was written. Memory holds
+    the index rows only.
+    """
+
+    def __init__(self, root: Path, slide: str) -> None:
+        self.root, self.slide = root, slide
+        self._rows: list[dict[str, Any]] = []
+        self._position = 0
+        self._hash = hashlib.sha256()
+        self._stack = ExitStack()
+        self._tar, self._tar_temporary = self._stack.enter_context(
+            atomic.pending(self._path("shards", "tar"))
+        )
+
+    def _path(self, folder: str, suffix: str) -> Path:
+        return self.root / folder / f"{self.slide}.{suffix}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        self._tar_temporary.unlink(missing_ok=True)
+
+    def add(self, jpeg: bytes, row: Mapping[str, Any]) -> None:
+        """Append one tile; ``row`` has SCHEMA's columns but offset, length and crc32."""
+        info = tarfile.TarInfo(f"{row['x']}_{row['y']}.jpg")
+        info.size, info.mode = len(jpeg), 0o644
+        header = info.tobuf(tarfile.USTAR_FORMAT)
+        padding = -len(jpeg) % tarfile.BLOCKSIZE
+        offset = self._position + len(header)
+        self._write(header + jpeg + b"\0" * padding)
+        self._rows.append({**row, "offset": offset, "length": len(jpeg), "crc32": zlib.crc32(jpeg)})
+
+    def _write(self, data: bytes) -> None:
+        self._tar.write(data)
+        self._hash.update(data)
+        self._position += len(data)
+
+    def commit(self, marker: Mapping[str, Any], previews: Mapping[str, bytes]) -> dict[str, Any]:
+        """Publish every file, the marker last.
+
+        Args:
+            marker: what is known of the slide; ``files`` (sizes and SHA-256) and ``tiles`` are added.
+            previews: file suffix -> bytes, written to ``previews/<slide>.<suffix>``.
+
+        Returns:
+            The marker as written.
+        """
+        files: dict[str, bytes] = {
+            f"previews/{self.slide}.{suffix}": data for suffix, data in previews.items()
+        }
+        table = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(self._rows, SCHEMA), table, compression="zstd")
+        files[f"index/{self.slide}.parquet"] = table.getvalue()
+        if self._rows:
+            files[f"shards/{self.slide}.idx"] = dali_index(self._rows)
+            self._write(b"\0" * (2 * tarfile.BLOCKSIZE))
+        self._stack.close()  # flushes the tar to disk
+        recorded: dict[str, dict[str, Any]] = {}
+        tar = self._path("shards", "tar")
+        if self._rows:
+            recorded[f"shards/{tar.name}"] = {"size": self._position, "sha256": self._hash.hexdigest()}
+            atomic.publish(self._tar_temporary, tar)
+        else:  # an earlier build may have kept tiles
+            tar.unlink(missing_ok=True)
+            tar.with_suffix(".idx").unlink(missing_ok=True)
+        for name, data in sorted(files.items()):
+            atomic.write_bytes(self.root / name, data)
+            recorded[name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        done = {**marker, "slide": self.slide, "tiles": len(self._rows), "files": recorded}
+        atomic.write_json(self._path("slides", "json"), done)
+        self._path("failed", "json").unlink(missing_ok=True)
+        return done
+
+
+def dali_index(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """DALI's index of a tar: ``v1.2 n``, then one line per sample: extension, data offset, size, name."""
+    lines = [f"jpg {row['offset']} {row['length']} {row['x']}_{row['y']}.jpg\n" for row in rows]
+    return f"v1.2 {len(lines)}\n{''.join(lines)}".encode()
+
+
+def is_done(root: Path, slide: str, build: str, inputs: Mapping[str, Any]) -> bool:
+    """Whether a slide is committed with this build id, from these inputs, and its files have their size."""
+    marker = read_marker(root / "slides" / f"{slide}.json")
+    if marker is None or marker.get("build_id") != build or marker.get("inputs") != dict(inputs):
+        return False
+    return all(_size(root / name) == entry["size"] for name, entry in marker["files"].items())
+
+
+def read_marker(path: Path) -> dict[str, Any] | None:
+    """A marker or quarantine file's content; None if it is absent or not JSON."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1
+
+
+@dataclass(frozen=True)
+class TileIndex:
+    """All tiles of a dataset, slides in the order of their names, tiles in the order of their tar.
+
+    Attributes:
+        slides: names of the slides with at least one tile, S of them.
+        starts: (S + 1,) int64; tiles of slide s are starts[s] to starts[s + 1].
+        columns: SCHEMA's numeric columns that were asked for, each (N,).
+    """
+
+    slides: list[str]
+    starts: npt.NDArray[np.int64]
+    columns: dict[str, npt.NDArray[Any]] = field(repr=False)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def slide_of(self, tiles: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Slide number of each tile number."""
+        return np.searchsorted(self.starts, np.asarray(tiles), side="right") - 1
+
+
+class Dataset:
+    """Reads a dataset folder; only committed slides of the current build exist for it.
+
+    Args:
+        root: the folder.
+
+    Raises:
+        DatasetError: no dataset there, of a newer format version, or a committed file is gone.
+    """
+
+    OPEN_TARS = 256  # file handles kept; well under the usual limit of 1024
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+        info = read_marker(self.root / "dataset.json")
+        if info is None or info.get("format") != FORMAT:
+            raise DatasetError(
+                f"{self.root}: not a dataset (no dataset.json); make one with `pathprep shard`"
+            )
+        if info["version"] != VERSION:
+            raise DatasetError(
+                f"{self.root}: format version {info['version']}, this pathprep reads version {VERSION}"
+            )
+        self.info: dict[str, Any] = info
+        self.params: dict[str, Any] = info["params"]
+        self._tars: OrderedDict[str, int] = OrderedDict()
+
+    @cached_property
+    def markers(self) -> dict[str, dict[str, Any]]:
+        """Committed slides of this build: name -> marker, in the order of names."""
+        found = {p.stem: read_marker(p) for p in sorted((self.root / "slides").glob("*.json"))}
+        return {
+            n: m for n, m in found.items() if m is not None and m.get("build_id") == self.info["build_id"]
+        }
+
+    @property
+    def slides(self) -> list[str]:
+        """Names of the committed slides, sorted; some may hold no tile."""
+        return list(self.markers)
+
+    def failed(self) -> dict[str, dict[str, Any]]:
+        """Quarantined slides: name -> {slide path, stage, error, attempts}."""
+        found = {p.stem: read_marker(p) for p in sorted((self.root / "failed").glob("*.json"))}
+        return {name: entry for name, entry in found.items() if entry is not None}
+
+    def index(self, slide: str, columns: list[str] | None = None) -> pa.Table:
+        """A slide's rows (SCHEMA), all columns or those named."""
+        path = self.root / "index" / f"{slide}.parquet"
+        try:
+            return pq.read_table(path, columns=columns)
+        except (OSError, pa.ArrowException) as error:
+            raise DatasetError(
+                f"{path}: cannot be read ({error}); run `pathprep verify {self.root}`"
+            ) from None
+
+    def tiles(self, columns: Iterable[str] = ("offset", "length", "stored")) -> TileIndex:
+        """The whole dataset's tiles as arrays, for random access."""
+        names = list(columns)
+        slides = [name for name, marker in self.markers.items() if marker["tiles"]]
+        tables = [self.index(name, names) for name in slides]
+        starts = np.cumsum([0, *(t.num_rows for t in tables)], dtype=np.int64)
+        if not slides:
+            return TileIndex(
+                [], starts, {name: np.empty(0, SCHEMA.field(name).type.to_pandas_dtype()) for name in names}
+            )
+        table = pa.concat_tables(tables)
+        return TileIndex(slides, starts, {name: table[name].to_numpy() for name in names})
+
+    def read(self, slide: str, offset: int, length: int) -> bytes:
+        """One member's bytes.
+
+        Raises:
+            DatasetError: the tar is gone or shorter than its index says.
+        """
+        data = os.pread(self._open(slide), length, offset)
+        if len(data) != length:
+            raise DatasetError(
+                f"{self.root}/shards/{slide}.tar: {len(data)} of {length} bytes at {offset}; "
+                f"run `pathprep verify {self.root}`"
+            )
+        return data
+
+    def _open(self, slide: str) -> int:
+        if slide in self._tars:
+            self._tars.move_to_end(slide)
+            return self._tars[slide]
+        if len(self._tars) >= self.OPEN_TARS:
+            os.close(self._tars.popitem(last=False)[1])
+        path = self.root / "shards" / f"{slide}.tar"
+        try:
+            self._tars[slide] = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise DatasetError(f"{path}: {error.strerror}; run `pathprep verify {self.root}`") from None
+        return self._tars[slide]
+
+    def close(self) -> None:
+        """Close the tars that reads have opened."""
+        while self._tars:
+            os.close(self._tars.popitem()[1])

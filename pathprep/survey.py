@@ -1,0 +1,69 @@
+"""What a slide holds, seen from its overview: resolution, grid, tissue, and which cells become tiles."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pathprep import grid, tissue
+from pathprep.grid import Cells, Grid
+from pathprep.params import ShardParams
+from pathprep.readers.base import Pixels
+from pathprep.slide import Mpp, MppRules, Slide
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The result of looking at one slide.
+
+    Attributes:
+        plan: the grid. overview: (h, w, 3) uint8. mask: (h, w) bool, tissue.
+        share: (rows, columns) share of each cell inside the mask.
+        kept: (T, 2) column and row of the cells with enough tissue, row by row.
+    """
+
+    mpp: Mpp
+    plan: Grid
+    overview: Pixels
+    mask: tissue.Mask
+    share: npt.NDArray[np.float64]
+    kept: Cells
+
+
+def settle(slide: Slide, params: ShardParams, mpp: float | None = None) -> tuple[Mpp, Grid]:
+    """Resolution and grid of a slide; ``mpp`` overrides what the file says.
+
+    Raises:
+        MppError: see Slide.mpp and grid.plan.
+    """
+    settled = slide.mpp(MppRules(mpp, params.default_mpp, params.low_mpp, params.high_mpp))
+    plan = grid.plan(
+        slide,
+        settled.value,
+        tile=params.tile,
+        target=params.mpp,
+        mode=params.mode,
+        overlap=params.overlap,
+        per_region=params.region // params.tile,
+    )
+    return settled, plan
+
+
+def survey(slide: Slide, params: ShardParams, mpp: float | None = None, mask: Path | None = None) -> Survey:
+    """Find the tissue of a slide, or take the user's mask, and the tiles that come of it.
+
+    Raises:
+        MppError, MaskError, UnreadableSlide: see Slide and tissue.load_mask.
+    """
+    settled, plan = settle(slide, params, mpp)
+    overview = slide.overview(tissue.overview_downsample(slide.width, slide.height, settled.value))
+    if mask is not None:
+        found = tissue.load_mask(mask, slide.width, slide.height, overview.shape[:2])
+    else:
+        found = tissue.segment(overview, settled.value * slide.width / overview.shape[1], params.tissue)
+    share = tissue.fractions(
+        found, slide.width, slide.height, plan.columns, plan.rows, plan.side, plan.stride
+    )
+    kept = np.argwhere(share >= max(params.min_tissue, np.finfo(float).tiny))[:, ::-1]
+    return Survey(settled, plan, overview, found, share, kept)

@@ -1,0 +1,224 @@
+"""Where the tissue is: on a small overview, as CLAM finds it, or from the user's own mask.
+
+Method (Lu et al. 2021, CLAM): HSV saturation, median filter, a threshold (fixed, or Otsu's), closing,
+then components and holes filtered by area. Two things differ, so that one setting suits a biopsy and a
+resection: the overview is chosen by micrometres rather than by pyramid level, and areas are in
+square micrometres.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+from scipy import ndimage
+from skimage import filters, measure, morphology
+
+from pathprep.errors import MaskError
+from pathprep.readers.base import Pixels
+
+Mask = npt.NDArray[np.bool_]
+Ring = npt.NDArray[np.float64]
+
+# A small slide is looked at more closely than OVERVIEW_MPP, so that its outline has some pixels
+OVERVIEW_MPP = 8.0
+OVERVIEW_MIN_SIDE = 1024
+
+
+@dataclass(frozen=True)
+class TissueParams:
+    """Settings of the segmentation; pixel counts are those of the overview, as in CLAM.
+
+    Attributes:
+        method: ``threshold`` (CLAM's default) or ``otsu``. Otsu always splits, also a field that is
+            tissue everywhere, hence not the default.
+        threshold: saturation, 0 to 255, above which a pixel is tissue (CLAM: 8).
+        median: side of the median filter (CLAM: 7).
+        closing: side of the square closing (CLAM: 4).
+        min_area: square micrometres; smaller pieces are dropped. Default: one 256 px tile at 0.5 MPP.
+        max_hole: square micrometres; smaller holes are filled. Default: a quarter of such a tile (CLAM
+            fills larger ones; here tiles are kept by their share of tissue, so a white one must show).
+    """
+
+    method: Literal["threshold", "otsu"] = "threshold"
+    threshold: int = 8
+    median: int = 7
+    closing: int = 4
+    min_area: float = 128.0**2
+    max_hole: float = 64.0**2
+
+
+def overview_downsample(width: int, height: int, mpp: float) -> float:
+    """Level-0 pixels per overview pixel for a slide of this size."""
+    return max(1.0, min(OVERVIEW_MPP / mpp, max(width, height) / OVERVIEW_MIN_SIDE))
+
+
+def segment(overview: Pixels, mpp: float, params: TissueParams) -> Mask:
+    """Tissue mask of an overview.
+
+    Args:
+        overview: (h, w, 3) uint8 RGB.
+        mpp: micrometres per overview pixel.
+        params: settings.
+
+    Returns:
+        (h, w) bool.
+    """
+    high = overview.max(axis=2).astype(np.int32)
+    chroma = high - overview.min(axis=2)
+    saturation = ((255 * chroma + high // 2) // np.maximum(high, 1)).astype(np.uint8)
+    smooth = filters.rank.median(saturation, np.ones((params.median, params.median), np.uint8))
+    threshold = params.threshold
+    if params.method == "otsu" and smooth.min() < smooth.max():
+        threshold = int(filters.threshold_otsu(smooth))
+    mask: Mask = smooth > threshold
+    if params.closing > 1:
+        side = params.closing
+        # Padded with edge values: a closing must not eat tissue at the slide's border
+        padded = np.pad(mask, side, mode="edge")
+        mask = morphology.closing(padded, np.ones((side, side), bool))[side:-side, side:-side]
+    mask = _drop_small(mask, params.min_area / mpp**2)
+    return ~_drop_small(~mask, params.max_hole / mpp**2, keep_border=True)
+
+
+def _drop_small(mask: Mask, pixels: float, keep_border: bool = False) -> Mask:
+    """Remove components smaller than ``pixels``; with ``keep_border``, not those that touch the border."""
+    labels, count = ndimage.label(mask)
+    if not count:
+        return mask
+    keep = np.bincount(labels.ravel(), minlength=count + 1) >= pixels
+    if keep_border:
+        for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+            keep[edge] = True
+    keep[0] = False
+    return np.asarray(keep[labels])
+
+
+def fractions(
+    mask: Mask, width: int, height: int, columns: int, rows: int, side: int, stride: int
+) -> npt.NDArray[np.float64]:
+    """Share of every grid cell that lies inside the mask, exact to the mask's pixels.
+
+    Args:
+        mask: (h, w) bool over the whole slide.
+        width, height: of the slide, level-0 pixels.
+        columns, rows: of the grid.
+        side, stride: of the cells, level-0 pixels.
+
+    Returns:
+        (rows, columns), 0 to 1.
+    """
+    # The running integral of a piecewise constant picture is bilinear inside each pixel, so
+    # interpolating it linearly at fractional corners is exact.
+    integral = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1))
+    integral[1:, 1:] = mask.cumsum(0, dtype=np.float64).cumsum(1)
+    x = np.arange(columns) * stride * (mask.shape[1] / width)
+    y = np.arange(rows) * stride * (mask.shape[0] / height)
+    w, h = side * mask.shape[1] / width, side * mask.shape[0] / height
+
+    def at(ys: npt.NDArray[np.float64], xs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        grid = np.meshgrid(ys, xs, indexing="ij")
+        return np.asarray(ndimage.map_coordinates(integral, grid, order=1, mode="nearest"))
+
+    inside = at(y + h, x + w) - at(y, x + w) - at(y + h, x) + at(y, x)
+    return np.clip(inside / (w * h), 0.0, 1.0)
+
+
+def contours(mask: Mask, width: int, height: int) -> list[list[Ring]]:
+    """Outlines: a polygon per piece, [outer ring, hole, ...]; rings (n, 2) of x, y in level-0 pixels."""
+    scale = np.array([width / mask.shape[1], height / mask.shape[0]])
+    labels, _ = ndimage.label(mask)
+    polygons = []
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        piece = np.pad(labels[box] == number, 1)
+        rings = []
+        for line in measure.find_contours(piece.astype(np.float32), 0.5):
+            ring = measure.approximate_polygon(line, 0.5)[:, ::-1]
+            # minus the padding; a pixel's centre is at .5
+            rings.append((ring - 0.5 + [box[1].start, box[0].start]) * scale)
+        areas = [_area(ring) for ring in rings]
+        outer = int(np.argmax(np.abs(areas)))
+        holes = [ring for i, ring in enumerate(rings) if i != outer and len(ring) > 3]
+        polygons.append([rings[outer], *holes])
+    return polygons
+
+
+def _area(ring: Ring) -> float:
+    x, y = ring[:, 0], ring[:, 1]
+    return float(np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1])) / 2
+
+
+def to_geojson(polygons: list[list[Ring]]) -> bytes:
+    """A FeatureCollection that QuPath opens: one annotation of class Tissue per piece, level-0 pixels."""
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": [np.round(ring, 1).tolist() for ring in polygon]},
+            "properties": {
+                "objectType": "annotation",
+                "classification": {"name": "Tissue", "color": [60, 180, 75]},
+            },
+        }
+        for polygon in polygons
+    ]
+    return (json.dumps({"type": "FeatureCollection", "features": features}) + "\n").encode()
+
+
+def load_mask(path: Path, width: int, height: int, shape: tuple[int, int]) -> Mask:
+    """The user's own mask, brought to the overview's shape.
+
+    Args:
+        path: GeoJSON polygons in level-0 pixels, or a PNG over the whole slide (non-zero is tissue).
+        width, height: of the slide, level-0 pixels.
+        shape: (h, w) of the overview.
+
+    Raises:
+        MaskError: unreadable, without polygons, or of another shape than the slide.
+    """
+    if path.suffix.lower() in {".geojson", ".json"}:
+        return _mask_from_geojson(path, width, height, shape)
+    try:
+        with Image.open(path) as image:
+            picture = image.convert("L")
+    except OSError as error:
+        raise MaskError(f"{path}: not a readable picture ({error}); a mask is a PNG or a GeoJSON") from None
+    if abs(picture.width * height - picture.height * width) > 0.02 * picture.height * width:
+        raise MaskError(
+            f"{path}: {picture.width}x{picture.height} has another shape than the slide ({width}x{height}); "
+            "a mask must cover the whole slide"
+        )
+    return np.asarray(picture.resize((shape[1], shape[0]), Image.Resampling.NEAREST)) > 0
+
+
+def _mask_from_geojson(path: Path, width: int, height: int, shape: tuple[int, int]) -> Mask:
+    try:
+        content: Any = json.loads(path.read_bytes())
+        features = content["features"] if isinstance(content, dict) else content
+        geometries = [feature["geometry"] for feature in features]
+        polygons = []
+        for geometry in geometries:
+            if geometry["type"] == "Polygon":
+                polygons.append(geometry["coordinates"])
+            elif geometry["type"] == "MultiPolygon":
+                polygons.extend(geometry["coordinates"])
+        rings = [[np.asarray(ring, float).reshape(-1, 2) for ring in polygon] for polygon in polygons]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MaskError(f"{path}: not a GeoJSON FeatureCollection of polygons ({error!r})") from None
+    if not rings:
+        raise MaskError(f"{path}: holds no Polygon or MultiPolygon; export the annotations as GeoJSON again")
+    scale = np.array([shape[1] / width, shape[0] / height])
+    total = np.zeros(shape, bool)
+    for polygon in rings:
+        canvas = Image.new("1", (shape[1], shape[0]))
+        draw = ImageDraw.Draw(canvas)
+        for number, ring in enumerate(polygon):
+            draw.polygon([tuple(point) for point in ring * scale - 0.5], fill=int(number == 0))
+        total |= np.asarray(canvas)
+    if not total.any():
+        raise MaskError(
+            f"{path}: its polygons lie outside the slide ({width}x{height}); coordinates are level-0 pixels"
+        )
+    return total

@@ -1,0 +1,1 @@
+"""Self-supervised training of a pathology tile encoder on pathprep's datasets."""

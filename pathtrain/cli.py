@@ -1,0 +1,114 @@
+"""The command ``pathtrain``. Commands import what they need when they run, so that help is quick."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pathprep.errors import PathprepError, UsageError
+from pathtrain.errors import RecipeError
+from pathtrain.evaluate.cli import app as evaluate
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="From a dataset of tiles to a trained, evaluated and exported encoder.",
+)
+app.add_typer(evaluate, name="evaluate")
+
+
+@app.command()
+def pretrain(
+    dataset: Annotated[Path, typer.Argument(help="A dataset folder, as `pathprep shard` writes it.")] = Path(
+        "dataset"
+    ),
+    recipe: Annotated[str, typer.Option(help="smoke, exaonepath1, or a .yaml file.")] = "smoke",
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder. Default: runs/<recipe>. A run there is resumed.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe's value: --set optim.lr=0.001"),
+    ] = None,
+    fresh: Annotated[bool, typer.Option(help="Start over; an old run is renamed to OUT.old-N.")] = False,
+) -> None:
+    """Train an encoder on the tiles of a dataset. The same command again resumes."""
+    from pathtrain.recipes.load import load
+
+    resolved = load(recipe, set_ or [])  # before torch is imported: a typing error should show at once
+    from pathtrain.trainer import pretrain as run
+
+    out = out or Path("runs") / Path(recipe).stem
+    summary = run(dataset, resolved, out, fresh, Console())
+    if summary.loss is not None:
+        typer.echo(f"{out}: {summary.steps} steps done, last loss {summary.loss:.4f}")
+
+
+@app.command()
+def embed(
+    model: Annotated[Path, typer.Argument(help="A run folder, or an exported model.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="A dataset, or a folder of images with a labels.csv.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for one HDF5 file per slide.")] = Path("features"),
+    size: Annotated[
+        int | None, typer.Option(help="Side that tiles are resized to. Default: the model's.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Tiles per forward pass.")] = 64,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that decode tiles.")] = 2,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Write the features of every tile: HDF5 as CLAM and TRIDENT read it."""
+    from pathtrain.embed import embed as run
+    from pathtrain.encode import How
+
+    done = run(model, source, out, How(size, batch, threads, device))
+    kept = f", {done.kept} kept as they were" if done.kept else ""
+    empty = f", {done.empty} slides without a tile" if done.empty else ""
+    typer.echo(
+        f"{out}: {done.written} files written{kept}{empty}; {done.tiles} tiles, {done.dim} numbers each, "
+        f"{done.seconds:.1f} s"
+    )
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    out: Annotated[Path, typer.Option(help="Folder for config.json and model.safetensors.")] = Path("model"),
+) -> None:
+    """Write the teacher's encoder as a folder that plain timm loads."""
+    from pathtrain.export import export as write
+
+    model = write(run, out)
+    typer.echo(f'{out}: step {model.step}; timm.create_model("local-dir:{out}", pretrained=True)')
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    out: Annotated[Path | None, typer.Option(help="The page. Default: RUN/report.html.")] = None,
+) -> None:
+    """Write one HTML page: curves, loader wait, views, evaluations."""
+    from pathtrain.report import report as write
+
+    typer.echo(str(write(run, out)))
+
+
+def main() -> Any:
+    """Entry point: errors raised on purpose are one line on stderr; 2 for wrong usage, else 1."""
+    # OpenMP threads that spin while they wait starve DALI's: torch was up to 8 times slower on busy cores
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        return app()
+    except PathprepError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return 2 if isinstance(error, (UsageError, RecipeError)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

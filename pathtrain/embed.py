@@ -1,0 +1,164 @@
+"""Features of a dataset on disk: one HDF5 file per slide.
+
+    features/<slide>.h5    the layout that CLAM and TRIDENT read
+      features  (N, D) float32, in the order of the dataset's index
+      coords    (N, 2) int64, x and y of the tile's corner in level-0 pixels; TRIDENT's attributes on it:
+                patch_size (at the target magnification), patch_size_level0, overlap, name, and
+                level0_magnification and target_magnification, nominal: 10 / MPP, rounded
+      attributes: what it was made from (MADE_FROM)
+
+An image folder gives one file, features/<folder>.h5, with features and the strings files, labels and
+groups. It has no coords: such images have no place on a slide.
+
+Files are written whole or not at all; a file that was made from the same model, tar and size is kept.
+"""
+
+import hashlib
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from pathprep import atomic
+from pathtrain.data.tiles import DatasetTiles, FolderTiles, Ints, open_tiles
+from pathtrain.encode import Features, How, TileProgress, check_size, encode
+from pathtrain.models.load import load
+
+MADE_FROM = ("fingerprint", "build_id", "source_sha256", "size")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What ``embed`` did: files written and kept, slides without a tile, tiles encoded, D, seconds."""
+
+    written: int
+    kept: int
+    empty: int
+    tiles: int
+    dim: int
+    seconds: float
+
+
+def embed(model: Path, source: Path, out: Path, how: How | None = None) -> Summary:
+    """Write the features of every tile of a dataset, or of an image folder, to the folder ``out``.
+
+    Args:
+        model: a run or an exported model.
+        source: a dataset, or a folder of images with a labels.csv.
+        out: created; files in it that fit are kept, others of the same name are replaced.
+        how: size, batch, threads, device.
+
+    Raises:
+        PathprepError: the model, the dataset or an option is wrong.
+    """
+    how = how or How()
+    loaded, tiles = load(model), open_tiles(source)
+    made = {"fingerprint": loaded.fingerprint, "size": check_size(loaded, how.size)}
+    out.mkdir(parents=True, exist_ok=True)
+    atomic.sweep(out)
+    parts = _of_dataset(tiles, made) if isinstance(tiles, DatasetTiles) else [_of_folder(tiles, made)]
+    todo = [part for part in parts if not _fits(out / f"{part.name}.h5", part)]
+    start = time.perf_counter()
+    with TileProgress(sum(len(part.order) for part in todo), "embed") as progress:
+        for part in todo:
+            (features,), _ = encode([loaded], tiles, part.order, how, progress.advance)
+            _write(out / f"{part.name}.h5", part, features)
+            progress.line(f"{part.name}: {len(part.order)} tiles")
+    slides = len(tiles.dataset.slides) if isinstance(tiles, DatasetTiles) else 1
+    return Summary(
+        written=len(todo),
+        kept=len(parts) - len(todo),
+        empty=slides - len(parts),
+        tiles=sum(len(part.order) for part in todo),
+        dim=loaded.dim,
+        seconds=time.perf_counter() - start,
+    )
+
+
+@dataclass(frozen=True)
+class Part:
+    """One output file: its name, the tiles in it, what it is made from, and the arrays beside features."""
+
+    name: str
+    order: Ints
+    made: dict[str, Any]
+    arrays: dict[str, npt.NDArray[Any]]
+    coords_attributes: dict[str, Any]
+
+
+def _of_dataset(tiles: DatasetTiles, made: dict[str, Any]) -> list[Part]:
+    params = tiles.dataset.params
+    parts = []
+    for number, slide in enumerate(tiles.groups):
+        order = np.arange(tiles.starts[number], tiles.starts[number + 1])
+        marker = tiles.dataset.markers[slide]
+        parts.append(
+            Part(
+                name=slide,
+                order=order,
+                made={
+                    **made,
+                    "build_id": tiles.dataset.info["build_id"],
+                    "source_sha256": marker["files"][f"shards/{slide}.tar"]["sha256"],
+                },
+                arrays={"coords": tiles.coords[order]},
+                coords_attributes={
+                    "patch_size": params["tile"],
+                    "patch_size_level0": int(tiles.side[order[0]]),
+                    "overlap": params["overlap"],
+                    "level0_magnification": round(10 / marker["mpp"]),
+                    "target_magnification": round(10 / params["mpp"]),
+                    "name": slide,
+                },
+            )
+        )
+    return parts
+
+
+def _of_folder(tiles: FolderTiles, made: dict[str, Any]) -> Part:
+    strings = {
+        "files": tiles.files,
+        "labels": tiles.labels,
+        "groups": [tiles.groups[number] for number in tiles.group],
+    }
+    digest = hashlib.sha256()
+    for row in zip(*strings.values(), strict=True):
+        state = (tiles.path / row[0]).stat() if (tiles.path / row[0]).is_file() else None
+        digest.update(repr((row, state and (state.st_size, state.st_mtime_ns))).encode())
+    return Part(
+        name=tiles.path.resolve().name,
+        order=np.arange(len(tiles)),
+        made={**made, "build_id": "", "source_sha256": digest.hexdigest()},
+        arrays={name: np.array(values, dtype=h5py.string_dtype()) for name, values in strings.items()},
+        coords_attributes={},
+    )
+
+
+def _fits(path: Path, part: Part) -> bool:
+    """Whether a file is whole and was made from the same things."""
+    try:
+        with h5py.File(path, "r") as file:
+            made = {key: file.attrs.get(key) for key in MADE_FROM}
+            return made == part.made and file["features"].shape[0] == len(part.order)
+    except (OSError, KeyError):  # absent, or not HDF5
+        return False
+
+
+def _write(path: Path, part: Part, features: Features) -> None:
+    with atomic.pending(path) as (stream, temporary), h5py.File(stream, "w") as file:
+        file.attrs.update(part.made)
+        file["features"] = features
+        for name, array in part.arrays.items():
+            file[name] = array
+        if "coords" in part.arrays:
+            file["coords"].attrs.update(part.coords_attributes)
+    atomic.publish(temporary, path)
+
+
+def as_json(summary: Summary) -> dict[str, Any]:
+    """A summary with its rate, tiles a second."""
+    return {**asdict(summary), "tiles_s": summary.tiles / max(summary.seconds, 1e-9)}

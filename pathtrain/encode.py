@@ -1,0 +1,153 @@
+"""Tiles through networks: one or several over the same decoded images, on the CPU or a GPU.
+
+The one definition of a tile's features, for ``embed`` and every evaluation: pathtrain.data.tiles'
+pixels / 255, normalised with the model's mean and std, float32, in eval mode.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+
+from pathprep.errors import UsageError
+from pathtrain.data.tiles import Ints, Tiles, batches
+from pathtrain.models.load import LoadedModel
+
+Features = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class How:
+    """How tiles become features.
+
+    Attributes:
+        size: side that tiles are resized to, pixels; None for the model's own.
+        batch: images per forward pass.
+        threads: that decode and resize.
+        device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
+    """
+
+    size: int | None = None
+    batch: int = 64
+    threads: int = 2
+    device: str = "auto"
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        UsageError: another name, or ``cuda`` without a GPU.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device {name}: give auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: there is no usable GPU; use --device cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def check_size(model: LoadedModel, size: int | None) -> int:
+    """The side to use.
+
+    Raises:
+        UsageError: not a multiple of the model's patch size.
+    """
+    side = model.size if size is None else size
+    if side < model.patch or side % model.patch:
+        raise UsageError(
+            f"--size {side}: must be a multiple of {model.patch}, the patch size of {model.name}"
+        )
+    return side
+
+
+def encode(
+    models: Sequence[LoadedModel],
+    tiles: Tiles,
+    order: Ints,
+    how: How,
+    advance: Callable[[int], None] = lambda count: None,
+) -> tuple[list[Features], Features]:
+    """Features of the tiles in ``order``; they are decoded once for all models.
+
+    Args:
+        models: networks with the same normalisation; tiles are resized to the first one's size.
+        tiles: where from.
+        order: (M,) tile numbers.
+        how: size, batch, threads, device.
+        advance: called with the number of tiles that were finished.
+
+    Returns:
+        Per model (M, D) float32, and the tiles' colour (M, 6): mean and SD of red, green, blue, 0 to 1.
+
+    Raises:
+        UsageError: a size or device that cannot be.
+        DatasetError: a tile is missing or damaged.
+    """
+    size, device = check_size(models[0], how.size), pick_device(how.device)
+    mean, std = (
+        torch.tensor(values, device=device)[:, None, None]
+        for values in (models[0].config.mean, models[0].config.std)
+    )
+    modules: list[nn.Module] = [model.module.to(device) for model in models]
+    features = [np.empty((len(order), model.dim), dtype=np.float32) for model in models]
+    colour = np.empty((len(order), 6), dtype=np.float32)
+    done = 0
+    with torch.inference_mode():
+        for pixels in batches(tiles, order, size=size, batch=how.batch, threads=how.threads):
+            part = slice(done, done + len(pixels))
+            images = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255
+            moments = torch.std_mean(images, dim=(2, 3), correction=0)
+            colour[part] = torch.cat(moments[::-1], dim=1).cpu().numpy()
+            normalised = ((images - mean) / std).contiguous()
+            for module, array in zip(modules, features, strict=True):
+                array[part] = module(normalised).float().cpu().numpy()
+            done = part.stop
+            advance(len(pixels))
+    return features, colour
+
+
+class TileProgress:
+    """A bar with tiles/s on a terminal, plain lines elsewhere; on stderr, so that output can be piped."""
+
+    def __init__(self, total: int, title: str) -> None:
+        self._console = Console(stderr=True)
+        self._title, self._done, self._start = title, 0, time.perf_counter()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("tiles  {task.fields[rate]:.0f} tiles/s"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task(title, total=total, rate=0.0)
+
+    def __enter__(self) -> "TileProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def advance(self, count: int) -> None:
+        """Count finished tiles."""
+        self._done += count
+        self._bar.update(self._task, advance=count, rate=self.rate)
+
+    @property
+    def rate(self) -> float:
+        """Tiles a second since the start."""
+        return self._done / max(time.perf_counter() - self._start, 1e-9)
+
+    def line(self, text: str) -> None:
+        """Say that something is finished, where there is no bar."""
+        if not self._console.is_terminal:
+            self._console.print(f"{self._title}: {text}, {self.rate:.0f} tiles/s", soft_wrap=True)

@@ -1,0 +1,27 @@
+"""What training raises on purpose, beside pathprep's own errors.
+
+PathprepError
+├── UsageError (pathprep)   wrong options (exit code 2)
+└── TrainError              training cannot start or go on
+    ├── RecipeError         a recipe or an override is wrong (exit code 2)
+    ├── CheckpointError     a run folder does not fit, or none of its checkpoints can be used
+    └── ModelError          an architecture or its weights cannot be had
+"""
+
+from pathprep.errors import PathprepError
+
+
+class TrainError(PathprepError):
+    """Training cannot start or go on."""
+
+
+class RecipeError(TrainError):
+    """A recipe, or a value given with ``--set``, is wrong; one line naming the key."""
+
+
+class CheckpointError(TrainError):
+    """A run folder belongs to another recipe or dataset, or none of its checkpoints is intact."""
+
+
+class ModelError(TrainError):
+    """An architecture is unknown, or its weights cannot be had or do not fit."""

@@ -1,0 +1,1 @@
+"""Evaluations of a frozen encoder, each with the numbers that an untrained one or chance would give."""

@@ -1,0 +1,174 @@
+"""WSI-specific feature collapse: do features cluster by slide rather than by tissue?
+
+EXAONEPath's study (arXiv 2408.00380) shows it as a t-SNE of random tiles of some slides, coloured by
+slide. Here the picture comes with numbers, on the same sample:
+
+    own share   of a tile's k nearest neighbours by cosine, itself excluded, those from its own slide;
+                the mean over tiles
+    chance      what a random order of the tiles gives: (n_s - 1) / (n - 1) for a tile of a slide with n_s
+                of the n tiles; the mean over tiles
+    ratio       own share / chance: 1 is no collapse
+    silhouette  cosine, with slides as clusters: above 0 slides hold together
+
+The interval is a bootstrap over slides of the tiles' own shares and chances; neighbours are found once.
+"""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pathprep.errors import UsageError
+from pathtrain.data.tiles import DatasetTiles, open_tiles
+from pathtrain.encode import How, TileProgress, encode
+from pathtrain.evaluate.common import Flags, Floats, Ints, describe, interval, neighbours, unit
+from pathtrain.models.load import LoadedModel
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The sampled tiles: features (n, D), slide number (n,), and the slides' names."""
+
+    features: Floats
+    slide: Ints
+    slides: list[str]
+
+
+def collapse(
+    model: LoadedModel,
+    dataset: Path,
+    *,
+    tiles_per_slide: int = 1000,
+    k: int = 20,
+    seed: int = 0,
+    how: How | None = None,
+) -> tuple[dict[str, Any], Sample]:
+    """Measure a model on random tiles of every slide of a dataset.
+
+    Args:
+        model: the encoder.
+        dataset: with at least two slides that have two tiles or more.
+        tiles_per_slide: sampled without replacement; slides with fewer give all they have.
+        k: neighbours.
+        seed: of the sample and of the bootstrap.
+        how: size, batch, threads, device.
+
+    Returns:
+        JSON-able results, and the sample for the figure.
+
+    Raises:
+        UsageError: an image folder, fewer than two usable slides, or k not below the number of tiles.
+    """
+    tiles = open_tiles(dataset)
+    if not isinstance(tiles, DatasetTiles):
+        raise UsageError(f"{dataset}: feature collapse is about slides; give a dataset from `pathprep shard`")
+    order = sample(tiles, tiles_per_slide, seed)
+    kept, slide = np.unique(tiles.group[order], return_inverse=True)
+    if len(kept) < 2:
+        raise UsageError(f"{dataset}: feature collapse needs 2 slides with at least 2 tiles, not {len(kept)}")
+    if not 1 <= k < len(order):
+        raise UsageError(f"--k {k}: must be 1 to {len(order) - 1}, the number of other tiles")
+    with TileProgress(len(order), "encode") as progress:
+        (features,), _ = encode([model], tiles, order, how or How(), progress.advance)
+        progress.line(f"{dataset}: {len(order)} tiles of {len(kept)} slides")
+    taken = Sample(features, slide, [tiles.groups[number] for number in kept])
+    return {
+        "task": "collapse",
+        "model": describe(model),
+        "dataset": str(dataset),
+        "build_id": tiles.dataset.info["build_id"],
+        "stain": tiles.dataset.params["stain"]["mode"],
+        "tiles_per_slide": tiles_per_slide,
+        "tiles": len(order),
+        "k": k,
+        "seed": seed,
+        **measure(taken, k, seed),
+    }, taken
+
+
+def sample(tiles: DatasetTiles, per_slide: int, seed: int) -> Ints:
+    """Tile numbers, rising; a slide's sample depends on its name and the seed, not on other slides.
+
+    Raises:
+        UsageError: ``per_slide`` is below 2: a tile alone has no neighbour of its slide.
+    """
+    if per_slide < 2:
+        raise UsageError(f"--tiles-per-slide {per_slide}: must be at least 2")
+    parts = []
+    for number, name in enumerate(tiles.groups):
+        start, end = int(tiles.starts[number]), int(tiles.starts[number + 1])
+        if end - start >= 2:
+            rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+            parts.append(start + np.sort(rng.permutation(end - start)[:per_slide]))
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+
+
+def measure(taken: Sample, k: int, seed: int) -> dict[str, Any]:
+    """The numbers of the module's text, over all tiles and per slide."""
+    slide, n = taken.slide, len(taken.slide)
+    counts = np.bincount(slide)
+    own = np.empty(n)
+    for part, _, rows in neighbours(taken.features, taken.features, k, _itself(n)):
+        own[part] = (slide[rows] == slide[part, None]).mean(axis=1)
+    widths = silhouette(taken.features, slide)
+    share = np.bincount(slide, own) / counts
+    chance = (counts - 1) / (n - 1)
+
+    def ratio(slides: Ints) -> float:
+        weights = counts[slides]
+        return float((share[slides] * weights).sum() / (chance[slides] * weights).sum())
+
+    def mean_share(slides: Ints) -> float:
+        return float(np.average(share[slides], weights=counts[slides]))
+
+    everything = np.arange(len(counts))
+    return {
+        "own_share": mean_share(everything),
+        "own_share_interval": interval(mean_share, len(counts), seed),
+        "chance": float(np.average(chance, weights=counts)),
+        "ratio": ratio(everything),
+        "ratio_interval": interval(ratio, len(counts), seed),
+        "silhouette": float(widths.mean()),
+        "slides": {
+            name: {
+                "tiles": int(counts[number]),
+                "own_share": float(share[number]),
+                "chance": float(chance[number]),
+                "silhouette": float(widths[slide == number].mean()),
+            }
+            for number, name in enumerate(taken.slides)
+        },
+    }
+
+
+def _itself(n: int) -> Callable[[slice], Flags]:
+    return lambda part: np.arange(part.start, part.stop)[:, None] == np.arange(n)[None, :]
+
+
+def silhouette(features: Floats, slide: Ints) -> npt.NDArray[np.float64]:
+    """Silhouette width of each row (n,) with cosine distance, exact in O(n S D).
+
+    The mean cosine distance of x to a set is 1 - x . mean(set), so no pairwise matrix is needed.
+
+    Args:
+        features: (n, D).
+        slide: (n,) numbers 0 to S - 1, each at least twice.
+    """
+    points = unit(features).astype(np.float64)
+    counts = np.bincount(slide)
+    sums = np.zeros((len(counts), points.shape[1]))
+    np.add.at(sums, slide, points)
+    distance = 1 - points @ (sums / counts[:, None]).T
+    rows = np.arange(len(points))
+    # Its own slide: the row itself is at distance 0 and does not count
+    inner = distance[rows, slide] * counts[slide] / (counts[slide] - 1)
+    distance[rows, slide] = np.inf
+    outer = distance.min(axis=1)
+    largest = np.maximum(inner, outer)
+    widths: npt.NDArray[np.float64] = np.zeros(len(points))
+    np.divide(outer - inner, largest, out=widths, where=largest > 0)
+    return widths

@@ -1,0 +1,111 @@
+"""DINO: a student matches, from small and large views, what its own moving average says of the large ones.
+
+Caron et al. 2021; github.com/facebookresearch/dino, main_dino.py. The method owns the student, the
+teacher and the centre; the trainer owns the optimiser, so ``loss`` changes nothing and ``update`` is
+what follows an optimiser step.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pathtrain import schedules
+from pathtrain.losses.dino import dino_loss, updated_center
+from pathtrain.models import backbone
+from pathtrain.models.dino_head import DinoHead
+from pathtrain.recipes.schema import Recipe
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A batch's loss (scalar, with graph) and its teacher outputs' mean (K,)."""
+
+    loss: Tensor
+    teacher_mean: Tensor
+
+
+class Dino:
+    """Student, teacher and centre.
+
+    Args:
+        recipe: its ``model``, ``views`` and ``dino`` parts.
+        total: steps of the run, which the schedules span.
+        device: where everything lives.
+        fresh: whether to fetch the recipe's initial weights; False where a checkpoint follows.
+
+    Raises:
+        ModelError: the backbone cannot be made or initialised.
+    """
+
+    def __init__(self, recipe: Recipe, total: int, device: torch.device, fresh: bool = True) -> None:
+        self.config, self.total = recipe.dino, total
+        self.globals = recipe.views.globals.count
+        make = backbone.create if fresh else backbone.build
+        body = make(recipe.model, self.config.drop_path)
+        head = DinoHead(int(body.num_features), self.config.head)  # type: ignore[arg-type]  # timm's
+        self.student = nn.ModuleDict({"backbone": body, "head": head}).to(device).train()
+        # eval switches stochastic depth off, as the original's teacher has none
+        self.teacher = deepcopy(self.student).eval().requires_grad_(False)
+        self.center = torch.zeros(self.config.head.out_dim, device=device)
+
+    def schedule(self, step: int) -> dict[str, float]:
+        """This method's own scheduled values at a step, for the log."""
+        temp, momentum = self.config.teacher_temp, self.config.momentum
+        return {
+            "teacher_temp": schedules.linear(step, temp.steps, temp.start, temp.end),
+            "momentum": schedules.cosine(step, self.total, momentum.start, momentum.end),
+        }
+
+    def loss(self, views: list[Tensor], step: int) -> Outcome:
+        """Loss of a batch; changes nothing but the state of torch's random generator (stochastic depth).
+
+        Args:
+            views: (B, 3, H, W) each, globals first.
+        """
+        large, small = views[: self.globals], views[self.globals :]
+        with torch.no_grad():
+            teacher = self._outputs(self.teacher, [large])
+        student = self._outputs(self.student, [large, small] if small else [large])
+        temp = self.schedule(step)["teacher_temp"]
+        loss = dino_loss(student, teacher, self.center, self.config.student_temp, temp)
+        return Outcome(loss, teacher.float().mean(dim=(0, 1)))
+
+    def frozen(self, step: int) -> list[nn.Parameter]:
+        """Parameters that take no optimiser step at ``step``."""
+        head = self.student["head"]
+        assert isinstance(head, DinoHead)
+        return head.last_layer() if step < self.config.freeze_last_layer_steps else []
+
+    @torch.no_grad()
+    def update(self, outcome: Outcome, step: int) -> None:
+        """Move the centre and the teacher after the optimiser's step."""
+        self.center = updated_center(self.center, outcome.teacher_mean, self.config.center_momentum)
+        rate = 1 - self.schedule(step)["momentum"]
+        torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), rate)
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint: ``student``, ``teacher`` (``backbone`` and ``head`` each) and ``loss``."""
+        return {
+            **{
+                name: {part: module.state_dict() for part, module in network.items()}
+                for name, network in (("student", self.student), ("teacher", self.teacher))
+            },
+            "loss": {"center": self.center},
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restore what ``state`` gave; every name and shape must fit."""
+        for name, network in (("student", self.student), ("teacher", self.teacher)):
+            for part, module in network.items():
+                module.load_state_dict(state[name][part])
+        self.center.copy_(state["loss"]["center"])
+
+    @staticmethod
+    def _outputs(network: nn.ModuleDict, groups: list[list[Tensor]]) -> Tensor:
+        """(V, B, K) head outputs; the views of a group have one size and go through together."""
+        features = [network["backbone"](torch.cat(group)) for group in groups]
+        scores: Tensor = network["head"](torch.cat(features))
+        return scores.unflatten(0, (sum(len(group) for group in groups), -1))

@@ -1,0 +1,126 @@
+"""Backbones: timm vision transformers that take images of several sizes and return one vector each.
+
+``build`` makes the architecture with random weights (a checkpoint is then loaded into it); ``create``
+also fills it with the first weights that the recipe names. Unlike timm's own loading, a weight file
+that lacks a weight of the architecture, or has weights it does not know, is an error.
+"""
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.models import load_state_dict_from_hf
+from timm.models.vision_transformer import checkpoint_filter_fn
+from torch import nn
+
+from pathtrain.errors import ModelError
+from pathtrain.recipes.schema import ModelConfig
+
+State = dict[str, torch.Tensor]
+
+
+def build(model: ModelConfig, drop_path: float = 0.0) -> nn.Module:
+    """The architecture with random weights.
+
+    Args:
+        model: its name and arguments; ``init`` is not looked at.
+        drop_path: stochastic depth of the last block; it climbs linearly from 0 over the blocks.
+
+    Returns:
+        images (B, 3, H, W), H and W multiples of the patch size -> pooled features (B, D).
+
+    Raises:
+        ModelError: timm does not know the architecture or refuses an argument.
+    """
+    # A backbone returns features, so no classes; views come in several sizes, so a dynamic one.
+    fixed = {"num_classes": 0, "dynamic_img_size": True, "drop_path_rate": drop_path}
+    taken = sorted(fixed.keys() & model.kwargs.keys())
+    if taken:
+        raise ModelError(f"model.kwargs: {', '.join(taken)} is set by pathtrain itself; remove it")
+    try:
+        return cast(nn.Module, timm.create_model(model.name, pretrained=False, **fixed, **model.kwargs))
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        raise ModelError(f"model: timm cannot make {model.name}: {_first_line(error)}") from None
+
+
+def create(model: ModelConfig, drop_path: float = 0.0) -> nn.Module:
+    """``build``, with the weights that ``model.init`` names.
+
+    A file holds a state dict, bare or under ``teacher``, ``student``, ``state_dict`` or ``model`` (the
+    first that is there); prefixes ``module.`` and ``backbone.`` and the weights of heads are left out.
+    Position embeddings of another grid are resampled as timm does.
+
+    Raises:
+        ModelError: as ``build``; or the weights cannot be had or do not fit.
+    """
+    backbone = build(model, drop_path)
+    if model.init == "random":
+        return backbone
+    if model.init == "imagenet":
+        _fill(backbone, _imagenet(model.name), f"imagenet weights of {model.name}")
+    else:
+        _fill(backbone, _read(Path(model.init)), model.init)
+    return backbone
+
+
+def _imagenet(name: str) -> State:
+    """timm's default weights of an architecture, from the local cache or the network."""
+    config = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    if config is None or not config.hf_hub_id:
+        raise ModelError(f"model.init: timm has no imagenet weights of {name}; give random or a file")
+    try:
+        return cast(State, load_state_dict_from_hf(config.hf_hub_id, weights_only=True))
+    except OSError as error:  # every network failure of the hub's client is one
+        raise ModelError(
+            f"model.init: imagenet weights of {name} cannot be fetched ({_first_line(error)}); fetch "
+            f"model.safetensors of {config.hf_hub_id} elsewhere and give it: --set model.init=/path/to/file"
+        ) from None
+
+
+def _read(path: Path) -> State:
+    """The state dict in a .safetensors file or a torch checkpoint."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        value = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ModelError(f"model.init: {path} cannot be read: {_first_line(error)}") from None
+    for key in ("teacher", "student", "state_dict", "model"):
+        if isinstance(value, dict) and isinstance(value.get(key), dict):
+            value = value[key]
+    # pathtrain's own checkpoints nest once more
+    if isinstance(value, dict) and isinstance(value.get("backbone"), dict):
+        value = value["backbone"]
+    if not isinstance(value, dict) or not all(isinstance(v, torch.Tensor) for v in value.values()):
+        raise ModelError(f"model.init: {path} holds no state dict")
+    return cast(State, value)
+
+
+def _fill(backbone: nn.Module, state: State, source: str) -> None:
+    state = {re.sub(r"^(module\.)?(backbone\.)?", "", key): value for key, value in state.items()}
+    # DINO's projection head is `head.*`, a classifier is `head.*` or `fc.*`; a backbone has neither
+    state = {key: value for key, value in state.items() if not key.startswith(("head", "fc."))}
+    own: dict[str, Any] = backbone.state_dict()
+    try:
+        state = checkpoint_filter_fn(state, backbone)
+        backbone.load_state_dict(
+            state, strict=False
+        )  # shapes; names are checked below, with a shorter message
+    except (KeyError, RuntimeError) as error:
+        raise ModelError(f"model.init: {source} does not fit: {_first_line(error)}") from None
+    for what, names in (("lacks", own.keys() - state.keys()), ("has too much:", state.keys() - own.keys())):
+        if names:
+            shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+            raise ModelError(
+                f"model.init: {source} {what} {len(names)} weights ({shown}); "
+                "check model.name and model.kwargs"
+            )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

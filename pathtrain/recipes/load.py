@@ -1,0 +1,96 @@
+"""Reading recipes: a name or a file, overrides, and errors of one line each."""
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from pathtrain.errors import RecipeError
+from pathtrain.recipes.schema import Recipe
+
+
+def names() -> list[str]:
+    """The recipes that come with the package."""
+    folder = resources.files("pathtrain.recipes")
+    return sorted(
+        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
+    )
+
+
+def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read, override and validate a recipe.
+
+    Args:
+        name: a packaged recipe, or a path ending in .yaml or .yml.
+        overrides: ``a.b=value``, the value as YAML; applied in order. ``steps`` and ``epochs``
+            replace each other: setting one to a number clears the other.
+
+    Raises:
+        RecipeError: a line per wrong key: ``recipe smoke: optim.lr: Input should be greater than 0``.
+    """
+    label, text = _read(name)
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"recipe {label}: not YAML: {_one_line(error)}") from None
+    if not isinstance(values, dict):
+        raise RecipeError(f"recipe {label}: expected keys and values, found {type(values).__name__}")
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        lines = [
+            f"recipe {label}: {_where(e['loc'])}{e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        ]
+        raise RecipeError("\n".join(lines)) from None
+
+
+def dump(recipe: Recipe) -> str:
+    """A recipe as YAML; ``load`` of it gives the same recipe."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+
+
+def _read(name: str | Path) -> tuple[str, str]:
+    if Path(name).suffix in (".yaml", ".yml"):
+        try:
+            return Path(name).name, Path(name).read_text()
+        except OSError as error:
+            raise RecipeError(f"recipe {name}: {error.strerror}") from None
+    if name not in names():
+        raise RecipeError(
+            f"recipe {name}: no such recipe; there are {', '.join(names())}, or give a .yaml file"
+        )
+    return str(name), (resources.files("pathtrain.recipes") / f"{name}.yaml").read_text()
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"--set {override}: expected key=value, such as optim.lr=0.001")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {override}: not YAML: {_one_line(error)}") from None
+    *parents, last = key.split(".")
+    node = values
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise RecipeError(f"--set {override}: {parent} holds a value, not keys")
+    node[last] = value
+    other = {"steps": "epochs", "epochs": "steps"}.get(key)
+    if other and value is not None:
+        values.pop(other, None)
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) + ": " if location else ""
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

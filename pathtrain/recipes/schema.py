@@ -1,0 +1,207 @@
+"""What a recipe may say. Every key acts; a key that nothing reads does not exist here.
+
+One number stands for one thing: lengths and warm-ups are counted in optimiser steps, a learning rate
+is absolute (not per 256 samples), probabilities and shares are 0 to 1, colours are 0 to 1.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Channels = tuple[Share, Share, Share]
+
+# Kornblith-era constants that timm and torchvision carry for ImageNet weights.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Strict(BaseModel):
+    """Unknown keys and non-finite numbers are errors; a recipe does not change once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ModelConfig(Strict):
+    """A backbone: a timm architecture, its arguments, and where its first weights come from.
+
+    Attributes:
+        name: a timm architecture without a pretrained tag, such as ``vit_base_patch16_224``.
+        kwargs: arguments of that architecture (``img_size``, ``patch_size``, ``depth``, ``embed_dim``, ...).
+        init: ``random``, ``imagenet`` (timm's default weights), or the path of a .safetensors or .pth file.
+        mean, std: what a pixel in 0 to 1 is normalised with, per channel.
+    """
+
+    name: str
+    kwargs: dict[str, Any] = {}
+    init: str = "random"
+    mean: Channels = IMAGENET_MEAN
+    std: tuple[Positive, Positive, Positive] = IMAGENET_STD
+
+
+class HeadConfig(Strict):
+    """The projection head of DINO; see pathtrain.models.dino_head."""
+
+    out_dim: int = Field(gt=1)
+    hidden_dim: int = Field(gt=0)
+    bottleneck_dim: int = Field(gt=0)
+    layers: int = Field(ge=1)
+    norm_last_layer: bool
+
+
+class Crop(Strict):
+    """One kind of view.
+
+    Attributes:
+        count: views of this kind per tile.
+        size: pixels, square.
+        scale: smallest and largest share of the tile's area.
+        blur, solarise: probabilities; one number for every view of the kind, or one per view.
+    """
+
+    count: Count
+    size: int = Field(gt=0)
+    scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]]
+    blur: tuple[Share, ...]
+    solarise: tuple[Share, ...]
+
+    @model_validator(mode="after")
+    def _per_view(self) -> Self:
+        for name in ("blur", "solarise"):
+            if len(getattr(self, name)) not in (1, self.count):
+                raise ValueError(f"{name} needs 1 or {self.count} values, one per view")
+        if self.scale[0] > self.scale[1]:
+            raise ValueError("scale needs the smaller value first")
+        return self
+
+
+class Jitter(Strict):
+    """Colour jitter with torchvision's ranges: a factor in [max(0, 1 - x), 1 + x], a hue shift in [-x, x]."""
+
+    p: Share
+    brightness: float = Field(ge=0)
+    contrast: float = Field(ge=0)
+    saturation: float = Field(ge=0)
+    hue: float = Field(ge=0, le=0.5)
+
+
+class ViewsConfig(Strict):
+    """The augmented crops of a tile; ``globals`` go to student and teacher, ``locals`` to the student."""
+
+    globals: Crop
+    locals: Crop
+    ratio: tuple[Positive, Positive]
+    flip: Share
+    jitter: Jitter
+    greyscale: Share
+    blur_sigma: tuple[Positive, Positive]
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.globals.count < 2:
+            raise ValueError("globals.count must be at least 2: the loss pairs different views")
+        for name in ("ratio", "blur_sigma"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} needs the smaller value first")
+        return self
+
+
+class Warmed(Strict):
+    """A value that climbs linearly from ``start`` to ``end`` over ``steps`` and stays there."""
+
+    start: Positive
+    end: Positive
+    steps: Count
+
+
+class Ramp(Strict):
+    """A value that goes from ``start`` to ``end`` over the whole run along half a cosine."""
+
+    start: float = Field(ge=0)
+    end: float = Field(ge=0)
+
+
+class DinoConfig(Strict):
+    """What is DINO's own; see pathtrain.methods.dino."""
+
+    head: HeadConfig
+    student_temp: Positive
+    teacher_temp: Warmed
+    center_momentum: Share
+    momentum: Ramp
+    freeze_last_layer_steps: Count
+    drop_path: float = Field(ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _momentum(self) -> Self:
+        if max(self.momentum.start, self.momentum.end) > 1:
+            raise ValueError("momentum must be at most 1")
+        return self
+
+
+class OptimConfig(Strict):
+    """AdamW.
+
+    Attributes:
+        lr: peak, absolute, of the whole batch.
+        min_lr: what the cosine ends at.
+        warmup_steps: linear climb from 0 to ``lr``.
+        weight_decay: of matrices; biases, norms and other vectors get none.
+        clip: largest L2 norm of one parameter tensor's gradient; null for none.
+    """
+
+    lr: Positive
+    min_lr: float = Field(ge=0)
+    warmup_steps: Count
+    weight_decay: Ramp
+    betas: tuple[Share, Share]
+    clip: Positive | None
+
+
+class CheckpointConfig(Strict):
+    """Every how many steps a checkpoint is written (also at the end), and how many are kept."""
+
+    every: int = Field(gt=0)
+    keep: int = Field(gt=0)
+
+
+class Recipe(Strict):
+    """A whole training run but for its data and its folder.
+
+    Attributes:
+        method: the training method.
+        seed: of sample order, augmentations, initial weights and drop path.
+        steps, epochs: length; exactly one of them.
+        batch: tiles per optimiser step, over all devices.
+        precision: of the forward pass (torch.autocast); weights and optimiser stay float32.
+        log_every: steps between two rows of log.jsonl.
+    """
+
+    method: Literal["dino"]
+    seed: int = Field(ge=0, lt=2**63)
+    steps: Annotated[int, Field(gt=0)] | None = None
+    epochs: Positive | None = None
+    batch: int = Field(gt=0)
+    precision: Literal["float32", "bfloat16"]
+    model: ModelConfig
+    views: ViewsConfig
+    dino: DinoConfig
+    optim: OptimConfig
+    checkpoint: CheckpointConfig
+    log_every: int = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give exactly one of steps and epochs")
+        return self
+
+    def total_steps(self, tiles: int) -> int:
+        """Optimiser steps of the run on a dataset of ``tiles`` tiles; epochs are rounded up to a step."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return max(1, -(-int(self.epochs * tiles) // self.batch))

@@ -1,0 +1,194 @@
+"""A run as one HTML page that needs nothing else: settings, curves, views, evaluations.
+
+What is missing says which command makes it. The page is made from the run's files alone, and from the
+dataset, if it is still there, for the views.
+"""
+
+import base64
+import json
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from pathprep import atomic
+from pathprep.errors import DatasetError, PathprepError, UsageError
+from pathprep.shards import Dataset, read_marker
+from pathtrain import chart, checkpoint, logs
+from pathtrain.data.loader import Loader
+from pathtrain.data.tiles import decode, resize
+from pathtrain.errors import ModelError
+from pathtrain.recipes.load import dump, load
+from pathtrain.recipes.schema import Recipe
+
+# What a row of log.jsonl may hold, in the order of the page; other keys follow under their own name
+CURVES = {
+    "loss": "Loss",
+    "lr": "Learning rate",
+    "weight_decay": "Weight decay",
+    "momentum": "Teacher momentum",
+    "teacher_temp": "Teacher temperature",
+    "images_s": "Images per second",
+    "data_wait": "Time waiting for data (share)",
+    "seconds_step": "Seconds per step",
+}
+TILES_SHOWN = 4
+WHOLE_TILE = 224  # pixels of the picture of a whole tile
+
+
+def report(run: Path, out: Path | None = None) -> Path:
+    """Write the page.
+
+    Args:
+        run: a run folder; unfinished ones too.
+        out: the page; RUN/report.html by default.
+
+    Returns:
+        Where the page is.
+
+    Raises:
+        ModelError: ``run`` is not a run folder.
+        RecipeError: its recipe cannot be read.
+        UsageError: an evaluation's file is damaged, or the page cannot be written.
+    """
+    if not (run / "recipe.yaml").is_file():
+        raise ModelError(
+            f"{run}: not a run (no recipe.yaml); train one with `pathtrain pretrain --out {run}`"
+        )
+    recipe = load(run / "recipe.yaml")
+    info = read_marker(run / "run.json") or {}
+    rows = logs.rows(run)
+    saved = checkpoint.entries(run)
+    step = saved[-1].step if saved else 0
+    views, views_missing = _views(recipe, info)
+    page = _template().render(
+        name=run.resolve().name,
+        run=run,
+        facts=_facts(recipe, info, rows, step),
+        dataset=info.get("dataset", "DATASET"),
+        curves=_curves(rows),
+        views=views,
+        views_missing=views_missing,
+        step=step,
+        knn=_result(run / "evaluation" / "knn.json"),
+        collapse=_result(run / "evaluation" / "collapse.json"),
+        tsne=_picture_file(run / "evaluation" / "tsne.png"),
+        recipe=dump(recipe),
+    )
+    out = out or run / "report.html"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(out, page.encode())
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be written ({error.strerror})") from None
+    return out
+
+
+def _template() -> Any:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["share"] = lambda value: "-" if value is None else f"{value:.3f}"
+    environment.filters["range"] = lambda ends: f"{ends[0]:.3f} to {ends[1]:.3f}"
+    return environment.from_string(Path(__file__).with_suffix(".html").read_text())
+
+
+def _facts(
+    recipe: Recipe, info: dict[str, Any], rows: list[dict[str, Any]], step: int
+) -> list[tuple[str, str]]:
+    identity, versions = info.get("identity", {}), info.get("versions", {})
+    tiles = identity.get("dataset tiles")
+    total = recipe.steps if tiles is None else recipe.total_steps(tiles)
+    logged = rows[-1]["step"] if rows else 0
+    facts = [
+        ("Steps", f"{max(step, logged):,}" + (f" of {total:,}" if total else "")),
+        ("Newest checkpoint", f"step {step:,}" if step else "none yet"),
+        ("Method", f"{recipe.method}, batch {recipe.batch}, {recipe.precision}"),
+        ("Backbone", f"{recipe.model.name} {json.dumps(recipe.model.kwargs) if recipe.model.kwargs else ''}"),
+        ("First weights", recipe.model.init),
+        ("Dataset", str(info.get("dataset", "unknown"))),
+        ("Build id", str(identity.get("dataset build id", "unknown"))),
+        ("Tiles", f"{tiles:,}" if tiles else "unknown"),
+        ("Machine", ", ".join(f"{key} {value}" for key, value in versions.items()) or "unknown"),
+    ]
+    if rows:
+        facts[2:2] = [
+            ("Last loss", f"{rows[-1]['loss']:.4f}"),
+            ("Images per second", f"{statistics.median(row['images_s'] for row in rows):.1f} (median)"),
+            ("Waiting for data", f"{statistics.median(row['data_wait'] for row in rows):.1%} (median)"),
+        ]
+    return facts
+
+
+def _curves(rows: list[dict[str, Any]]) -> list[tuple[str, str, Markup]]:
+    """Title, last value and chart of everything that was logged."""
+    found = {key for row in rows for key in row} - {"step"}
+    names = [key for key in CURVES if key in found] + sorted(found - CURVES.keys())
+    curves = []
+    for key in names:
+        kept = [row for row in rows if math.isfinite(row.get(key, math.nan))]
+        if kept:
+            title = CURVES.get(key, key)
+            drawn = chart.line([row["step"] for row in kept], [row[key] for row in kept], title)
+            curves.append((title, chart.short(kept[-1][key]), drawn))
+    return curves
+
+
+def _views(recipe: Recipe, info: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
+    """The first tiles of the run with their views as they went into training; or why there are none."""
+    if "dataset" not in info:
+        return [], "run.json does not say which dataset the run was trained on."
+    try:
+        dataset = Dataset(info["dataset"])
+        if dataset.info["build_id"] != info.get("identity", {}).get("dataset build id"):
+            raise DatasetError(f"{dataset.root}: was built again since the run, with another build id")
+        loader = Loader(dataset, recipe.model_copy(update={"batch": TILES_SHOWN}), threads=1)
+        batch = next(iter(loader))
+        shown = []
+        for number, tile in enumerate(batch.tiles):
+            whole = resize(decode(loader.read(int(tile)), loader.name(int(tile))), WHOLE_TILE)
+            views = [_pixels(view[number].cpu().numpy(), recipe) for view in batch.views]
+            shown.append(
+                {
+                    "name": loader.name(int(tile)),
+                    "whole": _jpeg(whole),
+                    "views": [{"size": len(view), "picture": _jpeg(view)} for view in views],
+                }
+            )
+        dataset.close()
+    except PathprepError as error:
+        return [], f"The views cannot be shown: {error}"
+    return shown, ""
+
+
+def _pixels(view: Any, recipe: Recipe) -> Any:
+    """(3, H, W) normalised -> (H, W, 3) uint8."""
+    std, mean = (np.array(values)[:, None, None] for values in (recipe.model.std, recipe.model.mean))
+    pixels = np.clip(np.rint((view * std + mean) * 255), 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+
+
+def _jpeg(pixels: Any) -> str:
+    return _data("image/jpeg", simplejpeg.encode_jpeg(pixels, 88, "RGB", "444"))
+
+
+def _data(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _picture_file(path: Path) -> str | None:
+    return _data("image/png", path.read_bytes()) if path.is_file() else None
+
+
+def _result(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    value = read_marker(path)
+    if value is None:
+        raise UsageError(f"{path}: damaged; run its `pathtrain evaluate` command again, or remove it")
+    return value

@@ -1,0 +1,17 @@
+"""What all tests share: the real data where it is present, small slides, and datasets made of them."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# The real slides are not part of the project: beside the checkout, or where the variable says
+DATA = Path(os.environ.get("PATHPREP_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real slides and tiles."""
+    if not DATA.is_dir():
+        pytest.skip(f"real slides are not at {DATA}; set PATHPREP_TEST_DATA to their folder")
+    return DATA

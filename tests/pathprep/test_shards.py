@@ -1,0 +1,198 @@
+"""The dataset folder: read by the real readers, committed all or nothing, equal bytes for equal input."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import simplejpeg
+import webdataset as wds
+from nvidia.dali import fn, pipeline_def
+from slides import tissue
+
+from pathprep import atomic, shards
+from pathprep.errors import DatasetError
+from pathprep.shards import Dataset, ShardWriter
+
+
+def row(number: int) -> dict[str, Any]:
+    return {
+        "x": 64 * number,
+        "y": 128,
+        "column": number,
+        "row": 2,
+        "region": 0,
+        "side": 64,
+        "stored": 64,
+        "mpp": 0.5,
+        "tissue": 0.75,
+        "saturation": 0.5,
+        "white": 0.25,
+        "focus": 100.0,
+        "stain_status": "fitted",
+        "he": [0.5, 0.2, 0.7, 0.8, 0.4, 0.5],
+        "max_c": [1.5, 1.0],
+        "tissue_pixels": 4000,
+    }
+
+
+def tile(number: int) -> bytes:
+    return simplejpeg.encode_jpeg(tissue(64, 64, seed=number), 90)
+
+
+def write(root: Path, slide: str, tiles: int) -> dict[str, Any]:
+    for folder in shards.FOLDERS:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    params = {"tile": 64}
+    build = shards.build_id(params)
+    info = {"format": shards.FORMAT, "version": shards.VERSION, "build_id": build, "params": params}
+    atomic.write_json(root / "dataset.json", info)
+    with ShardWriter(root, slide) as writer:
+        for number in range(tiles):
+            writer.add(tile(number), row(number))
+        return writer.commit({"build_id": build, "inputs": {"size": 1}}, {"geojson": b"{}"})
+
+
+def test_webdataset_reads_a_shard(tmp_path: Path) -> None:
+    write(tmp_path, "TCGA-1_2", 5)
+    samples = list(wds.WebDataset(str(tmp_path / "shards" / "TCGA-1_2.tar"), shardshuffle=False))
+    assert [s["__key__"] for s in samples] == [f"{64 * i}_128" for i in range(5)]
+    assert [s["jpg"] for s in samples] == [tile(i) for i in range(5)]
+
+
+def test_dali_reads_a_shard_with_its_index(tmp_path: Path) -> None:
+    write(tmp_path, "a", 6)
+
+    @pipeline_def(batch_size=3, num_threads=1, device_id=None)
+    def read() -> Any:
+        paths = {"paths": [str(tmp_path / "shards/a.tar")], "index_paths": [str(tmp_path / "shards/a.idx")]}
+        return fn.decoders.image(fn.readers.webdataset(**paths, ext=["jpg"]))
+
+    pipe = read()
+    pipe.build()
+    images = [np.asarray(image) for _ in range(2) for image in pipe.run()[0]]
+    for number, image in enumerate(images):
+        np.testing.assert_array_equal(image, simplejpeg.decode_jpeg(tile(number)))
+
+
+def test_index_row_leads_to_the_bytes(tmp_path: Path) -> None:
+    marker = write(tmp_path, "a", 4)
+    write(tmp_path, "b", 3)
+    dataset = Dataset(tmp_path)
+    assert dataset.slides == ["a", "b"]
+    assert dataset.index("a").schema.remove_metadata().equals(shards.SCHEMA)
+    tiles = dataset.tiles(["offset", "length", "x"])
+    assert (len(tiles), tiles.slides, tiles.starts.tolist()) == (7, ["a", "b"], [0, 4, 7])
+    for number, slide in enumerate(tiles.slide_of(np.arange(7))):
+        data = dataset.read(
+            tiles.slides[slide], tiles.columns["offset"][number], tiles.columns["length"][number]
+        )
+        assert data == tile(tiles.columns["x"][number] // 64)
+    assert marker["files"]["shards/a.tar"]["size"] == (tmp_path / "shards/a.tar").stat().st_size
+    assert marker["files"]["shards/a.tar"]["sha256"] == shards.sha256(tmp_path / "shards/a.tar")
+
+
+def test_equal_tiles_give_equal_files(tmp_path: Path) -> None:
+    one, two = write(tmp_path / "1", "a", 4), write(tmp_path / "2", "a", 4)
+    assert one == two
+
+
+def test_an_empty_slide_has_no_tar_and_is_done(tmp_path: Path) -> None:
+    write(tmp_path, "a", 3)
+    marker = write(tmp_path, "a", 0)
+    assert not list((tmp_path / "shards").iterdir())
+    assert marker["tiles"] == 0
+    assert len(Dataset(tmp_path).tiles()) == 0
+    assert shards.is_done(tmp_path, "a", marker["build_id"], {"size": 1})
+
+
+def test_leaving_without_commit_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    with pytest.raises(RuntimeError, match="half way"), ShardWriter(tmp_path, "a") as writer:  # noqa: PT012
+        writer.add(tile(0), row(0))
+        raise RuntimeError("half way")
+    assert not list((tmp_path / "shards").iterdir())
+
+
+@pytest.mark.parametrize("name", ["shards/a.tar", "shards/a.idx", "index/a.parquet", "previews/a.geojson"])
+def test_done_needs_every_file_at_its_size(tmp_path: Path, name: str) -> None:
+    build = write(tmp_path, "a", 3)["build_id"]
+    assert shards.is_done(tmp_path, "a", build, {"size": 1})
+    assert not shards.is_done(tmp_path, "a", "other build", {"size": 1})
+    assert not shards.is_done(tmp_path, "a", build, {"size": 2})
+    os.truncate(tmp_path / name, 1)
+    assert not shards.is_done(tmp_path, "a", build, {"size": 1})
+
+
+def test_reading_damage_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path, "a", 2)
+    os.truncate(tmp_path / "shards/a.tar", 900)
+    dataset = Dataset(tmp_path)
+    tiles = dataset.tiles()
+    with pytest.raises(DatasetError, match=r"a\.tar: .* bytes at .* pathprep verify"):
+        dataset.read("a", int(tiles.columns["offset"][1]), int(tiles.columns["length"][1]))
+    (tmp_path / "index/a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DatasetError, match=r"a\.parquet: cannot be read"):
+        dataset.index("a")
+
+
+def test_what_is_not_a_dataset(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="not a dataset"):
+        Dataset(tmp_path)
+    write(tmp_path, "a", 1)
+    info = json.loads((tmp_path / "dataset.json").read_text())
+    atomic.write_json(tmp_path / "dataset.json", info | {"version": 99})
+    with pytest.raises(DatasetError, match="format version 99, this pathprep reads version 1"):
+        Dataset(tmp_path)
+
+
+def test_many_slides_do_not_exhaust_file_handles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Dataset, "OPEN_TARS", 2)
+    for number in range(5):
+        write(tmp_path, f"s{number}", 1)
+    dataset = Dataset(tmp_path)
+    before = len(os.listdir("/proc/self/fd"))
+    for slide in dataset.slides * 2:
+        assert dataset.read(slide, 512, len(tile(0))) == tile(0)
+    assert len(os.listdir("/proc/self/fd")) - before <= 2
+    dataset.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"), [("TCGA-A1.B2", "TCGA-A1_B2"), ("föö bar", "f___bar"), ("ok_-9", "ok_-9")]
+)
+def test_slide_names(stem: str, name: str) -> None:
+    assert shards.slide_name(stem) == name
+
+
+def test_atomic_write_keeps_the_old_file_on_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    atomic.write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        atomic.write_json(path, {"a": io.BytesIO()})
+    with pytest.raises(OSError, match="stop"), atomic.pending(path) as (file, _):  # noqa: PT012
+        file.write(b"half")
+        raise OSError("stop")
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_sweep_removes_what_the_dead_left_and_nothing_else(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from pathprep import atomic\n"
+        "with atomic.pending(Path(sys.argv[1])) as (f, t):\n    f.write(b'x'); f.flush(); os.kill(os.getpid(), 9)"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / "dead.tar")], check=False).returncode == -9
+    )
+    (tmp_path / f"{atomic.PREFIX}elsewhere~1~live.tar").touch()
+    with atomic.pending(tmp_path / "mine.tar") as (_, mine):
+        assert atomic.sweep(tmp_path) == 1
+        assert mine.exists()
+    assert (tmp_path / f"{atomic.PREFIX}elsewhere~1~live.tar").exists()

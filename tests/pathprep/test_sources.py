@@ -1,0 +1,92 @@
+"""Which slides an input means, and what they are called in the dataset."""
+
+from pathlib import Path
+
+import pytest
+
+from pathprep import atomic
+from pathprep.errors import UsageError
+from pathprep.sources import Source, find, with_names
+
+
+def touch(path: Path, data: bytes = b"x") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def test_folders_files_and_repeats(tmp_path: Path) -> None:
+    a, b = touch(tmp_path / "s" / "a.svs"), touch(tmp_path / "s" / "deep" / "b.NDPI")
+    touch(tmp_path / "s" / "notes.txt")
+    touch(tmp_path / "s" / ".hidden" / "c.svs")
+    odd = touch(tmp_path / "odd.xyz")  # named by hand: taken whatever its suffix
+    found = find([tmp_path / "s", a, odd])
+    assert [s.path for s in found] == sorted([a, b, odd])
+
+
+def test_csv_with_mpp_and_mask(tmp_path: Path) -> None:
+    a, b = touch(tmp_path / "a.svs"), touch(tmp_path / "sub" / "b.svs")
+    csv = tmp_path / "slides.csv"
+    csv.write_text(f"slide,mpp,mask,note\na.svs,0.25,a.png,x\n{b},,,\n")
+    # a folder that holds the same slides does not undo what the CSV says
+    assert find([csv, tmp_path]) == [Source(a, 0.25, tmp_path / "a.png"), Source(b)]
+    assert find([tmp_path, csv]) == [Source(a, 0.25, tmp_path / "a.png"), Source(b)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "needs a header with a column 'slide'"),
+        ("path\nx.svs\n", "needs a header with a column 'slide'"),
+        ("slide,mpp\nx.svs,fine\n", "line 2: mpp 'fine' is not a number"),
+        ("slide,mpp\nx.svs,1\n ,2\n", "line 3: the column 'slide' is empty"),
+    ],
+)
+def test_bad_csvs_name_the_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "slides.csv"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=rf"slides\.csv.*{message}"):
+        find([path])
+
+
+def test_inputs_without_slides(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no slides in this folder"):
+        find([tmp_path])
+    with pytest.raises(UsageError, match="no such file or folder"):
+        find([tmp_path / "nothing"])
+
+
+def test_masks_by_name(tmp_path: Path) -> None:
+    a, b = touch(tmp_path / "a.svs"), touch(tmp_path / "b.svs")
+    mask_a, mask_b = touch(tmp_path / "m" / "a.geojson"), touch(tmp_path / "m" / "b.png")
+    assert find([a, b], tmp_path / "m") == [Source(a, None, mask_a), Source(b, None, mask_b)]
+    assert find([a], mask_b) == [Source(a, None, mask_b)]
+    with pytest.raises(UsageError, match="one mask for 2 slides"):
+        find([a, b], mask_b)
+    mask_b.unlink()
+    with pytest.raises(UsageError, match="no mask .* for b"):
+        find([a, b], tmp_path / "m")
+
+
+def test_names_have_no_dots_and_collide_only_where_they_must(tmp_path: Path) -> None:
+    paths = [tmp_path / "TCGA-1.2.svs", tmp_path / "x" / "s.svs", tmp_path / "y" / "s.svs"]
+    names = [s.name for s in with_names([Source(touch(p)) for p in paths], tmp_path / "out")]
+    assert "TCGA-1_2" in names
+    assert len(set(names)) == 3
+    assert all(name.startswith("s-") for name in names if name != "TCGA-1_2")
+
+
+def test_a_name_stays_with_its_slide(tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    first = touch(tmp_path / "x" / "s.svs", b"one")
+    touch(root / "slides" / "s.json")
+    atomic.write_json(root / "slides" / "s.json", {"source": {"path": str(first), "size": 3}})
+    other = touch(tmp_path / "y" / "s.svs", b"other")
+    assert [s.name for s in with_names([Source(first)], root)] == ["s"]
+    assert with_names([Source(other)], root)[0].name.startswith("s-")
+    both = {s.path: s.name for s in with_names([Source(first), Source(other)], root)}
+    assert both[first] == "s"
+    assert both[other].startswith("s-")
+    # the archive was moved: same file name, same size
+    moved = touch(tmp_path / "new mount" / "s.svs", b"one")
+    assert [s.name for s in with_names([Source(moved)], root)] == ["s"]

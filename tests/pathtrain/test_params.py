@@ -1,0 +1,113 @@
+"""Augmentation parameters: reproducible from the position alone, with torchvision's distributions."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torchvision.transforms import RandomResizedCrop
+
+from pathtrain.data import params
+from pathtrain.recipes.load import load
+
+RECIPE = load("exaonepath1")
+MANY = 20_000
+
+
+def draw(number: int, positions: np.ndarray, seed: int = 0) -> params.Drawn:
+    return params.draw(RECIPE.views, params.views(RECIPE.views)[number], number, positions, seed)
+
+
+def test_views_follow_the_recipe() -> None:
+    views = params.views(RECIPE.views)
+    assert [view.size for view in views] == [224] * 2 + [96] * 8
+    assert [view.blur for view in views] == [1.0, 0.1] + [0.5] * 8
+    assert [view.solarise for view in views] == [0.0, 0.2] + [0.0] * 8
+
+
+def test_parameters_depend_on_the_position_alone() -> None:
+    positions = np.array([0, 5, 10**12, 77])
+    together = draw(3, positions)
+    for index, position in enumerate(positions):
+        alone = draw(3, np.array([position]))
+        for name, values in vars(together).items():
+            assert np.array_equal(getattr(alone, name)[0], values[index]), name
+
+
+@pytest.mark.parametrize("change", ["view", "seed", "position"])
+def test_views_seeds_and_positions_differ(change: str) -> None:
+    positions = np.arange(100)
+    first = draw(2, positions)
+    other = {
+        "view": lambda: draw(3, positions),
+        "seed": lambda: draw(2, positions, seed=1),
+        "position": lambda: draw(2, positions + 100),
+    }[change]()
+    for name in ("start", "end", "brightness", "hue", "sigma"):
+        assert not np.isin(getattr(first, name), getattr(other, name)).any()
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_crops_are_distributed_as_torchvisions(number: int) -> None:
+    view = params.views(RECIPE.views)[number]
+    drawn = draw(number, np.arange(MANY))
+    side = 4096  # so that torchvision's rounding to pixels does not show
+    torch.manual_seed(0)
+    image = torch.empty(1, 1, 1).expand(1, side, side)
+    theirs = np.array(
+        [RandomResizedCrop.get_params(image, list(view.scale), list(RECIPE.views.ratio)) for _ in range(3000)]
+    )
+    top, left, height, width = theirs.T / side
+    size = drawn.end - drawn.start
+    for ours, other in (
+        (drawn.start[:, 0], top),
+        (drawn.start[:, 1], left),
+        (size[:, 0], height),
+        (size[:, 1], width),
+        (size.prod(axis=1), height * width),
+    ):
+        assert stats.ks_2samp(ours, other).pvalue > 1e-3
+    assert drawn.start.min() >= 0
+    assert drawn.end.max() <= 1
+
+
+def test_a_crop_that_never_fits_falls_back_to_the_largest_centred_box() -> None:
+    config = RECIPE.views.model_copy(update={"ratio": (2.0, 4.0)})
+    drawn = params.draw(config, params.View(224, (1.0, 1.0), 0, 0), 0, np.arange(50), 0)
+    size = drawn.end - drawn.start
+    assert np.allclose(size, [0.5, 1])  # height half, width whole: the nearest ratio is 2
+    assert np.allclose(drawn.start, [0.25, 0])
+
+
+def test_probabilities_and_ranges() -> None:
+    drawn = [draw(number, np.arange(MANY)) for number in (0, 1, 2)]
+    tolerance = 5 * math.sqrt(0.25 / MANY)
+    for flags, expected in (
+        (drawn[0].flip, 0.5),
+        (drawn[0].jitter, 0.8),
+        (drawn[0].grey, 0.2),
+        (drawn[0].blur, 1.0),
+        (drawn[1].blur, 0.1),
+        (drawn[2].blur, 0.5),
+        (drawn[0].solarise, 0.0),
+        (drawn[1].solarise, 0.2),
+    ):
+        assert flags.mean() == pytest.approx(expected, abs=tolerance)
+    for values, low, high in (
+        (drawn[0].brightness, 0.6, 1.4),
+        (drawn[0].contrast, 0.6, 1.4),
+        (drawn[0].saturation, 0.8, 1.2),
+        (drawn[0].hue, -0.1, 0.1),
+        (drawn[0].sigma, 0.1, 2.0),
+    ):
+        assert stats.kstest(values, stats.uniform(low, high - low).cdf).pvalue > 1e-3
+
+
+def test_draws_are_independent_of_each_other() -> None:
+    drawn = draw(0, np.arange(MANY))
+    columns = np.stack(
+        [drawn.brightness, drawn.contrast, drawn.saturation, drawn.hue, drawn.sigma, drawn.flip]
+    )
+    off = np.corrcoef(columns) - np.eye(len(columns))
+    assert np.abs(off).max() < 5 / math.sqrt(MANY)

@@ -1,0 +1,122 @@
+"""Recipes: those in the package are valid and marked; mistakes give one line that names the key."""
+
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pathtrain.errors import RecipeError
+from pathtrain.recipes.load import dump, load, names
+
+
+def test_names() -> None:
+    assert {"smoke", "exaonepath1"} <= set(names())
+
+
+@pytest.mark.parametrize("name", names())
+def test_dumped_recipes_load_as_the_same(name: str, tmp_path: Path) -> None:
+    recipe = load(name)
+    (tmp_path / "recipe.yaml").write_text(dump(recipe))
+    assert load(tmp_path / "recipe.yaml") == recipe
+
+
+def test_every_value_of_a_published_recipe_is_marked() -> None:
+    lines = (resources.files("pathtrain.recipes") / "exaonepath1.yaml").read_text().splitlines()
+    for before, line in zip(lines, lines[1:], strict=False):
+        code, _, comment = line.partition("#")
+        value = code.partition(":")[2].strip()
+        if value and value != "{}":
+            marked = comment + (before if before.lstrip().startswith("#") else "")
+            assert any(word in marked for word in ("Exact", "Inferred", "Unknown")), line
+
+
+def test_the_published_values() -> None:
+    """As the paper and the original DINO code have them."""
+    recipe = load("exaonepath1")
+    assert (recipe.epochs, recipe.batch, recipe.optim.lr, recipe.optim.warmup_steps) == (
+        10,
+        5120,
+        0.005,
+        1000,
+    )
+    assert (recipe.views.globals.count, recipe.views.locals.count, recipe.views.locals.size) == (2, 8, 96)
+    assert (recipe.dino.head.out_dim, recipe.dino.freeze_last_layer_steps) == (65536, 0)
+    assert recipe.total_steps(285_153_903) == 556_942
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optim.lr=0", "recipe smoke: optim.lr: Input should be greater than 0"),
+        ("optim.lr=.nan", "recipe smoke: optim.lr: Input should be a finite number"),
+        ("optim.learning_rate=1", "recipe smoke: optim.learning_rate: Extra inputs are not permitted"),
+        ("batch=many", "recipe smoke: batch: Input should be a valid integer"),
+        ("method=ibot", "recipe smoke: method: Input should be 'dino'"),
+        ("views.globals.scale=[1,0.5]", "recipe smoke: views.globals: scale needs the smaller value first"),
+        ("views.locals.blur=[0.5,0.5]", "recipe smoke: views.locals: blur needs 1 or 4 values"),
+        ("views.globals.count=1", "recipe smoke: views"),
+        ("dino.momentum.end=1.5", "recipe smoke: dino: momentum must be at most 1"),
+        ("steps=null", "recipe smoke: give exactly one of steps and epochs"),
+        ("steps", "--set steps: expected key=value"),
+        ("optim.lr.x=1", "--set optim.lr.x=1: lr holds a value, not keys"),
+        ("steps=[1", "--set steps=[1: not YAML"),
+    ],
+)
+def test_mistakes_are_named_on_one_line(override: str, message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load("smoke", [override])
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_several_mistakes_give_a_line_each() -> None:
+    with pytest.raises(RecipeError) as caught:
+        load("smoke", ["optim.lr=-1", "batch=0"])
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_overrides_apply_in_order_and_take_yaml() -> None:
+    recipe = load("smoke", ["batch=3", "batch=5", "optim.lr=1e-3", "model.kwargs.depth=2", "optim.clip=null"])
+    assert (recipe.batch, recipe.optim.lr, recipe.model.kwargs["depth"]) == (5, 0.001, 2)
+    assert recipe.optim.clip is None
+
+
+def test_steps_and_epochs_replace_each_other() -> None:
+    assert load("smoke", ["epochs=1.5"]).total_steps(100) == -(-150 // load("smoke").batch)
+    assert load("exaonepath1", ["steps=7"]).total_steps(100) == 7
+    assert load("smoke", ["epochs=1", "batch=1000"]).total_steps(1) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("nothing", "no such recipe; there are exaonepath1, smoke"), ("nothing.yaml", "No such file")],
+)
+def test_absent_recipes(name: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("- 1", "expected keys"), ("a: [", "not YAML"), ("", "expected keys")]
+)
+def test_files_that_are_no_recipes(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=f"recipe mine.yaml: {message}"):
+        load(tmp_path / "mine.yaml")
+
+
+def test_a_recipe_does_not_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load("smoke").batch = 3
+
+
+def test_yaml_files_have_no_unknown_or_missing_keys() -> None:
+    """A recipe states every value that has no obvious default."""
+    for name in names():
+        text = (resources.files("pathtrain.recipes") / f"{name}.yaml").read_text()
+        stated = yaml.safe_load(text)
+        full = load(name).model_dump(mode="json", exclude_none=True)
+        assert stated.keys() == full.keys()
+        for part in ("model", "views", "dino", "optim"):
+            assert stated[part].keys() == full[part].keys()

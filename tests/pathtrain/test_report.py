@@ -1,0 +1,147 @@
+"""The run's page: complete, self-contained, readable in a real browser, and honest about what is missing."""
+
+import json
+from pathlib import Path
+
+import pytest
+from browser import check_page
+from toys import noise, write_dataset, write_run
+from typer.testing import CliRunner
+
+from pathprep import atomic
+from pathprep.errors import UsageError
+from pathtrain import chart
+from pathtrain.errors import ModelError
+from pathtrain.evaluate.cli import app
+from pathtrain.report import report
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    slides = {name: noise(12, side=48, seed=seed) for seed, name in enumerate(("a", "b", "c"))}
+    return write_dataset(tmp_path / "dataset", slides)
+
+
+@pytest.fixture
+def run(tmp_path: Path, dataset: Path) -> Path:
+    return write_run(tmp_path / "run", dataset)
+
+
+@pytest.fixture
+def evaluated(run: Path, dataset: Path, tmp_path: Path) -> Path:
+    (tmp_path / "labels.csv").write_text("slide,label\na,<b>tumour</b>\nb,normal\nc,normal\n")
+    common = ["--k", "5"]
+    knn = ["knn", str(run), "--train", str(dataset), "--labels", str(tmp_path / "labels.csv"), *common]
+    assert CliRunner().invoke(app, knn).exit_code == 0
+    assert CliRunner().invoke(app, ["collapse", str(run), str(dataset), *common]).exit_code == 0
+    return run
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "dark"), [(1200, False), (390, False), (390, True)])
+def test_page_in_a_browser(evaluated: Path, width: int, dark: bool) -> None:
+    result = check_page(report(evaluated), width, None, dark)
+    assert result.errors == []
+    assert result.external == []
+    assert result.broken == []
+    assert result.without_alt == 0
+    assert result.overflow == 0
+    assert result.images == 4 * (1 + 2 + 4) + 1  # tiles and views, and the t-SNE
+    for text in (
+        "20 of 20",
+        "Loss",
+        "Teacher momentum",
+        "random weights",
+        "colour: mean and SD",
+        "own share",
+    ):
+        assert text in result.text
+    assert "<b>tumour</b>" in result.text  # shown as it is written, not as bold
+
+
+@pytest.mark.browser
+def test_page_of_a_run_that_has_nothing_yet(run: Path) -> None:
+    (run / "log.jsonl").unlink()
+    for path in (run / "checkpoints").iterdir():
+        path.unlink()
+    (run / "run.json").unlink()
+    result = check_page(report(run), 390, None)
+    assert (result.errors, result.broken, result.overflow, result.images) == ([], [], 0, 0)
+    for text in (
+        "Nothing was logged yet",
+        "run.json does not say which dataset",
+        f"pathtrain evaluate knn {run}",
+        f"pathtrain evaluate collapse {run}",
+        "none yet",
+    ):
+        assert text in result.text
+
+
+def test_dataset_that_is_gone_or_was_built_again(run: Path, dataset: Path) -> None:
+    info = json.loads((dataset / "dataset.json").read_text())
+    atomic.write_json(dataset / "dataset.json", {**info, "build_id": "f" * 16})
+    assert "was built again since the run" in report(run).read_text()
+    (dataset / "dataset.json").unlink()
+    assert "not a dataset (no dataset.json)" in report(run).read_text()
+
+
+def test_old_evaluation_is_called_old(evaluated: Path) -> None:
+    path = evaluated / "evaluation" / "knn.json"
+    assert "run the command again" not in report(evaluated).read_text()
+    result = json.loads(path.read_text())
+    result["model"]["step"] = 10
+    atomic.write_json(path, result)
+    assert (
+        "Measured on the model of step 10. The newest checkpoint is of step 20"
+        in report(evaluated).read_text()
+    )
+
+
+def test_errors(tmp_path: Path, run: Path) -> None:
+    with pytest.raises(ModelError, match="not a run"):
+        report(tmp_path / "nothing")
+    (run / "evaluation").mkdir()
+    (run / "evaluation" / "knn.json").write_text("{")
+    with pytest.raises(UsageError, match=r"knn\.json: damaged"):
+        report(run)
+    (run / "evaluation" / "knn.json").unlink()
+    with pytest.raises(UsageError, match="cannot be written"):
+        report(run, run / "recipe.yaml" / "page.html")
+
+
+def test_out(run: Path, tmp_path: Path) -> None:
+    assert report(run) == run / "report.html"
+    page = report(run, tmp_path / "deep" / "page.html")
+    assert page.read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 1, [0, 0.25, 0.5, 0.75, 1]),
+        (0, 5e-4, [0, 2e-4, 4e-4, 6e-4]),
+        (3, 3, [3]),
+        (-1, 1, [-1, -0.5, 0, 0.5, 1]),
+    ],
+)
+def test_ticks(low: float, high: float, expected: list[float]) -> None:
+    assert chart.nice_ticks(low, high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.04, "0.04"), (5e-4, "5e-4"), (-2.5e-5, "-2.5e-5"), (7.612, "7.612"), (123456, "123.5k")],
+)
+def test_short_numbers(value: float, text: str) -> None:
+    assert chart.short(value) == text
+
+
+def test_long_runs_are_averaged() -> None:
+    xs, ys = chart.thinned(list(range(1000)), [float(x % 2) for x in range(1000)])
+    assert len(xs) == 334
+    assert xs[0] == 1
+    assert ys[0] == pytest.approx(1 / 3)
+    drawn = chart.line(list(range(1, 3)), [2.0, 4.0], "A & B")
+    assert "A &amp; B: 2 at step 1, 4 at step 2" in drawn
+    assert 'points="54.0,156.0 330.0,10.0"' in drawn
+    assert "<circle" in chart.line([1], [2.0], "one")

@@ -1,0 +1,207 @@
+"""Each augmentation of the DALI graph against torchvision, PIL or the formula, given the same parameters.
+
+Tolerances in grey levels (0 to 255), per operation; see the assertions.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import simplejpeg
+import torch
+from PIL import Image, ImageOps
+from scipy import ndimage
+from torchvision.transforms import functional
+
+from pathtrain.data import params, views
+from pathtrain.recipes.load import load
+from pathtrain.recipes.schema import Recipe
+
+SIDE = 96
+SIZE = 64
+Pixels = npt.NDArray[np.uint8]
+
+
+def tissue(side: int = SIDE, seed: int = 0) -> Pixels:
+    """Stained tissue, roughly: eosin pink with haematoxylin blobs and some background."""
+    rng = np.random.default_rng(seed)
+    smooth = [ndimage.gaussian_filter(rng.normal(size=(side, side)), sigma) for sigma in (2, 3, 12)]
+    nuclei, eosin, glass = (field / np.abs(field).max() for field in smooth)
+    density = np.clip(nuclei, 0, 1)[..., None] * [1.5, 1.9, 0.7] + (0.6 + eosin)[..., None] * [0.05, 0.7, 0.3]
+    density[glass > 0.5] = 0.03
+    return np.clip(240 * np.exp(-density), 0, 255).astype(np.uint8)
+
+
+def neutral(count: int = 1, **changes: Any) -> params.Drawn:
+    """Parameters that change nothing but what is named."""
+    values: dict[str, Any] = {
+        "start": np.zeros((count, 2)),
+        "end": np.ones((count, 2)),
+        "brightness": np.ones(count),
+        "contrast": np.ones(count),
+        "saturation": np.ones(count),
+        "hue": np.zeros(count),
+        "sigma": np.ones(count),
+    }
+    for name in ("flip", "jitter", "grey", "blur", "solarise"):
+        values[name] = np.zeros(count, bool)
+    return params.Drawn(
+        **{name: np.asarray(changes.get(name, value), value.dtype) for name, value in values.items()}
+    )
+
+
+RECIPE = load("smoke", ["model.mean=[0,0,0]", "model.std=[1,1,1]"])
+
+
+def run(images: list[Pixels], drawn: params.Drawn, recipe: Recipe = RECIPE, size: int = SIZE) -> torch.Tensor:
+    """One view (B, 3, size, size), 0 to 1, of images that are coded almost without loss."""
+    jpegs = [np.frombuffer(simplejpeg.encode_jpeg(image, 100, "RGB", "444"), np.uint8) for image in images]
+    view = params.View(size, (1, 1), blur=1, solarise=1)
+    names = views.columns(recipe, view)
+    fed = [jpegs, *views.inputs(drawn, names)]
+    pipeline = views.pipeline(recipe, [view], lambda _: fed, len(images), threads=1, device_id=None, depth=1)
+    return torch.from_dlpack(pipeline.run()[0].as_tensor()).clone()
+
+
+def levels(view: torch.Tensor) -> npt.NDArray[np.float64]:
+    return (255 * view.permute(1, 2, 0)).double().numpy()
+
+
+def decoded(image: Pixels) -> Pixels:
+    return simplejpeg.decode_jpeg(simplejpeg.encode_jpeg(image, 100, "RGB", "444"))
+
+
+@pytest.fixture
+def plain() -> Pixels:
+    """What the graph has after decoding and resizing with a whole-tile crop of the same size."""
+    return decoded(tissue(SIZE))
+
+
+def apart(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    return np.abs(np.asarray(ours, float) - np.asarray(theirs, float))
+
+
+def test_nothing_drawn_changes_nothing(plain: Pixels) -> None:
+    assert apart(levels(run([tissue(SIZE)], neutral())[0]), plain).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "box", [(0, 0, 1, 1), (0.1, 0.2, 0.5, 0.9), (0.305, 0.411, 0.52, 0.633), (0.7, 0.7, 1, 1)]
+)
+def test_crop_and_resize_are_pils_bicubic(box: tuple[float, ...]) -> None:
+    """At most 2 levels apart, 1 on 99 %: PIL rounds between its two passes too."""
+    image = tissue()
+    y0, x0, y1, x1 = (SIDE * value for value in box)
+    theirs = Image.fromarray(decoded(image)).resize((SIZE, SIZE), Image.Resampling.BICUBIC, (x0, y0, x1, y1))
+    ours = levels(run([image], neutral(start=[box[:2]], end=[box[2:]]))[0])
+    difference = apart(ours, np.asarray(theirs))
+    assert difference.max() <= 2.01
+    assert (difference <= 1.01).mean() > 0.99
+
+
+def test_flip_mirrors_left_and_right(plain: Pixels) -> None:
+    ours = levels(run([tissue(SIZE)], neutral(flip=[True]))[0])
+    assert apart(ours, plain[:, ::-1]).max() <= 1
+    assert apart(ours, plain).max() > 20
+
+
+@pytest.mark.parametrize("factor", [0.6, 0.9, 1.4])
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
+def test_factors_are_torchvisions(name: str, factor: float, plain: Pixels) -> None:
+    """Within 2 levels: torchvision truncates where DALI rounds, and rounds the mean for contrast."""
+    image = torch.from_numpy(plain).permute(2, 0, 1)
+    theirs = getattr(functional, f"adjust_{name}")(image, factor).permute(1, 2, 0).numpy()
+    ours = levels(run([tissue(SIZE)], neutral(jitter=[True], **{name: [factor]}))[0])
+    assert apart(ours, theirs).max() <= 2
+    assert apart(ours, plain).max() > 3
+
+
+@pytest.mark.parametrize("hue", [-0.1, -0.05, 0.05, 0.1])
+def test_hue_turns_chroma_and_keeps_luminance(hue: float, plain: Pixels) -> None:
+    """A rotation in YIQ; torchvision's, in HSV, is nearer than no shift and than the opposite one."""
+    ours = levels(run([tissue(SIZE)], neutral(jitter=[True], hue=[hue]))[0])
+    inside = ((ours > 0) & (ours < 255)).all(axis=2)
+    assert inside.mean() > 0.5
+    assert apart(ours @ views.LUMA, plain @ views.LUMA)[inside].max() <= 1.5
+    image = torch.from_numpy(plain).permute(2, 0, 1)
+    theirs = functional.adjust_hue(image, hue).permute(1, 2, 0).numpy()
+    opposite = functional.adjust_hue(image, -hue).permute(1, 2, 0).numpy()
+    distance = apart(ours, theirs).mean()
+    assert distance < apart(plain, theirs).mean()
+    assert distance < apart(ours, opposite).mean()
+    assert distance < 12
+
+
+def test_greyscale_is_torchvisions(plain: Pixels) -> None:
+    image = torch.from_numpy(plain).permute(2, 0, 1)
+    theirs = functional.rgb_to_grayscale(image, 3).permute(1, 2, 0).numpy()
+    ours = levels(run([tissue(SIZE)], neutral(grey=[True], saturation=[1.2]))[0])
+    assert apart(ours, theirs).max() <= 1.5
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.7, 2.0])
+def test_blur_is_a_gaussian_cut_at_three_sigma(sigma: float, plain: Pixels) -> None:
+    radius = int(np.ceil(3 * sigma))
+    theirs = ndimage.gaussian_filter(plain.astype(float), (sigma, sigma, 0), mode="mirror", radius=radius)
+    ours = levels(run([tissue(SIZE)], neutral(blur=[True], sigma=[sigma]))[0])
+    assert apart(ours, theirs).max() <= 1.01
+
+
+def test_solarise_is_pils(plain: Pixels) -> None:
+    theirs = np.asarray(ImageOps.solarize(Image.fromarray(plain)))
+    ours = levels(run([tissue(SIZE)], neutral(solarise=[True]))[0])
+    far = np.abs(plain.astype(int) - 128) > 1  # where one level of decoding cannot cross the threshold
+    assert apart(ours, theirs)[far].max() <= 1
+
+
+def test_all_colour_operations_together_follow_the_formula(plain: Pixels) -> None:
+    """In float64, one after the other: brightness, contrast, saturation, hue, clipped once."""
+    ours = levels(
+        run(
+            [tissue(SIZE)],
+            neutral(jitter=[True], brightness=[0.8], contrast=[1.3], saturation=[0.8], hue=[0.07]),
+        )[0]
+    )
+    x = 0.8 * plain.astype(float)
+    x = 1.3 * x + (1 - 1.3) * (x @ views.LUMA).mean()
+    x = 0.8 * x + 0.2 * (x @ views.LUMA)[..., None]
+    yiq = np.array([[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
+    angle = -2 * np.pi * 0.07
+    turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    x = np.clip(x @ (np.linalg.inv(yiq) @ turn @ yiq).T, 0, 255)
+    assert apart(ours, x).max() <= 1.01
+
+
+def test_samples_of_a_batch_keep_their_own_parameters() -> None:
+    images = [tissue(SIZE, seed) for seed in range(6)]
+    drawn = neutral(
+        6,
+        flip=[1, 0, 1, 0, 0, 1],
+        grey=[0, 1, 0, 0, 1, 0],
+        jitter=[0, 0, 1, 1, 0, 0],
+        brightness=[1, 1, 0.7, 1.3, 1, 1],
+        blur=[1, 0, 0, 1, 0, 0],
+        sigma=[1, 1, 1, 2, 1, 1],
+        solarise=[0, 0, 0, 1, 0, 1],
+    )
+    together = run(images, drawn)
+    for number, image in enumerate(images):
+        alone = params.Drawn(**{name: values[number : number + 1] for name, values in vars(drawn).items()})
+        assert torch.equal(run([image], alone)[0], together[number])
+
+
+def test_normalised_with_the_models_mean_and_std(plain: Pixels) -> None:
+    recipe = load("smoke")
+    ours = run([tissue(SIZE)], neutral(), recipe)[0]
+    image = torch.from_numpy(plain).permute(2, 0, 1) / 255
+    theirs = functional.normalize(image, recipe.model.mean, recipe.model.std)
+    assert (ours - theirs).abs().max() < 1.01 / 255 / min(recipe.model.std)
+    assert ours.dtype == torch.float32
+
+
+def test_operations_that_a_recipe_never_does_are_not_in_the_graph() -> None:
+    recipe = load("smoke", ["views.jitter.p=0", "views.greyscale=0"])
+    assert views.columns(recipe, params.View(SIZE, (1, 1), 0, 0)) == ["start", "end", "flip"]
+    view = params.View(SIZE, (1, 1), 0.5, 0)
+    assert views.columns(recipe, view) == ["start", "end", "flip", "blur", "sigma"]

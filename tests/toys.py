@@ -1,0 +1,112 @@
+"""Datasets and runs small enough for unit tests, written through the project's own writers."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+import torch
+
+from pathprep import atomic
+from pathprep.shards import FORMAT, VERSION, ShardWriter, build_id
+from pathtrain import checkpoint
+from pathtrain.models.backbone import build
+from pathtrain.recipes.load import dump, load
+
+Pixels = npt.NDArray[np.uint8]
+
+TINY = (
+    "model.kwargs={img_size: 32, patch_size: 16, depth: 1, embed_dim: 24, num_heads: 2}",
+    "views.globals.size=32",
+    "views.locals.size=16",
+)
+
+
+def noise(count: int, side: int = 32, colour: Sequence[int] = (180, 90, 160), seed: int = 0) -> list[Pixels]:
+    """Tiles of one colour with coarse noise; no two alike."""
+    rng = np.random.default_rng(seed)
+    low = rng.normal(0, 25, (count, side // 4, side // 4, 3))
+    tiles = np.asarray(colour) + np.kron(low, np.ones((1, 4, 4, 1)))
+    return list(np.clip(tiles, 0, 255).astype(np.uint8))
+
+
+def write_dataset(root: Path, slides: Mapping[str, Sequence[Pixels]], mpp: float = 0.5) -> Path:
+    """A dataset folder; tiles lie in rows of ten, one tile's side apart."""
+    params: dict[str, Any] = {
+        "tile": 32,
+        "mpp": 0.5,
+        "mode": "native",
+        "overlap": 0,
+        "min_tissue": 0.5,
+        "stain": {"mode": "none"},
+    }
+    build = build_id(params)
+    for folder in ("shards", "index", "slides", "previews", "failed"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    atomic.write_json(
+        root / "dataset.json", {"format": FORMAT, "version": VERSION, "build_id": build, "params": params}
+    )
+    for name, tiles in slides.items():
+        with ShardWriter(root, name) as writer:
+            for number, tile in enumerate(tiles):
+                column, row, side = number % 10, number // 10, len(tile)
+                writer.add(
+                    simplejpeg.encode_jpeg(tile, 90, "RGB", "420"),
+                    {
+                        "x": column * side,
+                        "y": row * side,
+                        "column": column,
+                        "row": row,
+                        "region": 0,
+                        "side": side,
+                        "stored": side,
+                        "mpp": mpp,
+                        "tissue": 1.0,
+                        "saturation": 0.5,
+                        "white": 0.0,
+                        "focus": 1.0,
+                        "stain_status": "none",
+                        "he": None,
+                        "max_c": None,
+                        "tissue_pixels": 0,
+                    },
+                )
+            writer.commit({"build_id": build, "mpp": mpp, "inputs": {}}, {})
+    return root
+
+
+def write_run(root: Path, dataset: Path, seed: int = 0, steps: int = 20) -> Path:
+    """A finished run of a tiny network: recipe, log and one checkpoint, without any training."""
+    recipe = load("smoke", [*TINY, f"steps={steps}"])
+    root.mkdir(parents=True)
+    (root / "recipe.yaml").write_text(dump(recipe))
+    info = (
+        json.loads((dataset / "dataset.json").read_text())
+        if (dataset / "dataset.json").is_file()
+        else {"build_id": "gone"}
+    )
+    identity = {"dataset build id": info["build_id"], "dataset tiles": 1000}
+    about = {"dataset": str(dataset), "identity": identity, "versions": {"torch": "2", "device": "cpu"}}
+    atomic.write_json(root / "run.json", about)
+    torch.manual_seed(seed)
+    backbone = build(recipe.model)
+    network = {"backbone": backbone.state_dict(), "head": {}}
+    checkpoint.save(root, {"step": steps, "student": network, "teacher": network}, steps, "config", keep=1)
+    rows = [
+        {
+            "step": step,
+            "loss": 7.6 - step / 10,
+            "lr": 5e-4 * step / steps,
+            "weight_decay": 0.04 + step / 1000,
+            "momentum": 0.99 + step / 2500,
+            "teacher_temp": 0.04,
+            "images_s": 100.0 + step,
+            "data_wait": 0.02,
+        }
+        for step in range(1, steps + 1)
+    ]
+    atomic.write_bytes(root / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    return root
