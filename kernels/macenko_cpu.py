@@ -32,8 +32,8 @@ from pathprep.kernels.macenko_reference import (
     MIN_VARIANCE,
     MIN_VARIANCE_RATIO,
     Bytes,
-    Fit,
     Floats,
+    optical_density,
 )
 
 Singles = npt.NDArray[np.float32]
@@ -49,65 +49,55 @@ BINS = 512
 
 def density_table(io: float) -> Singles:
     """(256,) float32 optical density of each grey level, a multiple of 1 / SCALE."""
-    levels = np.arange(256, dtype=np.float64)
-    return (np.rint(-np.log((levels + 1.0) / io) * SCALE) / SCALE).astype(np.float32)
+    return (np.rint(optical_density(np.arange(256), io) * SCALE) / SCALE).astype(np.float32)
 
 
 @jit
-def _planes(pixels, table, od):  # type: ignore[no-untyped-def]
-    n = np.uint64(od.shape[1])
-    for i in range(n):
-        j = np.uint64(3) * i
-        od[0, i] = table[pixels[j]]
-        od[1, i] = table[pixels[j + np.uint64(1)]]
-        od[2, i] = table[pixels[j + np.uint64(2)]]
+def _planes(pixels, start, stop, table, r, g, b):  # type: ignore[no-untyped-def]
+    """Optical density of pixels start to stop (flat RGB bytes) as three planes."""
+    for i in range(stop - start):
+        j = 3 * (start + i)
+        r[i] = table[pixels[j]]
+        g[i] = table[pixels[j + 1]]
+        b[i] = table[pixels[j + 2]]
 
 
 @jit
 def _kept(r, g, b, threshold, keep_any):  # type: ignore[no-untyped-def]
     if keep_any:
-        return (r >= threshold) | (g >= threshold) | (b >= threshold)
-    return (r >= threshold) & (g >= threshold) & (b >= threshold)
+        return max(r, g, b) >= threshold
+    return min(r, g, b) >= threshold
 
 
 @jit
-def _moments(od, threshold, keep_any):  # type: ignore[no-untyped-def]
+def _moments(r, g, b, threshold, keep_any):  # type: ignore[no-untyped-def]
     """Count, mean (3,) and covariance (3, 3) of tissue OD, from exact integer sums."""
-    n = od.shape[1]
-    count = np.int64(0)
-    first = np.zeros(3, np.int64)
-    # Squares summed over 2^24 pixels need 70 bits: each block's 57 are added in two halves.
-    high, low = np.zeros(6, np.int64), np.zeros(6, np.int64)
-    block = np.zeros(6, np.int64)
+    n = len(r)
     scale = np.float32(SCALE)
+    count = s0 = s1 = s2 = np.int64(0)
+    # Squares summed over 2^24 pixels need 70 bits: each block's 57 are added in two halves.
+    high, low, block = np.zeros(6, np.int64), np.zeros(6, np.int64), np.zeros(6, np.int64)
     for start in range(0, n, BLOCK):
-        part = od[:, start : min(start + BLOCK, n)]
-        c = sr = sg = sb = rr = rg = rb = gg = gb = bb = np.int64(0)
-        for i in range(part.shape[1]):
-            r, g, b = part[0, i], part[1, i], part[2, i]
-            kept = _kept(r, g, b, threshold, keep_any)
-            ir = np.int64(np.int32(r * scale)) if kept else np.int64(0)
-            ig = np.int64(np.int32(g * scale)) if kept else np.int64(0)
-            ib = np.int64(np.int32(b * scale)) if kept else np.int64(0)
-            c += np.int64(kept)
-            sr += ir
-            sg += ig
-            sb += ib
-            rr += ir * ir
-            rg += ir * ig
-            rb += ir * ib
-            gg += ig * ig
-            gb += ig * ib
-            bb += ib * ib
-        count += c
-        first[0] += sr
-        first[1] += sg
-        first[2] += sb
-        block[0], block[1], block[2], block[3], block[4], block[5] = rr, rg, rb, gg, gb, bb
-        for k in range(6):
-            high[k] += block[k] >> 32
-            low[k] += block[k] & 0xFFFFFFFF
-    mean = first / (SCALE * max(count, 1))
+        b00 = b01 = b02 = b11 = b12 = b22 = np.int64(0)
+        for i in range(start, min(start + BLOCK, n)):
+            kept = np.int32(_kept(r[i], g[i], b[i], threshold, keep_any))
+            x = np.int64(np.int32(r[i] * scale) * kept)
+            y = np.int64(np.int32(g[i] * scale) * kept)
+            z = np.int64(np.int32(b[i] * scale) * kept)
+            count += kept
+            s0 += x
+            s1 += y
+            s2 += z
+            b00 += x * x
+            b01 += x * y
+            b02 += x * z
+            b11 += y * y
+            b12 += y * z
+            b22 += z * z
+        block[0], block[1], block[2], block[3], block[4], block[5] = b00, b01, b02, b11, b12, b22
+        high += block >> 32
+        low += block & 0xFFFFFFFF
+    mean = np.array([s0, s1, s2]) / (SCALE * max(count, 1))
     covariance = np.zeros((3, 3))
     k = 0
     for i in range(3):
@@ -204,40 +194,211 @@ def _guess(sample, n, share):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _gather(run, n, threshold, kept, count):  # type: ignore[no-untyped-def]
-    """Append the values of run[:n] below the threshold to ``kept``; NaN is never below."""
-    below = 0
+def _keys(r, g, b, start, count, step, w, angular, threshold, keep_any, one, two):  # type: ignore[no-untyped-def]
+    """Two keys per pixel, start, start + step, ..., whose lower tails are wanted.
+
+    angular: the pseudo-angle of (w[0] . OD, w[1] . OD), -2 to 2, and minus it; NaN for glass.
+    Otherwise: w[0] . OD and w[1] . OD.
+    """
+    a0, a1, a2, b0, b1, b2 = w[0, 0], w[0, 1], w[0, 2], w[1, 0], w[1, 1], w[1, 2]
+    if angular:
+        fold, nan, tiny = np.float32(2), np.float32(np.nan), np.float32(1e-30)
+        for i in range(count):
+            j = start + i * step
+            x = a0 * r[j] + a1 * g[j] + a2 * b[j]
+            y = b0 * r[j] + b1 * g[j] + b2 * b[j]
+            angle = y / max(abs(x) + abs(y), tiny)
+            behind = (fold if y >= 0 else -fold) - angle
+            angle = behind if x < 0 else angle
+            angle = angle if _kept(r[j], g[j], b[j], threshold, keep_any) else nan
+            one[i] = angle
+            two[i] = -angle
+    else:
+        for i in range(count):
+            j = start + i * step
+            one[i] = a0 * r[j] + a1 * g[j] + a2 * b[j]
+            two[i] = b0 * r[j] + b1 * g[j] + b2 * b[j]
+
+
+@jit
+def _gather(keys, n, threshold, kept, count):  # type: ignore[no-untyped-def]
+    """Append the keys[:n] up to the threshold to ``kept``; NaN is never."""
+    inside = 0
     for i in range(n):
-        below += run[i] < threshold
-    if below:
+        inside += keys[i] <= threshold
+    if inside:
         for i in range(n):
-            kept[count] = run[i]
-            count += run[i] < threshold
+            kept[count] = keys[i]
+            count += keys[i] <= threshold
     return count
 
 
 @jit
-def _angles(od, start, stop, step, threshold, keep_any, axes, out):  # type: ignore[no-untyped-def]
-    """Pseudo-angles, -2 to 2, of pixels start, start + step, ...; NaN for glass."""
-    one, two, tiny = np.float32(1), np.float32(2), np.float32(1e-30)
-    x0, x1, x2 = axes[0, 0], axes[1, 0], axes[2, 0]
-    y0, y1, y2 = axes[0, 1], axes[1, 1], axes[2, 1]
-    for i in range((stop - start + step - 1) // step):
-        j = start + i * step
-        r, g, b = od[0, j], od[1, j], od[2, j]
-        x = x0 * r + x1 * g + x2 * b
-        y = y0 * r + y1 * g + y2 * b
-        p = y / max(abs(x) + abs(y), tiny)
-        fold = two if y >= 0 else -two
-        p = fold - p if x < 0 else p
-        out[i] = p if _kept(r, g, b, threshold, keep_any) else np.float32(np.nan)
-    return one
+def _tails(r, g, b, w, angular, threshold, keep_any, population, percent, kept):  # type: ignore[no-untyped-def]
+    """For both keys (see ``_keys``) the two neighbours of the lower percentile, and their interpolation.
+
+    Returns ((2, 2) float32, weight of the second neighbour); kept is scratch, (2, pixels + 1).
+    """
+    n = len(r)
+    position = (population - 1) * percent / 100.0
+    rank = min(int(position), population - 1)
+    step = max(n // SAMPLE, 1) | 1  # odd: the sample must not step in time with the rows or JPEG's blocks
+    count = (n + step - 1) // step
+    sample = np.empty((2, count), np.float32)
+    _keys(r, g, b, 0, count, step, w, angular, threshold, keep_any, sample[0], sample[1])
+    run = np.empty((2, RUN), np.float32)
+    counts = np.zeros(2, np.int64)
+    limits = np.empty(2, np.float32)
+    for k in range(2):
+        size = _gather(sample[k], count, np.float32(np.inf), sample[k], 0)  # drops glass
+        limits[k] = _guess(sample[k], size, percent / 100.0)
+    while True:
+        counts[:] = 0
+        for start in range(0, n, RUN):
+            m = min(RUN, n - start)
+            _keys(r, g, b, start, m, 1, w, angular, threshold, keep_any, run[0], run[1])
+            for k in range(2):
+                counts[k] = _gather(run[k], m, limits[k], kept[k], counts[k])
+        wanted = min(rank + 2, population)
+        if counts[0] >= wanted and counts[1] >= wanted:
+            break
+        limits[:] = np.inf
+    found = np.empty((2, 2), np.float32)
+    for k in range(2):
+        found[k, 0], found[k, 1] = _smallest(kept[k], counts[k], rank)
+    return found, position - rank
 
 
 @jit
-def _concentrations(od, start, stop, step, row, out):  # type: ignore[no-untyped-def]
-    """Minus one stain's concentration, so that the upper tail is the lower one."""
-    w0, w1, w2 = -row[0], -row[1], -row[2]
-    for i in range((stop - start + step - 1) // step):
-        j = start + i * step
-        out[i] = w0 * od[0, j] + w1 * od[1, j] + w2 * od[2, j]
+def _angle(pseudo):  # type: ignore[no-untyped-def]
+    """The angle in radians of a pseudo-angle."""
+    p = np.float64(pseudo)
+    if abs(p) <= 1.0:
+        return np.arctan2(p, 1.0 - abs(p))
+    return np.arctan2((2.0 if p > 0 else -2.0) - p, 1.0 - abs(p))
+
+
+@jit
+def _fit(pixels, table, threshold, keep_any, alpha, r, g, b, kept, he, max_c):  # type: ignore[no-untyped-def]
+    """Steps 1 to 6 for one tile; fills he and max_c, returns (tissue pixels, fitted)."""
+    n = len(r)
+    he[:] = 0.0
+    max_c[:] = 0.0
+    _planes(pixels, 0, n, table, r, g, b)
+    count, mean, covariance = _moments(r, g, b, threshold, keep_any)
+    if count < max(MIN_TISSUE_PIXELS, MIN_TISSUE_SHARE * n):
+        return count, False
+    variances, axes = _eigen(covariance)
+    if variances[1] < max(MIN_VARIANCE, MIN_VARIANCE_RATIO * variances[2]):
+        return count, False
+    plane = axes[:, 1:].copy()
+    for k in range(2):
+        if (plane[:, k] * mean).sum() < 0:
+            plane[:, k] = -plane[:, k]
+
+    w = plane.T.astype(np.float32)
+    found, weight = _tails(r, g, b, w, True, threshold, keep_any, count, alpha, kept)
+    low = _angle(found[0, 0]) + weight * (_angle(found[0, 1]) - _angle(found[0, 0]))
+    high = _angle(-found[1, 0]) + weight * (_angle(-found[1, 1]) - _angle(-found[1, 0]))
+    one = plane[:, 0] * np.cos(low) + plane[:, 1] * np.sin(low)
+    two = plane[:, 0] * np.cos(high) + plane[:, 1] * np.sin(high)
+    if one[0] <= two[0]:
+        one, two = two, one
+    if high - low < np.radians(MIN_ANGLE_DEGREES) or min(one.min(), two.min()) < MIN_COMPONENT:
+        return count, False
+
+    across = (one * two).sum()  # the vectors have unit length: pinv(HE) in closed form
+    scale = 1.0 / (1.0 - across * across)
+    w[0] = ((across * two - one) * scale).astype(np.float32)  # minus the concentrations: upper tails
+    w[1] = ((across * one - two) * scale).astype(np.float32)
+    found, weight = _tails(
+        r, g, b, w, False, threshold, keep_any, n, 100.0 - CONCENTRATION_PERCENTILE, kept
+    )
+    c0 = -(found[0, 0] + weight * (found[0, 1] - found[0, 0]))
+    c1 = -(found[1, 0] + weight * (found[1, 1] - found[1, 0]))
+    if min(c0, c1) < MIN_MAX_C:
+        return count, False
+    he[:, 0], he[:, 1] = one, two
+    max_c[0], max_c[1] = c0, c1
+    return count, True
+
+
+@jit
+def _fit_batch(tiles, table, threshold, keep_any, alpha, he, max_c, tissue_pixels, fitted):  # type: ignore[no-untyped-def]
+    n = tiles.shape[1] // 3
+    r, g, b = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
+    kept = np.empty((2, n + 1), np.float32)  # one more: a key is written before it is counted
+    for t in range(len(tiles)):
+        tissue_pixels[t], fitted[t] = _fit(
+            tiles[t], table, threshold, keep_any, alpha, r, g, b, kept, he[t], max_c[t]
+        )
+
+
+@jit
+def _byte(od, io):  # type: ignore[no-untyped-def]
+    """I0 exp(-OD), clipped and truncated."""
+    y = od * np.float32(-1.0 / 64.0)
+    y = y if y < np.float32(0.01) else np.float32(0.01)
+    y = y if y > np.float32(-0.12) else np.float32(-0.12)
+    e = y * (np.float32(1 / 24)) + np.float32(1 / 6)
+    e = e * y + np.float32(0.5)
+    e = e * y + np.float32(1)
+    e = e * y + np.float32(1)
+    e = e * e
+    e = e * e
+    e = e * e
+    e = e * e
+    e = e * e
+    e = e * e
+    grey = e * io
+    return np.uint8(np.int32(grey if grey < np.float32(255) else np.float32(255)))
+
+
+@jit
+def _apply_batch(tiles, matrices, table, io, out):  # type: ignore[no-untyped-def]
+    n = tiles.shape[1] // 3
+    size = min(n, BLOCK)
+    r, g, b = np.empty(size, np.float32), np.empty(size, np.float32), np.empty(size, np.float32)
+    for t in range(len(tiles)):
+        m = matrices[t]
+        m00, m01, m02 = m[0, 0], m[0, 1], m[0, 2]
+        m10, m11, m12 = m[1, 0], m[1, 1], m[1, 2]
+        m20, m21, m22 = m[2, 0], m[2, 1], m[2, 2]
+        pixels, result = tiles[t], out[t]
+        for start in range(0, n, BLOCK):
+            stop = min(start + BLOCK, n)
+            _planes(pixels, start, stop, table, r, g, b)
+            for i in range(stop - start):
+                j = 3 * (start + i)
+                result[j] = _byte(m00 * r[i] + m01 * g[i] + m02 * b[i], io)
+                result[j + 1] = _byte(m10 * r[i] + m11 * g[i] + m12 * b[i], io)
+                result[j + 2] = _byte(m20 * r[i] + m21 * g[i] + m22 * b[i], io)
+
+
+def fit(
+    tiles: Bytes, keep_any: bool = False, alpha: float = ALPHA, beta: float = BETA, io: float = IO
+) -> tuple[Floats, Floats, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Steps 1 to 6 on tiles of one size (N, H, W, 3).
+
+    Returns:
+        he (N, 3, 2), max_c (N, 2), tissue_pixels (N,), fitted (N,): see ``macenko_reference.Fit``.
+    """
+    n = len(tiles)
+    he, max_c = np.empty((n, 3, 2)), np.empty((n, 2))
+    tissue_pixels, fitted = np.empty(n, np.int64), np.empty(n, np.bool_)
+    table = density_table(io)
+    # OD falls with the grey level: the brightest one that is still tissue gives an exact float32 limit.
+    tissue_levels = int((optical_density(np.arange(256), io) >= beta).sum())
+    threshold = table[tissue_levels - 1] if tissue_levels else np.float32(np.inf)
+    flat = np.ascontiguousarray(tiles).reshape(n, -1)
+    _fit_batch(flat, table, threshold, keep_any, alpha, he, max_c, tissue_pixels, fitted)
+    return he, max_c, tissue_pixels, fitted
+
+
+def apply(tiles: Bytes, matrices: Floats, io: float = IO) -> Bytes:
+    """Step 7 on tiles (N, H, W, 3) with a matrix each (N, 3, 3); an exact identity copies its tile."""
+    n = len(tiles)
+    flat = np.ascontiguousarray(tiles).reshape(n, -1)
+    out = np.empty_like(flat)
+    _apply_batch(flat, matrices.astype(np.float32), density_table(io), np.float32(io), out)
+    return out.reshape(tiles.shape)

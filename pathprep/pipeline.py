@@ -188,7 +188,7 @@ def _write_tiles(
 
     with ThreadPoolExecutor(threads) as pool:
         write(_in_order(pool, worker.first_pass, grid.blocks(worker.plan, cells), 2 * threads))
-        pooled = stain.pool(_join(fits)) if fits else None
+        pooled = stain.pool(stain.StainFit.concatenate(fits)) if fits else None
         if pooled is not None:
             missing = np.concatenate(late)
             late.clear()
@@ -214,15 +214,6 @@ def _in_order(
     finally:
         for future in running:
             future.cancel()
-
-
-def _join(fits: list[stain.StainFit]) -> stain.StainFit:
-    return stain.StainFit(
-        np.concatenate([f.he for f in fits]),
-        np.concatenate([f.max_c for f in fits]),
-        np.concatenate([f.tissue_pixels for f in fits]),
-        np.concatenate([f.status for f in fits]),
-    )
 
 
 def _fit_columns(fit: stain.StainFit, number: int) -> dict[str, Any]:
@@ -252,7 +243,7 @@ class _Worker:
             )
             own = fit.status == stain.Status.FITTED
             if settings.mode == "bake":
-                pixels = stain.normalize(pixels[own], _select(fit, own), settings.target)
+                pixels = stain.normalize(pixels[own], fit[own], settings.target)
             else:
                 pixels = pixels[own]
         rows = [
@@ -272,7 +263,7 @@ class _Worker:
                 pixels, keep=settings.keep, alpha=settings.alpha, beta=settings.beta, io=settings.io
             )
             if usable and settings.mode == "bake":
-                repeated = _select(pooled, np.zeros(len(pixels), np.intp))
+                repeated = pooled[np.zeros(len(pixels), np.intp)]
                 pixels = stain.normalize(pixels, repeated, settings.target)
         status, columns = ("slide_fit", _fit_columns(pooled, 0)) if usable else ("unfitted", {})
         rows = [self._row(block, i, qc[i], status, fit.tissue_pixels[i], columns) for i in range(len(pixels))]
@@ -324,6 +315,3 @@ class _Worker:
             **(fit or {"he": None, "max_c": None}),
         }
 
-
-def _select(fit: stain.StainFit, which: npt.NDArray[Any]) -> stain.StainFit:
-    return stain.StainFit(fit.he[which], fit.max_c[which], fit.tissue_pixels[which], fit.status[which])

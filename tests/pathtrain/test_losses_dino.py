@@ -41,7 +41,7 @@ def test_equals_the_formula(v: int, g: int, b: int, k: int, dtype: torch.dtype) 
 
 
 def test_gradient_is_that_of_the_formula() -> None:
-    """d/ds of a cross-entropy: (softmax(s / t) - q) / t, averaged over pairs and tiles; none for the teacher."""
+    """(softmax(s / t) - q) / t, averaged over pairs and tiles; none for the teacher."""
     rng = np.random.default_rng(0)
     student = torch.tensor(rng.normal(size=(3, 2, 4)), requires_grad=True)
     teacher = torch.tensor(rng.normal(size=(2, 2, 4)), requires_grad=True)

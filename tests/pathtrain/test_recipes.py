@@ -1,6 +1,7 @@
 """Recipes: those in the package are valid and marked; mistakes give one line that names the key."""
 
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def test_dumped_recipes_load_as_the_same(name: str, tmp_path: Path) -> None:
 
 def test_every_value_of_a_published_recipe_is_marked() -> None:
     lines = (resources.files("pathtrain.recipes") / "exaonepath1.yaml").read_text().splitlines()
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in pairwise(lines):
         code, _, comment = line.partition("#")
         value = code.partition(":")[2].strip()
         if value and value != "{}":

@@ -1,0 +1,117 @@
+"""Backbones: sizes, first weights from files, and messages when they cannot be had."""
+
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from pathtrain.errors import ModelError
+from pathtrain.models.backbone import build, create
+from pathtrain.recipes.schema import ModelConfig
+
+SMALL = {"img_size": 32, "patch_size": 16, "depth": 2, "embed_dim": 24, "num_heads": 2}
+
+
+def config(init: str = "random", **kwargs: object) -> ModelConfig:
+    return ModelConfig(name="vit_tiny_patch16_224", kwargs={**SMALL, **kwargs}, init=init)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (16, 16), (48, 32)])
+def test_takes_any_multiple_of_the_patch(height: int, width: int) -> None:
+    assert build(config())(torch.zeros(2, 3, height, width)).shape == (2, 24)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "bare", "state_dict", "dino", "pathtrain"])
+def test_weights_from_files(tmp_path: Path, form: str) -> None:
+    state = build(config()).state_dict()
+    path = tmp_path / ("weights.safetensors" if form == "safetensors" else "weights.pth")
+    if form == "safetensors":
+        save_file({**state, "head.weight": torch.zeros(5, 24)}, path)
+    else:
+        prefixed = {f"module.backbone.{key}": tensor for key, tensor in state.items()}
+        torch.save(
+            {
+                "bare": state,
+                "state_dict": {"state_dict": prefixed, "epoch": 3},
+                "dino": {"student": {}, "teacher": {**prefixed, "head.mlp.0.weight": torch.zeros(1)}},
+                "pathtrain": {"teacher": {"backbone": state, "head": {}}, "step": 5},
+            }[form],
+            path,
+        )
+    images = torch.randn(2, 3, 32, 32)
+    original = build(config())
+    original.load_state_dict(state)
+    assert torch.equal(create(config(str(path)))(images), original(images))
+
+
+def test_position_embeddings_are_resampled(tmp_path: Path) -> None:
+    torch.save(build(config()).state_dict(), tmp_path / "weights.pth")
+    larger = create(config(str(tmp_path / "weights.pth"), img_size=64))
+    assert larger.pos_embed.shape == (1, 17, 24)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"depth": 3}, "lacks 12 weights"),
+        ({"depth": 1}, "has too much: 12 weights"),
+        ({"embed_dim": 48}, "fit"),
+    ],
+)
+def test_weights_of_another_architecture_are_refused(
+    tmp_path: Path, kwargs: dict[str, int], message: str
+) -> None:
+    torch.save(build(config()).state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(ModelError, match=message):
+        create(config(str(tmp_path / "weights.pth"), **kwargs))
+
+
+@pytest.mark.parametrize(
+    "name", ["absent.pth", "absent.safetensors", "noise.pth", "noise.safetensors", "list.pth"]
+)
+def test_files_that_hold_no_weights(tmp_path: Path, name: str) -> None:
+    if name.startswith("noise"):
+        (tmp_path / name).write_bytes(b"not weights at all" * 10)
+    if name.startswith("list"):
+        torch.save([1, 2], tmp_path / name)
+    with pytest.raises(ModelError, match=name):
+        create(config(str(tmp_path / name)))
+
+
+def test_imagenet_weights_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The message says how to give a file instead."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match=r"cannot be fetched.*--set model\.init=/path/to/file"):
+        create(ModelConfig(name="vit_base_patch16_224", init="imagenet"))
+
+
+def test_imagenet_weights_where_there_are_none() -> None:
+    with pytest.raises(ModelError, match="no imagenet weights"):
+        create(ModelConfig(name="test_vit4", init="imagenet", kwargs={}))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (ModelConfig(name="vit_nonsense"), "timm cannot make vit_nonsense"),
+        (ModelConfig(name="resnet18"), "timm cannot make resnet18"),
+        (config(colour="red"), "timm cannot make"),
+        (config(num_classes=3), "num_classes is set by pathtrain itself"),
+    ],
+)
+def test_architectures_that_cannot_be_made(model: ModelConfig, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        build(model)
+
+
+def test_equals_plain_timm() -> None:
+    torch.manual_seed(0)
+    ours = build(config())
+    theirs = timm.create_model("vit_tiny_patch16_224", num_classes=0, **SMALL)
+    theirs.load_state_dict(ours.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.allclose(ours.eval()(images), theirs.eval()(images), atol=1e-6)
