@@ -1,6 +1,6 @@
-"""Macenko on the CPU: the steps of macenko_reference.py as passes that the compiler turns into SIMD.
+"""Fitting Macenko on the CPU: macenko_reference.py's steps 1 to 6, as passes that compile to SIMD.
 
-No percentile is sorted for and no pixel takes an atan2, a log or an exp:
+No percentile is sorted for and no pixel takes an atan2 or a log:
 
 - OD comes from a 256-entry table, rounded to 2^-20. Such a value is exact in float32 and as an integer,
   so the moments are integer sums: no rounding, the same bits in any order of pixels.
@@ -9,28 +9,23 @@ No percentile is sorted for and no pixel takes an atan2, a log or an exp:
 - An order statistic in a tail: every 65th or so pixel gives a threshold somewhat inside the tail, one
   pass keeps the few values beyond it, quickselect finds the exact rank among those. Should the sample
   have misled, the pass is repeated without a threshold: the answer never depends on the sample.
-- exp(x) = (1 + y + ... + y^4 / 24)^64 with y = x / 64: multiplications only, 4e-6 relative error.
 
 Everything runs on the caller's thread without the GIL and shares nothing, so threads scale and the bits do
 not depend on them. Scratch is 12 bytes a pixel for a fit and a few kilobytes for ``apply``.
 """
 
+import math
+from typing import Any
+
 import numba as nb
 import numpy as np
 import numpy.typing as npt
-
 from pathprep.kernels.macenko_reference import (
     ALPHA,
     BETA,
     CONCENTRATION_PERCENTILE,
     IO,
-    MIN_ANGLE_DEGREES,
-    MIN_COMPONENT,
-    MIN_MAX_C,
-    MIN_TISSUE_PIXELS,
-    MIN_TISSUE_SHARE,
-    MIN_VARIANCE,
-    MIN_VARIANCE_RATIO,
+    LIMITS,
     Bytes,
     Floats,
     optical_density,
@@ -41,9 +36,9 @@ Singles = npt.NDArray[np.float32]
 jit = nb.njit(nogil=True, cache=True, error_model="numpy")
 
 SCALE = float(1 << 20)  # steps of optical density per unit; OD < 6 leaves it under 2^23: exact in float32
-BLOCK = 2048  # pixels: three planes of float32 stay in the first-level cache
-RUN = 64  # values tested at once before any is looked at singly
-SAMPLE = 1024  # pixels that the thresholds are guessed from
+BLOCK = 2048  # pixels: five planes of float32 stay in the first-level cache
+RUN = 64  # keys tested at once before any is looked at singly
+SAMPLE = BLOCK // 2  # pixels that a tail's limit is guessed from; up to a BLOCK of them for small tiles
 BINS = 512
 
 
@@ -53,64 +48,72 @@ def density_table(io: float) -> Singles:
 
 
 @jit
-def _planes(pixels, start, stop, table, r, g, b):  # type: ignore[no-untyped-def]
-    """Optical density of pixels start to stop (flat RGB bytes) as three planes."""
-    for i in range(stop - start):
-        j = 3 * (start + i)
-        r[i] = table[pixels[j]]
-        g[i] = table[pixels[j + 1]]
-        b[i] = table[pixels[j + 2]]
+def _planes(pixels: Bytes, table: Singles, r: Singles, g: Singles, b: Singles) -> None:
+    """Optical density of flat RGB bytes as three planes."""
+    for i in range(len(r)):
+        r[i] = table[pixels[3 * i]]
+        g[i] = table[pixels[3 * i + 1]]
+        b[i] = table[pixels[3 * i + 2]]
 
 
 @jit
-def _kept(r, g, b, threshold, keep_any):  # type: ignore[no-untyped-def]
+def _kept(r: float, g: float, b: float, threshold: float, keep_any: bool) -> Any:
     if keep_any:
         return max(r, g, b) >= threshold
     return min(r, g, b) >= threshold
 
 
 @jit
-def _moments(r, g, b, threshold, keep_any):  # type: ignore[no-untyped-def]
-    """Count, mean (3,) and covariance (3, 3) of tissue OD, from exact integer sums."""
-    n = len(r)
-    scale = np.float32(SCALE)
-    count = s0 = s1 = s2 = np.int64(0)
-    # Squares summed over 2^24 pixels need 70 bits: each block's 57 are added in two halves.
-    high, low, block = np.zeros(6, np.int64), np.zeros(6, np.int64), np.zeros(6, np.int64)
-    for start in range(0, n, BLOCK):
-        b00 = b01 = b02 = b11 = b12 = b22 = np.int64(0)
-        for i in range(start, min(start + BLOCK, n)):
-            kept = np.int32(_kept(r[i], g[i], b[i], threshold, keep_any))
-            x = np.int64(np.int32(r[i] * scale) * kept)
-            y = np.int64(np.int32(g[i] * scale) * kept)
-            z = np.int64(np.int32(b[i] * scale) * kept)
-            count += kept
-            s0 += x
-            s1 += y
-            s2 += z
-            b00 += x * x
-            b01 += x * y
-            b02 += x * z
-            b11 += y * y
-            b12 += y * z
-            b22 += z * z
-        block[0], block[1], block[2], block[3], block[4], block[5] = b00, b01, b02, b11, b12, b22
-        high += block >> 32
-        low += block & 0xFFFFFFFF
-    mean = np.array([s0, s1, s2]) / (SCALE * max(count, 1))
-    covariance = np.zeros((3, 3))
-    k = 0
+def _sums(r: Singles, g: Singles, b: Singles, threshold: float, keep_any: bool) -> tuple[Any, ...]:
+    """Integer sums over a block's tissue: count, OD of each channel, and their six products."""
+    scale, zero = np.float32(SCALE), np.float32(0)
+    count = s0 = s1 = s2 = s00 = s01 = s02 = s11 = s12 = s22 = np.int64(0)
+    for i in range(len(r)):
+        kept = _kept(r[i], g[i], b[i], threshold, keep_any)
+        x = np.int64(np.int32((r[i] if kept else zero) * scale))
+        y = np.int64(np.int32((g[i] if kept else zero) * scale))
+        z = np.int64(np.int32((b[i] if kept else zero) * scale))
+        count += np.int64(kept)
+        s0 += x
+        s1 += y
+        s2 += z
+        s00 += x * x
+        s01 += x * y
+        s02 += x * z
+        s11 += y * y
+        s12 += y * z
+        s22 += z * z
+    return count, s0, s1, s2, s00, s01, s02, s11, s12, s22
+
+
+@jit
+def _moments(
+    r: Singles, g: Singles, b: Singles, threshold: float, keep_any: bool
+) -> tuple[int, Floats, Floats]:
+    """Count, mean (3,) and covariance (3, 3) of tissue OD."""
+    # Products summed over 2^24 pixels need 70 bits: each block's 57 are added in two halves.
+    high, low = np.zeros(10, np.int64), np.zeros(10, np.int64)
+    for start in range(0, len(r), BLOCK):
+        stop = start + BLOCK
+        sums = _sums(r[start:stop], g[start:stop], b[start:stop], threshold, keep_any)
+        for k in range(10):
+            high[k] += sums[k] >> 32
+            low[k] += sums[k] & 0xFFFFFFFF
+    total = high * 4294967296.0 + low
+    count = low[0]  # below 2^32: it has no high half
+    mean = total[1:4] / (SCALE * max(count, 1))
+    covariance = np.empty((3, 3))
+    k = 4
     for i in range(3):
         for j in range(i, 3):
-            square = (high[k] * 4294967296.0 + low[k]) / (SCALE * SCALE)
-            covariance[i, j] = (square - count * mean[i] * mean[j]) / max(count - 1, 1)
-            covariance[j, i] = covariance[i, j]
+            product = total[k] / (SCALE * SCALE) - count * mean[i] * mean[j]
+            covariance[i, j] = covariance[j, i] = product / max(count - 1, 1)
             k += 1
     return count, mean, covariance
 
 
 @jit
-def _eigen(matrix):  # type: ignore[no-untyped-def]
+def _eigen(matrix: Floats) -> tuple[Floats, Floats]:
     """Eigenvalues, ascending, and eigenvectors in columns, of a symmetric (3, 3), by cyclic Jacobi."""
     a, v = matrix.copy(), np.eye(3)
     for _ in range(12):  # converges quadratically: five or six sweeps reach float64
@@ -138,7 +141,7 @@ def _eigen(matrix):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _smallest(values, n, k):  # type: ignore[no-untyped-def]
+def _smallest(values: Singles, n: int, k: int) -> tuple[Any, Any]:
     """The k-th and (k + 1)-th smallest (from 0; the last twice at the end) of values[:n]; reorders them."""
     left, right = 0, n - 1
     while left < right:
@@ -170,7 +173,7 @@ def _smallest(values, n, k):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _guess(sample, n, share):  # type: ignore[no-untyped-def]
+def _guess(sample: Singles, n: int, share: float) -> Any:
     """A value that somewhat more than ``share`` of the population lies below, judged from sample[:n]."""
     if n < 64:
         return np.float32(np.inf)
@@ -194,75 +197,100 @@ def _guess(sample, n, share):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _keys(r, g, b, start, count, step, w, angular, threshold, keep_any, one, two):  # type: ignore[no-untyped-def]
-    """Two keys per pixel, start, start + step, ..., whose lower tails are wanted.
-
-    angular: the pseudo-angle of (w[0] . OD, w[1] . OD), -2 to 2, and minus it; NaN for glass.
-    Otherwise: w[0] . OD and w[1] . OD.
-    """
+def _angle_keys(
+    r: Singles,
+    g: Singles,
+    b: Singles,
+    w: Singles,
+    threshold: float,
+    keep_any: bool,
+    one: Singles,
+    two: Singles,
+) -> None:
+    """Pseudo-angle, -2 to 2, of the vector (w[0] . OD, w[1] . OD), and minus it; NaN for glass."""
     a0, a1, a2, b0, b1, b2 = w[0, 0], w[0, 1], w[0, 2], w[1, 0], w[1, 1], w[1, 2]
-    if angular:
-        fold, nan, tiny = np.float32(2), np.float32(np.nan), np.float32(1e-30)
-        for i in range(count):
-            j = start + i * step
-            x = a0 * r[j] + a1 * g[j] + a2 * b[j]
-            y = b0 * r[j] + b1 * g[j] + b2 * b[j]
-            angle = y / max(abs(x) + abs(y), tiny)
-            behind = (fold if y >= 0 else -fold) - angle
-            angle = behind if x < 0 else angle
-            angle = angle if _kept(r[j], g[j], b[j], threshold, keep_any) else nan
-            one[i] = angle
-            two[i] = -angle
-    else:
-        for i in range(count):
-            j = start + i * step
-            one[i] = a0 * r[j] + a1 * g[j] + a2 * b[j]
-            two[i] = b0 * r[j] + b1 * g[j] + b2 * b[j]
+    fold, nan, tiny = np.float32(2), np.float32(np.nan), np.float32(1e-30)
+    for i in range(len(r)):
+        x = a0 * r[i] + a1 * g[i] + a2 * b[i]
+        y = b0 * r[i] + b1 * g[i] + b2 * b[i]
+        angle = y / max(abs(x) + abs(y), tiny)
+        behind = (fold if y >= 0 else -fold) - angle
+        angle = behind if x < 0 else angle
+        angle = angle if _kept(r[i], g[i], b[i], threshold, keep_any) else nan
+        one[i] = angle
+        two[i] = -angle
 
 
 @jit
-def _gather(keys, n, threshold, kept, count):  # type: ignore[no-untyped-def]
-    """Append the keys[:n] up to the threshold to ``kept``; NaN is never."""
-    inside = 0
-    for i in range(n):
-        inside += keys[i] <= threshold
-    if inside:
-        for i in range(n):
-            kept[count] = keys[i]
-            count += keys[i] <= threshold
+def _linear_keys(r: Singles, g: Singles, b: Singles, w: Singles, one: Singles, two: Singles) -> None:
+    """w[0] . OD and w[1] . OD."""
+    a0, a1, a2, b0, b1, b2 = w[0, 0], w[0, 1], w[0, 2], w[1, 0], w[1, 1], w[1, 2]
+    for i in range(len(r)):
+        one[i] = a0 * r[i] + a1 * g[i] + a2 * b[i]
+        two[i] = b0 * r[i] + b1 * g[i] + b2 * b[i]
+
+
+@jit
+def _gather(keys: Singles, limit: float, kept: Singles, count: int) -> int:
+    """Append the keys up to the limit (NaN never is) to ``kept``, which holds ``count``; the new count."""
+    for start in range(0, len(keys), RUN):
+        run = keys[start : start + RUN]
+        inside = np.int32(0)
+        for i in range(len(run)):
+            inside += np.int32(run[i] <= limit)
+        if inside:
+            for i in range(len(run)):
+                kept[count] = run[i]
+                count += run[i] <= limit
     return count
 
 
 @jit
-def _tails(r, g, b, w, angular, threshold, keep_any, population, percent, kept):  # type: ignore[no-untyped-def]
-    """For both keys (see ``_keys``) the two neighbours of the lower percentile, and their interpolation.
+def _tails(
+    r: Singles,
+    g: Singles,
+    b: Singles,
+    w: Singles,
+    angular: bool,
+    threshold: float,
+    keep_any: bool,
+    population: int,
+    percent: float,
+    kept: Singles,
+) -> tuple[Singles, float]:
+    """The lower percentile of both keys, angular or linear, as its two neighbours in order.
 
-    Returns ((2, 2) float32, weight of the second neighbour); kept is scratch, (2, pixels + 1).
+    population is the number of keys that are not NaN; kept is scratch, (2, pixels + 1). Returns the
+    neighbours (2 keys, 2) and the weight of the second in numpy's linear interpolation.
     """
     n = len(r)
     position = (population - 1) * percent / 100.0
-    rank = min(int(position), population - 1)
-    step = max(n // SAMPLE, 1) | 1  # odd: the sample must not step in time with the rows or JPEG's blocks
-    count = (n + step - 1) // step
-    sample = np.empty((2, count), np.float32)
-    _keys(r, g, b, 0, count, step, w, angular, threshold, keep_any, sample[0], sample[1])
-    run = np.empty((2, RUN), np.float32)
-    counts = np.zeros(2, np.int64)
-    limits = np.empty(2, np.float32)
-    for k in range(2):
-        size = _gather(sample[k], count, np.float32(np.inf), sample[k], 0)  # drops glass
-        limits[k] = _guess(sample[k], size, percent / 100.0)
-    while True:
+    rank = int(position)
+    one, two = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    counts, limits = np.zeros(2, np.int64), np.empty(2, np.float32)
+
+    step = (n // SAMPLE) | 1  # odd, so as not to walk in time with rows or with JPEG's blocks
+    rs, gs, bs = r[::step].copy(), g[::step].copy(), b[::step].copy()
+    size = len(rs)
+    if angular:
+        _angle_keys(rs, gs, bs, w, threshold, keep_any, one, two)
+    else:
+        _linear_keys(rs, gs, bs, w, one, two)
+    limits[0] = _guess(kept[0], _gather(one[:size], np.float32(np.inf), kept[0], 0), percent / 100.0)
+    limits[1] = _guess(kept[1], _gather(two[:size], np.float32(np.inf), kept[1], 0), percent / 100.0)
+
+    wanted = min(rank + 2, population)
+    while min(counts) < wanted:
         counts[:] = 0
-        for start in range(0, n, RUN):
-            m = min(RUN, n - start)
-            _keys(r, g, b, start, m, 1, w, angular, threshold, keep_any, run[0], run[1])
-            for k in range(2):
-                counts[k] = _gather(run[k], m, limits[k], kept[k], counts[k])
-        wanted = min(rank + 2, population)
-        if counts[0] >= wanted and counts[1] >= wanted:
-            break
-        limits[:] = np.inf
+        for start in range(0, n, BLOCK):
+            stop = min(start + BLOCK, n)
+            if angular:
+                _angle_keys(r[start:stop], g[start:stop], b[start:stop], w, threshold, keep_any, one, two)
+            else:
+                _linear_keys(r[start:stop], g[start:stop], b[start:stop], w, one, two)
+            counts[0] = _gather(one[: stop - start], limits[0], kept[0], counts[0])
+            counts[1] = _gather(two[: stop - start], limits[1], kept[1], counts[1])
+        limits[:] = np.inf  # for the second turn, if the sample misled
     found = np.empty((2, 2), np.float32)
     for k in range(2):
         found[k, 0], found[k, 1] = _smallest(kept[k], counts[k], rank)
@@ -270,7 +298,7 @@ def _tails(r, g, b, w, angular, threshold, keep_any, population, percent, kept):
 
 
 @jit
-def _angle(pseudo):  # type: ignore[no-untyped-def]
+def _angle(pseudo: float) -> Any:
     """The angle in radians of a pseudo-angle."""
     p = np.float64(pseudo)
     if abs(p) <= 1.0:
@@ -279,100 +307,96 @@ def _angle(pseudo):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _fit(pixels, table, threshold, keep_any, alpha, r, g, b, kept, he, max_c):  # type: ignore[no-untyped-def]
-    """Steps 1 to 6 for one tile; fills he and max_c, returns (tissue pixels, fitted)."""
+def _fit(
+    od: tuple[Singles, Singles, Singles],
+    count: int,
+    mean: Floats,
+    covariance: Floats,
+    threshold: float,
+    keep_any: bool,
+    alpha: float,
+    percentile: float,
+    limits: tuple[float, ...],
+    kept: Singles,
+    he: Floats,
+    max_c: Floats,
+) -> bool:
+    """Steps 3 to 6 on a tile's planes of OD; fills he and max_c, returns whether they are plausible."""
+    share, pixels, variance, variance_ratio, min_angle, max_angle, component, concentration = limits
+    r, g, b = od
     n = len(r)
-    he[:] = 0.0
-    max_c[:] = 0.0
-    _planes(pixels, 0, n, table, r, g, b)
-    count, mean, covariance = _moments(r, g, b, threshold, keep_any)
-    if count < max(MIN_TISSUE_PIXELS, MIN_TISSUE_SHARE * n):
-        return count, False
+    if count < max(pixels, share * n):
+        return False
     variances, axes = _eigen(covariance)
-    if variances[1] < max(MIN_VARIANCE, MIN_VARIANCE_RATIO * variances[2]):
-        return count, False
-    plane = axes[:, 1:].copy()
-    for k in range(2):
-        if (plane[:, k] * mean).sum() < 0:
-            plane[:, k] = -plane[:, k]
+    if variances[1] < max(variance, variance_ratio * variances[2]):
+        return False
+    second, largest = axes[:, 1].copy(), axes[:, 2].copy()
+    if (second * mean).sum() < 0:
+        second = -second
+    if (largest * mean).sum() < 0:
+        largest = -largest
 
-    w = plane.T.astype(np.float32)
+    w = np.empty((2, 3), np.float32)
+    w[0], w[1] = second, largest
     found, weight = _tails(r, g, b, w, True, threshold, keep_any, count, alpha, kept)
     low = _angle(found[0, 0]) + weight * (_angle(found[0, 1]) - _angle(found[0, 0]))
     high = _angle(-found[1, 0]) + weight * (_angle(-found[1, 1]) - _angle(-found[1, 0]))
-    one = plane[:, 0] * np.cos(low) + plane[:, 1] * np.sin(low)
-    two = plane[:, 0] * np.cos(high) + plane[:, 1] * np.sin(high)
+    one = second * np.cos(low) + largest * np.sin(low)
+    two = second * np.cos(high) + largest * np.sin(high)
     if one[0] <= two[0]:
         one, two = two, one
-    if high - low < np.radians(MIN_ANGLE_DEGREES) or min(one.min(), two.min()) < MIN_COMPONENT:
-        return count, False
+    apart = np.degrees(high - low)
+    if not min_angle <= apart <= max_angle or min(one.min(), two.min()) < component:
+        return False
 
-    across = (one * two).sum()  # the vectors have unit length: pinv(HE) in closed form
-    scale = 1.0 / (1.0 - across * across)
-    w[0] = ((across * two - one) * scale).astype(np.float32)  # minus the concentrations: upper tails
-    w[1] = ((across * one - two) * scale).astype(np.float32)
-    found, weight = _tails(
-        r, g, b, w, False, threshold, keep_any, n, 100.0 - CONCENTRATION_PERCENTILE, kept
-    )
+    across = (one * two).sum()  # both of unit length: pinv(HE) in closed form
+    w[0] = (across * two - one) / (1.0 - across * across)  # minus the concentrations: upper tails
+    w[1] = (across * one - two) / (1.0 - across * across)
+    found, weight = _tails(r, g, b, w, False, threshold, keep_any, n, 100.0 - percentile, kept)
     c0 = -(found[0, 0] + weight * (found[0, 1] - found[0, 0]))
     c1 = -(found[1, 0] + weight * (found[1, 1] - found[1, 0]))
-    if min(c0, c1) < MIN_MAX_C:
-        return count, False
+    if min(c0, c1) < concentration:
+        return False
     he[:, 0], he[:, 1] = one, two
     max_c[0], max_c[1] = c0, c1
-    return count, True
+    return True
 
 
 @jit
-def _fit_batch(tiles, table, threshold, keep_any, alpha, he, max_c, tissue_pixels, fitted):  # type: ignore[no-untyped-def]
+def _fit_batch(
+    tiles: Bytes,
+    table: Singles,
+    threshold: float,
+    keep_any: bool,
+    alpha: float,
+    percentile: float,
+    limits: tuple[float, ...],
+    he: Floats,
+    max_c: Floats,
+    tissue: npt.NDArray[np.int64],
+    fitted: npt.NDArray[np.bool_],
+) -> None:
     n = tiles.shape[1] // 3
     r, g, b = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
     kept = np.empty((2, n + 1), np.float32)  # one more: a key is written before it is counted
     for t in range(len(tiles)):
-        tissue_pixels[t], fitted[t] = _fit(
-            tiles[t], table, threshold, keep_any, alpha, r, g, b, kept, he[t], max_c[t]
+        _planes(tiles[t], table, r, g, b)
+        count, mean, covariance = _moments(r, g, b, threshold, keep_any)
+        tissue[t] = count
+        fitted[t] = _fit(
+            (r, g, b),
+            count,
+            mean,
+            covariance,
+            threshold,
+            keep_any,
+            alpha,
+            percentile,
+            limits,
+            kept,
+            he[t],
+            max_c[t],
         )
-
-
-@jit
-def _byte(od, io):  # type: ignore[no-untyped-def]
-    """I0 exp(-OD), clipped and truncated."""
-    y = od * np.float32(-1.0 / 64.0)
-    y = y if y < np.float32(0.01) else np.float32(0.01)
-    y = y if y > np.float32(-0.12) else np.float32(-0.12)
-    e = y * (np.float32(1 / 24)) + np.float32(1 / 6)
-    e = e * y + np.float32(0.5)
-    e = e * y + np.float32(1)
-    e = e * y + np.float32(1)
-    e = e * e
-    e = e * e
-    e = e * e
-    e = e * e
-    e = e * e
-    e = e * e
-    grey = e * io
-    return np.uint8(np.int32(grey if grey < np.float32(255) else np.float32(255)))
-
-
-@jit
-def _apply_batch(tiles, matrices, table, io, out):  # type: ignore[no-untyped-def]
-    n = tiles.shape[1] // 3
-    size = min(n, BLOCK)
-    r, g, b = np.empty(size, np.float32), np.empty(size, np.float32), np.empty(size, np.float32)
-    for t in range(len(tiles)):
-        m = matrices[t]
-        m00, m01, m02 = m[0, 0], m[0, 1], m[0, 2]
-        m10, m11, m12 = m[1, 0], m[1, 1], m[1, 2]
-        m20, m21, m22 = m[2, 0], m[2, 1], m[2, 2]
-        pixels, result = tiles[t], out[t]
-        for start in range(0, n, BLOCK):
-            stop = min(start + BLOCK, n)
-            _planes(pixels, start, stop, table, r, g, b)
-            for i in range(stop - start):
-                j = 3 * (start + i)
-                result[j] = _byte(m00 * r[i] + m01 * g[i] + m02 * b[i], io)
-                result[j + 1] = _byte(m10 * r[i] + m11 * g[i] + m12 * b[i], io)
-                result[j + 2] = _byte(m20 * r[i] + m21 * g[i] + m22 * b[i], io)
 
 
 def fit(
@@ -384,21 +408,13 @@ def fit(
         he (N, 3, 2), max_c (N, 2), tissue_pixels (N,), fitted (N,): see ``macenko_reference.Fit``.
     """
     n = len(tiles)
-    he, max_c = np.empty((n, 3, 2)), np.empty((n, 2))
-    tissue_pixels, fitted = np.empty(n, np.int64), np.empty(n, np.bool_)
+    he, max_c = np.zeros((n, 3, 2)), np.zeros((n, 2))
+    tissue, fitted = np.empty(n, np.int64), np.empty(n, np.bool_)
     table = density_table(io)
     # OD falls with the grey level: the brightest one that is still tissue gives an exact float32 limit.
     tissue_levels = int((optical_density(np.arange(256), io) >= beta).sum())
     threshold = table[tissue_levels - 1] if tissue_levels else np.float32(np.inf)
-    flat = np.ascontiguousarray(tiles).reshape(n, -1)
-    _fit_batch(flat, table, threshold, keep_any, alpha, he, max_c, tissue_pixels, fitted)
-    return he, max_c, tissue_pixels, fitted
-
-
-def apply(tiles: Bytes, matrices: Floats, io: float = IO) -> Bytes:
-    """Step 7 on tiles (N, H, W, 3) with a matrix each (N, 3, 3); an exact identity copies its tile."""
-    n = len(tiles)
-    flat = np.ascontiguousarray(tiles).reshape(n, -1)
-    out = np.empty_like(flat)
-    _apply_batch(flat, matrices.astype(np.float32), density_table(io), np.float32(io), out)
-    return out.reshape(tiles.shape)
+    flat = np.ascontiguousarray(tiles).reshape(n, math.prod(tiles.shape[1:]))
+    limits, percentile = tuple(LIMITS), CONCENTRATION_PERCENTILE
+    _fit_batch(flat, table, threshold, keep_any, alpha, percentile, limits, he, max_c, tissue, fitted)
+    return he, max_c, tissue, fitted

@@ -11,7 +11,7 @@
 Source: Macenko et al., ISBI 2009, as the field runs it (mitkovetta, schaugf/HEnorm_python, torchstain).
 Two things are ours. Both eigenvectors point to the side of the mean tissue OD, so the cut of atan2 lies
 behind the data; elsewhere it falls where LAPACK's choice of signs puts it. And a fit that is not a pair
-of stains is refused, by the limits below, where others raise or return garbage.
+of stains is refused (``Limits``) where others raise or return garbage.
 
 Steps 6 and 7 are one matrix in optical density: OD' = M . OD, M = HE_ref diag(maxC_ref / maxC) pinv(HE).
 """
@@ -29,22 +29,32 @@ ALPHA = 1.0  # percent of tissue pixels beyond each stain vector
 BETA = 0.15  # optical density below which a pixel is glass
 CONCENTRATION_PERCENTILE = 99.0
 
-# Limits of a plausible fit, set by looking at 4,200 real tiles of 224 and 256 px (TCGA, CMU, LC25000).
-# Tissue: maxC is the 99th percentile over all pixels, so with less than 1 % tissue it measures glass.
-# Below it the eosin vectors of a slide's tiles scatter by 20 to 40 degrees, above it by 3 to 7.
-MIN_TISSUE_SHARE = 0.01
-# One pixel must lie beyond the 1 % percentile for it to be more than the extreme of a handful.
-MIN_TISSUE_PIXELS = 100
-# Variance along the second axis of the plane. Rounding to grey levels and JPEG noise on one flat colour
-# stay below 1e-4 (real tiles: 9e-4 and up); a share under 1e-3 of the first is a line (real: 5e-3 and up).
-MIN_VARIANCE = 1e-4
-MIN_VARIANCE_RATIO = 1e-3
-# Haematoxylin and eosin closer than this are one stain (real tiles: 6 to 68 degrees).
-MIN_ANGLE_DEGREES = 3.0
-# A stain absorbs; a strongly negative part means light emitted (real tiles: -0.17 and up).
-MIN_COMPONENT = -0.25
-# Scaling to a target divides by maxC (real tiles above the share limit: 0.25 to 5.6).
-MIN_MAX_C = 0.1
+
+class Limits(NamedTuple):
+    """What a plausible fit keeps to: set by looking at 4,200 real tiles of 224 and 256 px (TCGA, CMU,
+    LC25000), wide enough for all of them that hold enough tissue."""
+
+    # maxC is the 99th percentile over all pixels: with less than 1 % tissue it measures glass. Below that
+    # the eosin vectors of a slide's tiles scatter by 20 to 40 degrees, above it by 3 to 7.
+    tissue_share: float = 0.01
+    # One pixel must lie beyond the 1 % percentile for it to be more than the extreme of a handful.
+    tissue_pixels: float = 100.0
+    # Variance along the second axis of the plane: rounding to grey levels and JPEG noise on one flat
+    # colour stay below 1e-4 (real tiles: 9e-4 and up) ...
+    variance: float = 1e-4
+    # ... and with a smaller share of the first axis' variance the plane is a line (real: 5e-3 and up).
+    variance_ratio: float = 1e-3
+    # Closer, the two are one stain; wider, they span the octant, as noise of all colours does (real: 6 to
+    # 68 degrees).
+    min_angle: float = 3.0
+    max_angle: float = 75.0
+    # A stain absorbs; a strongly negative part is light emitted (real: -0.17 and up).
+    component: float = -0.25
+    # Scaling to a target divides by maxC (real, with enough tissue: 0.25 to 5.6).
+    max_c: float = 0.1
+
+
+LIMITS = Limits()
 
 
 class Fit(NamedTuple):
@@ -68,19 +78,17 @@ def optical_density(tile: npt.NDArray[Any], io: float = IO) -> Floats:
     return -np.log((tile.astype(np.float64) + 1.0) / io)
 
 
-def fit(
-    tile: Bytes, keep_any: bool = False, alpha: float = ALPHA, beta: float = BETA, io: float = IO
-) -> Fit:
+def fit(tile: Bytes, keep_any: bool = False, alpha: float = ALPHA, beta: float = BETA, io: float = IO) -> Fit:
     """Steps 1 to 6 on one tile (H, W, 3). Never raises on what the pixels hold, never returns NaN."""
     od = optical_density(tile.reshape(-1, 3), io)
     kept = (od >= beta).any(axis=1) if keep_any else (od >= beta).all(axis=1)
     tissue = od[kept]
     refused = Fit(np.zeros((3, 2)), np.zeros(2), len(tissue), False)
-    if len(tissue) < max(MIN_TISSUE_PIXELS, MIN_TISSUE_SHARE * len(od)):
+    if len(tissue) < max(LIMITS.tissue_pixels, LIMITS.tissue_share * len(od)):
         return refused
 
     variances, axes = np.linalg.eigh(np.cov(tissue.T))  # 3
-    if variances[1] < max(MIN_VARIANCE, MIN_VARIANCE_RATIO * variances[2]):
+    if variances[1] < max(LIMITS.variance, LIMITS.variance_ratio * variances[2]):
         return refused
     plane = axes[:, 1:]
     plane = np.where(tissue.mean(axis=0) @ plane < 0, -plane, plane)
@@ -90,18 +98,19 @@ def fit(
     he = plane @ np.array([[np.cos(low), np.cos(high)], [np.sin(low), np.sin(high)]])  # 5
     if he[0, 0] <= he[0, 1]:
         he = he[:, ::-1]
-    if high - low < np.radians(MIN_ANGLE_DEGREES) or he.min() < MIN_COMPONENT:
+    angle = np.degrees(high - low)
+    if not LIMITS.min_angle <= angle <= LIMITS.max_angle or he.min() < LIMITS.component:
         return refused
 
     max_c = np.percentile(unmixing(he) @ od.T, CONCENTRATION_PERCENTILE, axis=1)  # 6
-    if max_c.min() < MIN_MAX_C:
+    if max_c.min() < LIMITS.max_c:
         return refused
     return Fit(he, max_c, len(tissue), True)
 
 
 def unmixing(he: Floats) -> Floats:
     """Step 6's least squares as a matrix: pinv(HE), (..., 3, 2) -> (..., 2, 3), C = pinv(HE) . OD."""
-    return np.linalg.pinv(he)
+    return np.asarray(np.linalg.pinv(he), np.float64)
 
 
 def matrix(he: Floats, max_c: Floats, target_he: Floats, target_max_c: Floats) -> Floats:

@@ -1,139 +1,218 @@
-"""Cutting tiles from a block on the CPU: tiling_reference.py in one pass, all in integers.
+"""Cutting tiles on the CPU: tiling_reference.py as loops that the compiler turns into SIMD.
 
-Equal to the reference to the bit in the pixels, on the caller's thread, without the GIL.
+The resampled pixels equal the reference exactly, because everything until the division is an integer
+and the division cannot round across a level. The figures come from integer sums as well (saturation
+in steps of 2^-20), so they do not depend on threads or on the other tiles of the block.
 """
+
+from typing import Any
 
 import numba as nb
 import numpy as np
 import numpy.typing as npt
-
 from pathprep.kernels.tiling_reference import LUMINANCE, WHITE, Bytes
 
+Singles = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
+Weights = npt.NDArray[np.int32]
+Whole = npt.NDArray[np.int64]
+
 jit = nb.njit(nogil=True, cache=True, error_model="numpy")
-_R, _G, _B = LUMINANCE
+
+MAX_SIDE = 8192  # weighted sums of a tile stay below 255 * 2^26: exact in float64 with room for rounding
+SATURATION_STEPS = float(1 << 20)
+U1, U2, U3, U4, U5, U6, U7, U8 = (np.uint64(k) for k in range(1, 9))
 
 
 @jit
-def _copy(block, x, y, tile):  # type: ignore[no-untyped-def]
-    side = tile.shape[0]
-    for i in range(side):
-        tile[i] = block[y + i, x : x + side]
+def _taps(side: int, stored: int) -> tuple[Whole, Weights]:
+    """First source pixel (stored,) and weights (stored, taps) of each stored pixel.
+
+    Taps are a multiple of three, which the loops below unroll; the last of them have weight zero.
+    """
+    taps = 0
+    for i in range(stored):
+        taps = max(taps, ((i + 1) * side - 1) // stored - i * side // stored + 1)
+    taps = (taps + 2) // 3 * 3
+    first, share = np.empty(stored, np.int64), np.zeros((stored, taps), np.int32)
+    for i in range(stored):
+        first[i] = i * side // stored
+        for t in range(taps):
+            j = first[i] + t
+            overlap = min((i + 1) * side, (j + 1) * stored) - max(i * side, j * stored)
+            share[i, t] = max(overlap, 0)
+    return first, share
 
 
 @jit
-def _resample(block, x, y, side, tile):  # type: ignore[no-untyped-def]
-    """Rows first: each source row is added, with its overlap, to the sums of the stored rows it meets."""
-    stored = tile.shape[0]
-    row = np.empty((stored, 3), np.int64)
-    total = np.zeros((stored, 3), np.int64)
-    area = np.int64(side) * side
-    i = 0
-    for j in range(side):
-        _shrink_row(block[y + j], x, side, row)
-        # source row j covers [j stored, (j + 1) stored); stored row i covers [i side, (i + 1) side)
-        start, stop = j * stored, (j + 1) * stored
-        while start < stop:
-            end = min(stop, (i + 1) * side)
-            weight = end - start
-            for c in range(stored):
-                for k in range(3):
-                    total[c, k] += weight * row[c, k]
-            start = end
-            if end == (i + 1) * side:
-                for c in range(stored):
-                    for k in range(3):
-                        tile[i, c, k] = (2 * total[c, k] + area) // (2 * area)
-                        total[c, k] = 0
-                i += 1
+def _add(a: Bytes, b: Bytes, c: Bytes, w: Weights, rows: Floats) -> None:
+    """rows += w[0] a + w[1] b + w[2] c"""
+    w0, w1, w2 = w[0], w[1], w[2]
+    for k in range(len(a)):
+        rows[k] += np.float64(w0 * np.int32(a[k]) + w1 * np.int32(b[k]) + w2 * np.int32(c[k]))
 
 
 @jit
-def _shrink_row(source, x, side, row):  # type: ignore[no-untyped-def]
-    stored = row.shape[0]
-    row[:] = 0
-    i = 0
-    for j in range(side):
-        start, stop = j * stored, (j + 1) * stored
-        while start < stop:
-            end = min(stop, (i + 1) * side)
-            weight = end - start
-            for k in range(3):
-                row[i, k] += weight * np.int64(source[x + j, k])
-            start = end
-            if end == (i + 1) * side:
-                i += 1
+def _columns(rows: Floats, first: Whole, share: Floats, sums: Floats) -> None:
+    """Weighted sums of a row's pixels, three channels side by side."""
+    for j in range(len(first)):
+        r = g = b = 0.0
+        for t in range(0, share.shape[1], 3):
+            k = np.uint64(3 * (first[j] + t))  # unsigned: numba need not ask whether it counts from the end
+            w0, w1, w2 = share[j, t], share[j, t + 1], share[j, t + 2]
+            r += w0 * rows[k] + w1 * rows[k + U3] + w2 * rows[k + U6]
+            g += w0 * rows[k + U1] + w1 * rows[k + U4] + w2 * rows[k + U7]
+            b += w0 * rows[k + U2] + w1 * rows[k + U5] + w2 * rows[k + U8]
+        sums[3 * j] = r
+        sums[3 * j + 1] = g
+        sums[3 * j + 2] = b
 
 
 @jit
-def _quality(tile, out):  # type: ignore[no-untyped-def]
-    """Saturation, white, focus; the luminance in 256ths, so sums are exact integers."""
-    height, width = tile.shape[0], tile.shape[1]
-    grey = np.empty((3, width), np.int32)
-    saturation = 0.0
-    white = 0
-    first, second = np.int64(0), np.int64(0)
-    for i in range(height):
-        part = np.float32(0.0)
-        line = grey[i % 3]
-        for j in range(width):
-            r, g, b = np.int32(tile[i, j, 0]), np.int32(tile[i, j, 1]), np.int32(tile[i, j, 2])
-            high, low = max(r, g, b), min(r, g, b)
-            part += np.float32(high - low) / np.float32(max(high, 1))
-            white += low >= WHITE
-            line[j] = _R * r + _G * g + _B * b
-        saturation += part
-        if i < 2:
-            continue
-        above, middle = grey[(i - 2) % 3], grey[(i - 1) % 3]
-        for j in range(1, width - 1):
-            value = np.int64(above[j] + line[j] + middle[j - 1] + middle[j + 1] - 4 * middle[j])
-            first += value
-            second += value * value
-    pixels = height * width
-    inner = max(0, height - 2) * max(0, width - 2)
-    out[0] = saturation / pixels
-    out[1] = white / pixels
-    out[2] = 0.0
-    if inner:
-        mean = first / inner
-        out[2] = max(0.0, second / inner - mean * mean) / 65536.0
+def _divide(sums: Floats, half: float, inverse: float, out: Bytes) -> None:
+    for k in range(len(sums)):
+        out[k] = np.uint8(np.int32((sums[k] + half) * inverse))
 
 
 @jit
-def _cut(block, origins, side, tiles, figures):  # type: ignore[no-untyped-def]
+def _area(
+    block: Bytes, x: int, y: int, side: int, stored: int, first: Whole, share: Weights, out: Bytes
+) -> None:
+    """One tile by area into ``out``, flat; block is (H, 3 W). Sums are integers below 2^53: exact."""
+    inverse = 1.0 / (float(side) * side)
+    half = 0.5 * side * side + 0.25  # the quarter is less than a step of the sum and more than its rounding
+    across = share.astype(np.float64)
+    taps, last, width = share.shape[1], y + side - 1, 3 * side
+    start, stop = 3 * x, 3 * x + width
+    rows = np.zeros(width + 3 * taps)  # beyond the width: zeros under weights of zero
+    sums = np.empty(3 * stored)
+    for i in range(stored):
+        rows[:width] = 0.0
+        for t in range(0, taps, 3):
+            j = y + first[i] + t
+            a, b, c = block[min(j, last)], block[min(j + 1, last)], block[min(j + 2, last)]
+            _add(a[start:stop], b[start:stop], c[start:stop], share[i][t : t + 3], rows)
+        _columns(rows, first, across, sums)
+        _divide(sums, half, inverse, out[3 * stored * i : 3 * stored * (i + 1)])
+
+
+@jit
+def _copy(source: Bytes, target: Bytes) -> None:
+    for k in range(len(target)):
+        target[k] = source[k]
+
+
+@jit
+def _split(pixels: Bytes, red: Bytes, green: Bytes, blue: Bytes) -> None:
+    for i in range(len(red)):
+        red[i] = pixels[3 * i]
+        green[i] = pixels[3 * i + 1]
+        blue[i] = pixels[3 * i + 2]
+
+
+@jit
+def _colours(
+    red: Bytes, green: Bytes, blue: Bytes, bright: int, luminance: Weights, grey: Weights
+) -> tuple[Any, Any]:
+    """Sums over a row: saturation in steps, white pixels; fills its luminance in 256ths."""
+    saturation = white = np.int64(0)
+    for i in range(len(red)):
+        r, g, b = np.int32(red[i]), np.int32(green[i]), np.int32(blue[i])
+        high, low = max(r, g, b), min(r, g, b)
+        share = np.float32(high - low) / np.float32(max(high, np.int32(1)))
+        saturation += np.int64(np.int32(share * np.float32(SATURATION_STEPS) + np.float32(0.5)))
+        white += np.int64(low >= bright)
+        grey[i] = r * luminance[0] + g * luminance[1] + b * luminance[2]
+    return saturation, white
+
+
+@jit
+def _laplacian(above: Weights, row: Weights, below: Weights) -> tuple[Any, Any]:
+    """Sum and sum of squares of the Laplacian over a row's inner pixels."""
+    total = square = np.int64(0)
+    left, centre, right = row[:-2], row[1:-1], row[2:]
+    above, below = above[1:-1], below[1:-1]
+    for i in range(len(centre)):
+        value = left[i] + right[i] + above[i] + below[i] - np.int32(4) * centre[i]
+        total += np.int64(value)
+        square += np.int64(value) * np.int64(value)
+    return total, square
+
+
+@jit
+def _quality(pixels: Bytes, side: int, bright: int, luminance: Weights, figures: Singles) -> None:
+    """Saturation, white, focus of one flat tile."""
+    red, green, blue = np.empty(side, np.uint8), np.empty(side, np.uint8), np.empty(side, np.uint8)
+    grey = np.empty((3, side), np.int32)  # the last three rows
+    saturation = white = total = square = np.int64(0)
+    for y in range(side):
+        _split(pixels[3 * side * y : 3 * side * (y + 1)], red, green, blue)
+        s, w = _colours(red, green, blue, bright, luminance, grey[y % 3])
+        saturation += s
+        white += w
+        if y >= 2 and side >= 3:
+            a, b = _laplacian(grey[(y - 2) % 3], grey[(y - 1) % 3], grey[y % 3])
+            total += a
+            square += b
+    inner = float(max(side - 2, 0)) ** 2
+    figures[0] = saturation / (SATURATION_STEPS * side * side)
+    figures[1] = white / (side * side)
+    figures[2] = (square - float(total) * float(total) / inner) / inner / 65536.0 if inner else 0.0
+
+
+@jit
+def _cut(
+    block: Bytes,
+    origins: Weights,
+    side: int,
+    stored: int,
+    bright: int,
+    luminance: Weights,
+    tiles: Bytes,
+    figures: Singles,
+) -> None:
+    first, share = _taps(side, stored)
     for t in range(len(origins)):
         x, y = origins[t, 0], origins[t, 1]
-        if side == tiles.shape[1]:
-            _copy(block, x, y, tiles[t])
+        if side == stored:
+            for i in range(side):
+                _copy(block[y + i][3 * x : 3 * (x + side)], tiles[t][3 * side * i : 3 * side * (i + 1)])
         else:
-            _resample(block, x, y, side, tiles[t])
-        _quality(tiles[t], figures[t])
+            _area(block, x, y, side, stored, first, share, tiles[t])
+        _quality(tiles[t], stored, bright, luminance, figures[t])
 
 
 def cut(
     block: Bytes, origins: npt.NDArray[np.int32], side: int, stored: int
 ) -> tuple[Bytes, npt.NDArray[np.float32]]:
-    """Cut tiles from a block, reduce them by area averaging, and measure them.
+    """Cut tiles from a block, resample them by area, and measure them.
 
     Args:
-        block: (H, W, 3) uint8 RGB.
+        block: (H, W, 3) uint8.
         origins: (T, 2) int32, x then y of each tile's corner in the block.
-        side: of a tile in the block, pixels.
-        stored: of the result, pixels; at most ``side``.
+        side: pixels of the block on a tile's edge.
+        stored: pixels of a returned tile's edge; equal to ``side`` copies.
 
     Returns:
-        Tiles (T, stored, stored, 3) uint8, and (T, 3) float32: mean HSV saturation 0 to 1, share of
-        white pixels 0 to 1, variance of the Laplacian of luminance in grey levels squared.
+        Tiles (T, stored, stored, 3) uint8, and (T, 3) float32: mean saturation 0 to 1, share of white
+        pixels 0 to 1, focus in grey levels squared (see tiling_reference.py).
 
     Raises:
-        ValueError: ``stored`` is above ``side``, or a tile leaves the block.
+        ValueError: ``stored`` exceeds ``side`` (pixels are never invented), or a tile leaves the block.
     """
-    if not 1 <= stored <= side:
-        raise ValueError(f"stored {stored} must be 1 to side {side}: tiles are never enlarged")
-    height, width = block.shape[:2]
-    if len(origins) and (origins.min() < 0 or (origins.max(axis=0) + side > (width, height)).any()):
-        raise ValueError(f"tiles of side {side} at {origins.tolist()} leave the block of {width} x {height}")
-    tiles = np.empty((len(origins), stored, stored, 3), np.uint8)
+    if not 1 <= stored <= side <= MAX_SIDE:
+        raise ValueError(f"expected 1 <= stored <= side <= {MAX_SIDE}, got stored {stored}, side {side}")
+    if block.dtype != np.uint8 or block.ndim != 3 or block.shape[2] != 3:
+        raise ValueError(f"expected a block (H, W, 3) of uint8, got {block.shape} of {block.dtype}")
+    height, width, _ = block.shape
+    inside = (origins >= 0) & (origins + side <= (width, height))
+    if not inside.all():
+        x, y = origins[~inside.all(axis=1)][0]
+        raise ValueError(f"a tile of {side} px at x {x}, y {y} leaves the block of {width} x {height} px")
+    tiles = np.empty((len(origins), 3 * stored * stored), np.uint8)
     figures = np.empty((len(origins), 3), np.float32)
-    _cut(block, origins, side, tiles, figures)
-    return tiles, figures
+    # numba's cache watches this file only: what another one defines comes as an argument.
+    bright, luminance = np.int32(WHITE), np.array(LUMINANCE, np.int32)
+    flat = np.ascontiguousarray(block).reshape(height, 3 * width)
+    _cut(flat, origins, side, stored, bright, luminance, tiles, figures)
+    return tiles.reshape(len(origins), stored, stored, 3), figures

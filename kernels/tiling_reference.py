@@ -31,7 +31,7 @@ def weights(side: int, stored: int) -> npt.NDArray[np.int64]:
     i = np.arange(stored)[:, None]
     j = np.arange(side)[None, :]
     overlap = np.minimum((i + 1) * side, (j + 1) * stored) - np.maximum(i * side, j * stored)
-    return np.maximum(overlap, 0)
+    return np.asarray(np.maximum(overlap, 0))
 
 
 def resample(tile: Bytes, stored: int) -> Bytes:
@@ -39,7 +39,7 @@ def resample(tile: Bytes, stored: int) -> Bytes:
     side = len(tile)
     w = weights(side, stored)
     total = np.einsum("iy,yxc,jx->ijc", w, tile.astype(np.int64), w, optimize=True)
-    return ((2 * total + side * side) // (2 * side * side)).astype(np.uint8)
+    return np.asarray((2 * total + side * side) // (2 * side * side)).astype(np.uint8)
 
 
 def quality(tile: Bytes) -> npt.NDArray[np.float64]:

@@ -133,7 +133,7 @@ def shard(
         float | None, typer.Option(min=1.0, help="Seconds after which a slide is given up.")
     ] = None,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Replace a dataset that was made with other parameters.")
+        bool, typer.Option("--rebuild", help="Make finished slides again, also with other parameters.")
     ] = False,
     as_json: Json = False,
 ) -> None:

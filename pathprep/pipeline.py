@@ -188,7 +188,7 @@ def _write_tiles(
 
     with ThreadPoolExecutor(threads) as pool:
         write(_in_order(pool, worker.first_pass, grid.blocks(worker.plan, cells), 2 * threads))
-        pooled = stain.pool(stain.StainFit.concatenate(fits)) if fits else None
+        pooled = stain.pool(_join(fits)) if fits else None
         if pooled is not None:
             missing = np.concatenate(late)
             late.clear()
@@ -216,6 +216,15 @@ def _in_order(
             future.cancel()
 
 
+def _join(fits: list[stain.StainFit]) -> stain.StainFit:
+    return stain.StainFit(
+        np.concatenate([fit.he for fit in fits]),
+        np.concatenate([fit.max_c for fit in fits]),
+        np.concatenate([fit.tissue_pixels for fit in fits]),
+        np.concatenate([fit.status for fit in fits]),
+    )
+
+
 def _fit_columns(fit: stain.StainFit, number: int) -> dict[str, Any]:
     return {"he": fit.he[number].ravel().tolist(), "max_c": fit.max_c[number].tolist()}
 
@@ -233,41 +242,47 @@ class _Worker:
         """Read, cut, fit; normalise and encode what has a fit of its own."""
         clock = Clock()
         pixels, qc = self._cut(block, clock)
-        settings = self.params.stain
-        if settings.mode == "none":
-            rows = [self._row(block, i, qc[i], "none") for i in range(len(pixels))]
+        if self.params.stain.mode == "none":
+            rows = [self._row(block, i, qc[i]) for i in range(len(pixels))]
             return Tiles(self._encode(pixels, rows, clock), block.cells[:0], None, clock)
         with clock("stain"):
-            fit = stain.fit(
-                pixels, keep=settings.keep, alpha=settings.alpha, beta=settings.beta, io=settings.io
-            )
-            own = fit.status == stain.Status.FITTED
-            if settings.mode == "bake":
-                pixels = stain.normalize(pixels[own], fit[own], settings.target)
-            else:
-                pixels = pixels[own]
-        rows = [
-            self._row(block, i, qc[i], "fitted", fit.tissue_pixels[i], _fit_columns(fit, i))
-            for i in np.flatnonzero(own)
-        ]
-        return Tiles(self._encode(pixels, rows, clock), block.cells[~own], fit, clock)
+            fits = self._fit(pixels)
+        own = fits.status == stain.Status.FITTED
+        return Tiles(self._finish(block, pixels, qc, fits, own, clock), block.cells[~own], fits, clock)
 
     def second_pass(self, block: Block, pooled: stain.StainFit) -> Tiles:
         """Tiles without a fit of their own, with the slide's: left as they are if it has none either."""
         clock = Clock()
         pixels, qc = self._cut(block, clock)
-        settings = self.params.stain
-        usable = pooled.status[0] == stain.Status.FITTED
         with clock("stain"):
-            fit = stain.fit(
-                pixels, keep=settings.keep, alpha=settings.alpha, beta=settings.beta, io=settings.io
-            )
-            if usable and settings.mode == "bake":
-                repeated = pooled[np.zeros(len(pixels), np.intp)]
-                pixels = stain.normalize(pixels, repeated, settings.target)
-        status, columns = ("slide_fit", _fit_columns(pooled, 0)) if usable else ("unfitted", {})
-        rows = [self._row(block, i, qc[i], status, fit.tissue_pixels[i], columns) for i in range(len(pixels))]
-        return Tiles(self._encode(pixels, rows, clock), block.cells[:0], None, clock)
+            fits = stain.fall_back(self._fit(pixels), pooled)
+        every = np.ones(len(pixels), bool)
+        return Tiles(self._finish(block, pixels, qc, fits, every, clock), block.cells[:0], None, clock)
+
+    def _fit(self, pixels: Pixels) -> stain.StainFit:
+        settings = self.params.stain
+        return stain.fit(
+            pixels, keep=settings.keep, alpha=settings.alpha, beta=settings.beta, io=settings.io
+        )
+
+    def _finish(
+        self,
+        block: Block,
+        pixels: Pixels,
+        qc: npt.NDArray[np.float32],
+        fits: stain.StainFit,
+        which: npt.NDArray[np.bool_],
+        clock: Clock,
+    ) -> list[tuple[bytes, dict[str, Any]]]:
+        """Normalise (with ``bake``) and encode some of a block's tiles, each with its row."""
+        settings = self.params.stain
+        rows = [self._row(block, i, qc[i], fits) for i in np.flatnonzero(which)]
+        pixels = pixels[which]
+        if settings.mode == "bake":
+            with clock("stain"):
+                matrices = stain.matrix(fits, settings.target)[which]
+                pixels = stain.apply(pixels, matrices, io=settings.io)
+        return self._encode(pixels, rows, clock)
 
     def _cut(self, block: Block, clock: Clock) -> tuple[Pixels, npt.NDArray[np.float32]]:
         with clock("read"):
@@ -287,17 +302,11 @@ class _Worker:
             ]
 
     def _row(
-        self,
-        block: Block,
-        number: int,
-        qc: npt.NDArray[np.float32],
-        status: str,
-        tissue_pixels: int | None = None,
-        fit: dict[str, Any] | None = None,
+        self, block: Block, number: int, qc: npt.NDArray[np.float32], fits: stain.StainFit | None = None
     ) -> dict[str, Any]:
         column, row = block.cells[number].tolist()
         plan = self.plan
-        return {
+        values = {
             "x": column * plan.stride,
             "y": row * plan.stride,
             "column": column,
@@ -310,8 +319,15 @@ class _Worker:
             "saturation": float(qc[0]),
             "white": float(qc[1]),
             "focus": float(qc[2]),
-            "stain_status": status,
-            "tissue_pixels": None if tissue_pixels is None else int(tissue_pixels),
-            **(fit or {"he": None, "max_c": None}),
+            "stain_status": "none",
+            "he": None,
+            "max_c": None,
+            "tissue_pixels": None,
         }
-
+        if fits is not None:
+            status = stain.Status(fits.status[number])
+            values["stain_status"] = status.name.lower()
+            values["tissue_pixels"] = int(fits.tissue_pixels[number])
+            if status != stain.Status.UNFITTED:
+                values |= _fit_columns(fits, number)
+        return values

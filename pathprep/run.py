@@ -88,7 +88,7 @@ def shard(
         params: what shapes the pixels.
         workers: slides at a time; default one per core. Never changes a byte of the output.
         timeout: seconds for one slide.
-        rebuild: replace a dataset that was made with other parameters.
+        rebuild: make finished slides again, and replace a dataset made with other parameters.
         watch: called a few times a second with the board, the summary so far and the number of tasks.
 
     Raises:
@@ -104,7 +104,7 @@ def shard(
             raise UsageError(f"{source.mask}: no such mask (for slide {source.path})")
     todo, skipped = [], {}
     for source in named:
-        if shards.is_done(root, source.name, build_id, source.inputs()):
+        if not rebuild and shards.is_done(root, source.name, build_id, source.inputs()):
             skipped[source.name] = shards.read_marker(root / "slides" / f"{source.name}.json") or {}
         else:
             todo.append(source)

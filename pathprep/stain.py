@@ -1,49 +1,58 @@
-"""Macenko stain normalisation of tiles: a fit per tile with a status, one 3x3 matrix per tile to apply it.
+"""Macenko stain normalisation: the fit is metadata, applying it is one cheap pass.
 
-A fit is metadata (two stain vectors, two concentrations); normalising to any target is one cheap pass
-over the pixels. Tiles whose own fit is not plausible are marked, never guessed at. Definition and
-limits: pathprep.kernels.macenko_reference.
+``fit`` measures the stains of tiles; ``matrix`` turns a fit and a target into one 3x3 matrix in optical
+density per tile; ``apply`` multiplies. A tile whose stains cannot be told (glass, one flat colour, too
+little tissue) never raises and never passes silently: its status says so, and it is left as it is
+unless ``fall_back`` gives it the slide's pooled fit.
+
+    fits = fit(tiles)                               # status fitted or unfitted
+    fits = fall_back(fits, pool(fits))              # unfitted -> slide_fit
+    tiles = apply(tiles, matrix(fits, target))
+
+The method, its constants and its limits: kernels/macenko_reference.py. Tiles are (N, H, W, 3) uint8, or a
+sequence of (H, W, 3) arrays of differing sizes. Everything here may be called from many threads; results
+do not depend on threads, batches or order.
 """
 
 import enum
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Self, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from pathprep import atomic
 from pathprep.errors import StainError
-from pathprep.kernels import macenko_cpu
-from pathprep.kernels.macenko_reference import ALPHA, BETA, IO, unmixing
+from pathprep.kernels import macenko_apply_cpu, macenko_cpu, macenko_reference
+from pathprep.kernels.macenko_reference import ALPHA, BETA, IO
 
+Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
-Pixels = npt.NDArray[np.uint8]
-Tiles = TypeVar("Tiles", Pixels, list[Pixels])
-Keep = Literal["all", "any"]
+Tiles = Bytes | Sequence[Bytes]
+
+KEEP = ("all", "any")
 
 
 class Status(enum.IntEnum):
-    """What a tile was normalised with; lower-case names are those of shards.STATUSES."""
+    """Where a tile's fit comes from."""
 
-    FITTED = 0  # its own fit
-    SLIDE_FIT = 1  # the slide's pooled fit
-    UNFITTED = 2  # nothing: it is left as it is
+    FITTED = 0  # the tile itself
+    SLIDE_FIT = 1  # the slide's pooled fit: the tile has too little tissue, or its fit was implausible
+    UNFITTED = 2  # nowhere: the tile is left as it is
 
 
 @dataclass(frozen=True)
 class StainFit:
-    """Fits of N tiles.
+    """The stains of N tiles.
 
     Attributes:
-        he: (N, 3, 2) float64, unit columns: RGB optical density of haematoxylin and of eosin; zeros
-            where there is no fit.
-        max_c: (N, 2) float64, 99th percentile of the two concentrations; zeros where there is no fit.
-        tissue_pixels: (N,) int64, pixels that the fit used.
-        status: (N,) uint8, Status.
+        he: (N, 3, 2) float64; unit columns, the optical density (RGB) of haematoxylin and of eosin.
+        max_c: (N, 2) float64; 99th percentile of the two concentrations, positive.
+        tissue_pixels: (N,) int64; pixels that the fit used.
+        status: (N,) uint8 of ``Status``. Where UNFITTED, he and max_c are zeros.
     """
 
     he: Floats
@@ -54,27 +63,15 @@ class StainFit:
     def __len__(self) -> int:
         return len(self.status)
 
-    def __getitem__(self, which: npt.NDArray[Any] | slice) -> "StainFit":
-        """The fits of some tiles: a boolean or integer array, or a slice."""
-        return StainFit(self.he[which], self.max_c[which], self.tissue_pixels[which], self.status[which])
-
-    @staticmethod
-    def concatenate(fits: Sequence["StainFit"]) -> "StainFit":
-        """The fits of several batches as one."""
-        return StainFit(
-            np.concatenate([fit.he for fit in fits]),
-            np.concatenate([fit.max_c for fit in fits]),
-            np.concatenate([fit.tissue_pixels for fit in fits]),
-            np.concatenate([fit.status for fit in fits]),
-        )
-
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """The stains that tiles are normalised to.
+    """The stains to normalise to.
 
     Attributes:
-        he: (3, 2) unit columns. max_c: (2,). name: where they come from.
+        he: (3, 2) float64, as in ``StainFit``.
+        max_c: (2,) float64.
+        name: for people; it plays no part in the result.
     """
 
     he: Floats
@@ -82,136 +79,180 @@ class Target:
     name: str
 
     @classmethod
-    def default(cls) -> "Target":
-        """The reference used across the field (mitkovetta's normalizeStaining.m)."""
+    def default(cls) -> Self:
+        """The reference that the field's implementations share (mitkovetta's, in torchstain too)."""
         he = np.array([[0.5626, 0.2159], [0.7201, 0.8012], [0.4062, 0.5581]])
         return cls(he, np.array([1.9705, 1.0308]), "reference")
 
     @classmethod
-    def fit(cls, image: Pixels, name: str = "fitted", keep: Keep = "all") -> "Target":
-        """The stains of a picture, (H, W, 3) uint8 RGB.
+    def fit(cls, image: Bytes, name: str = "image") -> Self:
+        """The stains of an image (H, W, 3) uint8.
 
         Raises:
             StainError: it holds no plausible pair of stains.
         """
-        found = macenko_cpu.fit(np.ascontiguousarray(image), keep == "any")
-        if not found.fitted:
+        found = fit([image])
+        if found.status[0] != Status.FITTED:
             raise StainError(
-                f"{name}: no pair of stains can be fitted ({found.tissue_pixels} tissue pixels); "
-                "choose a region of well stained tissue"
+                f"{name}: no pair of stains in it ({found.tissue_pixels[0]} tissue pixels of "
+                f"{image.shape[0] * image.shape[1]}); choose an H&E image that tissue fills"
             )
-        return cls(found.he, found.max_c, name)
+        return cls(found.he[0], found.max_c[0], name)
 
     def as_params(self) -> dict[str, Any]:
-        """A JSON-able description that holds every value exactly."""
-        return {"he": self.he.tolist(), "max_c": self.max_c.tolist(), "name": self.name}
+        """JSON-able values that determine the result, for the build id; the name is not among them."""
+        return {"he": self.he.tolist(), "max_c": self.max_c.tolist()}
 
     def save(self, path: Path) -> None:
-        """Write as JSON, atomically."""
-        atomic.write_json(path, {"format": "pathprep-stain-target", **self.as_params()})
+        """Write it as JSON, atomically."""
+        atomic.write_json(path, {"format": "pathprep-target", "name": self.name, **self.as_params()})
 
     @classmethod
-    def load(cls, path: Path) -> "Target":
+    def load(cls, path: Path) -> Self:
         """Read what ``save`` wrote.
 
         Raises:
-            StainError: absent, not such a file, or implausible values.
+            StainError: the file cannot be read, or does not hold a usable target.
         """
-        advice = "make one with `pathprep target IMAGE`"
         try:
-            content = json.loads(path.read_bytes())
-            he, max_c = np.array(content["he"], np.float64), np.array(content["max_c"], np.float64)
-            name = str(content["name"])
+            value = json.loads(path.read_bytes())
+            he = np.array(value["he"], np.float64)
+            max_c = np.array(value["max_c"], np.float64)
+            name = str(value["name"])
         except OSError as error:
-            raise StainError(f"{path}: {error.strerror}; {advice}") from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise StainError(f"{path}: not a stain target ({error!r}); {advice}") from None
-        if he.shape != (3, 2) or max_c.shape != (2,) or not np.isfinite(he).all() or not (max_c > 0).all():
-            raise StainError(f"{path}: needs he (3 x 2) and max_c (2, above 0); {advice}")
+            raise StainError(f"{path}: {error.strerror}; give a target that Target.save wrote") from None
+        except (ValueError, KeyError, TypeError):
+            raise StainError(
+                f"{path}: not a stain target; expected JSON with name, he (3 x 2) and max_c (2)"
+            ) from None
+        if he.shape != (3, 2) or max_c.shape != (2,):
+            raise StainError(f"{path}: he is {he.shape} and max_c {max_c.shape}; expected (3, 2) and (2,)")
+        if not (np.isfinite(he).all() and np.isfinite(max_c).all() and (max_c > 0).all()):
+            raise StainError(f"{path}: he must be finite and max_c positive; fit the target again")
         return cls(he, max_c, name)
 
 
 def fit(
-    tiles: Pixels | Iterable[Pixels], *, keep: Keep = "all", alpha: float = ALPHA, beta: float = BETA, io: float = IO
+    tiles: Tiles,
+    *,
+    keep: str = "all",
+    alpha: float = ALPHA,
+    beta: float = BETA,
+    io: float = IO,
 ) -> StainFit:
-    """Fit every tile on its own.
+    """Fit the stains of each tile.
 
     Args:
-        tiles: (N, H, W, 3) uint8 RGB, or N arrays (H, W, 3) of any sizes.
-        keep: a pixel is tissue if ``all`` (canonical) or ``any`` of its channels reach ``beta``.
-        alpha: percentile of the extreme angles, percent.
+        tiles: (N, H, W, 3) uint8 or a sequence of (H, W, 3).
+        keep: a pixel is tissue if "all" of its channels have an optical density of at least ``beta``, or
+            if "any" has (cuCIM's rule; it moves the eosin vector by tens of degrees).
+        alpha: percent of tissue pixels beyond each stain vector, 0 to 50.
         beta: optical density, natural logarithm.
         io: transmitted light, grey levels.
 
-    Returns:
-        N fits, each FITTED or UNFITTED.
+    Raises:
+        ValueError: an argument is outside its range, or tiles are not (H, W, 3) uint8.
     """
-    found = [macenko_cpu.fit(tile, keep == "any", alpha, beta, io) for tile in tiles]
-    n = len(found)
+    if keep not in KEEP:
+        raise ValueError(f"keep is {keep!r}; expected one of {KEEP}")
+    if not 0 <= alpha < 50:
+        raise ValueError(f"alpha is {alpha}; expected percent, 0 <= alpha < 50")
+    if not 1 <= io <= 256:
+        raise ValueError(f"io is {io}; expected grey levels, 1 to 256")
+    parts = [macenko_cpu.fit(batch, keep == "any", alpha, beta, io) for batch in _batches(tiles)]
+    he, max_c, tissue_pixels, fitted = (np.concatenate(column) for column in zip(*parts, strict=True))
+    status = np.where(fitted, Status.FITTED, Status.UNFITTED).astype(np.uint8)
+    return StainFit(he, max_c, tissue_pixels, status)
+
+
+def pool(fits: StainFit) -> StainFit:
+    """One fit (N = 1) for a slide from its tiles' fits, whatever their order.
+
+    Component-wise medians over the FITTED tiles, the vectors scaled back to unit length: a few tiles of
+    ink or folded tissue do not move it. ``tissue_pixels`` is the sum over those tiles. UNFITTED if there
+    is none.
+    """
+    use = fits.status == Status.FITTED
+    total = np.array([fits.tissue_pixels[use].sum()], np.int64)
+    if not use.any():
+        return StainFit(np.zeros((1, 3, 2)), np.zeros((1, 2)), total, np.array([Status.UNFITTED], np.uint8))
+    he = np.median(fits.he[use], axis=0)
+    he /= np.linalg.norm(he, axis=0)
+    max_c = np.median(fits.max_c[use], axis=0)
+    return StainFit(he[None], max_c[None], total, np.array([Status.FITTED], np.uint8))
+
+
+def fall_back(fits: StainFit, pooled: StainFit) -> StainFit:
+    """UNFITTED tiles take the slide's pooled fit (N = 1) and the status SLIDE_FIT.
+
+    If there is no pooled fit either, they stay UNFITTED. ``tissue_pixels`` stays each tile's own.
+    """
+    if pooled.status[0] == Status.UNFITTED:
+        return fits
+    use = fits.status == Status.UNFITTED
     return StainFit(
-        np.array([f.he for f in found]).reshape(n, 3, 2),
-        np.array([f.max_c for f in found]).reshape(n, 2),
-        np.array([f.tissue_pixels for f in found], np.int64),
-        np.array([Status.FITTED if f.fitted else Status.UNFITTED for f in found], np.uint8),
+        np.where(use[:, None, None], pooled.he, fits.he),
+        np.where(use[:, None], pooled.max_c, fits.max_c),
+        fits.tissue_pixels,
+        np.where(use, Status.SLIDE_FIT, fits.status).astype(np.uint8),
     )
 
 
-def matrix(fit: StainFit, target: Target) -> Floats:
-    """(N, 3, 3) from each tile's optical density to the target's; the identity for UNFITTED tiles."""
-    result = np.tile(np.eye(3), (len(fit), 1, 1))
-    usable = fit.status != Status.UNFITTED
-    if usable.any():
-        scale = target.max_c / fit.max_c[usable]
-        result[usable] = (target.he * scale[:, None, :]) @ unmixing(fit.he[usable])
-    return result
+def matrix(fits: StainFit, target: Target) -> Floats:
+    """(N, 3, 3) matrices from each tile's optical density to the target's; the identity if UNFITTED."""
+    matrices = np.tile(np.eye(3), (len(fits), 1, 1))
+    use = fits.status != Status.UNFITTED
+    gain = target.max_c / fits.max_c[use]
+    matrices[use] = (target.he * gain[:, None, :]) @ macenko_reference.unmixing(fits.he[use])
+    return matrices
 
 
-def apply(tiles: Tiles, matrix: Floats, io: float = IO) -> Tiles:
-    """Multiply every tile's optical density by its matrix.
+@overload
+def apply(tiles: Bytes, matrix: Floats, *, io: float = ...) -> Bytes: ...
+@overload
+def apply(tiles: Sequence[Bytes], matrix: Floats, *, io: float = ...) -> list[Bytes]: ...
+def apply(tiles: Tiles, matrix: Floats, *, io: float = IO) -> Bytes | list[Bytes]:
+    """Multiply the optical density of each tile by its matrix (N, 3, 3).
 
-    Args:
-        tiles: (N, H, W, 3) uint8 RGB, or a list of N arrays (H, W, 3).
-        matrix: (N, 3, 3); an exact identity copies the tile.
-        io: transmitted light, grey levels.
+    An exact identity copies its tile. An array gives an array, a sequence a list, of the same shapes.
 
-    Returns:
-        The same kind as ``tiles``.
+    Raises:
+        ValueError: not one finite matrix per tile, or tiles are not (H, W, 3) uint8.
     """
-    done = [macenko_cpu.apply(tile, m, io) for tile, m in zip(tiles, matrix, strict=True)]
-    if isinstance(tiles, list):
-        return done
-    return np.array(done, np.uint8).reshape(tiles.shape)
+    if matrix.shape != (len(tiles), 3, 3) or not np.isfinite(matrix).all():
+        raise ValueError(f"expected {len(tiles)} finite 3x3 matrices, one per tile, got {matrix.shape}")
+    if isinstance(tiles, np.ndarray):
+        return macenko_apply_cpu.apply(_checked(tiles, 4), matrix, io)
+    parts = zip(tiles, matrix, strict=True)
+    return [macenko_apply_cpu.apply(_checked(tile, 3)[None], m[None], io)[0] for tile, m in parts]
+
+
+@overload
+def normalize(tiles: Bytes, fit: StainFit | None = ..., target: Target | None = ...) -> Bytes: ...
+@overload
+def normalize(
+    tiles: Sequence[Bytes], fit: StainFit | None = ..., target: Target | None = ...
+) -> list[Bytes]: ...
+def normalize(tiles: Tiles, fit: StainFit | None = None, target: Target | None = None) -> Bytes | list[Bytes]:
+    """Fit (unless fits are given), then apply the target's stains (the field's reference by default).
+
+    UNFITTED tiles come back unchanged; ask ``fit`` first to know which they are.
+    """
+    fits = _fit(tiles) if fit is None else fit
+    return apply(tiles, matrix(fits, Target.default() if target is None else target))
 
 
 _fit = fit  # ``normalize`` has a parameter of that name
 
 
-def normalize(
-    tiles: Tiles, fit: StainFit | None = None, target: Target | None = None, io: float = IO
-) -> Tiles:
-    """Bring tiles to a target's stains; UNFITTED tiles come back unchanged.
-
-    Args:
-        tiles: (N, H, W, 3) uint8 RGB, or a list of N arrays (H, W, 3).
-        fit: of these tiles; default: each tile's own, with the canonical parameters.
-        target: default: Target.default().
-        io: transmitted light, grey levels.
-    """
-    own = _fit(tiles, io=io) if fit is None else fit
-    return apply(tiles, matrix(own, target or Target.default()), io)
+def _batches(tiles: Tiles) -> list[Bytes]:
+    if isinstance(tiles, np.ndarray):
+        return [_checked(tiles, 4)]
+    return [np.empty((0, 1, 1, 3), np.uint8), *(_checked(tile, 3)[None] for tile in tiles)]
 
 
-def pool(fit: StainFit) -> StainFit:
-    """A slide's fit from its tiles': the median over FITTED tiles, N = 1.
-
-    A median, so that a pen mark or a fold among the tiles does not move it; it does not depend on the
-    tiles' order. Stain vectors are medians by component, made unit again. UNFITTED if no tile is fitted.
-    """
-    own = fit.status == Status.FITTED
-    pixels = np.array([fit.tissue_pixels[own].sum()], np.int64)
-    if not own.any():
-        return StainFit(np.zeros((1, 3, 2)), np.zeros((1, 2)), pixels, np.array([Status.UNFITTED], np.uint8))
-    he = np.median(fit.he[own], axis=0)
-    he /= np.linalg.norm(he, axis=0)
-    max_c = np.median(fit.max_c[own], axis=0)
-    return StainFit(he[None], max_c[None], pixels, np.array([Status.FITTED], np.uint8))
+def _checked(tiles: Bytes, dimensions: int) -> Bytes:
+    if tiles.dtype != np.uint8 or tiles.ndim != dimensions or tiles.shape[-1] != 3 or 0 in tiles.shape[1:3]:
+        shape = "(N, H, W, 3)" if dimensions == 4 else "(H, W, 3)"
+        raise ValueError(f"expected tiles {shape} of uint8, got {tiles.shape} of {tiles.dtype}")
+    return tiles

@@ -1,9 +1,10 @@
 """Where the tissue is: on a small overview, as CLAM finds it, or from the user's own mask.
 
 Method (Lu et al. 2021, CLAM): HSV saturation, median filter, a threshold (fixed, or Otsu's), closing,
-then components and holes filtered by area. Two things differ, so that one setting suits a biopsy and a
-resection: the overview is chosen by micrometres rather than by pyramid level, and areas are in
-square micrometres.
+then components and holes filtered by area. Three things differ. So that one setting suits a biopsy and
+a resection, the overview is chosen by micrometres rather than by pyramid level, and areas are in square
+micrometres. And the glass is made white first: under a scanner whose glass is a little pink or blue, a
+fixed threshold takes all of it for tissue.
 """
 
 import json
@@ -26,6 +27,9 @@ Ring = npt.NDArray[np.float64]
 # A small slide is looked at more closely than OVERVIEW_MPP, so that its outline has some pixels
 OVERVIEW_MPP = 8.0
 OVERVIEW_MIN_SIDE = 1024
+# Glass under any scanner seen here is above 200 in every channel, and its saturation (0 to 255) under 20;
+# more colour than that is pale tissue that fills the view.
+GLASS_MIN, GLASS_SATURATION = 200, 20
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,9 @@ def segment(overview: Pixels, mpp: float, params: TissueParams) -> Mask:
     Returns:
         (h, w) bool.
     """
-    high = overview.max(axis=2).astype(np.int32)
-    chroma = high - overview.min(axis=2)
+    white = np.minimum(overview.astype(np.int32) * 255 // glass_colour(overview), 255)
+    high = white.max(axis=2)
+    chroma = high - white.min(axis=2)
     saturation = ((255 * chroma + high // 2) // np.maximum(high, 1)).astype(np.uint8)
     smooth = filters.rank.median(saturation, np.ones((params.median, params.median), np.uint8))
     threshold = params.threshold
@@ -82,6 +87,20 @@ def segment(overview: Pixels, mpp: float, params: TissueParams) -> Mask:
         mask = morphology.closing(padded, np.ones((side, side), bool))[side:-side, side:-side]
     mask = _drop_small(mask, params.min_area / mpp**2)
     return ~_drop_small(~mask, params.max_hole / mpp**2, keep_border=True)
+
+
+def glass_colour(overview: Pixels) -> npt.NDArray[np.int32]:
+    """(3,) colour of the bare glass, 1 to 255; white where the brightest pixels are not glass.
+
+    The median of the 5 % of pixels that are brightest in their darkest channel, if that is bright and
+    nearly grey.
+    """
+    darkest = overview.min(axis=2)
+    colour = np.median(overview[darkest >= np.percentile(darkest, 95)], axis=0).astype(np.int32)
+    low, high = int(colour.min()), int(colour.max())
+    if low < GLASS_MIN or 255 * (high - low) > GLASS_SATURATION * high:
+        return np.full(3, 255, np.int32)
+    return colour
 
 
 def _drop_small(mask: Mask, pixels: float, keep_border: bool = False) -> Mask:

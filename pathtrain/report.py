@@ -16,10 +16,10 @@ import simplejpeg
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from pathprep import atomic
+from pathprep import atomic, chart
 from pathprep.errors import DatasetError, PathprepError, UsageError
 from pathprep.shards import Dataset, read_marker
-from pathtrain import chart, checkpoint, logs
+from pathtrain import checkpoint, logs
 from pathtrain.data.loader import Loader
 from pathtrain.data.tiles import decode, resize
 from pathtrain.errors import ModelError

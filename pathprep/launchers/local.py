@@ -24,7 +24,7 @@ from pathprep.pipeline import STAGES, Progress, Task
 # How often a slide is tried whose process died or ran out of time; errors of the slide itself repeat
 ATTEMPTS = 2
 # Every further slide would fail in the same way
-FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 _COLUMNS = 3 + len(shards.STATUSES)  # stage, tiles planned, tiles done, then tiles per stain status
 
 

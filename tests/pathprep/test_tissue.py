@@ -25,6 +25,21 @@ def test_finds_the_piece_of_tissue_and_its_hole() -> None:
     assert overlap > 0.95
 
 
+@pytest.mark.parametrize("glass", [(245, 232, 238), (232, 238, 245), (240, 240, 225)])
+def test_coloured_glass_is_not_tissue(glass: tuple[int, int, int]) -> None:
+    pixels = tissue_pixels(400, 500, margin=80)
+    cast = (pixels * (np.array(glass) / 242)).clip(0, 255).astype(np.uint8)
+    plain = tissue.segment(pixels, 8.0, TissueParams())
+    mask = tissue.segment(cast, 8.0, TissueParams())
+    assert (mask & plain).sum() / (mask | plain).sum() > 0.97
+
+
+def test_pale_tissue_that_fills_the_view_stays_tissue() -> None:
+    rng = np.random.default_rng(0)
+    pale = np.clip(np.array([238, 212, 230]) + rng.normal(0, 4, (300, 300, 3)), 0, 255).astype(np.uint8)
+    assert tissue.segment(pale, 8.0, TissueParams()).mean() > 0.95
+
+
 def test_small_pieces_go_and_small_holes_close() -> None:
     pixels = np.full((300, 300, 3), 242, np.uint8)
     pixels[50:150, 50:150] = (200, 120, 170)

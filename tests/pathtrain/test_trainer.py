@@ -1,4 +1,4 @@
-"""Training: resumed to the bit after SIGKILL, refuses to go on with something else, learns, says what it does."""
+"""Training: resumed to the bit after SIGKILL, refuses to go on with something else, learns."""
 
 import io
 import json
@@ -21,6 +21,7 @@ from pathprep.errors import DatasetError
 from pathtrain import checkpoint
 from pathtrain.errors import CheckpointError, TrainError
 from pathtrain.logs import rows
+from pathtrain.methods.dino import Dino
 from pathtrain.recipes.load import load
 from pathtrain.trainer import Summary, clip_each, pretrain
 
@@ -181,7 +182,7 @@ def test_a_finished_run_says_so(dataset: Path, straight: Path) -> None:
         (["optim.lr=0.01"], "optim.lr was 0.0005, is 0.01"),
         (["steps=30"], "steps was 24, is 30"),
         (["model.kwargs.depth=3"], "model.kwargs.depth was 2, is 3"),
-        (["epochs=2"], "steps was 24, is None; epochs was None, is 2"),
+        (["epochs=2"], "epochs was None, is 2.0; steps was 24, is None"),
     ],
 )
 def test_another_recipe_is_refused(dataset: Path, straight: Path, change: list[str], message: str) -> None:
@@ -213,10 +214,10 @@ def test_checkpoints_of_another_run_are_refused(dataset: Path, straight: Path, t
     (straight / "run.json").rename(tmp_path / "kept.json")
     (other / "run.json").rename(straight / "run.json")
     try:
-        with pytest.raises(CheckpointError, match="is not of the run in run.json"):
+        with pytest.raises(CheckpointError, match="is not of the run in"):
             train(dataset, straight, "seed=1", "steps=2")
         (straight / "run.json").unlink()
-        with pytest.raises(CheckpointError, match="no run.json"):
+        with pytest.raises(CheckpointError, match="has checkpoints but no"):
             train(dataset, straight)
         (straight / "run.json").write_text("{")
         with pytest.raises(CheckpointError, match="damaged"):
@@ -252,8 +253,6 @@ def test_last_layer_stays_while_frozen_and_biases_do_not_decay(dataset: Path, tm
     assert start.steps == 1
     one = checkpoint.load(tmp_path / "one")
     torch.manual_seed(load("smoke").seed)
-    from pathtrain.methods.dino import Dino
-
     initial = Dino(load("smoke", SETTINGS), 1, torch.device("cpu")).state()
     head, before = one["student"]["head"], initial["student"]["head"]
     assert torch.equal(head["last_direction"], before["last_direction"])

@@ -1,0 +1,154 @@
+"""DINO views per second: this project's loader against webdataset + torchvision + DataLoader.
+
+Both read the same tiles and make the same ten views of each (2 of 224 px, 8 of 96 px; crop, flip, colour
+jitter, greyscale, blur, solarise, normalise) with as many threads or worker processes. The other side is
+written as its documentation suggests, twice: on PIL images, and on uint8 tensors, which torchvision says
+is faster; the ratio is against the faster. Rounds are interleaved, and each round starts a loader, takes
+more batches than it can have prepared ahead, and times the next ones.
+
+    python bench/bench_loader.py [DATASET ...]     without a dataset: synthetic slides, 256 and 512 px tiles
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import webdataset as wds
+from machine import describe
+from torchvision.transforms import v2
+
+from pathprep.shards import Dataset
+from pathtrain.data import params
+from pathtrain.data.loader import Loader
+from pathtrain.recipes.load import load
+from pathtrain.recipes.schema import Recipe
+
+BATCH = 64
+WARM = 6  # batches; DataLoader prepares 2 per worker ahead, ours 2
+
+
+def ours(dataset: Path, recipe: Recipe, threads: int) -> Iterator[Any]:
+    return iter(Loader(Dataset(dataset), recipe, threads=threads))
+
+
+class Views:
+    """The recipe's views with torchvision's transforms; a class, so that workers can receive it."""
+
+    def __init__(self, recipe: Recipe, tensors: bool) -> None:
+        self.tensors = tensors
+        self.transforms = [self._transform(recipe, view) for view in params.views(recipe.views)]
+
+    @staticmethod
+    def _transform(recipe: Recipe, view: params.View) -> v2.Compose:
+        config, jitter = recipe.views, recipe.views.jitter
+        strength = (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
+        bicubic = v2.InterpolationMode.BICUBIC
+        return v2.Compose(
+            [
+                v2.RandomResizedCrop(view.size, view.scale, config.ratio, bicubic, antialias=True),
+                v2.RandomHorizontalFlip(config.flip),
+                v2.RandomApply([v2.ColorJitter(*strength)], jitter.p),
+                v2.RandomGrayscale(config.greyscale),
+                # 13 pixels are 3 sigma of the largest one; torchvision wants one size
+                v2.RandomApply([v2.GaussianBlur(13, config.blur_sigma)], view.blur),
+                v2.RandomSolarize(128, view.solarise),
+                v2.ToImage(),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(recipe.model.mean, recipe.model.std),
+            ]
+        )
+
+    def __call__(self, image: Any) -> list[torch.Tensor]:
+        if self.tensors:
+            image = v2.functional.pil_to_tensor(image)
+        return [transform(image) for transform in self.transforms]
+
+
+def theirs(dataset: Path, recipe: Recipe, threads: int, tensors: bool) -> Iterator[Any]:
+    tars = sorted(str(path) for path in (dataset / "shards").glob("*.tar"))
+    tiles = (
+        wds.WebDataset(tars, resampled=True, shardshuffle=False)
+        .shuffle(1000)
+        .decode("pil")
+        .to_tuple("jpg")
+        .map_tuple(Views(recipe, tensors))
+        .map(lambda sample: sample[0])
+    )
+    return iter(torch.utils.data.DataLoader(tiles, batch_size=BATCH, num_workers=threads))
+
+
+def images_s(start: Callable[[], Iterator[Any]], batches: int) -> float:
+    """Steady throughput of one freshly started loader."""
+    running = start()
+    for _ in range(WARM):
+        next(running)
+    since = time.perf_counter()
+    for _ in range(batches):
+        next(running)
+    return BATCH * batches / (time.perf_counter() - since)
+
+
+def synthetic(folder: Path) -> list[Path]:
+    """Datasets of 256 and 512 px tiles from one synthetic slide of 8192 px at 0.5 MPP."""
+    pathprep = [sys.executable, "-m", "pathprep.cli"]
+    run = {"check": True, "stdout": subprocess.DEVNULL}
+    subprocess.run([*pathprep, "synth", folder / "slides", "--slides", "1", "--size", "8192"], **run)
+    made = []
+    for mpp, side in ((0.5, 256), (1.0, 512)):
+        made.append(folder / f"{side} px")
+        shard = [*pathprep, "shard", folder / "slides", "--out", made[-1], "--mpp", str(mpp)]
+        subprocess.run(shard, **run)
+    return made
+
+
+def measure(dataset: Path, threads: int, rounds: int, batches: int) -> dict[str, list[float]]:
+    recipe = load("exaonepath1", [f"batch={BATCH}"])
+    candidates: dict[str, Callable[[], Iterator[Any]]] = {
+        "pathtrain": lambda: ours(dataset, recipe, threads),
+        "webdataset + torchvision (PIL)": lambda: theirs(dataset, recipe, threads, False),
+        "webdataset + torchvision (tensors)": lambda: theirs(dataset, recipe, threads, True),
+    }
+    found: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, start in candidates.items():
+            found[name].append(images_s(start, batches))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("datasets", nargs="*", type=Path)
+    parser.add_argument("--threads", type=int, default=2, help="threads, and worker processes")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batches", type=int, default=8, help=f"timed per round, of {BATCH} tiles")
+    parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "loader.json")
+    options = parser.parse_args()
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        for dataset in options.datasets or synthetic(Path(folder)):
+            found = measure(dataset, options.threads, options.rounds, options.batches)
+            medians = {name: statistics.median(values) for name, values in found.items()}
+            mine, *others = medians.values()
+            ratio = mine / max(others)
+            print(f"{dataset.name}: 10 views a tile, {options.threads} threads or workers")
+            for name, median in medians.items():
+                print(f"  {name:36s} {median:7.1f} tiles/s")
+            print(f"  ratio to the faster of the others    {ratio:7.2f}")
+            results.append({"dataset": dataset.name, "tiles_s": found, "medians": medians, "ratio": ratio})
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    about = {"threads": options.threads, "batch": BATCH, "rounds": options.rounds, "batches": options.batches}
+    text = json.dumps({"machine": describe(), **about, "results": results}, indent=1)
+    options.json.write_text(text + "\n")
+    print(f"written: {options.json}")
+
+
+if __name__ == "__main__":
+    main()

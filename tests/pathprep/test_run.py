@@ -1,0 +1,224 @@
+"""Many slides: the same bytes whatever happens, what fails is set aside with its reason, nothing is lost."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from slides import tissue, write_tiff
+
+from pathprep import run, shards, sources
+from pathprep.errors import UsageError
+from pathprep.params import ShardParams
+from pathprep.shards import Dataset
+from pathprep.verify import verify
+
+PARAMS = ShardParams(tile=64, region=256)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("slides")
+    for number in range(4):
+        field = tissue(600 + 100 * number, 900, seed=number, margin=100)
+        field[100:164, 100:300] = (205, 120, 180)  # a few tiles that need the slide's fit
+        write_tiff(folder / f"s{number}.tif", field)
+    return folder
+
+
+def shard(root: Path, *inputs: Path, params: ShardParams = PARAMS, **options: Any) -> run.Summary:
+    return run.shard(sources.find(list(inputs)), root, params, **options)
+
+
+def contents(root: Path) -> dict[str, Any]:
+    """Every file's bytes; of markers all but the times."""
+    found: dict[str, Any] = {}
+    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+        name = str(path.relative_to(root))
+        found[name] = path.read_bytes()
+        if name.startswith("slides/"):
+            found[name] = {k: v for k, v in json.loads(found[name]).items() if k != "seconds"}
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    root = tmp_path_factory.mktemp("undisturbed")
+    shard(root, folder, workers=1)
+    return contents(root)
+
+
+def test_one_worker_or_four_give_the_same_bytes(
+    folder: Path, tmp_path: Path, undisturbed: dict[str, Any]
+) -> None:
+    summary = shard(tmp_path, folder, workers=4)
+    assert (len(summary.markers), summary.failures) == (4, {})
+    assert summary.totals("stain")["slide_fit"] > 0
+    assert contents(tmp_path) == undisturbed
+
+
+def test_a_second_run_finds_everything_done(folder: Path, tmp_path: Path) -> None:
+    shard(tmp_path, folder)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    again = shard(tmp_path, folder)
+    assert (len(again.skipped), again.markers) == (4, {})
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
+    made = shard(tmp_path, folder, rebuild=True)
+    assert (len(made.skipped), len(made.markers)) == (0, 4)
+
+
+COMMAND = "import sys; from pathprep.cli import main; sys.argv = ['pathprep', *sys.argv[1:]]; main()"
+
+
+def start(folder: Path, root: Path) -> subprocess.Popen[bytes]:
+    arguments = ["shard", str(folder), "--out", str(root), "--tile", "64", "--region", "256", "--workers", "2"]
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def wait_for_work(process: subprocess.Popen[bytes], root: Path) -> None:
+    """Until a worker writes its first shard."""
+    while not list(root.glob("shards/.tmp-*")) and process.poll() is None:
+        time.sleep(0.002)
+
+
+def test_killed_at_random_moments_and_run_again_gives_the_same_bytes(
+    folder: Path, tmp_path: Path, undisturbed: dict[str, Any]
+) -> None:
+    random.seed(0)
+    killed = 0
+    for _ in range(5):
+        process = start(folder, tmp_path / "d")
+        wait_for_work(process, tmp_path / "d")
+        time.sleep(random.uniform(0.0, 0.3))
+        killed += process.poll() is None
+        with contextlib.suppress(ProcessLookupError):  # it may have ended
+            os.killpg(process.pid, signal.SIGKILL)  # the run and every worker
+        process.communicate()
+        for path in (tmp_path / "d").rglob("[!.]*.json"):  # nothing half-written under a final name
+            json.loads(path.read_bytes())
+    assert killed >= 2
+    process = start(folder, tmp_path / "d")
+    process.communicate()
+    assert process.returncode == 0
+    assert contents(tmp_path / "d") == undisturbed
+    assert all(not found.problems and not found.tiles for found in verify(tmp_path / "d"))
+
+
+def test_ctrl_c_stops_in_order_and_the_run_goes_on_later(
+    folder: Path, tmp_path: Path, undisturbed: dict[str, Any]
+) -> None:
+    process = start(folder, tmp_path)
+    wait_for_work(process, tmp_path)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    if process.returncode != 0:  # else it had already ended
+        assert process.returncode == 130
+        assert b"goes on from here" in errors
+    process = start(folder, tmp_path)
+    process.communicate()
+    assert process.returncode == 0
+    assert contents(tmp_path) == undisturbed
+
+
+@pytest.mark.realdata
+def test_bad_slides_are_quarantined_and_the_rest_is_done(data: Path, folder: Path, tmp_path: Path) -> None:
+    summary = shard(tmp_path, data / "bad", folder)
+    assert sorted(summary.failures) == ["broken", "truncated"]
+    assert len(summary.markers) == 4
+    for name in ("broken", "truncated"):
+        entry = Dataset(tmp_path).failed()[name]
+        assert (entry["kind"], entry["stage"], entry["attempts"]) == ("UnreadableSlide", "open", 1)
+        assert f"{name}.svs" in entry["error"]
+    assert Dataset(tmp_path).slides == ["s0", "s1", "s2", "s3"]
+
+
+def test_a_reader_that_dies_by_a_signal_costs_one_slide(folder: Path, tmp_path: Path) -> None:
+    # cuCIM's default plugin segfaults on a tiled deflate TIFF with a predictor, as libvips writes them
+    path = tmp_path / "deadly.tif"
+    options = {"photometric": "rgb", "tile": (256, 256), "compression": "zlib", "predictor": True}
+    tifffile.imwrite(path, tissue(600, 600), resolution=(2e4, 2e4), resolutionunit="CENTIMETER", **options)
+    summary = shard(tmp_path / "d", path, folder, params=replace(PARAMS, reader="cucim"), workers=2)
+    assert sorted(summary.markers) == ["s0", "s1", "s2", "s3"]
+    entry = Dataset(tmp_path / "d").failed()["deadly"]
+    assert (entry["kind"], entry["stage"], entry["attempts"]) == ("crash", "open", 2)
+    assert "deadly.tif: the worker process was killed by SIGSEGV" in entry["error"]
+    # left to itself, pathprep gives such a file to OpenSlide
+    assert shard(tmp_path / "auto", path).markers["deadly"]["reader"] == "openslide"
+
+
+def test_a_slide_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "slow.tif", tissue(3000, 3000))
+    summary = shard(tmp_path / "d", path, params=replace(PARAMS, tile=16), timeout=0.5)
+    entry = summary.failures["slow"]
+    assert (entry["kind"], entry["attempts"]) == ("timeout", 2)
+    assert "slow.tif: took longer than --slide-timeout 0.5 s" in entry["error"]
+    assert not list((tmp_path / "d" / "shards").glob("[!.]*"))
+
+
+def test_a_mended_slide_leaves_quarantine(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0 not much of a slide")
+    root = tmp_path / "d"
+    assert list(shard(root, path).failures) == ["a"]
+    write_tiff(path, tissue(400, 400))
+    assert list(shard(root, path).markers) == ["a"]
+    assert Dataset(root).failed() == {}
+    # and one that changes is made again; should it now fail, its old tiles are gone from the dataset
+    write_tiff(path, tissue(500, 400))
+    assert shard(root, path).markers["a"]["height"] == 500
+    path.write_bytes(b"broken again")
+    assert list(shard(root, path).failures) == ["a"]
+    assert Dataset(root).slides == []
+
+
+def test_other_parameters_need_another_folder_or_a_rebuild(folder: Path, tmp_path: Path) -> None:
+    shard(tmp_path, folder / "s0.tif")
+    other = replace(PARAMS, quality=70)
+    with pytest.raises(UsageError, match=r"quality 90 there, 70 now.*another --out, or --rebuild"):
+        shard(tmp_path, folder / "s0.tif", params=other)
+    assert Dataset(tmp_path).slides == ["s0"]
+    shard(tmp_path, folder / "s1.tif", params=other, rebuild=True)
+    # s0 is of the old build: it is no part of the dataset until it is made again
+    assert Dataset(tmp_path).slides == ["s1"]
+    shard(tmp_path, folder, params=other)
+    assert Dataset(tmp_path).slides == ["s0", "s1", "s2", "s3"]
+    assert all(not found.problems for found in verify(tmp_path))
+
+
+def test_a_full_disk_stops_the_run_and_quarantines_nothing(folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    code = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000));" + COMMAND
+    )
+    arguments = ["shard", str(folder), "--out", str(root), "--tile", "64", "--region", "256"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, check=False)
+    assert done.returncode == 1
+    assert b"File too large" in done.stderr
+    assert not list((root / "failed").glob("*.json"))
+    assert shard(root, folder).failures == {}
+
+
+def test_random_tiles_are_the_same_in_every_run(folder: Path, tmp_path: Path) -> None:
+    params = replace(PARAMS, max_tiles=10, seed=3)
+    shard(tmp_path / "1", folder, params=params, workers=1)
+    shard(tmp_path / "2", folder, params=params, workers=3)
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+    assert len(Dataset(tmp_path / "1").tiles()) == 40
+    places = [Dataset(tmp_path / "1").index(s)["x"].to_numpy() for s in ("s0", "s1")]
+    assert not np.array_equal(*places)
