@@ -8,6 +8,8 @@ CUDA ?= 13
 VENV ?= .venv
 DEMO ?= demo
 BIN := $(VENV)/bin
+# The tested versions are those of CUDA 13; torch's newest wheels do not go with CUDA 12's other packages
+CONSTRAINTS := $(if $(filter 13,$(CUDA)),-c constraints.txt)
 INPUTS := pyproject.toml constraints.txt
 INSTALLED := $(VENV)/.installed-$(shell (cat $(INPUTS); echo $(CURDIR) $(CUDA)) | sha256sum | cut -c1-16)
 
@@ -18,9 +20,25 @@ $(INSTALLED): $(INPUTS)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 11) <= v < (3, 14) or sys.exit("Python 3.11 to 3.13 is needed, this is %d.%d: make PYTHON=python3.12" % v[:2])'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) (about 7 GB of wheels the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cuda$(CUDA),test,lint]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e '.[cuda$(CUDA),test,lint]'
 	@rm -f $(VENV)/.installed-*
 	@touch $@
+
+# Everything that the demo makes is under $(DEMO)/; run again, each step goes on where it was
+demo: install
+	$(BIN)/pathprep synth $(DEMO)/slides --slides 4 --size 6144
+	$(BIN)/pathprep shard $(DEMO)/slides --out $(DEMO)/dataset
+	$(BIN)/pathprep verify $(DEMO)/dataset
+	$(BIN)/pathprep report $(DEMO)/dataset
+	$(BIN)/pathtrain pretrain $(DEMO)/dataset --recipe smoke --out $(DEMO)/run
+	$(BIN)/pathtrain export $(DEMO)/run --out $(DEMO)/model
+	$(BIN)/pathtrain embed $(DEMO)/model $(DEMO)/dataset --out $(DEMO)/features
+	$(BIN)/pathtrain evaluate knn $(DEMO)/run --train $(DEMO)/dataset --labels $(DEMO)/slides/truth
+	$(BIN)/pathtrain evaluate collapse $(DEMO)/run $(DEMO)/dataset --tsne-tiles 100
+	$(BIN)/pathtrain report $(DEMO)/run
+	@echo
+	@echo "The dataset: $(abspath $(DEMO))/dataset/report.html"
+	@echo "The encoder: $(abspath $(DEMO))/run/report.html, exported to $(DEMO)/model, features in $(DEMO)/features"
 
 test: install
 	$(BIN)/python -m pytest -m "not slow and not gpu"
@@ -35,3 +53,8 @@ lint: install
 	@rm -rf build/typed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/typed .
 	cd build/typed && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p pathprep -p pathtrain
+
+bench: install
+	$(BIN)/python bench/bench_macenko.py --json bench/results/bench_macenko.json
+	$(BIN)/python bench/bench_shard.py --size 32768 --json bench/results/bench_shard.json
+	$(BIN)/python bench/bench_loader.py --json bench/results/bench_loader.json

@@ -6,11 +6,12 @@ written as its documentation suggests, twice: on PIL images, and on uint8 tensor
 is faster; the ratio is against the faster. Rounds are interleaved, and each round starts a loader, takes
 more batches than it can have prepared ahead, and times the next ones.
 
-    python bench/bench_loader.py [DATASET ...]     without a dataset: synthetic slides, 256 and 512 px tiles
+    python bench/bench_loader.py [DATASET ...] [--json bench/results/bench_loader.json]
+
+Without a dataset it makes two from a synthetic slide, of 256 and 512 px tiles.
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from typing import Any
 
 import torch
 import webdataset as wds
-from machine import describe
+from machine import save
 from torchvision.transforms import v2
 
 from pathprep.shards import Dataset
@@ -129,7 +130,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="threads, and worker processes")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, default=8, help=f"timed per round, of {BATCH} tiles")
-    parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "loader.json")
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     results = []
     with tempfile.TemporaryDirectory() as folder:
@@ -143,11 +144,8 @@ def main() -> None:
                 print(f"  {name:36s} {median:7.1f} tiles/s")
             print(f"  ratio to the faster of the others    {ratio:7.2f}")
             results.append({"dataset": dataset.name, "tiles_s": found, "medians": medians, "ratio": ratio})
-    options.json.parent.mkdir(parents=True, exist_ok=True)
     about = {"threads": options.threads, "batch": BATCH, "rounds": options.rounds, "batches": options.batches}
-    text = json.dumps({"machine": describe(), **about, "results": results}, indent=1)
-    options.json.write_text(text + "\n")
-    print(f"written: {options.json}")
+    save(options.json, {**about, "results": results})
 
 
 if __name__ == "__main__":

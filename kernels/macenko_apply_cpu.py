@@ -6,6 +6,7 @@ value lies that close to the next. The caller's thread, no GIL, a few kilobytes 
 """
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numba as nb
@@ -88,12 +89,17 @@ def _apply_batch(
             _interleave(red, green, blue, out[t][3 * start :])
 
 
+@lru_cache
+def density_table(io: float) -> Singles:
+    """(256,) optical density of each grey level."""
+    return optical_density(np.arange(256), io).astype(np.float32)
+
+
 def apply(tiles: Bytes, matrices: Floats, io: float = IO) -> Bytes:
     """Step 7 on tiles (N, H, W, 3) with a matrix each (N, 3, 3); an exact identity copies its tile."""
     n = len(tiles)
     flat = np.ascontiguousarray(tiles).reshape(n, math.prod(tiles.shape[1:]))
     out = np.empty_like(flat)
-    table = optical_density(np.arange(256), io).astype(np.float32)
     identity = (matrices == np.eye(3)).all(axis=(1, 2))
-    _apply_batch(flat, matrices.astype(np.float32), identity, table, np.float32(io), out)
+    _apply_batch(flat, matrices.astype(np.float32), identity, density_table(io), np.float32(io), out)
     return out.reshape(tiles.shape)

@@ -15,6 +15,7 @@ not depend on them. Scratch is 12 bytes a pixel for a fit and a few kilobytes fo
 """
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numba as nb
@@ -42,6 +43,14 @@ SAMPLE = BLOCK // 2  # pixels that a tail's limit is guessed from; up to a BLOCK
 BINS = 512
 
 
+@lru_cache
+def tissue_threshold(beta: float, io: float) -> np.float32:
+    """The table's entry that is tissue just so, compared exactly where beta itself would be rounded."""
+    levels = int((optical_density(np.arange(256), io) >= beta).sum())  # OD falls with the grey level
+    return density_table(io)[levels - 1] if levels else np.float32(np.inf)
+
+
+@lru_cache
 def density_table(io: float) -> Singles:
     """(256,) float32 optical density of each grey level, a multiple of 1 / SCALE."""
     return (np.rint(optical_density(np.arange(256), io) * SCALE) / SCALE).astype(np.float32)
@@ -331,10 +340,8 @@ def _fit(
     if variances[1] < max(variance, variance_ratio * variances[2]):
         return False
     second, largest = axes[:, 1].copy(), axes[:, 2].copy()
-    if (second * mean).sum() < 0:
+    if (second * mean).sum() < 0:  # the cut of the angle lies behind the data; largest only mirrors it
         second = -second
-    if (largest * mean).sum() < 0:
-        largest = -largest
 
     w = np.empty((2, 3), np.float32)
     w[0], w[1] = second, largest
@@ -410,10 +417,7 @@ def fit(
     n = len(tiles)
     he, max_c = np.zeros((n, 3, 2)), np.zeros((n, 2))
     tissue, fitted = np.empty(n, np.int64), np.empty(n, np.bool_)
-    table = density_table(io)
-    # OD falls with the grey level: the brightest one that is still tissue gives an exact float32 limit.
-    tissue_levels = int((optical_density(np.arange(256), io) >= beta).sum())
-    threshold = table[tissue_levels - 1] if tissue_levels else np.float32(np.inf)
+    table, threshold = density_table(io), tissue_threshold(beta, io)
     flat = np.ascontiguousarray(tiles).reshape(n, math.prod(tiles.shape[1:]))
     limits, percentile = tuple(LIMITS), CONCENTRATION_PERCENTILE
     _fit_batch(flat, table, threshold, keep_any, alpha, percentile, limits, he, max_c, tissue, fitted)

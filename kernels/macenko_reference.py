@@ -9,8 +9,8 @@
     7.  C' = C * maxC_ref / maxC;  I' = I0 exp(-HE_ref . C'), clipped to [0, 255], truncated
 
 Source: Macenko et al., ISBI 2009, as the field runs it (mitkovetta, schaugf/HEnorm_python, torchstain).
-Two things are ours. Both eigenvectors point to the side of the mean tissue OD, so the cut of atan2 lies
-behind the data; elsewhere it falls where LAPACK's choice of signs puts it. And a fit that is not a pair
+Two things are ours. The second eigenvector points to the side of the mean tissue OD, so the cut of atan2
+lies behind the data; elsewhere it falls where LAPACK's choice of sign puts it. And a fit that is not a pair
 of stains is refused (``Limits``) where others raise or return garbage.
 
 Steps 6 and 7 are one matrix in optical density: OD' = M . OD, M = HE_ref diag(maxC_ref / maxC) pinv(HE).
@@ -91,7 +91,8 @@ def fit(tile: Bytes, keep_any: bool = False, alpha: float = ALPHA, beta: float =
     if variances[1] < max(LIMITS.variance, LIMITS.variance_ratio * variances[2]):
         return refused
     plane = axes[:, 1:]
-    plane = np.where(tissue.mean(axis=0) @ plane < 0, -plane, plane)
+    if tissue.mean(axis=0) @ plane[:, 0] < 0:
+        plane = -plane
 
     second, largest = (tissue @ plane).T  # 4
     low, high = np.percentile(np.arctan2(largest, second), [alpha, 100 - alpha])

@@ -126,7 +126,7 @@ def histogram(edges: Sequence[float], counts: Sequence[int], label: str, *, log:
     marks = [tick for tick in nice_ticks(edges[0], edges[-1]) if edges[0] <= tick <= edges[-1]]
     if log:
         marks = [tick for tick in marks if tick == int(tick)]
-    parts += [_tick(frame.x(mark), HEIGHT - 7, shown(mark), "middle") for mark in marks]
+    parts += [_tick(frame.x(mark), HEIGHT - 7, shown(mark), _anchor(frame.x(mark))) for mark in marks]
     filled = [number for number, count in enumerate(counts) if count]
     where = f", {shown(edges[filled[0]])} to {shown(edges[filled[-1] + 1])}" if filled else ""
     return _svg(HEIGHT, f"{label}: {sum(counts):,}{where}", parts)
@@ -143,7 +143,7 @@ def scatter(groups: Sequence[Dots], marks: Sequence[Mark], x_name: str, y_name: 
     for tick in x_ticks:
         x = frame.x(tick)
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP + NAMED}" y2="{bottom}"/>')
-        parts.append(_tick(x, bottom + 17, short(tick), "middle"))
+        parts.append(_tick(x, bottom + 17, short(tick), _anchor(x)))
     parts.append(
         Markup('<text class="name" x="{}" y="{}" text-anchor="end">{}</text>').format(
             WIDTH - RIGHT, SQUARE - 6, x_name
@@ -208,6 +208,11 @@ def short(value: float) -> str:
 
 def _tick(x: float, y: float, text: str, anchor: str) -> str:
     return f'<text class="tick" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text}</text>'
+
+
+def _anchor(x: float) -> str:
+    """Text under the right edge would leave the chart."""
+    return "end" if x > WIDTH - RIGHT - 8 else "middle"
 
 
 def _svg(height: int, spoken: str, parts: Sequence[str]) -> Markup:

@@ -19,7 +19,7 @@ from jinja2 import Environment, StrictUndefined
 from pathprep import atomic, report_contact, report_stain, shards
 from pathprep.errors import UsageError
 from pathprep.report_charts import histograms, mpp_chart, stain_charts
-from pathprep.report_measure import Measured, Tile, flag, measure
+from pathprep.report_measure import ENOUGH_SLIDES, ENOUGH_TILES, Measured, Tile, flag, measure
 from pathprep.report_slides import picture
 from pathprep.report_words import FAILURES_SHOWN, REASONS, STATUS_WORDS, findings, in_words
 from pathprep.shards import Dataset
@@ -78,7 +78,8 @@ def _content(dataset: Dataset) -> dict[str, Any]:
     # The same dataset gives the same sample
     seed = int(dataset.info["build_id"], 16)
     names = dataset.slides
-    samples = -(-SAMPLE // max(1, len(names)))
+    # More than its part of each: slides with few tiles leave room
+    samples = 4 * -(-SAMPLE // max(1, len(names)))
     slides = [measure(dataset, name, seed, samples) for name in names]
     flag(slides)
     ranked = sorted(slides, key=lambda slide: (-slide.weight, slide.name))
@@ -117,6 +118,8 @@ def _content(dataset: Dataset) -> dict[str, Any]:
         "judged": sum(slide.judged for slide in slides),
         "unusual": sum(slide.unusual for slide in slides),
         "limit": report_stain.LIMIT,
+        "enough_slides": ENOUGH_SLIDES,
+        "enough_tiles": ENOUGH_TILES,
         "histograms": histograms(slides),
         "sample": [shown.pairs[tile] for tile in sample if tile in shown.pairs],
         "odd": [shown.pairs[tile] for tile in odd if tile in shown.pairs],
@@ -154,7 +157,9 @@ def _bars(total: Counter[str], words: dict[str, str]) -> list[tuple[str, str, fl
     """Key, name, value and share of the whole, in the order of ``words``, then of size."""
     whole = sum(total.values())
     order = {key: place for place, key in enumerate(words)}
-    keys = sorted(total, key=lambda key: (order.get(key, len(order)), -total[key]))
+    keys = sorted(
+        (key for key in total if total[key]), key=lambda key: (order.get(key, len(order)), -total[key])
+    )
     return [
         (key, words.get(key, key.replace("_", " ")), total[key], total[key] / (whole or 1)) for key in keys
     ]

@@ -13,6 +13,11 @@ from pathprep.stain import Target
 
 MAX_DOTS = 3000  # more hide each other in a chart of 300 px
 MAX_RINGS = 20
+STAIN_CHARTS = (
+    ("Colour of haematoxylin", "Its share of red and of blue in optical density.", "red part", "blue part"),
+    ("Colour of eosin", "Its share of red and of blue in optical density.", "red part", "blue part"),
+    ("Strength of both", "99th percentile of each stain's concentration.", "haematoxylin", "eosin"),
+)
 GOLDEN_ANGLE = 137.508  # degrees between neighbouring slides' hues: far apart for any number of slides
 
 
@@ -52,7 +57,7 @@ def histograms(slides: list[Measured]) -> list[tuple[str, str, Markup]]:
 
 
 def stain_charts(slides: list[Measured], params: dict[str, Any], seed: int) -> list[tuple[str, str, Markup]]:
-    """Title, explanation and chart: the stains' colours, and their strengths; nothing without a fit."""
+    """Title, explanation and chart of STAIN_CHARTS; nothing without a fit."""
     measured = [(place, slide) for place, slide in enumerate(slides) if len(slide.dots)]
     if not measured:
         return []
@@ -64,38 +69,32 @@ def stain_charts(slides: list[Measured], params: dict[str, Any], seed: int) -> l
     given = params["stain"].get("target")
     default = Target.default()
     target = numbers(given["he"] if given else default.he, given["max_c"] if given else default.max_c)[0]
-    colour, strength = _groups(slides, dots, owner)
+    groups = _groups(slides, dots, owner)
+    marks: list[list[Mark]] = [[], [], []]
     rings = [slide for slide in sorted(slides, key=lambda s: (-s.weight, s.name)) if slide.stain_outlier]
-    colour_marks, strength_marks = [], []
     for number, slide in enumerate(rings[:MAX_RINGS], start=1):
         fit = slide.marker["stain_fit"]
-        h_red, h_blue, e_red, e_blue, h, e = numbers(fit["he"], fit["max_c"])[0].tolist()
-        for point in ((h_red, h_blue), (e_red, e_blue)):
-            colour_marks.append(Mark(point, str(number), "ring"))
-        strength_marks.append(Mark((float(np.exp(h)), float(np.exp(e))), str(number), "ring"))
-    h_red, h_blue, e_red, e_blue, h, e = target.tolist()
-    colour_marks += [Mark((h_red, h_blue), "H", "cross"), Mark((e_red, e_blue), "E", "cross")]
-    strength_marks.append(Mark((float(np.exp(h)), float(np.exp(e))), "", "cross"))
+        for chart_marks, point in zip(marks, _points(numbers(fit["he"], fit["max_c"])), strict=True):
+            chart_marks.append(Mark(point[0], str(number), "ring"))
+    for chart_marks, point in zip(marks, _points(target[None]), strict=True):
+        chart_marks.append(Mark(point[0], "", "cross"))
     shown = f"{len(dots):,} tiles of {len(measured):,} slides"
     return [
-        (
-            "Colour of the stains",
-            "Right: haematoxylin, left: eosin; two dots per tile, where they lie is the stain's colour.",
-            chart.scatter(colour, colour_marks, "red part", "blue part", f"Stain vectors of {shown}"),
-        ),
-        (
-            "Strength of the stains",
-            "99th percentile of the concentrations in the tile; one dot per tile.",
-            chart.scatter(strength, strength_marks, "haematoxylin", "eosin", f"Stain strengths of {shown}"),
-        ),
+        (title, text, chart.scatter(dots, marked, x_name, y_name, f"{title}, {shown}"))
+        for (title, text, x_name, y_name), dots, marked in zip(STAIN_CHARTS, groups, marks, strict=True)
     ]
 
 
-def _groups(slides: list[Measured], dots: Floats, owner: Any) -> tuple[list[Dots], list[Dots]]:
-    colour, strength = [], []
+def _groups(slides: list[Measured], dots: Floats, owner: Any) -> list[list[Dots]]:
+    """Per chart, a group of dots per slide."""
+    groups: list[list[Dots]] = [[], [], []]
     for place in np.unique(owner).tolist():
-        own, hue, name = dots[owner == place], place * GOLDEN_ANGLE % 360, slides[place].name
-        points = [(a, b) for a, b in np.concatenate([own[:, 0:2], own[:, 2:4]]).tolist()]
-        colour.append(Dots(points, name, hue))
-        strength.append(Dots([(a, b) for a, b in np.exp(own[:, 4:6]).tolist()], name, hue))
-    return colour, strength
+        for group, points in zip(groups, _points(dots[owner == place]), strict=True):
+            group.append(Dots(points, slides[place].name, place * GOLDEN_ANGLE % 360))
+    return groups
+
+
+def _points(values: Floats) -> list[list[tuple[float, float]]]:
+    """The six numbers of N fits as N points in each chart."""
+    pairs = (values[:, 0:2], values[:, 2:4], np.exp(values[:, 4:6]))
+    return [[(x, y) for x, y in pair.tolist()] for pair in pairs]

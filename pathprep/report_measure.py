@@ -155,9 +155,9 @@ def _measure_stain(found: Measured, table: pa.Table, rng: np.random.Generator) -
 
 def _tile(table: pa.Table, slide: str, row: int, score: float, why: str) -> Tile:
     value = table.slice(row, 1).to_pylist()[0]
-    place = [value[name] for name in ("x", "y", "side", "offset", "length")]
+    x, y, side, offset, length = (value[name] for name in ("x", "y", "side", "offset", "length"))
     he, max_c = (None if value[name] is None else tuple(value[name]) for name in ("he", "max_c"))
-    return Tile(slide, *place, value["stain_status"], he, max_c, score, why)
+    return Tile(slide, x, y, side, offset, length, value["stain_status"], he, max_c, score, why)
 
 
 def flag(slides: list[Measured]) -> None:

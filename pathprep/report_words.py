@@ -17,11 +17,12 @@ STATUS_WORDS = {
     "unfitted": "no fit, left as it was",
     "none": "not asked for",
 }
+LEVELS = ("bad", "look", "good")
 FAILURES_SHOWN = 1000  # more rows than anybody reads; the files hold all
 
 
 class Finding(NamedTuple):
-    """``level``: good, look or bad."""
+    """``level``: one of LEVELS."""
 
     level: str
     text: str
@@ -29,6 +30,10 @@ class Finding(NamedTuple):
 
 def findings(slides: list[Measured], failures: dict[str, dict[str, Any]], stale: int) -> list[Finding]:
     """What matters most, worst first; each says how many slides or tiles it is about."""
+    return sorted(_findings(slides, failures, stale), key=lambda finding: LEVELS.index(finding.level))
+
+
+def _findings(slides: list[Measured], failures: dict[str, dict[str, Any]], stale: int) -> list[Finding]:
     found: list[Finding] = []
     asked = len(slides) + len(failures)
     if failures:

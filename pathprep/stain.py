@@ -252,7 +252,7 @@ def _batches(tiles: Tiles) -> list[Bytes]:
 
 
 def _checked(tiles: Bytes, dimensions: int) -> Bytes:
-    if tiles.dtype != np.uint8 or tiles.ndim != dimensions or tiles.shape[-1] != 3 or 0 in tiles.shape[1:3]:
+    if tiles.dtype != np.uint8 or tiles.ndim != dimensions or tiles.shape[-1] != 3 or 0 in tiles.shape[-3:]:
         shape = "(N, H, W, 3)" if dimensions == 4 else "(H, W, 3)"
         raise ValueError(f"expected tiles {shape} of uint8, got {tiles.shape} of {tiles.dtype}")
     return tiles

@@ -198,7 +198,7 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     plain = [p for name, p in named if name.endswith(".bias") or p.ndim == 1]
     decayed = [p for name, p in named if not (name.endswith(".bias") or p.ndim == 1)]
-    groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=recipe.optim.lr, betas=recipe.optim.betas, fused=True)
 
 

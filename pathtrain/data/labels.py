@@ -149,7 +149,7 @@ class Area:
 
 
 def _from_annotations(datasets: Sequence[DatasetTiles], folder: Path) -> list[Names]:
-    files = sorted([*folder.glob("*.geojson"), *folder.glob("*.json")])
+    files = sorted(folder.glob("*.geojson"))
     if not files:
         raise UsageError(f"{folder}: holds no .geojson file; export annotations as <slide>.geojson")
     areas = {slide_name(path.stem): read_areas(path) for path in files}

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 import torch
+import torch.utils.dlpack
 
 from pathprep.errors import DatasetError
 from pathprep.shards import Dataset
@@ -89,7 +90,7 @@ class Loader:
                 outputs = self._pipeline.run()
             except RuntimeError as error:  # DALI's; the pipeline is dead after it
                 raise TrainError(f"{self.dataset.root}: {self._blame(step, error)}") from None
-            tensors = [torch.from_dlpack(output.as_tensor()) for output in outputs]
+            tensors = [torch.utils.dlpack.from_dlpack(output.as_tensor()) for output in outputs]
             yield Batch(tensors, self.tiles(step), time.perf_counter() - started)
             step += 1
 

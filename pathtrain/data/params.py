@@ -122,7 +122,7 @@ def _crop(
     aspect = np.exp(_between(ratios, np.log(ratio[0]), np.log(ratio[1])))
     sides = np.sqrt(np.stack([area / aspect, area * aspect], axis=2))  # (B, tries, height and width)
     fits = (sides <= 1).all(axis=2)
-    fitting = fits.any(axis=1)[:, None]
+    fitting = np.any(fits, axis=1, keepdims=True)
     first = np.take_along_axis(sides, fits.argmax(axis=1)[:, None, None], axis=1)[:, 0]
     nearest = min(max(1.0, ratio[0]), ratio[1])
     size = np.where(fitting, first, np.minimum([1 / nearest, nearest], 1))

@@ -107,7 +107,7 @@ def pipeline(
     mean = [255 * value for value in recipe.model.mean]
     std = [255 * value for value in recipe.model.std]
 
-    @pipeline_def(enable_conditionals=True)
+    @pipeline_def(enable_conditionals=True)  # type: ignore[untyped-decorator]
     def graph() -> tuple[Any, ...]:
         jpeg, *fed = fn.external_source(source=source, num_outputs=width, batch=True)
         # without fancy upsampling the GPU's chroma would differ from the CPU's
@@ -120,7 +120,7 @@ def pipeline(
         out = []
         for view, keys in plan:
             given = {key: fed.pop(0) for key in keys}
-            x = fn.resize(
+            x: Any = fn.resize(
                 tile,
                 size=(view.size, view.size),
                 roi_start=given["start"],

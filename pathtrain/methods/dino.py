@@ -108,4 +108,4 @@ class Dino:
         """(V, B, K) head outputs; the views of a group have one size and go through together."""
         features = [network["backbone"](torch.cat(group)) for group in groups]
         scores: Tensor = network["head"](torch.cat(features))
-        return scores.unflatten(0, (sum(len(group) for group in groups), -1))
+        return scores.view(sum(len(group) for group in groups), -1, scores.shape[1])

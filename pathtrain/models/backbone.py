@@ -86,7 +86,7 @@ def _read(path: Path) -> State:
     """The state dict in a .safetensors file or a torch checkpoint."""
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return cast(State, load_file(path))
         value = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ModelError(f"model.init: {path} cannot be read: {_first_line(error)}") from None

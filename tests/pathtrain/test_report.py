@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 from pathprep import atomic
 from pathprep.errors import UsageError
-from pathtrain import chart
 from pathtrain.errors import ModelError
 from pathtrain.evaluate.cli import app
 from pathtrain.report import report
@@ -113,35 +112,3 @@ def test_out(run: Path, tmp_path: Path) -> None:
     assert report(run) == run / "report.html"
     page = report(run, tmp_path / "deep" / "page.html")
     assert page.read_text().startswith("<!doctype html>")
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (0, 1, [0, 0.25, 0.5, 0.75, 1]),
-        (0, 5e-4, [0, 2e-4, 4e-4, 6e-4]),
-        (3, 3, [3]),
-        (-1, 1, [-1, -0.5, 0, 0.5, 1]),
-    ],
-)
-def test_ticks(low: float, high: float, expected: list[float]) -> None:
-    assert chart.nice_ticks(low, high) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0, "0"), (0.04, "0.04"), (5e-4, "5e-4"), (-2.5e-5, "-2.5e-5"), (7.612, "7.612"), (123456, "123.5k")],
-)
-def test_short_numbers(value: float, text: str) -> None:
-    assert chart.short(value) == text
-
-
-def test_long_runs_are_averaged() -> None:
-    xs, ys = chart.thinned(list(range(1000)), [float(x % 2) for x in range(1000)])
-    assert len(xs) == 334
-    assert xs[0] == 1
-    assert ys[0] == pytest.approx(1 / 3)
-    drawn = chart.line(list(range(1, 3)), [2.0, 4.0], "A & B")
-    assert "A &amp; B: 2 at step 1, 4 at step 2" in drawn
-    assert 'points="54.0,156.0 330.0,10.0"' in drawn
-    assert "<circle" in chart.line([1], [2.0], "one")

@@ -248,8 +248,8 @@ def test_nothing_to_train_on(tmp_path: Path) -> None:
 
 
 def test_last_layer_stays_while_frozen_and_biases_do_not_decay(dataset: Path, tmp_path: Path) -> None:
-    """With a learning rate but no gradient, only weight decay moves a weight: frozen ones do not move."""
-    start = train(dataset, tmp_path / "one", "steps=1", "optim.warmup_steps=0")[0]
+    decay = ("optim.warmup_steps=0", "optim.weight_decay={start: 0.04, end: 0.4}")
+    start = train(dataset, tmp_path / "one", "steps=1", *decay)[0]
     assert start.steps == 1
     one = checkpoint.load(tmp_path / "one")
     torch.manual_seed(load("smoke").seed)

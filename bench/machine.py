@@ -1,0 +1,95 @@
+"""What every benchmark shares: a description of the machine, interleaved timing, and the results file."""
+
+import json
+import os
+import platform
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = [
+    "numpy",
+    "numba",
+    "torch",
+    "torchvision",
+    "timm",
+    "nvidia-dali-cuda130",
+    "nvidia-dali-cuda120",
+    "cucim-cu13",
+    "cucim-cu12",
+    "cupy-cuda13x",
+    "cupy-cuda12x",
+    "openslide-python",
+    "simplejpeg",
+    "webdataset",
+    "pillow",
+    "scikit-image",
+    "torchstain",
+]
+
+
+def describe() -> dict[str, Any]:
+    """CPU model, cores this process may use, memory in GB, GPUs, versions, date."""
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
+        "gpus": _gpus(),
+        "python": platform.python_version(),
+        "versions": {name: found for name in PACKAGES if (found := _version(name)) is not None},
+        "date": date.today().isoformat(),
+    }
+
+
+def tag(machine: dict[str, Any]) -> str:
+    """A short name of the machine for file names, such as ``amd-epyc-2c``."""
+    parts = [machine["cpu"], *machine["gpus"][:1], f"{machine['cores']}c"]
+    words = re.sub(r"\(.*?\)|\bcpu\b|@.*|processor", " ", " ".join(parts).lower())
+    return "-".join(re.findall(r"[a-z0-9]+", words))
+
+
+def interleave(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each call: every case once per round, in turn, so that what else the machine does falls
+    on all of them alike. Nothing is called before the clock runs: warm up what needs it.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(rounds):
+        for name, call in cases.items():
+            start = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def save(path: Path | None, results: dict[str, Any]) -> None:
+    """Write the results and the machine they were measured on as JSON, if there is a path."""
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"machine": describe(), **results}, indent=1) + "\n")
+
+
+def _cpu() -> str:
+    found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def _gpus() -> list[str]:
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (FileNotFoundError, subprocess.CalledProcessError):  # no driver: no GPU
+        return []
+    return done.stdout.split("\n")[:-1]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
