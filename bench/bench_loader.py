@@ -32,8 +32,8 @@ from pathtrain.data.loader import Loader
 from pathtrain.recipes.load import load
 from pathtrain.recipes.schema import Recipe
 
-BATCH = 64
-WARM = 6  # batches; DataLoader prepares 2 per worker ahead, ours 2
+BATCH = 32
+WARM = 5  # batches; DataLoader prepares 2 per worker ahead, ours 2
 
 
 def ours(dataset: Path, recipe: Recipe, threads: int) -> Iterator[Any]:
@@ -142,7 +142,7 @@ def main() -> None:
             print(f"{dataset.name}: 10 views a tile, {options.threads} threads or workers")
             for name, median in medians.items():
                 print(f"  {name:36s} {median:7.1f} tiles/s")
-            print(f"  ratio to the faster of the others    {ratio:7.2f}")
+            print(f"  ratio to the faster of the others    {ratio:7.2f}", flush=True)
             results.append({"dataset": dataset.name, "tiles_s": found, "medians": medians, "ratio": ratio})
     about = {"threads": options.threads, "batch": BATCH, "rounds": options.rounds, "batches": options.batches}
     save(options.json, {**about, "results": results})

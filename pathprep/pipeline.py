@@ -261,9 +261,7 @@ class _Worker:
 
     def _fit(self, pixels: Pixels) -> stain.StainFit:
         settings = self.params.stain
-        return stain.fit(
-            pixels, keep=settings.keep, alpha=settings.alpha, beta=settings.beta, io=settings.io
-        )
+        return stain.fit(pixels, keep=settings.keep, alpha=settings.alpha, beta=settings.beta, io=settings.io)
 
     def _finish(
         self,
@@ -276,7 +274,7 @@ class _Worker:
     ) -> list[tuple[bytes, dict[str, Any]]]:
         """Normalise (with ``bake``) and encode some of a block's tiles, each with its row."""
         settings = self.params.stain
-        rows = [self._row(block, i, qc[i], fits) for i in np.flatnonzero(which)]
+        rows = [self._row(block, i, qc[i], fits) for i in np.flatnonzero(which).tolist()]
         pixels = pixels[which]
         if settings.mode == "bake":
             with clock("stain"):

@@ -74,7 +74,7 @@ class Slide:
         elif found is not None:
             if abs(found.x - found.y) > ANISOTROPY * max(found.x, found.y):
                 raise MppError(
-                    f"{self.path}: its pixels are not square ({found.x:g} x {found.y:g} MPP, {found.source}); "
+                    f"{self.path}: pixels are not square ({found.x:g} x {found.y:g} MPP, {found.source}); "
                     "state the true MPP in the mpp column of a CSV of slides"
                 )
             mpp = Mpp((found.x + found.y) / 2, found.source)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 from scipy import ndimage
-from skimage import filters, measure, morphology
+from skimage import filters, measure
 
 from pathprep.errors import MaskError
 from pathprep.readers.base import Pixels
@@ -84,7 +84,7 @@ def segment(overview: Pixels, mpp: float, params: TissueParams) -> Mask:
         side = params.closing
         # Padded with edge values: a closing must not eat tissue at the slide's border
         padded = np.pad(mask, side, mode="edge")
-        mask = morphology.closing(padded, np.ones((side, side), bool))[side:-side, side:-side]
+        mask = ndimage.binary_closing(padded, np.ones((side, side), bool))[side:-side, side:-side]
     mask = _drop_small(mask, params.min_area / mpp**2)
     return ~_drop_small(~mask, params.max_hole / mpp**2, keep_border=True)
 
@@ -96,7 +96,8 @@ def glass_colour(overview: Pixels) -> npt.NDArray[np.int32]:
     nearly grey.
     """
     darkest = overview.min(axis=2)
-    colour = np.median(overview[darkest >= np.percentile(darkest, 95)], axis=0).astype(np.int32)
+    bright = overview[darkest >= np.percentile(darkest, 95)]
+    colour: npt.NDArray[np.int32] = np.median(bright, axis=0).astype(np.int32)
     low, high = int(colour.min()), int(colour.max())
     if low < GLASS_MIN or 255 * (high - low) > GLASS_SATURATION * high:
         return np.full(3, 255, np.int32)
@@ -143,7 +144,7 @@ def fractions(
         return np.asarray(ndimage.map_coordinates(integral, grid, order=1, mode="nearest"))
 
     inside = at(y + h, x + w) - at(y, x + w) - at(y + h, x) + at(y, x)
-    return np.clip(inside / (w * h), 0.0, 1.0)
+    return np.asarray(np.clip(inside / (w * h), 0.0, 1.0))
 
 
 def contours(mask: Mask, width: int, height: int) -> list[list[Ring]]:

@@ -1,15 +1,17 @@
 """What all tests share: the real data where it is present, small slides, and datasets made of them."""
 
-import contextlib
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
+from slides import tissue, write_tiff
 
-# cuCIM first: loaded after torch, on a machine without a GPU, it never returns. The commands never load
-# both; a test process may.
-with contextlib.suppress(ImportError):
-    import cucim  # noqa: F401
+from pathprep.slide import Slide
+
+# cuCIM first: see pathprep/readers/cucim.py. The commands never load both; a test process does.
+with tempfile.TemporaryDirectory() as _folder:
+    Slide(write_tiff(Path(_folder) / "first.tif", tissue(64, 64), tile=64))
 
 # The real slides are not part of the project: beside the checkout, or where the variable says
 DATA = Path(os.environ.get("PATHPREP_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))

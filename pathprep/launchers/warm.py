@@ -1,7 +1,8 @@
 """Imported once by the process that all workers are forked from, so that each starts with its code loaded.
 
 Calls the tissue detection and every numba kernel on a small block, so that what is compiled, read from
-the cache or imported on first use is so once, and not in each worker. Starts no thread and opens no slide: a fork must find nothing half done.
+the cache or imported on first use is so once, and not in each worker. Starts no thread and opens no
+slide: a fork must find nothing half done.
 """
 
 import numpy as np

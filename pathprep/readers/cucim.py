@@ -1,5 +1,6 @@
 """Reads tiled 8-bit RGB TIFF and SVS with cuCIM, on the CPU; in blocks, several times OpenSlide's speed."""
 
+import sys
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,19 @@ class CucimReader:
     """A slide opened by cuCIM."""
 
     name = "cucim"
+    loaded = False
 
     def __init__(self, path: Path) -> None:
+        _refuse_to_hang()
         try:
-            from cucim import CuImage
+            from cucim.clara import CuImage
         except ImportError as error:
             raise UsageError(
                 f"cuCIM is not installed ({error}): install with the extra cuda13 or cuda12, "
                 "both also run without a GPU, or use --reader openslide"
             ) from None
         self.path = path
+        CucimReader.loaded = True
         try:
             self._image = CuImage(str(path))
         except (RuntimeError, ValueError) as error:
@@ -51,6 +55,17 @@ class CucimReader:
     def close(self) -> None:
         """Release the file."""
         self._image.close()
+
+
+def _refuse_to_hang() -> None:
+    """cuCIM's libraries start cuFile when they load; where torch has loaded its own and there is no GPU,
+    that never returns. They load with the first slide that is opened."""
+    torch = sys.modules.get("torch")
+    if torch is not None and not CucimReader.loaded and not torch.cuda.is_available():
+        raise UsageError(
+            "torch is loaded and cuCIM is not: without a GPU, loading it now would never return; "
+            "open the first slide before importing torch, or use the reader openslide"
+        )
 
 
 def _levels(resolutions: dict[str, Any]) -> list[Level]:

@@ -1,6 +1,5 @@
 """Tile sizes for any resolution, blocks that cover the cells exactly, regions, random choices."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,7 +79,7 @@ def test_blocks_hold_every_cell_once_and_stay_inside(slide: Slide, overlap: int)
         assert block.height <= grid.BLOCK
         assert block.x + block.width <= slide.width
         assert block.y + block.height <= slide.height
-        np.testing.assert_array_equal(block.origins + [block.x, block.y], block.cells * made.stride)
+        np.testing.assert_array_equal(block.origins + np.array([block.x, block.y]), block.cells * made.stride)
         assert (block.origins >= 0).all()
         assert (block.origins + made.side <= [block.width, block.height]).all()
     # the order of the cells given does not matter

@@ -1,4 +1,4 @@
-"""A slide becomes a shard: the right pixels at the right place, each stain mode, every dropped cell counted."""
+"""A slide becomes a shard: the right pixels in the right place, each stain mode, every cell counted."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import openslide
 import pytest
+from pathprep.kernels.tiling_reference import resample
 from slides import tissue, write_tiff
 from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
 
 from pathprep import jpeg, pipeline, run, stain
 from pathprep.errors import MaskError, MppError
-from pathprep.kernels.tiling_reference import resample
 from pathprep.params import ShardParams, StainParams
 from pathprep.pipeline import Task
 from pathprep.shards import Dataset

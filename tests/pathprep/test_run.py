@@ -17,7 +17,7 @@ import pytest
 import tifffile
 from slides import tissue, write_tiff
 
-from pathprep import run, shards, sources
+from pathprep import run, sources
 from pathprep.errors import UsageError
 from pathprep.params import ShardParams
 from pathprep.shards import Dataset
@@ -81,7 +81,18 @@ COMMAND = "import sys; from pathprep.cli import main; sys.argv = ['pathprep', *s
 
 
 def start(folder: Path, root: Path) -> subprocess.Popen[bytes]:
-    arguments = ["shard", str(folder), "--out", str(root), "--tile", "64", "--region", "256", "--workers", "2"]
+    arguments = [
+        "shard",
+        str(folder),
+        "--out",
+        str(root),
+        "--tile",
+        "64",
+        "--region",
+        "256",
+        "--workers",
+        "2",
+    ]
     return subprocess.Popen(
         [sys.executable, "-c", COMMAND, *arguments],
         stdout=subprocess.PIPE,

@@ -1,5 +1,7 @@
-"""One interface over both readers: pixels, levels, resolution with its source, and errors that name the fix."""
+"""One interface over both readers: pixels, levels, resolution with its source, errors that name the fix."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +106,15 @@ def test_files_that_cucim_gets_wrong_go_to_openslide(tmp_path: Path) -> None:
     assert choose(tmp_path / "deep.tif") == "openslide"
     (tmp_path / "text.svs").write_text("no TIFF")
     assert choose(tmp_path / "text.svs") == "openslide"
+
+
+def test_cucim_after_torch_is_refused_not_hung(tiff: Path) -> None:
+    code = "import sys, torch, pathlib; from pathprep.slide import Slide; Slide(pathlib.Path(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", code, str(tiff)], capture_output=True, check=False)
+    if b"UsageError" not in done.stderr:  # with a GPU it works
+        assert done.returncode == 0
+    else:
+        assert b"open the first slide before importing torch" in done.stderr
 
 
 def test_reading_outside_is_an_error_not_a_fill(tiff: Path) -> None:

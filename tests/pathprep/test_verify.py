@@ -77,7 +77,7 @@ def append(root: Path) -> None:
         (truncate, "shards/s0.tar: 20000 bytes"),
         (append, "shards/s0.tar: does not end after the last tile"),
         (lambda root: (root / "shards/s0.tar").unlink(), "shards/s0.tar: No such file"),
-        (lambda root: (root / "shards/s0.idx").write_text("v1.2 0\n"), "shards/s0.idx: differs from the index"),
+        (lambda root: (root / "shards/s0.idx").write_text("v1.2 0\n"), "s0.idx: differs from the index"),
         (lambda root: (root / "index/s0.parquet").write_bytes(b"no"), "tiles were not checked"),
         (lambda root: (root / "previews/s0.jpg").unlink(), "previews/s0.jpg: No such file"),
         (lambda root: (root / "shards/foreign.tar").touch(), "shards/foreign.tar: belongs to no slide"),
