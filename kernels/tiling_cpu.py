@@ -198,14 +198,17 @@ def cut(
         pixels 0 to 1, focus in grey levels squared (see tiling_reference.py).
 
     Raises:
-        ValueError: ``stored`` exceeds ``side`` (pixels are never invented), or a tile leaves the block.
+        ValueError: ``stored`` exceeds ``side`` (pixels are never invented), a tile leaves the block, or an
+            array has another shape or type.
     """
     if not 1 <= stored <= side <= MAX_SIDE:
         raise ValueError(f"expected 1 <= stored <= side <= {MAX_SIDE}, got stored {stored}, side {side}")
     if block.dtype != np.uint8 or block.ndim != 3 or block.shape[2] != 3:
         raise ValueError(f"expected a block (H, W, 3) of uint8, got {block.shape} of {block.dtype}")
+    if origins.dtype.kind != "i" or origins.ndim != 2 or origins.shape[1] != 2:
+        raise ValueError(f"expected origins (T, 2) of int32, got {origins.shape} of {origins.dtype}")
     height, width, _ = block.shape
-    inside = (origins >= 0) & (origins + side <= (width, height))
+    inside = (origins >= 0) & (origins <= (width - side, height - side))  # origins + side could overflow
     if not inside.all():
         x, y = origins[~inside.all(axis=1)][0]
         raise ValueError(f"a tile of {side} px at x {x}, y {y} leaves the block of {width} x {height} px")

@@ -16,6 +16,7 @@ do not depend on threads, batches or order.
 
 import enum
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,8 +158,9 @@ def fit(
         raise ValueError(f"keep is {keep!r}; expected one of {KEEP}")
     if not 0 <= alpha < 50:
         raise ValueError(f"alpha is {alpha}; expected percent, 0 <= alpha < 50")
-    if not 1 <= io <= 256:
-        raise ValueError(f"io is {io}; expected grey levels, 1 to 256")
+    if not 0 <= beta < math.inf:
+        raise ValueError(f"beta is {beta}; expected an optical density, finite and not negative")
+    _check_io(io)
     parts = [macenko_cpu.fit(batch, keep == "any", alpha, beta, io) for batch in _batches(tiles)]
     he, max_c, tissue_pixels, fitted = (np.concatenate(column) for column in zip(*parts, strict=True))
     status = np.where(fitted, Status.FITTED, Status.UNFITTED).astype(np.uint8)
@@ -217,10 +219,11 @@ def apply(tiles: Tiles, matrix: Floats, *, io: float = IO) -> Bytes | list[Bytes
     An exact identity copies its tile. An array gives an array, a sequence a list, of the same shapes.
 
     Raises:
-        ValueError: not one finite matrix per tile, or tiles are not (H, W, 3) uint8.
+        ValueError: not one finite matrix per tile, io outside 1 to 256, or tiles are not (H, W, 3) uint8.
     """
     if matrix.shape != (len(tiles), 3, 3) or not np.isfinite(matrix).all():
         raise ValueError(f"expected {len(tiles)} finite 3x3 matrices, one per tile, got {matrix.shape}")
+    _check_io(io)
     if isinstance(tiles, np.ndarray):
         return macenko_apply_cpu.apply(_checked(tiles, 4), matrix, io)
     parts = zip(tiles, matrix, strict=True)
@@ -243,6 +246,11 @@ def normalize(tiles: Tiles, fit: StainFit | None = None, target: Target | None =
 
 
 _fit = fit  # ``normalize`` has a parameter of that name
+
+
+def _check_io(io: float) -> None:
+    if not 1 <= io <= 256:
+        raise ValueError(f"io is {io}; expected grey levels, 1 to 256")
 
 
 def _batches(tiles: Tiles) -> list[Bytes]:

@@ -19,9 +19,9 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
+import tifffile
 
 from pathprep import atomic
-from pathprep.synth_tiff import Level, TiffFile
 
 Pixels = npt.NDArray[np.uint8]
 Draw = Callable[[int, int, Pixels], None]  # fills (H, W, 3) with the slide's pixels from (x, y) on
@@ -33,6 +33,8 @@ QUALITY = 90
 # About as many pixels in a chunk whatever the tile: large enough to amortise a call (0.1 ms), small
 # enough that every worker is busy on the smallest slides.
 CHUNK_SIDE = 1920
+# The pyramid's JPEGs take under a byte per base pixel (H&E: 0.2), and classic TIFF ends at 4 GiB
+BIG_PIXELS = 3 << 30
 
 
 def downsamples(size: int) -> list[int]:
@@ -139,12 +141,13 @@ def _base(
                 encoded, reduced = pending.popleft().result()
                 if below is not None and reduced is not None:
                     line.append(reduced)
-                yield from encoded
+                # before the tiles: whoever takes them does not come back after the last
                 if column + per_chunk >= count:
                     if below is not None:
                         below.push(np.concatenate(line, axis=1))
                         line.clear()
                     row_done()
+                yield from encoded
         finally:
             for future in pending:
                 future.cancel()
@@ -172,17 +175,33 @@ def write(
     for scale in reversed(scales[1:]):
         levels.insert(0, _Reduced(size // scale, tile, path.parent, levels[0] if levels else None))
     try:
-        with atomic.pending(path) as (file, temporary):
-            tif = TiffFile(file)
+        big = size * size >= BIG_PIXELS
+        with (
+            atomic.pending(path) as (file, temporary),
+            tifffile.TiffWriter(file, bigtiff=big) as tiff,
+        ):
             for index, scale in enumerate(scales):
                 if index:
                     levels[index - 1].finish()
                     tiles = levels[index - 1].tiles()
                 else:
                     tiles = _base(size, tile, workers, draw, levels[0] if levels else None, row_done)
-                text = description if index == 0 else ""
-                tif.add(Level(size // scale, tile, mpp * scale, text, reduced=index > 0), tiles)
-            tif.close()
+                side = size // scale
+                tiff.write(
+                    tiles,
+                    shape=(side, side, 3),
+                    dtype=np.uint8,
+                    tile=(tile, tile),
+                    compression="jpeg",  # the tiles are JPEG already
+                    photometric="ycbcr",
+                    subsampling=(2, 2),
+                    resolution=(1e4 / (mpp * scale),) * 2,
+                    resolutionunit="CENTIMETER",
+                    subfiletype=int(index > 0),
+                    description=description if index == 0 else None,
+                    software=False,
+                    metadata=None,
+                )
         atomic.publish(temporary, path)
     finally:
         for level in levels:

@@ -125,10 +125,25 @@ def test_impossible_sizes_are_refused(block: Tile, side: int, stored: int) -> No
         cut(block, np.array([[0, 0]], np.int32), side, stored)
 
 
-@pytest.mark.parametrize("origin", [(-1, 0), (0, -1), (267, 0), (0, 237)])
+@pytest.mark.parametrize("origin", [(-1, 0), (0, -1), (267, 0), (0, 237), (2**31 - 32, 0), (0, 2**31 - 1)])
 def test_tiles_outside_the_block_are_refused(block: Tile, origin: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="leaves the block of 330 x 300"):
         cut(block, np.array([(0, 0), origin], np.int32), 64, 32)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.array([[0], [9]], np.int32),
+        np.zeros((1, 3), np.int32),
+        np.zeros(2, np.int32),
+        np.zeros((1, 2)),
+        np.zeros((1, 2), np.uint64),
+    ],
+)
+def test_other_origins_are_refused(block: Tile, wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"expected origins \(T, 2\) of int32"):
+        cut(block, wrong, 64, 32)
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_reading_damage_is_an_error(tmp_path: Path) -> None:
     os.truncate(tmp_path / "shards/a.tar", 900)
     dataset = Dataset(tmp_path)
     tiles = dataset.tiles()
-    with pytest.raises(DatasetError, match=r"a\.tar: .* bytes at .* pathprep verify"):
+    with pytest.raises(DatasetError, match=r"a\.tar: .* bytes at .*pathprep verify"):
         dataset.read("a", int(tiles.columns["offset"][1]), int(tiles.columns["length"][1]))
     (tmp_path / "index/a.parquet").write_bytes(b"PAR1")
     with pytest.raises(DatasetError, match=r"a\.parquet: cannot be read"):

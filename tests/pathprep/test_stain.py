@@ -200,6 +200,8 @@ def test_missing_target(tmp_path: Path) -> None:
         ({"keep": "some"}, "keep is 'some'"),
         ({"alpha": 50}, "alpha is 50"),
         ({"alpha": -1}, "alpha"),
+        ({"beta": -0.1}, "beta is -0.1"),
+        ({"beta": float("nan")}, "beta is nan"),
         ({"io": 0}, "io is 0"),
     ],
 )
@@ -220,6 +222,12 @@ def test_bad_options(tiles: Tile, options: dict[str, Any], says: str) -> None:
 def test_other_arrays_are_refused(wrong: Any) -> None:
     with pytest.raises(ValueError, match="expected tiles"):
         stain.fit(wrong)
+
+
+@pytest.mark.parametrize("io", [0.0, -5.0, 257.0, float("nan")])
+def test_apply_refuses_light_that_fit_refuses(tiles: Tile, io: float) -> None:
+    with pytest.raises(ValueError, match="io is"):
+        stain.apply(tiles, np.tile(np.eye(3), (5, 1, 1)), io=io)
 
 
 def test_matrices_must_fit_the_tiles(tiles: Tile) -> None:

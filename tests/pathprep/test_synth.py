@@ -12,7 +12,7 @@ from cucim import CuImage
 from PIL import Image
 from skimage.draw import polygon2mask
 
-from pathprep import synth, synth_pyramid, synth_tiff
+from pathprep import synth, synth_pyramid
 from pathprep.errors import UsageError
 from pathprep.synth_paint import paint
 from pathprep.synth_scene import CLASSES, make_scene
@@ -89,7 +89,7 @@ def test_reduce_is_the_rounded_mean() -> None:
 
 def test_bigtiff_is_read_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (classic,) = synth.synthesize(tmp_path / "classic", slides=1, size=1100)
-    monkeypatch.setattr(synth_tiff, "CLASSIC_END", 1000)
+    monkeypatch.setattr(synth_pyramid, "BIG_PIXELS", 1000)
     (big,) = synth.synthesize(tmp_path / "big", slides=1, size=1100)
     assert classic.read_bytes()[:4] == b"II\x2a\x00"
     assert big.read_bytes()[:4] == b"II\x2b\x00"
@@ -98,13 +98,6 @@ def test_bigtiff_is_read_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert a.properties["openslide.mpp-x"] == b.properties["openslide.mpp-x"]
         assert np.array_equal(read(a, 0, 0, 0, 1100), read(b, 0, 0, 0, 1100))
     assert CuImage(str(big)).resolutions["level_count"] == 2
-
-
-def test_a_level_with_missing_tiles_is_refused(tmp_path: Path) -> None:
-    with (tmp_path / "x.tif").open("w+b") as file:
-        tif = synth_tiff.TiffFile(file)
-        with pytest.raises(ValueError, match="has 4 tiles, 1 came"):
-            tif.add(synth_tiff.Level(300, 240, 0.5, "", False), [b"one"])
 
 
 def test_same_request_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
