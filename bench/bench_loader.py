@@ -12,6 +12,7 @@ Without a dataset it makes two from a synthetic slide, of 256 and 512 px tiles.
 """
 
 import argparse
+import random
 import statistics
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from typing import Any
 import torch
 import webdataset as wds
 from machine import save
+from PIL import Image, ImageFilter
 from torchvision.transforms import v2
 
 from pathprep.shards import Dataset
@@ -40,6 +42,16 @@ def ours(dataset: Path, recipe: Recipe, threads: int) -> Iterator[Any]:
     return iter(Loader(Dataset(dataset), recipe, threads=threads))
 
 
+class PilBlur:
+    """The original DINO code's Gaussian blur, about five times faster than torchvision's on PIL images."""
+
+    def __init__(self, sigma: tuple[float, float]) -> None:
+        self.sigma = sigma
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        return image.filter(ImageFilter.GaussianBlur(random.uniform(*self.sigma)))
+
+
 class Views:
     """The recipe's views with torchvision's transforms; a class, so that workers can receive it."""
 
@@ -47,19 +59,19 @@ class Views:
         self.tensors = tensors
         self.transforms = [self._transform(recipe, view) for view in params.views(recipe.views)]
 
-    @staticmethod
-    def _transform(recipe: Recipe, view: params.View) -> v2.Compose:
+    def _transform(self, recipe: Recipe, view: params.View) -> v2.Compose:
         config, jitter = recipe.views, recipe.views.jitter
         strength = (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
         bicubic = v2.InterpolationMode.BICUBIC
+        # 13 pixels are 3 sigma of the largest one; torchvision wants one size
+        blur = v2.GaussianBlur(13, config.blur_sigma) if self.tensors else PilBlur(config.blur_sigma)
         return v2.Compose(
             [
                 v2.RandomResizedCrop(view.size, view.scale, config.ratio, bicubic, antialias=True),
                 v2.RandomHorizontalFlip(config.flip),
                 v2.RandomApply([v2.ColorJitter(*strength)], jitter.p),
                 v2.RandomGrayscale(config.greyscale),
-                # 13 pixels are 3 sigma of the largest one; torchvision wants one size
-                v2.RandomApply([v2.GaussianBlur(13, config.blur_sigma)], view.blur),
+                v2.RandomApply([blur], view.blur),
                 v2.RandomSolarize(128, view.solarise),
                 v2.ToImage(),
                 v2.ToDtype(torch.float32, scale=True),

@@ -7,12 +7,17 @@ slide: a fork must find nothing half done.
 
 import numpy as np
 
+from pathprep import jpeg, stain, tissue
 from pathprep import pipeline as pipeline  # what the workers run
-from pathprep import stain, tissue
 from pathprep.kernels.tiling_cpu import cut
 
 _block = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
-tissue.contours(tissue.segment(_block, 8.0, tissue.TissueParams(min_area=0)), 64, 64)
+tissue.segment(_block, 8.0, tissue.TissueParams())
+_mask = np.zeros((64, 64), bool)
+_mask[16:48, 16:48] = True
+tissue.contours(_mask, 64, 64)
+tissue.fractions(_mask, 64, 64, 1, 1, 64, 64)
+jpeg.encode(_block, 90, "420")
 _origins = np.zeros((1, 2), np.int32)
 _tiles, _ = cut(_block, _origins, 64, 64)
 cut(_block, _origins, 64, 32)
