@@ -85,6 +85,10 @@ class Views:
         return [transform(image) for transform in self.transforms]
 
 
+def first(sample: tuple[Any, ...]) -> Any:
+    return sample[0]
+
+
 def theirs(dataset: Path, recipe: Recipe, threads: int, tensors: bool) -> Iterator[Any]:
     tars = sorted(str(path) for path in (dataset / "shards").glob("*.tar"))
     tiles = (
@@ -93,9 +97,13 @@ def theirs(dataset: Path, recipe: Recipe, threads: int, tensors: bool) -> Iterat
         .decode("pil")
         .to_tuple("jpg")
         .map_tuple(Views(recipe, tensors))
-        .map(lambda sample: sample[0])
+        .map(first)
     )
-    return iter(torch.utils.data.DataLoader(tiles, batch_size=BATCH, num_workers=threads))
+    # forked workers would inherit the locks of the DALI threads of earlier rounds, and hang
+    spawned = torch.utils.data.DataLoader(
+        tiles, batch_size=BATCH, num_workers=threads, multiprocessing_context="spawn"
+    )
+    return iter(spawned)
 
 
 def images_s(start: Callable[[], Iterator[Any]], batches: int) -> float:

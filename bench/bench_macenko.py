@@ -1,8 +1,10 @@
 """Macenko fit, apply and both together, beside torchstain and a plain copy of the bytes, interleaved.
 
-python bench/bench_macenko.py [--rounds 15] [--batch 16] [--json [FILE]]
+python bench/bench_macenko.py [--rounds 15] [--batch 16] [--data FOLDER] [--json [FILE]]
 
-Tiles are H&E-like, painted here. torchstain is asked for the normalised image only (stains=False), so it
+Tiles are cut from the slides (*.tif) in --data, or else H&E-like and painted here. torchstain, torch and
+BLAS have one thread: on few or busy cores, BLAS's own threads slow torchstain several times over, which
+would flatter us. torchstain is asked for the normalised image only (stains=False), so it
 does no more than ours. "copy" moves the same bytes once: the floor of anything that reads and writes them.
 """
 
@@ -18,8 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from machine import describe, interleave, save, tag
+from openslide import OpenSlide
 from rich.console import Console
 from rich.table import Table
+from threadpoolctl import threadpool_limits
 from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
 from torchstain.torch.normalizers import TorchMacenkoNormalizer
 
@@ -43,6 +47,20 @@ def paint(count: int, size: int) -> Tiles:
         )
         grey = 240 * np.exp(-amounts @ he.T) + rng.normal(0, 2, (size, size, 3))
         tile[:] = np.clip(grey, 0, 255)
+    return tiles
+
+
+def cut(folder: Path, count: int, size: int) -> Tiles:
+    """Tiles from the middles of the folder's slides, in turn."""
+    paths = sorted(folder.glob("*.tif"))
+    if not paths:
+        raise SystemExit(f"no .tif slides in {folder}; give another --data, or none for painted tiles")
+    tiles = np.empty((count, size, size, 3), np.uint8)
+    for i, tile in enumerate(tiles):
+        with OpenSlide(paths[i % len(paths)]) as slide:
+            width, height = slide.dimensions
+            x, y = (width - size) // 2, (height - size) // 2
+            tile[:] = np.asarray(slide.read_region((x, y), 0, (size, size)).convert("RGB"))
     return tiles
 
 
@@ -86,6 +104,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--batch", type=int, default=16, help="tiles per call of ours")
+    parser.add_argument("--data", type=Path, help="folder of slides to cut the tiles from")
     parser.add_argument(
         "--json", nargs="?", type=Path, const=Path(), help="write results; default bench/results/"
     )
@@ -94,9 +113,12 @@ def main() -> None:
     machine = describe()
     torch.set_num_threads(1)
     rows = []
-    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(2) as two:
+    with threadpool_limits(1), ThreadPoolExecutor(1) as one, ThreadPoolExecutor(2) as two:
         for size in SIZES:
-            found = cases(paint(options.batch, size), {1: one, 2: two})
+            tiles = (
+                paint(options.batch, size) if options.data is None else cut(options.data, options.batch, size)
+            )
+            found = cases(tiles, {1: one, 2: two})
             calls = {name: call for name, (call, _) in found.items()}
             interleave(calls, 1)  # compiles, and touches the memory
             seconds = interleave(calls, options.rounds)
@@ -120,7 +142,10 @@ def main() -> None:
     Console(width=90).print(table)
     if options.json is not None:
         default = Path(__file__).parent / "results" / f"bench_macenko-{tag(machine)}.json"
-        save(default if options.json == Path() else options.json, {"rounds": options.rounds, "rows": rows})
+        save(
+            default if options.json == Path() else options.json,
+            {"rounds": options.rounds, "tiles": "painted" if options.data is None else "real", "rows": rows},
+        )
 
 
 if __name__ == "__main__":

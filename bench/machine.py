@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pathprep import atomic
+
 PACKAGES = [
     "numpy",
     "numba",
@@ -67,11 +69,12 @@ def interleave(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str,
 
 
 def save(path: Path | None, results: dict[str, Any]) -> None:
-    """Write the results and the machine they were measured on as JSON, if there is a path."""
+    """Write the results and the machine they were measured on as JSON, if there is a path; atomically."""
     if path is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": describe(), **results}, indent=1) + "\n")
+    data = json.dumps({"machine": describe(), **results}, indent=1) + "\n"
+    atomic.write_bytes(path, data.encode())
 
 
 def _cpu() -> str:

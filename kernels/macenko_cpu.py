@@ -11,7 +11,7 @@ No percentile is sorted for and no pixel takes an atan2 or a log:
   have misled, the pass is repeated without a threshold: the answer never depends on the sample.
 
 Everything runs on the caller's thread without the GIL and shares nothing, so threads scale and the bits do
-not depend on them. Scratch is 12 bytes a pixel for a fit and a few kilobytes for ``apply``.
+not depend on them. Scratch is 20 bytes a pixel: three planes of OD, and room for two tails.
 """
 
 import math

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ def find(inputs: list[Path], masks: Path | None = None) -> list[Source]:
         else:
             raise UsageError(f"{item}: no such file or folder")
         for source in sources:
-            path = source.path.absolute()
+            # not resolve(): a slide behind a link keeps the link's name
+            path = Path(os.path.abspath(source.path))  # noqa: PTH100
             known = found.get(path)
             if known is None or (source.mpp, source.mask) != (None, None):
                 found[path] = Source(path, source.mpp, source.mask)

@@ -71,9 +71,10 @@ def segment(overview: Pixels, mpp: float, params: TissueParams) -> Mask:
     Returns:
         (h, w) bool.
     """
-    white = np.minimum(overview.astype(np.int32) * 255 // glass_colour(overview), 255)
-    high = white.max(axis=2)
-    chroma = high - white.min(axis=2)
+    levels = np.arange(256)[:, None] * 255 // glass_colour(overview)
+    white = np.stack([np.minimum(levels[:, k], 255).astype(np.uint8)[overview[:, :, k]] for k in range(3)])
+    high = white.max(axis=0).astype(np.int32)
+    chroma = high - white.min(axis=0)
     saturation = ((255 * chroma + high // 2) // np.maximum(high, 1)).astype(np.uint8)
     smooth = filters.rank.median(saturation, np.ones((params.median, params.median), np.uint8))
     threshold = params.threshold
@@ -95,7 +96,7 @@ def glass_colour(overview: Pixels) -> npt.NDArray[np.int32]:
     The median of the 5 % of pixels that are brightest in their darkest channel, if that is bright and
     nearly grey.
     """
-    darkest = overview.min(axis=2)
+    darkest = np.minimum(np.minimum(overview[:, :, 0], overview[:, :, 1]), overview[:, :, 2])
     bright = overview[darkest >= np.percentile(darkest, 95)]
     colour: npt.NDArray[np.int32] = np.median(bright, axis=0).astype(np.int32)
     low, high = int(colour.min()), int(colour.max())

@@ -5,11 +5,16 @@ the cache or imported on first use is so once, and not in each worker. Starts no
 slide: a fork must find nothing half done.
 """
 
+import contextlib
+
 import numpy as np
 
 from pathprep import jpeg, stain, tissue
 from pathprep import pipeline as pipeline  # what the workers run
 from pathprep.kernels.tiling_cpu import cut
+
+with contextlib.suppress(ImportError):  # who opens a slide with it says that it is missing
+    import cucim.clara  # noqa: F401
 
 _block = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
 tissue.segment(_block, 8.0, tissue.TissueParams())

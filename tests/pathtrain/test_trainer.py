@@ -179,7 +179,7 @@ def test_a_finished_run_says_so(dataset: Path, straight: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["optim.lr=0.01"], "optim.lr was 0.0005, is 0.01"),
+        (["optim.lr=0.01"], "optim.lr was 0.0003, is 0.01"),
         (["steps=30"], "steps was 24, is 30"),
         (["model.kwargs.depth=3"], "model.kwargs.depth was 2, is 3"),
         (["epochs=2"], "epochs was None, is 2.0; steps was 24, is None"),
