@@ -77,7 +77,10 @@ def sweep(folder: Path) -> int:
     """Remove the temporary files that dead writers left in ``folder``; returns how many."""
     removed = 0
     for path in folder.glob(f"{PREFIX}*"):
-        host, pid, _name = path.name.removeprefix(PREFIX).split("~", 2)
+        host, _, rest = path.name.removeprefix(PREFIX).partition("~")
+        pid = rest.partition("~")[0]
+        if not pid.isdigit():
+            continue  # not written by this module
         try:
             if host == socket.gethostname():
                 dead = not _alive(int(pid))

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pathprep import __version__
-from pathprep.errors import PathprepError, UsageError
+from pathprep.errors import PathprepError, SlideError, StainError, UsageError
 
 app = typer.Typer(
     help="Slides to tissue tiles to Macenko stain normalisation to WebDataset shards.",
@@ -81,10 +82,14 @@ ReaderOption = Annotated[
 NativeOption = Annotated[
     bool,
     typer.Option(
-        "--native/--resize", help="Keep level-0 pixels (512 at 0.25 MPP), or store --tile pixels a side."
+        "--native/--resize",
+        help="Keep level-0 pixels (512 at 0.25 MPP), or reduce to --tile pixels a side.",
     ),
 ]
-MinTissue = Annotated[float, typer.Option(help="Keep tiles with at least this share of tissue, 0 to 1.")]
+MinTissue = Annotated[
+    float,
+    typer.Option(help="Keep tiles with at least this share of tissue; one without any is never kept."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -99,7 +104,9 @@ def shard(
     native: NativeOption = True,
     overlap: Annotated[int, typer.Option(help="Overlap of neighbouring tiles, in pixels at --mpp.")] = 0,
     min_tissue: MinTissue = 0.4,
-    region: Annotated[int, typer.Option(help="Side of a region of tiles, in pixels at --mpp.")] = 4096,
+    region: Annotated[
+        int | None, typer.Option(help="Side of a region, in pixels at --mpp; default: 16 tiles.")
+    ] = None,
     stain: Annotated[
         Stain,
         typer.Option(help="bake: store normalised tiles; fit: store the fits beside plain tiles; none."),
@@ -130,8 +137,11 @@ def shard(
         int | None, typer.Option(min=1, help="Slides at a time; default: one per core.")
     ] = None,
     slide_timeout: Annotated[
-        float | None, typer.Option(min=1.0, help="Seconds after which a slide is given up.")
-    ] = None,
+        float, typer.Option(min=1.0, help="Seconds after which a slide is given up.")
+    ] = 7200.0,
+    max_unfitted: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Fail if more of the tiles got no stain fit at all.")
+    ] = 0.25,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Make finished slides again, also with other parameters.")
     ] = False,
@@ -142,24 +152,31 @@ def shard(
     Run again to go on: finished slides are skipped, failed ones are tried again.
     Exit code 0: all slides are done; 1: at least one failed; 2: wrong usage; 130: interrupted.
     """
+    from pathprep.launchers import server
+
+    server.start()
     from pathprep import run, sources
     from pathprep.params import ShardParams, StainParams
     from pathprep.progress import print_summary, watcher
     from pathprep.stain import Target
     from pathprep.tissue import TissueParams
 
+    try:
+        chosen_target = Target.load(target) if target else Target.default()
+    except StainError as error:
+        raise UsageError(str(error)) from None
     params = ShardParams(
         tile=tile,
         mpp=mpp,
         mode="native" if native else "resize",
         overlap=overlap,
         min_tissue=min_tissue,
-        region=region,
+        region=16 * tile if region is None else region,
         stain=StainParams(
             stain.value,
             stain_keep.value,
             beta=stain_beta,
-            target=Target.load(target) if target else Target.default(),
+            target=chosen_target,
         ),
         tissue=TissueParams(method=tissue.value, threshold=tissue_threshold),
         quality=quality,
@@ -172,7 +189,7 @@ def shard(
         reader=reader.value,
     )
     found = sources.find(slides, masks)
-    errors.print(f"{len(found)} slides -> {out}")
+    errors.print(f"{len(found)} slides -> {escape(str(out))}")
     with watcher(errors) as watch:
         summary = run.shard(
             found, out, params, workers=workers, timeout=slide_timeout, rebuild=rebuild, watch=watch
@@ -182,9 +199,17 @@ def shard(
     else:
         print_summary(output, summary)
     if summary.interrupted:
-        errors.print("Interrupted; the same command goes on from here.")
+        without = " without --rebuild" if rebuild else ""
+        errors.print(f"Interrupted; the same command{without} goes on from here.")
         raise typer.Exit(130)
-    raise typer.Exit(1 if summary.failures else 0)
+    unfitted = summary.totals("stain")["unfitted"] / max(1, summary.totals("stain").total())
+    if unfitted > max_unfitted:
+        errors.print(
+            f"error: {unfitted:.0%} of the tiles have no stain fit and were left as they are, more than "
+            f"--max-unfitted {max_unfitted:g}; is this H&E? See `pathprep report {escape(str(out))}`",
+            style="red",
+        )
+    raise typer.Exit(1 if summary.failures or unfitted > max_unfitted else 0)
 
 
 @app.command()
@@ -215,18 +240,25 @@ def inspect(
         high_mpp=high_mpp,
         reader=reader.value,
     )
-    facts = [inspect_slide(path, params) for path in slides]
+    facts = []
+    unreadable = 0
+    for path in slides:
+        try:
+            facts.append(inspect_slide(path, params))
+        except SlideError as error:
+            unreadable += 1
+            errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
     if as_json:
-        print(json.dumps(facts[0] if len(facts) == 1 else facts, indent=1))
+        print(json.dumps(facts[0] if len(slides) == 1 and facts else facts, indent=1))
     else:
         for entry in facts:
             output.print(_facts_table(entry))
-    if any(entry["problem"] for entry in facts):
+    if unreadable or any(entry["problem"] for entry in facts):
         raise typer.Exit(1)
 
 
 def _facts_table(facts: dict[str, Any]) -> Table:
-    table = Table(title=facts["path"], title_justify="left", show_header=False)
+    table = Table(title=escape(facts["path"]), title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     table.add_row("Size", f"{facts['width']:,} x {facts['height']:,} px, {facts['bytes'] / 1e6:,.1f} MB")
@@ -234,7 +266,7 @@ def _facts_table(facts: dict[str, Any]) -> Table:
     levels = ", ".join(f"{v['width']}x{v['height']} (1/{v['downsample']:g})" for v in facts["levels"])
     table.add_row("Levels", levels)
     if facts["problem"]:
-        table.add_row("Problem", f"[red]{facts['problem']}[/red]")
+        table.add_row("Problem", f"[red]{escape(facts['problem'])}[/red]")
         return table
     table.add_row("MPP", f"{facts['mpp']:g} ({facts['mpp_source']})")
     columns, rows = facts["grid"]
@@ -265,12 +297,14 @@ def verify(
         bad.append({"slide": found.slide, "problems": found.problems, "tiles": found.tiles})
         if not as_json:
             for line in (*found.problems, *found.tiles):
-                output.print(f"[red]{found.slide}[/red]  {line}", soft_wrap=True)
+                output.print(f"[red]{found.slide}[/red]  {escape(line)}", soft_wrap=True)
     if as_json:
         print(json.dumps({"slides": slides, "tiles_checked": checked, "bad": bad}, indent=1))
     elif bad:
         output.print(
-            f"{len(bad)} of {slides} slides (or the folder) are damaged; run `pathprep shard` on them again"
+            f"{len(bad)} damaged; make them again: `pathprep shard SLIDE --out {dataset} --rebuild`",
+            markup=False,
+            soft_wrap=True,
         )
     else:
         output.print(f"{slides} slides, {checked:,} tiles: all as written")
@@ -286,7 +320,7 @@ def report(
     from pathprep.report import report as write_report
 
     path = write_report(dataset, out or dataset / "report.html")
-    output.print(f"Report: {path}", soft_wrap=True)
+    output.print(f"Report: {path}", soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -306,7 +340,7 @@ def target(
     except OSError as error:
         raise UsageError(f"{image}: not a readable picture ({error})") from None
     Target.fit(pixels, name=image.name).save(out)
-    output.print(f"Stain target of {image.name}: {out}", soft_wrap=True)
+    output.print(f"Stain target of {image.name}: {out}", soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -326,7 +360,7 @@ def synth(
         out, slides=slides, size=size, seed=seed, native_tile=native_tile, workers=workers, mpp=mpp
     )
     for path in paths:
-        output.print(str(path), soft_wrap=True)
+        output.print(str(path), soft_wrap=True, markup=False)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Every parameter of a sharding run that shapes the pixels; their hash is the dataset's build id."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -69,7 +70,9 @@ class ShardParams:
     def __post_init__(self) -> None:
         rules = [
             (16 <= self.tile <= 4096, "--tile must be 16 to 4096 pixels"),
-            (self.mpp > 0, "--mpp must be above 0"),
+            (0 < self.mpp < math.inf, "--mpp must be above 0"),
+            (0 <= self.stain.beta < 6, "--stain-beta is an optical density: 0 to 6"),
+            (0 <= self.tissue.threshold <= 254, "--tissue-threshold must be 0 to 254"),
             (
                 0 <= self.overlap < self.tile,
                 f"--overlap must be 0 to {self.tile - 1} pixels (less than --tile)",
@@ -77,7 +80,7 @@ class ShardParams:
             (0 <= self.min_tissue <= 1, "--min-tissue is a share: 0 to 1"),
             (
                 self.region >= self.tile and self.region % self.tile == 0,
-                f"--region must be a multiple of --tile ({self.tile})",
+                f"--region {self.region} must be a multiple of --tile {self.tile}, such as {16 * self.tile}",
             ),
             (1 <= self.quality <= 100, "--quality must be 1 to 100"),
             (self.max_tiles is None or self.max_tiles > 0, "--max-tiles must be above 0"),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -83,7 +84,7 @@ def _eta(summary: Summary, ended: int, tasks: int) -> str:
 def print_summary(console: Console, summary: Summary) -> None:
     """The closing table, and one of the slides that failed."""
     facts = summary.as_dict()
-    table = Table(title=f"Dataset {summary.root}", title_justify="left", show_header=False)
+    table = Table(title=escape(f"Dataset {summary.root}"), title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column()
     done = f"{facts['done']} made"
@@ -103,12 +104,17 @@ def print_summary(console: Console, summary: Summary) -> None:
         console.print(
             f"[yellow]Too little tissue for a tile in {len(empty)} slides:[/yellow] {', '.join(empty[:5])}"
         )
+    if summary.stale:
+        console.print(
+            f"[yellow]{len(summary.stale)} slides here were made with other parameters[/yellow]: no part of "
+            f"the dataset until they are made again: {', '.join(summary.stale[:5])}"
+        )
     if summary.failures:
         failed = Table(title="Failed (in failed/, tried again by the next run)", title_justify="left")
         for heading in ("Slide", "Stage", "Tries", "Error"):
             failed.add_column(heading, overflow="fold")
         for name, entry in sorted(summary.failures.items()):
-            failed.add_row(name, entry["stage"], str(entry["attempts"]), entry["error"])
+            failed.add_row(name, entry["stage"], str(entry["attempts"]), escape(entry["error"]))
         console.print(failed)
 
 

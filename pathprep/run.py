@@ -4,6 +4,7 @@ A slide is done if its marker says so (shards.is_done); everything else is made 
 database and no lock: a run that was killed is taken up by the same command.
 """
 
+import importlib.util
 import os
 import time
 from collections import Counter
@@ -28,6 +29,7 @@ class Summary:
     Attributes:
         slides: all that were asked for. skipped: done by an earlier run.
         markers, failures: of this run, by slide name.
+        stale: slides in the folder that were made with other parameters: no part of the dataset.
         seconds: wall time. interrupted: stopped by Ctrl-C.
     """
 
@@ -37,6 +39,7 @@ class Summary:
     skipped: dict[str, dict[str, Any]]
     markers: dict[str, dict[str, Any]] = field(default_factory=dict)
     failures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stale: list[str] = field(default_factory=list)
     seconds: float = 0.0
     interrupted: bool = False
 
@@ -57,6 +60,7 @@ class Summary:
             "done": len(self.markers),
             "already_done": len(self.skipped),
             "failed": self.failures,
+            "stale": self.stale,
             "interrupted": self.interrupted,
             "tiles": made + sum(marker["tiles"] for marker in self.skipped.values()),
             "tiles_made": made,
@@ -97,6 +101,11 @@ def shard(
     """
     if not sources:
         raise UsageError("no slides given")
+    if params.reader != "openslide" and importlib.util.find_spec("cucim") is None:
+        raise UsageError(
+            "cuCIM is not installed: install with the extra cuda13 or cuda12 (both also run without a GPU), "
+            "or use --reader openslide"
+        )
     build_id = prepare(root, params, rebuild)
     named = with_names(sources, root)
     for source in named:
@@ -125,6 +134,8 @@ def shard(
     except KeyboardInterrupt:
         summary.interrupted = True
     summary.seconds = time.perf_counter() - start
+    markers = {path.stem: shards.read_marker(path) for path in (root / "slides").glob("*.json")}
+    summary.stale = sorted(n for n, m in markers.items() if m is None or m.get("build_id") != build_id)
     return summary
 
 
@@ -142,7 +153,7 @@ def prepare(root: Path, params: ShardParams, rebuild: bool) -> str:
             (root / folder).mkdir(parents=True, exist_ok=True)
             atomic.sweep(root / folder)
         atomic.sweep(root)
-    except FileExistsError:
+    except (FileExistsError, NotADirectoryError):
         raise UsageError(f"{root}: not a folder; choose another --out") from None
     path = root / "dataset.json"
     old = shards.read_marker(path)
@@ -183,7 +194,9 @@ def _record(outcome: Outcome, summary: Summary) -> None:
         "source": {"path": str(source.path), "size": source.inputs()["size"]},
         "build_id": summary.build_id,
     }
-    # A marker of an earlier build or input must not stand beside the failure
-    (summary.root / "slides" / f"{name}.json").unlink(missing_ok=True)
+    # A marker of an earlier build or input must not stand beside the failure; but a slide that is merely
+    # not there at the moment (an archive that is not mounted) keeps its shard
+    if source.path.exists():
+        (summary.root / "slides" / f"{name}.json").unlink(missing_ok=True)
     atomic.write_json(summary.root / "failed" / f"{name}.json", failure)
     summary.failures[name] = failure

@@ -147,6 +147,8 @@ class ShardWriter:
             files[f"shards/{self.slide}.idx"] = dali_index(self._rows)
             self._write(b"\0" * (2 * tarfile.BLOCKSIZE))
         self._stack.close()  # flushes the tar to disk
+        # an earlier build's marker must not vouch for the files that now take its files' place
+        self._path("slides", "json").unlink(missing_ok=True)
         recorded: dict[str, dict[str, Any]] = {}
         tar = self._path("shards", "tar")
         if self._rows:

@@ -11,8 +11,6 @@ from pathprep.errors import UsageError
 from pathprep.readers import EXTENSIONS, one_per_series
 from pathprep.shards import read_marker, slide_name
 
-COLUMNS = ("slide", "mpp", "mask")
-
 
 @dataclass(frozen=True)
 class Source:
@@ -31,13 +29,32 @@ class Source:
     def inputs(self) -> dict[str, Any]:
         """What the slide's tiles depend on besides the run's parameters; a change rebuilds the slide."""
         mask = hashlib.sha256(self.mask.read_bytes()).hexdigest() if self.mask else None
-        return {"size": file_size(self.path), "mpp": self.mpp, "mask_sha256": mask}
+        return {
+            "size": file_size(self.path),
+            "ends_sha256": _ends(self.path),
+            "mpp": self.mpp,
+            "mask_sha256": mask,
+        }
 
 
 def file_size(path: Path) -> int | None:
     """Bytes of a slide file; None if it is not there."""
     try:
         return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _ends(path: Path) -> str | None:
+    """Hash of a file's first and last 64 KiB, where headers and tags stand; None if it is not there.
+
+    Tells a slide that was replaced or patched from one that was only copied, at the cost of two reads.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(1 << 16)
+            file.seek(max(0, path.stat().st_size - (1 << 16)))
+            return hashlib.sha256(head + file.read(1 << 16)).hexdigest()
     except OSError:
         return None
 
@@ -85,7 +102,9 @@ def _walk(folder: Path) -> list[Path]:
 def _read_csv(path: Path) -> list[Source]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file, skipinitialspace=True)
+            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
+            rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path}: cannot be read as CSV ({error})") from None
     if not rows or "slide" not in rows[0]:

@@ -121,7 +121,7 @@ class Target:
             max_c = np.array(value["max_c"], np.float64)
             name = str(value["name"])
         except OSError as error:
-            raise StainError(f"{path}: {error.strerror}; give a target that Target.save wrote") from None
+            raise StainError(f"{path}: {error.strerror}; make one with `pathprep target IMAGE`") from None
         except (ValueError, KeyError, TypeError):
             raise StainError(
                 f"{path}: not a stain target; expected JSON with name, he (3 x 2) and max_c (2)"

@@ -225,7 +225,10 @@ def _mask_from_geojson(path: Path, width: int, height: int, shape: tuple[int, in
                 polygons.append(geometry["coordinates"])
             elif geometry["type"] == "MultiPolygon":
                 polygons.extend(geometry["coordinates"])
-        rings = [[np.asarray(ring, float).reshape(-1, 2) for ring in polygon] for polygon in polygons]
+        # a point may carry a third coordinate
+        rings = [[np.array([point[:2] for point in ring], float) for ring in polygon] for polygon in polygons]
+        if any(ring.ndim != 2 or len(ring) < 3 for polygon in rings for ring in polygon):
+            raise ValueError("a ring of fewer than three points")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MaskError(f"{path}: not a GeoJSON FeatureCollection of polygons ({error!r})") from None
     if not rings:

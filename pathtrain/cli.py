@@ -104,7 +104,7 @@ def main() -> Any:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         return app()
-    except PathprepError as error:
+    except (PathprepError, OSError) as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         return 2 if isinstance(error, (UsageError, RecipeError)) else 1

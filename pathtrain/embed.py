@@ -15,7 +15,7 @@ Files are written whole or not at all; a file that was made from the same model,
 
 import hashlib
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +157,3 @@ def _write(path: Path, part: Part, features: Features) -> None:
         if "coords" in part.arrays:
             file["coords"].attrs.update(part.coords_attributes)
     atomic.publish(temporary, path)
-
-
-def as_json(summary: Summary) -> dict[str, Any]:
-    """A summary with its rate, tiles a second."""
-    return {**asdict(summary), "tiles_s": summary.tiles / max(summary.seconds, 1e-9)}

@@ -4,6 +4,9 @@ import os
 import tempfile
 from pathlib import Path
 
+# before torch is loaded: its threads must not spin while other processes of the tests want the cores
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import pytest
 from slides import tissue, write_tiff
 

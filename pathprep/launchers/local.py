@@ -5,8 +5,6 @@ warm.py), so a fresh process per slide costs tens of milliseconds and no state l
 """
 
 import errno
-import multiprocessing
-import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from pathprep import pipeline, shards
 from pathprep.errors import PathprepError
+from pathprep.launchers import server
 from pathprep.pipeline import STAGES, Progress, Task
 
 # How often a slide is tried whose process died or ran out of time; errors of the slide itself repeat
@@ -99,10 +98,7 @@ def run(tasks: list[Task], board: Board, workers: int, timeout: float | None) ->
     Raises:
         OSError: the dataset's disk is full or read-only; the rest is not tried.
     """
-    # Slides are the parallelism; a BLAS thread pool in every worker would only wait
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pathprep.launchers.warm"])
+    context = server.context()
     pool = ProcessPool(workers, max_tasks=1, initializer=_start_worker, initargs=(board,), context=context)
     try:
         waiting = {

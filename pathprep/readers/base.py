@@ -1,5 +1,6 @@
 """What a reader offers: levels, a resolution with its source, and blocks of pixels."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -25,6 +26,15 @@ class Resolution:
     x: float
     y: float
     source: str
+
+
+def number(text: str | None) -> float | None:
+    """A positive figure from a file's metadata; None if it is absent or no such figure."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if 0 < value < math.inf else None
 
 
 class Reader(Protocol):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pathprep.errors import UnreadableSlide, UsageError
-from pathprep.readers.base import Level, Pixels, Resolution
+from pathprep.readers.base import Level, Pixels, Resolution, number
 
 # cuCIM's `spacing()` is 1.0 for Aperio files, whose MPP stands in the description; so it is not used.
 _UNITS = {"centimeter": 10_000.0, "inch": 25_400.0}  # micrometres
@@ -74,12 +74,12 @@ def _levels(resolutions: dict[str, Any]) -> list[Level]:
 
 
 def _resolution(metadata: dict[str, Any]) -> Resolution | None:
-    aperio = metadata.get("aperio", {}).get("MPP")
+    aperio = number(metadata.get("aperio", {}).get("MPP"))
     if aperio is not None:
-        return Resolution(float(aperio), float(aperio), "aperio.MPP")
+        return Resolution(aperio, aperio, "aperio.MPP")
     tiff = metadata.get("tiff", {})
     unit = _UNITS.get(tiff.get("resolution_unit", ""))
-    x, y = float(tiff.get("x_resolution") or 0), float(tiff.get("y_resolution") or 0)
-    if unit is None or x <= 0 or y <= 0:
+    x, y = number(tiff.get("x_resolution")), number(tiff.get("y_resolution"))
+    if unit is None or x is None or y is None:
         return None
     return Resolution(unit / x, unit / y, "TIFF resolution tags")

@@ -6,7 +6,7 @@ import numpy as np
 import openslide
 
 from pathprep.errors import UnreadableSlide
-from pathprep.readers.base import Level, Pixels, Resolution
+from pathprep.readers.base import Level, Pixels, Resolution, number
 
 
 class OpenSlideReader:
@@ -28,9 +28,10 @@ class OpenSlideReader:
             Level(w, h, float(d))
             for (w, h), d in zip(self._slide.level_dimensions, self._slide.level_downsamples, strict=True)
         ]
-        x, y = properties.get(openslide.PROPERTY_NAME_MPP_X), properties.get(openslide.PROPERTY_NAME_MPP_Y)
+        x = number(properties.get(openslide.PROPERTY_NAME_MPP_X))
+        y = number(properties.get(openslide.PROPERTY_NAME_MPP_Y))
         source = "TIFF resolution tags" if self.vendor == "generic-tiff" else f"{self.vendor} metadata"
-        self.resolution = Resolution(float(x), float(y), source) if x and y else None
+        self.resolution = Resolution(x, y, source) if x and y else None
         background = properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "ffffff")
         self._background = np.frombuffer(bytes.fromhex(background), np.uint8).astype(np.uint16)
 

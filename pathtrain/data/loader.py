@@ -23,7 +23,7 @@ from pathtrain.data import order, params, views
 from pathtrain.errors import TrainError
 from pathtrain.recipes.schema import Recipe
 
-# Two batches hide the jitter of single reads; measured, more only costs memory.
+# One batch in work while one is trained on; not swept, more costs memory.
 DEPTH = 2
 
 

@@ -64,7 +64,9 @@ def test_json_goes_to_stdout_alone_and_failures_exit_with_1(folder: Path, tmp_pa
         (["shard", ".", "--tile", "3"], "--tile must be 16 to 4096"),
         (["shard", ".", "--overlap", "256"], "--overlap must be 0 to 255"),
         (["shard", ".", "--min-tissue", "40"], "--min-tissue is a share"),
-        (["shard", ".", "--region", "1000"], "--region must be a multiple of --tile"),
+        (["shard", ".", "--region", "1000"], "--region 1000 must be a multiple of --tile 256"),
+        (["shard", ".", "--mpp", "inf"], "--mpp must be above 0"),
+        (["shard", ".", "--tissue-threshold", "300"], "--tissue-threshold must be 0 to 254"),
         (["shard", ".", "--stain", "reinhard"], "Invalid value for '--stain'"),
         (["shard", "."], "no slides in this folder"),
     ],
@@ -92,6 +94,25 @@ def test_inspect(folder: Path, tmp_path: Path) -> None:
     assert "none.svs: no such file" in done.stderr
 
 
+def test_square_brackets_in_names_are_not_markup(tmp_path: Path) -> None:
+    folder = tmp_path / "z[ [old] x]"
+    folder.mkdir()
+    (folder / "a[b].svs").write_bytes(b"no slide")
+    done = pathprep("shard", folder, "--out", folder / "d")
+    assert done.returncode == 1
+    assert "[old]" in done.stdout.replace("\n", "")
+    assert "Traceback" not in done.stderr
+
+
+def test_slides_that_are_no_stain_fail_the_run_loudly(tmp_path: Path) -> None:
+    write_tiff(tmp_path / "flat.tif", np.full((600, 600, 3), (205, 120, 180), np.uint8))
+    done = pathprep("shard", tmp_path / "flat.tif", "--out", tmp_path / "d")
+    assert done.returncode == 1
+    assert "100% of the tiles have no stain fit" in done.stderr
+    done = pathprep("shard", tmp_path / "flat.tif", "--out", tmp_path / "d", "--max-unfitted", "1")
+    assert done.returncode == 0
+
+
 def test_target_is_fitted_saved_and_used(folder: Path, tmp_path: Path) -> None:
     Image.fromarray(tissue(300, 300, seed=5)).save(tmp_path / "reference.png")
     made = pathprep("target", tmp_path / "reference.png", "--out", tmp_path / "target.json")
@@ -106,7 +127,7 @@ def test_target_is_fitted_saved_and_used(folder: Path, tmp_path: Path) -> None:
     assert "white.png" in done.stderr
     assert not (tmp_path / "t.json").exists()
     done = pathprep("shard", folder, "--out", tmp_path / "d", "--target", tmp_path / "none.json")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "none.json" in done.stderr
 
 

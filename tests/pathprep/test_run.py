@@ -197,13 +197,37 @@ def test_a_mended_slide_leaves_quarantine(tmp_path: Path) -> None:
     assert Dataset(root).slides == []
 
 
+def test_a_slide_that_is_not_there_for_a_moment_keeps_its_shard(folder: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    (archive / "a.tif").write_bytes((folder / "s0.tif").read_bytes())
+    (tmp_path / "slides.csv").write_text("Slide, MPP\narchive/a.tif, 0.4\n")
+    made = shard(tmp_path / "d", tmp_path / "slides.csv").markers["a"]
+    assert (made["mpp"], made["mpp_source"]) == (0.4, "CSV column")
+    archive.rename(tmp_path / "unmounted")
+    assert "no such file" in shard(tmp_path / "d", tmp_path / "slides.csv").failures["a"]["error"]
+    assert Dataset(tmp_path / "d").slides == ["a"]
+    (tmp_path / "unmounted").rename(archive)
+    assert list(shard(tmp_path / "d", tmp_path / "slides.csv").skipped) == ["a"]
+
+
+def test_a_slide_patched_in_place_is_made_again(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    data = (folder / "s0.tif").read_bytes()
+    path.write_bytes(data)
+    shard(tmp_path / "d", path)
+    assert list(shard(tmp_path / "d", path).skipped) == ["a"]
+    path.write_bytes(data[:-3] + bytes(b ^ 1 for b in data[-3:]))
+    assert list(shard(tmp_path / "d", path).skipped) == []
+
+
 def test_other_parameters_need_another_folder_or_a_rebuild(folder: Path, tmp_path: Path) -> None:
     shard(tmp_path, folder / "s0.tif")
     other = replace(PARAMS, quality=70)
     with pytest.raises(UsageError, match=r"quality 90 there, 70 now.*another --out, or --rebuild"):
         shard(tmp_path, folder / "s0.tif", params=other)
     assert Dataset(tmp_path).slides == ["s0"]
-    shard(tmp_path, folder / "s1.tif", params=other, rebuild=True)
+    assert shard(tmp_path, folder / "s1.tif", params=other, rebuild=True).stale == ["s0"]
     # s0 is of the old build: it is no part of the dataset until it is made again
     assert Dataset(tmp_path).slides == ["s1"]
     shard(tmp_path, folder, params=other)

@@ -131,6 +131,11 @@ def test_png_masks(tmp_path: Path) -> None:
         ("m.geojson", b'{"features": []}', "holds no Polygon"),
         (
             "m.geojson",
+            b'{"features": [{"geometry": {"type": "Polygon", "coordinates": [[[1, 2]]]}}]}',
+            "fewer than three points",
+        ),
+        (
+            "m.geojson",
             b'{"features": [{"geometry": {"type": "Polygon",'
             b' "coordinates": [[[9e5, 9e5], [9.1e5, 9e5], [9e5, 9.1e5]]]}}]}',
             "outside the slide",

@@ -13,7 +13,6 @@ from PIL import Image
 from toys import noise, write_dataset, write_run
 
 from pathprep.errors import DatasetError, UsageError
-from pathtrain import embed as module
 from pathtrain.data.tiles import DatasetTiles, open_tiles, resize
 from pathtrain.embed import embed
 from pathtrain.encode import How, encode
@@ -198,8 +197,3 @@ def test_wrong_options(tmp_path: Path, dataset: Path, run: Path, how: How, messa
 def test_neither_dataset_nor_folder(tmp_path: Path, run: Path) -> None:
     with pytest.raises(UsageError, match=r"neither a dataset .* nor a folder"):
         embed(run, tmp_path, tmp_path / "features")
-
-
-def test_summary_has_a_rate() -> None:
-    summary = module.Summary(written=1, kept=0, empty=0, tiles=10, dim=4, seconds=2.0)
-    assert module.as_json(summary)["tiles_s"] == 5.0
