@@ -95,6 +95,8 @@ def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
     params, source, clock = task.params, task.source, Clock()
     start = time.perf_counter()
     progress.stage(0)
+    # before the first pixel: a slide that changes while it is read is made again by the next run
+    inputs = source.inputs()
     with Slide(source.path, params.reader) as slide:
         progress.stage(1)
         with clock("tissue"):
@@ -120,7 +122,7 @@ def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
                     "size": source.path.stat().st_size,
                     "mtime": source.path.stat().st_mtime,
                 },
-                "inputs": source.inputs(),
+                "inputs": inputs,
                 "build_id": task.build_id,
                 **_describe(slide, found.mpp, found.plan),
                 "counts": counts,

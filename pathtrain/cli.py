@@ -104,6 +104,11 @@ def main() -> Any:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         return app()
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("nvidia"):
+            raise
+        print("error: DALI is not installed: install with the extra cuda13 or cuda12", file=sys.stderr)
+        return 2
     except (PathprepError, OSError) as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)

@@ -93,3 +93,16 @@ def test_a_wrong_recipe_is_found_before_torch_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_without_dali_the_error_names_the_extra(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['nvidia.dali'] = None; sys.argv = ['pathtrain', 'pretrain', sys.argv[1]]\n"
+        "from pathtrain.cli import main\n"
+        "assert main() == 2\n"
+    )
+    write_dataset(tmp_path / "d", {"a": noise(4)})
+    command = [sys.executable, "-c", code, str(tmp_path / "d")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "error: DALI is not installed: install with the extra cuda13 or cuda12" in done.stderr
