@@ -70,7 +70,11 @@ def _alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    try:  # a killed process that nobody has waited for yet still has its number
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return not Path("/proc/self").exists()  # gone meanwhile; alive as far as one can tell without /proc
+    return state not in "ZX"
 
 
 def sweep(folder: Path) -> int:
