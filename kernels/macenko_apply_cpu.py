@@ -95,7 +95,7 @@ def density_table(io: float) -> Singles:
     return optical_density(np.arange(256), io).astype(np.float32)
 
 
-def apply(tiles: Bytes, matrices: Floats, io: float = IO) -> Bytes:
+def apply(tiles: Bytes, matrices: Floats, io: float = IO, threads: int | None = 1) -> Bytes:
     """Step 7 on tiles (N, H, W, 3) with a matrix each (N, 3, 3); an exact identity copies its tile."""
     n = len(tiles)
     flat = np.ascontiguousarray(tiles).reshape(n, math.prod(tiles.shape[1:]))

@@ -407,7 +407,12 @@ def _fit_batch(
 
 
 def fit(
-    tiles: Bytes, keep_any: bool = False, alpha: float = ALPHA, beta: float = BETA, io: float = IO
+    tiles: Bytes,
+    keep_any: bool = False,
+    alpha: float = ALPHA,
+    beta: float = BETA,
+    io: float = IO,
+    threads: int | None = 1,
 ) -> tuple[Floats, Floats, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Steps 1 to 6 on tiles of one size (N, H, W, 3).
 

@@ -263,7 +263,14 @@ class _Worker:
 
     def _fit(self, pixels: Pixels) -> stain.StainFit:
         settings = self.params.stain
-        return stain.fit(pixels, keep=settings.keep, alpha=settings.alpha, beta=settings.beta, io=settings.io)
+        return stain.fit(
+            pixels,
+            keep=settings.keep,
+            alpha=settings.alpha,
+            beta=settings.beta,
+            io=settings.io,
+            threads=1,  # blocks are what runs side by side
+        )
 
     def _finish(
         self,
@@ -281,7 +288,7 @@ class _Worker:
         if settings.mode == "bake":
             with clock("stain"):
                 matrices = stain.matrix(fits, settings.target)[which]
-                pixels = stain.apply(pixels, matrices, io=settings.io)
+                pixels = stain.apply(pixels, matrices, io=settings.io, threads=1)
         return self._encode(pixels, rows, clock)
 
     def _cut(self, block: Block, clock: Clock) -> tuple[Pixels, npt.NDArray[np.float32]]:

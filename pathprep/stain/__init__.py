@@ -1,0 +1,109 @@
+"""Macenko stain normalisation: the fit is metadata, applying it is one cheap pass.
+
+``fit`` measures the stains of tiles; ``matrix`` turns a fit and a target into one 3x3 matrix in optical
+density per tile; ``apply`` multiplies. A tile whose stains cannot be told (glass, one flat colour, too
+little tissue) never raises and never passes silently: its status says so, and it is left as it is
+unless ``fall_back`` gives it the slide's pooled fit.
+
+    fits = fit(tiles)                               # status fitted or unfitted
+    fits = fall_back(fits, pool(fits))              # unfitted -> slide_fit
+    tiles = apply(tiles, matrix(fits, target))
+
+The method, its constants and its limits: kernels/macenko_reference.py. Tiles are (N, H, W, 3) uint8, or a
+sequence of (H, W, 3) arrays of differing sizes: numpy or torch on the CPU, CuPy or torch on a GPU, and what
+comes out is of the same kind, on the same device, without a copy between them. On a GPU the work is queued
+on the current stream. Everything may be called from many threads; results do not depend on threads,
+batches or order.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from pathprep.kernels import macenko_apply_cpu
+from pathprep.kernels.macenko_reference import ALPHA, BETA, IO
+from pathprep.stain.arrays import Array, is_cupy, native, returner, stream_of
+from pathprep.stain.fits import StainFit, Status, Tiles, check_io, checked, fall_back, first, fit, is_batch, pool
+from pathprep.stain.matrices import Jitter, hed, matrix
+from pathprep.stain.target import Target
+
+__all__ = [
+    "ALPHA",
+    "BETA",
+    "IO",
+    "Jitter",
+    "StainFit",
+    "Status",
+    "Target",
+    "Tiles",
+    "apply",
+    "fall_back",
+    "fit",
+    "hed",
+    "matrix",
+    "normalize",
+    "pool",
+]
+
+
+def apply(tiles: Tiles, matrix: Array, *, io: float = IO, threads: int | None = None) -> Any:
+    """Multiply the optical density of each tile by its matrix (N, 3, 3).
+
+    An exact identity copies its tile. An array gives an array, a sequence a list, of the same shapes and
+    the same library. ``threads``: CPU threads, None for one per core.
+
+    Raises:
+        ValueError: not one finite matrix per tile, io outside 1 to 256, or tiles are not (H, W, 3) uint8.
+            Whether matrices on a GPU are finite is not asked: that would wait for it. Tiles whose matrix is
+            not come out black or white.
+    """
+    check_io(io)
+    given = first(tiles)
+    back = returner(given)
+    with stream_of(given):
+        batches, matrices = checked(tiles), native(matrix)
+        count = sum(len(batch) for batch in batches)
+        if matrices.shape != (count, 3, 3):
+            raise ValueError(f"expected {count} finite 3x3 matrices, one per tile, got {matrices.shape}")
+        if isinstance(matrices, np.ndarray) and not np.isfinite(matrices).all():
+            raise ValueError(f"expected {count} finite 3x3 matrices, one per tile; some are not finite")
+        if batches and is_cupy(batches[0]):
+            from pathprep.kernels import macenko_cuda
+
+            results = macenko_cuda.apply(batches, matrices, io)
+        elif is_batch(tiles):
+            results = [macenko_apply_cpu.apply(batches[0], matrices, io, threads=threads)]
+        else:
+            parts = zip(batches, matrices, strict=True)
+            results = [macenko_apply_cpu.apply(tile, m[None], io, threads=threads) for tile, m in parts]
+        return back(results[0]) if is_batch(tiles) else [back(result[0]) for result in results]
+
+
+def normalize(
+    tiles: Tiles,
+    fit: StainFit | None = None,
+    target: Target | None = None,
+    *,
+    threads: int | None = None,
+) -> Any:
+    """Fit (unless fits are given), then apply the target's stains (the field's reference by default).
+
+    UNFITTED tiles come back unchanged; ask ``fit`` first to know which they are. On a GPU, without fits,
+    this is one kernel that reads each tile once and writes it once.
+    """
+    target = Target.default() if target is None else target
+    given = first(tiles)
+    if fit is None:
+        with stream_of(given):
+            batches = checked(tiles)
+            if batches and is_cupy(batches[0]):
+                from pathprep.kernels import macenko_cuda
+
+                back = returner(given)
+                results = macenko_cuda.normalize(batches, target.he, target.max_c)
+                return back(results[0]) if is_batch(tiles) else [back(result[0]) for result in results]
+    fits = _fit(tiles, threads=threads) if fit is None else fit
+    return apply(tiles, matrix(fits, target), threads=threads)
+
+
+_fit = fit  # ``normalize`` has a parameter of that name

@@ -1,0 +1,104 @@
+"""The stains to normalise to: the field's reference, or those of an image, kept as JSON."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from pathprep import atomic
+from pathprep.errors import StainError
+from pathprep.kernels.macenko_reference import ALPHA, BETA, IO
+from pathprep.stain.fits import StainFit, Status, fit
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """The stains to normalise to.
+
+    Attributes:
+        he: (3, 2) float64, as in ``StainFit``.
+        max_c: (2,) float64.
+        name: for people; it plays no part in the result.
+    """
+
+    he: Floats
+    max_c: Floats
+    name: str
+
+    @classmethod
+    def default(cls) -> Self:
+        """The reference that the field's implementations share (mitkovetta's, in torchstain too)."""
+        he = np.array([[0.5626, 0.2159], [0.7201, 0.8012], [0.4062, 0.5581]])
+        return cls(he, np.array([1.9705, 1.0308]), "reference")
+
+    @classmethod
+    def fit(
+        cls,
+        image: npt.NDArray[np.uint8],
+        name: str = "image",
+        *,
+        keep: str = "all",
+        alpha: float = ALPHA,
+        beta: float = BETA,
+        io: float = IO,
+    ) -> Self:
+        """The stains of an image (H, W, 3) uint8, up to 4096 pixels a side; options as in ``fit``.
+
+        Raises:
+            StainError: it holds no plausible pair of stains.
+        """
+        found = fit([image], keep=keep, alpha=alpha, beta=beta, io=io)
+        if found.status[0] != Status.FITTED:
+            raise StainError(
+                f"{name}: no pair of stains in it ({found.tissue_pixels[0]} tissue pixels of "
+                f"{image.shape[0] * image.shape[1]}); choose an H&E image that tissue fills"
+            )
+        return cls(found.he[0], found.max_c[0], name)
+
+    @classmethod
+    def of(cls, pooled: StainFit, name: str) -> Self:
+        """A slide's pooled fit (N = 1) as a target.
+
+        Raises:
+            StainError: none of the slide's tiles was fitted.
+        """
+        if pooled.status[0] != Status.FITTED:
+            raise StainError(f"{name}: no tile of it holds a pair of stains; choose an H&E slide")
+        return cls(np.asarray(pooled.he[0]), np.asarray(pooled.max_c[0]), name)
+
+    def as_params(self) -> dict[str, Any]:
+        """JSON-able values that determine the result, for the build id; the name is not among them."""
+        return {"he": self.he.tolist(), "max_c": self.max_c.tolist()}
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON, atomically."""
+        atomic.write_json(path, {"format": "pathprep-target", "name": self.name, **self.as_params()})
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what ``save`` wrote.
+
+        Raises:
+            StainError: the file cannot be read, or does not hold a usable target.
+        """
+        try:
+            value = json.loads(path.read_bytes())
+            he = np.array(value["he"], np.float64)
+            max_c = np.array(value["max_c"], np.float64)
+            name = str(value["name"])
+        except OSError as error:
+            raise StainError(f"{path}: {error.strerror}; make one with `pathprep target IMAGE`") from None
+        except (ValueError, KeyError, TypeError):
+            raise StainError(
+                f"{path}: not a stain target; expected JSON with name, he (3 x 2) and max_c (2)"
+            ) from None
+        if he.shape != (3, 2) or max_c.shape != (2,):
+            raise StainError(f"{path}: he is {he.shape} and max_c {max_c.shape}; expected (3, 2) and (2,)")
+        if not (np.isfinite(he).all() and np.isfinite(max_c).all() and (max_c > 0).all()):
+            raise StainError(f"{path}: he must be finite and max_c positive; fit the target again")
+        return cls(he, max_c, name)
