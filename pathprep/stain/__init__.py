@@ -23,7 +23,18 @@ import numpy as np
 from pathprep.kernels import macenko_apply_cpu
 from pathprep.kernels.macenko_reference import ALPHA, BETA, IO
 from pathprep.stain.arrays import Array, is_cupy, native, returner, stream_of
-from pathprep.stain.fits import StainFit, Status, Tiles, check_io, checked, fall_back, first, fit, is_batch, pool
+from pathprep.stain.fits import (
+    StainFit,
+    Status,
+    Tiles,
+    check_io,
+    checked,
+    fall_back,
+    first,
+    fit,
+    is_batch,
+    pool,
+)
 from pathprep.stain.matrices import Jitter, hed, matrix
 from pathprep.stain.target import Target
 

@@ -59,7 +59,9 @@ def returner(given: Array) -> Callable[[Array], Array]:
     if not is_torch(given):
         return lambda result: result
     torch = sys.modules["torch"]
-    return lambda result: torch.from_numpy(result) if isinstance(result, np.ndarray) else torch.from_dlpack(result)
+    return lambda result: (
+        torch.from_numpy(result) if isinstance(result, np.ndarray) else torch.from_dlpack(result)
+    )
 
 
 @contextmanager

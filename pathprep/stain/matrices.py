@@ -1,7 +1,7 @@
 """Everything that is done to stain as one 3x3 matrix per tile, in optical density.
 
     normalise        T diag(maxC_ref / maxC) pinv(HE)             T: the target's vectors
-    jitter           HE' diag(g) pinv(HE) + n n^T                 HE': vectors turned, g: gains, n: normal of HE
+    jitter           HE' diag(g) pinv(HE) + n n^T                 HE': turned, g: gains, n: normal of HE
     both             T' diag(g maxC_ref / maxC) pinv(HE)
     jitter as HED    S diag(g) S^-1                               S: fixed vectors of three stains
 
@@ -123,9 +123,7 @@ def _unmixing(xp: Any, he: Array) -> Array:
     """pinv of (N, 3, 2) in closed form: (HE^T HE)^-1 HE^T, (N, 2, 3)."""
     h, e = he[:, :, 0], he[:, :, 1]
     hh, he_, ee = (h * h).sum(1), (h * e).sum(1), (e * e).sum(1)
-    found = xp.stack(
-        [ee[:, None] * h - he_[:, None] * e, hh[:, None] * e - he_[:, None] * h], axis=1
-    )
+    found = xp.stack([ee[:, None] * h - he_[:, None] * e, hh[:, None] * e - he_[:, None] * h], axis=1)
     return found / (hh * ee - he_ * he_)[:, None, None]
 
 

@@ -67,6 +67,34 @@ class Shim:
         assert error == 0, f"{kernel}: {ERRORS[error]}"
 
 
+class ShimDevice:
+    """A ``kernels.cuda.Device`` on the CPU: numpy arrays, and a .cu file built by ``Shim``.
+
+    Args:
+        shared: bytes of shared memory that a block can have; a small one tests tiles that do not fit.
+        seed: see ``Shim.launch``.
+    """
+
+    xp = np
+
+    def __init__(self, shim: Shim, shared: int = 232448, seed: int = 0) -> None:
+        self._shim, self.shared, self._seed = shim, shared, seed
+
+    def constant(self, values: tuple[float, ...], dtype: Any) -> Any:
+        return np.array(values, dtype)
+
+    def launch(
+        self,
+        kernel: str,
+        grid: Sequence[int],
+        block: Sequence[int],
+        arguments: Sequence[Any],
+        shared: int = 0,
+    ) -> None:
+        assert shared <= self.shared
+        self._shim.launch(kernel, grid, block, arguments, shared, self._seed)
+
+
 def _argument(value: Any) -> Any:
     if value is None:
         return ctypes.c_void_p(None)

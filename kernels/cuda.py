@@ -1,0 +1,102 @@
+"""Compiling and launching this package's CUDA kernels, through CuPy and NVRTC.
+
+A launcher takes a ``Device``: ``Module`` on a GPU; under test, the same two members on numpy arrays and a
+CPU build of the same source.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+OPTIONS = ("--std=c++17",)
+# What a kernel may have without asking for more
+PLAIN_SHARED = 48 * 1024
+
+
+class Device(Protocol):
+    """Where a .cu file's kernels run.
+
+    Attributes:
+        xp: the module of its arrays, cupy or numpy.
+        shared: bytes of shared memory that a block can have there.
+    """
+
+    @property
+    def xp(self) -> Any: ...
+    @property
+    def shared(self) -> int: ...
+    def constant(self, values: tuple[float, ...], dtype: Any) -> Any:
+        """A read-only array of these values, sent once."""
+
+    def launch(
+        self,
+        kernel: str,
+        grid: Sequence[int],
+        block: Sequence[int],
+        arguments: Sequence[Any],
+        shared: int = 0,
+    ) -> None:
+        """Queue a kernel on the current stream.
+
+        Args:
+            arguments: arrays, numpy scalars, or None for a null pointer.
+            shared: bytes of dynamic shared memory.
+        """
+
+
+class Module:
+    """A .cu file of this folder on CuPy's current device, compiled when it is first launched."""
+
+    def __init__(self, name: str) -> None:
+        import cupy
+
+        self.xp = cupy
+        self._source = source(name)
+        self._constants: dict[Any, Any] = {}
+
+    @cached_property
+    def _module(self) -> Any:
+        return self.xp.RawModule(code=self._source, options=OPTIONS)
+
+    @property
+    def shared(self) -> int:
+        return int(self.xp.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"])
+
+    def constant(self, values: tuple[float, ...], dtype: Any) -> Any:
+        key = self.xp.cuda.Device().id, values, dtype
+        if key not in self._constants:
+            array = self.xp.asarray(np.array(values, dtype))
+            self.xp.cuda.get_current_stream().synchronize()  # once: other streams will read it
+            self._constants[key] = array
+        return self._constants[key]
+
+    def launch(
+        self,
+        kernel: str,
+        grid: Sequence[int],
+        block: Sequence[int],
+        arguments: Sequence[Any],
+        shared: int = 0,
+    ) -> None:
+        function = self._module.get_function(kernel)
+        if shared > PLAIN_SHARED:
+            function.max_dynamic_shared_size_bytes = shared
+        values = tuple(np.uint64(0) if value is None else value for value in arguments)
+        function(tuple(grid), tuple(block), values, shared_mem=shared)
+
+
+@lru_cache
+def module(name: str) -> Module:
+    """The module of a .cu file, made once."""
+    return Module(name)
+
+
+def source(name: str) -> str:
+    """The text of a .cu file of this folder, with what it includes: CuPy's cache of compiled kernels looks at
+    the text only, and would not notice a change in a file beside it."""
+    text = (Path(__file__).parent / name).read_text()
+    return re.sub(r'^#include "(.+)"$', lambda found: source(found[1]), text, flags=re.MULTILINE)

@@ -1,0 +1,183 @@
+"""Launching macenko.cu and macenko_apply.cu: batches or ragged lists of tiles, on the caller's stream.
+
+Nothing here waits for the GPU. Tiles are handed over as addresses, so a list of tiles of differing sizes
+is one launch, and a batch is a list whose addresses are equally far apart.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pathprep.kernels.cuda import Device, module
+from pathprep.kernels.macenko_reference import (
+    ALPHA,
+    BETA,
+    CONCENTRATION_PERCENTILE,
+    IO,
+    LIMITS,
+    optical_density,
+)
+
+# CuPy arrays (numpy's under test): no types of theirs are at hand without CuPy
+Array = Any
+
+THREADS = 1024
+COPIES, KEYS, GROUPS, BINS = 16, 1792, 4, 256  # as in macenko.cu
+SCRATCH = 4 * (256 * COPIES + 2 * KEYS + GROUPS * BINS)  # bytes beside the tile
+STATIC = 512  # bytes of static shared memory, rounded up
+QUANTUM = 16  # pixels: 48 bytes, so that every piece of a tile starts as well aligned as the tile
+SCALE = 1 << 17  # steps of optical density per unit
+
+APPLY_THREADS = 256
+APPLY_PIXELS = 8 * 4 * 512  # of a block
+APPLY_SHARED = 4 * 256 * COPIES + 8 * 1536
+
+MAX_PIXELS = 1 << 24  # of a tile: beyond it the sums would overflow
+
+
+def fit(
+    batches: Sequence[Array],
+    keep_any: bool = False,
+    alpha: float = ALPHA,
+    beta: float = BETA,
+    io: float = IO,
+    device: Device | None = None,
+) -> tuple[Array, Array, Array, Array]:
+    """Steps 1 to 6.
+
+    Args:
+        batches: (n, H, W, 3) uint8 each, N tiles in all.
+        device: for tests.
+
+    Returns:
+        he (N, 3, 2) float64, max_c (N, 2) float64, tissue_pixels (N,) int64, and status (N,) uint8: 0 fitted,
+        2 not, with zeros for he and max_c.
+
+    Raises:
+        ValueError: a tile has more than 2^24 pixels.
+    """
+    return _macenko(batches, None, None, keep_any, alpha, beta, io, device or module("macenko.cu"))[1]
+
+
+def normalize(
+    batches: Sequence[Array],
+    target_he: npt.NDArray[np.float64],
+    target_max_c: npt.NDArray[np.float64],
+    device: Device | None = None,
+) -> list[Array]:
+    """Steps 1 to 7 in one kernel, each tile read once and written once; tiles without a fit are copied.
+
+    Raises:
+        ValueError: a tile has more than 2^24 pixels.
+    """
+    device = device or module("macenko.cu")
+    results = [device.xp.empty(batch.shape, np.uint8) for batch in batches]
+    target = tuple(float(value) for value in (*target_he.ravel(), *target_max_c))
+    _macenko(batches, results, target, False, ALPHA, BETA, IO, device)
+    return results
+
+
+def apply(
+    batches: Sequence[Array], matrices: Array, io: float = IO, device: Device | None = None
+) -> list[Array]:
+    """Step 7 with a matrix (N, 3, 3) for each tile; an exact identity copies.
+
+    Args:
+        matrices: on the GPU, or numpy.
+    """
+    device = device or module("macenko_apply.cu")
+    xp = device.xp
+    results = [xp.empty(batch.shape, np.uint8) for batch in batches]
+    inputs, sizes, count, largest, held = _tiles(xp, batches)
+    if not count:
+        return results
+    outputs = _tiles(xp, results)[0]
+    per_tile = -(-largest // APPLY_PIXELS)
+    arguments = [
+        inputs,
+        outputs,
+        sizes,
+        np.int32(per_tile),
+        xp.ascontiguousarray(xp.asarray(matrices), np.float64),
+        _tables(device, io)[1],
+    ]
+    device.launch("macenko_apply", (count * per_tile,), (APPLY_THREADS,), arguments, APPLY_SHARED)
+    del held  # until here: freed memory may be given out again, but only behind this kernel on the stream
+    return results
+
+
+def _macenko(
+    batches: Sequence[Array],
+    results: list[Array] | None,
+    target: tuple[float, ...] | None,
+    keep_any: bool,
+    alpha: float,
+    beta: float,
+    io: float,
+    device: Device,
+) -> tuple[list[Array] | None, tuple[Array, Array, Array, Array]]:
+    xp = device.xp
+    inputs, sizes, count, largest, held = _tiles(xp, batches)
+    he, max_c = xp.zeros((count, 3, 2)), xp.zeros((count, 2))
+    tissue, status = xp.empty(count, np.int64), xp.empty(count, np.uint8)
+    if count:
+        if largest > MAX_PIXELS:
+            raise ValueError(f"a tile has {largest} pixels; expected at most {MAX_PIXELS}, 4096 x 4096")
+        densities, logs = _tables(device, io)
+        capacity = min(-(-largest // QUANTUM), (device.shared - SCRATCH - STATIC) // (3 * QUANTUM)) * QUANTUM
+        arguments = [
+            inputs,
+            None if results is None else _tiles(xp, results)[0],
+            sizes,
+            np.int32(capacity),
+            device.constant(_settings(keep_any, alpha, beta, io), np.float64),
+            densities,
+            logs,
+            None if target is None else device.constant(target, np.float64),
+            he,
+            max_c,
+            tissue,
+            status,
+        ]
+        shared = 3 * capacity + SCRATCH
+        device.launch("macenko", (count,), (THREADS,), arguments, shared)
+    del held
+    return results, (he, max_c, tissue, status)
+
+
+def _tiles(xp: Any, batches: Sequence[Array]) -> tuple[Array, Array, int, int, list[Array]]:
+    """Addresses (N,), pixels (N,), N, pixels of the largest, and the arrays that must stay alive."""
+    held = [xp.ascontiguousarray(batch) for batch in batches]
+    count = sum(len(batch) for batch in held)
+    pixels = [int(batch.shape[1]) * int(batch.shape[2]) for batch in held]
+    largest = max(pixels, default=0)
+    if len(held) == 1:  # made on the GPU: nothing to send
+        addresses = xp.arange(count, dtype=np.uint64) * np.uint64(3 * pixels[0]) + np.uint64(
+            _address(held[0])
+        )
+        return addresses, xp.full(count, pixels[0], np.int32), count, largest, held
+    starts = [
+        _address(batch) + 3 * size * i
+        for batch, size in zip(held, pixels, strict=True)
+        for i in range(len(batch))
+    ]
+    sizes = np.repeat(np.array(pixels, np.int32), [len(batch) for batch in held])
+    return xp.asarray(np.array(starts, np.uint64)), xp.asarray(sizes), count, largest, held
+
+
+def _address(array: Array) -> int:
+    return int(array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr)
+
+
+def _settings(keep_any: bool, alpha: float, beta: float, io: float) -> tuple[float, ...]:
+    """macenko.cu's `settings`."""
+    levels = int((optical_density(np.arange(256), io) >= beta).sum())  # OD falls with the grey level
+    return (float(keep_any), float(levels - 1), alpha, CONCENTRATION_PERCENTILE, *LIMITS)
+
+
+def _tables(device: Device, io: float) -> tuple[Array, Array]:
+    """OD of each grey level in steps (256,), and log2 of (I + 1) / I0 with that of I0 last (257,)."""
+    od = optical_density(np.arange(256), io)
+    logs = np.append(-od / np.log(2), np.log2(io))
+    return device.constant(tuple(np.rint(od * SCALE)), np.int32), device.constant(tuple(logs), np.float32)

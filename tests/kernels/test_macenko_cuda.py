@@ -1,0 +1,357 @@
+"""The CUDA kernels against the float64 reference: through a CPU build of their source, and on a GPU.
+
+The CPU build has 128 threads a block where the card has 1,024: nothing else differs, and one test has both.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from cuda_shim import Shim, ShimDevice
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from macenko_cases import DEGENERATE, adversarial, assert_fit, assert_levels, degrees, is_decided
+from pathprep.kernels import cuda, macenko_cuda
+from pathprep.kernels import macenko_reference as reference
+
+Tile = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float64]
+
+TARGET_HE = np.array([[0.5626, 0.2159], [0.7201, 0.8012], [0.4062, 0.5581]])
+TARGET_MAX_C = np.array([1.9705, 1.0308])
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "sm_120")
+SHIM_THREADS = 128
+SOURCES = Path(cuda.__file__).parent
+
+
+@dataclass(frozen=True)
+class Runner:
+    """The launchers' functions on numpy arrays, wherever they run."""
+
+    device: Callable[[str], Any]
+    to: Callable[[Any], Any]
+    back: Callable[[Any], Any]
+
+    def fit(self, tiles: list[Tile], *arguments: Any, **options: Any) -> tuple[Any, ...]:
+        batches = [self.to(tile[None] if tile.ndim == 3 else tile) for tile in tiles]
+        found = macenko_cuda.fit(batches, *arguments, device=self.device("macenko"), **options)
+        return tuple(self.back(part) for part in found)
+
+    def normalize(self, tiles: list[Tile]) -> list[Tile]:
+        batches = [self.to(tile[None]) for tile in tiles]
+        found = macenko_cuda.normalize(batches, TARGET_HE, TARGET_MAX_C, device=self.device("macenko"))
+        return [self.back(tile)[0] for tile in found]
+
+    def apply(self, tiles: list[Tile], matrices: Floats, io: float = reference.IO) -> list[Tile]:
+        batches = [self.to(tile[None]) for tile in tiles]
+        found = macenko_cuda.apply(batches, self.to(matrices), io, device=self.device("macenko_apply"))
+        return [self.back(tile)[0] for tile in found]
+
+
+@pytest.fixture(scope="session")
+def shims(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Shim]:
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is not installed: the CUDA kernels cannot be built for the CPU")
+    folder = tmp_path_factory.mktemp("shim")
+    return {
+        "macenko": Shim(SOURCES / "macenko.cu", ["macenko"], folder, {"THREADS": SHIM_THREADS}),
+        "macenko_apply": Shim(SOURCES / "macenko_apply.cu", ["macenko_apply"], folder),
+    }
+
+
+def on_cpu(shims: dict[str, Shim], **options: Any) -> Runner:
+    return Runner(lambda name: ShimDevice(shims[name], **options), np.asarray, np.asarray)
+
+
+def on_gpu() -> Runner:
+    import cupy
+
+    return Runner(lambda name: cuda.module(f"{name}.cu"), cupy.asarray, cupy.asnumpy)
+
+
+@pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+def runner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Runner:
+    if request.param == "gpu":
+        return on_gpu()
+    monkeypatch.setattr(macenko_cuda, "THREADS", SHIM_THREADS)
+    return on_cpu(request.getfixturevalue("shims"))
+
+
+def assert_matches(runner: Runner, tiles: list[Tile], keep_any: bool = False, **options: Any) -> int:
+    """Every tile's fit is the reference's; returns how many were fitted."""
+    he, max_c, tissue_pixels, status = runner.fit(tiles, keep_any, **options)
+    assert set(status.tolist()) <= {0, 2}
+    for i, tile in enumerate(tiles):
+        expected = reference.fit(tile, keep_any, **options)
+        assert_fit(he[i], max_c[i], tissue_pixels[i], status[i] == 0, expected)
+    return int((status == 0).sum())
+
+
+def normalized(tile: Tile) -> Tile:
+    expected = reference.fit(tile)
+    if not expected.fitted:
+        return tile
+    return reference.apply(tile, reference.matrix(expected.he, expected.max_c, TARGET_HE, TARGET_MAX_C))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("name", sorted(path.name for path in SOURCES.glob("*.cu")))
+def test_nvrtc_compiles_it(name: str, architecture: str) -> None:
+    nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc", reason="CuPy is not installed")
+    program = nvrtc.createProgram(cuda.source(name), name, (), ())
+    try:
+        nvrtc.compileProgram(program, (f"--gpu-architecture={architecture}", *cuda.OPTIONS))
+    except nvrtc.NVRTCError:
+        pytest.fail(nvrtc.getProgramLog(program))
+    assert nvrtc.getCUBIN(program)[:4] == b"\x7fELF"
+    nvrtc.destroyProgram(program)
+
+
+@pytest.mark.parametrize("options", [{}, {"keep_any": True}, {"alpha": 10.0}, {"alpha": 0.0}, {"io": 255.0}])
+def test_fit_matches_reference(runner: Runner, stained: Tile, options: dict[str, Any]) -> None:
+    assert assert_matches(runner, list(stained), **options) == len(stained)
+
+
+def test_a_batch_is_a_list_of_tiles(runner: Runner, stained: Tile) -> None:
+    for one, other in zip(runner.fit([stained]), runner.fit(list(stained)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+SIZES = [(1, 1), (1, 211), (13, 17), (96, 95), (224, 224), (300, 513)]
+
+
+def ragged(stained: Tile) -> list[Tile]:
+    """Tiles of many sizes, most of which are no multiple of anything."""
+    pixels = np.concatenate([tile.reshape(-1, 3) for tile in stained[:2]])
+    return [np.resize(pixels, (height, width, 3)) for height, width in SIZES]
+
+
+def test_any_sizes_in_one_launch(runner: Runner, stained: Tile) -> None:
+    assert assert_matches(runner, ragged(stained)) == 5  # all but the single pixel
+
+
+@pytest.mark.parametrize(
+    "shared", [macenko_cuda.SCRATCH + macenko_cuda.STATIC + 48, 40_000, 101_376, 166_912]
+)
+def test_tiles_that_do_not_fit_into_shared_memory(
+    shims: dict[str, Shim], monkeypatch: pytest.MonkeyPatch, stained: Tile, shared: int
+) -> None:
+    """Pieces of 16 pixels; some thousand; what an RTX 50 and an A100 have: the same bits."""
+    monkeypatch.setattr(macenko_cuda, "THREADS", SHIM_THREADS)
+    tiles = ragged(stained)[3 if shared < 40_000 else 0 :][: 1 if shared < 40_000 else None]
+    small, whole = on_cpu(shims, shared=shared), on_cpu(shims)
+    for one, other in zip(small.fit(tiles), whole.fit(tiles), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(small.normalize(tiles), whole.normalize(tiles), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_degenerate_tiles_are_refused(runner: Runner) -> None:
+    assert assert_matches(runner, list(DEGENERATE.values())) == 0
+
+
+def test_normalize_matches_reference(runner: Runner, stained: Tile) -> None:
+    tiles = [*stained, *ragged(stained), *DEGENERATE.values()]
+    for tile, found in zip(tiles, runner.normalize(tiles), strict=True):
+        assert_levels(found, normalized(tile))
+    for tile, found in zip(DEGENERATE.values(), runner.normalize(list(DEGENERATE.values())), strict=True):
+        np.testing.assert_array_equal(found, tile)
+
+
+def test_own_fit_as_target_is_the_identity(runner: Runner, stained: Tile) -> None:
+    he, max_c, _, _ = runner.fit(list(stained))
+    matrices = np.stack([reference.matrix(h, c, h, c) for h, c in zip(he, max_c, strict=True)])
+    amounts = np.random.default_rng(0).uniform(0.05, 1.5, (96 * 96, 2))  # in the plane of the stains
+    for vectors, matrix in zip(he, matrices, strict=True):
+        clean = np.clip(np.rint(reference.IO * np.exp(-amounts @ vectors.T) - 1), 0, 255).astype(np.uint8)
+        clean = clean.reshape(96, 96, 3)
+        assert np.abs(runner.apply([clean], matrix[None])[0].astype(int) - clean).max() <= 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(tiles=st.lists(adversarial(), min_size=1, max_size=4))
+def test_adversarial_tiles_match_reference(shims: dict[str, Shim], tiles: list[Tile]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(macenko_cuda, "THREADS", SHIM_THREADS)
+        he, max_c, _, _ = on_cpu(shims).fit(tiles)
+        assert np.isfinite(he).all()
+        assert np.isfinite(max_c).all()
+        decided = [tile for tile in tiles if is_decided(tile)]
+        assume(decided)
+        assert_matches(on_cpu(shims), decided)
+
+
+@pytest.mark.gpu
+@settings(max_examples=300, deadline=None)
+@given(tiles=st.lists(adversarial(), min_size=1, max_size=16))
+def test_adversarial_tiles_match_reference_on_a_gpu(tiles: list[Tile]) -> None:
+    decided = [tile for tile in tiles if is_decided(tile)]
+    assume(decided)
+    assert_matches(on_gpu(), decided)
+
+
+def sampled(tile: Tile) -> slice:
+    """The pixels of a tile that its brackets are judged from."""
+    return slice(None, None, tile.shape[0] * tile.shape[1] // macenko_cuda.KEYS | 1)
+
+
+@pytest.mark.parametrize("colours", [((200, 120, 5), (200, 120, 15)), ((30, 190, 190), (45, 190, 190))])
+def test_the_sample_cannot_mislead(runner: Runner, stained: Tile, colours: tuple[Any, Any]) -> None:
+    """Only the sampled pixels are of two colours beyond all others, so both ranks lie outside the bracket."""
+    tile = np.resize(stained[0], (256, 256, 3)).copy()
+    chosen = tile.reshape(-1, 3)[sampled(tile)]
+    chosen[::2], chosen[1::2] = colours
+    assert assert_matches(runner, [tile]) == 1
+
+
+def test_the_sample_sees_no_tissue(runner: Runner, stained: Tile) -> None:
+    tile = np.resize(stained[0], (256, 256, 3)).copy()
+    tile.reshape(-1, 3)[sampled(tile)] = 245
+    assert assert_matches(runner, [tile]) == 1
+
+
+@pytest.mark.parametrize("share", [0.005, 0.02, 0.2])
+def test_more_equal_keys_than_can_be_kept(runner: Runner, stained: Tile, share: float) -> None:
+    """Thousands of pixels of one colour at, below or across the rank that is sought."""
+    rng = np.random.default_rng(0)
+    tile = np.resize(stained[0], (512, 512, 3)).copy()
+    pixels = tile.reshape(-1, 3)
+    pixels[rng.random(len(pixels)) < share] = (90, 60, 150)
+    pixels[rng.random(len(pixels)) < share] = (190, 60, 120)
+    assert assert_matches(runner, [tile]) == 1
+
+
+def test_large_tiles_narrow_their_brackets(runner: Runner, stained: Tile) -> None:
+    assert assert_matches(runner, [np.resize(stained[1], (700, 901, 3))]) == 1
+
+
+@pytest.mark.parametrize("channels", list(permutations(range(3))))
+def test_stains_that_replace_each_other(runner: Runner, channels: tuple[int, ...]) -> None:
+    """The largest axis has pixels on both sides of it, so the cut of the angle matters."""
+    he = np.array([[0.65, 0.25], [0.70, 0.85], [0.30, 0.46]])[list(channels)]
+    he /= np.linalg.norm(he, axis=0)
+    if he[0, 0] < he[0, 1]:
+        he = he[:, ::-1]
+    rng = np.random.default_rng(0)
+    share, amount = rng.uniform(0, 1, (64 * 64, 1)), rng.uniform(1.4, 1.6, (64 * 64, 1))
+    od = np.hstack([share, 1 - share]) * amount @ he.T
+    tile = np.rint(reference.IO * np.exp(-od) - 1).astype(np.uint8).reshape(64, 64, 3)
+    assert degrees(runner.fit([tile])[0][0], he).max() < 1
+    assert assert_matches(runner, [tile]) == 1
+
+
+def test_order_of_pixels_and_tiles_changes_no_bit(runner: Runner, stained: Tile) -> None:
+    rng = np.random.default_rng(1)
+    tiles = [*stained, np.resize(stained[0], (200, 220, 3))]
+    first = runner.fit(tiles)
+    mixed = [rng.permutation(tile.reshape(-1, 3)).reshape(tile.shape) for tile in tiles[::-1]]
+    for a, b in zip(first, runner.fit(mixed), strict=True):
+        np.testing.assert_array_equal(a, b[::-1])
+    for a, b in zip(runner.normalize(tiles), runner.normalize(tiles[::-1])[::-1], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_order_of_threads_changes_no_bit(
+    shims: dict[str, Shim], monkeypatch: pytest.MonkeyPatch, stained: Tile, seed: int
+) -> None:
+    monkeypatch.setattr(macenko_cuda, "THREADS", SHIM_THREADS)
+    tiles = [*stained, *ragged(stained)[:5]]
+    usual, other = on_cpu(shims), on_cpu(shims, seed=seed)
+    for a, b in zip(usual.fit(tiles), other.fit(tiles), strict=True):
+        np.testing.assert_array_equal(a, b)
+    matrices = np.random.default_rng(0).normal(0, 0.3, (len(tiles), 3, 3)) + np.eye(3)
+    for one, two in (
+        (usual.normalize(tiles), other.normalize(tiles)),
+        (usual.apply(tiles, matrices), other.apply(tiles, matrices)),
+    ):
+        for a, b in zip(one, two, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_as_many_threads_as_on_a_card(
+    shims: dict[str, Shim], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stained: Tile
+) -> None:
+    tiles = [np.resize(stained[0], (256, 256, 3)), stained[3]]
+    full = on_cpu({"macenko": Shim(SOURCES / "macenko.cu", ["macenko"], tmp_path)})
+    found = [*full.fit(tiles), *full.normalize(tiles)]
+    monkeypatch.setattr(macenko_cuda, "THREADS", SHIM_THREADS)
+    few = on_cpu(shims)
+    for a, b in zip(found, [*few.fit(tiles), *few.normalize(tiles)], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@settings(max_examples=100, deadline=None)
+@given(values=st.lists(st.floats(-30, 30), min_size=9, max_size=9), io=st.sampled_from([200.0, 240.0, 255.0]))
+def test_apply_matches_reference_for_any_matrix(
+    shims: dict[str, Shim], values: list[float], io: float
+) -> None:
+    levels = np.arange(256, dtype=np.uint8)
+    tile = np.stack([levels, levels[::-1], np.roll(levels, 77)], axis=1).reshape(16, 16, 3)
+    tile = np.tile(tile, (2, 2, 1))  # two strips of 512
+    matrix = np.array(values).reshape(3, 3)
+    assert_levels(on_cpu(shims).apply([tile], matrix[None], io)[0], reference.apply(tile, matrix, io))
+
+
+def test_apply_to_any_sizes(runner: Runner, stained: Tile) -> None:
+    tiles = ragged(stained)
+    matrices = np.random.default_rng(0).normal(0, 0.3, (len(tiles), 3, 3)) + np.eye(3)
+    for tile, matrix, found in zip(tiles, matrices, runner.apply(tiles, matrices), strict=True):
+        assert_levels(found, reference.apply(tile, matrix))
+
+
+def test_identity_copies(runner: Runner, stained: Tile) -> None:
+    tiles = ragged(stained)
+    for tile, found in zip(tiles, runner.apply(tiles, np.tile(np.eye(3), (len(tiles), 1, 1))), strict=True):
+        np.testing.assert_array_equal(found, tile)
+
+
+def test_matrices_that_are_not_finite_give_bytes(runner: Runner, stained: Tile) -> None:
+    found = runner.apply([stained[0]], np.full((1, 3, 3), np.nan))[0]
+    assert (found == 255).all()
+
+
+def test_no_tiles(runner: Runner) -> None:
+    none = np.empty((0, 8, 8, 3), np.uint8)
+    assert [len(part) for part in runner.fit([none])] == [0, 0, 0, 0]
+    assert [len(part) for part in runner.fit([])] == [0, 0, 0, 0]
+    assert runner.normalize([]) == []
+    assert (
+        macenko_cuda.apply([runner.to(none)], np.empty((0, 3, 3)), device=runner.device("macenko_apply"))[
+            0
+        ].shape
+        == none.shape
+    )
+
+
+def test_a_tile_that_would_overflow_the_sums_is_refused(shims: dict[str, Shim]) -> None:
+    with pytest.raises(ValueError, match="4096 x 4096"):
+        on_cpu(shims).fit([np.broadcast_to(np.uint8(0), (4097, 4097, 3))])
+
+
+@pytest.mark.slow
+def test_the_largest_tile(runner: Runner, stained: Tile) -> None:
+    assert assert_matches(runner, [np.resize(stained[0], (4096, 4096, 3))]) == 1
+
+
+@pytest.mark.realdata
+def test_real_tiles_match_reference(runner: Runner, data: Path) -> None:
+    from openslide import OpenSlide
+
+    tiles = []
+    for path in sorted((data / "slides" / "monuseg").glob("*.tif")):
+        with OpenSlide(path) as slide:
+            tiles.append(np.array(slide.read_region((372, 372), 0, (256, 256)).convert("RGB")))
+    with OpenSlide(data / "slides" / "CMU-1-Small-Region.svs") as slide:  # half of it is glass
+        block = np.array(slide.read_region((0, 0), 0, (2048, 512)).convert("RGB"))
+    tiles += [block[y : y + 256, x : x + 256] for y in (0, 256) for x in range(0, 2048, 256)]
+    fitted = assert_matches(runner, tiles)
+    assert len(tiles) / 2 < fitted < len(tiles)
+    for tile, found in zip(tiles, runner.normalize(tiles), strict=True):
+        assert_levels(found, normalized(tile))
