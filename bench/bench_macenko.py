@@ -1,17 +1,19 @@
 """Macenko fit, apply and both together, beside torchstain and a plain copy of the bytes, interleaved.
 
-python bench/bench_macenko.py [--rounds 15] [--batch 16] [--data FOLDER] [--json [FILE]]
+python bench/bench_macenko.py [--rounds 15] [--batch 16] [--gpu-batch 4096] [--data FOLDER] [--json [FILE]]
 
 Tiles are cut from the slides (*.tif) in --data, or else H&E-like and painted here. torchstain, torch and
 BLAS have one thread: on few or busy cores, BLAS's own threads slow torchstain several times over, which
 would flatter us. torchstain is asked for the normalised image only (stains=False), so it
 does no more than ours. "copy" moves the same bytes once: the floor of anything that reads and writes them.
+Where there is a GPU, the same follows on it: batches many times the L2 cache, each call waited for, and
+torchstain's torch backend on the same card.
 """
 
 import argparse
+import os
 import statistics
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,28 +76,80 @@ def torch_peer(tiles: torch.Tensor) -> list[Any]:
     return [peer.normalize(tile, stains=False) for tile in tiles]
 
 
-def cases(
-    tiles: Tiles, threads: dict[int, ThreadPoolExecutor]
-) -> dict[str, tuple[Callable[[], object], int]]:
+Cases = dict[str, tuple[Callable[[], object], int]]
+
+
+def cpu_cases(tiles: Tiles) -> Cases:
     """Name -> (call, tiles per call)."""
-    n = len(tiles)
-    fits = stain.fit(tiles)
-    target = stain.Target.default()
-    matrices = stain.matrix(fits, target)
+    n, cores = len(tiles), len(os.sched_getaffinity(0))
+    matrices = stain.matrix(stain.fit(tiles), stain.Target.default())
     out = np.empty_like(tiles)
     planes = torch.from_numpy(tiles[:PEER_TILES].transpose(0, 3, 1, 2).copy())
-    found: dict[str, tuple[Callable[[], object], int]] = {
+
+    def one_by_one() -> None:
+        for tile in tiles:
+            stain.normalize(tile[None], threads=1)
+
+    return {
         "copy": (partial(np.copyto, out, tiles), n),
-        "fit": (partial(stain.fit, tiles), n),
-        "apply": (partial(stain.apply, tiles, matrices), n),
+        "fit": (partial(stain.fit, tiles, threads=1), n),
+        "apply": (partial(stain.apply, tiles, matrices, threads=1), n),
+        "normalise": (partial(stain.normalize, tiles, threads=1), n),
+        "normalise, tile by tile": (one_by_one, n),
+        f"normalise, {cores} threads": (partial(stain.normalize, tiles, threads=cores), n),
+        "torchstain numpy": (partial(numpy_peer, tiles[:PEER_TILES]), PEER_TILES),
+        "torchstain torch": (partial(torch_peer, planes), PEER_TILES),
     }
-    for count, pool in threads.items():
-        parts = [tiles[i : i + 1] for i in range(n)]
-        name = f"fit + normalise, {count} thread{'s' * (count > 1)}"
-        found[name] = (lambda pool=pool, parts=parts: list(pool.map(stain.normalize, parts)), n)
-    found["torchstain numpy"] = (partial(numpy_peer, tiles[:PEER_TILES]), PEER_TILES)
-    found["torchstain torch"] = (partial(torch_peer, planes), PEER_TILES)
-    return found
+
+
+def gpu_cases(tiles: Tiles, batch: int) -> Cases:
+    """The same on the GPU; every call waits for it."""
+    import cupy
+
+    n = batch * 256 * 256 // (tiles.shape[1] * tiles.shape[2])  # the same bytes at every size
+    many = cupy.asarray(np.resize(tiles, (n, *tiles.shape[1:])))
+    out = cupy.empty_like(many)
+    matrices = stain.matrix(stain.fit(many), stain.Target.default())
+    planes = torch.from_numpy(tiles[:PEER_TILES].transpose(0, 3, 1, 2).copy()).cuda()
+
+    def waited(call: Callable[[], object]) -> Callable[[], object]:
+        def run() -> None:
+            call()
+            cupy.cuda.get_current_stream().synchronize()
+            torch.cuda.synchronize()
+
+        return run
+
+    found: Cases = {
+        "copy": (partial(cupy.copyto, out, many), n),
+        "fit": (partial(stain.fit, many), n),
+        "apply": (partial(stain.apply, many, matrices), n),
+        "normalise": (partial(stain.normalize, many), n),
+        "torchstain torch": (partial(torch_peer, planes), PEER_TILES),
+    }
+    return {name: (waited(call), count) for name, (call, count) in found.items()}
+
+
+def measure(device: str, size: int, found: Cases, rounds: int) -> list[dict[str, Any]]:
+    """A row per case: medians, and the ratios to the peer and to the copy."""
+    calls = {name: call for name, (call, _) in found.items()}
+    interleave(calls, 2)  # compiles, and touches the memory
+    seconds = interleave(calls, rounds)
+    medians = {name: statistics.median(seconds[name]) / count for name, (_, count) in found.items()}
+    peer = medians["torchstain numpy" if device == "CPU" else "torchstain torch"]
+    return [
+        {
+            "device": device,
+            "size": size,
+            "case": name,
+            "ns": 1e9 * median,
+            "best_ns": 1e9 * min(seconds[name]) / found[name][1],
+            "tiles_s": 1 / median,
+            "x_torchstain": peer / median,
+            "copies": median / medians["copy"],
+        }
+        for name, median in medians.items()
+    ]
 
 
 def main() -> None:
@@ -104,6 +158,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--batch", type=int, default=16, help="tiles per call of ours")
+    parser.add_argument("--gpu-batch", type=int, default=4096, help="tiles of 256 px per call on the GPU")
     parser.add_argument("--data", type=Path, help="folder of slides to cut the tiles from")
     parser.add_argument(
         "--json", nargs="?", type=Path, const=Path(), help="write results; default bench/results/"
@@ -113,33 +168,24 @@ def main() -> None:
     machine = describe()
     torch.set_num_threads(1)
     rows = []
-    with threadpool_limits(1), ThreadPoolExecutor(1) as one, ThreadPoolExecutor(2) as two:
+    with threadpool_limits(1):
         for size in SIZES:
-            tiles = (
-                paint(options.batch, size) if options.data is None else cut(options.data, options.batch, size)
-            )
-            found = cases(tiles, {1: one, 2: two})
-            calls = {name: call for name, (call, _) in found.items()}
-            interleave(calls, 1)  # compiles, and touches the memory
-            seconds = interleave(calls, options.rounds)
-            peer = statistics.median(seconds["torchstain numpy"]) / PEER_TILES
-            for name, (_, n) in found.items():
-                median, best = statistics.median(seconds[name]) / n, min(seconds[name]) / n
-                row = {"size": size, "case": name, "ms": 1e3 * median, "best_ms": 1e3 * best}
-                rows.append({**row, "tiles_s": 1 / median, "vs_torchstain": peer / median})
+            count = options.batch
+            tiles = paint(count, size) if options.data is None else cut(options.data, count, size)
+            rows += measure("CPU", size, cpu_cases(tiles), options.rounds)
+            if machine["gpus"]:
+                rows += measure(machine["gpus"][0], size, gpu_cases(tiles, options.gpu_batch), options.rounds)
 
     table = Table(title=f"Macenko on {machine['cpu']}, {machine['cores']} cores, {machine['date']}")
-    for heading in ("px", "case", "ms per tile", "best ms", "tiles/s", "x torchstain numpy"):
-        table.add_column(heading, justify="left" if heading == "case" else "right")
+    for heading in ("device", "px", "case", "ns per tile", "tiles/s", "x torchstain", "x copy"):
+        table.add_column(heading, justify="left" if heading in ("device", "case") else "right")
     for row in rows:
-        figures = (
-            f"{row['ms']:.3f}",
-            f"{row['best_ms']:.3f}",
-            f"{row['tiles_s']:,.0f}",
-            f"{row['vs_torchstain']:.1f}",
+        figures = [f"{row['ns']:,.0f}", f"{row['tiles_s']:,.0f}", f"{row['x_torchstain']:.1f}"]
+        last = row["case"] == "torchstain torch"
+        table.add_row(
+            row["device"], str(row["size"]), row["case"], *figures, f"{row['copies']:.1f}", end_section=last
         )
-        table.add_row(str(row["size"]), row["case"], *figures, end_section=row["case"] == "torchstain torch")
-    Console(width=90).print(table)
+    Console(width=100).print(table)
     if options.json is not None:
         default = Path(__file__).parent / "results" / f"bench_macenko-{tag(machine)}.json"
         save(
