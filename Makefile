@@ -1,5 +1,6 @@
 # make demo   a sample archive of slides through the whole path, to a trained encoder and two pages to look at
 # make test   the fast tests          make test-all   every test, the slow ones too
+# make test-gpu   what needs an NVIDIA GPU, the kernels under compute-sanitizer too
 # make lint   ruff and mypy           make bench      the benchmarks
 #
 # Each sets up its own virtual environment first. CUDA=12 takes the CUDA 12 wheels.
@@ -13,7 +14,7 @@ CONSTRAINTS := $(if $(filter 13,$(CUDA)),-c constraints.txt)
 INPUTS := pyproject.toml constraints.txt
 INSTALLED := $(VENV)/.installed-$(shell (cat $(INPUTS); echo $(CURDIR) $(CUDA)) | sha256sum | cut -c1-16)
 
-.PHONY: install demo test test-all lint bench
+.PHONY: install demo test test-all test-gpu lint bench
 install: $(INSTALLED)
 
 $(INSTALLED): $(INPUTS)
@@ -45,6 +46,12 @@ test: install
 
 test-all: install
 	$(BIN)/python -m pytest -m "not gpu"
+
+# compute-sanitizer comes with the CUDA toolkit
+test-gpu: install
+	$(BIN)/python -m pytest -m gpu
+	compute-sanitizer --tool memcheck --error-exitcode 1 $(BIN)/python -m pytest -m gpu tests/kernels
+	compute-sanitizer --tool racecheck --error-exitcode 1 $(BIN)/python -m pytest -m gpu tests/kernels
 
 # mypy reads the package as it is installed: kernels/ becomes pathprep.kernels only then
 lint: install

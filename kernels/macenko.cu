@@ -30,7 +30,9 @@
 #endif
 #define GROUPS 4                  // selections at once: two tails, a rank and the next
 #define COPIES 16                 // of the table
+#ifndef KEYS
 #define KEYS 1792                 // kept of each tail; the size of a sample, too
+#endif
 #define BINS 256
 #define SCALE 131072.0            // steps of optical density per unit; 2^24 products of two stay under 2^63
 #define LAST 0xFFFFFFFEu          // largest key; beyond it: no key
@@ -424,12 +426,11 @@ __device__ void order_statistics(const Tile& tile, State& s, const Keys& keys, u
             } else if (low[t] == high[t] || within <= KEYS) {
                 kept[t] = within;
                 open[t] = false;
-                if (threadIdx.x < 2) {  // the rank itself, and the next, which may lie beyond the bracket
+                if (threadIdx.x < 2) {  // the rank itself, and the next: beyond the bracket it finds nothing
                     int g = 2 * t + threadIdx.x;
-                    bool beyond = rank + threadIdx.x >= under + within;
                     s.from[g] = low[t];
-                    s.to[g] = beyond ? low[t] : high[t];
-                    s.rank[g] = beyond ? 0 : rank + threadIdx.x - under;
+                    s.to[g] = high[t];
+                    s.rank[g] = rank + threadIdx.x - under;
                 }
             } else {  // too many to keep: a narrower bracket
                 if (threadIdx.x == 0) s.from[2 * t] = low[t], s.to[2 * t] = high[t], s.rank[2 * t] = rank - under;

@@ -24,7 +24,14 @@ Array = Any
 
 THREADS = 1024
 COPIES, KEYS, GROUPS, BINS = 16, 1792, 4, 256  # as in macenko.cu
-SCRATCH = 4 * (256 * COPIES + 2 * KEYS + GROUPS * BINS)  # bytes beside the tile
+
+
+def scratch(keys: int) -> int:
+    """Bytes of dynamic shared memory beside the tile."""
+    return 4 * (256 * COPIES + 2 * keys + GROUPS * BINS)
+
+
+SCRATCH = scratch(KEYS)
 STATIC = 512  # bytes of static shared memory, rounded up
 QUANTUM = 16  # pixels: 48 bytes, so that every piece of a tile starts as well aligned as the tile
 SCALE = 1 << 17  # steps of optical density per unit

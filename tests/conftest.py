@@ -20,6 +20,15 @@ with tempfile.TemporaryDirectory() as _folder:
 DATA = Path(os.environ.get("PATHPREP_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests marked gpu are skipped where there is none."""
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no NVIDIA GPU")
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of real slides and tiles."""

@@ -54,6 +54,30 @@ def grey_ramp() -> Tile:
     return np.repeat(np.arange(64 * 64, dtype=np.uint8).reshape(64, 64, 1), 3, axis=2)
 
 
+def little_of_each() -> Tile:
+    """1.2 % tissue, half of it pure haematoxylin and half pure eosin: maxC of both is that of glass."""
+    he = np.array([[0.65, 0.25], [0.70, 0.85], [0.30, 0.46]])
+    amounts = np.random.default_rng(0).uniform(0.7, 1.2, (50, 1)) * np.repeat(np.eye(2), 25, axis=0)
+    tile = flat(243, 243, 243)
+    tile.reshape(-1, 3)[: 2 * 50] = np.rint(240 * np.exp(-np.tile(amounts, (2, 1)) @ he.T) - 1)
+    return np.concatenate([tile, flat(243, 243, 243)])
+
+
+def one_stain(strong: int) -> Tile:
+    """Amounts of a single stain that one channel absorbs ten times as much as the others."""
+    od = 0.2 + np.linspace(0, 1.5, 64 * 64)[:, None] * np.where(np.arange(3) == strong, 1.0, 0.1)
+    return np.rint(240 * np.exp(-od) - 1).astype(np.uint8).reshape(64, 64, 3)
+
+
+def specks(pixels: int) -> Tile:
+    """Real stains in a few pixels of tinted glass: maxC, the 99th percentile, would be that of the glass."""
+    tile = np.full((256, 256, 3), (214, 197, 217), np.uint8)
+    amounts = np.random.default_rng(0).uniform(0.3, 1.5, (pixels, 2))
+    od = amounts @ np.array([[0.65, 0.25], [0.70, 0.85], [0.30, 0.46]]).T
+    tile.reshape(-1, 3)[:pixels] = np.rint(240 * np.exp(-od) - 1)
+    return tile
+
+
 DEGENERATE = {
     "white": flat(255, 255, 255),
     "empty field": flat(240, 240, 240),
@@ -68,6 +92,9 @@ DEGENERATE = {
     "two colours": np.where(np.arange(64)[:, None, None] < 32, flat(150, 80, 140), flat(90, 40, 110)),
     "saturated": (np.random.default_rng(0).integers(0, 2, (64, 64, 3)) * 255).astype(np.uint8),
     "all colours": np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8),
+    **{f"one stain, channel {channel}": one_stain(channel) for channel in range(3)},
+    "specks on tinted glass": specks(590),
+    "little of each stain": little_of_each(),
     "one pixel": flat(120, 60, 130)[:1, :1],
 }
 

@@ -27,6 +27,7 @@ TARGET_HE = np.array([[0.5626, 0.2159], [0.7201, 0.8012], [0.4062, 0.5581]])
 TARGET_MAX_C = np.array([1.9705, 1.0308])
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "sm_120")
 SHIM_THREADS = 128
+FEW_KEYS = 96
 SOURCES = Path(cuda.__file__).parent
 
 
@@ -59,9 +60,13 @@ def shims(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Shim]:
     if shutil.which("g++") is None:
         pytest.skip("g++ is not installed: the CUDA kernels cannot be built for the CPU")
     folder = tmp_path_factory.mktemp("shim")
+    (folder / "few").mkdir()
     return {
         "macenko": Shim(SOURCES / "macenko.cu", ["macenko"], folder, {"THREADS": SHIM_THREADS}),
         "macenko_apply": Shim(SOURCES / "macenko_apply.cu", ["macenko_apply"], folder),
+        "few keys": Shim(
+            SOURCES / "macenko.cu", ["macenko"], folder / "few", {"THREADS": SHIM_THREADS, "KEYS": FEW_KEYS}
+        ),
     }
 
 
@@ -185,6 +190,20 @@ def test_adversarial_tiles_match_reference(shims: dict[str, Shim], tiles: list[T
         decided = [tile for tile in tiles if is_decided(tile)]
         assume(decided)
         assert_matches(on_cpu(shims), decided)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tiles=st.lists(adversarial(), min_size=1, max_size=4), alpha=st.sampled_from([0.0, 1.0, 10.0, 40.0]))
+def test_brackets_that_hold_too_much(shims: dict[str, Shim], tiles: list[Tile], alpha: float) -> None:
+    """With room for 96 keys, brackets overflow at every turn, by a little and by much: the same bits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(macenko_cuda, "THREADS", SHIM_THREADS)
+        expected = on_cpu(shims).fit(tiles, alpha=alpha)
+        patch.setattr(macenko_cuda, "KEYS", FEW_KEYS)
+        patch.setattr(macenko_cuda, "SCRATCH", macenko_cuda.scratch(FEW_KEYS))
+        found = on_cpu({"macenko": shims["few keys"]}).fit(tiles, alpha=alpha)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.gpu
