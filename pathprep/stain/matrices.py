@@ -122,9 +122,9 @@ def _numbers(rng: np.random.Generator | Floats, shape: tuple[int, int]) -> Float
 def _unmixing(xp: Any, he: Array) -> Array:
     """pinv of (N, 3, 2) in closed form: (HE^T HE)^-1 HE^T, (N, 2, 3)."""
     h, e = he[:, :, 0], he[:, :, 1]
-    hh, he_, ee = (h * h).sum(1), (h * e).sum(1), (e * e).sum(1)
-    found = xp.stack([ee[:, None] * h - he_[:, None] * e, hh[:, None] * e - he_[:, None] * h], axis=1)
-    return found / (hh * ee - he_ * he_)[:, None, None]
+    hh, across, ee = (h * h).sum(1), (h * e).sum(1), (e * e).sum(1)
+    found = xp.stack([ee[:, None] * h - across[:, None] * e, hh[:, None] * e - across[:, None] * h], axis=1)
+    return found / (hh * ee - across * across)[:, None, None]
 
 
 def _normal(xp: Any, he: Array) -> Array:
