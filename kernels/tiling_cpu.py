@@ -10,7 +10,7 @@ from typing import Any
 import numba as nb
 import numpy as np
 import numpy.typing as npt
-from pathprep.kernels.tiling_reference import LUMINANCE, WHITE, Bytes
+from pathprep.kernels.tiling_reference import FIGURES, LUMINANCE, STAINED, WHITE, Bytes, check
 
 Singles = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -19,7 +19,6 @@ Whole = npt.NDArray[np.int64]
 
 jit = nb.njit(nogil=True, cache=True, error_model="numpy")
 
-MAX_SIDE = 8192  # weighted sums of a tile stay below 255 * 2^26: exact in float64 with room for rounding
 SATURATION_STEPS = float(1 << 20)
 U1, U2, U3, U4, U5, U6, U7, U8 = (np.uint64(k) for k in range(1, 9))
 
@@ -112,18 +111,20 @@ def _split(pixels: Bytes, red: Bytes, green: Bytes, blue: Bytes) -> None:
 
 @jit
 def _colours(
-    red: Bytes, green: Bytes, blue: Bytes, bright: int, luminance: Weights, grey: Weights
-) -> tuple[Any, Any]:
-    """Sums over a row: saturation in steps, white pixels; fills its luminance in 256ths."""
-    saturation = white = np.int64(0)
+    red: Bytes, green: Bytes, blue: Bytes, levels: tuple[int, int], luminance: Weights, grey: Weights
+) -> tuple[Any, Any, Any]:
+    """Sums over a row: saturation in steps, white pixels, stained ones; fills its luminance in 256ths."""
+    bright, dark = levels
+    saturation = white = stained = np.int64(0)
     for i in range(len(red)):
         r, g, b = np.int32(red[i]), np.int32(green[i]), np.int32(blue[i])
         high, low = max(r, g, b), min(r, g, b)
         share = np.float32(high - low) / np.float32(max(high, np.int32(1)))
         saturation += np.int64(np.int32(share * np.float32(SATURATION_STEPS) + np.float32(0.5)))
         white += np.int64(low >= bright)
+        stained += np.int64(high <= dark)
         grey[i] = r * luminance[0] + g * luminance[1] + b * luminance[2]
-    return saturation, white
+    return saturation, white, stained
 
 
 @jit
@@ -140,16 +141,17 @@ def _laplacian(above: Weights, row: Weights, below: Weights) -> tuple[Any, Any]:
 
 
 @jit
-def _quality(pixels: Bytes, side: int, bright: int, luminance: Weights, figures: Singles) -> None:
-    """Saturation, white, focus of one flat tile."""
+def _quality(pixels: Bytes, side: int, levels: tuple[int, int], luminance: Weights, figures: Singles) -> None:
+    """Saturation, white, focus, stained of one flat tile."""
     red, green, blue = np.empty(side, np.uint8), np.empty(side, np.uint8), np.empty(side, np.uint8)
     grey = np.empty((3, side), np.int32)  # the last three rows
-    saturation = white = total = square = np.int64(0)
+    saturation = white = stained = total = square = np.int64(0)
     for y in range(side):
         _split(pixels[3 * side * y : 3 * side * (y + 1)], red, green, blue)
-        s, w = _colours(red, green, blue, bright, luminance, grey[y % 3])
+        s, w, d = _colours(red, green, blue, levels, luminance, grey[y % 3])
         saturation += s
         white += w
+        stained += d
         if y >= 2 and side >= 3:
             a, b = _laplacian(grey[(y - 2) % 3], grey[(y - 1) % 3], grey[y % 3])
             total += a
@@ -157,6 +159,7 @@ def _quality(pixels: Bytes, side: int, bright: int, luminance: Weights, figures:
     inner = float(max(side - 2, 0)) ** 2
     figures[0] = saturation / (SATURATION_STEPS * side * side)
     figures[1] = white / (side * side)
+    figures[3] = stained / (side * side)
     figures[2] = (square - float(total) * float(total) / inner) / inner / 65536.0 if inner else 0.0
 
 
@@ -166,7 +169,7 @@ def _cut(
     origins: Weights,
     side: int,
     stored: int,
-    bright: int,
+    levels: tuple[int, int],
     luminance: Weights,
     tiles: Bytes,
     figures: Singles,
@@ -179,7 +182,7 @@ def _cut(
                 _copy(block[y + i][3 * x : 3 * (x + side)], tiles[t][3 * side * i : 3 * side * (i + 1)])
         else:
             _area(block, x, y, side, stored, first, share, tiles[t])
-        _quality(tiles[t], stored, bright, luminance, figures[t])
+        _quality(tiles[t], stored, levels, luminance, figures[t])
 
 
 def cut(
@@ -194,28 +197,20 @@ def cut(
         stored: pixels of a returned tile's edge; equal to ``side`` copies.
 
     Returns:
-        Tiles (T, stored, stored, 3) uint8, and (T, 3) float32: mean saturation 0 to 1, share of white
-        pixels 0 to 1, focus in grey levels squared (see tiling_reference.py).
+        Tiles (T, stored, stored, 3) uint8, and (T, 4) float32: mean saturation 0 to 1, share of white
+        pixels 0 to 1, focus in grey levels squared, share of stained pixels 0 to 1 (see
+        tiling_reference.py).
 
     Raises:
         ValueError: ``stored`` exceeds ``side`` (pixels are never invented), a tile leaves the block, or an
             array has another shape or type.
     """
-    if not 1 <= stored <= side <= MAX_SIDE:
-        raise ValueError(f"expected 1 <= stored <= side <= {MAX_SIDE}, got stored {stored}, side {side}")
-    if block.dtype != np.uint8 or block.ndim != 3 or block.shape[2] != 3:
-        raise ValueError(f"expected a block (H, W, 3) of uint8, got {block.shape} of {block.dtype}")
-    if origins.dtype.kind != "i" or origins.ndim != 2 or origins.shape[1] != 2:
-        raise ValueError(f"expected origins (T, 2) of int32, got {origins.shape} of {origins.dtype}")
+    check(block.shape, block.dtype, origins, side, stored)
     height, width, _ = block.shape
-    inside = (origins >= 0) & (origins <= (width - side, height - side))  # origins + side could overflow
-    if not inside.all():
-        x, y = origins[~inside.all(axis=1)][0]
-        raise ValueError(f"a tile of {side} px at x {x}, y {y} leaves the block of {width} x {height} px")
     tiles = np.empty((len(origins), 3 * stored * stored), np.uint8)
-    figures = np.empty((len(origins), 3), np.float32)
+    figures = np.empty((len(origins), FIGURES), np.float32)
     # numba's cache watches this file only: what another one defines comes as an argument.
-    bright, luminance = np.int32(WHITE), np.array(LUMINANCE, np.int32)
+    levels, luminance = (np.int32(WHITE), np.int32(STAINED)), np.array(LUMINANCE, np.int32)
     flat = np.ascontiguousarray(block).reshape(height, 3 * width)
-    _cut(flat, origins, side, stored, bright, luminance, tiles, figures)
+    _cut(flat, origins, side, stored, levels, luminance, tiles, figures)
     return tiles.reshape(len(origins), stored, stored, 3), figures

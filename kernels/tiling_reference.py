@@ -12,16 +12,25 @@ Quality, of the stored tile:
     white       share of pixels with all channels >= WHITE; 0 to 1
     focus       variance of the 4-neighbour Laplacian of luminance over the inner pixels (those with four
                 neighbours), grey levels squared; 0 if there are none
+    stained     share of pixels whose channels all have an optical density of Macenko's beta or more; 0 to 1
 """
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pathprep.kernels.macenko_reference import BETA, IO, optical_density
 
 # An empty field is near 240 on every channel and tissue at the glass limit of Macenko (OD 0.15) is 206:
 # 220 lies between the two, OD 0.08.
 WHITE = 220
+# The brightest grey level that Macenko counts as tissue (step 2): 205
+STAINED = int(np.flatnonzero(optical_density(np.arange(256), IO) >= BETA).max())
 # ITU-R BT.601 luminance in 256ths: integers, so that sums have one right answer.
 LUMINANCE = (77, 150, 29)
+
+FIGURES = 4  # saturation, white, focus, stained
+MAX_SIDE = 8192  # weighted sums of a tile stay below 255 * 2^26: exact in float64 with room for rounding
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -43,23 +52,46 @@ def resample(tile: Bytes, stored: int) -> Bytes:
 
 
 def quality(tile: Bytes) -> npt.NDArray[np.float64]:
-    """Saturation, white, focus of one tile (H, W, 3)."""
+    """Saturation, white, focus, stained of one tile (H, W, 3)."""
     high = tile.max(axis=2).astype(np.float64)
     low = tile.min(axis=2)
     saturation = np.divide(high - low, high, out=np.zeros_like(high), where=high > 0).mean()
     grey = tile.astype(np.float64) @ np.array(LUMINANCE) / 256
     laplacian = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * grey[1:-1, 1:-1]
     focus = laplacian.var() if laplacian.size else 0.0
-    return np.array([saturation, (low >= WHITE).mean(), focus])
+    return np.array([saturation, (low >= WHITE).mean(), focus, (high <= STAINED).mean()])
 
 
 def cut(
     block: Bytes, origins: npt.NDArray[np.int32], side: int, stored: int
 ) -> tuple[Bytes, npt.NDArray[np.float32]]:
-    """Tiles at ``origins`` (T, 2), x then y, of ``side`` source pixels -> (T, stored, stored, 3), (T, 3)."""
+    """Tiles at ``origins`` (T, 2), x then y, of ``side`` source pixels -> (T, stored, stored, 3), (T, 4)."""
     tiles = np.empty((len(origins), stored, stored, 3), np.uint8)
-    figures = np.empty((len(origins), 3), np.float32)
+    figures = np.empty((len(origins), FIGURES), np.float32)
     for t, (x, y) in enumerate(origins):
         tiles[t] = resample(block[y : y + side, x : x + side], stored)
         figures[t] = quality(tiles[t])
     return tiles, figures
+
+
+def check(shape: tuple[int, ...], dtype: Any, origins: npt.NDArray[np.int32], side: int, stored: int) -> None:
+    """Refuse what no version of ``cut`` can do.
+
+    Args:
+        shape, dtype: of the block.
+
+    Raises:
+        ValueError: ``stored`` exceeds ``side`` (pixels are never invented), a tile leaves the block, or an
+            array has another shape or type.
+    """
+    if not 1 <= stored <= side <= MAX_SIDE:
+        raise ValueError(f"expected 1 <= stored <= side <= {MAX_SIDE}, got stored {stored}, side {side}")
+    if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3:
+        raise ValueError(f"expected a block (H, W, 3) of uint8, got {shape} of {dtype}")
+    if origins.dtype.kind != "i" or origins.ndim != 2 or origins.shape[1] != 2:
+        raise ValueError(f"expected origins (T, 2) of int32, got {origins.shape} of {origins.dtype}")
+    height, width, _ = shape
+    inside = (origins >= 0) & (origins <= (width - side, height - side))  # origins + side could overflow
+    if not inside.all():
+        x, y = origins[~inside.all(axis=1)][0]
+        raise ValueError(f"a tile of {side} px at x {x}, y {y} leaves the block of {width} x {height} px")

@@ -326,6 +326,7 @@ class _Worker:
             "saturation": float(qc[0]),
             "white": float(qc[1]),
             "focus": float(qc[2]),
+            "stained": float(qc[3]),
             "stain_status": "none",
             "he": None,
             "max_c": None,

@@ -55,6 +55,7 @@ SCHEMA = pa.schema(
         ("saturation", pa.float32()),  # mean HSV saturation, 0 to 1
         ("white", pa.float32()),  # share of white pixels, 0 to 1
         ("focus", pa.float32()),  # variance of the Laplacian of luminance, grey levels squared
+        ("stained", pa.float32()),  # share of pixels that Macenko counts as tissue, 0 to 1
         ("stain_status", pa.dictionary(pa.int8(), pa.string())),  # one of STATUSES
         ("he", pa.list_(pa.float32(), 6)),  # (3, 2) row-major: R_h R_e G_h G_e B_h B_e; null without a fit
         ("max_c", pa.list_(pa.float32(), 2)),  # 99th percentiles of the two concentrations

@@ -68,6 +68,7 @@ def write_dataset(root: Path, slides: Mapping[str, Sequence[Pixels]], mpp: float
                         "saturation": 0.5,
                         "white": 0.0,
                         "focus": 1.0,
+                        "stained": 1.0,
                         "stain_status": "none",
                         "he": None,
                         "max_c": None,

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pathprep.kernels import macenko_reference
 from pathprep.kernels import tiling_reference as reference
 from pathprep.kernels.tiling_cpu import cut
 
@@ -81,8 +82,14 @@ def test_figures_of_known_tiles() -> None:
     block[:, 24:32] = np.arange(8)[:, None] * 10  # a ramp: its second derivative is nothing
     _, figures = cut(block, np.array([[0, 0], [8, 0], [16, 0], [24, 0]], np.int32), 8, 8)
     # Chessboard: the Laplacian is 4 x 255 up or down, half of each over the inner 6 x 6.
-    expected = [[0, 1, 0], [1, 0, 0], [0, 0.5, (4 * 255) ** 2], [0, 0, 0]]
+    expected = [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0.5, (4 * 255) ** 2, 0.5], [0, 0, 0, 1]]
     np.testing.assert_allclose(figures, expected, rtol=1e-5)
+
+
+def test_stained_is_what_macenko_counts(stained: Tile) -> None:
+    for tile in stained:
+        figures = cut(tile, np.array([[0, 0]], np.int32), 96, 96)[1]
+        assert figures[0, 3] == np.float32(macenko_reference.fit(tile).tissue_pixels / 96**2)
 
 
 def test_blur_lowers_focus(stained: Tile) -> None:
@@ -116,7 +123,7 @@ def test_batch_and_threads_change_no_bit(block: Tile) -> None:
 def test_no_origins(block: Tile) -> None:
     tiles, figures = cut(block, np.empty((0, 2), np.int32), 64, 32)
     assert tiles.shape == (0, 32, 32, 3)
-    assert figures.shape == (0, 3)
+    assert figures.shape == (0, 4)
 
 
 @pytest.mark.parametrize(("side", "stored"), [(64, 65), (0, 0), (64, 0), (9000, 256)])

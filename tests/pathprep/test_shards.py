@@ -34,6 +34,7 @@ def row(number: int) -> dict[str, Any]:
         "saturation": 0.5,
         "white": 0.25,
         "focus": 100.0,
+        "stained": 0.7,
         "stain_status": "fitted",
         "he": [0.5, 0.2, 0.7, 0.8, 0.4, 0.5],
         "max_c": [1.5, 1.0],
