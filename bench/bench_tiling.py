@@ -2,7 +2,7 @@
 
 python bench/bench_tiling.py [--rounds 15] [--data SLIDE] [--json [FILE]]
 
-A block of 2048 px is cut into tiles of 512 px stored at 256 (0.25 to 0.5 MPP), and of 256 px kept as they are.
+A block of 2048 px is cut into tiles of 512 px stored at 256 (0.25 to 0.5 MPP), and of 256 px as they are.
 Pillow crops and resizes with its box filter, which is the same area mean, and computes no figures. One CPU
 thread. Where there is a GPU the same follows on it, on many blocks' worth of tiles, each call waited for.
 """

@@ -186,5 +186,6 @@ def _settings(keep_any: bool, alpha: float, beta: float, io: float) -> tuple[flo
 def _tables(device: Device, io: float) -> tuple[Array, Array]:
     """OD of each grey level in steps (256,), and log2 of (I + 1) / I0 with that of I0 last (257,)."""
     od = optical_density(np.arange(256), io)
-    logs = np.append(-od / np.log(2), np.log2(io))
+    # A hair more light, 5e-4 grey levels: OD 0 is exactly I0, and must not be truncated to the level below
+    logs = np.append(-od / np.log(2), np.log2(io) + 3e-6)
     return device.constant(tuple(np.rint(od * SCALE)), np.int32), device.constant(tuple(logs), np.float32)

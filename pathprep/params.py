@@ -12,7 +12,7 @@ from pathprep.stain import Target
 from pathprep.tissue import TissueParams
 
 # Raised when the same parameters give other bytes than before, so that old slides are rebuilt
-PIXELS_VERSION = 1
+PIXELS_VERSION = 2
 
 StainMode = Literal["bake", "fit", "none"]
 

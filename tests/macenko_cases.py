@@ -78,6 +78,19 @@ def specks(pixels: int) -> Tile:
     return tile
 
 
+def pointing_away() -> Tile:
+    """Stains that replace each other, with a covariance whose second eigenvector Jacobi's method turns to the
+    empty side: without a choice of its sign the cut of the angle falls among the data."""
+    second, largest = np.array([0.926, 0.227, 0.300]), np.array([0.376, -0.606, -0.701])
+    second /= np.linalg.norm(second)
+    largest -= second * (largest @ second)
+    largest /= np.linalg.norm(largest)
+    axes = np.stack([np.cross(second, largest), second, largest])
+    spread = np.sqrt(3 * np.array([2e-4, 2.4e-3, 8.8e-3]))
+    od = 1.2 * second + np.random.default_rng(0).uniform(-spread, spread, (64 * 64, 3)) @ axes
+    return np.rint(reference.IO * np.exp(-od) - 1).astype(np.uint8).reshape(64, 64, 3)
+
+
 DEGENERATE = {
     "white": flat(255, 255, 255),
     "empty field": flat(240, 240, 240),

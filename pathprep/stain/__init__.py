@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from pathprep.kernels import macenko_apply_cpu
+from pathprep.kernels import macenko_cpu
 from pathprep.kernels.macenko_reference import ALPHA, BETA, IO
 from pathprep.stain.arrays import Array, is_cupy, native, returner, stream_of
 from pathprep.stain.fits import (
@@ -29,6 +29,7 @@ from pathprep.stain.fits import (
     Tiles,
     check_io,
     checked,
+    each,
     fall_back,
     first,
     fit,
@@ -83,10 +84,9 @@ def apply(tiles: Tiles, matrix: Array, *, io: float = IO, threads: int | None = 
 
             results = macenko_cuda.apply(batches, matrices, io)
         elif is_batch(tiles):
-            results = [macenko_apply_cpu.apply(batches[0], matrices, io, threads=threads)]
+            results = [macenko_cpu.apply(batches[0], matrices, io, threads)]
         else:
-            parts = zip(batches, matrices, strict=True)
-            results = [macenko_apply_cpu.apply(tile, m[None], io, threads=threads) for tile, m in parts]
+            results = each(batches, lambda tile, i: macenko_cpu.apply(tile, matrices[i : i + 1], io), threads)
         return back(results[0]) if is_batch(tiles) else [back(result[0]) for result in results]
 
 
@@ -99,22 +99,24 @@ def normalize(
 ) -> Any:
     """Fit (unless fits are given), then apply the target's stains (the field's reference by default).
 
-    UNFITTED tiles come back unchanged; ask ``fit`` first to know which they are. On a GPU, without fits,
-    this is one kernel that reads each tile once and writes it once.
+    UNFITTED tiles come back unchanged; ask ``fit`` first to know which they are. Without fits this is one
+    kernel that computes optical densities once; on a GPU it reads each tile once and writes it once.
     """
     target = Target.default() if target is None else target
+    if fit is not None:
+        return apply(tiles, matrix(fit, target), threads=threads)
     given = first(tiles)
-    if fit is None:
-        with stream_of(given):
-            batches = checked(tiles)
-            if batches and is_cupy(batches[0]):
-                from pathprep.kernels import macenko_cuda
+    back = returner(given)
+    with stream_of(given):
+        batches = checked(tiles)
+        if batches and is_cupy(batches[0]):
+            from pathprep.kernels import macenko_cuda
 
-                back = returner(given)
-                results = macenko_cuda.normalize(batches, target.he, target.max_c)
-                return back(results[0]) if is_batch(tiles) else [back(result[0]) for result in results]
-    fits = _fit(tiles, threads=threads) if fit is None else fit
-    return apply(tiles, matrix(fits, target), threads=threads)
-
-
-_fit = fit  # ``normalize`` has a parameter of that name
+            results = macenko_cuda.normalize(batches, target.he, target.max_c)
+        elif is_batch(tiles):
+            results = [macenko_cpu.normalize(batches[0], target.he, target.max_c, threads=threads)[0]]
+        else:
+            results = each(
+                batches, lambda tile, _: macenko_cpu.normalize(tile, target.he, target.max_c)[0], threads
+            )
+        return back(results[0]) if is_batch(tiles) else [back(result[0]) for result in results]

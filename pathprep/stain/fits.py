@@ -2,20 +2,22 @@
 
 import enum
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from pathprep.kernels import macenko_cpu
 from pathprep.kernels.macenko_reference import ALPHA, BETA, IO
+from pathprep.kernels.threads_cpu import share_out
 from pathprep.stain.arrays import Array, is_cupy, is_torch, namespace, native, returner, stream_of
 
 # (N, H, W, 3) uint8, or a sequence of (H, W, 3): numpy, CuPy, or torch
 Tiles = Array | Sequence[Array]
 
 KEEP = ("all", "any")
+Result = TypeVar("Result")
 
 
 class Status(enum.IntEnum):
@@ -97,9 +99,13 @@ def fit(
 
             columns = macenko_cuda.fit(batches, keep == "any", alpha, beta, io)
             return StainFit(*columns).like(given)
-        parts = [macenko_cpu.fit(batch, keep == "any", alpha, beta, io, threads=threads) for batch in batches]
-        if not parts:
-            parts = [macenko_cpu.fit(np.empty((0, 1, 1, 3), np.uint8))]
+        if is_batch(tiles):
+            parts = [macenko_cpu.fit(batches[0], keep == "any", alpha, beta, io, threads)]
+        else:
+            parts = each(
+                batches, lambda tile, _: macenko_cpu.fit(tile, keep == "any", alpha, beta, io), threads
+            )
+            parts.append(macenko_cpu.fit(np.empty((0, 1, 1, 3), np.uint8)))  # for a list of none
         he, max_c, tissue_pixels, fitted = (np.concatenate(column) for column in zip(*parts, strict=True))
         status = np.where(fitted, Status.FITTED, Status.UNFITTED).astype(np.uint8)
         return StainFit(he, max_c, tissue_pixels, status).like(given)
@@ -141,6 +147,19 @@ def fall_back(fits: StainFit, pooled: StainFit) -> StainFit:
         fits.tissue_pixels,
         xp.where(use, xp.uint8(Status.SLIDE_FIT), fits.status),
     ).like(given)
+
+
+def each(batches: list[Array], work: Callable[[Array, int], Result], threads: int | None) -> list[Result]:
+    """``work`` on every tile (1, H, W, 3) of a list, with its number, on several threads."""
+    results: list[Any] = [None] * len(batches)
+
+    def some(part: slice) -> None:
+        for i in range(*part.indices(len(batches))):
+            results[i] = work(batches[i], i)
+
+    pixels = sum(batch.shape[1] * batch.shape[2] for batch in batches) // max(len(batches), 1)
+    share_out(some, len(batches), pixels, threads)
+    return results
 
 
 def check_io(io: float) -> None:

@@ -87,7 +87,9 @@ def matrix(
         numbers = xp.asarray(_numbers(rng, (len(fits), 6)))
         gain = gain * (1 + jitter.concentration * numbers[:, :2])
         to = _turned(xp, to, jitter.angle, numbers[:, 2:])
-    found = (to * gain[:, None, :]) @ _unmixing(xp, he)
+    to, unmix = to * gain[:, None, :], _unmixing(xp, he)
+    # written out, not @: the order of operations is then that of the kernels that fuse all steps
+    found = to[:, :, :1] * unmix[:, None, 0] + to[:, :, 1:] * unmix[:, None, 1]
     if target is None:
         normal = _normal(xp, he)
         found = found + normal[:, :, None] * normal[:, None, :]

@@ -16,7 +16,15 @@ import pytest
 from cuda_shim import Shim, ShimDevice
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from macenko_cases import DEGENERATE, adversarial, assert_fit, assert_levels, degrees, is_decided
+from macenko_cases import (
+    DEGENERATE,
+    adversarial,
+    assert_fit,
+    assert_levels,
+    degrees,
+    is_decided,
+    pointing_away,
+)
 from pathprep.kernels import cuda, macenko_cuda
 from pathprep.kernels import macenko_reference as reference
 
@@ -265,6 +273,10 @@ def test_stains_that_replace_each_other(runner: Runner, channels: tuple[int, ...
     assert assert_matches(runner, [tile]) == 1
 
 
+def test_second_eigenvector_that_points_away_from_the_data(runner: Runner) -> None:
+    assert assert_matches(runner, [pointing_away()]) == 1
+
+
 def test_order_of_pixels_and_tiles_changes_no_bit(runner: Runner, stained: Tile) -> None:
     rng = np.random.default_rng(1)
     tiles = [*stained, np.resize(stained[0], (200, 220, 3))]
@@ -325,6 +337,14 @@ def test_apply_to_any_sizes(runner: Runner, stained: Tile) -> None:
         expected = reference.apply(tile, matrix)
         assert_levels(found, expected)
         assert (found == expected).mean() > 0.99  # truncated, not rounded
+
+
+@pytest.mark.parametrize("io", [200, 230, 240, 255])
+def test_empty_field_stays_io_to_the_level(runner: Runner, io: int) -> None:
+    """OD 0, so I0 exactly, whatever the matrix: a hair below it would be truncated."""
+    field = np.full((32, 32, 3), io - 1, np.uint8)
+    matrices = np.random.default_rng(0).uniform(-2, 2, (100, 3, 3))
+    assert (np.stack(runner.apply([field] * 100, matrices, float(io))) == io).all()
 
 
 def test_identity_copies(runner: Runner, stained: Tile) -> None:

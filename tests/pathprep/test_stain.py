@@ -75,6 +75,13 @@ def test_normalize_equals_torchstain(tiles: Tile) -> None:
         assert (difference <= 1).mean() >= 0.9999
 
 
+def test_normalize_is_fit_matrix_apply_to_the_bit(tiles: Tile) -> None:
+    expected = stain.apply(tiles, stain.matrix(stain.fit(tiles), Target.default()))
+    np.testing.assert_array_equal(stain.normalize(tiles), expected)
+    for one, other in zip(stain.normalize(list(tiles)), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_normalize_brings_two_stainings_together() -> None:
     one, two = paint(96, HE, 1), paint(96, OTHER, 1)
     before = np.abs(one.mean(axis=(0, 1)) - two.mean(axis=(0, 1))).max()
