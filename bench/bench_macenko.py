@@ -1,6 +1,6 @@
 """Macenko fit, apply and both together, beside torchstain and a plain copy of the bytes, interleaved.
 
-python bench/bench_macenko.py [--rounds 15] [--batch 16] [--gpu-batch 4096] [--data FOLDER] [--json [FILE]]
+python bench/bench_macenko.py [--rounds 15] [--batch 64] [--gpu-batch 4096] [--data FOLDER] [--json [FILE]]
 
 Tiles are cut from the slides (*.tif) in --data, or else H&E-like and painted here. torchstain, torch and
 BLAS have one thread: on few or busy cores, BLAS's own threads slow torchstain several times over, which
@@ -157,7 +157,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--batch", type=int, default=16, help="tiles per call of ours")
+    parser.add_argument("--batch", type=int, default=64, help="tiles per call of ours")
     parser.add_argument("--gpu-batch", type=int, default=4096, help="tiles of 256 px per call on the GPU")
     parser.add_argument("--data", type=Path, help="folder of slides to cut the tiles from")
     parser.add_argument(

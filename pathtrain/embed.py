@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pathprep import atomic
-from pathtrain.data.tiles import DatasetTiles, FolderTiles, Ints, open_tiles
+from pathtrain.data.tiles import DatasetTiles, FolderTiles, Ints, open_tiles, outcome
 from pathtrain.encode import Features, How, TileProgress, check_size, encode
 from pathtrain.models.load import load
 
@@ -56,7 +56,8 @@ def embed(model: Path, source: Path, out: Path, how: How | None = None) -> Summa
         PathprepError: the model, the dataset or an option is wrong.
     """
     how = how or How()
-    loaded, tiles = load(model), open_tiles(source)
+    loaded = load(model)
+    tiles = open_tiles(source, loaded.target)
     made = {"fingerprint": loaded.fingerprint, "size": check_size(loaded, how.size)}
     out.mkdir(parents=True, exist_ok=True)
     atomic.sweep(out)
@@ -68,6 +69,7 @@ def embed(model: Path, source: Path, out: Path, how: How | None = None) -> Summa
             (features,), _ = encode([loaded], tiles, part.order, how, progress.advance)
             _write(out / f"{part.name}.h5", part, features)
             progress.line(f"{part.name}: {len(part.order)} tiles")
+        progress.note(outcome(tiles))
     slides = len(tiles.dataset.slides) if isinstance(tiles, DatasetTiles) else 1
     return Summary(
         written=len(todo),

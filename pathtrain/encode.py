@@ -77,7 +77,7 @@ def encode(
 
     Args:
         models: networks with the same normalisation; tiles are resized to the first one's size.
-        tiles: where from.
+        tiles: where from; opened with the models' target.
         order: (M,) tile numbers.
         how: size, batch, threads, device.
         advance: called with the number of tiles that were finished.
@@ -88,7 +88,10 @@ def encode(
     Raises:
         UsageError: a size or device that cannot be.
         DatasetError: a tile is missing or damaged.
+        ValueError: the tiles were opened with another target than the models'.
     """
+    if any(model.target != tiles.target for model in models):
+        raise ValueError("the tiles were opened with another stain target than the models'")
     size, device = check_size(models[0], how.size), pick_device(how.device)
     mean, std = (
         torch.tensor(values, device=device)[:, None, None]
@@ -146,6 +149,11 @@ class TileProgress:
     def rate(self) -> float:
         """Tiles a second since the start."""
         return self._done / max(time.perf_counter() - self._start, 1e-9)
+
+    def note(self, text: str) -> None:
+        """Say something that matters in any case; an empty text is not said."""
+        if text:
+            self._console.print(f"{self._title}: {text}", soft_wrap=True, highlight=False, markup=False)
 
     def line(self, text: str) -> None:
         """Say that something is finished, where there is no bar."""

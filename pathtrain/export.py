@@ -1,6 +1,7 @@
 """A run as a folder that plain timm opens: ``timm.create_model("local-dir:MODEL", pretrained=True)``.
 
-    MODEL/config.json          architecture, arguments, normalisation and input size, as timm writes them
+    MODEL/config.json          architecture, arguments, normalisation and input size, as timm writes them;
+                               and the stain target, if the model normalises, which timm does not look at
     MODEL/model.safetensors    the teacher's backbone
     MODEL/README.md            where it came from and how to use it
 
@@ -76,7 +77,10 @@ def _sync(path: Path) -> None:
 
 
 def _config(model: LoadedModel) -> dict[str, Any]:
-    """The layout of timm's models._hub.save_config_for_hf."""
+    """The layout of timm's models._hub.save_config_for_hf, and what is ours."""
+    ours: dict[str, Any] = {"creator": CREATOR, "fingerprint": model.fingerprint}
+    if model.target is not None:
+        ours["target"] = model.target.as_dict()
     return {
         "architecture": model.config.name,
         "num_classes": 0,
@@ -95,8 +99,7 @@ def _config(model: LoadedModel) -> dict[str, Any]:
             "first_conv": "patch_embed.proj",
             "classifier": "head",
         },
-        "creator": CREATOR,
-        "fingerprint": model.fingerprint,
+        **ours,
     }
 
 
@@ -108,6 +111,7 @@ def _card(model: LoadedModel, run: Path) -> str:
         "Architecture": f"timm `{model.config.name}`, {json.dumps(model.config.kwargs)}",
         "Features": f"{model.dim} numbers per image of {model.size} x {model.size} px",
         "Normalisation": f"mean {list(model.config.mean)}, std {list(model.config.std)}",
+        "Stain": f"normalised (Macenko) to {model.target.name}" if model.target else "as stored",
         "Optimiser steps": model.step,
         "Method": recipe.method,
         "Dataset": info.get("dataset", "unknown"),
@@ -134,9 +138,30 @@ features = encoder(transform(image)[None])  # image: a PIL tile; (1, {model.dim}
 ```
 
 Tiles must be prepared as the dataset was: same field of view, same stain normalisation.
-
+{_stain_note(model)}
 ## Recipe
 
 ```yaml
 {dump(recipe)}```
+"""
+
+
+def _stain_note(model: LoadedModel) -> str:
+    """How plain timm users normalise; `pathtrain embed` and `evaluate` do it by themselves."""
+    if model.target is None:
+        return ""
+    how = model.target
+    return f"""
+This encoder was trained on tiles that were normalised while they were loaded. `pathtrain embed` and
+`pathtrain evaluate` do the same; with timm alone:
+
+```python
+import numpy as np
+from pathprep import stain
+
+target = stain.Target(np.array({json.dumps(how.he)}), np.array({json.dumps(how.max_c)}), "{CREATOR}")
+# tile: (H, W, 3) uint8
+fits = stain.fit([tile], keep="{how.keep}", alpha={how.alpha}, beta={how.beta}, io={how.io})
+(tile,) = stain.apply([tile], stain.matrix(fits, target), io={how.io})
+```
 """

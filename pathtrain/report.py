@@ -24,7 +24,8 @@ from pathtrain.data.loader import Loader
 from pathtrain.data.tiles import decode, resize
 from pathtrain.errors import ModelError
 from pathtrain.recipes.load import dump, load
-from pathtrain.recipes.schema import Recipe
+from pathtrain.recipes.schema import Recipe, StainConfig
+from pathtrain.target import of_run
 
 # What a row of log.jsonl may hold, in the order of the page; other keys follow under their own name
 CURVES = {
@@ -65,7 +66,7 @@ def report(run: Path, out: Path | None = None) -> Path:
     rows = logs.rows(run)
     saved = checkpoint.entries(run)
     step = saved[-1].step if saved else 0
-    views, views_missing = _views(recipe, info)
+    views, views_missing = _views(run, recipe, info)
     page = _template().render(
         name=run.resolve().name,
         run=run,
@@ -111,6 +112,7 @@ def _facts(
         ("Method", f"{recipe.method}, batch {recipe.batch}, {recipe.precision}"),
         ("Backbone", f"{recipe.model.name} {json.dumps(recipe.model.kwargs) if recipe.model.kwargs else ''}"),
         ("First weights", recipe.model.init),
+        ("Stain", _stain(recipe.stain)),
         ("Dataset", str(info.get("dataset", "unknown"))),
         ("Build id", str(identity.get("dataset build id", "unknown"))),
         ("Tiles", f"{tiles:,}" if tiles else "unknown"),
@@ -123,6 +125,20 @@ def _facts(
             ("Waiting for data", f"{statistics.median(row['data_wait'] for row in rows):.1%} (median)"),
         ]
     return facts
+
+
+def _stain(config: StainConfig) -> str:
+    if config.mode == "none":
+        return "as stored"
+    jitter = []
+    if config.concentration:
+        jitter.append(f"concentration ±{config.concentration:g}")
+    if config.angle:
+        jitter.append(f"angle up to {config.angle:g}°")
+    words = "normalised to " + (config.target.name if config.target else "the reference")
+    if config.mode == "jitter":
+        words = "jitter of each tile's own" if config.basis == "fit" else "HED jitter"
+    return f"{words}{', ' if jitter else ''}{', '.join(jitter)}"
 
 
 def _curves(rows: list[dict[str, Any]]) -> list[tuple[str, str, Markup]]:
@@ -139,7 +155,7 @@ def _curves(rows: list[dict[str, Any]]) -> list[tuple[str, str, Markup]]:
     return curves
 
 
-def _views(recipe: Recipe, info: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
+def _views(run: Path, recipe: Recipe, info: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
     """The first tiles of the run with their views as they went into training; or why there are none."""
     if "dataset" not in info:
         return [], "run.json does not say which dataset the run was trained on."
@@ -147,16 +163,20 @@ def _views(recipe: Recipe, info: dict[str, Any]) -> tuple[list[dict[str, Any]], 
         dataset = Dataset(info["dataset"])
         if dataset.info["build_id"] != info.get("identity", {}).get("dataset build id"):
             raise DatasetError(f"{dataset.root}: was built again since the run, with another build id")
-        loader = Loader(dataset, recipe.model_copy(update={"batch": TILES_SHOWN}), threads=1)
+        few = recipe.model_copy(update={"batch": TILES_SHOWN})
+        target = of_run(run, recipe)
+        loader = Loader(dataset, few, threads=1, target=target.target if target else None)
         batch = next(iter(loader))
+        stored = [decode(loader.read(int(tile)), loader.name(int(tile))) for tile in batch.tiles]
+        stained = loader.stained(0, stored)
         shown = []
         for number, tile in enumerate(batch.tiles):
-            whole = resize(decode(loader.read(int(tile)), loader.name(int(tile))), WHOLE_TILE)
             views = [_pixels(view[number].cpu().numpy(), recipe) for view in batch.views]
             shown.append(
                 {
                     "name": loader.name(int(tile)),
-                    "whole": _jpeg(whole),
+                    "whole": _jpeg(resize(stored[number], WHOLE_TILE)),
+                    "stained": _jpeg(resize(stained[number], WHOLE_TILE)) if stained else None,
                     "views": [{"size": len(view), "picture": _jpeg(view)} for view in views],
                 }
             )

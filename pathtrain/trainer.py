@@ -22,13 +22,16 @@ from torch import nn
 from pathprep import atomic
 from pathprep.errors import DatasetError
 from pathprep.shards import Dataset
+from pathprep.stain import Target
 from pathtrain import checkpoint, schedules
+from pathtrain.data import stain
 from pathtrain.data.loader import Batch, Loader
 from pathtrain.errors import CheckpointError, TrainError
 from pathtrain.logs import Log
 from pathtrain.methods.dino import Dino
 from pathtrain.recipes.load import dump
 from pathtrain.recipes.schema import Recipe
+from pathtrain.target import RunTarget, settle
 
 # What a resume may change: it does not touch the weights.
 FREE = {"checkpoint", "log_every"}
@@ -60,9 +63,11 @@ def pretrain(dataset: Path, recipe: Recipe, run: Path, fresh: bool, console: Con
     tiles = sum(marker["tiles"] for marker in data.markers.values())
     if not tiles:
         raise DatasetError(f"{dataset}: no tiles to train on; see `pathprep report {dataset}`")
+    stain.check(data, recipe.stain)
+    target = settle(recipe.stain, None if fresh else run)
     if fresh:
         _set_aside(run, console)
-    identity = _identity(recipe, data, tiles)
+    identity = _identity(recipe, data, tiles, target)
     _check(run, identity)
     total = recipe.total_steps(tiles)
     found = checkpoint.latest(run)
@@ -77,8 +82,10 @@ def pretrain(dataset: Path, recipe: Recipe, run: Path, fresh: bool, console: Con
     atomic.write_json(
         run / "run.json", {"dataset": str(dataset), "identity": identity, "versions": _versions()}
     )
+    if target is not None:
+        RunTarget.of(target, data).save(run)
     atomic.write_bytes(run / "recipe.yaml", dump(recipe).encode())
-    return _Run(recipe, data, run, total, _digest(identity), found).train(console)
+    return _Run(recipe, data, run, total, _digest(identity), found, target).train(console)
 
 
 class _Run:
@@ -92,8 +99,9 @@ class _Run:
         total: int,
         config: str,
         found: tuple[checkpoint.Entry, dict[str, Any]] | None,
+        target: Target | None,
     ) -> None:
-        self.recipe, self.dataset, self.folder = recipe, dataset, folder
+        self.recipe, self.dataset, self.folder, self.target = recipe, dataset, folder, target
         self.total, self.config = total, config
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(recipe.seed)
@@ -109,7 +117,12 @@ class _Run:
             console.print(f"resuming at step {start} of {self.total}", highlight=False)
         device_id = self.device.index or 0 if self.device.type == "cuda" else None
         loader = Loader(
-            self.dataset, self.recipe, start, device_id=device_id, threads=torch.get_num_threads()
+            self.dataset,
+            self.recipe,
+            start,
+            device_id=device_id,
+            threads=torch.get_num_threads(),
+            target=self.target,
         )
         with Log(self.folder, start, self.total, console) as log:
             since, waited, last = time.perf_counter(), 0.0, start
@@ -213,11 +226,18 @@ def clip_each(parameters: Any, largest: float) -> None:
     torch._foreach_mul_(grads, [(largest / (norm + 1e-6)).clamp(max=1) for norm in norms])
 
 
-def _identity(recipe: Recipe, dataset: Dataset, tiles: int) -> dict[str, Any]:
-    """Everything that a resume must find unchanged, flat: recipe keys, and which tiles there are."""
+def _identity(recipe: Recipe, dataset: Dataset, tiles: int, target: Target | None) -> dict[str, Any]:
+    """Everything that a resume must find unchanged, flat: recipe keys, and which tiles there are.
+
+    The target counts by its values, wherever its file lies.
+    """
     counts = {name: marker["tiles"] for name, marker in dataset.markers.items()}
+    values = {k: v for k, v in recipe.model_dump(mode="json").items() if k not in FREE}
+    values["stain"]["target"] = None if target is None else target.as_params()
+    if recipe.stain.mode == "none":
+        del values["stain"]  # so that runs from before there was a stain stage go on
     return {
-        **_flat({k: v for k, v in recipe.model_dump(mode="json").items() if k not in FREE}),
+        **_flat(values),
         "dataset build id": dataset.info["build_id"],
         "dataset tiles": tiles,
         "dataset slides": _digest(counts)[:16],

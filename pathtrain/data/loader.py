@@ -19,7 +19,8 @@ import torch.utils.dlpack
 
 from pathprep.errors import DatasetError
 from pathprep.shards import Dataset
-from pathtrain.data import order, params, views
+from pathprep.stain import Target, apply
+from pathtrain.data import order, params, stain, views
 from pathtrain.errors import TrainError
 from pathtrain.recipes.schema import Recipe
 
@@ -52,10 +53,12 @@ class Loader:
         rank, world: this process takes every world-th tile of a step, from ``rank`` on.
         device_id: GPU to decode on, or None for the CPU.
         threads: DALI's CPU threads.
+        target: what the recipe's stain.mode normalize goes to; None for the one that it names.
 
     Raises:
         DatasetError: the dataset has no tiles; on iteration, a tile's bytes are not those written.
-        TrainError: on iteration, DALI cannot decode a tile.
+        TrainError: the dataset does not serve the recipe's stain mode; on iteration, DALI cannot decode a
+            tile.
     """
 
     def __init__(
@@ -67,16 +70,21 @@ class Loader:
         world: int = 1,
         device_id: int | None = None,
         threads: int = 2,
+        target: Target | None = None,
     ) -> None:
         self.dataset, self.recipe, self.start = dataset, recipe, start_step
         self.rank, self.world = rank, world
         self.index = dataset.tiles(["x", "y", "offset", "length", "crc32"])
         if not len(self.index):
             raise DatasetError(f"{dataset.root}: no tiles to train on; see `pathprep report {dataset.root}`")
+        self._stain = stain.stage(dataset, self.index.slides, recipe, target)
         self._views = params.views(recipe.views)
         self._columns = [views.columns(recipe, view) for view in self._views]
         largest = len(order.positions(0, recipe.batch, 0, world))
-        self._pipeline = views.pipeline(recipe, self._views, self._feed, largest, threads, device_id, DEPTH)
+        io = None if self._stain is None else self._stain.io
+        self._pipeline = views.pipeline(
+            recipe, self._views, self._feed, largest, threads, device_id, DEPTH, io
+        )
 
     def __len__(self) -> int:
         """Tiles in the dataset."""
@@ -97,6 +105,14 @@ class Loader:
     def tiles(self, step: int) -> npt.NDArray[np.int64]:
         """Tile numbers that this rank takes in a step."""
         return order.tiles(self._positions(step), len(self.index), self.recipe.seed)
+
+    def stained(self, step: int, pixels: list[npt.NDArray[np.uint8]]) -> list[npt.NDArray[np.uint8]] | None:
+        """A step's decoded tiles, in the order of ``tiles``, after the stain stage; None if there is none."""
+        if self._stain is None:
+            return None
+        matrices = self._stain.matrices(self.tiles(step), self._positions(step))
+        found: list[npt.NDArray[np.uint8]] = apply(pixels, matrices, io=self._stain.io)
+        return found
 
     def name(self, tile: int) -> str:
         """A tile's slide and level-0 coordinates, for messages."""
@@ -126,7 +142,8 @@ class Loader:
                 simplejpeg.decode_jpeg(self.read(int(tile)))
             except ValueError as reason:
                 return f"{self.name(int(tile))} cannot be decoded ({reason})"
-        return f"step {step + 1}: {str(error).splitlines()[0]}"
+        said = str(error).partition("encountered:")[2].strip() or str(error)  # DALI says where, then what
+        return f"step {step + 1}: {said.splitlines()[0]}"
 
     def _positions(self, step: int) -> order.Ints:
         return order.positions(step, self.recipe.batch, self.rank, self.world)
@@ -136,6 +153,8 @@ class Loader:
         positions = self._positions(self.start + iteration)
         tiles = order.tiles(positions, len(self.index), self.recipe.seed)
         fed: list[Any] = [[np.frombuffer(self.read(tile), np.uint8) for tile in tiles]]
+        if self._stain is not None:
+            fed.append(self._stain.matrices(tiles, positions))
         for number, (view, names) in enumerate(zip(self._views, self._columns, strict=True)):
             drawn = params.draw(self.recipe.views, view, number, positions, self.recipe.seed)
             fed += views.inputs(drawn, names)

@@ -15,13 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pathtrain.data.order import Ints, hashed
+from pathtrain.data.order import Ints, Words, hashed
 from pathtrain.recipes.schema import ViewsConfig
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-_STREAM = 0x76696577  # keeps these hashes apart from those of the sample order
+# Keep these hashes apart from each other and from those of the sample order
+_STREAM = 0x76696577
+_STAIN_STREAM = 0x737461696E
 _TRIES = 10  # RandomResizedCrop's
 
 
@@ -83,9 +85,7 @@ def draw(config: ViewsConfig, view: View, number: int, positions: Ints, seed: in
     Args:
         positions: (B,) places in the run (pathtrain.data.order), which differ in every epoch.
     """
-    base = hashed(seed, _STREAM, positions, number)
-    slots = hashed(base[:, None], np.arange(2 * _TRIES + 12))
-    uniform = (slots >> np.uint64(11)) * 2.0**-53  # (B, slots) in [0, 1)
+    uniform = _uniform(hashed(seed, _STREAM, positions, number), 2 * _TRIES + 12)
     areas, ratios, rest = np.split(uniform, [_TRIES, 2 * _TRIES], axis=1)
     at_y, at_x, flip, jitter, brightness, contrast, saturation, hue, grey, blur, sigma, solarise = rest.T
     start, end = _crop(areas, ratios, np.stack([at_y, at_x], axis=1), view.scale, config.ratio)
@@ -104,6 +104,17 @@ def draw(config: ViewsConfig, view: View, number: int, positions: Ints, seed: in
         sigma=_between(sigma, *config.blur_sigma),
         solarise=solarise < view.solarise,
     )
+
+
+def draw_stain(positions: Ints, seed: int) -> Floats:
+    """(B, 6) numbers, uniform in [-1, 1), for the stain jitter of the whole tile at each position."""
+    return _between(_uniform(hashed(seed, _STAIN_STREAM, positions), 6), -1.0, 1.0)
+
+
+def _uniform(base: Words, count: int) -> Floats:
+    """(B, count) numbers in [0, 1) from hashes (B,)."""
+    slots = hashed(base[:, None], np.arange(count))
+    return np.asarray((slots >> np.uint64(11)) * 2.0**-53, np.float64)
 
 
 def _between(uniform: Floats, low: float, high: float) -> Floats:

@@ -4,7 +4,8 @@ Unlike the training loader this one decodes with simplejpeg in plain threads: no
 order, PNG and TIFF as well, and 2.5 to 5 times DALI's rate on the CPU for whole tiles. One definition
 of what a network sees at inference serves ``embed`` and every evaluation:
 
-    decode -> bicubic resize with antialiasing to a square (none if it has that size) -> uint8
+    decode -> stain normalisation, if the model was trained with it (pathtrain.data.normalise)
+    -> bicubic resize with antialiasing to a square (none if it has that size) -> uint8
 """
 
 import csv
@@ -25,6 +26,9 @@ from torch.nn import functional
 
 from pathprep.errors import DatasetError, UsageError
 from pathprep.shards import Dataset
+from pathtrain.data.normalise import Normaliser, normaliser
+from pathtrain.data.stain import Floats
+from pathtrain.target import RunTarget
 
 Pixels = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
@@ -41,12 +45,16 @@ class Tiles(ABC):
         groups: names of the groups; tiles of one group must not be split between training and test.
         group: (N,) int64, each tile's group.
         kind: what a group is: ``slide`` or ``group``.
+        target: of the model that the tiles are for; None if it takes them as they are.
+        normaliser: what is done for that; None if nothing is.
     """
 
     path: Path
     groups: list[str]
     group: Ints
     kind: str
+    target: RunTarget | None = None
+    normaliser: Normaliser | None = None
 
     def __len__(self) -> int:
         return len(self.group)
@@ -154,21 +162,36 @@ def read_csv(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
     return [{name.strip(): value.strip() for name, value in row.items()} for row in rows]
 
 
-def open_tiles(path: Path) -> DatasetTiles | FolderTiles:
+def open_tiles(path: Path, target: RunTarget | None = None) -> DatasetTiles | FolderTiles:
     """The tiles of a dataset folder, or of a folder of labelled images.
+
+    Args:
+        path: the folder.
+        target: of the model that they are for; they are normalised to it where they are not yet.
 
     Raises:
         UsageError: it is neither.
         DatasetError: it is a dataset that cannot be used.
     """
+    tiles: DatasetTiles | FolderTiles
     if (path / "dataset.json").is_file():
-        return DatasetTiles(path)
-    if (path / LABELS_FILE).is_file():
-        return FolderTiles(path)
-    raise UsageError(
-        f"{path}: neither a dataset (dataset.json, from `pathprep shard`) nor a folder of labelled images "
-        f"({LABELS_FILE} with the columns file, label and perhaps group)"
-    )
+        tiles = DatasetTiles(path)
+    elif (path / LABELS_FILE).is_file():
+        tiles = FolderTiles(path)
+    else:
+        raise UsageError(
+            f"{path}: neither a dataset (dataset.json, from `pathprep shard`) nor a folder of labelled "
+            f"images ({LABELS_FILE} with the columns file, label and perhaps group)"
+        )
+    tiles.target = target
+    tiles.normaliser = normaliser(target, tiles.dataset if isinstance(tiles, DatasetTiles) else None)
+    return tiles
+
+
+def outcome(tiles: Tiles) -> str:
+    """What fitting the stain of images without stored fits came to, for people; empty if none was fitted."""
+    found = tiles.normaliser.outcome if tiles.normaliser else ""
+    return f"{tiles.path}: {found}" if found else ""
 
 
 def decode(data: bytes, name: str) -> Pixels:
@@ -211,13 +234,18 @@ def batches(tiles: Tiles, order: Ints, *, size: int, batch: int, threads: int) -
     ready: deque[list[Future[Pixels]]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
-    def prepare(data: bytes, tile: int) -> Pixels:
-        return resize(decode(data, tiles.name(tile)), size)
+    def prepare(data: bytes, tile: int, matrix: Floats | None) -> Pixels:
+        pixels = decode(data, tiles.name(tile))
+        if tiles.normaliser is not None:
+            pixels = tiles.normaliser(pixels, matrix)
+        return resize(pixels, size)
 
     try:
         for start in range(0, len(order), batch):
-            numbers = [int(tile) for tile in order[start : start + batch]]
-            ready.append([pool.submit(prepare, tiles.read(tile), tile) for tile in numbers])
+            numbers = order[start : start + batch]
+            matrices = tiles.normaliser.matrices(numbers) if tiles.normaliser else [None] * len(numbers)
+            pairs = zip(numbers.tolist(), matrices, strict=True)
+            ready.append([pool.submit(prepare, tiles.read(tile), tile, matrix) for tile, matrix in pairs])
             if len(ready) > AHEAD:
                 yield np.stack([image.result() for image in ready.popleft()])
         while ready:

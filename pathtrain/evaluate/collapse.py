@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pathprep.errors import UsageError
-from pathtrain.data.tiles import DatasetTiles, open_tiles
+from pathtrain.data.tiles import DatasetTiles, open_tiles, outcome
 from pathtrain.encode import How, TileProgress, encode
 from pathtrain.evaluate.common import Flags, Floats, Ints, describe, interval, neighbours, unit
 from pathtrain.models.load import LoadedModel
@@ -63,7 +63,7 @@ def collapse(
     Raises:
         UsageError: an image folder, fewer than two usable slides, or k not below the number of tiles.
     """
-    tiles = open_tiles(dataset)
+    tiles = open_tiles(dataset, model.target)
     if not isinstance(tiles, DatasetTiles):
         raise UsageError(f"{dataset}: feature collapse is about slides; give a dataset from `pathprep shard`")
     order = sample(tiles, tiles_per_slide, seed)
@@ -75,6 +75,7 @@ def collapse(
     with TileProgress(len(order), "encode") as progress:
         (features,), _ = encode([model], tiles, order, how or How(), progress.advance)
         progress.line(f"{dataset}: {len(order)} tiles of {len(kept)} slides")
+        progress.note(outcome(tiles))
     taken = Sample(features, slide, [tiles.groups[number] for number in kept])
     return {
         "task": "collapse",

@@ -74,6 +74,7 @@ def describe(model: LoadedModel) -> dict[str, Any]:
         "fingerprint": model.fingerprint,
         "step": model.step,
         "dim": model.dim,
+        "target": None if model.target is None else model.target.as_dict(),
     }
 
 

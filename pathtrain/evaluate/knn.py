@@ -5,7 +5,8 @@ tiles by cosine votes for its label with weight exp(similarity / 0.07). Without 
 a query, and neighbours from its own slide (or group) do not count.
 
 Beside the model, by the same vote on the same tiles: the same architecture with random weights, and six
-numbers per tile, the mean and SD of red, green and blue, each standardised on the training tiles.
+numbers per tile, the mean and SD of red, green and blue, each standardised on the training tiles. If the
+model normalises stain, all of them see normalised tiles.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import numpy as np
 
 from pathprep.errors import UsageError
 from pathtrain.data.labels import Labels, read_labels
-from pathtrain.data.tiles import DatasetTiles, FolderTiles, open_tiles
+from pathtrain.data.tiles import DatasetTiles, FolderTiles, open_tiles, outcome
 from pathtrain.encode import How, TileProgress, encode
 from pathtrain.evaluate.common import Flags, Floats, Ints, describe, interval, neighbours
 from pathtrain.models.load import LoadedModel, untrained
@@ -70,7 +71,7 @@ def knn(
         UsageError: labels that do not fit, a group in both train and test, a class only in test, or k
             larger than the number of tiles that may vote.
     """
-    sources = [open_tiles(path) for path in (train, test) if path is not None]
+    sources = [open_tiles(path, model.target) for path in (train, test) if path is not None]
     found = read_labels(sources, labels)
     if test is not None:
         _check_split(sources, found)
@@ -146,6 +147,7 @@ def _encode(model: LoadedModel, sources: list[Tiles], labels: Labels, seed: int,
             named = {"model": features[0], "random weights": features[1], "colour": colour}
             sets.append(Set(named, values[order], tiles.group[order]))
             progress.line(f"{tiles.path}: {len(order)} labelled tiles")
+            progress.note(outcome(tiles))
     return sets
 
 

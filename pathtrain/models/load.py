@@ -21,6 +21,7 @@ from pathtrain.errors import CheckpointError, ModelError
 from pathtrain.models.backbone import build
 from pathtrain.recipes.load import load as load_recipe
 from pathtrain.recipes.schema import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
+from pathtrain.target import RunTarget, of_run
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -38,7 +39,8 @@ class LoadedModel:
         size: side of the square images that it takes by default, pixels.
         patch: sides must be a multiple of it.
         name: what tables call it: the folder's name.
-        fingerprint: 16 hex digits, a hash of architecture, normalisation and weights.
+        fingerprint: 16 hex digits, a hash of architecture, normalisation, weights and target.
+        target: stains that tiles must be normalised to before anything else; None: as they are.
         run: the run folder it came from, if any.
         step: finished optimiser steps, if it came from a run.
     """
@@ -49,6 +51,7 @@ class LoadedModel:
     patch: int
     name: str
     fingerprint: str
+    target: RunTarget | None = None
     run: Path | None = None
     step: int | None = None
 
@@ -62,7 +65,7 @@ def load(path: Path) -> LoadedModel:
     """Open a run folder (the teacher's backbone) or an exported folder.
 
     Raises:
-        ModelError: it is neither, or its weights are damaged or do not fit.
+        ModelError: it is neither, or its weights or target are damaged or do not fit.
         CheckpointError: the run has no intact checkpoint.
         RecipeError: the run's recipe cannot be read.
     """
@@ -81,18 +84,20 @@ def untrained(model: LoadedModel, seed: int = 0) -> LoadedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = build(model.config)
-    return replace(_finish(module, model.config, "random weights"), size=model.size)
+    return replace(_finish(module, model.config, "random weights", model.target), size=model.size)
 
 
 def _from_run(path: Path) -> LoadedModel:
-    config = load_recipe(path / "recipe.yaml").model
+    recipe = load_recipe(path / "recipe.yaml")
+    config = recipe.model
     value = checkpoint.load(path)
     module = build(config)
     try:
         module.load_state_dict(value["teacher"]["backbone"])
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its checkpoint does not fit recipe.yaml ({_line(error)})") from None
-    return replace(_finish(module, config, path.resolve().name), run=path, step=int(value["step"]))
+    found = _finish(module, config, path.resolve().name, of_run(path, recipe))
+    return replace(found, run=path, step=int(value["step"]))
 
 
 def _from_export(path: Path) -> LoadedModel:
@@ -109,14 +114,15 @@ def _from_export(path: Path) -> LoadedModel:
             mean=shown.get("mean", IMAGENET_MEAN),
             std=shown.get("std", IMAGENET_STD),
         )
+        target = RunTarget.model_validate(info["target"]) if "target" in info else None
         module = build(config)
         module.load_state_dict(load_file(path / WEIGHTS_FILE))
     except (ValidationError, SafetensorError, RuntimeError, OSError) as error:
         raise ModelError(f"{path}: its weights or configuration are damaged ({_line(error)})") from None
-    return _finish(module, config, path.resolve().name)
+    return _finish(module, config, path.resolve().name, target)
 
 
-def _finish(module: nn.Module, config: ModelConfig, name: str) -> LoadedModel:
+def _finish(module: nn.Module, config: ModelConfig, name: str, target: RunTarget | None) -> LoadedModel:
     module.eval().requires_grad_(False)
     embed: Any = module.patch_embed
     return LoadedModel(
@@ -125,12 +131,15 @@ def _finish(module: nn.Module, config: ModelConfig, name: str) -> LoadedModel:
         size=int(embed.img_size[0]),
         patch=int(embed.patch_size[0]),
         name=name,
-        fingerprint=_fingerprint(module, config),
+        fingerprint=_fingerprint(module, config, target),
+        target=target,
     )
 
 
-def _fingerprint(module: nn.Module, config: ModelConfig) -> str:
-    shape = [config.name, config.kwargs, list(config.mean), list(config.std)]
+def _fingerprint(module: nn.Module, config: ModelConfig, target: RunTarget | None) -> str:
+    shape: list[Any] = [config.name, config.kwargs, list(config.mean), list(config.std)]
+    if target is not None:
+        shape.append(target.changes())
     digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
     for key, tensor in sorted(module.state_dict().items()):
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())

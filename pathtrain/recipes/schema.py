@@ -4,6 +4,7 @@ One number stands for one thing: lengths and warm-ups are counted in optimiser s
 is absolute (not per 256 samples), probabilities and shares are 0 to 1, colours are 0 to 1.
 """
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -109,6 +110,52 @@ class ViewsConfig(Strict):
         return self
 
 
+class StainConfig(Strict):
+    """What is done to the stain of a whole tile before its views are cut; see pathtrain.data.stain.
+
+    Attributes:
+        mode: ``none``; ``normalize`` to a target by the fits that the dataset stores; or ``jitter``, which
+            keeps each tile's own stains and changes them at random.
+        target: of ``normalize``: a file from `pathprep target`; null for the field's reference.
+        concentration: the amount of each stain is multiplied by 1 + u, u uniform in +-concentration.
+        angle: degrees; each stain's vector is turned in a random direction, at most so far.
+        basis: what ``jitter`` takes for the stains: ``fit``, the tile's own; ``hed``, fixed haematoxylin,
+            eosin and DAB, which needs no fits.
+
+    With ``normalize``, concentration and angle jitter the normalised tile.
+    """
+
+    mode: Literal["none", "normalize", "jitter"] = "none"
+    target: Path | None = None
+    concentration: Share = 0.0
+    angle: float = Field(default=0.0, ge=0, le=45)
+    basis: Literal["fit", "hed"] = "fit"
+
+    @model_validator(mode="after")
+    def _acts(self) -> Self:
+        rules = [
+            (self.mode == "none" and self.jitters, "concentration and angle need mode normalize or jitter"),
+            (self.mode != "normalize" and self.target is not None, "target needs mode normalize"),
+            (self.mode == "jitter" and not self.jitters, "mode jitter needs concentration or angle above 0"),
+            (self.mode != "jitter" and self.basis == "hed", "basis hed needs mode jitter"),
+            (self.basis == "hed" and self.angle > 0, "basis hed has no angle: its stains are fixed"),
+        ]
+        for broken, message in rules:
+            if broken:
+                raise ValueError(message)
+        return self
+
+    @property
+    def jitters(self) -> bool:
+        """Whether anything is random."""
+        return self.concentration > 0 or self.angle > 0
+
+    @property
+    def needs_fits(self) -> bool:
+        """Whether the dataset must hold stain fits."""
+        return self.mode != "none" and self.basis == "fit"
+
+
 class Warmed(Strict):
     """A value that climbs linearly from ``start`` to ``end`` over ``steps`` and stays there."""
 
@@ -187,6 +234,7 @@ class Recipe(Strict):
     batch: int = Field(gt=0)
     precision: Literal["float32", "bfloat16"]
     model: ModelConfig
+    stain: StainConfig = StainConfig()
     views: ViewsConfig
     dino: DinoConfig
     optim: OptimConfig

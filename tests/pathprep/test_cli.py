@@ -3,14 +3,27 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 from slides import tissue, write_tiff
 
+from pathprep import stain
+from pathprep.cli import main
+
 COMMAND = "import sys; from pathprep.cli import main; sys.argv = ['pathprep', *sys.argv[1:]]; main()"
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 def pathprep(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -22,6 +35,19 @@ def pathprep(*arguments: object, cwd: Path | None = None) -> subprocess.Complete
         cwd=cwd,
         env=None,
     )
+
+
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """The command in this process, without the second that a new one takes: exit code, output, errors."""
+
+    def call(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["pathprep", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Done(int(ended.value.code or 0), *capsys.readouterr())
+
+    return call
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +155,101 @@ def test_target_is_fitted_saved_and_used(folder: Path, tmp_path: Path) -> None:
     done = pathprep("shard", folder, "--out", tmp_path / "d", "--target", tmp_path / "none.json")
     assert done.returncode == 2
     assert "none.json" in done.stderr
+
+
+def fitted(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
+
+
+def test_target_of_a_slide_is_the_pooled_fit_of_some_of_its_tiles(
+    tmp_path: Path, inside: Callable[..., Done]
+) -> None:
+    """Of all of them, it is what `shard` records as the slide's pooled fit."""
+    slide = write_tiff(tmp_path / "s.tif", tissue(1200, 1400, margin=100))
+    out = tmp_path / "t.json"
+    every = inside("target", slide, "--out", out)
+    assert every.returncode == 0, every.stderr
+    assert "s.tif (slide): " in every.stdout
+    done = pathprep("shard", slide, "--out", tmp_path / "d", "--stain", "fit", "--json")
+    marker = json.loads((tmp_path / "d" / "slides" / "s.json").read_text())
+    tiles = json.loads(done.stdout)["tiles"]
+    assert f"{tiles} of {tiles} tiles fitted" in every.stdout
+    assert [x for row in fitted(out)["he"] for x in row] == marker["stain_fit"]["he"]
+    assert fitted(out)["max_c"] == marker["stain_fit"]["max_c"]
+    chosen = []
+    for seed in (0, 0, 1):
+        made = inside("target", slide, "--out", out, "--tiles", 5, "--seed", seed)
+        assert "5 of 5 tiles fitted" in made.stdout
+        chosen.append(fitted(out)["he"])
+    assert chosen[0] == chosen[1] != chosen[2]
+    again = inside("target", slide, "--out", out, "--keep", "any", "--alpha", 2, "--beta", 0.2, "--io", 250)
+    assert again.returncode == 0
+    assert [x for row in fitted(out)["he"] for x in row] != marker["stain_fit"]["he"]
+
+
+def test_target_tells_slides_from_pictures(tmp_path: Path, inside: Callable[..., Done]) -> None:
+    pixels = tissue(300, 300, seed=5)
+    picture = Image.fromarray(pixels)
+    picture.save(tmp_path / "dots.tif", dpi=(300, 300))  # a plain TIFF with a printer's resolution
+    picture.save(tmp_path / "p.png")
+    write_tiff(tmp_path / "unknown.tif", tissue(600, 600), mpp=None)
+    write_tiff(tmp_path / "coarse.tif", tissue(600, 600), mpp=2.0)
+    out = ["--out", tmp_path / "t.json"]
+    for name in ("dots.tif", "p.png"):
+        done = inside("target", tmp_path / name, *out)
+        assert (done.returncode, f"{name} (picture)" in done.stdout) == (0, True), done.stderr
+    assert np.allclose(fitted(tmp_path / "t.json")["he"], stain.Target.fit(pixels).he)
+    slide = inside("target", tmp_path / "unknown.tif", *out, "--default-mpp", 0.5)
+    assert "4 of 4 tiles fitted" in slide.stdout
+    assert inside("target", tmp_path / "coarse.tif", *out, "--mpp", 2).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "code", "message"),
+    [
+        ("nowhere.svs", [], 2, "nowhere.svs: no such file"),
+        ("bad.svs", [], 1, "bad.svs: OpenSlide cannot open it"),
+        ("bad.tif", [], 1, "bad.tif: OpenSlide cannot open it"),
+        ("bad.png", [], 2, "bad.png: not a readable picture"),
+        ("p.png", ["--tiles", "3"], 2, "p.png: a picture, not a slide; --tiles"),
+        ("p.png", ["--mpp", "0.5"], 2, "p.png: a picture, not a slide"),
+        ("p.png", ["--alpha", "50"], 2, "--alpha is 50.0; expected percent"),
+        ("p.png", ["--io", "0"], 2, "--io is 0.0; expected grey levels"),
+        ("unknown.tif", [], 1, "give --default-mpp"),
+        ("flat.tif", [], 1, "flat.tif: no tile of it holds a pair of stains"),
+        ("glass.tif", [], 1, "glass.tif: no tile of 256 px has 40% tissue"),
+    ],
+)
+def test_targets_that_cannot_be(
+    tmp_path: Path, inside: Callable[..., Done], name: str, options: list[str], code: int, message: str
+) -> None:
+    for bad in ("bad.svs", "bad.tif", "bad.png"):
+        (tmp_path / bad).write_bytes(b"no image at all")
+    Image.fromarray(tissue(64, 64)).save(tmp_path / "p.png")
+    write_tiff(tmp_path / "unknown.tif", tissue(300, 300), mpp=None)
+    write_tiff(tmp_path / "flat.tif", np.full((600, 600, 3), (205, 120, 180), np.uint8))
+    write_tiff(tmp_path / "glass.tif", np.full((600, 600, 3), 245, np.uint8))
+    done = inside("target", tmp_path / name, "--out", tmp_path / "t.json", *options)
+    assert (done.returncode, done.stderr.count("\n")) == (code, 1), done.stderr
+    assert message in done.stderr
+    assert not (tmp_path / "t.json").exists()
+
+
+@pytest.mark.realdata
+def test_target_of_a_real_slide_never_loads_torch(data: Path, tmp_path: Path) -> None:
+    slide = data / "slides" / "CMU-1-Small-Region.svs"
+    watched = COMMAND.replace("; main()", "\ntry:\n    main()\nfinally:\n    print('torch' in sys.modules)")
+    done = subprocess.run(
+        [sys.executable, "-c", watched, "target", slide, "--out", tmp_path / "t.json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "False"), done.stderr
+    found = np.array(fitted(tmp_path / "t.json")["he"])
+    reference = stain.Target.default().he
+    angles = np.degrees(np.arccos((found * reference).sum(0) / np.linalg.norm(reference, axis=0)))
+    assert (angles < 15).all()  # H&E like any other
 
 
 def test_help_is_there_for_every_command() -> None:

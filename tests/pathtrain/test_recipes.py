@@ -44,6 +44,7 @@ def test_the_published_values() -> None:
     assert (recipe.views.globals.count, recipe.views.locals.count, recipe.views.locals.size) == (2, 8, 96)
     assert (recipe.dino.head.out_dim, recipe.dino.freeze_last_layer_steps) == (65536, 0)
     assert recipe.total_steps(285_153_903) == 556_942
+    assert recipe.stain.mode == "none"  # the shards are baked; no jitter in the paper
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,20 @@ def test_the_published_values() -> None:
         ("views.locals.blur=[0.5,0.5]", "recipe smoke: views.locals: blur needs 1 or 4 values"),
         ("views.globals.count=1", "recipe smoke: views"),
         ("dino.momentum.end=1.5", "recipe smoke: dino: momentum must be at most 1"),
+        ("stain.concentration=0.1", "recipe smoke: stain: concentration and angle need mode normalize or"),
+        ("stain.angle=5", "recipe smoke: stain: concentration and angle need mode normalize or jitter"),
+        ("stain.target=t.json", "recipe smoke: stain: target needs mode normalize"),
+        ("stain={mode: jitter, angle: 3, target: t.json}", "recipe smoke: stain: target needs mode"),
+        ("stain.mode=jitter", "recipe smoke: stain: mode jitter needs concentration or angle above 0"),
+        ("stain.basis=hed", "recipe smoke: stain: basis hed needs mode jitter"),
+        ("stain={mode: normalize, angle: 3, basis: hed}", "recipe smoke: stain: basis hed needs mode jitter"),
+        (
+            "stain={mode: jitter, concentration: 0.1, angle: 3, basis: hed}",
+            "recipe smoke: stain: basis hed has no",
+        ),
+        ("stain.mode=macenko", "recipe smoke: stain.mode: Input should be 'none', 'normalize' or 'jitter'"),
+        ("stain={mode: normalize, concentration: 1.5}", "recipe smoke: stain.concentration: Input should"),
+        ("stain={mode: normalize, angle: 46}", "recipe smoke: stain.angle: Input should be less than or"),
         ("steps=null", "recipe smoke: give exactly one of steps and epochs"),
         ("steps", "--set steps: expected key=value"),
         ("optim.lr.x=1", "--set optim.lr.x=1: lr holds a value, not keys"),
@@ -81,6 +96,28 @@ def test_overrides_apply_in_order_and_take_yaml() -> None:
     recipe = load("smoke", ["batch=3", "batch=5", "optim.lr=1e-3", "model.kwargs.depth=2", "optim.clip=null"])
     assert (recipe.batch, recipe.optim.lr, recipe.model.kwargs["depth"]) == (5, 0.001, 2)
     assert recipe.optim.clip is None
+
+
+@pytest.mark.parametrize(
+    "stain",
+    [
+        "{mode: normalize}",
+        "{mode: normalize, target: some/t.json, concentration: 0.1, angle: 4}",
+        "{mode: jitter, angle: 4}",
+        "{mode: jitter, concentration: 0.1, basis: hed}",
+    ],
+)
+def test_stain_modes(stain: str, tmp_path: Path) -> None:
+    recipe = load("smoke", [f"stain={stain}"])
+    (tmp_path / "recipe.yaml").write_text(dump(recipe))
+    assert load(tmp_path / "recipe.yaml").stain == recipe.stain
+
+
+def test_a_recipe_from_before_stain_leaves_it_alone(tmp_path: Path) -> None:
+    values = yaml.safe_load(dump(load("smoke")))
+    del values["stain"]
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump(values))
+    assert load(tmp_path / "old.yaml") == load("smoke")
 
 
 def test_steps_and_epochs_replace_each_other() -> None:

@@ -1,6 +1,7 @@
 """The run's page: complete, self-contained, readable in a real browser, and honest about what is missing."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from browser import check_page
 from toys import noise, write_dataset, write_run
 from typer.testing import CliRunner
 
-from pathprep import atomic
+from pathprep import atomic, stain
 from pathprep.errors import UsageError
 from pathtrain.errors import ModelError
 from pathtrain.evaluate.cli import app
@@ -74,6 +75,23 @@ def test_page_of_a_run_that_has_nothing_yet(run: Path) -> None:
         "none yet",
     ):
         assert text in result.text
+
+
+def test_the_stain_stage_is_shown(normalising: Callable[..., Path], target: stain.Target, run: Path) -> None:
+    page = report(normalising(target, "stain.concentration=0.1")).read_text()
+    assert page.count("its stain in training") == 4
+    assert "normalised to the reference, concentration ±0.1" in page
+    assert "cannot be shown" not in page
+    plain = report(run).read_text()
+    assert "its stain in training" not in plain
+    assert "as stored" in plain
+
+
+def test_a_lost_target_is_said(normalising: Callable[..., Path]) -> None:
+    run = normalising()
+    (run / "target.json").unlink()
+    assert "The views cannot be shown" in report(run).read_text()
+    assert "target.json: gone or damaged" in report(run).read_text()
 
 
 def test_dataset_that_is_gone_or_was_built_again(run: Path, dataset: Path) -> None:

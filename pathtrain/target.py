@@ -1,0 +1,110 @@
+"""The stains that a run normalises to, kept in its folder: the file that its recipe names may move.
+
+    RUN/target.json    what `pathprep target` writes, and the options of fits, for images that have none;
+                       it is there if the recipe's stain.mode is normalize
+
+An exported model carries the same in its config.json.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from pathprep import atomic
+from pathprep.errors import StainError
+from pathprep.shards import Dataset
+from pathprep.stain import ALPHA, BETA, IO, Target
+from pathtrain.errors import ModelError, RecipeError
+from pathtrain.recipes.schema import Positive, Recipe, StainConfig, Strict
+
+TARGET_FILE = "target.json"
+FIT_OPTIONS = ("keep", "alpha", "beta", "io")
+
+Row = tuple[float, float]
+
+
+class RunTarget(Strict):
+    """A target, and how tiles without a stored fit are fitted: as those of the training data were.
+
+    Attributes:
+        name: for people.
+        he, max_c: as in pathprep.stain.Target.
+        keep, alpha, beta, io: as in pathprep.stain.fit.
+    """
+
+    format: Literal["pathprep-target"] = "pathprep-target"
+    name: str
+    he: tuple[Row, Row, Row]
+    max_c: tuple[Positive, Positive]
+    keep: Literal["all", "any"] = "all"
+    alpha: Annotated[float, Field(ge=0, lt=50)] = ALPHA
+    beta: Annotated[float, Field(ge=0)] = BETA
+    io: Annotated[float, Field(ge=1, le=256)] = IO
+
+    @classmethod
+    def of(cls, target: Target, dataset: Dataset) -> Self:
+        """A target with the options that a dataset's tiles were fitted with."""
+        stain = dataset.params["stain"]
+        options = {key: stain[key] for key in FIT_OPTIONS if key in stain}
+        return cls.model_validate({"name": target.name, **target.as_params(), **options})
+
+    @property
+    def target(self) -> Target:
+        """As pathprep.stain takes it."""
+        return Target(np.array(self.he), np.array(self.max_c), self.name)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it is written; ``RunTarget.model_validate`` reads it."""
+        return self.model_dump(mode="json")
+
+    def changes(self) -> dict[str, Any]:
+        """What of it changes features: all but the name and the format."""
+        return {key: value for key, value in self.as_dict().items() if key not in ("format", "name")}
+
+    def save(self, run: Path) -> None:
+        """Write it to a run's folder."""
+        atomic.write_json(run / TARGET_FILE, self.as_dict())
+
+
+def of_run(run: Path, recipe: Recipe) -> RunTarget | None:
+    """What a run normalises to; None if it does not.
+
+    Raises:
+        ModelError: its target.json is gone or damaged.
+    """
+    if recipe.stain.mode != "normalize":
+        return None
+    path = run / TARGET_FILE
+    try:
+        return RunTarget.model_validate(json.loads(path.read_bytes()))
+    except (OSError, ValueError, ValidationError):
+        raise ModelError(
+            f"{path}: gone or damaged, and the run normalises to the target in it; "
+            "bring it back, or train again with --fresh"
+        ) from None
+
+
+def settle(config: StainConfig, run: Path | None = None) -> Target | None:
+    """The target that a recipe names; None if it does not normalise.
+
+    Args:
+        config: of the recipe.
+        run: of a run that may have begun: if the file is gone since, its own copy serves.
+
+    Raises:
+        RecipeError: the recipe's file cannot be read, and there is no copy.
+    """
+    if config.mode != "normalize":
+        return None
+    if config.target is None:
+        return Target.default()
+    path = config.target
+    if run is not None and not path.exists() and (run / TARGET_FILE).exists():
+        path = run / TARGET_FILE
+    try:
+        return Target.load(path)
+    except StainError as error:
+        raise RecipeError(f"stain.target: {error}") from None
