@@ -138,7 +138,7 @@ def images_s(start: Callable[[], Iterator[Any]], batches: int) -> float:
 
 def synthetic(folder: Path) -> list[Path]:
     """Datasets of 256 and 512 px tiles from one synthetic slide of 8192 px at 0.5 MPP."""
-    pathprep = [sys.executable, "-m", "pathprep.cli"]
+    pathprep = [Path(sys.executable).with_name("pathprep")]
     run = {"check": True, "stdout": subprocess.DEVNULL}
     subprocess.run([*pathprep, "synth", folder / "slides", "--slides", "1", "--size", "8192"], **run)
     made = []
