@@ -57,6 +57,7 @@ class Module:
         self.xp = cupy
         self._source = source(name)
         self._constants: dict[Any, Any] = {}
+        self._shared: dict[int, int] = {}
 
     @cached_property
     def _module(self) -> Any:
@@ -64,7 +65,11 @@ class Module:
 
     @property
     def shared(self) -> int:
-        return int(self.xp.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"])
+        runtime, number = self.xp.cuda.runtime, self.xp.cuda.Device().id
+        if number not in self._shared:
+            attribute = runtime.cudaDevAttrMaxSharedMemoryPerBlockOptin
+            self._shared[number] = runtime.deviceGetAttribute(attribute, number)
+        return self._shared[number]
 
     def constant(self, values: tuple[float, ...], dtype: Any) -> Any:
         key = self.xp.cuda.Device().id, values, dtype

@@ -34,6 +34,11 @@ def is_cupy(array: object) -> bool:
     return cupy is not None and isinstance(array, cupy.ndarray)
 
 
+def place(native: Array) -> int:
+    """The number of the GPU that a native array is on; -1 for numpy."""
+    return int(native.device.id) if is_cupy(native) else -1
+
+
 def native(array: Array) -> Array:
     """The numpy or CuPy view of an array.
 

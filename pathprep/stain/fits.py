@@ -11,7 +11,7 @@ import numpy as np
 from pathprep.kernels import macenko_cpu
 from pathprep.kernels.macenko_reference import ALPHA, BETA, IO
 from pathprep.kernels.threads_cpu import share_out
-from pathprep.stain.arrays import Array, is_cupy, is_torch, namespace, native, returner, stream_of
+from pathprep.stain.arrays import Array, is_cupy, is_torch, namespace, native, place, returner, stream_of
 
 # (N, H, W, 3) uint8, or a sequence of (H, W, 3): numpy, CuPy, or torch
 Tiles = Array | Sequence[Array]
@@ -26,6 +26,10 @@ class Status(enum.IntEnum):
     FITTED = 0  # the tile itself
     SLIDE_FIT = 1  # the slide's pooled fit: the tile has too little tissue, or its fit was implausible
     UNFITTED = 2  # nowhere: the tile is left as it is
+
+
+# CuPy does not compare arrays with members of an enum
+FITTED, UNFITTED = int(Status.FITTED), int(Status.UNFITTED)
 
 
 @dataclass(frozen=True)
@@ -118,19 +122,21 @@ def pool(fits: StainFit) -> StainFit:
     ink or folded tissue do not move it. ``tissue_pixels`` is the sum over those tiles. UNFITTED if there
     is none. Waits for the GPU if the fits are there.
     """
-    given, fits = fits.he, fits.native()
+    given = fits.he
+    with stream_of(given):
+        return _pooled(fits.native()).like(given)
+
+
+def _pooled(fits: StainFit) -> StainFit:
     xp = namespace(fits.he)
-    use = fits.status == Status.FITTED
+    use = fits.status == FITTED
     total = fits.tissue_pixels[use].sum().reshape(1)
     if not use.any():
-        return StainFit(
-            xp.zeros((1, 3, 2)), xp.zeros((1, 2)), total, xp.full(1, int(Status.UNFITTED), xp.uint8)
-        ).like(given)
+        return StainFit(xp.zeros((1, 3, 2)), xp.zeros((1, 2)), total, xp.full(1, UNFITTED, xp.uint8))
     he = xp.median(fits.he[use], axis=0)
     he /= xp.linalg.norm(he, axis=0)
     max_c = xp.median(fits.max_c[use], axis=0)
-    status = xp.full(1, int(Status.FITTED), xp.uint8)
-    return StainFit(he[None], max_c[None], total, status).like(given)
+    return StainFit(he[None], max_c[None], total, xp.full(1, FITTED, xp.uint8))
 
 
 def fall_back(fits: StainFit, pooled: StainFit) -> StainFit:
@@ -138,15 +144,17 @@ def fall_back(fits: StainFit, pooled: StainFit) -> StainFit:
 
     If there is no pooled fit either, they stay UNFITTED. ``tissue_pixels`` stays each tile's own.
     """
-    given, fits, pooled = fits.he, fits.native(), pooled.native()
-    xp = namespace(fits.he)
-    use = (fits.status == Status.UNFITTED) & (pooled.status[0] != Status.UNFITTED)
-    return StainFit(
-        xp.where(use[:, None, None], pooled.he, fits.he),
-        xp.where(use[:, None], pooled.max_c, fits.max_c),
-        fits.tissue_pixels,
-        xp.where(use, xp.uint8(Status.SLIDE_FIT), fits.status),
-    ).like(given)
+    given = fits.he
+    with stream_of(given):
+        fits, pooled = fits.native(), pooled.native()
+        xp = namespace(fits.he)
+        use = (fits.status == UNFITTED) & (pooled.status[0] != UNFITTED)
+        return StainFit(
+            xp.where(use[:, None, None], pooled.he, fits.he),
+            xp.where(use[:, None], pooled.max_c, fits.max_c),
+            fits.tissue_pixels,
+            xp.where(use, xp.uint8(Status.SLIDE_FIT), fits.status),
+        ).like(given)
 
 
 def each(batches: list[Array], work: Callable[[Array, int], Result], threads: int | None) -> list[Result]:
@@ -189,8 +197,7 @@ def checked(tiles: Tiles) -> list[Array]:
     if is_batch(tiles):
         return [_checked(native(tiles), 4)]
     batches = [_checked(native(tile), 3)[None] for tile in tiles]
-    places = {(type(batch), getattr(batch, "device", None)) for batch in batches}
-    if len(places) > 1:
+    if len({place(batch) for batch in batches}) > 1:
         raise ValueError("expected tiles on one device, got a mixture")
     return batches
 

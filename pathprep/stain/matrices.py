@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pathprep.stain.arrays import Array, namespace, returner
-from pathprep.stain.fits import StainFit, Status
+from pathprep.stain.arrays import Array, namespace, returner, stream_of
+from pathprep.stain.fits import UNFITTED, StainFit
 from pathprep.stain.target import Target
 
 Floats = npt.NDArray[np.float64]
@@ -71,10 +71,15 @@ def matrix(
     """
     if (jitter is None) != (rng is None):
         raise ValueError("jitter and rng go together: give both or neither")
-    given, fits = fits.he, fits.native()
+    given = fits.he
+    with stream_of(given):
+        return returner(given)(_matrix(fits.native(), target, jitter, rng))
+
+
+def _matrix(fits: StainFit, target: Target | None, jitter: Jitter | None, rng: Draws) -> Array:
     xp = namespace(fits.he)
     identity = xp.eye(3)
-    use = (fits.status != Status.UNFITTED)[:, None, None]
+    use = (fits.status != UNFITTED)[:, None, None]
     # any fit will do where there is none: its matrix is not used
     he = xp.where(use, fits.he, identity[:, :2])
     max_c = xp.where(use[:, 0], fits.max_c, 1.0)
@@ -93,7 +98,7 @@ def matrix(
     if target is None:
         normal = _normal(xp, he)
         found = found + normal[:, :, None] * normal[:, None, :]
-    return returner(given)(xp.where(use, found, identity))
+    return xp.where(use, found, identity)
 
 
 def hed(count: int, concentration: float, rng: Draws) -> Floats:
