@@ -1,0 +1,5 @@
+"""`python -m pathprep`: the command `pathprep`."""
+
+from pathprep.cli import main
+
+main()

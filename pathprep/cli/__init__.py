@@ -1,0 +1,49 @@
+"""The command `pathprep`, a module a command. They import what they need when they run: --help is instant."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from pathprep import __version__
+from pathprep.cli import dataset, inspect, shard, synth, target
+from pathprep.cli.options import errors, output
+from pathprep.errors import PathprepError, UsageError
+
+app = typer.Typer(
+    help="Slides to tissue tiles to Macenko stain normalisation to WebDataset shards.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+# In the order of their use
+for command in (
+    shard.shard,
+    inspect.inspect,
+    dataset.verify,
+    dataset.report,
+    target.target,
+    synth.synth,
+):
+    app.command()(command)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        output.print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: errors that are the user's to mend are one line, not a traceback."""
+    try:
+        app()
+    except UsageError as error:
+        errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(2)
+    except (PathprepError, OSError) as error:
+        errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,166 @@
+"""`pathprep shard`."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from pathprep.cli.options import (
+    DefaultMpp,
+    HighMpp,
+    Json,
+    Keep,
+    LowMpp,
+    MinTissue,
+    MppOption,
+    NativeOption,
+    ReaderChoice,
+    ReaderOption,
+    TileOption,
+    errors,
+    output,
+)
+from pathprep.errors import StainError, UsageError
+
+
+class Stain(StrEnum):
+    """What is stored."""
+
+    bake = "bake"
+    fit = "fit"
+    none = "none"
+
+
+class TissueMethod(StrEnum):
+    """How tissue is told from glass."""
+
+    threshold = "threshold"
+    otsu = "otsu"
+
+
+class Subsampling(StrEnum):
+    """Colour resolution of the JPEGs."""
+
+    half = "420"
+    full = "444"
+
+
+def shard(
+    slides: Annotated[
+        list[Path], typer.Argument(help="Slides, folders, or CSVs (columns slide, mpp, mask).")
+    ],
+    out: Annotated[Path, typer.Option(help="The dataset folder.")] = Path("dataset"),
+    tile: TileOption = 256,
+    mpp: MppOption = 0.5,
+    native: NativeOption = True,
+    overlap: Annotated[int, typer.Option(help="Overlap of neighbouring tiles, in pixels at --mpp.")] = 0,
+    min_tissue: MinTissue = 0.4,
+    region: Annotated[
+        int | None, typer.Option(help="Side of a region, in pixels at --mpp; default: 16 tiles.")
+    ] = None,
+    stain: Annotated[
+        Stain,
+        typer.Option(help="bake: store normalised tiles; fit: store the fits beside plain tiles; none."),
+    ] = Stain.bake,
+    target: Annotated[
+        Path | None, typer.Option(help="Stain target (JSON) to normalise to; default: the field's reference.")
+    ] = None,
+    stain_keep: Annotated[
+        Keep, typer.Option(help="Fit on pixels with all (canonical) or any channels above --stain-beta.")
+    ] = Keep.all,
+    stain_beta: Annotated[float, typer.Option(help="Optical density above which a pixel is stained.")] = 0.15,
+    tissue: Annotated[
+        TissueMethod, typer.Option(help="Threshold of the saturation.")
+    ] = TissueMethod.threshold,
+    tissue_threshold: Annotated[int, typer.Option(help="Saturation of tissue, 0 to 255.")] = 8,
+    masks: Annotated[
+        Path | None, typer.Option(help="Your own masks: a folder of <slide>.geojson or .png, or one file.")
+    ] = None,
+    default_mpp: DefaultMpp = None,
+    low_mpp: LowMpp = 0.05,
+    high_mpp: HighMpp = 10.0,
+    quality: Annotated[int, typer.Option(help="JPEG quality, 1 to 100.")] = 90,
+    subsampling: Annotated[Subsampling, typer.Option(help="JPEG colour resolution.")] = Subsampling.half,
+    max_tiles: Annotated[int | None, typer.Option(help="At most so many tiles a slide, at random.")] = None,
+    seed: Annotated[int, typer.Option(help="Of --max-tiles.")] = 0,
+    reader: ReaderOption = ReaderChoice.auto,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Slides at a time; default: one per core.")
+    ] = None,
+    slide_timeout: Annotated[
+        float, typer.Option(min=1.0, help="Seconds after which a slide is given up.")
+    ] = 7200.0,
+    max_unfitted: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Fail if more of the tiles got no stain fit at all.")
+    ] = 0.25,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make finished slides again, also with other parameters.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Cut slides into tissue tiles, normalise their stain, write WebDataset shards.
+
+    Run again to go on: finished slides are skipped, failed ones are tried again.
+    Exit code 0: all slides are done; 1: at least one failed; 2: wrong usage; 130: interrupted.
+    """
+    from pathprep.launchers import server
+
+    server.start()
+    from pathprep import run, sources
+    from pathprep.params import ShardParams, StainParams
+    from pathprep.progress import print_summary, watcher
+    from pathprep.stain import Target
+    from pathprep.tissue import TissueParams
+
+    try:
+        chosen_target = Target.load(target) if target else Target.default()
+    except StainError as error:
+        raise UsageError(str(error)) from None
+    params = ShardParams(
+        tile=tile,
+        mpp=mpp,
+        mode="native" if native else "resize",
+        overlap=overlap,
+        min_tissue=min_tissue,
+        region=16 * tile if region is None else region,
+        stain=StainParams(
+            stain.value,
+            stain_keep.value,
+            beta=stain_beta,
+            target=chosen_target,
+        ),
+        tissue=TissueParams(method=tissue.value, threshold=tissue_threshold),
+        quality=quality,
+        subsampling=subsampling.value,
+        max_tiles=max_tiles,
+        seed=seed,
+        default_mpp=default_mpp,
+        low_mpp=low_mpp,
+        high_mpp=high_mpp,
+        reader=reader.value,
+    )
+    found = sources.find(slides, masks)
+    errors.print(f"{len(found)} slides -> {escape(str(out))}")
+    with watcher(errors) as watch:
+        summary = run.shard(
+            found, out, params, workers=workers, timeout=slide_timeout, rebuild=rebuild, watch=watch
+        )
+    if as_json:
+        print(json.dumps(summary.as_dict(), indent=1))
+    else:
+        print_summary(output, summary)
+    if summary.interrupted:
+        without = " without --rebuild" if rebuild else ""
+        errors.print(f"Interrupted; the same command{without} goes on from here.")
+        raise typer.Exit(130)
+    unfitted = summary.totals("stain")["unfitted"] / max(1, summary.totals("stain").total())
+    if unfitted > max_unfitted:
+        errors.print(
+            f"error: {unfitted:.0%} of the tiles have no stain fit and were left as they are, more than "
+            f"--max-unfitted {max_unfitted:g}; is this H&E? See `pathprep report {escape(str(out))}`",
+            style="red",
+        )
+    raise typer.Exit(1 if summary.failures or unfitted > max_unfitted else 0)
