@@ -3,10 +3,17 @@
 A file is written under a temporary name in its own folder, flushed to disk, renamed over its final
 name, and the folder is flushed. A reader, and a rerun after a crash, sees the old file or the new
 one, never a part of one.
+
+A writer holds a lock (flock) on its temporary file until it is renamed. The system drops the lock when
+the writer dies, whatever it died of and whatever host or container it ran in, and so tells the sweep
+which files are dead.
 """
 
+import errno
+import fcntl
 import json
 import os
+import secrets
 import socket
 import time
 from collections.abc import Iterator
@@ -15,12 +22,17 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 PREFIX = ".tmp-"
-# Temporary files of another host cannot be told dead from alive; a day is longer than any slide takes.
-FOREIGN_AGE_S = 24 * 3600
+# Where locks do not reach other hosts (Lustre with localflock) or do not exist, age tells the dead from
+# the living: a file that was not written to for longer than a slide may take.
+FOREIGN_AGE_S = 2 * 3600
+_UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+
+# Locks of finished temporary files that are still to be renamed: a second descriptor of each
+_held: dict[Path, int] = {}
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f"{PREFIX}{socket.gethostname()}~{os.getpid()}~{path.name}")
+    return path.with_name(f"{PREFIX}{socket.gethostname()}~{os.getpid()}.{secrets.token_hex(4)}~{path.name}")
 
 
 def _sync_folder(folder: Path) -> None:
@@ -31,23 +43,67 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def _lock(fd: int, *, wait: bool) -> bool | None:
+    """True: it is ours; False: another holds it; None: this filesystem has no locks."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in _UNSUPPORTED:
+            return None
+        raise
+    return True
+
+
+def _create(temporary: Path) -> BinaryIO:
+    """Open and lock a new file; again if a sweep took it for dead between the two."""
+    while True:
+        file = temporary.open("w+b")
+        try:
+            _lock(file.fileno(), wait=True)
+            if os.fstat(file.fileno()).st_nlink:
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
 def publish(temporary: Path, path: Path) -> None:
-    """Rename a finished, flushed temporary file to its final name, durably."""
+    """Rename a finished, flushed temporary file (or folder) to its final name, durably."""
     temporary.replace(path)
+    _release(temporary)
     _sync_folder(path.parent)
+
+
+def discard(temporary: Path) -> None:
+    """Remove a temporary file that is not to be published; one that is gone already is no error."""
+    temporary.unlink(missing_ok=True)
+    _release(temporary)
+
+
+def _release(temporary: Path) -> None:
+    held = _held.pop(temporary, None)
+    if held is not None:
+        os.close(held)
 
 
 @contextmanager
 def pending(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """Open a temporary file beside ``path``; flushed on success, removed on error, never renamed here."""
+    """Open a temporary file beside ``path``; flushed on success, removed on error.
+
+    It is renamed by ``publish`` or removed by ``discard``, one of which must follow.
+    """
     temporary = _temporary(path)
     try:
-        with temporary.open("w+b") as file:
+        with _create(temporary) as file:
             yield file, temporary
             file.flush()
             os.fsync(file.fileno())
+            _held[temporary] = os.dup(file.fileno())  # shares the lock
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)
         raise
 
 
@@ -55,7 +111,11 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file atomically."""
     with pending(path) as (file, temporary):
         file.write(data)
-    publish(temporary, path)
+    try:
+        publish(temporary, path)
+    except BaseException:
+        discard(temporary)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -63,36 +123,20 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:  # a killed process that nobody has waited for yet still has its number
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return not Path("/proc/self").exists()  # gone meanwhile; alive as far as one can tell without /proc
-    return state not in "ZX"
-
-
 def sweep(folder: Path) -> int:
     """Remove the temporary files that dead writers left in ``folder``; returns how many."""
     removed = 0
     for path in folder.glob(f"{PREFIX}*"):
         host, _, rest = path.name.removeprefix(PREFIX).partition("~")
-        pid = rest.partition("~")[0]
-        if not pid.isdigit():
+        if not rest.partition("~")[2]:
             continue  # not written by this module
         try:
-            if host == socket.gethostname():
-                dead = not _alive(int(pid))
-            else:
-                dead = time.time() - path.stat().st_mtime > FOREIGN_AGE_S
+            with path.open("r+b") as file:
+                locked = _lock(file.fileno(), wait=False)
+                old = time.time() - os.fstat(file.fileno()).st_mtime > FOREIGN_AGE_S
+                if (old and locked is not False) or (locked and host == socket.gethostname()):
+                    path.unlink(missing_ok=True)
+                    removed += 1
         except FileNotFoundError:  # its writer has just published it
             continue
-        if dead:
-            path.unlink(missing_ok=True)
-            removed += 1
     return removed

@@ -111,7 +111,7 @@ class ShardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
-        self._tar_temporary.unlink(missing_ok=True)
+        atomic.discard(self._tar_temporary)
 
     def add(self, jpeg: bytes, row: Mapping[str, Any]) -> None:
         """Append one tile; ``row`` has SCHEMA's columns but offset, length and crc32."""

@@ -3,8 +3,10 @@
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -194,9 +196,52 @@ def test_sweep_removes_what_the_dead_left_and_nothing_else(tmp_path: Path) -> No
     )
     dead = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "dead.tar")])
     os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)  # dead, but its number is not free yet
-    (tmp_path / f"{atomic.PREFIX}elsewhere~1~live.tar").touch()
+    live = tmp_path / f"{atomic.PREFIX}elsewhere~1~live.tar"
+    gone = tmp_path / f"{atomic.PREFIX}elsewhere~1~gone.tar"
+    for path in (live, gone):
+        path.touch()
+    os.utime(gone, (0, time.time() - 2 * atomic.FOREIGN_AGE_S))
     with atomic.pending(tmp_path / "mine.tar") as (_, mine):
-        assert atomic.sweep(tmp_path) == 1
+        assert _sweep_elsewhere(tmp_path) == 2
         assert mine.exists()
+    # finished, not yet renamed: still its writer's
+    assert _sweep_elsewhere(tmp_path) == 0
+    atomic.publish(mine, tmp_path / "mine.tar")
     assert dead.wait() == -9
-    assert (tmp_path / f"{atomic.PREFIX}elsewhere~1~live.tar").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["mine.tar", live.name])
+
+
+def _sweep_elsewhere(folder: Path) -> int:
+    """Another process's sweep."""
+    code = "import sys; from pathlib import Path; from pathprep import atomic; "
+    code += "print(atomic.sweep(Path(sys.argv[1])))"
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], check=True, capture_output=True)
+    return int(done.stdout)
+
+
+def test_a_writer_whose_new_file_was_swept_makes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, swept = atomic._lock, []
+
+    def first_swept(fd: int, *, wait: bool) -> bool | None:
+        if not swept:
+            swept.extend(tmp_path.iterdir())
+            swept[0].unlink()
+        return lock(fd, wait=wait)
+
+    monkeypatch.setattr(atomic, "_lock", first_swept)
+    atomic.write_bytes(tmp_path / "a", b"a")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"a")]
+    assert swept
+
+
+def test_without_locks_age_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic, "_lock", lambda fd, *, wait: None)
+    young = tmp_path / f"{atomic.PREFIX}{socket.gethostname()}~1~young.tar"
+    old = tmp_path / f"{atomic.PREFIX}{socket.gethostname()}~1~old.tar"
+    for path in (young, old):
+        path.touch()
+    os.utime(old, (0, time.time() - 2 * atomic.FOREIGN_AGE_S))
+    assert atomic.sweep(tmp_path) == 1
+    assert young.exists()
