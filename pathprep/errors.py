@@ -4,7 +4,8 @@
     ├── UsageError          wrong options or parameters (exit code 2)
     ├── SlideError          one slide cannot be used; names the file and the fix
     │   ├── UnreadableSlide     no reader opens it, or a read failed
-    │   ├── MppError            micrometres per pixel missing, absurd, anisotropic or too coarse
+    │   ├── MppError            micrometres per pixel missing, absurd or anisotropic
+    │   │   └── TooCoarse           coarser than the tiles that were asked for
     │   └── MaskError           the user's own tissue mask cannot be used
     ├── StainError          a stain target cannot be fitted or read
     └── DatasetError        a dataset folder is missing, damaged or of another version
@@ -30,7 +31,11 @@ class UnreadableSlide(SlideError):
 
 
 class MppError(SlideError):
-    """Micrometres per pixel are missing, absurd, anisotropic, or coarser than asked for."""
+    """Micrometres per pixel are missing, absurd or anisotropic, or see TooCoarse."""
+
+
+class TooCoarse(MppError):
+    """The slide has fewer pixels per micrometre than the tiles that were asked for."""
 
 
 class MaskError(SlideError):

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from pathprep.errors import MppError
+from pathprep.errors import TooCoarse
 from pathprep.slide import Slide
 
 Mode = Literal["native", "resize"]
@@ -50,6 +50,13 @@ class Grid:
         across = -(-self.columns // self.per_region)
         return row // self.per_region * across + column // self.per_region
 
+    def regions(self) -> npt.NDArray[np.int64]:
+        """Id of the region of every cell, (rows, columns)."""
+        across = -(-self.columns // self.per_region)
+        column = np.arange(self.columns, dtype=np.int64) // self.per_region
+        row = np.arange(self.rows, dtype=np.int64)[:, None] // self.per_region
+        return row * across + column
+
 
 def plan(
     slide: Slide, mpp: float, *, tile: int, target: float, mode: Mode, overlap: int, per_region: int
@@ -67,10 +74,10 @@ def plan(
         per_region: tiles along the side of a region.
 
     Raises:
-        MppError: the slide is coarser than ``target``.
+        TooCoarse: the slide is coarser than ``target``.
     """
     if mpp > COARSER * target:
-        raise MppError(
+        raise TooCoarse(
             f"{slide.path}: {mpp:g} MPP is coarser than the {target:g} asked for; use --mpp {mpp:g} or above"
         )
     side = round(tile * target / mpp)
@@ -141,9 +148,41 @@ def blocks(grid: Grid, cells: Cells) -> Iterator[Block]:
         yield Block(x, y, width, height, group, (group * stride - low).astype(np.int32))
 
 
-def choose(kept: Cells, limit: int | None, seed: int, name: str) -> Cells:
-    """At most ``limit`` of a slide's kept cells: a random choice by the seed and the slide's name alone."""
+def keep(grid: Grid, share: npt.NDArray[np.float64], least: float, *, whole_regions: bool) -> Cells:
+    """The cells with enough tissue, (T, 2) column and row, row by row.
+
+    Args:
+        grid: the slide's grid.
+        share: (rows, columns) tissue of each cell, 0 to 1.
+        least: keep cells with at least this share; one without any is never kept.
+        whole_regions: judge regions instead: all cells of a region are kept if it has that share, the
+            mean over those of its cells that lie in the slide.
+    """
+    least = max(least, np.finfo(float).tiny)
+    if whole_regions and share.size:
+        ids = grid.regions()
+        sums = np.bincount(ids.ravel(), weights=share.ravel())
+        share = (sums / np.bincount(ids.ravel()))[ids]
+    return np.argwhere(share >= least)[:, ::-1]
+
+
+def choose(
+    kept: Cells, limit: int | None, seed: int, name: str, groups: npt.NDArray[np.int64] | None = None
+) -> Cells:
+    """At most ``limit`` of a slide's kept cells: a random choice by the seed and the slide's name alone.
+
+    Args:
+        kept: (T, 2) column and row.
+        limit: None keeps all.
+        seed, name: of the choice.
+        groups: (T,) ids; only whole groups are taken, at least one, while they stay within ``limit``.
+    """
     if limit is None or len(kept) <= limit:
         return kept
     rng = np.random.default_rng([seed, *name.encode()])
-    return kept[np.sort(rng.choice(len(kept), limit, replace=False))]
+    if groups is None:
+        return kept[np.sort(rng.choice(len(kept), limit, replace=False))]
+    _, number, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    order = rng.permutation(len(sizes))
+    taken = order[: max(1, np.searchsorted(np.cumsum(sizes[order]), limit, side="right"))]
+    return kept[np.isin(number, taken)]

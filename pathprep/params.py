@@ -1,8 +1,8 @@
 """Every parameter of a sharding run that shapes the pixels; their hash is the dataset's build id."""
 
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, Self
 
 from pathprep.errors import UsageError
 from pathprep.grid import Mode
@@ -41,10 +41,12 @@ class ShardParams:
 
     Attributes:
         tile: side in pixels at ``mpp``. mpp: micrometres per pixel.
+        more_mpps: further resolutions; each slide is sharded once for each.
         mode: ``native`` keeps level-0 pixels, ``resize`` stores ``tile`` pixels.
         overlap: pixels at ``mpp``.
         min_tissue: share of the tile inside the tissue mask (Midnight: 0.4).
         region: side of a region, pixels at ``mpp``; a whole number of tiles.
+        whole_regions: keep all tiles of the regions that have ``min_tissue``, instead of single tiles.
         quality, subsampling: of the stored JPEGs.
         max_tiles, seed: at most so many tiles a slide, chosen at random.
         default_mpp: for slides that do not state theirs. low_mpp, high_mpp: plausible range.
@@ -52,10 +54,12 @@ class ShardParams:
 
     tile: int = 256
     mpp: float = 0.5
+    more_mpps: tuple[float, ...] = ()
     mode: Mode = "native"
     overlap: int = 0
     min_tissue: float = 0.4
     region: int = 4096
+    whole_regions: bool = False
     stain: StainParams = field(default_factory=StainParams)
     tissue: TissueParams = field(default_factory=TissueParams)
     quality: int = 90
@@ -70,7 +74,12 @@ class ShardParams:
     def __post_init__(self) -> None:
         rules = [
             (16 <= self.tile <= 4096, "--tile must be 16 to 4096 pixels"),
-            (0 < self.mpp < math.inf, "--mpp must be above 0"),
+            (all(0 < mpp < math.inf for mpp in self.mpps), "--mpp must be above 0"),
+            (len(set(self.mpps)) == len(self.mpps), "--mpp names a resolution twice"),
+            (
+                self.mode == "resize" or not self.more_mpps,
+                "several --mpp need --resize: native tiles would have another size at each",
+            ),
             (0 <= self.stain.beta < 6, "--stain-beta is an optical density: 0 to 6"),
             (0 <= self.tissue.threshold <= 254, "--tissue-threshold must be 0 to 254"),
             (
@@ -91,9 +100,23 @@ class ShardParams:
             if not holds:
                 raise UsageError(message)
 
+    @property
+    def mpps(self) -> tuple[float, ...]:
+        """All resolutions that were asked for."""
+        return (self.mpp, *self.more_mpps)
+
+    def at(self, mpp: float) -> Self:
+        """The parameters of one resolution."""
+        return replace(self, mpp=mpp, more_mpps=())
+
     def as_dict(self) -> dict[str, Any]:
         """What is written to dataset.json and hashed; equal parameters give equal dictionaries."""
         values = asdict(self)
+        del values["more_mpps"]
+        if self.more_mpps:
+            values["mpp"] = sorted(self.mpps)
+        if not self.whole_regions:
+            del values["whole_regions"]
         values["stain"]["target"] = self.stain.target.as_params()
         if self.stain.mode == "none":
             values["stain"] = {"mode": "none"}

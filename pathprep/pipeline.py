@@ -22,16 +22,19 @@ import numpy.typing as npt
 from PIL import Image
 
 from pathprep import grid, jpeg, shards, stain, tissue
+from pathprep.errors import TooCoarse
 from pathprep.grid import Block, Cells, Grid
 from pathprep.kernels.tiling_cpu import cut
 from pathprep.params import ShardParams
 from pathprep.readers.base import Pixels
 from pathprep.slide import Mpp, Slide
 from pathprep.sources import Source
-from pathprep.survey import Survey, survey
+from pathprep.survey import Survey, resolution, survey
 
 STAGES = ("open", "tissue", "tiles", "commit")
 PREVIEW_SIDE = 1024
+# What becomes of the cells of a slide's grid
+COUNTS = ("kept", "little_tissue", "no_tissue", "over_max_tiles")
 
 
 @dataclass(frozen=True)
@@ -92,39 +95,46 @@ def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
         OSError: the dataset folder cannot be written.
     """
     progress = progress or Progress()
-    params, source, clock = task.params, task.source, Clock()
+    source, clock = task.source, Clock()
+    params = task.params.at(source.at or task.params.mpp)
     start = time.perf_counter()
     progress.stage(0)
     # before the first pixel: a slide that changes while it is read is made again by the next run
     inputs = source.inputs()
     with Slide(source.path, params.reader) as slide:
+        marker = {
+            "source": {
+                "path": str(source.path),
+                "size": source.path.stat().st_size,
+                "mtime": source.path.stat().st_mtime,
+            },
+            "inputs": inputs,
+            "build_id": task.build_id,
+            "slide_id": source.slide or source.name,
+            "target_mpp": params.mpp,
+            "reader": slide.reader,
+            "vendor": slide.vendor,
+            "width": slide.width,
+            "height": slide.height,
+        }
         progress.stage(1)
         with clock("tissue"):
-            found = survey(slide, params, source.mpp, source.mask)
+            try:
+                found = survey(slide, params, source.mpp, source.mask)
+            except TooCoarse as error:
+                if source.at is None:
+                    raise
+                return _leave_out(task, marker, slide, str(error))
             previews = _previews(slide, found)
-        share, kept = found.share, found.kept
-        chosen = grid.choose(kept, params.max_tiles, params.seed, source.name)
-        counts = {
-            "kept": len(chosen),
-            "little_tissue": int(np.count_nonzero(share > 0)) - len(kept),
-            "no_tissue": int(np.count_nonzero(share == 0)),
-            "over_max_tiles": len(kept) - len(chosen),
-        }
+        chosen, counts = plan_tiles(found, params, source.name)
         progress.planned(len(chosen))
         progress.stage(2)
         with shards.ShardWriter(task.root, source.name) as writer:
-            worker = _Worker(slide, found.plan, share, params)
+            worker = _Worker(slide, found.plan, found.share, params)
             statuses, pooled = _write_tiles(writer, worker, chosen, task.threads, clock, progress)
             progress.stage(3)
-            marker = {
-                "source": {
-                    "path": str(source.path),
-                    "size": source.path.stat().st_size,
-                    "mtime": source.path.stat().st_mtime,
-                },
-                "inputs": inputs,
-                "build_id": task.build_id,
-                **_describe(slide, found.mpp, found.plan),
+            marker |= {
+                **_describe(found.mpp, found.plan),
                 "counts": counts,
                 "stain": statuses,
                 "stain_fit": pooled,
@@ -133,14 +143,32 @@ def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
             return writer.commit(marker, previews)
 
 
-def _describe(slide: Slide, mpp: Mpp, plan: Grid) -> dict[str, Any]:
+def plan_tiles(found: Survey, params: ShardParams, name: str) -> tuple[Cells, dict[str, int]]:
+    """The cells that become tiles, (T, 2), and what became of every cell of the grid, by reason."""
+    share, kept = found.share, found.kept
+    groups = found.plan.regions()[kept[:, 1], kept[:, 0]] if params.whole_regions else None
+    chosen = grid.choose(kept, params.max_tiles, params.seed, name, groups)
+    empty = int(np.count_nonzero(share[kept[:, 1], kept[:, 0]] == 0))  # kept with their region
+    no_tissue = int(np.count_nonzero(share == 0)) - empty
+    left = (len(chosen), share.size - no_tissue - len(kept), no_tissue, len(kept) - len(chosen))
+    return chosen, dict(zip(COUNTS, left, strict=True))
+
+
+def _leave_out(task: Task, marker: dict[str, Any], slide: Slide, reason: str) -> dict[str, Any]:
+    """Commit that a slide has no tiles at one of several resolutions, which is no failure."""
+    overview = slide.overview(max(1.0, max(slide.width, slide.height) / PREVIEW_SIDE))
+    nothing = {"counts": dict.fromkeys(COUNTS, 0), "stain": {}, "stain_fit": None, "seconds": {"total": 0.0}}
+    with shards.ShardWriter(task.root, task.source.name) as writer:
+        mpp = resolution(slide, task.params, task.source.mpp)
+        plan = Grid(0, 1, side=1, stride=1, stored=1, mpp=mpp.value, columns=0, rows=0, per_region=1)
+        marker |= {**_describe(mpp, plan), **nothing, "left_out": reason}
+        return writer.commit(marker, {"jpg": _jpeg(overview)})
+
+
+def _describe(mpp: Mpp, plan: Grid) -> dict[str, Any]:
     return {
-        "reader": slide.reader,
-        "vendor": slide.vendor,
         "mpp": mpp.value,
         "mpp_source": mpp.source,
-        "width": slide.width,
-        "height": slide.height,
         "grid": {
             "columns": plan.columns,
             "rows": plan.rows,
@@ -154,12 +182,16 @@ def _describe(slide: Slide, mpp: Mpp, plan: Grid) -> dict[str, Any]:
 
 
 def _previews(slide: Slide, found: Survey) -> dict[str, bytes]:
-    preview = Image.fromarray(found.overview)
+    outlines = tissue.contours(found.mask, slide.width, slide.height)
+    return {"jpg": _jpeg(found.overview), "geojson": tissue.to_geojson(outlines)}
+
+
+def _jpeg(overview: Pixels) -> bytes:
+    preview = Image.fromarray(overview)
     preview.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
     picture = io.BytesIO()
     preview.save(picture, "JPEG", quality=85)
-    outlines = tissue.contours(found.mask, slide.width, slide.height)
-    return {"jpg": picture.getvalue(), "geojson": tissue.to_geojson(outlines)}
+    return picture.getvalue()
 
 
 def _write_tiles(

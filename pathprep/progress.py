@@ -99,7 +99,12 @@ def print_summary(console: Console, summary: Summary) -> None:
     table.add_row("Time", f"{facts['seconds']:.1f} s, {facts['tiles_per_second']:,.0f} tiles/s")
     table.add_row("Build id", summary.build_id)
     console.print(table)
-    empty = [name for name, marker in summary.markers.items() if not marker["tiles"]]
+    left_out = [name for name, marker in summary.markers.items() if marker.get("left_out")]
+    if left_out:
+        console.print(
+            f"Left out, the slide is coarser than this --mpp: {len(left_out)}, {', '.join(left_out[:5])}"
+        )
+    empty = [name for name, marker in summary.markers.items() if not marker["tiles"] and name not in left_out]
     if empty:
         console.print(
             f"[yellow]Too little tissue for a tile in {len(empty)} slides:[/yellow] {', '.join(empty[:5])}"

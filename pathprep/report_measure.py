@@ -197,6 +197,8 @@ def _flag_alone(slide: Measured) -> None:
     marker, tiles = slide.marker, slide.marker["tiles"]
     if slide.problem:
         slide.flags.append((200, f"damaged: {slide.problem}"))
+    if marker.get("left_out"):
+        return
     if not tiles:
         little = marker["counts"].get("little_tissue", 0)
         reason = f"{little:,} squares had too little tissue" if little else "no tissue was found"

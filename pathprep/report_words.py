@@ -108,7 +108,10 @@ def _slides(count: int) -> str:
 
 def in_words(params: dict[str, Any]) -> list[tuple[str, str]]:
     """The parameters as a person would say them."""
-    tile, mpp, tissue, stained = params["tile"], params["mpp"], params["tissue"], params["stain"]
+    tile, tissue, stained = params["tile"], params["tissue"], params["stain"]
+    mpps = params["mpp"] if isinstance(params["mpp"], list) else [params["mpp"]]
+    mpp = mpps[0]
+    sizes = ", ".join(f"{mpp:g} MPP ({tile * mpp:g} µm)" for mpp in mpps)
     if params["mode"] == "native":
         pixels = (
             f"stored with the slide's own pixels ({tile * mpp / 0.25:.0f} px a side on a slide of 0.25 MPP)"
@@ -120,11 +123,13 @@ def in_words(params: dict[str, Any]) -> list[tuple[str, str]]:
     threshold = (
         f"above {tissue['threshold']}" if tissue["method"] == "threshold" else "above Otsu's threshold"
     )
+    whole = f"whole regions of {params['region']} px are kept"
+    kept = whole if params.get("whole_regions") else "tiles are kept"
     words = [
-        ("Tiles", f"{tile} px at {mpp:g} MPP ({tile * mpp:g} µm), {overlap}{limit}; {pixels}."),
+        ("Tiles", f"{tile} px at {sizes}, {overlap}{limit}; {pixels}."),
         (
             "Tissue",
-            f"Saturation {threshold}, as in CLAM; tiles are kept from {params['min_tissue']:.0%} tissue.",
+            f"Saturation {threshold}, as in CLAM; {kept} from {params['min_tissue']:.0%} tissue.",
         ),
         ("Stain", _stain_words(stained)),
         ("Files", f"JPEG of quality {params['quality']}, {':'.join(params['subsampling'])}."),

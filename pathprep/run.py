@@ -107,7 +107,7 @@ def shard(
             "or use --reader openslide"
         )
     build_id = prepare(root, params, rebuild)
-    named = with_names(sources, root)
+    named = with_names(sources, root, params.mpps)
     for source in named:
         if source.mask is not None and not source.mask.is_file():
             raise UsageError(f"{source.mask}: no such mask (for slide {source.path})")

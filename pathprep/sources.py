@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,16 @@ class Source:
 
     Attributes:
         path: absolute. mpp: overrides the file's. mask: GeoJSON or PNG instead of tissue detection.
-        name: in the dataset.
+        name: in the dataset. slide: the same without the resolution, where there are several.
+        at: the resolution that it is to be sharded at; None: the run's only one.
     """
 
     path: Path
     mpp: float | None = None
     mask: Path | None = None
     name: str = ""
+    slide: str = ""
+    at: float | None = None
 
     def inputs(self) -> dict[str, Any]:
         """What the slide's tiles depend on besides the run's parameters; a change rebuilds the slide."""
@@ -149,18 +152,24 @@ def _with_masks(sources: list[Source], masks: Path) -> list[Source]:
     return result
 
 
-def with_names(sources: list[Source], root: Path) -> list[Source]:
+def with_names(sources: list[Source], root: Path, mpps: tuple[float, ...] = ()) -> list[Source]:
     """Give every slide its name: the stem, or the stem and a short hash of the path where two would collide.
 
     A name that the dataset already holds belongs to the slide it was made from: the same path, or the
     same file name and size (an archive that was mounted elsewhere).
+
+    Args:
+        sources: the slides. root: the dataset folder.
+        mpps: if there are several, each slide is returned once for each, as ``<name>_mpp0-5``.
     """
+    several = mpps if len(mpps) > 1 else ()
+    endings = [f"_mpp{mpp:g}".replace(".", "-") for mpp in several] or [""]
     groups: dict[str, list[Source]] = {}
     for source in sources:
         groups.setdefault(slide_name(source.path.stem), []).append(source)
     named = []
     for stem, group in groups.items():
-        owner = _owner(root, stem)
+        owner = _owner(root, [stem + ending for ending in endings])
         for source in group:
             if owner is None:
                 free = len(group) == 1
@@ -172,14 +181,16 @@ def with_names(sources: list[Source], root: Path) -> list[Source]:
                 free = owner["path"] == str(source.path) or (len(group) == 1 and moved)
             digest = hashlib.sha256(str(source.path).encode()).hexdigest()[:8]
             name = stem if free else f"{stem}-{digest}"
-            named.append(Source(source.path, source.mpp, source.mask, name))
+            for ending, at in zip(endings, several or (None,), strict=True):
+                named.append(replace(source, name=name + ending, slide=name, at=at))
     return sorted(named, key=lambda source: source.name)
 
 
-def _owner(root: Path, name: str) -> dict[str, Any] | None:
-    for folder in ("slides", "failed"):
-        marker = read_marker(root / folder / f"{name}.json")
-        if marker is not None:
-            source: dict[str, Any] = marker["source"]
-            return source
+def _owner(root: Path, names: list[str]) -> dict[str, Any] | None:
+    for name in names:
+        for folder in ("slides", "failed"):
+            marker = read_marker(root / folder / f"{name}.json")
+            if marker is not None:
+                source: dict[str, Any] = marker["source"]
+                return source
     return None

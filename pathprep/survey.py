@@ -31,13 +31,22 @@ class Survey:
     kept: Cells
 
 
+def resolution(slide: Slide, params: ShardParams, mpp: float | None = None) -> Mpp:
+    """Micrometres per pixel of a slide; ``mpp`` overrides what the file says.
+
+    Raises:
+        MppError: see Slide.mpp.
+    """
+    return slide.mpp(MppRules(mpp, params.default_mpp, params.low_mpp, params.high_mpp))
+
+
 def settle(slide: Slide, params: ShardParams, mpp: float | None = None) -> tuple[Mpp, Grid]:
     """Resolution and grid of a slide; ``mpp`` overrides what the file says.
 
     Raises:
         MppError: see Slide.mpp and grid.plan.
     """
-    settled = slide.mpp(MppRules(mpp, params.default_mpp, params.low_mpp, params.high_mpp))
+    settled = resolution(slide, params, mpp)
     plan = grid.plan(
         slide,
         settled.value,
@@ -65,5 +74,5 @@ def survey(slide: Slide, params: ShardParams, mpp: float | None = None, mask: Pa
     share = tissue.fractions(
         found, slide.width, slide.height, plan.columns, plan.rows, plan.side, plan.stride
     )
-    kept = np.argwhere(share >= max(params.min_tissue, np.finfo(float).tiny))[:, ::-1]
+    kept = grid.keep(plan, share, params.min_tissue, whole_regions=params.whole_regions)
     return Survey(settled, plan, overview, found, share, kept)

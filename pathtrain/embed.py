@@ -113,7 +113,7 @@ def _of_dataset(tiles: DatasetTiles, made: dict[str, Any]) -> list[Part]:
                     "patch_size_level0": int(tiles.side[order[0]]),
                     "overlap": params["overlap"],
                     "level0_magnification": round(10 / marker["mpp"]),
-                    "target_magnification": round(10 / params["mpp"]),
+                    "target_magnification": round(10 / marker.get("target_mpp", params["mpp"])),
                     "name": slide,
                 },
             )

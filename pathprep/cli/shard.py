@@ -15,7 +15,6 @@ from pathprep.cli.options import (
     Keep,
     LowMpp,
     MinTissue,
-    MppOption,
     NativeOption,
     ReaderChoice,
     ReaderOption,
@@ -54,12 +53,21 @@ def shard(
     ],
     out: Annotated[Path, typer.Option(help="The dataset folder.")] = Path("dataset"),
     tile: TileOption = 256,
-    mpp: MppOption = 0.5,
+    mpp: Annotated[
+        str,
+        typer.Option(
+            metavar="FLOAT[,FLOAT...]",
+            help="Micrometres per pixel of the tiles; several (2,1,0.5,0.25) shard each slide at each.",
+        ),
+    ] = "0.5",
     native: NativeOption = True,
     overlap: Annotated[int, typer.Option(help="Overlap of neighbouring tiles, in pixels at --mpp.")] = 0,
     min_tissue: MinTissue = 0.4,
     region: Annotated[
-        int | None, typer.Option(help="Side of a region, in pixels at --mpp; default: 16 tiles.")
+        int | None,
+        typer.Option(
+            help="Keep whole regions of so many pixels at --mpp: all tiles of those with --min-tissue."
+        ),
     ] = None,
     stain: Annotated[
         Stain,
@@ -119,13 +127,16 @@ def shard(
         chosen_target = Target.load(target) if target else Target.default()
     except StainError as error:
         raise UsageError(str(error)) from None
+    mpps = _numbers(mpp)
     params = ShardParams(
         tile=tile,
-        mpp=mpp,
+        mpp=mpps[0],
+        more_mpps=mpps[1:],
         mode="native" if native else "resize",
         overlap=overlap,
         min_tissue=min_tissue,
         region=16 * tile if region is None else region,
+        whole_regions=region is not None,
         stain=StainParams(
             stain.value,
             stain_keep.value,
@@ -164,3 +175,10 @@ def shard(
             style="red",
         )
     raise typer.Exit(1 if summary.failures or unfitted > max_unfitted else 0)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--mpp {text}: expected a number, or several as in 2,1,0.5") from None

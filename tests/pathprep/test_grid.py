@@ -106,3 +106,35 @@ def test_choosing_depends_on_seed_and_name_only() -> None:
     assert (first != grid.choose(cells, 50, 0, "b")).any()
     assert grid.choose(cells, None, 0, "a") is cells
     assert grid.choose(cells, 5000, 0, "a") is cells
+
+
+def test_whole_regions_are_kept_by_their_mean_tissue(slide: Slide) -> None:
+    made = plan(slide, 0.5, tile=64, per_region=3)
+    assert made.columns % 3  # the last regions of a row are cut off by the slide's edge
+    rng = np.random.default_rng(0)
+    share = np.where(rng.random((made.rows, made.columns)) < 0.5, 0.0, rng.random((made.rows, made.columns)))
+    expected = []
+    for top in range(0, made.rows, 3):
+        for left in range(0, made.columns, 3):
+            part = share[top : top + 3, left : left + 3]
+            if part.mean() >= 0.25:
+                expected += [(left + c, top + r) for r in range(part.shape[0]) for c in range(part.shape[1])]
+    kept = grid.keep(made, share, 0.25, whole_regions=True)
+    assert sorted(map(tuple, kept.tolist())) == sorted(expected)
+    assert 0 < len(kept) < share.size
+    single = grid.keep(made, share, 0.25, whole_regions=False)
+    assert len(single) == (share >= 0.25).sum()
+    nothing = np.zeros_like(share)
+    assert len(grid.keep(made, nothing, 0.0, whole_regions=True)) == 0
+    assert len(grid.keep(made, nothing, 0.0, whole_regions=False)) == 0
+
+
+def test_choosing_whole_groups() -> None:
+    cells = np.argwhere(np.ones((12, 12)))
+    groups = cells[:, 0] // 3 * 4 + cells[:, 1] // 3  # 16 groups of 9
+    chosen = grid.choose(cells, 50, 0, "a", groups)
+    found = chosen[:, 0] // 3 * 4 + chosen[:, 1] // 3
+    assert len(chosen) == 45
+    assert (np.unique(found, return_counts=True)[1] == 9).all()
+    assert len(grid.choose(cells, 5, 0, "a", groups)) == 9, "at least one whole region"
+    assert (grid.choose(cells, 50, 1, "a", groups) != chosen).any()

@@ -225,3 +225,22 @@ def test_a_failing_slide_leaves_nothing_behind(tmp_path: Path) -> None:
         shard(tmp_path / "d", path, EXACT)
     left = [p.name for p in (tmp_path / "d").rglob("*") if p.is_file()]
     assert left == ["dataset.json"]
+
+
+def test_whole_regions_keep_their_empty_cells(tmp_path: Path, slide: Path) -> None:
+    params = replace(EXACT, whole_regions=True, min_tissue=0.5)
+    dataset, marker = shard(tmp_path, slide, params)
+    grid, rows = marker["grid"], dataset.index("s").to_pylist()
+    assert sum(marker["counts"].values()) == grid["columns"] * grid["rows"]
+    assert marker["counts"]["kept"] == len(rows)
+    assert any(row["tissue"] == 0 for row in rows)
+    kept = {(row["column"], row["row"]) for row in rows}
+    for column, row in kept:
+        left, top = column // 4 * 4, row // 4 * 4
+        region = {
+            (c, r)
+            for c in range(left, min(left + 4, grid["columns"]))
+            for r in range(top, min(top + 4, grid["rows"]))
+        }
+        assert region <= kept
+    assert len({row["region"] for row in rows}) < -(-grid["columns"] // 4) * -(-grid["rows"] // 4)

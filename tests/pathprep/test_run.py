@@ -23,7 +23,7 @@ from pathprep.params import ShardParams
 from pathprep.shards import Dataset
 from pathprep.verify import verify
 
-PARAMS = ShardParams(tile=64, region=256)
+PARAMS = ShardParams(tile=64, region=16 * 64)
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +88,6 @@ def start(folder: Path, root: Path) -> subprocess.Popen[bytes]:
         str(root),
         "--tile",
         "64",
-        "--region",
-        "256",
         "--workers",
         "2",
     ]
@@ -241,7 +239,7 @@ def test_a_full_disk_stops_the_run_and_quarantines_nothing(folder: Path, tmp_pat
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000));" + COMMAND
     )
-    arguments = ["shard", str(folder), "--out", str(root), "--tile", "64", "--region", "256"]
+    arguments = ["shard", str(folder), "--out", str(root), "--tile", "64"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, check=False)
     assert done.returncode == 1
     assert b"File too large" in done.stderr
@@ -257,3 +255,39 @@ def test_random_tiles_are_the_same_in_every_run(folder: Path, tmp_path: Path) ->
     assert len(Dataset(tmp_path / "1").tiles()) == 40
     places = [Dataset(tmp_path / "1").index(s)["x"].to_numpy() for s in ("s0", "s1")]
     assert not np.array_equal(*places)
+
+
+def test_several_resolutions(folder: Path, tmp_path: Path) -> None:
+    # the slides have 0.5 MPP: at 0.25 there is nothing to be had, which is no failure
+    params = replace(PARAMS, mode="resize", mpp=2.0, more_mpps=(1.0, 0.5, 0.25))
+    summary = shard(tmp_path, folder, params=params)
+    assert (len(summary.markers), summary.failures) == (16, {})
+    dataset = Dataset(tmp_path)
+    assert [name for name in dataset.slides if name.startswith("s1")] == [
+        "s1_mpp0-25",
+        "s1_mpp0-5",
+        "s1_mpp1",
+        "s1_mpp2",
+    ]
+    assert dataset.params["mpp"] == [0.25, 0.5, 1.0, 2.0]
+    for name, marker in dataset.markers.items():
+        mpp = marker["target_mpp"]
+        assert marker["slide_id"] == name.split("_")[0]
+        assert ("left_out" in marker) == (mpp == 0.25)
+        rows = dataset.index(name).to_pylist()
+        assert {(row["stored"], row["side"], row["mpp"]) for row in rows} == (
+            {(64, round(128 * mpp), mpp)} if mpp != 0.25 else set()
+        )
+    assert not any(found.problems or found.tiles for found in verify(tmp_path))
+    assert len(shard(tmp_path, folder, params=params).skipped) == 16
+    # one of them alone has the tiles of a run at that resolution
+    alone = tmp_path / "alone"
+    shard(alone, folder / "s1.tif", params=replace(PARAMS, mode="resize", mpp=1.0))
+    assert (alone / "shards/s1.tar").read_bytes() == (tmp_path / "shards/s1_mpp1.tar").read_bytes()
+
+
+def test_several_resolutions_need_resize() -> None:
+    with pytest.raises(UsageError, match="need --resize"):
+        replace(PARAMS, more_mpps=(1.0,))
+    with pytest.raises(UsageError, match="twice"):
+        replace(PARAMS, mode="resize", more_mpps=(0.5,))

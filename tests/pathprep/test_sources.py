@@ -90,3 +90,16 @@ def test_a_name_stays_with_its_slide(tmp_path: Path) -> None:
     # the archive was moved: same file name, same size
     moved = touch(tmp_path / "new mount" / "s.svs", b"one")
     assert [s.name for s in with_names([Source(moved)], root)] == ["s"]
+
+
+def test_a_name_for_each_resolution(tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    slide = touch(tmp_path / "a.b.svs")
+    found = with_names([Source(slide)], root, (2.0, 0.5))
+    assert [(s.name, s.slide, s.at) for s in found] == [("a_b_mpp0-5", "a_b", 0.5), ("a_b_mpp2", "a_b", 2.0)]
+    assert [(s.name, s.slide, s.at) for s in with_names([Source(slide)], root, (0.5,))] == [
+        ("a_b", "a_b", None)
+    ]
+    touch(root / "slides" / "s.json")
+    atomic.write_json(root / "slides" / "a_b_mpp2.json", {"source": {"path": "elsewhere", "size": 1}})
+    assert all(s.slide.startswith("a_b-") for s in with_names([Source(slide)], root, (2.0, 0.5)))
