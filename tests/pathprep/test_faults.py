@@ -136,15 +136,17 @@ def test_every_nth_operation_fails(
 
 def _kill(slide: Path, root: Path, undisturbed: dict[str, Any], kills: int) -> int:
     """Kill a worker at random moments; returns how often it was still at work."""
-    chance, hit = random.Random(0), 0
+    chance, hit, longest = random.Random(0), 0, 60.0
     context = server.context()
-    for _ in range(kills):
-        work = task(root, slide)
-        worker = context.Process(target=pipeline.process, args=(work,))
+    for number in range(kills + 1):
+        worker = context.Process(target=pipeline.process, args=(task(root, slide),))
         worker.start()
         while not list(root.glob("shards/.tmp-*")) and worker.is_alive():
-            time.sleep(0.001)
-        time.sleep(chance.uniform(0, 0.06))
+            time.sleep(0.0005)
+        started = time.perf_counter()
+        worker.join(longest if not number else chance.uniform(0, longest))
+        if not number:  # left alone: how long it takes from its first file on
+            longest = time.perf_counter() - started
         worker.kill()
         worker.join()
         hit += worker.exitcode == -signal.SIGKILL
