@@ -6,13 +6,14 @@ from typing import Any, Literal
 
 from pathprep.errors import UsageError
 from pathprep.grid import Mode
+from pathprep.qc import QcParams
 from pathprep.readers import ReaderName
 from pathprep.slide import MPP_RANGE
 from pathprep.stain import Target
 from pathprep.tissue import TissueParams
 
 # Raised when the same parameters give other bytes than before, so that old slides are rebuilt
-PIXELS_VERSION = 2
+PIXELS_VERSION = 3
 
 StainMode = Literal["bake", "fit", "none"]
 
@@ -45,8 +46,9 @@ class ShardParams:
         overlap: pixels at ``mpp``.
         min_tissue: share of the tile inside the tissue mask (Midnight: 0.4).
         region: side of a region, pixels at ``mpp``; a whole number of tiles.
+        qc: quality filters, all of them off.
         quality, subsampling: of the stored JPEGs.
-        max_tiles, seed: at most so many tiles a slide, chosen at random.
+        max_tiles, seed: at most so many tiles a slide, chosen at random before the quality filters.
         default_mpp: for slides that do not state theirs. low_mpp, high_mpp: plausible range.
     """
 
@@ -58,6 +60,7 @@ class ShardParams:
     region: int = 4096
     stain: StainParams = field(default_factory=StainParams)
     tissue: TissueParams = field(default_factory=TissueParams)
+    qc: QcParams = field(default_factory=QcParams)
     quality: int = 90
     subsampling: Literal["420", "444"] = "420"
     max_tiles: int | None = None
@@ -102,4 +105,7 @@ class ShardParams:
             del values["stain"]["target"]
         if self.max_tiles is None:
             del values["seed"]
+        values["qc"] = self.qc.as_dict()
+        if not values["qc"]:
+            del values["qc"]
         return {**values, "pixels_version": PIXELS_VERSION}
