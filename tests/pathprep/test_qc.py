@@ -1,4 +1,4 @@
-"""Quality filters: bad tiles are dropped, counted by reason and put on record; the others keep their bytes."""
+"""Quality filters: bad tiles are dropped, counted by reason and put on record; others keep their bytes."""
 
 import hashlib
 import json
