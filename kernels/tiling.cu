@@ -20,8 +20,9 @@
 #define THREADS 256
 #define HALO_ROWS (ROWS + 2)
 #define HALO_COLUMNS (COLUMNS + 2)
+#define FIGURES 6
 #define SATURATION_STEPS 1048576.0f
-#define SUMS 5  // of a tile: saturation in steps, white, stained, the Laplacian, its square
+#define SUMS 6  // of a tile: saturation in steps, white, stained, the Laplacian, its square, box + 2^32 pen
 
 typedef unsigned char byte;
 typedef unsigned long long word64;
@@ -55,6 +56,18 @@ __device__ __forceinline__ void bring(byte* to, const byte* from, int bytes) {
     if (lane < head) to[lane] = from[lane];
     for (int i = lane; i < vectors; i += 32) ((uint4*)(to + head))[i] = ((const uint4*)(from + head))[i];
     for (int i = head + 16 * vectors + lane; i < bytes; i += 32) to[i] = from[i];
+}
+
+// tiling_reference.py's in_hsv_box and is_pen
+__device__ __forceinline__ bool in_hsv_box(const int rgb[3], int high, int spread) {
+    const bool hue = 60 * (high - rgb[2]) <= spread || 60 * (rgb[2] - rgb[1]) > spread;
+    return hue && 34 * spread >= high && high >= 103;
+}
+__device__ __forceinline__ bool is_pen(const int rgb[3], int high, int spread) {
+    const int rise = rgb[1] - rgb[0];
+    const bool cold = rise >= 25 && 4 * rise >= high;
+    const bool warm = rgb[0] >= 110 && 5 * max(rgb[1], rgb[2]) <= 2 * rgb[0];
+    return cold || warm || (high < 60 && spread <= 20);
 }
 
 enum Mode { COPY, HALVE, AREA };  // side == stored, side == 2 stored, any other
@@ -124,7 +137,7 @@ __device__ __forceinline__ void cut(const byte* block, long long stride, const i
         __syncthreads();
     }
 
-    unsigned saturation = 0, bright = 0, stained = 0;  // of the few pixels of one thread
+    unsigned saturation = 0, bright = 0, stained = 0, box = 0, pen = 0;  // of the few pixels of one thread
     int total = 0;
     word64 square = 0;
     const int across = x1 - x0, count = (y1 - y0) * across;
@@ -139,6 +152,8 @@ __device__ __forceinline__ void cut(const byte* block, long long stride, const i
         saturation += (unsigned)(share * SATURATION_STEPS + 0.5f);
         bright += low >= white;
         stained += high <= stain;
+        box += in_hsv_box(rgb, high, high - low);
+        pen += is_pen(rgb, high, high - low);
         for (int k = 0; k < 3; k++) out[(y - top) * 3 * COLUMNS + 3 * (x - left) + k] = (byte)rgb[k];
     }
     __syncthreads();
@@ -159,7 +174,8 @@ __device__ __forceinline__ void cut(const byte* block, long long stride, const i
         total += value;
         square += (word64)((long long)value * value);
     }
-    word64 mine[SUMS] = {saturation, bright, stained, (word64)(long long)total, square};  // modulo 2^64
+    // modulo 2^64; a tile has at most 2^26 pixels of each kind
+    word64 mine[SUMS] = {saturation, bright, stained, (word64)(long long)total, square, box + ((word64)pen << 32)};
     for (int k = 0; k < SUMS; k++) {
         word64 sum = warp_sum(mine[k]);
         if (threadIdx.x % 32 == 0) atomicAdd(sums + SUMS * t + k, sum);
@@ -176,15 +192,18 @@ KERNEL(tiling_copy, COPY)
 KERNEL(tiling_halve, HALVE)
 KERNEL(tiling_area, AREA)
 
-// sums (T, SUMS) -> figures (T, 4): saturation, white, focus, stained
+// sums (T, SUMS) -> figures (T, FIGURES): saturation, white, focus, stained, hsv, pen
 extern "C" __global__ void tiling_figures(const word64* sums, int count, int stored, float* figures) {
     const int t = blockIdx.x * blockDim.x + threadIdx.x;
     if (t >= count) return;
     const word64* mine = sums + (long long)SUMS * t;
     const double area = (double)stored * stored, edge = max(stored - 2, 0), inner = edge * edge;
     const double total = (double)(long long)mine[3];
-    figures[4 * t] = (float)((double)mine[0] / (SATURATION_STEPS * area));
-    figures[4 * t + 1] = (float)((double)mine[1] / area);
-    figures[4 * t + 2] = inner > 0.0 ? (float)(((double)mine[4] - total * total / inner) / inner / 65536.0) : 0.0f;
-    figures[4 * t + 3] = (float)((double)mine[2] / area);
+    float* to = figures + (long long)FIGURES * t;
+    to[0] = (float)((double)mine[0] / (SATURATION_STEPS * area));
+    to[1] = (float)((double)mine[1] / area);
+    to[2] = inner > 0.0 ? (float)(((double)mine[4] - total * total / inner) / inner / 65536.0) : 0.0f;
+    to[3] = (float)((double)mine[2] / area);
+    to[4] = (float)((double)(mine[5] & 0xffffffffu) / area);
+    to[5] = (float)((double)(mine[5] >> 32) / area);
 }

@@ -21,6 +21,10 @@ jit = nb.njit(nogil=True, cache=True, error_model="numpy")
 
 SATURATION_STEPS = float(1 << 20)
 U1, U2, U3, U4, U5, U6, U7, U8 = (np.uint64(k) for k in range(1, 9))
+# The numbers of in_hsv_box and is_pen; as 16-bit integers, because numba would widen what it multiplies
+short = np.int16
+SIGN, K1, K2, K4, K5, K20, K25 = (short(k) for k in (15, 1, 2, 4, 5, 20, 25))
+K34, K59, K60, K103, K110 = (short(k) for k in (34, 59, 60, 103, 110))
 
 
 @jit
@@ -110,21 +114,45 @@ def _split(pixels: Bytes, red: Bytes, green: Bytes, blue: Bytes) -> None:
 
 
 @jit
-def _colours(
-    red: Bytes, green: Bytes, blue: Bytes, levels: tuple[int, int], luminance: Weights, grey: Weights
-) -> tuple[Any, Any, Any]:
-    """Sums over a row: saturation in steps, white pixels, stained ones; fills its luminance in 256ths."""
-    bright, dark = levels
-    saturation = white = stained = np.int64(0)
+def _colours(red: Bytes, green: Bytes, blue: Bytes, luminance: Weights, grey: Weights) -> Any:
+    """Sum of the saturation over a row, in steps; fills its luminance in 256ths."""
+    saturation = np.int64(0)
     for i in range(len(red)):
         r, g, b = np.int32(red[i]), np.int32(green[i]), np.int32(blue[i])
         high, low = max(r, g, b), min(r, g, b)
         share = np.float32(high - low) / np.float32(max(high, np.int32(1)))
         saturation += np.int64(np.int32(share * np.float32(SATURATION_STEPS) + np.float32(0.5)))
-        white += np.int64(low >= bright)
-        stained += np.int64(high <= dark)
         grey[i] = r * luminance[0] + g * luminance[1] + b * luminance[2]
-    return saturation, white, stained
+    return saturation
+
+
+@jit
+def _shares(red: Bytes, green: Bytes, blue: Bytes, levels: tuple[int, int], counts: Whole) -> None:
+    """Adds a row's pixels that are white, stained, in the HSV box, and pen (counts, in this order).
+
+    A rule is a margin here: it holds where that is not negative, several hold where the least is not, and its
+    sign counts the others. Everything fits 16 bits, and nothing is a mask: half the time of comparisons.
+    """
+    bright, dark = short(levels[0]), short(levels[1])
+    white = stained = box = pen = short(0)  # minus the pixels outside; a row has at most 8192
+    for i in range(len(red)):
+        r, g, b = short(red[i]), short(green[i]), short(blue[i])
+        cool = max(g, b)
+        high, low = max(r, cool), min(r, min(g, b))
+        spread, rise = short(high - low), short(g - r)
+        white = short(white + (short(low - bright) >> SIGN))
+        stained = short(stained + (short(dark - high) >> SIGN))
+        hue = max(short(spread - K60 * short(high - b)), short(K60 * short(b - g) - spread - K1))
+        inside = min(hue, min(short(K34 * spread - high), short(high - K103)))
+        box = short(box + (inside >> SIGN))
+        cold = min(short(rise - K25), short(K4 * rise - high))
+        warm = min(short(r - K110), short(K2 * r - K5 * cool))
+        black = min(short(K59 - high), short(K20 - spread))
+        pen = short(pen + (max(cold, max(warm, black)) >> SIGN))
+    counts[0] += len(red) + white
+    counts[1] += len(red) + stained
+    counts[2] += len(red) + box
+    counts[3] += len(red) + pen
 
 
 @jit
@@ -142,24 +170,23 @@ def _laplacian(above: Weights, row: Weights, below: Weights) -> tuple[Any, Any]:
 
 @jit
 def _quality(pixels: Bytes, side: int, levels: tuple[int, int], luminance: Weights, figures: Singles) -> None:
-    """Saturation, white, focus, stained of one flat tile."""
+    """The figures of one flat tile."""
     red, green, blue = np.empty(side, np.uint8), np.empty(side, np.uint8), np.empty(side, np.uint8)
     grey = np.empty((3, side), np.int32)  # the last three rows
-    saturation = white = stained = total = square = np.int64(0)
+    counts = np.zeros(4, np.int64)
+    saturation = total = square = np.int64(0)
     for y in range(side):
         _split(pixels[3 * side * y : 3 * side * (y + 1)], red, green, blue)
-        s, w, d = _colours(red, green, blue, levels, luminance, grey[y % 3])
-        saturation += s
-        white += w
-        stained += d
+        saturation += _colours(red, green, blue, luminance, grey[y % 3])
+        _shares(red, green, blue, levels, counts)
         if y >= 2 and side >= 3:
             a, b = _laplacian(grey[(y - 2) % 3], grey[(y - 1) % 3], grey[y % 3])
             total += a
             square += b
     inner = float(max(side - 2, 0)) ** 2
     figures[0] = saturation / (SATURATION_STEPS * side * side)
-    figures[1] = white / (side * side)
-    figures[3] = stained / (side * side)
+    figures[1] = counts[0] / (side * side)
+    figures[3:] = counts[1:] / (side * side)
     figures[2] = (square - float(total) * float(total) / inner) / inner / 65536.0 if inner else 0.0
 
 
@@ -197,9 +224,9 @@ def cut(
         stored: pixels of a returned tile's edge; equal to ``side`` copies.
 
     Returns:
-        Tiles (T, stored, stored, 3) uint8, and (T, 4) float32: mean saturation 0 to 1, share of white
-        pixels 0 to 1, focus in grey levels squared, share of stained pixels 0 to 1 (see
-        tiling_reference.py).
+        Tiles (T, stored, stored, 3) uint8, and (T, 6) float32: mean saturation 0 to 1, share of white
+        pixels 0 to 1, focus in grey levels squared, and the shares of stained pixels, of pixels in the
+        HSV box, and of pen, 0 to 1 (see tiling_reference.py).
 
     Raises:
         ValueError: ``stored`` exceeds ``side`` (pixels are never invented), a tile leaves the block, or an

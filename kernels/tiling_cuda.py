@@ -10,7 +10,7 @@ from pathprep.kernels.tiling_reference import FIGURES, LUMINANCE, STAINED, WHITE
 # CuPy arrays (numpy's under test)
 Array = Any
 
-ROWS, COLUMNS, THREADS, SUMS = 16, 64, 256, 5  # as in tiling.cu
+ROWS, COLUMNS, THREADS, SUMS = 16, 64, 256, 6  # as in tiling.cu
 HELD = 4 * (ROWS + 2) * (COLUMNS + 2) + 3 * ROWS * COLUMNS  # bytes of luminance and of pixels of a rectangle
 MOST_TILES = 65535  # of one launch: the grid's third extent
 
@@ -27,7 +27,7 @@ def cut(
         side, stored: as in tiling_cpu.cut. device: for tests.
 
     Returns:
-        Tiles (T, stored, stored, 3) uint8 and figures (T, 4) float32, on the GPU.
+        Tiles (T, stored, stored, 3) uint8 and figures (T, 6) float32, on the GPU.
 
     Raises:
         ValueError: as tiling_cpu.cut does.

@@ -6,13 +6,14 @@ from typing import Any, Literal, Self
 
 from pathprep.errors import UsageError
 from pathprep.grid import Mode
+from pathprep.qc import QcParams
 from pathprep.readers import ReaderName
 from pathprep.slide import MPP_RANGE
 from pathprep.stain import Target
 from pathprep.tissue import TissueParams
 
 # Raised when the same parameters give other bytes than before, so that old slides are rebuilt
-PIXELS_VERSION = 2
+PIXELS_VERSION = 3
 
 StainMode = Literal["bake", "fit", "none"]
 
@@ -47,8 +48,9 @@ class ShardParams:
         min_tissue: share of the tile inside the tissue mask (Midnight: 0.4).
         region: side of a region, pixels at ``mpp``; a whole number of tiles.
         whole_regions: keep all tiles of the regions that have ``min_tissue``, instead of single tiles.
+        qc: quality filters, all of them off.
         quality, subsampling: of the stored JPEGs.
-        max_tiles, seed: at most so many tiles a slide, chosen at random.
+        max_tiles, seed: at most so many tiles a slide, chosen at random before the quality filters.
         default_mpp: for slides that do not state theirs. low_mpp, high_mpp: plausible range.
     """
 
@@ -62,6 +64,7 @@ class ShardParams:
     whole_regions: bool = False
     stain: StainParams = field(default_factory=StainParams)
     tissue: TissueParams = field(default_factory=TissueParams)
+    qc: QcParams = field(default_factory=QcParams)
     quality: int = 90
     subsampling: Literal["420", "444"] = "420"
     max_tiles: int | None = None
@@ -90,6 +93,10 @@ class ShardParams:
             (
                 self.region >= self.tile and self.region % self.tile == 0,
                 f"--region {self.region} must be a multiple of --tile {self.tile}, such as {16 * self.tile}",
+            ),
+            (
+                not (self.whole_regions and self.qc.as_dict()),
+                "--region keeps regions whole, quality filters drop single tiles: leave one of them out",
             ),
             (1 <= self.quality <= 100, "--quality must be 1 to 100"),
             (self.max_tiles is None or self.max_tiles > 0, "--max-tiles must be above 0"),
@@ -125,4 +132,7 @@ class ShardParams:
             del values["stain"]["target"]
         if self.max_tiles is None:
             del values["seed"]
+        values["qc"] = self.qc.as_dict()
+        if not values["qc"]:
+            del values["qc"]
         return {**values, "pixels_version": PIXELS_VERSION}

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from pathprep.errors import TooCoarse
 from pathprep.grid import Block, Cells, Grid
 from pathprep.kernels.tiling_cpu import cut
 from pathprep.params import ShardParams
+from pathprep.qc import FIGURES, REASONS, verdicts
 from pathprep.readers.base import Pixels
 from pathprep.slide import Mpp, Slide
 from pathprep.sources import Source
@@ -79,9 +80,11 @@ class Clock:
 
 @dataclass
 class Tiles:
-    """What a block became: encoded tiles with their rows, and cells that need the slide's pooled fit."""
+    """What a block became: encoded tiles with their rows, rows of those that a quality filter dropped, and
+    cells that need the slide's pooled fit."""
 
     encoded: list[tuple[bytes, dict[str, Any]]]
+    dropped: list[dict[str, Any]]
     deferred: Cells
     fits: stain.StainFit | None
     clock: Clock
@@ -131,7 +134,9 @@ def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
         progress.stage(2)
         with shards.ShardWriter(task.root, source.name) as writer:
             worker = _Worker(slide, found.plan, found.share, params)
-            statuses, pooled = _write_tiles(writer, worker, chosen, task.threads, clock, progress)
+            statuses, pooled, dropped = _write_tiles(writer, worker, chosen, task.threads, clock, progress)
+            counts["kept"] -= sum(dropped.values())
+            counts |= dropped
             progress.stage(3)
             marker |= {
                 **_describe(found.mpp, found.plan),
@@ -201,9 +206,14 @@ def _write_tiles(
     threads: int,
     clock: Clock,
     progress: Progress,
-) -> tuple[dict[str, int], dict[str, Any] | None]:
-    """Write all tiles; returns the count per stain status and the pooled fit as it is recorded."""
+) -> tuple[dict[str, int], dict[str, Any] | None, dict[str, int]]:
+    """Write all tiles.
+
+    Returns:
+        Count per stain status, the pooled fit as it is recorded, dropped tiles per reason.
+    """
     statuses: Counter[str] = Counter()
+    dropped: Counter[str] = Counter({rule.reason: 0 for rule, _ in worker.params.qc.rules()})
     fits: list[stain.StainFit] = []
     late: list[Cells] = []
 
@@ -213,12 +223,15 @@ def _write_tiles(
             with clock("write"):
                 for data, row in part.encoded:
                     writer.add(data, row)
+                for row in part.dropped:
+                    writer.drop(row)
+            dropped.update(row["reason"] for row in part.dropped)
             if part.fits is not None:
                 fits.append(part.fits)
             late.append(part.deferred)
             new = Counter(row["stain_status"] for _, row in part.encoded)
             statuses.update(new)
-            progress.done(new)
+            progress.done(new + Counter(dropped=len(part.dropped)))
 
     with ThreadPoolExecutor(threads) as pool:
         write(_in_order(pool, worker.first_pass, grid.blocks(worker.plan, cells), 2 * threads))
@@ -230,7 +243,8 @@ def _write_tiles(
             write(_in_order(pool, lambda block: worker.second_pass(block, pooled), second, 2 * threads))
     counted = {status: statuses[status] for status in shards.STATUSES if statuses[status]}
     fitted = pooled is not None and pooled.status[0] == stain.Status.FITTED
-    return counted, _fit_columns(pooled, 0) if fitted and pooled is not None else None
+    fit = _fit_columns(pooled, 0) if fitted and pooled is not None else None
+    return counted, fit, dict(dropped)
 
 
 def _in_order(
@@ -273,25 +287,43 @@ class _Worker:
     params: ShardParams
 
     def first_pass(self, block: Block) -> Tiles:
-        """Read, cut, fit; normalise and encode what has a fit of its own."""
+        """Read, cut, drop, fit; normalise and encode what has a fit of its own."""
         clock = Clock()
         pixels, qc = self._cut(block, clock)
+        block, pixels, qc, dropped = self._sift(block, pixels, qc)
         if self.params.stain.mode == "none":
             rows = [self._row(block, i, qc[i]) for i in range(len(pixels))]
-            return Tiles(self._encode(pixels, rows, clock), block.cells[:0], None, clock)
+            return Tiles(self._encode(pixels, rows, clock), dropped, block.cells[:0], None, clock)
         with clock("stain"):
             fits = self._fit(pixels)
         own = fits.status == stain.Status.FITTED
-        return Tiles(self._finish(block, pixels, qc, fits, own, clock), block.cells[~own], fits, clock)
+        finished = self._finish(block, pixels, qc, fits, own, clock)
+        return Tiles(finished, dropped, block.cells[~own], fits, clock)
 
     def second_pass(self, block: Block, pooled: stain.StainFit) -> Tiles:
-        """Tiles without a fit of their own, with the slide's: left as they are if it has none either."""
+        """Tiles without a fit of their own, with the slide's: left as they are if it has none either.
+
+        They passed the quality filters in the first pass.
+        """
         clock = Clock()
         pixels, qc = self._cut(block, clock)
         with clock("stain"):
             fits = stain.fall_back(self._fit(pixels), pooled)
         every = np.ones(len(pixels), bool)
-        return Tiles(self._finish(block, pixels, qc, fits, every, clock), block.cells[:0], None, clock)
+        finished = self._finish(block, pixels, qc, fits, every, clock)
+        return Tiles(finished, [], block.cells[:0], None, clock)
+
+    def _sift(
+        self, block: Block, pixels: Pixels, qc: npt.NDArray[np.float32]
+    ) -> tuple[Block, Pixels, npt.NDArray[np.float32], list[dict[str, Any]]]:
+        """Block, pixels and figures of the tiles that pass the quality filters, and rows of the others."""
+        failed = verdicts(qc, self.params.qc)
+        fails, passes = np.flatnonzero(failed >= 0).tolist(), failed < 0
+        if not fails:
+            return block, pixels, qc, []
+        dropped = [self._row(block, i, qc[i]) | {"reason": REASONS[failed[i]]} for i in fails]
+        rest = replace(block, cells=block.cells[passes], origins=block.origins[passes])
+        return rest, pixels[passes], qc[passes], dropped
 
     def _fit(self, pixels: Pixels) -> stain.StainFit:
         settings = self.params.stain
@@ -355,10 +387,7 @@ class _Worker:
             "stored": plan.stored,
             "mpp": plan.mpp,
             "tissue": float(self.share[row, column]),
-            "saturation": float(qc[0]),
-            "white": float(qc[1]),
-            "focus": float(qc[2]),
-            "stained": float(qc[3]),
+            **dict(zip(FIGURES, qc.tolist(), strict=True)),
             "stain_status": "none",
             "he": None,
             "max_c": None,

@@ -106,9 +106,7 @@ def print_summary(console: Console, summary: Summary) -> None:
         )
     empty = [name for name, marker in summary.markers.items() if not marker["tiles"] and name not in left_out]
     if empty:
-        console.print(
-            f"[yellow]Too little tissue for a tile in {len(empty)} slides:[/yellow] {', '.join(empty[:5])}"
-        )
+        console.print(f"[yellow]No tile is left of {len(empty)} slides:[/yellow] {', '.join(empty[:5])}")
     if summary.stale:
         console.print(
             f"[yellow]{len(summary.stale)} slides here were made with other parameters[/yellow]: no part of "

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pathprep import report_stain
+from pathprep import qc, report_stain
 from pathprep.errors import DatasetError
 from pathprep.report_stain import LIMIT, Floats
 from pathprep.shards import Dataset
@@ -201,7 +201,10 @@ def _flag_alone(slide: Measured) -> None:
         return
     if not tiles:
         little = marker["counts"].get("little_tissue", 0)
+        poor = sum(marker["counts"].get(reason, 0) for reason in qc.REASONS)
         reason = f"{little:,} squares had too little tissue" if little else "no tissue was found"
+        if poor:
+            reason = f"the quality filters dropped all {poor:,} tiles of tissue"
         slide.flags.append((100, f"no tile kept: {reason}"))
         return
     unfitted, borrowed = (marker["stain"].get(status, 0) for status in ("unfitted", "slide_fit"))

@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any, NamedTuple
 
+from pathprep import qc
 from pathprep.report_measure import Measured
 
 REASONS = {
@@ -10,6 +11,10 @@ REASONS = {
     "little_tissue": "dropped: too little tissue",
     "no_tissue": "dropped: no tissue",
     "over_max_tiles": "dropped: over --max-tiles",
+    "blurred": "dropped: blurred (--min-focus)",
+    "pen": "dropped: pen marks (--max-pen)",
+    "white": "dropped: white (--max-white)",
+    "hsv": "dropped: colour (--min-hsv)",
 }
 STATUS_WORDS = {
     "fitted": "own fit",
@@ -131,6 +136,7 @@ def in_words(params: dict[str, Any]) -> list[tuple[str, str]]:
             "Tissue",
             f"Saturation {threshold}, as in CLAM; {kept} from {params['min_tissue']:.0%} tissue.",
         ),
+        ("Quality", qc.in_words(params.get("qc", {}))),
         ("Stain", _stain_words(stained)),
         ("Files", f"JPEG of quality {params['quality']}, {':'.join(params['subsampling'])}."),
     ]

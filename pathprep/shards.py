@@ -5,6 +5,7 @@
     shards/<slide>.idx           DALI's index v1.2 of that tar
     index/<slide>.parquet        a row per tile, in the order of the tar (SCHEMA)
     slides/<slide>.json          the commit marker, written last
+    dropped/<slide>.parquet      a row per tile that a quality filter dropped (DROPPED); absent if none was
     failed/<slide>.json          quarantine
     previews/<slide>.jpg         thumbnail; previews/<slide>.geojson: tissue contours, level-0 pixels
 
@@ -20,7 +21,7 @@ import re
 import tarfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -35,10 +36,11 @@ import pyarrow.parquet as pq
 
 from pathprep import atomic
 from pathprep.errors import DatasetError
+from pathprep.qc import FIGURES
 
 FORMAT = "pathprep-dataset"
 VERSION = 1
-FOLDERS = ("shards", "index", "slides", "failed", "previews")
+FOLDERS = ("shards", "index", "dropped", "slides", "failed", "previews")
 STATUSES = ("fitted", "slide_fit", "unfitted", "none")
 
 SCHEMA = pa.schema(
@@ -56,6 +58,8 @@ SCHEMA = pa.schema(
         ("white", pa.float32()),  # share of white pixels, 0 to 1
         ("focus", pa.float32()),  # variance of the Laplacian of luminance, grey levels squared
         ("stained", pa.float32()),  # share of pixels that Macenko counts as tissue, 0 to 1
+        ("hsv", pa.float32()),  # share of pixels in the HSV box of Virchow and Midnight, 0 to 1
+        ("pen", pa.float32()),  # share of pixels with the colour of a pen's ink, 0 to 1
         ("stain_status", pa.dictionary(pa.int8(), pa.string())),  # one of STATUSES
         ("he", pa.list_(pa.float32(), 6)),  # (3, 2) row-major: R_h R_e G_h G_e B_h B_e; null without a fit
         ("max_c", pa.list_(pa.float32(), 2)),  # 99th percentiles of the two concentrations
@@ -63,6 +67,15 @@ SCHEMA = pa.schema(
         ("offset", pa.int64()),  # of the JPEG's first byte in the tar
         ("length", pa.int32()),  # bytes of the JPEG
         ("crc32", pa.uint32()),  # of the JPEG's bytes
+    ]
+)
+
+# Tiles that are not stored: place and figures as in SCHEMA, in the order in which they were cut
+_PLACE = ("x", "y", "column", "row", "region", "side", "stored", "mpp", "tissue")
+DROPPED = pa.schema(
+    [
+        *(SCHEMA.field(name) for name in (*_PLACE, *FIGURES)),
+        ("reason", pa.dictionary(pa.int8(), pa.string())),
     ]
 )
 
@@ -94,6 +107,7 @@ class ShardWriter:
     def __init__(self, root: Path, slide: str) -> None:
         self.root, self.slide = root, slide
         self._rows: list[dict[str, Any]] = []
+        self._dropped: list[Mapping[str, Any]] = []
         self._position = 0
         self._hash = hashlib.sha256()
         self._stack = ExitStack()
@@ -123,6 +137,10 @@ class ShardWriter:
         self._write(header + jpeg + b"\0" * padding)
         self._rows.append({**row, "offset": offset, "length": len(jpeg), "crc32": zlib.crc32(jpeg)})
 
+    def drop(self, row: Mapping[str, Any]) -> None:
+        """Put a tile on record that is not stored; ``row`` has DROPPED's columns, others are left out."""
+        self._dropped.append(row)
+
     def _write(self, data: bytes) -> None:
         self._tar.write(data)
         self._hash.update(data)
@@ -141,9 +159,9 @@ class ShardWriter:
         files: dict[str, bytes] = {
             f"previews/{self.slide}.{suffix}": data for suffix, data in previews.items()
         }
-        table = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist(self._rows, SCHEMA), table, compression="zstd")
-        files[f"index/{self.slide}.parquet"] = table.getvalue()
+        files[f"index/{self.slide}.parquet"] = _parquet(self._rows, SCHEMA)
+        if self._dropped:
+            files[f"dropped/{self.slide}.parquet"] = _parquet(self._dropped, DROPPED)
         if self._rows:
             files[f"shards/{self.slide}.idx"] = dali_index(self._rows)
             self._write(b"\0" * (2 * tarfile.BLOCKSIZE))
@@ -158,6 +176,8 @@ class ShardWriter:
         else:  # an earlier build may have kept tiles
             tar.unlink(missing_ok=True)
             tar.with_suffix(".idx").unlink(missing_ok=True)
+        if not self._dropped:
+            self._path("dropped", "parquet").unlink(missing_ok=True)
         for name, data in sorted(files.items()):
             atomic.write_bytes(self.root / name, data)
             recorded[name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -165,6 +185,12 @@ class ShardWriter:
         atomic.write_json(self._path("slides", "json"), done)
         self._path("failed", "json").unlink(missing_ok=True)
         return done
+
+
+def _parquet(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema), file, compression="zstd")
+    return file.getvalue()
 
 
 def dali_index(rows: Iterable[Mapping[str, Any]]) -> bytes:
@@ -266,7 +292,18 @@ class Dataset:
 
     def index(self, slide: str, columns: list[str] | None = None) -> pa.Table:
         """A slide's rows (SCHEMA), all columns or those named."""
-        path = self.root / "index" / f"{slide}.parquet"
+        return self._table(f"index/{slide}.parquet", columns)
+
+    def dropped(self, slide: str, columns: list[str] | None = None) -> pa.Table:
+        """A slide's tiles that quality filters dropped (DROPPED), all columns or those named; maybe none."""
+        name = f"dropped/{slide}.parquet"
+        if name in self.markers[slide]["files"]:
+            return self._table(name, columns)
+        table = DROPPED.empty_table()
+        return table if columns is None else table.select(columns)
+
+    def _table(self, name: str, columns: list[str] | None) -> pa.Table:
+        path = self.root / name
         try:
             return pq.read_table(path, columns=columns)
         except (OSError, pa.ArrowException) as error:

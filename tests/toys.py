@@ -69,6 +69,8 @@ def write_dataset(root: Path, slides: Mapping[str, Sequence[Pixels]], mpp: float
                         "white": 0.0,
                         "focus": 1.0,
                         "stained": 1.0,
+                        "hsv": 1.0,
+                        "pen": 0.0,
                         "stain_status": "none",
                         "he": None,
                         "max_c": None,

@@ -63,6 +63,25 @@ def shard(
     native: NativeOption = True,
     overlap: Annotated[int, typer.Option(help="Overlap of neighbouring tiles, in pixels at --mpp.")] = 0,
     min_tissue: MinTissue = 0.4,
+    min_focus: Annotated[
+        float | None,
+        typer.Option(
+            help="Drop tiles less sharp: variance of the Laplacian, grey levels squared. It differs between "
+            "scanners; choose it in the report."
+        ),
+    ] = None,
+    max_pen: Annotated[
+        float | None, typer.Option(help="Drop tiles with a larger share of pen marks, such as 0.1.")
+    ] = None,
+    max_white: Annotated[
+        float | None, typer.Option(help="Drop tiles with a larger share of white, such as 0.8.")
+    ] = None,
+    min_hsv: Annotated[
+        float | None,
+        typer.Option(
+            help="Drop tiles with a smaller share of H 90-180, S 8-255, V 103-255 (Virchow, Midnight: 0.6)."
+        ),
+    ] = None,
     region: Annotated[
         int | None,
         typer.Option(
@@ -92,7 +111,10 @@ def shard(
     high_mpp: HighMpp = 10.0,
     quality: Annotated[int, typer.Option(help="JPEG quality, 1 to 100.")] = 90,
     subsampling: Annotated[Subsampling, typer.Option(help="JPEG colour resolution.")] = Subsampling.half,
-    max_tiles: Annotated[int | None, typer.Option(help="At most so many tiles a slide, at random.")] = None,
+    max_tiles: Annotated[
+        int | None,
+        typer.Option(help="At most so many tiles a slide, at random, before the quality filters drop some."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of --max-tiles.")] = 0,
     reader: ReaderOption = ReaderChoice.auto,
     workers: Annotated[
@@ -120,6 +142,7 @@ def shard(
     from pathprep import run, sources
     from pathprep.params import ShardParams, StainParams
     from pathprep.progress import print_summary, watcher
+    from pathprep.qc import QcParams
     from pathprep.stain import Target
     from pathprep.tissue import TissueParams
 
@@ -144,6 +167,7 @@ def shard(
             target=chosen_target,
         ),
         tissue=TissueParams(method=tissue.value, threshold=tissue_threshold),
+        qc=QcParams(min_focus, max_pen, max_white, min_hsv),
         quality=quality,
         subsampling=subsampling.value,
         max_tiles=max_tiles,

@@ -95,7 +95,19 @@ def test_matches_reference_at_any_scale(shim: Shim, data: st.DataObject) -> None
 def test_large_sums_do_not_overflow(cut: Cut, side: int, stored: int) -> None:
     tiles, figures = cut(np.full((side, side, 3), 255, np.uint8), np.zeros((1, 2), np.int32), side, stored)
     assert (tiles == 255).all()
-    np.testing.assert_array_equal(figures, [[0, 1, 0, 0]])
+    np.testing.assert_array_equal(figures, [[0, 1, 0, 0, 0, 0]])
+
+
+def test_colours_are_counted_like_the_reference(cut: Cut) -> None:
+    """Every level of blue at the numbers of the rules, a row of 64 x 16 colours to a tile."""
+    edges = [0, 24, 25, 26, 59, 60, 79, 80, 102, 103, 104, 109, 110, 111, 200, 255]
+    colours = np.stack(np.meshgrid(edges, edges, np.arange(256), indexing="ij"), -1).astype(np.uint8)
+    block = colours.reshape(-1, 32, 3)
+    origins = np.stack([np.zeros(64), 32 * np.arange(64)], 1).astype(np.int32)
+    figures = cut(block, origins, 32, 32)[1]
+    tiles = block.reshape(64, 32, 32, 3)
+    np.testing.assert_array_equal(1024 * figures[:, 4], reference.in_hsv_box(tiles).sum(axis=(1, 2)))
+    np.testing.assert_array_equal(1024 * figures[:, 5], reference.is_pen(tiles).sum(axis=(1, 2)))
 
 
 def test_rows_that_lie_apart(cut: Cut, block: Tile) -> None:
@@ -123,7 +135,7 @@ def test_more_tiles_than_a_launch_can_have(shim: Shim, block: Tile, monkeypatch:
 
 def test_no_origins(cut: Cut, block: Tile) -> None:
     tiles, figures = cut(block, np.empty((0, 2), np.int32), 64, 32)
-    assert (tiles.shape, figures.shape) == ((0, 32, 32, 3), (0, 4))
+    assert (tiles.shape, figures.shape) == ((0, 32, 32, 3), (0, 6))
 
 
 def test_what_cannot_be_cut_is_refused(cut: Cut, block: Tile) -> None:

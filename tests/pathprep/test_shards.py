@@ -37,6 +37,8 @@ def row(number: int) -> dict[str, Any]:
         "white": 0.25,
         "focus": 100.0,
         "stained": 0.7,
+        "hsv": 0.8,
+        "pen": 0.01,
         "stain_status": "fitted",
         "he": [0.5, 0.2, 0.7, 0.8, 0.4, 0.5],
         "max_c": [1.5, 1.0],
