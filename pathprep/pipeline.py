@@ -40,13 +40,18 @@ COUNTS = ("kept", "little_tissue", "no_tissue", "over_max_tiles")
 
 @dataclass(frozen=True)
 class Task:
-    """A slide to shard. ``threads`` changes the speed, never the bytes."""
+    """A slide to shard. ``threads`` change the speed, never the bytes; ``rebuild`` replaces what stands."""
 
     root: Path
     source: Source
     params: ShardParams
     build_id: str
     threads: int = 1
+    rebuild: bool = False
+
+    def run(self, progress: "Progress") -> dict[str, Any]:
+        """See ``process``."""
+        return process(self, progress)
 
 
 @dataclass
@@ -132,7 +137,7 @@ def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
         chosen, counts = plan_tiles(found, params, source.name)
         progress.planned(len(chosen))
         progress.stage(2)
-        with shards.ShardWriter(task.root, source.name) as writer:
+        with shards.ShardWriter(task.root, source.name, task.rebuild) as writer:
             worker = _Worker(slide, found.plan, found.share, params)
             statuses, pooled, dropped = _write_tiles(writer, worker, chosen, task.threads, clock, progress)
             counts["kept"] -= sum(dropped.values())
@@ -163,7 +168,7 @@ def _leave_out(task: Task, marker: dict[str, Any], slide: Slide, reason: str) ->
     """Commit that a slide has no tiles at one of several resolutions, which is no failure."""
     overview = slide.overview(max(1.0, max(slide.width, slide.height) / PREVIEW_SIDE))
     nothing = {"counts": dict.fromkeys(COUNTS, 0), "stain": {}, "stain_fit": None, "seconds": {"total": 0.0}}
-    with shards.ShardWriter(task.root, task.source.name) as writer:
+    with shards.ShardWriter(task.root, task.source.name, task.rebuild) as writer:
         mpp = resolution(slide, task.params, task.source.mpp)
         plan = Grid(0, 1, side=1, stride=1, stored=1, mpp=mpp.value, columns=0, rows=0, per_region=1)
         marker |= {**_describe(mpp, plan), **nothing, "left_out": reason}

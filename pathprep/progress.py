@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from pathprep.launchers.local import Board
+from pathprep.launchers.base import Board
 from pathprep.run import Summary, Watcher
 
 PLAIN_EVERY_S = 10.0

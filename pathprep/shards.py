@@ -101,11 +101,11 @@ class ShardWriter:
     """Writes one slide: tar, index and previews under temporary names, then all of them at once.
 
     Use as a context manager; leaving it without ``commit`` removes what was written. Memory holds
-    the index rows only.
+    the index rows only. ``replace``: even a shard that is committed and the same.
     """
 
-    def __init__(self, root: Path, slide: str) -> None:
-        self.root, self.slide = root, slide
+    def __init__(self, root: Path, slide: str, replace: bool = False) -> None:
+        self.root, self.slide, self.replace = root, slide, replace
         self._rows: list[dict[str, Any]] = []
         self._dropped: list[Mapping[str, Any]] = []
         self._position = 0
@@ -154,7 +154,7 @@ class ShardWriter:
             previews: file suffix -> bytes, written to ``previews/<slide>.<suffix>``.
 
         Returns:
-            The marker as written.
+            The marker as written; that of another run which has committed the same shard meanwhile stays.
         """
         files: dict[str, bytes] = {
             f"previews/{self.slide}.{suffix}": data for suffix, data in previews.items()
@@ -162,16 +162,23 @@ class ShardWriter:
         files[f"index/{self.slide}.parquet"] = _parquet(self._rows, SCHEMA)
         if self._dropped:
             files[f"dropped/{self.slide}.parquet"] = _parquet(self._dropped, DROPPED)
+        tar = self._path("shards", "tar")
+        recorded: dict[str, dict[str, Any]] = {}
         if self._rows:
             files[f"shards/{self.slide}.idx"] = dali_index(self._rows)
             self._write(b"\0" * (2 * tarfile.BLOCKSIZE))
+            recorded[f"shards/{tar.name}"] = {"size": self._position, "sha256": self._hash.hexdigest()}
+        for name, data in sorted(files.items()):
+            recorded[name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         self._stack.close()  # flushes the tar to disk
+        standing = committed(self.root, self.slide, marker.get("build_id"), marker.get("inputs"))
+        if standing is not None and standing["files"] == recorded and not self.replace:
+            # the other run may have ended and count on it: there must be no moment without it
+            self._path("failed", "json").unlink(missing_ok=True)
+            return standing
         # an earlier build's marker must not vouch for the files that now take its files' place
         self._path("slides", "json").unlink(missing_ok=True)
-        recorded: dict[str, dict[str, Any]] = {}
-        tar = self._path("shards", "tar")
         if self._rows:
-            recorded[f"shards/{tar.name}"] = {"size": self._position, "sha256": self._hash.hexdigest()}
             atomic.publish(self._tar_temporary, tar)
         else:  # an earlier build may have kept tiles
             tar.unlink(missing_ok=True)
@@ -180,7 +187,6 @@ class ShardWriter:
             self._path("dropped", "parquet").unlink(missing_ok=True)
         for name, data in sorted(files.items()):
             atomic.write_bytes(self.root / name, data)
-            recorded[name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         done = {**marker, "slide": self.slide, "tiles": len(self._rows), "files": recorded}
         atomic.write_json(self._path("slides", "json"), done)
         self._path("failed", "json").unlink(missing_ok=True)
@@ -201,10 +207,20 @@ def dali_index(rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 def is_done(root: Path, slide: str, build: str, inputs: Mapping[str, Any]) -> bool:
     """Whether a slide is committed with this build id, from these inputs, and its files have their size."""
+    return committed(root, slide, build, inputs) is not None
+
+
+def committed(
+    root: Path, slide: str, build: str | None, inputs: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    """The marker of a slide that is done (see ``is_done``), else None."""
     marker = read_marker(root / "slides" / f"{slide}.json")
-    if marker is None or marker.get("build_id") != build or marker.get("inputs") != dict(inputs):
-        return False
-    return all(_size(root / name) == entry["size"] for name, entry in marker["files"].items())
+    if marker is None or inputs is None or marker.get("inputs") != dict(inputs):
+        return None
+    if marker.get("build_id") != build:
+        return None
+    same = all(_size(root / name) == entry["size"] for name, entry in marker["files"].items())
+    return marker if same else None
 
 
 def read_marker(path: Path) -> dict[str, Any] | None:

@@ -33,7 +33,8 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def task(root: Path, slide: Path) -> Task:
-    return Task(root, Source(slide, name="a"), PARAMS, run.prepare(root, PARAMS, rebuild=False))
+    build = run.prepare(root, PARAMS, rebuild=False)
+    return Task(root, Source(slide, name="a"), PARAMS, build, rebuild=True)
 
 
 def contents(root: Path) -> dict[str, Any]:
