@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,7 @@ class Task:
     build_id: str
     threads: int = 1
     rebuild: bool = False
+    dry: ClassVar[bool] = False
 
     def run(self, progress: "Progress") -> dict[str, Any]:
         """See ``process``."""
@@ -115,6 +116,7 @@ def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
                 "path": str(source.path),
                 "size": source.path.stat().st_size,
                 "mtime": source.path.stat().st_mtime,
+                "mask": source.mask and str(source.mask),
             },
             "inputs": inputs,
             "build_id": task.build_id,

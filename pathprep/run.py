@@ -19,6 +19,7 @@ from typing import Any
 
 from pathprep import atomic, shards
 from pathprep.errors import DatasetError, UsageError
+from pathprep.forecast import check_space, free, in_words
 from pathprep.launchers.base import Board, Launcher, Outcome
 from pathprep.launchers.local import Local
 from pathprep.params import ShardParams
@@ -35,6 +36,7 @@ class Summary:
         markers, failures: of this run, by slide name.
         stale: slides in the folder that were made with other parameters: no part of the dataset.
         seconds: wall time. interrupted: stopped by Ctrl-C or a signal.
+        stopped: why the run ended before its last slide, if it did so for lack of space.
     """
 
     root: Path
@@ -46,6 +48,7 @@ class Summary:
     stale: list[str] = field(default_factory=list)
     seconds: float = 0.0
     interrupted: bool = False
+    stopped: str = ""
 
     def totals(self, key: str) -> Counter[str]:
         """Sum of a marker's counts (``counts`` or ``stain``) over all finished slides."""
@@ -66,6 +69,7 @@ class Summary:
             "failed": self.failures,
             "stale": self.stale,
             "interrupted": self.interrupted,
+            "stopped": self.stopped,
             "tiles": made + sum(marker["tiles"] for marker in self.skipped.values()),
             "tiles_made": made,
             "counts": dict(self.totals("counts")),
@@ -101,10 +105,11 @@ def plan(
     *,
     rebuild: bool = False,
     part: tuple[int, int] | None = None,
+    dry: bool = False,
 ) -> Plan:
     """Check everything that can be checked before the first slide, and see what is left to do.
 
-    Args and errors: see ``shard``.
+    Args and errors: see ``shard``; ``dry`` writes nothing.
     """
     if not sources:
         raise UsageError("no slides given")
@@ -113,7 +118,7 @@ def plan(
             "cuCIM is not installed: install with the extra cuda13 or cuda12 (both also run without a GPU), "
             "or use --reader openslide"
         )
-    build_id = prepare(root, params, rebuild)
+    build_id = prepare(root, params, rebuild, dry=dry)
     named = with_names(sources, root, params.mpps)
     for source in named:
         if source.mask is not None and not source.mask.is_file():
@@ -149,6 +154,8 @@ def shard(
     timeout: float | None = None,
     rebuild: bool = False,
     watch: Watcher | None = None,
+    min_free: int = 0,
+    forecast: bool = False,
 ) -> Summary:
     """Shard slides into a dataset folder; slides that it already holds are left alone.
 
@@ -163,14 +170,36 @@ def shard(
         timeout: seconds for one slide.
         rebuild: make finished slides again, and replace a dataset made with other parameters.
         watch: called a few times a second with the board, the summary so far and the number of tasks.
+        min_free: the run stops in order when the disk has fewer bytes free.
+        forecast: refuse to start if the disk looks too small.
 
     Raises:
-        UsageError: the folder holds a dataset made with other parameters, or no slide was given.
+        UsageError: the folder holds a dataset made with other parameters, no slide was given, or the disk
+            is too small.
         DatasetError: another run has begun to rebuild the dataset with other parameters.
         OSError: the folder cannot be written.
     """
     launcher = launcher or Local(workers)
     found = plan(sources, root, params, rebuild=rebuild, part=part)
+    if forecast:
+        check_space(found.todo, root, params, launcher)
+    return make(
+        found, root, params, launcher, timeout=timeout, rebuild=rebuild, watch=watch, min_free=min_free
+    )
+
+
+def make(
+    found: Plan,
+    root: Path,
+    params: ShardParams,
+    launcher: Launcher,
+    *,
+    timeout: float | None = None,
+    rebuild: bool = False,
+    watch: Watcher | None = None,
+    min_free: int = 0,
+) -> Summary:
+    """Make the slides of a plan; see ``shard``."""
     threads = launcher.threads(len(found.todo))
     tasks = [Task(root.absolute(), source, params, found.build_id, threads, rebuild) for source in found.todo]
     board = Board(len(tasks))
@@ -184,8 +213,16 @@ def shard(
                 summary.seconds = time.perf_counter() - start
                 if watch:
                     watch(board, summary, len(tasks))
+                left = free(root)
+                if left < min_free:
+                    summary.stopped = (
+                        f"{root}: the disk has {in_words(left)} free, less than the {in_words(min_free)} of "
+                        "--min-free; make room, and the same command goes on"
+                    )
+                    break
     except KeyboardInterrupt:
         summary.interrupted = True
+    if summary.interrupted or summary.stopped:
         _sweep(root)  # what the stopped workers were writing
     summary.seconds = time.perf_counter() - start
     markers = {path: shards.read_marker(path) for path in (root / "slides").glob("*.json")}
@@ -198,8 +235,8 @@ def shard(
     return summary
 
 
-def prepare(root: Path, params: ShardParams, rebuild: bool) -> str:
-    """Make or check the dataset folder; returns the build id.
+def prepare(root: Path, params: ShardParams, rebuild: bool, *, dry: bool = False) -> str:
+    """Make or check the dataset folder; returns the build id. ``dry`` only checks.
 
     Raises:
         UsageError: it holds slides made with other parameters and ``rebuild`` is off.
@@ -207,12 +244,15 @@ def prepare(root: Path, params: ShardParams, rebuild: bool) -> str:
     values = params.as_dict()
     build_id = shards.build_id(values)
     info = {"format": shards.FORMAT, "version": shards.VERSION, "build_id": build_id, "params": values}
-    try:
-        for folder in shards.FOLDERS:
-            (root / folder).mkdir(parents=True, exist_ok=True)
-        _sweep(root)
-    except (FileExistsError, NotADirectoryError):
-        raise UsageError(f"{root}: not a folder; choose another --out") from None
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root}: not a folder; choose another --out")
+    if not dry:
+        try:
+            for folder in shards.FOLDERS:
+                (root / folder).mkdir(parents=True, exist_ok=True)
+            _sweep(root)
+        except (FileExistsError, NotADirectoryError):
+            raise UsageError(f"{root}: not a folder; choose another --out") from None
     path = root / "dataset.json"
     there = path.exists()  # asked first: another run may be writing it
     old = shards.read_marker(path)
@@ -226,7 +266,8 @@ def prepare(root: Path, params: ShardParams, rebuild: bool) -> str:
             f"{root}: holds slides made with other parameters ({changed}); "
             "use another --out, or --rebuild to make them again"
         )
-    atomic.write_json(path, info)
+    if not dry:
+        atomic.write_json(path, info)
     return build_id
 
 

@@ -36,6 +36,10 @@ class Task(Protocol):
         """Make it even if it is done."""
 
     @property
+    def dry(self) -> bool:
+        """It writes nothing, and needs no dataset folder."""
+
+    @property
     def source(self) -> Any:
         """Where from: has a ``path``, a ``name`` and ``inputs()``."""
 
@@ -120,6 +124,8 @@ def work(task: Task, progress: Progress) -> tuple[dict[str, Any], bool]:
     Raises:
         DatasetError: the folder is not there, or was taken over by a run with other parameters.
     """
+    if task.dry:
+        return task.run(progress), True
     _check_build(task)
     if not task.rebuild:
         standing = shards.committed(task.root, task.source.name, task.build_id, task.source.inputs())
