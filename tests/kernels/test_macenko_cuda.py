@@ -393,7 +393,7 @@ def test_threads_with_tiles_of_two_sizes(stained: Tile) -> None:
     tiles = [np.resize(stained[0], (side, side, 3)) for side in (128, 256)]
     expected = [on_gpu().normalize([tile])[0] for tile in tiles]
     with ThreadPoolExecutor(2) as pool:
-        many = pool.map(lambda tile: [on_gpu().normalize([tile])[0] for _ in range(300)], tiles)
+        many = pool.map(lambda tile: [on_gpu().normalize([tile])[0] for _ in range(50)], tiles)
         for found, right in zip(many, expected, strict=True):
             assert all(np.array_equal(one, right) for one in found)
 
