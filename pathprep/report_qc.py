@@ -221,7 +221,10 @@ def _examples(dataset: Dataset, found: Sample, seed: int) -> tuple[list[dict[str
 def _shown(figures: Floats) -> str:
     focus, *shares = figures.tolist()
     named = zip(list(SHOWN)[1:], shares, strict=True)
-    return ", ".join([f"focus {focus:.3g}", *(f"{name} {100 * share:.1f} %" for name, share in named)])
+    said = f"{focus:,.0f}" if focus >= 10 else f"{focus:.2g}"
+    return ", ".join(
+        [f"focus {said}", *(f"{name} {100 * share:.1f}\N{NO-BREAK SPACE}%" for name, share in named)]
+    )
 
 
 def chosen_examples(found: Sample) -> npt.NDArray[np.int64]:

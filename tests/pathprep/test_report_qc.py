@@ -124,7 +124,10 @@ def test_page_carries_the_figures(made: Path, tmp_path: Path) -> None:
         assert sent["stops"] == sorted(set(sent["stops"]))
         assert sent["stops"][sent["off"]] == (0 if rule.least else 1)
         assert sent["stops"][sent["now"]] == (sent["stops"][sent["off"]] if threshold is None else threshold)
-    pens = [float(example["shown"].split("pen ")[1].split(" ")[0]) for example in data["examples"]]
+    pens = [
+        float(example["shown"].split("pen ")[1].split("\N{NO-BREAK SPACE}")[0])
+        for example in data["examples"]
+    ]
     assert len(pens) > 20
     assert max(pens) > 40  # the worst is among them, though it was dropped
     assert all(example["picture"].startswith("data:image/jpeg") for example in data["examples"])
