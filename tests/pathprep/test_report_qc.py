@@ -181,6 +181,17 @@ def test_no_tile_no_section(tmp_path: Path) -> None:
     assert "#quality" not in page
 
 
+def test_what_was_dropped_altogether_can_come_back(archive: Path, tmp_path: Path) -> None:
+    root = make(archive, tmp_path / "d", QcParams(min_focus=1e9), stain=StainParams("none"))
+    page = report(root, tmp_path / "page.html")
+    text = page.read_text()
+    assert "no tile kept: the quality filters dropped all 60 tiles of tissue" in text
+    assert "Of all 76 tiles." in text
+    data = page_data(page)
+    assert data["rules"][0]["stops"][data["rules"][0]["now"]] == 1e9
+    assert len(data["examples"]) > 20
+
+
 def test_reasons_are_counted_on_the_page(made: Path, tmp_path: Path) -> None:
     text = " ".join(report(made, tmp_path / "page.html").read_text().split())
     assert "dropped: pen marks (--max-pen) 6" in " ".join(re.sub(r"<[^>]*>", " ", text).split())
