@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
-from pathprep import atomic, report_contact, report_stain, shards
+from pathprep import atomic, report_contact, report_qc, report_stain, shards
 from pathprep.errors import UsageError
 from pathprep.report_charts import histograms, mpp_chart, stain_charts
 from pathprep.report_measure import ENOUGH_SLIDES, ENOUGH_TILES, Measured, Tile, flag, measure
@@ -89,6 +89,7 @@ def _content(dataset: Dataset) -> dict[str, Any]:
     borrowed = _spread((slide.borrowed for slide in slides), BORROWED, seed)
     sample = _spread((slide.sample for slide in slides), SAMPLE, seed)
     shown = report_contact.sheet(dataset, [*sample, *odd, *borrowed])
+    quality = report_qc.section(dataset, slides, seed)
     dataset.close()
     tiles = sum(slide.marker["tiles"] for slide in slides)
     stale = sum(1 for _ in (dataset.root / "slides").glob("*.json")) - len(slides)
@@ -121,6 +122,7 @@ def _content(dataset: Dataset) -> dict[str, Any]:
         "enough_slides": ENOUGH_SLIDES,
         "enough_tiles": ENOUGH_TILES,
         "histograms": histograms(slides),
+        "quality": quality,
         "sample": [shown.pairs[tile] for tile in sample if tile in shown.pairs],
         "odd": [shown.pairs[tile] for tile in odd if tile in shown.pairs],
         "borrowed": [shown.pairs[tile] for tile in borrowed if tile in shown.pairs],
