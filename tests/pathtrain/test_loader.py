@@ -13,7 +13,7 @@ import torch
 from toys import TINY, noise, write_dataset
 
 from pathprep.errors import DatasetError
-from pathprep.shards import Dataset
+from pathprep.shards import Dataset, sha256
 from pathtrain.data.loader import Batch, Loader
 from pathtrain.errors import TrainError
 from pathtrain.recipes.load import load
@@ -115,6 +115,9 @@ def test_a_tile_that_is_no_jpeg_is_an_error_that_names_candidates(tmp_path: Path
         tar.write(b"x" * rows[1]["length"])
     rows[1]["crc32"] = zlib.crc32(b"x" * rows[1]["length"])
     pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    marker = json.loads((root / "slides" / "a.json").read_text())
+    marker["files"]["index/a.parquet"] = {"size": path.stat().st_size, "sha256": sha256(path)}
+    (root / "slides" / "a.json").write_text(json.dumps(marker))
     with pytest.raises(TrainError, match=rf"slide a, tile {rows[1]['x']}_{rows[1]['y']} cannot be decoded"):
         take(1, Dataset(root), recipe())
 
