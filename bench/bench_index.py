@@ -305,16 +305,16 @@ def middle(of: list[dict[str, Any]], *keys: str) -> float:
     for found in of:
         value: Any = found
         for key in keys:
-            value = value.get(key, 0)
-        values.append(value)
+            value = value.get(key, {})
+        values.append(value or 0.0)
     return statistics.median(values)
 
 
 LINES = [
     ("open, s", "{:.3f}", ("open_s",)),
-    ("own memory, opened, MB", "{:,.0f}", ("memory", "opened", "own")),
-    ("USS, opened, MB", "{:,.0f}", ("memory", "opened", "uss")),
-    ("own memory, tiles read, MB", "{:,.0f}", ("memory", "looked_up", "own")),
+    ("own MB, opened", "{:,.0f}", ("memory", "opened", "own")),
+    ("USS MB, opened", "{:,.0f}", ("memory", "opened", "uss")),
+    ("own MB, tiles read", "{:,.0f}", ("memory", "looked_up", "own")),
     ("a random tile, us", "{:.1f}", ("tile_us", "median")),
     ("a region, us", "{:.1f}", ("region_us", "median")),
     ("a grid cell, us", "{:.1f}", ("cell_us", "median")),
@@ -325,17 +325,12 @@ LINES = [
 def show(full: dict[str, Any], peer: dict[str, Any]) -> None:
     """Print the figures: medians over processes, and of many calls within each."""
     factor = full["tiles"] / peer["tiles"]
-    scales = [f"{of['tiles']:,} tiles,\n{of['slides']:,} slides" for of in (full, peer)]
+    scales = [f"{of['tiles'] / 1e6:.4g}M tiles\n{of['slides']:,} slides" for of in (full, peer)]
     table = Table(title="All tiles of a dataset: opened and looked up", title_justify="left")
-    heads = [
-        "",
-        f"index\n{scales[0]}",
-        f"index\n{scales[1]}",
-        f"plain\n{scales[1]}",
-        f"plain, x {factor:.3g}",
-    ]
-    for head in [*heads[:4], f"{heads[4]}\nextrapolated"]:
-        table.add_column(head, justify="right" if head else "left", no_wrap=True)
+    heads = [f"index\n{scales[0]}", f"index\n{scales[1]}", f"plain\n{scales[1]}"]
+    table.add_column("", no_wrap=True)
+    for head in [*heads, f"plain x {factor:.3g}\nextra-\npolated"]:
+        table.add_column(head, justify="right", no_wrap=True)
     for title, shape, keys in LINES:
         plain = middle(peer["plain"], *keys)
         fixed = middle(peer["plain"], "memory", "imported", keys[2]) if keys[0] == "memory" else 0.0
@@ -352,12 +347,12 @@ def show(full: dict[str, Any], peer: dict[str, Any]) -> None:
     one, cold = full["warm"][0]["memory"]["looked_up"], full["cold"][0]
     uss = [found["memory"]["looked_up"]["uss"] for found in full["two"]]
     rate = peer["build_tiles_s"]
+    cold_us, pages = cold["tile_us"], one["rss"] - one["own"]
     for text in (
-        f"cold: open {cold['open_s']:.2f} s; a random tile {cold['tile_us']['median']:.1f} us, "
-        f"p99 {cold['tile_us']['p99']:.0f}",
-        f"index mapped after the tiles: {one['rss'] - one['own']:,.0f} MB of page cache; USS of a process alone "
-        f"{one['uss']:,.0f} MB, of each of two {uss[0]:,.0f} and {uss[1]:,.0f}",
-        f"building from real tables: {rate:,.0f} tiles/s; {full['tiles'] / rate:,.0f} s for all, extrapolated",
+        f"cold: open {cold['open_s']:.2f} s; a tile {cold_us['median']:.1f} us, p99 {cold_us['p99']:.0f}",
+        f"mapped after the tiles: {pages:,.0f} MB of page cache; USS of one process {one['uss']:,.0f} MB, "
+        f"of each of two {uss[0]:,.0f} and {uss[1]:,.0f}",
+        f"building from real tables: {rate:,.0f} tiles/s; all in {full['tiles'] / rate:,.0f} s, extrapolated",
         f"index on disk: {full['bytes'] / 1e9:.1f} GB",
     ):
         console.print(text, highlight=False, soft_wrap=True)
@@ -397,8 +392,8 @@ def main() -> None:
             "warm": [one for _ in range(options.rounds) for one in run(root, "index", options.lookups)],
             "two": run(root, "index", options.lookups, processes=2),
         }
-    show(full, peer)
     save(options.json, {"lookups": options.lookups, "rounds": options.rounds, "full": full, "peer": peer})
+    show(full, peer)
 
 
 if __name__ == "__main__":

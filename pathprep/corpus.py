@@ -80,7 +80,7 @@ def _open(dataset: Dataset, names: list[str]) -> tuple[dict[str, int], Arrays]:
     wanted = columns.files(names)
     for name in names:
         SCHEMA.field(name)
-    signature, count, settled = signature_of(dataset)
+    signature, count, _ = signature_of(dataset)
     if count < MAPPED_FROM:
         slides = committed(dataset)
         parts = (columns_of(dataset, slide, names) for slide in slides if slide.tiles)
@@ -90,6 +90,7 @@ def _open(dataset: Dataset, names: list[str]) -> tuple[dict[str, int], Arrays]:
         return found
     home = _writable(dataset)
     with _locked(home):
+        signature, _, settled = signature_of(dataset)
         found = _current(dataset, signature, wanted)  # made by another process meanwhile
         if found is not None:
             return found
@@ -127,7 +128,8 @@ def _make(dataset: Dataset, folder: Path, slides: list[Slide], names: list[str])
     missing = [name for name in names if _arrays(folder, columns.files([name]), slides_of(slides)) is None]
     if missing:
         print(
-            f"{dataset.root}: bringing {total:,} tiles of {len(slides):,} slides into {folder.parent}, once",
+            f"{dataset.root}: gathering {', '.join(missing)} of {total:,} tiles of {len(slides):,} slides in "
+            f"{folder.parent}, once",
             file=sys.stderr,
         )
         columns.write(folder, tables(dataset, slides, missing), missing)

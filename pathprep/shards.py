@@ -7,6 +7,7 @@
     slides/<slide>.json          the commit marker, written last
     failed/<slide>.json          quarantine
     previews/<slide>.jpg         thumbnail; previews/<slide>.geojson: tissue contours, level-0 pixels
+    tiles/                       index/ once more, for opening many slides (pathprep.corpus); may be deleted
 
 Files are renamed into place one by one and the marker last, so a slide without a valid marker does
 not exist for a reader. Equal inputs and parameters give equal bytes.
@@ -251,10 +252,15 @@ class Dataset:
             ) from None
 
     def tiles(self, columns: Iterable[str] = ("offset", "length", "stored")) -> TileIndex:
-        """The whole dataset's tiles as arrays, for random access (pathprep.corpus).
+        """The whole dataset's tiles as arrays, for random access; of many slides in milliseconds
+        (pathprep.corpus), but for the first time.
+
+        Args:
+            columns: of SCHEMA; ``region`` brings the tables that find a region's tiles.
 
         Raises:
             DatasetError: a slide's table is not the one that its marker vouches for.
+            KeyError: no such column.
         """
         from pathprep import corpus  # it reads this format
 

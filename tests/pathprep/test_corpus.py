@@ -325,7 +325,7 @@ def test_processes_that_open_at_once_make_it_once(tmp_path: Path) -> None:
     done = [process.communicate() for process in running]
     total = str(sum(expected(root)[1]["x"]))
     assert [out.strip() for out, _ in done] == [total] * 4, done
-    assert sum("once" in err for _, err in done) == 1, done
+    assert sum("gathering x, region of 240 tiles of 12 slides" in err for _, err in done) == 1, done
     assert len([path for path in (root / "tiles").iterdir() if path.is_dir()]) == 1
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from toys import TINY, noise, write_dataset
 
+from pathprep import corpus
 from pathprep.errors import DatasetError
 from pathprep.shards import Dataset, sha256
 from pathtrain.data.loader import Batch, Loader
@@ -66,6 +67,16 @@ def test_starting_later_gives_the_same_batches(dataset: Path) -> None:
     straight = take(5, Dataset(dataset), recipe())
     later = take(2, Dataset(dataset), recipe(), start_step=3, threads=1)
     for one, other in zip(straight[3:], later, strict=True):
+        assert np.array_equal(one.tiles, other.tiles)
+        assert all(torch.equal(a, b) for a, b in zip(one.views, other.views, strict=True))
+
+
+def test_a_mapped_index_gives_the_same_batches(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = take(2, Dataset(dataset), recipe())
+    monkeypatch.setattr(corpus, "MAPPED_FROM", 1)
+    mapped = take(2, Dataset(dataset), recipe())
+    assert list(dataset.glob("tiles/*/crc32.npy"))
+    for one, other in zip(held, mapped, strict=True):
         assert np.array_equal(one.tiles, other.tiles)
         assert all(torch.equal(a, b) for a, b in zip(one.views, other.views, strict=True))
 

@@ -1,5 +1,6 @@
 """The stain stage: the right matrix for every tile, exactly applied, reproducible, or refused."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from itertools import islice
@@ -13,7 +14,7 @@ import simplejpeg
 import torch
 from toys import TINY, noise, write_dataset
 
-from pathprep import stain
+from pathprep import corpus, stain
 from pathprep.shards import Dataset
 from pathprep.stain import Jitter, StainFit, Status
 from pathtrain.data import params, views
@@ -169,6 +170,21 @@ def test_mode_none_has_no_stage(stained: Make, monkeypatch: pytest.MonkeyPatch) 
     loader = Loader(Dataset(stained("fit")), recipe())
     next(iter(loader))
     assert loader.stained(0, []) is None
+
+
+@pytest.mark.parametrize("mode", ["fit", "bake"])
+def test_fits_of_a_mapped_index(
+    stained: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    root = shutil.copytree(stained(mode), tmp_path / "dataset")
+    every = np.arange(len(Dataset(root).tiles(["x"])))[::-1]
+    held = stored_fits(Dataset(root)).take(every)
+    monkeypatch.setattr(corpus, "MAPPED_FROM", 1)
+    mapped = stored_fits(Dataset(root)).take(every)
+    assert (root / "tiles").is_dir()
+    assert {Status.FITTED, Status.UNFITTED} == set(held.status)
+    for name in ("he", "max_c", "status"):
+        assert np.array_equal(getattr(held, name), getattr(mapped, name))
 
 
 def test_slides_without_any_fit(tmp_path: Path) -> None:
