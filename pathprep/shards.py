@@ -8,6 +8,7 @@
     dropped/<slide>.parquet      a row per tile that a quality filter dropped (DROPPED); absent if none was
     failed/<slide>.json          quarantine
     previews/<slide>.jpg         thumbnail; previews/<slide>.geojson: tissue contours, level-0 pixels
+    tiles/                       index/ once more, for opening many slides (pathprep.corpus); may be deleted
 
 Files are renamed into place one by one and the marker last, so a slide without a valid marker does
 not exist for a reader. Equal inputs and parameters give equal bytes.
@@ -23,20 +24,18 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pathprep import atomic
 from pathprep.errors import DatasetError
 from pathprep.qc import FIGURES
+from pathprep.tileindex import TileIndex
 
 FORMAT = "pathprep-dataset"
 VERSION = 1
@@ -239,28 +238,6 @@ def _size(path: Path) -> int:
         return -1
 
 
-@dataclass(frozen=True)
-class TileIndex:
-    """All tiles of a dataset, slides in the order of their names, tiles in the order of their tar.
-
-    Attributes:
-        slides: names of the slides with at least one tile, S of them.
-        starts: (S + 1,) int64; tiles of slide s are starts[s] to starts[s + 1].
-        columns: SCHEMA's numeric columns that were asked for, each (N,).
-    """
-
-    slides: list[str]
-    starts: npt.NDArray[np.int64]
-    columns: dict[str, npt.NDArray[Any]] = field(repr=False)
-
-    def __len__(self) -> int:
-        return int(self.starts[-1])
-
-    def slide_of(self, tiles: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Slide number of each tile number."""
-        return np.searchsorted(self.starts, np.asarray(tiles), side="right") - 1
-
-
 class Dataset:
     """Reads a dataset folder; only committed slides of the current build exist for it.
 
@@ -328,17 +305,36 @@ class Dataset:
             ) from None
 
     def tiles(self, columns: Iterable[str] = ("offset", "length", "stored")) -> TileIndex:
-        """The whole dataset's tiles as arrays, for random access."""
-        names = list(columns)
-        slides = [name for name, marker in self.markers.items() if marker["tiles"]]
-        tables = [self.index(name, names) for name in slides]
-        starts = np.cumsum([0, *(t.num_rows for t in tables)], dtype=np.int64)
-        if not slides:
-            return TileIndex(
-                [], starts, {name: np.empty(0, SCHEMA.field(name).type.to_pandas_dtype()) for name in names}
-            )
-        table = pa.concat_tables(tables)
-        return TileIndex(slides, starts, {name: table[name].to_numpy() for name in names})
+        """The whole dataset's tiles as arrays, for random access; of many slides in milliseconds
+        (pathprep.corpus), but for the first time.
+
+        Args:
+            columns: of SCHEMA; ``region`` brings the tables that find a region's tiles.
+
+        Raises:
+            DatasetError: a slide's table is not the one that its marker vouches for.
+            KeyError: no such column.
+        """
+        from pathprep import corpus  # it reads this format
+
+        return corpus.tiles(self, columns)
+
+    def tile_counts(self) -> dict[str, int]:
+        """Committed slides and their number of tiles, in the order of names; reads no marker if it can."""
+        from pathprep import corpus
+
+        return corpus.tile_counts(self)
+
+    def marker(self, slide: str) -> dict[str, Any]:
+        """One slide's marker, without reading the others.
+
+        Raises:
+            DatasetError: the slide is not committed.
+        """
+        found = read_marker(self.root / "slides" / f"{slide}.json")
+        if found is None or found.get("build_id") != self.info["build_id"]:
+            raise DatasetError(f"{self.root}: slide {slide} is not committed; run `pathprep shard` again")
+        return found
 
     def read(self, slide: str, offset: int, length: int) -> bytes:
         """One member's bytes.

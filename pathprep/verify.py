@@ -4,6 +4,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pathprep import atomic, shards
+from pathprep import atomic, corpus, shards
+from pathprep.errors import DatasetError
 from pathprep.shards import Dataset, dali_index
 
 
@@ -107,8 +109,11 @@ def _check_idx(path: Path, rows: list[dict[str, Any]], found: Findings) -> None:
 
 
 def _check_folder(dataset: Dataset) -> Findings:
-    """Files that no committed slide owns: left over from killed runs or other builds, or foreign."""
+    """An index of tiles that differs, and files that no committed slide owns: left over or foreign."""
     found = Findings("(folder)")
+    # a damaged table is reported with its slide, and its index cannot be compared
+    with suppress(DatasetError):
+        found.problems += corpus.check(dataset)
     owned = {name for marker in dataset.markers.values() for name in marker["files"]}
     owned |= {f"slides/{name}.json" for name in dataset.markers}
     owned |= {f"failed/{name}.json" for name in dataset.failed()}

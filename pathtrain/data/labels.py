@@ -93,7 +93,7 @@ def _of_datasets(datasets: Sequence[DatasetTiles], path: Path) -> list[Names]:
 
 def _check_slides(datasets: Sequence[DatasetTiles], named: set[str], path: Path) -> None:
     # A slide that kept no tile is known too: its label simply labels nothing
-    known = {slide for tiles in datasets for slide in tiles.dataset.slides}
+    known = {slide for tiles in datasets for slide in tiles.dataset.tile_counts()}
     unknown = sorted(named - known)
     if unknown:
         raise UsageError(
