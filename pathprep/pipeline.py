@@ -39,7 +39,7 @@ COUNTS = ("kept", "little_tissue", "no_tissue", "over_max_tiles")
 
 @dataclass(frozen=True)
 class Task:
-    """A slide to shard. ``threads``: change the speed, never the bytes; ``rebuild`` replaces what is there."""
+    """A slide to shard. ``threads`` changes the speed only; ``rebuild`` replaces what is there."""
 
     root: Path
     source: Source
