@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from pathprep.cli import launch
 from pathprep.cli.options import (
     DefaultMpp,
     HighMpp,
@@ -48,6 +49,7 @@ class Subsampling(StrEnum):
 
 
 def shard(
+    context: typer.Context,
     slides: Annotated[
         list[Path], typer.Argument(help="Slides, folders, or CSVs (columns slide, mpp, mask).")
     ],
@@ -130,15 +132,33 @@ def shard(
         bool, typer.Option("--rebuild", help="Make finished slides again, also with other parameters.")
     ] = False,
     as_json: Json = False,
+    launcher: launch.LauncherOption = launch.LauncherChoice.local,
+    part: launch.PartOption = None,
+    address: launch.AddressOption = "auto",
+    ray_cpus: launch.RayCpusOption = 1.0,
+    ray_gpus: launch.RayGpusOption = 0.0,
+    array: launch.ArrayOption = None,
+    sbatch_args: launch.SbatchOption = "",
+    submit: launch.SubmitOption = True,
 ) -> None:
     """Cut slides into tissue tiles, normalise their stain, write WebDataset shards.
 
     Run again to go on: finished slides are skipped, failed ones are tried again.
-    Exit code 0: all slides are done; 1: at least one failed; 2: wrong usage; 130: interrupted.
+    Exit code 0: all slides are done; 1: at least one failed; 2: wrong usage; 130, 143: interrupted.
     """
-    from pathprep.launchers import server
+    launch.check(context)
+    chosen_part = launch.parse_part(part)
+    chosen_launcher = None
+    if launcher == "local":
+        from pathprep.launchers import server
 
-    server.start()
+        server.start()
+    elif launcher == "ray":
+        chosen_launcher = launch.ray_launcher(address, ray_cpus, ray_gpus)
+    else:
+        from pathprep.launchers import slurm
+
+        slurm.check(array or 0, sbatch_args)
     from pathprep import run, sources
     from pathprep.params import ShardParams, StainParams
     from pathprep.progress import print_summary, watcher
@@ -178,10 +198,21 @@ def shard(
         reader=reader.value,
     )
     found = sources.find(slides, masks)
+    if launcher == "slurm":
+        launch.submit_array(context, run.plan(found, out, params, rebuild=rebuild), out)
+        return
     errors.print(f"{len(found)} slides -> {escape(str(out))}")
-    with watcher(errors) as watch:
+    with launch.stoppable() as stopped, watcher(errors) as watch:
         summary = run.shard(
-            found, out, params, workers=workers, timeout=slide_timeout, rebuild=rebuild, watch=watch
+            found,
+            out,
+            params,
+            workers=workers,
+            launcher=chosen_launcher,
+            part=chosen_part,
+            timeout=slide_timeout,
+            rebuild=rebuild,
+            watch=watch,
         )
     if as_json:
         print(json.dumps(summary.as_dict(), indent=1))
@@ -190,7 +221,7 @@ def shard(
     if summary.interrupted:
         without = " without --rebuild" if rebuild else ""
         errors.print(f"Interrupted; the same command{without} goes on from here.")
-        raise typer.Exit(130)
+        raise typer.Exit(stopped.exit_code)
     unfitted = summary.totals("stain")["unfitted"] / max(1, summary.totals("stain").total())
     if unfitted > max_unfitted:
         errors.print(
