@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pathprep.errors import MppError
+from pathprep.readers import limits
 from pathprep.slide import Slide
 
 Mode = Literal["native", "resize"]
@@ -68,6 +69,7 @@ def plan(
 
     Raises:
         MppError: the slide is coarser than ``target``.
+        UnreadableSlide: there would be too many cells.
     """
     if mpp > COARSER * target:
         raise MppError(
@@ -80,6 +82,8 @@ def plan(
     step = (tile - overlap) / tile * side
     stride = max(downsample, round(step / downsample) * downsample)
     stored = side if mode == "native" else min(tile, side)
+    columns, rows = (max(0, (length - side) // stride + 1) for length in (slide.width, slide.height))
+    limits.check_cells(slide.path, columns, rows)
     return Grid(
         level=level,
         downsample=downsample,
@@ -87,8 +91,8 @@ def plan(
         stride=stride,
         stored=stored,
         mpp=mpp * side / stored,
-        columns=max(0, (slide.width - side) // stride + 1),
-        rows=max(0, (slide.height - side) // stride + 1),
+        columns=columns,
+        rows=rows,
         per_region=per_region,
     )
 
