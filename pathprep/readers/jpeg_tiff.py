@@ -76,11 +76,13 @@ class JpegTiffReader:
         page = self._pages[level]
         side, length = page.tile_width, page.tile_height
         out = np.empty((height, width, 3), np.uint8)
+        # one for all tiles: fresh memory for each would cost as much as decoding it
+        scratch = np.empty((length, side, 3), np.uint8)
         for row in range(y // length, -(-(y + height) // length)):
             top, bottom = max(y, row * length), min(y + height, (row + 1) * length)
             for column in range(x // side, -(-(x + width) // side)):
                 left, right = max(x, column * side), min(x + width, (column + 1) * side)
-                tile = self._tile(level, column, row)
+                tile = self._tile(level, column, row, scratch)
                 out[top - y : bottom - y, left - x : right - x] = (
                     BACKGROUND
                     if tile is None
@@ -91,8 +93,8 @@ class JpegTiffReader:
                 )
         return out
 
-    def _tile(self, level: int, column: int, row: int) -> Pixels | None:
-        """One native tile, decoded; None if the file holds none there."""
+    def _tile(self, level: int, column: int, row: int, scratch: Pixels) -> Pixels | None:
+        """One native tile, decoded into ``scratch``; None if the file holds none there."""
         page = self._pages[level]
         number = row * page.across + column
         count = int(page.counts[number])
@@ -114,7 +116,7 @@ class JpegTiffReader:
             if found != declared:
                 raise ValueError(f"a JPEG of {found} where {declared} is declared")
             # strict: libjpeg's warnings are errors
-            pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", strict=True)
+            pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", buffer=scratch, strict=True)
         except (ValueError, OSError) as error:
             raise UnreadableSlide(
                 f"{self.path}: native tile {column},{row} of level {level} cannot be decoded ({error}); "
