@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pathprep import grid, jpeg, shards, stain, tissue
+from pathprep import damage, grid, jpeg, shards, stain, tissue
 from pathprep.errors import TooCoarse
 from pathprep.grid import Block, Cells, Grid
 from pathprep.kernels.tiling_cpu import cut
@@ -140,7 +140,8 @@ def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
         progress.planned(len(chosen))
         progress.stage(2)
         with shards.ShardWriter(task.root, source.name, task.rebuild) as writer:
-            worker = _Worker(slide, found.plan, found.share, params)
+            check = damage.Check(source.path, found.overview, slide.width, slide.height, found.plan)
+            worker = _Worker(slide, found.plan, found.share, params, check)
             statuses, pooled, dropped = _write_tiles(writer, worker, chosen, task.threads, clock, progress)
             counts["kept"] -= sum(dropped.values())
             counts |= dropped
@@ -292,6 +293,7 @@ class _Worker:
     plan: Grid
     share: npt.NDArray[np.float64]
     params: ShardParams
+    check: damage.Check
 
     def first_pass(self, block: Block) -> Tiles:
         """Read, cut, drop, fit; normalise and encode what has a fit of its own."""
@@ -368,6 +370,7 @@ class _Worker:
         with clock("cut"):
             side = self.plan.side // self.plan.downsample
             tiles, qc = cut(pixels, block.origins, side, self.plan.stored)
+            self.check.tiles(block, tiles)
         return tiles, qc
 
     def _encode(
