@@ -21,6 +21,7 @@ for command in (
     shard.shard,
     inspect.inspect,
     dataset.verify,
+    dataset.repair,
     dataset.report,
     target.target,
     synth.synth,

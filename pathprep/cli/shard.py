@@ -3,7 +3,7 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -24,6 +24,11 @@ from pathprep.cli.options import (
     output,
 )
 from pathprep.errors import StainError, UsageError
+
+if TYPE_CHECKING:
+    from pathprep.launchers.base import Launcher
+    from pathprep.params import ShardParams
+    from pathprep.run import Plan
 
 
 class Stain(StrEnum):
@@ -131,6 +136,15 @@ def shard(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Make finished slides again, also with other parameters.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count tiles, by reason, and foresee the size; write nothing.")
+    ] = False,
+    min_free: Annotated[
+        float, typer.Option(min=0.0, help="Stop in order when the disk has fewer gigabytes free.")
+    ] = 2.0,
+    forecast: Annotated[
+        bool, typer.Option(help="Look at some slides first, and refuse a run that the disk cannot hold.")
+    ] = True,
     as_json: Json = False,
     launcher: launch.LauncherOption = launch.LauncherChoice.local,
     part: launch.PartOption = None,
@@ -160,6 +174,7 @@ def shard(
 
         slurm.check(array or 0, sbatch_args)
     from pathprep import run, sources
+    from pathprep.launchers import local
     from pathprep.params import ShardParams, StainParams
     from pathprep.progress import print_summary, watcher
     from pathprep.qc import QcParams
@@ -198,6 +213,18 @@ def shard(
         reader=reader.value,
     )
     found = sources.find(slides, masks)
+    if dry_run:
+        if launcher == "slurm":
+            raise UsageError("--dry-run looks at the slides here: leave out --launcher slurm")
+        _dry_run(
+            run.plan(found, out, params, rebuild=rebuild, part=chosen_part, dry=True),
+            out,
+            params,
+            chosen_launcher or local.Local(workers),
+            slide_timeout,
+            as_json,
+        )
+        return
     if launcher == "slurm":
         launch.submit_array(context, run.plan(found, out, params, rebuild=rebuild), out)
         return
@@ -213,6 +240,8 @@ def shard(
             timeout=slide_timeout,
             rebuild=rebuild,
             watch=watch,
+            min_free=round(min_free * 1e9),
+            forecast=forecast,
         )
     if as_json:
         print(json.dumps(summary.as_dict(), indent=1))
@@ -222,6 +251,9 @@ def shard(
         without = " without --rebuild" if rebuild else ""
         errors.print(f"Interrupted; the same command{without} goes on from here.")
         raise typer.Exit(stopped.exit_code)
+    if summary.stopped:
+        errors.print(f"error: {summary.stopped}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1)
     unfitted = summary.totals("stain")["unfitted"] / max(1, summary.totals("stain").total())
     if unfitted > max_unfitted:
         errors.print(
@@ -230,6 +262,27 @@ def shard(
             style="red",
         )
     raise typer.Exit(1 if summary.failures or unfitted > max_unfitted else 0)
+
+
+def _dry_run(
+    plan: "Plan",
+    out: Path,
+    params: "ShardParams",
+    launcher: "Launcher",
+    timeout: float,
+    as_json: bool,
+) -> None:
+    from pathprep import forecast
+    from pathprep.progress import counting, print_forecast
+
+    with counting(errors, "slides looked at") as watch:
+        found = forecast.look(plan.todo, out, params, launcher, timeout=timeout, watch=watch)
+    found.done = len(plan.skipped)
+    if as_json:
+        print(json.dumps(found.as_dict(), indent=1))
+    else:
+        print_forecast(output, found)
+    raise typer.Exit(1 if found.failures else 0)
 
 
 def _numbers(text: str) -> tuple[float, ...]:
