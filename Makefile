@@ -66,3 +66,4 @@ bench: install
 	$(BIN)/python bench/bench_tiling.py --json bench/results/bench_tiling.json
 	$(BIN)/python bench/bench_shard.py --size 32768 --json bench/results/bench_shard.json
 	$(BIN)/python bench/bench_loader.py --json bench/results/bench_loader.json
+	$(BIN)/python bench/bench_index.py --json bench/results/bench_index.json

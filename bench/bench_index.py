@@ -37,7 +37,7 @@ from rich.table import Table
 
 from pathprep import atomic, columns, corpus, shards
 from pathprep.columns import Arrays
-from pathprep.committed import SETTLED_S, Slide
+from pathprep.committed import SETTLED_S, Entry
 from pathprep.shards import SCHEMA, Dataset
 
 LOADER = ["x", "y", "offset", "length", "crc32"]  # what training reads
@@ -136,7 +136,7 @@ def simulate(root: Path, tiles: int, slides: int) -> dict[str, float]:
     marked = time.perf_counter()
     time.sleep(SETTLED_S + 0.1)
 
-    def generated(_: Dataset, found: list[Slide], names: list[str]) -> Iterator[Arrays]:
+    def generated(_: Dataset, found: list[Entry], names: list[str]) -> Iterator[Arrays]:
         for number, entry in enumerate(found):
             if entry.tiles:
                 yield slide(number, entry.tiles, names)
