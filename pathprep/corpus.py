@@ -260,6 +260,7 @@ def check(dataset: Dataset) -> list[str]:
                 if not np.array_equal(whole[name][start : places[name]], array, equal_nan=True):
                     bad.add(name)
         problems += [
-            f"{folder / name}.npy: differs from the slides' tables; delete {home}" for name in sorted(bad)
+            f"{folder / name}.npy: differs from the slides' tables; delete {home}, it is made again"
+            for name in sorted(bad)
         ]
     return problems
