@@ -68,3 +68,4 @@ bench: install
 	$(BIN)/python bench/bench_tiling.py $(if $(SLIDE),--data '$(SLIDE)') --json
 	$(BIN)/python bench/bench_shard.py --size 32768 --json
 	$(BIN)/python bench/bench_loader.py --json
+	$(BIN)/python bench/bench_index.py --json

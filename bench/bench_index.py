@@ -1,6 +1,6 @@
 """Opening a whole dataset and finding its tiles: the mapped index, beside reading every slide's table.
 
-    python bench/bench_index.py [--tiles 285000000] [--slides 35000] [--json bench/results/bench_index.json]
+    python bench/bench_index.py [--tiles 285000000] [--slides 35000] [--json [FILE]]
 
 At full scale the index is simulated: 35,000 marker files as sharding writes them, and columns from generated
 slides, written by the module's own writer; the tables themselves would take a day to make. Processes of
@@ -31,13 +31,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from machine import save
+from machine import add_json, save
 from rich.console import Console
 from rich.table import Table
 
 from pathprep import atomic, columns, corpus, shards
 from pathprep.columns import Arrays
-from pathprep.committed import SETTLED_S, Slide
+from pathprep.committed import SETTLED_S, Entry
 from pathprep.shards import SCHEMA, Dataset
 
 LOADER = ["x", "y", "offset", "length", "crc32"]  # what training reads
@@ -136,7 +136,7 @@ def simulate(root: Path, tiles: int, slides: int) -> dict[str, float]:
     marked = time.perf_counter()
     time.sleep(SETTLED_S + 0.1)
 
-    def generated(_: Dataset, found: list[Slide], names: list[str]) -> Iterator[Arrays]:
+    def generated(_: Dataset, found: list[Entry], names: list[str]) -> Iterator[Arrays]:
         for number, entry in enumerate(found):
             if entry.tiles:
                 yield slide(number, entry.tiles, names)
@@ -367,7 +367,7 @@ def main() -> None:
     parser.add_argument("--lookups", type=int, default=100_000, help="random tiles")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="for the files; default: the system's temporary folder")
-    parser.add_argument("--json", type=Path)
+    add_json(parser)
     for name, kind in (("child", Path), ("case", str), ("seed", int)):
         parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -392,7 +392,7 @@ def main() -> None:
             "warm": [one for _ in range(options.rounds) for one in run(root, "index", options.lookups)],
             "two": run(root, "index", options.lookups, processes=2),
         }
-    save(options.json, {"lookups": options.lookups, "rounds": options.rounds, "full": full, "peer": peer})
+    save(options.json, "bench_index", {"lookups": options.lookups, "rounds": options.rounds, "full": full, "peer": peer})
     show(full, peer)
 
 

@@ -24,7 +24,7 @@ SETTLED_S = 2
 
 
 @dataclass(frozen=True)
-class Slide:
+class Entry:
     """A committed slide: what its marker says of its table (tiles; bytes; SHA-256)."""
 
     name: str
@@ -33,7 +33,7 @@ class Slide:
     sha256: str
 
 
-def slides_of(slides: Iterable[Slide]) -> dict[str, int]:
+def slides_of(slides: Iterable[Entry]) -> dict[str, int]:
     """Name -> number of tiles."""
     return {slide.name: slide.tiles for slide in slides}
 
@@ -53,7 +53,7 @@ def signature_of(dataset: Dataset) -> tuple[str, int, bool]:
     return digest, len(seen), newest / 1e9 < time.time() - SETTLED_S
 
 
-def committed(dataset: Dataset) -> list[Slide]:
+def committed(dataset: Dataset) -> list[Entry]:
     """The slides of this build, in the order of names, by their markers; no marker is kept in memory.
 
     Raises:
@@ -63,13 +63,13 @@ def committed(dataset: Dataset) -> list[Slide]:
     with suppress(FileNotFoundError):
         names = sorted(path.stem for path in folder.iterdir() if path.suffix == ".json")
 
-        def read(name: str) -> Slide | None:
+        def read(name: str) -> Entry | None:
             marker = read_marker(folder / f"{name}.json")
             if name.startswith(atomic.PREFIX) or marker is None or marker.get("build_id") != build:
                 return None
             try:
                 table = marker["files"][f"index/{name}.parquet"]
-                return Slide(name, int(marker["tiles"]), int(table["size"]), str(table["sha256"]))
+                return Entry(name, int(marker["tiles"]), int(table["size"]), str(table["sha256"]))
             except (KeyError, TypeError, ValueError):
                 raise DatasetError(
                     f"{folder / name}.json: not a whole marker; delete it and run `pathprep shard` again"
@@ -80,12 +80,13 @@ def committed(dataset: Dataset) -> list[Slide]:
     return []
 
 
-def key_of(dataset: Dataset, slides: list[Slide]) -> str:
+def key_of(dataset: Dataset, slides: list[Entry]) -> str:
+    """Hash of the build, the slides and their tables: 16 hex digits."""
     rows = [(slide.name, slide.tiles, slide.sha256) for slide in slides]
     return hashlib.sha256(repr((LAYOUT, dataset.info["build_id"], rows)).encode()).hexdigest()[:16]
 
 
-def columns_of(dataset: Dataset, slide: Slide, names: list[str]) -> Arrays:
+def columns_of(dataset: Dataset, slide: Entry, names: list[str]) -> Arrays:
     """A slide's columns, from a table whose bytes are those that its marker vouches for.
 
     Raises:
@@ -107,7 +108,7 @@ def columns_of(dataset: Dataset, slide: Slide, names: list[str]) -> Arrays:
         raise DatasetError(f"{path}: {reason}; run `pathprep verify {dataset.root}`") from None
 
 
-def tables(dataset: Dataset, slides: list[Slide], names: list[str]) -> Iterator[Arrays]:
+def tables(dataset: Dataset, slides: list[Entry], names: list[str]) -> Iterator[Arrays]:
     """The columns of all slides that have tiles; a few tables are in memory at a time."""
     full = [slide for slide in slides if slide.tiles]
     step = 2 * THREADS

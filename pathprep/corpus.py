@@ -22,6 +22,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -35,12 +36,12 @@ import pyarrow.parquet as pq
 
 from pathprep import atomic, columns
 from pathprep.columns import Arrays
-from pathprep.committed import Slide, columns_of, committed, key_of, signature_of, slides_of, tables
+from pathprep.committed import Entry, columns_of, committed, key_of, signature_of, slides_of, tables
 from pathprep.errors import DatasetError
 from pathprep.shards import SCHEMA, Dataset
 from pathprep.tileindex import TileIndex
 
-FOLDER = "tiles"
+FOLDER, TABLE = "tiles", "slides.parquet"
 # Below this, reading the tables takes a fraction of a second, and a folder more is not worth it
 MAPPED_FROM = 128
 TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# Made by pathprep from index/; may be deleted.\n"
@@ -102,14 +103,22 @@ def _open(dataset: Dataset, names: list[str]) -> tuple[dict[str, int], Arrays]:
             about = {"key": key, "signature": signature if settled else None}
             atomic.write_json(home / "current.json", about)
         except OSError as error:
-            raise DatasetError(f"{home}: the index of tiles cannot be written ({error.strerror})") from None
+            raise DatasetError(
+                f"{home}: the index of tiles cannot be written ({error.strerror}); make room, or make this "
+                "folder a link to one on another disk"
+            ) from None
         found = _load(dataset, folder, wanted)
-        for other in home.iterdir():
-            if other.is_dir() and other != folder:
-                shutil.rmtree(other, ignore_errors=True)
+        _remove_others(folder)
     if found is None:  # the disk does not give back what was written
         raise DatasetError(f"{folder}: cannot be read just after it was written; check the disk")
     return found
+
+
+def _remove_others(folder: Path) -> None:
+    """Remove indexes of slides as they were; nothing else that someone may have put there."""
+    for other in folder.parent.iterdir():
+        if other != folder and re.fullmatch("[0-9a-f]{16}", other.name) and (other / TABLE).is_file():
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def homes(dataset: Dataset) -> list[Path]:
@@ -120,11 +129,12 @@ def homes(dataset: Dataset) -> list[Path]:
     return [dataset.root / FOLDER, cache / "pathprep" / name]
 
 
-def _make(dataset: Dataset, folder: Path, slides: list[Slide], names: list[str]) -> None:
-    """Write what is missing or damaged under a key: columns first asked for, the table of slides last."""
+def _make(dataset: Dataset, folder: Path, slides: list[Entry], names: list[str]) -> None:
+    """Write what is missing or damaged under a key: the table of slides, and columns first asked for."""
     total = sum(slide.tiles for slide in slides)
     folder.mkdir(exist_ok=True)
     atomic.sweep(folder)
+    write_slides(folder, slides)
     missing = [name for name in names if _arrays(folder, columns.files([name]), slides_of(slides)) is None]
     if missing:
         print(
@@ -133,10 +143,9 @@ def _make(dataset: Dataset, folder: Path, slides: list[Slide], names: list[str])
             file=sys.stderr,
         )
         columns.write(folder, tables(dataset, slides, missing), missing)
-    write_slides(folder, slides)
 
 
-def write_slides(folder: Path, slides: list[Slide]) -> None:
+def write_slides(folder: Path, slides: list[Entry]) -> None:
     """Write the table of slides, atomically."""
     table = pa.table(
         {
@@ -147,7 +156,7 @@ def write_slides(folder: Path, slides: list[Slide]) -> None:
     )
     data = io.BytesIO()
     pq.write_table(table, data, compression="zstd")
-    atomic.write_bytes(folder / "slides.parquet", data.getvalue())
+    atomic.write_bytes(folder / TABLE, data.getvalue())
 
 
 def _current(dataset: Dataset, signature: str, wanted: list[str]) -> tuple[dict[str, int], Arrays] | None:
@@ -166,8 +175,8 @@ def _current(dataset: Dataset, signature: str, wanted: list[str]) -> tuple[dict[
 
 def _load(dataset: Dataset, folder: Path, wanted: list[str]) -> tuple[dict[str, int], Arrays] | None:
     try:
-        table = pq.read_table(folder / "slides.parquet", columns=["name", "tiles", "sha256"]).to_pydict()
-        slides = [Slide(name, tiles, 0, sha) for name, tiles, sha in zip(*table.values(), strict=True)]
+        table = pq.read_table(folder / TABLE, columns=["name", "tiles", "sha256"]).to_pydict()
+        slides = [Entry(name, tiles, 0, sha) for name, tiles, sha in zip(*table.values(), strict=True)]
     except (OSError, KeyError, pa.ArrowException):
         return None
     if key_of(dataset, slides) != folder.name:
@@ -251,6 +260,7 @@ def check(dataset: Dataset) -> list[str]:
                 if not np.array_equal(whole[name][start : places[name]], array, equal_nan=True):
                     bad.add(name)
         problems += [
-            f"{folder / name}.npy: differs from the slides' tables; delete {home}" for name in sorted(bad)
+            f"{folder / name}.npy: differs from the slides' tables; delete {home}, it is made again"
+            for name in sorted(bad)
         ]
     return problems

@@ -1,5 +1,6 @@
 """The mapped index of a large dataset: equal to the tables, fresh, safe to kill, share, damage and delete."""
 
+import errno
 import json
 import os
 import shutil
@@ -223,6 +224,32 @@ def test_touched_markers_cost_a_look_and_no_new_index(
     assert [files(root)[name] for name in array] == [before[name] for name in array]
     monkeypatch.setattr(committed, "read_marker", lambda _: 1 / 0)
     assert len(Dataset(root).tiles(["x"])) == 11  # the new listing is remembered
+
+
+def test_what_others_put_there_stays(tmp_path: Path, mapped: None) -> None:
+    root = dataset(tmp_path, a=5)
+    for name in ("mine", "0123456789abcdef"):
+        (root / "tiles" / name).mkdir(parents=True)
+        (root / "tiles" / name / "tile.png").touch()
+    Dataset(root).tiles(["x"])
+    write(root, "b", 3)
+    Dataset(root).tiles(["x"])
+    assert (root / "tiles/mine/tile.png").exists()
+    assert (root / "tiles/0123456789abcdef/tile.png").exists()
+    assert len(list(root.glob("tiles/*/x.npy"))) == 1
+
+
+def test_a_full_disk_is_said(tmp_path: Path, mapped: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = dataset(tmp_path, a=5)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(columns, "write", full)
+    with pytest.raises(
+        DatasetError, match="tiles: .* cannot be written .No space left on device.; make room"
+    ):
+        Dataset(root).tiles(["x"])
 
 
 def shorten(path: Path) -> None:
