@@ -44,6 +44,10 @@ class Task:
     build_id: str
     threads: int = 1
 
+    def run(self, progress: "Progress") -> dict[str, Any]:
+        """See ``process``."""
+        return process(self, progress)
+
 
 @dataclass
 class Progress:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pathprep import atomic, shards
 from pathprep.errors import DatasetError, UsageError
@@ -139,7 +139,14 @@ def shard(
     return summary
 
 
-def prepare(root: Path, params: ShardParams, rebuild: bool) -> str:
+class Params(Protocol):
+    """What shapes the pixels of a dataset."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is written to dataset.json and hashed."""
+
+
+def prepare(root: Path, params: Params, rebuild: bool) -> str:
     """Make or check the dataset folder; returns the build id.
 
     Raises:

@@ -7,24 +7,35 @@ warm.py), so a fresh process per slide costs tens of milliseconds and no state l
 import errno
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
 from ctypes import c_int64
 from multiprocessing.sharedctypes import RawArray
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from pebble import ProcessExpired, ProcessPool
 
-from pathprep import pipeline, shards
+from pathprep import shards
 from pathprep.errors import PathprepError
 from pathprep.launchers import server
-from pathprep.pipeline import STAGES, Progress, Task
+from pathprep.pipeline import STAGES, Progress
 
 # How often a slide is tried whose process died or ran out of time; errors of the slide itself repeat
 ATTEMPTS = 2
 # Every further slide would fail in the same way
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 _COLUMNS = 3 + len(shards.STATUSES)  # stage, tiles planned, tiles done, then tiles per stain status
+
+
+class Task(Protocol):
+    """What a child process does: a slide to shard, or a part of a tile set to import."""
+
+    @property
+    def source(self) -> Any:
+        """Where from: has a ``path`` and a ``name``."""
+
+    def run(self, progress: Progress) -> dict[str, Any]:
+        """Do it; returns the marker."""
 
 
 class Board:
@@ -83,10 +94,10 @@ def _start_worker(board: Board) -> None:
 def _work(number: int, task: Task) -> dict[str, Any]:
     if _board is None:
         raise RuntimeError("the worker was started without its board")
-    return pipeline.process(task, _board.writer(number))
+    return task.run(_board.writer(number))
 
 
-def run(tasks: list[Task], board: Board, workers: int, timeout: float | None) -> Iterator[Outcome | None]:
+def run(tasks: Sequence[Task], board: Board, workers: int, timeout: float | None) -> Iterator[Outcome | None]:
     """Run every task; yields outcomes as they come, and None a few times a second in between.
 
     Args:
