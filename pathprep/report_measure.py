@@ -197,6 +197,11 @@ def _flag_alone(slide: Measured) -> None:
     marker, tiles = slide.marker, slide.marker["tiles"]
     if slide.problem:
         slide.flags.append((200, f"damaged: {slide.problem}"))
+    damaged = marker["counts"].get("damaged", 0)
+    if damaged:
+        slide.flags.append((50, f"{damaged:,} images damaged or missing: left out"))
+    if not tiles and damaged:
+        return
     if not tiles:
         little = marker["counts"].get("little_tissue", 0)
         reason = f"{little:,} squares had too little tissue" if little else "no tissue was found"

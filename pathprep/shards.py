@@ -121,7 +121,7 @@ class ShardWriter:
         self._tar_temporary.unlink(missing_ok=True)
 
     def add(self, jpeg: bytes, row: Mapping[str, Any]) -> None:
-        """Append one tile; ``row`` has SCHEMA's columns but offset, length and crc32; those left out are null."""
+        """Append one tile; ``row`` has SCHEMA's columns but offset, length, crc32; null if left out."""
         info = tarfile.TarInfo(f"{row['x']}_{row['y']}.jpg")
         info.size, info.mode = len(jpeg), 0o644
         header = info.tobuf(tarfile.USTAR_FORMAT)
@@ -300,7 +300,7 @@ class Dataset:
         return TileIndex(slides, starts, {name: table[name].to_numpy() for name in names})
 
     def texts(self, column: str) -> list[str | None]:
-        """``label``, ``group`` or ``source`` of each tile, in the order of ``tiles``; None where it has none."""
+        """``label``, ``group`` or ``source`` of each tile, in the order of ``tiles``; None if it has none."""
         slides = [name for name, marker in self.markers.items() if marker["tiles"]]
         return [text for name in slides for text in self.index(name, [column])[column].to_pylist()]
 

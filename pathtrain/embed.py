@@ -8,7 +8,8 @@
       attributes: what it was made from (MADE_FROM)
 
 An image folder gives one file, features/<folder>.h5, with features and the strings files, labels and
-groups. It has no coords: such images have no place on a slide.
+groups. It has no coords: such images have no place on a slide. Imported
+tiles (`pathprep import-tiles`) give the same, a file per shard.
 
 Files are written whole or not at all; a file that was made from the same model, tar and size is kept.
 """
@@ -93,9 +94,8 @@ class Part:
 
 
 def _of_dataset(tiles: DatasetTiles, made: dict[str, Any]) -> list[Part]:
-    params = tiles.dataset.params
-    parts = []
-    for number, slide in enumerate(tiles.groups):
+    labels, parts = tiles.labels, []
+    for number, slide in enumerate(tiles.slides):
         order = np.arange(tiles.starts[number], tiles.starts[number + 1])
         marker = tiles.dataset.markers[slide]
         parts.append(
@@ -107,18 +107,33 @@ def _of_dataset(tiles: DatasetTiles, made: dict[str, Any]) -> list[Part]:
                     "build_id": tiles.dataset.info["build_id"],
                     "source_sha256": marker["files"][f"shards/{slide}.tar"]["sha256"],
                 },
-                arrays={"coords": tiles.coords[order]},
-                coords_attributes={
-                    "patch_size": params["tile"],
-                    "patch_size_level0": int(tiles.side[order[0]]),
-                    "overlap": params["overlap"],
-                    "level0_magnification": round(10 / marker["mpp"]),
-                    "target_magnification": round(10 / params["mpp"]),
-                    "name": slide,
-                },
+                arrays={"coords": tiles.coords[order]} if labels is None else _strings(tiles, labels, order),
+                coords_attributes={} if labels is not None else _attributes(tiles, slide, int(order[0])),
             )
         )
     return parts
+
+
+def _attributes(tiles: DatasetTiles, slide: str, first: int) -> dict[str, Any]:
+    params = tiles.dataset.params
+    return {
+        "patch_size": params["tile"],
+        "patch_size_level0": int(tiles.side[first]),
+        "overlap": params["overlap"],
+        "level0_magnification": round(10 / tiles.dataset.markers[slide]["mpp"]),
+        "target_magnification": round(10 / params["mpp"]),
+        "name": slide,
+    }
+
+
+def _strings(tiles: DatasetTiles, labels: list[str], order: Ints) -> dict[str, npt.NDArray[Any]]:
+    """What imported tiles have instead of coordinates."""
+    columns = {
+        "files": [tiles.sources[tile] for tile in order],
+        "labels": [labels[tile] for tile in order],
+        "groups": [tiles.groups[tiles.group[tile]] for tile in order],
+    }
+    return {name: np.array(values, dtype=h5py.string_dtype()) for name, values in columns.items()}
 
 
 def _of_folder(tiles: FolderTiles, made: dict[str, Any]) -> Part:

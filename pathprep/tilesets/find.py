@@ -158,8 +158,8 @@ def _check_nesting(root: Path) -> None:
             inner.append((folder.name, {path.name for path in folder.iterdir() if path.is_dir()}))
     if len(inner) > 1 and len(inner[0][1]) > 1 and all(names == inner[0][1] for _, names in inner):
         raise UsageError(
-            f"{root}: {inner[0][0]} and {inner[1][0]} hold the same folders: they look like sets, not classes; "
-            f"import one of them at a time, or say --format folders if {inner[0][0]} is a class"
+            f"{root}: {inner[0][0]} and {inner[1][0]} hold the same folders: sets, not classes? "
+            f"Import one of them at a time, or say --format folders if {inner[0][0]} is a class"
         )
 
 

@@ -69,9 +69,13 @@ class Tiles(ABC):
 
 
 class DatasetTiles(Tiles):
-    """Every tile of a dataset folder; a group is a slide.
+    """Every tile of a dataset folder; a group is a slide, or what the index of imported tiles says.
+
+    Imported tiles without a group are each their own.
 
     Attributes:
+        slides: names of the slides, or of an imported set's shards, that hold the tiles. slide: (N,) int64.
+        labels: (N) label of each imported tile, empty where it has none; None in a dataset of slides.
         coords: (N, 2) int64, x and y of the tile's corner in level-0 pixels.
         side: (N,) int64, the tile's side in level-0 pixels.
         starts: (S + 1,) int64; the tiles of slide s are starts[s] to starts[s + 1].
@@ -85,14 +89,28 @@ class DatasetTiles(Tiles):
         if not len(index):
             raise DatasetError(f"{path}: holds no tile; look at `pathprep report {path}`")
         columns = index.columns
-        self.groups, self.starts = index.slides, index.starts
-        self.group = index.slide_of(np.arange(len(index)))
+        self.slides, self.starts = index.slides, index.starts
+        self.slide = index.slide_of(np.arange(len(index)))
+        self.groups, self.group = self.slides, self.slide
+        self.labels: list[str] | None = None
+        if self.dataset.kind == "tiles":
+            self.kind = "group"
+            self.labels = [label or "" for label in self.dataset.texts("label")]
+            self.sources = [source or "" for source in self.dataset.texts("source")]
+            names, self.group = np.unique(self._group_names(), return_inverse=True)
+            self.groups = [str(name) for name in names]
         self.coords = np.stack([columns["x"], columns["y"]], axis=1).astype(np.int64)
         self.side = columns["side"].astype(np.int64)
         self._offset, self._length, self._crc = columns["offset"], columns["length"], columns["crc32"]
 
+    def _group_names(self) -> list[str]:
+        """A tile without a group is named by its file, so that none is taken for another set's."""
+        folders = [self.dataset.markers[name]["source"]["path"] for name in self.slides]
+        places = zip(self.dataset.texts("group"), self.slide.tolist(), self.sources, strict=True)
+        return [group or f"{folders[slide]}/{source}" for group, slide, source in places]
+
     def read(self, tile: int) -> bytes:
-        slide = self.groups[self.group[tile]]
+        slide = self.slides[self.slide[tile]]
         data = self.dataset.read(slide, int(self._offset[tile]), int(self._length[tile]))
         if zlib.crc32(data) != self._crc[tile]:
             raise DatasetError(f"{self.name(tile)}: damaged (CRC); run `pathprep verify {self.path}`")
@@ -100,7 +118,7 @@ class DatasetTiles(Tiles):
 
     def name(self, tile: int) -> str:
         x, y = self.coords[tile]
-        return f"{self.path}/shards/{self.groups[self.group[tile]]}.tar: {x}_{y}.jpg"
+        return f"{self.path}/shards/{self.slides[self.slide[tile]]}.tar: {x}_{y}.jpg"
 
 
 class FolderTiles(Tiles):
