@@ -111,15 +111,16 @@ class Rows:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._files: dict[str, h5py.File] = {}
+        # kept open: a dataset that is opened again has lost its chunk cache
+        self._images: dict[str, Any] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> "Rows":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in self._files.values():
-            file.close()
+        for stored in self._images.values():
+            stored.file.close()
 
     def read(self, item: Item) -> Pixels:
         """(H, H, 3) uint8.
@@ -128,7 +129,8 @@ class Rows:
             OSError: it cannot be read.
         """
         with self._lock:
-            if item.file not in self._files:
-                self._files[item.file] = h5py.File(self._root / item.file, "r", rdcc_nbytes=CHUNK_CACHE)
-            pixels: Pixels = self._files[item.file]["x"][item.row]
+            if item.file not in self._images:
+                file = h5py.File(self._root / item.file, "r", rdcc_nbytes=CHUNK_CACHE)
+                self._images[item.file] = file["x"]
+            pixels: Pixels = self._images[item.file][item.row]
         return pixels
