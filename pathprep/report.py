@@ -104,7 +104,7 @@ def _content(dataset: Dataset) -> dict[str, Any]:
         "parameters": json.dumps(dataset.params, indent=1),
         "mode": dataset.params["stain"]["mode"],
         "imported": imported,
-        "labels": _bars(_total(slides, "labels"), {"": "(no label)"}) if imported else [],
+        "labels": _label_bars(slides) if imported else [],
         "slides": ranked,
         "drawn": drawn,
         "left_out": 0 if imported else len(ranked) - len(drawn),
@@ -168,6 +168,11 @@ def _bars(total: Counter[str], words: dict[str, str]) -> list[tuple[str, str, fl
     return [
         (key, words.get(key, key.replace("_", " ")), total[key], total[key] / (whole or 1)) for key in keys
     ]
+
+
+def _label_bars(slides: list[Measured]) -> list[tuple[str, str, float, float]]:
+    total = _total(slides, "labels")
+    return _bars(total, {name: name or "(no label)" for name in sorted(total)})
 
 
 def _worst(slides: list[Measured]) -> list[Tile]:

@@ -14,6 +14,7 @@ from pathprep.errors import StainError, UsageError
 if TYPE_CHECKING:
     from pathprep.run import Summary
 
+STAIN_WORDS = {"slide_fit": "pooled fit of the group or shard"}
 SHOWN = 10  # damaged images that are printed; failed/ names all
 
 
@@ -101,7 +102,7 @@ def import_tiles(
     from pathprep.progress import watcher
     from pathprep.stain import Target
     from pathprep.tilesets import find, run
-    from pathprep.tilesets.shard import TileParams
+    from pathprep.tilesets.params import TileParams
     from pathprep.tilesets.tables import Columns
 
     if target is not None and stain != Stain.bake:
@@ -179,7 +180,7 @@ def _print(summary: "Summary") -> None:
     counted = sorted(run.labels(summary).items())
     table.add_row("Labels", escape(", ".join(f"{label or '(none)'} {count:,}" for label, count in counted)))
     if set(facts["stain"]) - {"none"}:
-        table.add_row("Stain", ", ".join(f"{k.replace('_', ' ')} {v:,}" for k, v in facts["stain"].items()))
+        table.add_row("Stain", ", ".join(f"{STAIN_WORDS.get(k, k)} {v:,}" for k, v in facts["stain"].items()))
     table.add_row("Time", f"{facts['seconds']:.1f} s, {facts['tiles_per_second']:,.0f} tiles/s")
     table.add_row("Build id", summary.build_id)
     output.print(table)

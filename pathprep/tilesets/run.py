@@ -12,7 +12,8 @@ from pathprep.launchers import local
 from pathprep.launchers.local import Board, Outcome
 from pathprep.run import Summary, Watcher
 from pathprep.tilesets.items import TileSet, pack
-from pathprep.tilesets.shard import Part, Task, TileParams
+from pathprep.tilesets.params import TileParams
+from pathprep.tilesets.shard import Part, Task
 
 NAMED = 20  # damaged images that a quarantine's one-line error does not leave to the list below it
 

@@ -30,7 +30,7 @@ from pathprep.shards import Dataset
 from pathprep.tilesets import images, run
 from pathprep.tilesets.find import find
 from pathprep.tilesets.items import Item, pack
-from pathprep.tilesets.shard import TileParams
+from pathprep.tilesets.params import TileParams
 from pathprep.tilesets.tables import Columns
 from pathprep.verify import verify
 

@@ -12,7 +12,7 @@ from pathprep.errors import UsageError
 from pathprep.shards import Dataset
 from pathprep.tilesets import run as imports
 from pathprep.tilesets.find import find
-from pathprep.tilesets.shard import TileParams
+from pathprep.tilesets.params import TileParams
 from pathtrain.data.labels import read_labels
 from pathtrain.data.loader import Loader
 from pathtrain.data.tiles import DatasetTiles, open_tiles
