@@ -118,9 +118,11 @@ def _check(root: Path, title: str, source: Path, plan: Any, rebuild: bool) -> No
             raise UsageError(
                 f"{root}: {name} is a shard of the set {marker.get('set')}; choose another --name"
             )
-        if ours and marker["source"]["path"] != str(source) and not rebuild:
+        old = Path(marker["source"]["path"]) if ours else source
+        # a folder that is no longer there was moved, and its shards are judged by their images
+        if old != source and old.exists() and not rebuild:
             raise UsageError(
-                f"{root}: holds a set named {title} from {marker['source']['path']}; choose another --name "
+                f"{root}: holds a set named {title} from {old}; choose another --name "
                 "for this one, or --rebuild to replace it"
             )
 

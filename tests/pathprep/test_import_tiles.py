@@ -396,6 +396,7 @@ def test_a_second_run_makes_what_has_changed_and_nothing_else(tmp_path: Path) ->
     out = tmp_path / "out"
     assert len(importing(source, out).markers) == 3
     before = contents(out)
+    (tmp_path / "elsewhere").mkdir()
     again = importing(source, out)
     assert (again.markers, len(again.skipped), again.as_dict()["tiles"]) == ({}, 3, 12)
     # changed in place: same size in bytes is possible, another time is certain
@@ -406,6 +407,10 @@ def test_a_second_run_makes_what_has_changed_and_nothing_else(tmp_path: Path) ->
     (out / "slides" / "set-00001.json").unlink()
     assert list(importing(source, out).markers) == ["set-00001"]
     assert contents(out) == before
+    # a set that was moved, times and all
+    moved = shutil.move(source, tmp_path / "elsewhere" / "set")
+    assert importing(Path(moved), out).markers == {}
+    shutil.move(moved, source)
     # other labels
     rows = [(path.relative_to(source).as_posix(), "z") for path in sorted(source.rglob("*.png"))]
     table = write_csv(tmp_path / "l.csv", ("file", "label"), rows)
