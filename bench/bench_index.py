@@ -392,7 +392,11 @@ def main() -> None:
             "warm": [one for _ in range(options.rounds) for one in run(root, "index", options.lookups)],
             "two": run(root, "index", options.lookups, processes=2),
         }
-    save(options.json, "bench_index", {"lookups": options.lookups, "rounds": options.rounds, "full": full, "peer": peer})
+    save(
+        options.json,
+        "bench_index",
+        {"lookups": options.lookups, "rounds": options.rounds, "full": full, "peer": peer},
+    )
     show(full, peer)
 
 

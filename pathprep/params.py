@@ -38,6 +38,16 @@ class StainParams:
     io: float = 240.0
     target: Target = field(default_factory=Target.default)
 
+    def as_dict(self) -> dict[str, Any]:
+        """What is written to dataset.json and hashed: only what shapes what is stored."""
+        if self.mode == "none":
+            return {"mode": "none"}
+        values = {**asdict(self), "target": self.target.as_params()}
+        if self.mode == "fit":
+            # the target shapes no pixel that is stored
+            del values["target"]
+        return values
+
 
 @dataclass(frozen=True)
 class ShardParams:
@@ -127,12 +137,7 @@ class ShardParams:
             values["mpp"] = sorted(self.mpps)
         if not self.whole_regions:
             del values["whole_regions"]
-        values["stain"]["target"] = self.stain.target.as_params()
-        if self.stain.mode == "none":
-            values["stain"] = {"mode": "none"}
-        elif self.stain.mode == "fit":
-            # the target shapes no pixel that is stored
-            del values["stain"]["target"]
+        values["stain"] = self.stain.as_dict()
         if self.max_tiles is None:
             del values["seed"]
         values["qc"] = self.qc.as_dict()

@@ -18,17 +18,17 @@ PLAIN_EVERY_S = 10.0
 
 
 @contextmanager
-def watcher(console: Console) -> Iterator[Watcher]:
-    """A function for run.shard's ``watch``."""
+def watcher(console: Console, unit: str = "slides") -> Iterator[Watcher]:
+    """A function for run.shard's ``watch``; ``unit``: what a task is."""
     if console.is_terminal:
-        with _bars(console) as watch:
+        with _bars(console, unit) as watch:
             yield watch
     else:
-        yield _lines(console)
+        yield _lines(console, unit)
 
 
 @contextmanager
-def _bars(console: Console) -> Iterator[Watcher]:
+def _bars(console: Console, unit: str) -> Iterator[Watcher]:
     columns = (
         TextColumn("{task.description:>6}"),
         BarColumn(),
@@ -37,7 +37,7 @@ def _bars(console: Console) -> Iterator[Watcher]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console) as bars:
-        slides = bars.add_task("slides", total=None, note="")
+        slides = bars.add_task(unit, total=None, note="")
         tiles = bars.add_task("tiles", total=None, note="")
 
         def watch(board: Board, summary: Summary, tasks: int) -> None:
@@ -51,7 +51,7 @@ def _bars(console: Console) -> Iterator[Watcher]:
         yield watch
 
 
-def _lines(console: Console) -> Watcher:
+def _lines(console: Console, unit: str) -> Watcher:
     last = time.monotonic()
 
     def watch(board: Board, summary: Summary, tasks: int) -> None:
@@ -62,7 +62,7 @@ def _lines(console: Console) -> Watcher:
         _planned, done, statuses = board.totals()
         ended = len(summary.markers) + len(summary.failures)
         console.print(
-            f"{ended}/{tasks} slides, {len(summary.failures)} failed, {done} tiles, "
+            f"{ended}/{tasks} {unit}, {len(summary.failures)} failed, {done} tiles, "
             f"{_rate(done, statuses, summary)}, {_eta(summary, ended, tasks)}",
             soft_wrap=True,
         )

@@ -84,7 +84,8 @@ def _content(dataset: Dataset) -> dict[str, Any]:
     flag(slides)
     ranked = sorted(slides, key=lambda slide: (-slide.weight, slide.name))
     failures = dataset.failed()
-    drawn = [(slide, picture(dataset, slide)) for slide in ranked[:MAX_SLIDES]]
+    imported = dataset.kind == "tiles"
+    drawn = [] if imported else [(slide, picture(dataset, slide)) for slide in ranked[:MAX_SLIDES]]
     odd = _worst(slides)
     borrowed = _spread((slide.borrowed for slide in slides), BORROWED, seed)
     sample = _spread((slide.sample for slide in slides), SAMPLE, seed)
@@ -103,9 +104,11 @@ def _content(dataset: Dataset) -> dict[str, Any]:
         "words": in_words(dataset.params),
         "parameters": json.dumps(dataset.params, indent=1),
         "mode": dataset.params["stain"]["mode"],
+        "imported": imported,
+        "labels": _label_bars(slides) if imported else [],
         "slides": ranked,
         "drawn": drawn,
-        "left_out": len(ranked) - len(drawn),
+        "left_out": 0 if imported else len(ranked) - len(drawn),
         "failures": list(failures.items())[:FAILURES_SHOWN],
         "failures_left": max(0, len(failures) - FAILURES_SHOWN),
         "tiles": tiles,
@@ -138,9 +141,11 @@ def _facts(
 ) -> list[tuple[str, str]]:
     stored = sum(entry["size"] for slide in slides for entry in slide.marker["files"].values())
     empty = sum(not slide.marker["tiles"] for slide in slides)
+    unit = "Shards" if dataset.kind == "tiles" else "Slides"
+    failed = sum(entry.get("kind") != "images" for entry in failures.values())
     return [
-        ("Slides done", f"{len(slides):,}"),
-        ("Slides failed", f"{len(failures):,}"),
+        (f"{unit} done", f"{len(slides):,}"),
+        (f"{unit} failed", f"{failed:,}"),
         ("Done, but without a tile", f"{empty:,}"),
         ("Tiles", f"{tiles:,}"),
         ("Size", _size(stored)),
@@ -165,6 +170,11 @@ def _bars(total: Counter[str], words: dict[str, str]) -> list[tuple[str, str, fl
     return [
         (key, words.get(key, key.replace("_", " ")), total[key], total[key] / (whole or 1)) for key in keys
     ]
+
+
+def _label_bars(slides: list[Measured]) -> list[tuple[str, str, float, float]]:
+    total = _total(slides, "labels")
+    return _bars(total, {name: name or "(no label)" for name in sorted(total)})
 
 
 def _worst(slides: list[Measured]) -> list[Tile]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pathprep import atomic, shards
 from pathprep.errors import DatasetError, UsageError
@@ -235,7 +235,14 @@ def make(
     return summary
 
 
-def prepare(root: Path, params: ShardParams, rebuild: bool, *, dry: bool = False) -> str:
+class Params(Protocol):
+    """What shapes the pixels of a dataset."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is written to dataset.json and hashed."""
+
+
+def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> str:
     """Make or check the dataset folder; returns the build id. ``dry`` only checks.
 
     Raises:

@@ -12,6 +12,9 @@
 
 Files are renamed into place one by one and the marker last, so a slide without a valid marker does
 not exist for a reader. Equal inputs and parameters give equal bytes.
+
+A dataset of imported tiles (``kind`` "tiles", see pathprep.tilesets) has the same layout; its "slides" are
+shards of a set, x is a running number, y is 0, and what only a slide has is null.
 """
 
 import hashlib
@@ -66,6 +69,10 @@ SCHEMA = pa.schema(
         ("offset", pa.int64()),  # of the JPEG's first byte in the tar
         ("length", pa.int32()),  # bytes of the JPEG
         ("crc32", pa.uint32()),  # of the JPEG's bytes
+        # of imported tiles; null in datasets of slides, and not in the files of older ones
+        ("label", pa.dictionary(pa.int16(), pa.string())),
+        ("group", pa.dictionary(pa.int32(), pa.string())),  # tiles of one group are alike: patient, slide
+        ("source", pa.string()),  # file name, or <HDF5 file>#<row>
     ]
 )
 
@@ -127,7 +134,7 @@ class ShardWriter:
         atomic.discard(self._tar_temporary)
 
     def add(self, jpeg: bytes, row: Mapping[str, Any]) -> None:
-        """Append one tile; ``row`` has SCHEMA's columns but offset, length and crc32."""
+        """Append one tile; ``row`` has SCHEMA's columns but offset, length, crc32; null if left out."""
         info = tarfile.TarInfo(f"{row['x']}_{row['y']}.jpg")
         info.size, info.mode = len(jpeg), 0o644
         header = info.tobuf(tarfile.USTAR_FORMAT)
@@ -274,6 +281,11 @@ class Dataset:
         }
 
     @property
+    def kind(self) -> str:
+        """``slides``, or ``tiles`` if it was imported: then the index has labels and groups."""
+        return str(self.params.get("kind", "slides"))
+
+    @property
     def slides(self) -> list[str]:
         """Names of the committed slides, sorted; some may hold no tile."""
         return list(self.markers)
@@ -284,21 +296,21 @@ class Dataset:
         return {name: entry for name, entry in found.items() if entry is not None}
 
     def index(self, slide: str, columns: list[str] | None = None) -> pa.Table:
-        """A slide's rows (SCHEMA), all columns or those named."""
-        return self._table(f"index/{slide}.parquet", columns)
+        """A slide's rows (SCHEMA), all columns or those named; columns that an older file lacks are null."""
+        return self._table(f"index/{slide}.parquet", columns, SCHEMA)
 
     def dropped(self, slide: str, columns: list[str] | None = None) -> pa.Table:
         """A slide's tiles that quality filters dropped (DROPPED), all columns or those named; maybe none."""
         name = f"dropped/{slide}.parquet"
         if name in self.markers[slide]["files"]:
-            return self._table(name, columns)
+            return self._table(name, columns, DROPPED)
         table = DROPPED.empty_table()
         return table if columns is None else table.select(columns)
 
-    def _table(self, name: str, columns: list[str] | None) -> pa.Table:
+    def _table(self, name: str, columns: list[str] | None, schema: pa.Schema) -> pa.Table:
         path = self.root / name
         try:
-            return pq.read_table(path, columns=columns)
+            return pq.read_table(path, columns=columns, schema=schema)
         except (OSError, pa.ArrowException) as error:
             raise DatasetError(
                 f"{path}: cannot be read ({error}); run `pathprep verify {self.root}`"
@@ -335,6 +347,11 @@ class Dataset:
         if found is None or found.get("build_id") != self.info["build_id"]:
             raise DatasetError(f"{self.root}: slide {slide} is not committed; run `pathprep shard` again")
         return found
+
+    def texts(self, column: str) -> list[str | None]:
+        """``label``, ``group`` or ``source`` of each tile, in the order of ``tiles``; None if it has none."""
+        slides = [name for name, marker in self.markers.items() if marker["tiles"]]
+        return [text for name in slides for text in self.index(name, [column])[column].to_pylist()]
 
     def read(self, slide: str, offset: int, length: int) -> bytes:
         """One member's bytes.

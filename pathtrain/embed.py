@@ -8,7 +8,8 @@
       attributes: what it was made from (MADE_FROM)
 
 An image folder gives one file, features/<folder>.h5, with features and the strings files, labels and
-groups. It has no coords: such images have no place on a slide.
+groups. It has no coords: such images have no place on a slide. Imported
+tiles (`pathprep import-tiles`) give the same, a file per shard.
 
 Files are written whole or not at all; a file that was made from the same model, tar and size is kept.
 """
@@ -99,11 +100,11 @@ class Part:
 
 
 def _of_dataset(tiles: DatasetTiles, made: dict[str, Any]) -> list[Part]:
-    params = tiles.dataset.params
-    parts = []
-    for number, slide in enumerate(tiles.groups):
+    params, parts = tiles.dataset.params, []
+    for number, slide in enumerate(tiles.slides):
         start, end = int(tiles.starts[number]), int(tiles.starts[number + 1])
         marker = tiles.dataset.marker(slide)
+        imported = tiles.labels is not None
         parts.append(
             Part(
                 name=slide,
@@ -113,8 +114,10 @@ def _of_dataset(tiles: DatasetTiles, made: dict[str, Any]) -> list[Part]:
                     "build_id": tiles.dataset.info["build_id"],
                     "source_sha256": marker["files"][f"shards/{slide}.tar"]["sha256"],
                 },
-                arrays=partial(_coords, tiles, slice(start, end)),
-                coords_attributes={
+                arrays=partial(_strings if imported else _coords, tiles, slice(start, end)),
+                coords_attributes={}
+                if imported
+                else {
                     "patch_size": params["tile"],
                     "patch_size_level0": int(tiles.index.columns["side"][start]),
                     "overlap": params["overlap"],
@@ -129,6 +132,16 @@ def _of_dataset(tiles: DatasetTiles, made: dict[str, Any]) -> list[Part]:
 
 def _coords(tiles: DatasetTiles, part: slice) -> dict[str, npt.NDArray[Any]]:
     return {"coords": tiles.places(part)}
+
+
+def _strings(tiles: DatasetTiles, part: slice) -> dict[str, npt.NDArray[Any]]:
+    """What imported tiles have instead of coordinates."""
+    columns = {
+        "files": tiles.sources[part],
+        "labels": (tiles.labels or [])[part],
+        "groups": [tiles.groups[number] for number in tiles.group[part]],
+    }
+    return {name: np.array(values, dtype=h5py.string_dtype()) for name, values in columns.items()}
 
 
 def _of_folder(tiles: FolderTiles, made: dict[str, Any]) -> Part:

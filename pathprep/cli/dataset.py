@@ -18,6 +18,7 @@ def verify(
 
     Exit code 0: all is well; 1: something is damaged, and each bad tile is named.
     """
+    from pathprep.shards import Dataset
     from pathprep.verify import verify as verify_dataset
 
     bad, checked, slides = [], 0, 0
@@ -33,13 +34,16 @@ def verify(
     if as_json:
         print(json.dumps({"slides": slides, "tiles_checked": checked, "bad": bad}, indent=1))
     elif bad:
+        tiles = Dataset(dataset).kind == "tiles"
+        command = f"pathprep import-tiles SOURCE --out {dataset}" if tiles else f"pathprep repair {dataset}"
         output.print(
-            f"{len(bad)} damaged; `pathprep repair {dataset}` makes damaged slides again",
+            f"{len(bad)} damaged; make them again: `{command}`",
             markup=False,
             soft_wrap=True,
         )
     else:
-        output.print(f"{slides} slides, {checked:,} tiles: all as written")
+        unit = "shards" if Dataset(dataset).kind == "tiles" else "slides"
+        output.print(f"{slides} {unit}, {checked:,} tiles: all as written")
     raise typer.Exit(1 if bad else 0)
 
 

@@ -70,13 +70,18 @@ class Tiles(ABC):
 
 
 class DatasetTiles(Tiles):
-    """Every tile of a dataset folder; a group is a slide.
+    """Every tile of a dataset folder; a group is a slide, or what the index of imported tiles says.
+
+    Imported tiles without a group are each their own.
 
     ``group``, ``coords`` and ``side`` are arrays of the whole dataset, made when first asked for; ``index``
     holds the same on disk.
 
     Attributes:
         index: where every tile lies.
+        slides: names of the slides, or of an imported set's shards, that hold the tiles.
+        labels: (N) label of each imported tile, empty where it has none; None in a dataset of slides.
+        sources: (N) file that each imported tile was.
         starts: (S + 1,) int64; the tiles of slide s are starts[s] to starts[s + 1].
     """
 
@@ -87,15 +92,31 @@ class DatasetTiles(Tiles):
         self.index = self.dataset.tiles(("x", "y", "side", "offset", "length", "crc32"))
         if not len(self.index):
             raise DatasetError(f"{path}: holds no tile; look at `pathprep report {path}`")
-        self.groups, self.starts = self.index.slides, self.index.starts
+        self.slides, self.starts = self.index.slides, self.index.starts
+        self.labels: list[str] | None = None
+        names: list[str] = self.slides
+        if self.dataset.kind == "tiles":
+            self.kind = "group"
+            self.labels = [label or "" for label in self.dataset.texts("label")]
+            self.sources = [source or "" for source in self.dataset.texts("source")]
+            names = self._group_names()
+        elif isinstance(self.dataset.params["mpp"], list):
+            # at several resolutions, a slide's names differ in their ending
+            names = [name.rpartition("_mpp")[0] for name in self.slides]
+        self.groups, self._numbers = _numbered(names)
 
     def __len__(self) -> int:
         return len(self.index)
 
     @cached_property
+    def slide(self) -> Ints:
+        """(N,) int64, number of each tile's slide."""
+        return np.repeat(np.arange(len(self.slides)), np.diff(self.starts))
+
+    @cached_property
     def group(self) -> Ints:  # type: ignore[override]
-        """(N,) int64, each tile's slide."""
-        return np.repeat(np.arange(len(self.groups)), np.diff(self.starts))
+        """(N,) int64, each tile's group."""
+        return self._numbers[self.slide] if self.labels is None else self._numbers
 
     @cached_property
     def coords(self) -> Ints:
@@ -112,16 +133,28 @@ class DatasetTiles(Tiles):
         columns = self.index.columns
         return np.stack([columns["x"][part], columns["y"][part]], axis=1).astype(np.int64)
 
+    def _group_names(self) -> list[str]:
+        """A tile without a group is named by its file, so that none is taken for another set's."""
+        folders = [self.dataset.markers[name]["source"]["path"] for name in self.slides]
+        places = zip(self.dataset.texts("group"), self.slide.tolist(), self.sources, strict=True)
+        return [group or f"{folders[slide]}/{source}" for group, slide, source in places]
+
     def read(self, tile: int) -> bytes:
-        slide, column = self.groups[int(self.index.slide_of(tile))], self.index.columns
+        slide, column = self.slides[int(self.index.slide_of(tile))], self.index.columns
         data = self.dataset.read(slide, int(column["offset"][tile]), int(column["length"][tile]))
         if zlib.crc32(data) != column["crc32"][tile]:
             raise DatasetError(f"{self.name(tile)}: damaged (CRC); run `pathprep verify {self.path}`")
         return data
 
     def name(self, tile: int) -> str:
-        slide, column = self.groups[int(self.index.slide_of(tile))], self.index.columns
+        slide, column = self.slides[int(self.index.slide_of(tile))], self.index.columns
         return f"{self.path}/shards/{slide}.tar: {column['x'][tile]}_{column['y'][tile]}.jpg"
+
+
+def _numbered(names: list[str]) -> tuple[list[str], Ints]:
+    """The different names, sorted, and the place of each name among them."""
+    different, numbers = np.unique(np.array(names, dtype=object).astype(str), return_inverse=True)
+    return different.tolist(), numbers.astype(np.int64)
 
 
 class FolderTiles(Tiles):

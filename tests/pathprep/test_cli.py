@@ -253,7 +253,7 @@ def test_target_of_a_real_slide_never_loads_torch(data: Path, tmp_path: Path) ->
 
 
 def test_help_is_there_for_every_command() -> None:
-    for command in ("shard", "inspect", "verify", "report", "target", "synth"):
+    for command in ("shard", "import-tiles", "inspect", "verify", "report", "target", "synth"):
         done = pathprep(command, "--help")
         assert done.returncode == 0
         assert "Usage" in done.stdout

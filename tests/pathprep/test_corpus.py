@@ -23,7 +23,7 @@ from pathprep.verify import verify
 
 PARAMS = {"tile": 64}
 BUILD = shards.build_id(PARAMS)
-EVERY = list(SCHEMA.names)
+EVERY = list(SCHEMA.names)[: SCHEMA.get_field_index("crc32") + 1]  # the rest is text
 
 
 @pytest.fixture(params=["mapped", "in memory"])
