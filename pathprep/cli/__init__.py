@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pathprep import __version__
-from pathprep.cli import dataset, inspect, shard, synth, target
+from pathprep.cli import dataset, inspect, mix, shard, synth, target
 from pathprep.cli.options import errors, output
 from pathprep.errors import PathprepError, UsageError
 
@@ -22,6 +22,7 @@ for command in (
     inspect.inspect,
     dataset.verify,
     dataset.report,
+    mix.mix,
     target.target,
     synth.synth,
 ):

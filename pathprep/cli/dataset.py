@@ -14,10 +14,11 @@ def verify(
     dataset: Annotated[Path, typer.Argument(help="The dataset folder.")] = Path("dataset"),
     as_json: Json = False,
 ) -> None:
-    """Check every byte of a dataset: sizes, hashes, CRC of each tile, index against tar.
+    """Check every byte of a dataset, or of mixed shards: sizes, hashes, CRC of each tile, index against tar.
 
     Exit code 0: all is well; 1: something is damaged, and each bad tile is named.
     """
+    from pathprep.verify import is_mixed
     from pathprep.verify import verify as verify_dataset
 
     bad, checked, slides = [], 0, 0
@@ -33,13 +34,13 @@ def verify(
     if as_json:
         print(json.dumps({"slides": slides, "tiles_checked": checked, "bad": bad}, indent=1))
     elif bad:
-        output.print(
-            f"{len(bad)} damaged; make them again: `pathprep shard SLIDE --out {dataset} --rebuild`",
-            markup=False,
-            soft_wrap=True,
-        )
+        again = f"pathprep shard SLIDE --out {dataset} --rebuild"
+        if is_mixed(dataset):
+            again = f"pathprep mix DATASET... --out {dataset}"
+        output.print(f"{len(bad)} damaged; make them again: `{again}`", markup=False, soft_wrap=True)
     else:
-        output.print(f"{slides} slides, {checked:,} tiles: all as written")
+        unit = "shards" if is_mixed(dataset) else "slides"
+        output.print(f"{slides} {unit}, {checked:,} tiles: all as written")
     raise typer.Exit(1 if bad else 0)
 
 
