@@ -154,6 +154,8 @@ def prepare(root: Path, plan: dict[str, Any], count: int) -> None:
     Raises:
         UsageError: the folder holds a dataset, or a mix of other datasets or with other options.
     """
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root}: not a folder; choose another --out")
     if (root / "dataset.json").exists():
         raise UsageError(f"{root}: holds a dataset; choose another --out")
     noted = root / "unfinished" / "plan.json"
@@ -171,13 +173,10 @@ def prepare(root: Path, plan: dict[str, Any], count: int) -> None:
             if old.get(name) != plan[name]
         ]
         raise UsageError(f"{root}: holds another mix ({', '.join(changed)}); use another --out, or delete it")
-    try:
-        for folder in mixed.FOLDERS:
-            (root / folder).mkdir(parents=True, exist_ok=True)
-            atomic.sweep(root / folder)
-        atomic.sweep(root)
-    except (FileExistsError, NotADirectoryError):
-        raise UsageError(f"{root}: not a folder; choose another --out") from None
+    for folder in mixed.FOLDERS:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        atomic.sweep(root / folder)
+    atomic.sweep(root)
     if info is None and old is None:
         atomic.write_json(noted, plan)
 
