@@ -104,7 +104,7 @@ class Maker:
             source = self.corpus.sources[unit.source]
             tar = source.root / "shards" / f"{source.index.slides[unit.slide]}.tar"
             views = [
-                memoryview(self._arena[at : at + length])
+                self._arena.data[at : at + length]
                 for at, length in zip(targets[part].tolist(), lengths[part].tolist(), strict=True)
             ]
             bad = read_tiles(tar, offsets[part].tolist(), views, sums[part].tolist())
@@ -159,7 +159,7 @@ class Maker:
 
     def _write(self, number: int, tar: Bytes, rows: pa.Table, skeleton: Skeleton) -> dict[str, Any]:
         shard = mixed.name(number)
-        data = (memoryview(tar), skeleton.dali_index(), mixed.parquet(rows))
+        data: tuple[bytes | memoryview, ...] = (tar.data, skeleton.dali_index(), mixed.parquet(rows))
         recorded = {}
         for name, content in zip(mixed.files(shard), data, strict=True):
             atomic.write_bytes(self.root / name, content)

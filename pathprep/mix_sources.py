@@ -51,7 +51,7 @@ class Source:
         digest = hashlib.sha256("\n".join(self.index.slides).encode())
         arrays = [self.index.starts, *(self.index.columns[name] for name in COLUMNS if name != "offset")]
         for array in arrays if self.labels is None else [*arrays, self.labels]:
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
         digest.update("\n".join(self.names).encode())
         return digest.hexdigest()
 
@@ -59,9 +59,10 @@ class Source:
         """What datasets must share to be mixed, by name."""
         params = self.dataset.params
         if params.get("mode") == "native":
-            stored: Any = f"{params['tile']} px at {params['mpp']} MPP in level-0 pixels"
+            stored = f"{params['tile']} px at {params['mpp']} MPP in level-0 pixels"
         else:
-            stored = np.unique(self.dataset.tiles(["stored"]).columns["stored"]).tolist()
+            sides = np.unique(self.dataset.tiles(["stored"]).columns["stored"]).tolist()
+            stored = f"{', '.join(map(str, sides))} px"
         mpp = [params["mpp"], *params.get("more_mpps", ())]
         stain = {f"stain {name}": value for name, value in params["stain"].items()}
         return {"tile size": stored, "MPP": mpp if len(mpp) > 1 else mpp[0], **stain}

@@ -13,7 +13,6 @@ Files are renamed into place one by one and mixed.json last, so a folder without
 import io
 import tarfile
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +152,7 @@ class Skeleton:
         self.present = self.lengths >= 0
         self.offsets, self.total = layout(self.lengths)
 
-    @cached_property
+    @property
     def headers(self) -> Bytes:
         """(m, 512) headers of the members, sample by sample."""
         names = [[f"{key}.{suffix}" for suffix in self.components] for key in self.keys]

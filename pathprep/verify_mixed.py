@@ -73,7 +73,7 @@ def _check_tar(path: Path, sums: list[int], skeleton: Skeleton, found: Findings)
     for sample, crc in enumerate(sums):
         found.checked += 1
         start, length = skeleton.offsets[sample, 0], skeleton.lengths[sample, 0]
-        if zlib.crc32(data[start : start + length]) != crc:
+        if zlib.crc32(data[start : start + length].data) != crc:
             bad.setdefault((sample, 0), "damaged (CRC-32 differs from the index)")
     for numbers, component, expected in skeleton.small():
         at = skeleton.offsets[numbers, component][:, None] + np.arange(expected.shape[1])

@@ -150,6 +150,12 @@ def test_another_seed_gives_another_order(fit: Path, tmp_path: Path) -> None:
     assert orders[0] != orders[1]
 
 
+def test_the_order_is_the_same_in_every_version() -> None:
+    """Else a mix that one version began would be finished wrongly by the next."""
+    assert permutation.tiles(np.arange(10), 10, 0).tolist() == [8, 0, 4, 7, 5, 2, 1, 6, 9, 3]
+    assert permutation.tiles([0, 1, 999_999], 10**6, 7).tolist() == [425445, 365940, 703247]
+
+
 # webdataset leaves its file to the garbage collector
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_webdataset_reads_and_decodes_the_samples(fit: Path, tmp_path: Path) -> None:
@@ -418,6 +424,12 @@ def test_what_does_not_go_together_is_refused(fit: Path, tmp_path: Path) -> None
         mix([fit, plain], out)
     with pytest.raises(UsageError, match=r"MPP is 0\.5 in .*plain and 1\.0 in .*coarse"):
         mix([plain, coarse], out)
+    native = write(tmp_path / "native", {"r": 3})
+    info = json.loads((native / "dataset.json").read_text())
+    info["params"]["mode"] = "native"
+    atomic.write_json(native / "dataset.json", info)
+    with pytest.raises(UsageError, match="tile size is 32 px in .*plain and 32 px at 0.5 MPP in level-0"):
+        mix([plain, native], out)
     with pytest.raises(UsageError, match="empty: no tile to mix"):
         mix([empty], out)
     with pytest.raises(DatasetError, match="not a dataset"):
