@@ -181,13 +181,7 @@ def _units(corpus: Corpus, tiles: Ints) -> Iterator[Unit]:
 
 def _encoded(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """Texts as dictionaries in the order of their appearance, so that no other shard shapes this one."""
-    columns = []
-    for field in schema:
-        column = rows[field.name].combine_chunks()
-        if pa.types.is_dictionary(field.type):
-            column = column.dictionary_encode()
-        columns.append(column.cast(field.type))
-    return pa.table(columns, schema=schema)
+    return pa.table([rows[field.name].combine_chunks().cast(field.type) for field in schema], schema=schema)
 
 
 def read_tiles(tar: Path, offsets: list[int], views: list[memoryview], sums: list[int]) -> int | None:

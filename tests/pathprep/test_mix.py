@@ -1,9 +1,9 @@
 """Mixing: every tile once, equal bytes whatever the workers, memory or kills, read by the real readers."""
 
 import json
-import multiprocessing
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -251,7 +251,6 @@ def test_killed_and_run_again_gives_the_same_bytes(tmp_path: Path) -> None:
     datasets = [write(tmp_path / "d", {f"s{n}": 200 for n in range(6)}, "fit")]
     mix(datasets, tmp_path / "whole", tiles_per_shard=40)
     out = tmp_path / "killed"
-    reused = 0
     for finished in (1, 8, 20):
         run_until(datasets, out, finished)
         assert not (out / "mixed.json").exists()
@@ -259,14 +258,13 @@ def test_killed_and_run_again_gives_the_same_bytes(tmp_path: Path) -> None:
             list(verify(out))
     done = sorted((out / "unfinished").glob("mixed-*.json"))
     (out / mixed.files(done[0].stem)[0]).write_bytes(b"torn")  # not what the marker says
+    (out / "shards" / f"{atomic.PREFIX}{socket.gethostname()}~999999999~mixed-000029.tar").touch()
     tar = out / mixed.files(done[1].stem)[0]
     flip(tar, 700)
     summary = mix(datasets, out, tiles_per_shard=40)
-    reused = summary.reused
-    assert reused == len(done) - 2
+    assert summary.reused == len(done) - 2
     assert summary.written == summary.todo < 1200
     assert content(out) == content(tmp_path / "whole")
-    assert multiprocessing.active_children() == []
 
 
 def test_a_finished_mix_is_checked_and_mended(fit: Path, tmp_path: Path) -> None:
@@ -402,12 +400,26 @@ def test_a_read_may_end_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_tiles_far_apart_are_read_by_separate_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = write(tmp_path / "d", {"a": 30})
-    mix([root], tmp_path / "whole")
+    tar = tmp_path / "a.tar"
+    tar.write_bytes(bytes(range(256)) * 20)
+    offsets, expected = [0, 100, 1000, 1610, 1620, 1630, 1640], []
+    for offset in offsets:
+        expected.append(tar.read_bytes()[offset : offset + 10])
+    calls, real = [], os.preadv
+
+    def counted(file: int, buffers: list[memoryview], offset: int) -> int:
+        calls.append((offset, sum(map(len, buffers))))
+        return real(file, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", counted)
     monkeypatch.setattr(mix_pass, "GAP", 600)
-    monkeypatch.setattr(mix_pass, "TILES_A_READ", 4)
-    mix([root], tmp_path / "apart")
-    assert content(tmp_path / "whole") == content(tmp_path / "apart")
+    monkeypatch.setattr(mix_pass, "TILES_A_READ", 3)
+    views = [memoryview(bytearray(10)) for _ in offsets]
+    assert mix_pass.read_tiles(tar, offsets, views, [zlib.crc32(data) for data in expected]) is None
+    assert [bytes(view) for view in views] == expected
+    # two close together; too far; three are the most; what is left
+    assert calls == [(0, 110), (1000, 630), (1630, 20)]
+    assert mix_pass.read_tiles(tar, offsets, views, [zlib.crc32(b"other")] * 7) == 0
 
 
 def test_passes_fill_the_memory() -> None:
