@@ -1,4 +1,7 @@
-"""Checks a dataset folder to the byte: files against markers, index against tar, every tile's CRC."""
+"""Checks a folder to the byte: files against markers, index against tar, every tile's CRC.
+
+Mixed shards (`pathprep mix`) are checked by pathprep.verify_mixed.
+"""
 
 import tarfile
 import zlib
@@ -12,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pathprep import atomic, corpus, shards
+from pathprep import atomic, corpus, mixed, shards
 from pathprep.errors import DatasetError
 from pathprep.shards import Dataset, dali_index
 
@@ -36,10 +39,29 @@ def verify(root: Path, threads: int = 2) -> Iterator[Findings]:
     Raises:
         DatasetError: not a dataset.
     """
+    if is_mixed(root):
+        from pathprep import verify_mixed
+
+        yield from verify_mixed.verify(root, threads)
+        return
     dataset = Dataset(root)
     with ThreadPoolExecutor(threads) as pool:
         yield from pool.map(lambda name: check_slide(root, dataset.markers[name]), dataset.slides)
     yield _check_folder(dataset)
+
+
+def is_mixed(root: Path) -> bool:
+    """Whether a folder holds mixed shards, finished or not, rather than a dataset."""
+    return any((root / name).exists() for name in (mixed.INFO, "unfinished"))
+
+
+def kind_of(root: Path) -> str:
+    """What a folder was made of: ``slides``, imported ``tiles``, or ``mixed`` shards of datasets.
+
+    Raises:
+        DatasetError: not a dataset.
+    """
+    return "mixed" if is_mixed(root) else Dataset(root).kind
 
 
 def check_slide(root: Path, marker: dict[str, Any]) -> Findings:

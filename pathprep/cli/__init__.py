@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pathprep import __version__
-from pathprep.cli import dataset, import_tiles, inspect, shard, synth, target
+from pathprep.cli import dataset, import_tiles, inspect, mix, shard, synth, target
 from pathprep.cli.options import errors, output
 from pathprep.errors import PathprepError, UsageError
 
@@ -24,6 +24,7 @@ for command in (
     dataset.verify,
     dataset.repair,
     dataset.report,
+    mix.mix,
     target.target,
     synth.synth,
 ):

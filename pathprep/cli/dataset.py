@@ -14,11 +14,11 @@ def verify(
     dataset: Annotated[Path, typer.Argument(help="The dataset folder.")] = Path("dataset"),
     as_json: Json = False,
 ) -> None:
-    """Check every byte of a dataset: sizes, hashes, CRC of each tile, index against tar.
+    """Check every byte of a dataset, or of mixed shards: sizes, hashes, CRC of each tile, index against tar.
 
     Exit code 0: all is well; 1: something is damaged, and each bad tile is named.
     """
-    from pathprep.shards import Dataset
+    from pathprep.verify import kind_of
     from pathprep.verify import verify as verify_dataset
 
     bad, checked, slides = [], 0, 0
@@ -34,15 +34,14 @@ def verify(
     if as_json:
         print(json.dumps({"slides": slides, "tiles_checked": checked, "bad": bad}, indent=1))
     elif bad:
-        tiles = Dataset(dataset).kind == "tiles"
-        command = f"pathprep import-tiles SOURCE --out {dataset}" if tiles else f"pathprep repair {dataset}"
-        output.print(
-            f"{len(bad)} damaged; make them again: `{command}`",
-            markup=False,
-            soft_wrap=True,
-        )
+        again = {
+            "mixed": f"pathprep mix DATASET... --out {dataset}",
+            "tiles": f"pathprep import-tiles SOURCE --out {dataset}",
+            "slides": f"pathprep repair {dataset}",
+        }[kind_of(dataset)]
+        output.print(f"{len(bad)} damaged; make them again: `{again}`", markup=False, soft_wrap=True)
     else:
-        unit = "shards" if Dataset(dataset).kind == "tiles" else "slides"
+        unit = "slides" if kind_of(dataset) == "slides" else "shards"
         output.print(f"{slides} {unit}, {checked:,} tiles: all as written")
     raise typer.Exit(1 if bad else 0)
 
