@@ -6,11 +6,16 @@ down to its slide, that of a node is not.
 
 import contextlib
 import logging
+import os
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+# One that is gone should be an error within a minute, not after twenty tries of half a minute
+os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")
 
 import ray
 from ray.exceptions import (
@@ -76,8 +81,12 @@ class Ray:
         if ray.is_initialized():
             return False
         try:
+            host, _, port = self.address.removeprefix("ray://").rpartition(":")
+            if self.address != "auto":
+                socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+            _quieten()
             ray.init(self.address, log_to_driver=False, logging_level=logging.CRITICAL)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise UsageError(
                 f"--address {self.address}: no Ray cluster can be joined there ({reason}); start one with "
@@ -242,6 +251,17 @@ class _Run:
                     for ref in done:
                         self.jobs.pop(ref)
             ray.kill(self._reports)
+
+
+def _quieten() -> None:
+    """Keep Ray's messages on dead workers and nodes out of our output (they would break --json).
+
+    It prints them whatever log_to_driver says; this switch is the one that its debugger uses.
+    """
+    from ray._private import worker
+
+    if hasattr(worker, "_worker_logs_enabled"):
+        worker._worker_logs_enabled = False
 
 
 class _Reports:
