@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,7 +60,9 @@ class Ray:
         """See base.Launcher."""
         return max(1, int(self.cpus))
 
-    def run(self, tasks: Sequence[Task], board: Board, timeout: float | None) -> Iterator[Outcome | None]:
+    def run(
+        self, tasks: Sequence[Task], board: Board, timeout: float | None
+    ) -> Generator[Outcome | None, None, None]:
         """See base.Launcher."""
         if not tasks:
             return
@@ -147,7 +149,7 @@ class _Run:
         self._waiting = deque((number, 1) for number in range(len(self.tasks)))
         self._slots, self._slots_at = launcher.slots(), time.monotonic()
 
-    def outcomes(self) -> Iterator[Outcome | None]:
+    def outcomes(self) -> Generator[Outcome | None, None, None]:
         """See base.Launcher.run."""
         while self._waiting or self.jobs:
             self._submit()
@@ -213,7 +215,7 @@ class _Run:
         except RayError as error:
             if job.cancelled is None and self._is_nodes_fault(error, job):
                 return self._after_node_death(job, stage)
-            how = "was killed by Ray: no memory was left" if isinstance(error, OutOfMemoryError) else "died"
+            how = "was killed by Ray: no memory was left," if isinstance(error, OutOfMemoryError) else "died"
         else:
             counts = dict(marker["stain"]) if made else {}
             _show(self.board, job.number, 0, marker["tiles"] if made else 0, counts)

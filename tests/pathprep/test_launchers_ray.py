@@ -1,11 +1,13 @@
 """A real Ray on this machine: the same bytes as local, whatever dies; one node, and two of which one goes."""
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,19 @@ from pathprep import atomic, run, sources
 from pathprep.params import ShardParams
 
 pytest.importorskip("ray")
+
+from ray.exceptions import (
+    NodeDiedError,
+    OutOfMemoryError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+
+from pathprep.errors import DatasetError, UnreadableSlide
+from pathprep.launchers import ray as launcher
+from pathprep.launchers.base import Board
+from pathprep.pipeline import Task
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
 OPTIONS = ("--tile", 64, "--launcher", "ray")
@@ -78,15 +93,22 @@ def shard(root: Path, *inputs: Path, params: ShardParams = PARAMS, **options: An
     return run.shard(sources.find(list(inputs)), root, params, **options)
 
 
-def test_the_same_bytes_as_local_and_a_slide_that_kills_its_process(
+def test_the_same_bytes_as_local(cluster: Cluster, folder: Path, tmp_path: Path) -> None:
+    process = runs.start(folder, "--out", tmp_path / "d", "--address", cluster.address, *OPTIONS)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    shard(tmp_path / "local", folder)
+    assert contents(tmp_path / "d") == contents(tmp_path / "local")
+
+
+@pytest.mark.slow
+def test_a_slide_that_kills_its_process_costs_that_slide(
     cluster: Cluster, folder: Path, tmp_path: Path
 ) -> None:
-    shard(tmp_path / "local", folder)
     # cuCIM's default plugin segfaults on a tiled deflate TIFF with a predictor, as libvips writes them
-    path = tmp_path / "deadly.tif"
+    path, root = tmp_path / "deadly.tif", tmp_path / "d"
     options = {"photometric": "rgb", "tile": (256, 256), "compression": "zlib", "predictor": True}
     tifffile.imwrite(path, tissue(600, 600), resolution=(2e4, 2e4), resolutionunit="CENTIMETER", **options)
-    root = tmp_path / "d"
     arguments = (path, folder, "--out", root, "--reader", "cucim", "--address", cluster.address, "--json")
     process = runs.start(*arguments, *OPTIONS)
     answer, errors = process.communicate(timeout=300)
@@ -98,12 +120,64 @@ def test_the_same_bytes_as_local_and_a_slide_that_kills_its_process(
     assert "deadly.tif: the worker process died while this slide was in stage 'open'" in entry["error"]
     # nothing of Ray's own on the user's terminal
     assert all(line.startswith((b"3 slides", b"0/3", b"1/3", b"2/3")) for line in errors.splitlines()), errors
-    shard(tmp_path / "local", folder, params=replace(PARAMS, reader="cucim"), rebuild=True)
-    found = contents(root)
-    del found["failed/deadly.json"]
-    assert found == contents(tmp_path / "local")
 
 
+def ended(error: RayError, monkeypatch: pytest.MonkeyPatch, folder: Path, root: Path) -> list[Any]:
+    """What becomes of a slide that ends with this error each time that it is tried."""
+    path = folder / "s0.tif"
+    task = Task(root, sources.Source(path, name="s0"), PARAMS, "b")
+    found = object.__new__(launcher._Run)
+    found.launcher, found.tasks, found.board, found.timeout = launcher.Ray(), [task], Board(1), 5.0
+    found.node_deaths, found._waiting = Counter(), deque([(0, 1)])
+
+    def get(_ref: object) -> None:
+        raise error
+
+    monkeypatch.setattr(launcher.ray, "get", get)
+    monkeypatch.setattr(launcher.ray, "nodes", lambda: [{"NodeID": "gone", "Alive": False}])
+    tried = []
+    while found._waiting:
+        tried.append(found._waiting.popleft())
+        node = "gone" if "gone" in str(error) else "here"
+        outcome = found._end(None, launcher._Job(*tried[-1], node=node))
+    assert outcome is not None
+    assert outcome.failure is not None
+    return [[attempt for _, attempt in tried], outcome.failure["kind"], outcome.failure["error"]]
+
+
+def test_deaths_of_workers_count_and_those_of_nodes_do_not(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path
+) -> None:
+    def end(error: RayError) -> list[Any]:
+        return ended(error, monkeypatch, folder, tmp_path)
+
+    while_open = "while this slide was in stage 'open'"
+    path = folder / "s0.tif"
+    assert end(WorkerCrashedError()) == [
+        [1, 2],
+        "crash",
+        f"{path}: the worker process died {while_open}",
+    ]
+    assert end(OutOfMemoryError("full"))[2] == (
+        f"{path}: the worker process was killed by Ray: no memory was left, {while_open}"
+    )
+    tried, _, message = end(NodeDiedError("x"))
+    assert (tried, message) == (
+        [1] * 10,
+        f"{path}: the worker process was lost with its node, 10 times, {while_open}",
+    )
+    # a worker that went shortly before its node
+    assert end(RayError("gone"))[0] == [1] * 10
+    # an error of the slide repeats: once is enough; one of the folder ends the run
+    slide = RayTaskError("f", "trace", UnreadableSlide("a.tif: broken"))
+    assert end(slide) == [[1], "UnreadableSlide", "a.tif: broken"]
+    with pytest.raises(DatasetError, match="not there"):
+        end(RayTaskError("f", "trace", DatasetError("dataset.json: not there")))
+    with pytest.raises(OSError, match="No space"):
+        end(RayTaskError("f", "trace", OSError(errno.ENOSPC, "No space left")))
+
+
+@pytest.mark.slow
 def test_ctrl_c_cancels_and_a_slide_that_takes_too_long_is_given_up(cluster: Cluster, tmp_path: Path) -> None:
     path, root = write_tiff(tmp_path / "slow.tif", tissue(4000, 4000)), tmp_path / "d"
     arguments = (path, "--out", root, "--address", cluster.address, "--launcher", "ray", "--tile", 16)
