@@ -3,7 +3,7 @@
 import errno
 import socket
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from ctypes import c_int64
 from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
@@ -101,7 +101,9 @@ class Launcher(Protocol):
     def threads(self, tasks: int) -> int:
         """Threads that each of so many tasks may use."""
 
-    def run(self, tasks: Sequence[Task], board: Board, timeout: float | None) -> Iterator[Outcome | None]:
+    def run(
+        self, tasks: Sequence[Task], board: Board, timeout: float | None
+    ) -> Generator[Outcome | None, None, None]:
         """Run every task; yields outcomes as they come, and None a few times a second in between.
 
         Args:

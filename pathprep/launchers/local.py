@@ -6,7 +6,7 @@ warm.py), so a fresh process per slide costs tens of milliseconds and no state l
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +32,9 @@ class Local:
         """See base.Launcher: the cores are shared out."""
         return max(1, cores() // self._workers(tasks))
 
-    def run(self, tasks: Sequence[Task], board: Board, timeout: float | None) -> Iterator[Outcome | None]:
+    def run(
+        self, tasks: Sequence[Task], board: Board, timeout: float | None
+    ) -> Generator[Outcome | None, None, None]:
         """See base.Launcher."""
         return run(tasks, board, self._workers(len(tasks)), timeout)
 
@@ -56,7 +58,9 @@ def _work(number: int, task: Task) -> tuple[dict[str, Any], bool]:
     return base.work(task, _board.writer(number))
 
 
-def run(tasks: Sequence[Task], board: Board, workers: int, timeout: float | None) -> Iterator[Outcome | None]:
+def run(
+    tasks: Sequence[Task], board: Board, workers: int, timeout: float | None
+) -> Generator[Outcome | None, None, None]:
     """Run every task, ``workers`` processes at a time; see base.Launcher."""
     context = server.context()
     pool = ProcessPool(workers, max_tasks=1, initializer=_start_worker, initargs=(board,), context=context)

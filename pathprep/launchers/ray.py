@@ -6,11 +6,16 @@ down to its slide, that of a node is not.
 
 import contextlib
 import logging
+import os
+import socket
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+# One that is gone should be an error within a minute, not after twenty tries of half a minute
+os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")
 
 import ray
 from ray.exceptions import (
@@ -55,7 +60,9 @@ class Ray:
         """See base.Launcher."""
         return max(1, int(self.cpus))
 
-    def run(self, tasks: Sequence[Task], board: Board, timeout: float | None) -> Iterator[Outcome | None]:
+    def run(
+        self, tasks: Sequence[Task], board: Board, timeout: float | None
+    ) -> Generator[Outcome | None, None, None]:
         """See base.Launcher."""
         if not tasks:
             return
@@ -76,8 +83,12 @@ class Ray:
         if ray.is_initialized():
             return False
         try:
+            host, _, port = self.address.removeprefix("ray://").rpartition(":")
+            if self.address != "auto":
+                socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+            _quieten()
             ray.init(self.address, log_to_driver=False, logging_level=logging.CRITICAL)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise UsageError(
                 f"--address {self.address}: no Ray cluster can be joined there ({reason}); start one with "
@@ -138,7 +149,7 @@ class _Run:
         self._waiting = deque((number, 1) for number in range(len(self.tasks)))
         self._slots, self._slots_at = launcher.slots(), time.monotonic()
 
-    def outcomes(self) -> Iterator[Outcome | None]:
+    def outcomes(self) -> Generator[Outcome | None, None, None]:
         """See base.Launcher.run."""
         while self._waiting or self.jobs:
             self._submit()
@@ -204,7 +215,7 @@ class _Run:
         except RayError as error:
             if job.cancelled is None and self._is_nodes_fault(error, job):
                 return self._after_node_death(job, stage)
-            how = "was killed by Ray: no memory was left" if isinstance(error, OutOfMemoryError) else "died"
+            how = "was killed by Ray: no memory was left," if isinstance(error, OutOfMemoryError) else "died"
         else:
             counts = dict(marker["stain"]) if made else {}
             _show(self.board, job.number, 0, marker["tiles"] if made else 0, counts)
@@ -242,6 +253,17 @@ class _Run:
                     for ref in done:
                         self.jobs.pop(ref)
             ray.kill(self._reports)
+
+
+def _quieten() -> None:
+    """Keep Ray's messages on dead workers and nodes out of our output (they would break --json).
+
+    It prints them whatever log_to_driver says; this switch is the one that its debugger uses.
+    """
+    from ray._private import worker
+
+    if hasattr(worker, "_worker_logs_enabled"):
+        worker._worker_logs_enabled = False
 
 
 class _Reports:

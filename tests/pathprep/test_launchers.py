@@ -251,6 +251,7 @@ def pathprep(*arguments: object, path: Path | None = None, cwd: Path | None = No
     )
 
 
+@pytest.mark.slow
 def test_slurm_array(folder: Path, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     slurm = tmp_path / "bin"
     slurm.mkdir()
