@@ -103,7 +103,7 @@ def fuzz(
             path.write_bytes(mutation.data)
         for path, mutation, outcome in zip(paths, made, examine_all(paths, workers), strict=True):
             kind = outcome.kind
-            if kind == "gross" and mutation.base in BLIND and mutation.where == "tiles":
+            if kind == "gross" and mutation.base in BLIND:
                 kind = "unseen"
             table[mutation.base, mutation.where, kind] += 1
             if kind in FINDINGS:
@@ -116,7 +116,9 @@ def fuzz(
 
 def main() -> int:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--mutations", type=int, default=3000)
     parser.add_argument("--first", type=int, default=0, help="number of the first mutation")

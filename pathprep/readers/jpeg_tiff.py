@@ -31,7 +31,9 @@ def suits(directory: Directory) -> bool:
             for page in directory.pages
         )
         # Aperio's gaps in reduced levels are filled from the level before, which OpenSlide does
-        and not (directory.vendor == "aperio" and any((page.counts == 0).any() for page in directory.pages[1:]))
+        and not (
+            directory.vendor == "aperio" and any((page.counts == 0).any() for page in directory.pages[1:])
+        )
     )
 
 
@@ -110,9 +112,7 @@ class JpegTiffReader:
             # before decoding: a header may declare any size
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
             found = f"{width}x{height} {colours}"
-            declared = (
-                f"{page.tile_width}x{page.tile_height} {'RGB' if page.photometric == RGB else 'YCbCr'}"
-            )
+            declared = f"{page.tile_width}x{page.tile_height} {'RGB' if page.photometric == RGB else 'YCbCr'}"
             if found != declared:
                 raise ValueError(f"a JPEG of {found} where {declared} is declared")
             # strict: libjpeg's warnings are errors
