@@ -15,11 +15,11 @@ from pathprep.errors import UnreadableSlide
 from pathprep.grid import Block, Grid
 from pathprep.readers.base import Pixels
 
-# Grey levels, of a cell's mean in any channel. Over 73 undamaged slides of five kinds the largest was 11, and 22 with the
-# overview shifted by one of its pixels.
+# Grey levels, of a cell's mean in any channel. Over 73 undamaged slides of five kinds the largest was 11, and
+# 22 with the overview shifted by one of its pixels.
 GROSS = 40.0
-# Cells are of about this side in stored pixels (half a native tile), and of at least so many of the overview's:
-# levels are rounded to whole pixels, and may be off by one at the far end
+# Cells are of about this side in stored pixels (half a native tile), and of at least so many of the
+# overview's: levels are rounded to whole pixels, and may be off by one at the far end
 CELL, CELL_OVERVIEW = 128, 6
 # Every so many rows are summed; columns all
 ROWS = 8

@@ -4,10 +4,8 @@ Shared by the corpus of damaged slides (tests/damaged) and by the fuzzer (tests/
 are examined in child processes with limits on memory and time, as the launchers run them.
 """
 
-import hashlib
 import resource
 import shutil
-import struct
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import TimeoutError
@@ -199,9 +197,9 @@ def patch(data: bytes, parts: Anatomy, steps: Iterable[dict[str, Any]]) -> bytes
 
     Each step is one of
         {tag: NAME, page: 0, item: 0, value: N}   set an item of a tag's value
-        {tag: NAME, page: 0, as: TYPE, value: N}  make the entry one number of type 3 (16 bits) or 4 (32 bits)
+        {tag: NAME, page: 0, as: TYPE, value: N}  make the entry one number: type 3 has 16 bits, 4 has 32
         {tag: NAME, page: 0, code: N}             give the entry another tag number
-        {tile: N, page: 0, at: N, hex: ...}       bytes inside a tile's data, from its start or, if negative, its end
+        {tile: N, page: 0, at: N, hex: ...}       bytes in a tile's data, from its start or its end
         {tile: N, page: 0, marker: XX, at: N, hex: ...}   the same, from the JPEG marker ffXX on
         {tile: N, page: 0, fill: 0}               a whole tile's data
         {tile: N, page: 0, from: [page, tile]}    another tile's place in the table

@@ -25,6 +25,8 @@ FINDINGS = ("gross", "crash", "timeout", "unexpected")
 # A slide of one level has nothing to be compared with: what its decoder does not notice is accepted, and
 # is reported in its own row, not as a finding (see pathprep/damage.py)
 BLIND = ("single",)
+# Kinds of change and how often each is made
+CHANGES = {"bit": 0.45, "byte": 0.15, "number": 0.15, "run": 0.1, "copy": 0.07, "swap": 0.07, "cut": 0.01}
 INTERESTING = (0, 1, 2, 3, 7, 16, 255, 4096, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
@@ -55,7 +57,7 @@ def mutate(seed: int, number: int, bases: dict[str, tuple[bytes, Anatomy]]) -> M
         start, length = spans[int(rng.integers(len(spans)))]
         at = min(start + int(rng.integers(length)), len(out) - 8)
         room = len(out) - at
-        how = str(rng.choice(["bit", "bit", "byte", "number", "run", "copy", "swap", "cut"], p=[0.25, 0.2, 0.15, 0.15, 0.1, 0.07, 0.07, 0.01]))  # fmt: skip
+        how = str(rng.choice(list(CHANGES), p=list(CHANGES.values())))
         if at < 0:
             break
         if how == "bit":

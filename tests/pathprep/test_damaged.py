@@ -1,4 +1,4 @@
-"""Damaged slides: each case of the corpus comes out as it should, and a short run of the fuzzer finds nothing."""
+"""Damaged slides: each case of the corpus comes out as it should, and the fuzzer finds nothing."""
 
 from pathlib import Path
 from typing import Any
