@@ -3,7 +3,8 @@
 A flipped bit in entropy-coded data often decodes without a warning, to a block of noise and another
 colour from there on; JPEG 2000 decoders hardly ever complain at all; an entry of zero in a tile table is
 a white tile. In a pyramid, the overview is read from another level, so that both would have to be
-damaged alike. A slide of one level has no such second source, and what its decoder accepts is accepted.
+damaged alike. A slide of one level has no such second source, and what its decoder accepts is accepted;
+so is noise whose mean colour is right, which a damaged JPEG 2000 tile can become.
 """
 
 from pathlib import Path
@@ -70,7 +71,7 @@ class Check:
         side = pixels.shape[1] // n
         rows = pixels[:, : n * side].reshape(count, n, side, -1, 3)[:, :, ::ROWS, : n * side]
         sums = rows.sum(2, dtype=np.uint32).reshape(count, n, n, side, 3).sum(3)
-        return sums / (rows.shape[2] * side)
+        return np.asarray(sums / (rows.shape[2] * side))
 
     def _expected(self, x: int, y: int) -> npt.NDArray[np.float64]:
         """(cells, cells, 3) mean colours of the overview under a tile; x, y in level-0 pixels."""

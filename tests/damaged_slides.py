@@ -200,10 +200,10 @@ def patch(data: bytes, parts: Anatomy, steps: Iterable[dict[str, Any]]) -> bytes
         {tag: NAME, page: 0, as: TYPE, value: N}  make the entry one number: type 3 has 16 bits, 4 has 32
         {tag: NAME, page: 0, code: N}             give the entry another tag number
         {tile: N, page: 0, at: N, hex: ...}       bytes in a tile's data, from its start or its end
-        {tile: N, page: 0, marker: XX, at: N, hex: ...}   the same, from the JPEG marker ffXX on
+        {tile: N, marker: XX, at: N, hex: ...}    the same, from the JPEG marker ffXX on
         {tile: N, page: 0, fill: 0}               a whole tile's data
         {tile: N, page: 0, from: [page, tile]}    another tile's place in the table
-        {next: PAGE, page: 0}                     the page that follows this one (-1: none; PAGE may be itself)
+        {next: PAGE, page: 0}                     the page that follows this one (-1: none; maybe itself)
         {at: N, hex: ...}                         bytes anywhere
         {text: OLD, becomes: NEW}                 text of the same length
         {cut: F}                                  only the first share of the file
