@@ -54,5 +54,5 @@ def test_a_few_hundred_random_mutations_crash_nothing_and_no_garbage_is_accepted
 def test_thousands_of_random_mutations(tmp_path: Path) -> None:
     table, findings = fuzz(tmp_path, seed=1, numbers=range(3000))
     assert findings == []
-    # of some 200; without the comparison with the overview it is several times as many
-    assert table["jp2k", "tiles", "unseen"] <= 4
+    # 2 of some 200; without the comparison with the overview 5, and 10 findings in the other kinds
+    assert table["jp2k", "tiles", "unseen"] <= 3
