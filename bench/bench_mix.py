@@ -137,11 +137,10 @@ def main() -> None:
         cases = {
             "copy": partial(copy, source, root / "copy"),
             "pathprep": partial(ours, source, root / "ours", options.per_shard, memory),
-            "one pass": partial(ours, source, root / "ours-1", options.per_shard, 2 * size / GB),
             "webdataset": partial(peer, source, root / "peer", options.per_shard, buffer),
         }
         seconds = interleave(cases, options.rounds)
-        places = {"pathprep": "ours/shards", "one pass": "ours-1/shards", "webdataset": "peer"}
+        places = {"pathprep": "ours/shards", "webdataset": "peer"}
         mixed = {case: neighbours(root / place) for case, place in places.items()}
 
     title = f"Mixing {options.tiles} tiles, {size / 1e6:.0f} MB, median of {options.rounds} rounds"
