@@ -65,4 +65,5 @@ bench: install
 	$(BIN)/python bench/bench_macenko.py --json bench/results/bench_macenko.json
 	$(BIN)/python bench/bench_tiling.py --json bench/results/bench_tiling.json
 	$(BIN)/python bench/bench_shard.py --size 32768 --json bench/results/bench_shard.json
+	$(BIN)/python bench/bench_mix.py --json bench/results/bench_mix.json
 	$(BIN)/python bench/bench_loader.py --json bench/results/bench_loader.json

@@ -1,6 +1,6 @@
 """Mixing: `pathprep mix` against copying the same bytes, and against a shuffle buffer piped into new shards.
 
-    python bench/bench_mix.py [--tiles 40000] [--rounds 4] [--json bench/results/bench_mix.json]
+    python bench/bench_mix.py [--tiles 40000] [--rounds 5] [--json bench/results/bench_mix.json]
 
 The floor copies the datasets' tars one after the other. The peer is what one writes with webdataset: its
 reader over the tars in random order, its shuffle buffer, its ShardWriter. Buffer and `--memory` hold the same
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--slides", type=int, default=40)
     parser.add_argument("--per-shard", type=int, default=5_000)
     parser.add_argument("--held", type=float, default=0.25, help="share of the tiles that memory holds")
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
 
