@@ -15,7 +15,7 @@ from typing import Any
 
 from pathprep import atomic, shards
 from pathprep.errors import DatasetError, UsageError
-from pathprep.launchers import local
+from pathprep.launchers import cards, local
 from pathprep.launchers.local import Board, Outcome
 from pathprep.params import ShardParams
 from pathprep.pipeline import Task
@@ -80,6 +80,7 @@ def shard(
     params: ShardParams,
     *,
     workers: int | None = None,
+    gpus: int | None = None,
     timeout: float | None = None,
     rebuild: bool = False,
     watch: Watcher | None = None,
@@ -90,13 +91,15 @@ def shard(
         sources: from sources.find.
         root: the dataset folder, made if absent.
         params: what shapes the pixels.
-        workers: slides at a time; default one per core. Never changes a byte of the output.
+        workers: slides at a time; default one per core, or four per GPU. Never changes a byte of the output.
+        gpus: how many to use if the parameters' device is ``cuda``, None for all.
         timeout: seconds for one slide.
         rebuild: make finished slides again, and replace a dataset made with other parameters.
         watch: called a few times a second with the board, the summary so far and the number of tasks.
 
     Raises:
-        UsageError: the folder holds a dataset made with other parameters, or no slide was given.
+        UsageError: the folder holds a dataset made with other parameters, no slide was given, or the GPUs
+            that were asked for cannot be used.
         OSError: the folder cannot be written.
     """
     if not sources:
@@ -106,6 +109,7 @@ def shard(
             "cuCIM is not installed: install with the extra cuda13 or cuda12 (both also run without a GPU), "
             "or use --reader openslide"
         )
+    cuda = cards.find(gpus) if params.device == "cuda" else 0
     build_id = prepare(root, params, rebuild)
     named = with_names(sources, root, params.mpps)
     for source in named:
@@ -118,14 +122,14 @@ def shard(
         else:
             todo.append(source)
     cores = len(os.sched_getaffinity(0))
-    workers = min(workers or cores, max(1, len(todo)))
+    workers = min(workers or cuda * cards.WORKERS or cores, max(1, len(todo)))
     threads = max(1, cores // workers)
     tasks = [Task(root, source, params, build_id, threads) for source in todo]
     board = Board(len(tasks))
     summary = Summary(root, build_id, len(named), skipped)
     start = time.perf_counter()
     try:
-        for outcome in local.run(tasks, board, workers, timeout):
+        for outcome in local.run(tasks, board, workers, timeout, cuda):
             if outcome is not None:
                 _record(outcome, summary)
             summary.seconds = time.perf_counter() - start

@@ -1,11 +1,14 @@
 """Slides on this machine: a child process for each, so that a reader that crashes costs one slide.
 
 Workers are forked from a server process that has every module loaded and every kernel compiled (see
-warm.py), so a fresh process per slide costs tens of milliseconds and no state leaks between slides.
+warm.py), so a fresh process per slide costs tens of milliseconds and no state leaks between slides. With
+GPUs they take many slides each: loading CUDA and its kernels costs about a second.
 """
 
 import errno
+import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
@@ -16,8 +19,8 @@ from typing import Any, NamedTuple
 from pebble import ProcessExpired, ProcessPool
 
 from pathprep import pipeline, shards
-from pathprep.errors import PathprepError
-from pathprep.launchers import server
+from pathprep.errors import DeviceLost, PathprepError
+from pathprep.launchers import cards, server
 from pathprep.pipeline import STAGES, Progress, Task
 
 # How often a slide is tried whose process died or ran out of time; errors of the slide itself repeat
@@ -72,21 +75,31 @@ class Outcome(NamedTuple):
 
 
 _board: Board | None = None
+# Exit code of a worker whose GPU failed: sysexits' EX_IOERR
+_LOST = 74
 
 
-def _start_worker(board: Board) -> None:
+def _start_worker(board: Board, seats: cards.Seats | None) -> None:
     global _board
     _board = board
+    if seats is not None:
+        seats.take()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
 
 
 def _work(number: int, task: Task) -> dict[str, Any]:
     if _board is None:
         raise RuntimeError("the worker was started without its board")
-    return pipeline.process(task, _board.writer(number))
+    try:
+        return pipeline.process(task, _board.writer(number))
+    except DeviceLost as error:  # only another process can use the card again; it tries the slide once more
+        print(f"pathprep: {error}", file=sys.stderr, flush=True)
+        os._exit(_LOST)
 
 
-def run(tasks: list[Task], board: Board, workers: int, timeout: float | None) -> Iterator[Outcome | None]:
+def run(
+    tasks: list[Task], board: Board, workers: int, timeout: float | None, gpus: int = 0
+) -> Iterator[Outcome | None]:
     """Run every task; yields outcomes as they come, and None a few times a second in between.
 
     Args:
@@ -94,12 +107,16 @@ def run(tasks: list[Task], board: Board, workers: int, timeout: float | None) ->
         board: see Board.
         workers: processes at a time.
         timeout: seconds that one slide may take.
+        gpus: cards that the workers use, in turn.
 
     Raises:
         OSError: the dataset's disk is full or read-only; the rest is not tried.
     """
     context = server.context()
-    pool = ProcessPool(workers, max_tasks=1, initializer=_start_worker, initargs=(board,), context=context)
+    seats = cards.Seats(gpus) if gpus else None
+    slides = cards.SLIDES if gpus else 1
+    start = {"initializer": _start_worker, "initargs": (board, seats), "context": context}
+    pool = ProcessPool(workers, max_tasks=slides, **start)
     try:
         waiting = {
             pool.schedule(_work, args=[number, task], timeout=timeout): (number, task, 1)
@@ -129,6 +146,8 @@ def run(tasks: list[Task], board: Board, workers: int, timeout: float | None) ->
         raise
     finally:
         pool.join()
+        if seats is not None:
+            seats.close()
 
 
 def _failure(
@@ -152,4 +171,4 @@ def _failure(
 def _death(code: int | None) -> str:
     if code is not None and code < 0:
         return f"was killed by {signal.Signals(-code).name}"
-    return f"ended with code {code}"
+    return "lost its GPU" if code == _LOST else f"ended with code {code}"
