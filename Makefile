@@ -47,8 +47,9 @@ test: install
 test-all: install
 	$(BIN)/python -m pytest -m "not gpu"
 
-# compute-sanitizer comes with the CUDA toolkit
+# Without a GPU every one of these tests would be skipped. compute-sanitizer comes with the CUDA toolkit
 test-gpu: install
+	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("make test-gpu: torch finds no NVIDIA GPU that it can use, so nothing would be tested")'
 	$(BIN)/python -m pytest -m gpu
 	compute-sanitizer --tool memcheck --error-exitcode 1 $(BIN)/python -m pytest -m gpu tests/kernels
 	compute-sanitizer --tool racecheck --error-exitcode 1 $(BIN)/python -m pytest -m gpu tests/kernels
@@ -61,8 +62,10 @@ lint: install
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/typed .
 	cd build/typed && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p pathprep -p pathtrain
 
+# On real tiles: SLIDES, a folder of .tif slides for Macenko, and SLIDE, a slide for tiling; else they are drawn
 bench: install
-	$(BIN)/python bench/bench_macenko.py --json bench/results/bench_macenko.json
-	$(BIN)/python bench/bench_tiling.py --json bench/results/bench_tiling.json
-	$(BIN)/python bench/bench_shard.py --size 32768 --json bench/results/bench_shard.json
-	$(BIN)/python bench/bench_loader.py --json bench/results/bench_loader.json
+	$(BIN)/python bench/bench_macenko.py $(if $(SLIDES),--data '$(SLIDES)') --json
+	$(BIN)/python bench/bench_tiling.py $(if $(SLIDE),--data '$(SLIDE)') --json
+	$(BIN)/python bench/bench_shard.py --size 32768 --json
+	$(BIN)/python bench/bench_loader.py --json
+	$(BIN)/python bench/bench_index.py --json

@@ -10,7 +10,7 @@ On a dataset with stain fits (`pathprep shard --stain fit`) the same is measured
 normalised first: here by its stored fit; there as is usual, with torchstain's numpy normaliser in the
 workers, which fits each tile each time it is read.
 
-    python bench/bench_loader.py [DATASET ...] [--json bench/results/bench_loader.json]
+    python bench/bench_loader.py [DATASET ...] [--json [FILE]]
 
 Without a dataset it makes two from a synthetic slide, of 256 and 512 px tiles, with fits.
 """
@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 import webdataset as wds
-from machine import save
+from machine import add_json, save
 from PIL import Image, ImageFilter
 from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
 from torchvision.transforms import v2
@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="threads, and worker processes")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, default=8, help=f"timed per round, of {BATCH} tiles")
-    parser.add_argument("--json", type=Path)
+    add_json(parser)
     options = parser.parse_args()
     # of the workers, which fill the cores already: torchstain's linear algebra would start threads in each
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -194,7 +194,7 @@ def main() -> None:
                 about = {"dataset": dataset.name, "stain": case}
                 results.append({**about, "tiles_s": rates, "medians": medians, "ratio": ratio})
     about = {"threads": options.threads, "batch": BATCH, "rounds": options.rounds, "batches": options.batches}
-    save(options.json, {**about, "results": results})
+    save(options.json, "bench_loader", {**about, "results": results})
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from machine import describe, interleave, save, tag
+from machine import add_json, describe, interleave, save
 from openslide import OpenSlide
 from rich.console import Console
 from rich.table import Table
@@ -160,9 +160,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64, help="tiles per call of ours")
     parser.add_argument("--gpu-batch", type=int, default=4096, help="tiles of 256 px per call on the GPU")
     parser.add_argument("--data", type=Path, help="folder of slides to cut the tiles from")
-    parser.add_argument(
-        "--json", nargs="?", type=Path, const=Path(), help="write results; default bench/results/"
-    )
+    add_json(parser)
     options = parser.parse_args()
 
     machine = describe()
@@ -186,12 +184,8 @@ def main() -> None:
             row["device"], str(row["size"]), row["case"], *figures, f"{row['copies']:.1f}", end_section=last
         )
     Console(width=100).print(table)
-    if options.json is not None:
-        default = Path(__file__).parent / "results" / f"bench_macenko-{tag(machine)}.json"
-        save(
-            default if options.json == Path() else options.json,
-            {"rounds": options.rounds, "tiles": "painted" if options.data is None else "real", "rows": rows},
-        )
+    kind = "painted" if options.data is None else "real"
+    save(options.json, f"bench_macenko-{kind}", {"rounds": options.rounds, "tiles": kind, "rows": rows})
 
 
 if __name__ == "__main__":

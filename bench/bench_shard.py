@@ -1,6 +1,6 @@
 """Sharding with Macenko: `pathprep shard` against the script that one would otherwise write.
 
-    python bench/bench_shard.py [--size 16384] [--rounds 3] [--json bench/results/bench_shard.json]
+    python bench/bench_shard.py [--size 16384] [--rounds 3] [--json [FILE]]
 
 The plain script is openslide + torchstain + Pillow + webdataset, one process, one tile after another, on
 the very tiles that pathprep keeps, so that it need not find tissue. The floor decodes and encodes the
@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from machine import interleave, save
+from machine import add_json, interleave, save
 from rich.console import Console
 from rich.table import Table
 
@@ -89,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--size", type=int, default=16384, help="side of the drawn slide, pixels")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
+    add_json(parser)
     parser.add_argument("--case", choices=list(CASES), help=argparse.SUPPRESS)
     parser.add_argument("--files", nargs=3, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -130,7 +130,11 @@ def main() -> None:
             f"{median['floor'] / value:.2f}",
         )
     Console().print(table)
-    save(options.json, {"size": options.size, "tiles": tiles, "seconds": seconds, "median": median})
+    save(
+        options.json,
+        "bench_shard",
+        {"size": options.size, "tiles": tiles, "seconds": seconds, "median": median},
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from bench_macenko import paint
-from machine import describe, interleave, save, tag
+from machine import add_json, describe, interleave, save
 from openslide import OpenSlide
 from pathprep.kernels import tiling_cpu, tiling_cuda
 from PIL import Image
@@ -86,9 +86,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--data", type=Path, help="a slide to take the block from")
-    parser.add_argument(
-        "--json", nargs="?", type=Path, const=Path(), help="write results; default bench/results/"
-    )
+    add_json(parser)
     options = parser.parse_args()
     machine, block = describe(), read(options.data)
     rows: list[dict[str, Any]] = []
@@ -116,14 +114,8 @@ def main() -> None:
         )
         table.add_row(row["device"], *shape, row["case"], *figures, f"{row['copies']:.1f}")
     Console(width=100).print(table)
-    if options.json is not None:
-        default = Path(__file__).parent / "results" / f"bench_tiling-{tag(machine)}.json"
-        results = {
-            "rounds": options.rounds,
-            "block": "painted" if options.data is None else "real",
-            "rows": rows,
-        }
-        save(default if options.json == Path() else options.json, results)
+    kind = "painted" if options.data is None else "real"
+    save(options.json, f"bench_tiling-{kind}", {"rounds": options.rounds, "block": kind, "rows": rows})
 
 
 if __name__ == "__main__":

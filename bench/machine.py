@@ -6,6 +6,7 @@ import platform
 import re
 import subprocess
 import time
+from argparse import ArgumentParser
 from collections.abc import Callable
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
@@ -68,13 +69,25 @@ def interleave(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str,
     return seconds
 
 
-def save(path: Path | None, results: dict[str, Any]) -> None:
-    """Write the results and the machine they were measured on as JSON, if there is a path; atomically."""
+def add_json(parser: ArgumentParser) -> None:
+    """The option that every benchmark has, for ``save``."""
+    parser.add_argument(
+        "--json", nargs="?", type=Path, const=Path(), help="write results; by default a file per machine"
+    )
+
+
+def save(path: Path | None, name: str, results: dict[str, Any]) -> None:
+    """Write the results and the machine they were measured on as JSON, atomically; None: do not.
+
+    The empty path stands for ``results/<name>-<machine>.json``: another machine's results stay as they are.
+    """
     if path is None:
         return
+    machine = describe()
+    if path == Path():
+        path = Path(__file__).parent / "results" / f"{name}-{tag(machine)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = json.dumps({"machine": describe(), **results}, indent=1) + "\n"
-    atomic.write_bytes(path, data.encode())
+    atomic.write_bytes(path, (json.dumps({"machine": machine, **results}, indent=1) + "\n").encode())
 
 
 def _cpu() -> str:

@@ -6,15 +6,15 @@ CPU build of the same source.
 
 import re
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
 
 OPTIONS = ("--std=c++17",)
-# What a kernel may have without asking for more
-PLAIN_SHARED = 48 * 1024
+PLAIN_SHARED = 48 * 1024  # bytes that a block can have on any GPU
 
 
 class Device(Protocol):
@@ -30,7 +30,7 @@ class Device(Protocol):
     @property
     def shared(self) -> int: ...
     def constant(self, values: tuple[float, ...], dtype: Any) -> Any:
-        """A read-only array of these values, sent once."""
+        """A read-only array of these values, kept for good; the first call for them waits for the GPU."""
 
     def launch(
         self,
@@ -58,10 +58,8 @@ class Module:
         self._source = source(name)
         self._constants: dict[Any, Any] = {}
         self._shared: dict[int, int] = {}
-
-    @cached_property
-    def _module(self) -> Any:
-        return self.xp.RawModule(code=self._source, options=OPTIONS)
+        self._functions: dict[tuple[int, str], Any] = {}
+        self._lock = Lock()
 
     @property
     def shared(self) -> int:
@@ -87,11 +85,20 @@ class Module:
         arguments: Sequence[Any],
         shared: int = 0,
     ) -> None:
-        function = self._module.get_function(kernel)
-        if shared > PLAIN_SHARED:
-            function.max_dynamic_shared_size_bytes = shared
         values = tuple(np.uint64(0) if value is None else value for value in arguments)
-        function(tuple(grid), tuple(block), values, shared_mem=shared)
+        self._function(kernel)(tuple(grid), tuple(block), values, shared_mem=shared)
+
+    def _function(self, kernel: str) -> Any:
+        """A kernel on the current device, allowed all the shared memory there is, once and for all: a limit
+        that followed each call's need might be lowered by one thread just before another's launch."""
+        key = self.xp.cuda.Device().id, kernel
+        with self._lock:
+            if key not in self._functions:
+                module = self.xp.RawModule(code=self._source, options=OPTIONS)
+                function = module.get_function(kernel)
+                function.max_dynamic_shared_size_bytes = self.shared - function.shared_size_bytes
+                self._functions[key] = function
+            return self._functions[key]
 
 
 @lru_cache

@@ -387,7 +387,7 @@ __device__ void order_statistics(const Tile& tile, State& s, const Keys& keys, u
         if (threadIdx.x < 2 && open[threadIdx.x])
             s.below[threadIdx.x] = 0, s.inside[threadIdx.x] = 0, s.above[threadIdx.x] = NONE;
         __syncthreads();
-        // a tail that is finished takes part in nothing: every key lies above LAST's successor
+        // what is counted for a finished tail is dropped
         unsigned low[2], high[2], shift[2], below[2] = {0, 0}, above[2] = {NONE, NONE};
         for (int t = 0; t < 2; t++) {
             low[t] = s.low[t];

@@ -1,7 +1,8 @@
 """Launching macenko.cu and macenko_apply.cu: batches or ragged lists of tiles, on the caller's stream.
 
-Nothing here waits for the GPU. Tiles are handed over as addresses, so a list of tiles of differing sizes
-is one launch, and a batch is a list whose addresses are equally far apart.
+Nothing here waits for the GPU, except the first call for each io, which sends its tables. Tiles are handed
+over as addresses, so a list of tiles of differing sizes is one launch, and a batch is a list whose addresses
+are equally far apart.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from pathprep.kernels.macenko_reference import (
     CONCENTRATION_PERCENTILE,
     IO,
     LIMITS,
+    MAX_PIXELS,
     optical_density,
 )
 
@@ -39,8 +41,6 @@ SCALE = 1 << 17  # steps of optical density per unit
 APPLY_THREADS = 256
 APPLY_PIXELS = 8 * 4 * 512  # of a block
 APPLY_SHARED = 4 * 256 * COPIES + 8 * 1536
-
-MAX_PIXELS = 1 << 24  # of a tile: beyond it the sums would overflow
 
 
 def fit(
@@ -71,6 +71,7 @@ def normalize(
     batches: Sequence[Array],
     target_he: npt.NDArray[np.float64],
     target_max_c: npt.NDArray[np.float64],
+    io: float = IO,
     device: Device | None = None,
 ) -> list[Array]:
     """Steps 1 to 7 in one kernel, each tile read once and written once; tiles without a fit are copied.
@@ -80,8 +81,8 @@ def normalize(
     """
     device = device or module("macenko.cu")
     results = [device.xp.empty(batch.shape, np.uint8) for batch in batches]
-    target = tuple(float(value) for value in (*target_he.ravel(), *target_max_c))
-    _macenko(batches, results, target, False, ALPHA, BETA, IO, device)
+    target = np.concatenate([target_he.ravel(), target_max_c])
+    _macenko(batches, results, target, False, ALPHA, BETA, io, device)
     return results
 
 
@@ -117,7 +118,7 @@ def apply(
 def _macenko(
     batches: Sequence[Array],
     results: list[Array] | None,
-    target: tuple[float, ...] | None,
+    target: npt.NDArray[np.float64] | None,
     keep_any: bool,
     alpha: float,
     beta: float,
@@ -138,10 +139,10 @@ def _macenko(
             None if results is None else _tiles(xp, results)[0],
             sizes,
             np.int32(capacity),
-            device.constant(_settings(keep_any, alpha, beta, io), np.float64),
+            xp.asarray(_settings(keep_any, alpha, beta, io)),
             densities,
             logs,
-            None if target is None else device.constant(target, np.float64),
+            None if target is None else xp.asarray(target),
             he,
             max_c,
             tissue,
@@ -177,10 +178,10 @@ def _address(array: Array) -> int:
     return int(array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr)
 
 
-def _settings(keep_any: bool, alpha: float, beta: float, io: float) -> tuple[float, ...]:
+def _settings(keep_any: bool, alpha: float, beta: float, io: float) -> npt.NDArray[np.float64]:
     """macenko.cu's `settings`."""
     levels = int((optical_density(np.arange(256), io) >= beta).sum())  # OD falls with the grey level
-    return (float(keep_any), float(levels - 1), alpha, CONCENTRATION_PERCENTILE, *LIMITS)
+    return np.array([keep_any, levels - 1, alpha, CONCENTRATION_PERCENTILE, *LIMITS], np.float64)
 
 
 def _tables(device: Device, io: float) -> tuple[Array, Array]:

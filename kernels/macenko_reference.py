@@ -28,6 +28,7 @@ IO = 240.0  # transmitted light of an empty field, grey levels
 ALPHA = 1.0  # percent of tissue pixels beyond each stain vector
 BETA = 0.15  # optical density below which a pixel is glass
 CONCENTRATION_PERCENTILE = 99.0
+MAX_PIXELS = 1 << 24  # of a tile, 4096 x 4096: what the integer sums of the fast versions are made for
 
 
 class Limits(NamedTuple):

@@ -7,8 +7,9 @@
 //
 // Bytes of a 512 -> 256 px tile: 786,432 in, 196,608 out: 229 ns at 4.3 TB/s. The margins are read twice, 16 % more
 // loads, mostly out of the L2. By the disassembly for sm_90 some 190 instructions a stored pixel, 12 byte loads from
-// shared memory among them: 97,000 cycles of an SM a tile, 420 ns on 132 SMs at 1.75 GHz. So instructions set
-// the pace, at about twice the bytes' time: an estimate, not a measurement. 24 KiB of shared memory and 64
+// shared memory among them, and by the source some 25 more for the HSV box and the pen: 110,000 cycles of an SM a
+// tile, 480 ns on 132 SMs at 1.75 GHz. So instructions set the pace, at about twice the bytes' time: an estimate,
+// not a measurement. 24 KiB of shared memory and 64
 // registers a thread (none spilled): 4 blocks of 256 threads an SM. 64 tiles of 256 px are 4,096 blocks.
 //
 // Pixels equal the reference exactly. Weights are integers, a pixel's sum is below 255 * 2^26, and (sum + half)

@@ -107,7 +107,7 @@ def pending(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
         raise
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write a whole file atomically."""
     with pending(path) as (file, temporary):
         file.write(data)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pathprep.errors import TooCoarse
+from pathprep.readers import limits
 from pathprep.slide import Slide
 
 Mode = Literal["native", "resize"]
@@ -75,6 +76,7 @@ def plan(
 
     Raises:
         TooCoarse: the slide is coarser than ``target``.
+        UnreadableSlide: there would be too many cells.
     """
     if mpp > COARSER * target:
         raise TooCoarse(
@@ -87,6 +89,8 @@ def plan(
     step = (tile - overlap) / tile * side
     stride = max(downsample, round(step / downsample) * downsample)
     stored = side if mode == "native" else min(tile, side)
+    columns, rows = (max(0, (length - side) // stride + 1) for length in (slide.width, slide.height))
+    limits.check_cells(slide.path, columns, rows)
     return Grid(
         level=level,
         downsample=downsample,
@@ -94,8 +98,8 @@ def plan(
         stride=stride,
         stored=stored,
         mpp=mpp * side / stored,
-        columns=max(0, (slide.width - side) // stride + 1),
-        rows=max(0, (slide.height - side) // stride + 1),
+        columns=columns,
+        rows=rows,
         per_region=per_region,
     )
 

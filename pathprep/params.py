@@ -1,8 +1,11 @@
 """Every parameter of a sharding run that shapes the pixels; their hash is the dataset's build id."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self
+
+import numpy as np
 
 from pathprep.errors import UsageError
 from pathprep.grid import Mode
@@ -35,6 +38,16 @@ class StainParams:
     beta: float = 0.15
     io: float = 240.0
     target: Target = field(default_factory=Target.default)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is written to dataset.json and hashed: only what shapes what is stored."""
+        if self.mode == "none":
+            return {"mode": "none"}
+        values = {**asdict(self), "target": self.target.as_params()}
+        if self.mode == "fit":
+            # the target shapes no pixel that is stored
+            del values["target"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -127,12 +140,7 @@ class ShardParams:
             values["mpp"] = sorted(self.mpps)
         if not self.whole_regions:
             del values["whole_regions"]
-        values["stain"]["target"] = self.stain.target.as_params()
-        if self.stain.mode == "none":
-            values["stain"] = {"mode": "none"}
-        elif self.stain.mode == "fit":
-            # the target shapes no pixel that is stored
-            del values["stain"]["target"]
+        values["stain"] = self.stain.as_dict()
         if self.max_tiles is None:
             del values["seed"]
         values["qc"] = self.qc.as_dict()
@@ -141,3 +149,36 @@ class ShardParams:
         if self.device == "cpu":
             del values["device"]
         return {**values, "pixels_version": PIXELS_VERSION}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """What ``as_dict`` was made from, as far as it shapes the pixels.
+
+        Raises:
+            UsageError: they are another version's.
+        """
+        given = dict(values)
+        try:
+            version = given.pop("pixels_version")
+            mpps = given.pop("mpp")
+            first, *more = mpps if isinstance(mpps, list) else [mpps]
+            stained = dict(given.pop("stain"))
+            if "target" in stained:
+                target = stained["target"]
+                stained["target"] = Target(np.array(target["he"]), np.array(target["max_c"]), "dataset")
+            made = cls(
+                mpp=first,
+                more_mpps=tuple(more),
+                stain=StainParams(**stained),
+                tissue=TissueParams(**given.pop("tissue")),
+                qc=QcParams(**given.pop("qc", {})),
+                **given,
+            )
+        except (KeyError, TypeError):
+            version = None
+        if version != PIXELS_VERSION or made.as_dict() != dict(values):
+            raise UsageError(
+                "the dataset was made by another version of pathprep, whose tiles this one cannot make "
+                "again; make it anew with `pathprep shard` and --rebuild"
+            )
+        return made

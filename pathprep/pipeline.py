@@ -15,13 +15,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pathprep import engines, grid, shards, stain, tissue
+from pathprep import damage, engines, grid, shards, stain, tissue
 from pathprep.errors import DeviceError, TooCoarse
 from pathprep.grid import Block, Cells, Grid
 from pathprep.params import ShardParams
@@ -39,13 +39,19 @@ COUNTS = ("kept", "little_tissue", "no_tissue", "over_max_tiles")
 
 @dataclass(frozen=True)
 class Task:
-    """A slide to shard. ``threads`` changes the speed, never the bytes."""
+    """A slide to shard. ``threads`` change the speed, never the bytes; ``rebuild`` replaces what stands."""
 
     root: Path
     source: Source
     params: ShardParams
     build_id: str
     threads: int = 1
+    rebuild: bool = False
+    dry: ClassVar[bool] = False
+
+    def run(self, progress: "Progress") -> dict[str, Any]:
+        """See ``process``."""
+        return process(self, progress)
 
 
 @dataclass
@@ -109,6 +115,7 @@ def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
                 "path": str(source.path),
                 "size": source.path.stat().st_size,
                 "mtime": source.path.stat().st_mtime,
+                "mask": source.mask and str(source.mask),
             },
             "inputs": inputs,
             "build_id": task.build_id,
@@ -131,8 +138,9 @@ def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
         chosen, counts = plan_tiles(found, params, source.name)
         progress.planned(len(chosen))
         progress.stage(2)
-        with shards.ShardWriter(task.root, source.name) as writer:
-            worker = _Worker(slide, found.plan, found.share, params, engines.of(params.device))
+        with shards.ShardWriter(task.root, source.name, task.rebuild) as writer:
+            check = damage.Check(source.path, found.overview, slide.width, slide.height, found.plan)
+            worker = _Worker(slide, found.plan, found.share, params, check, engines.of(params.device))
             statuses, pooled, dropped = _write_tiles(writer, worker, chosen, task.threads, clock, progress)
             counts["kept"] -= sum(dropped.values())
             counts |= dropped
@@ -162,7 +170,7 @@ def _leave_out(task: Task, marker: dict[str, Any], slide: Slide, reason: str) ->
     """Commit that a slide has no tiles at one of several resolutions, which is no failure."""
     overview = slide.overview(max(1.0, max(slide.width, slide.height) / PREVIEW_SIDE))
     nothing = {"counts": dict.fromkeys(COUNTS, 0), "stain": {}, "stain_fit": None, "seconds": {"total": 0.0}}
-    with shards.ShardWriter(task.root, task.source.name) as writer:
+    with shards.ShardWriter(task.root, task.source.name, task.rebuild) as writer:
         mpp = resolution(slide, task.params, task.source.mpp)
         plan = Grid(0, 1, side=1, stride=1, stored=1, mpp=mpp.value, columns=0, rows=0, per_region=1)
         marker |= {**_describe(mpp, plan), **nothing, "left_out": reason}
@@ -284,6 +292,7 @@ class _Worker:
     plan: Grid
     share: npt.NDArray[np.float64]
     params: ShardParams
+    check: damage.Check
     engine: engines.Engine
 
     def first_pass(self, block: Block) -> Tiles:
@@ -321,8 +330,9 @@ class _Worker:
         try:
             with self.engine.block():
                 with clock("cut"):
-                    found = self.engine.cut(pixels, block.origins, side, self.plan.stored)
-                yield found
+                    tiles, qc = self.engine.cut(pixels, block.origins, side, self.plan.stored)
+                    self.check.tiles(block, tiles, self.engine.host)
+                yield tiles, qc
         except DeviceError as error:
             raise type(error)(f"{self.slide.path}: {error}") from None
 

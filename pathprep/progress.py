@@ -1,32 +1,34 @@
 """What a sharding run shows while it works and when it ends: bars on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from pathprep.launchers.local import Board
+from pathprep.forecast import Forecast, in_words
+from pathprep.launchers.base import Board
 from pathprep.run import Summary, Watcher
 
 PLAIN_EVERY_S = 10.0
 
 
 @contextmanager
-def watcher(console: Console) -> Iterator[Watcher]:
-    """A function for run.shard's ``watch``."""
+def watcher(console: Console, unit: str = "slides") -> Iterator[Watcher]:
+    """A function for run.shard's ``watch``; ``unit``: what a task is."""
     if console.is_terminal:
-        with _bars(console) as watch:
+        with _bars(console, unit) as watch:
             yield watch
     else:
-        yield _lines(console)
+        yield _lines(console, unit)
 
 
 @contextmanager
-def _bars(console: Console) -> Iterator[Watcher]:
+def _bars(console: Console, unit: str) -> Iterator[Watcher]:
     columns = (
         TextColumn("{task.description:>6}"),
         BarColumn(),
@@ -35,7 +37,7 @@ def _bars(console: Console) -> Iterator[Watcher]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console) as bars:
-        slides = bars.add_task("slides", total=None, note="")
+        slides = bars.add_task(unit, total=None, note="")
         tiles = bars.add_task("tiles", total=None, note="")
 
         def watch(board: Board, summary: Summary, tasks: int) -> None:
@@ -49,7 +51,7 @@ def _bars(console: Console) -> Iterator[Watcher]:
         yield watch
 
 
-def _lines(console: Console) -> Watcher:
+def _lines(console: Console, unit: str) -> Watcher:
     last = time.monotonic()
 
     def watch(board: Board, summary: Summary, tasks: int) -> None:
@@ -60,7 +62,7 @@ def _lines(console: Console) -> Watcher:
         _planned, done, statuses = board.totals()
         ended = len(summary.markers) + len(summary.failures)
         console.print(
-            f"{ended}/{tasks} slides, {len(summary.failures)} failed, {done} tiles, "
+            f"{ended}/{tasks} {unit}, {len(summary.failures)} failed, {done} tiles, "
             f"{_rate(done, statuses, summary)}, {_eta(summary, ended, tasks)}",
             soft_wrap=True,
         )
@@ -113,12 +115,53 @@ def print_summary(console: Console, summary: Summary) -> None:
             f"the dataset until they are made again: {', '.join(summary.stale[:5])}"
         )
     if summary.failures:
-        failed = Table(title="Failed (in failed/, tried again by the next run)", title_justify="left")
-        for heading in ("Slide", "Stage", "Tries", "Error"):
-            failed.add_column(heading, overflow="fold")
-        for name, entry in sorted(summary.failures.items()):
-            failed.add_row(name, entry["stage"], str(entry["attempts"]), escape(entry["error"]))
-        console.print(failed)
+        _print_failures(console, "Failed (in failed/, tried again by the next run)", summary.failures)
+
+
+def print_forecast(console: Console, found: Forecast) -> None:
+    """What a run would make, and the slides that it could not use."""
+    table = Table(title="A run would make, about", title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column()
+    done = f", {found.done} already there" if found.done else ""
+    table.add_row("Slides", f"{found.slides - len(found.failures)}{done}")
+    table.add_row("Tiles", f"{found.tiles:,}")
+    table.add_row("Grid cells", _join(found.counts))
+    table.add_row("Size", f"{in_words(found.size)}, the disk has {in_words(found.free)} free")
+    console.print(table)
+    if found.size > found.free:
+        console.print("[red]More than the disk can hold.[/red]")
+    if found.failures:
+        _print_failures(console, "Cannot be used", found.failures)
+
+
+def _print_failures(console: Console, title: str, failures: dict[str, dict[str, Any]]) -> None:
+    failed = Table(title=title, title_justify="left")
+    for heading in ("Slide", "Stage", "Tries", "Error"):
+        failed.add_column(heading, overflow="fold")
+    for name, entry in sorted(failures.items()):
+        failed.add_row(name, entry["stage"], str(entry["attempts"]), escape(entry["error"]))
+    console.print(failed)
+
+
+@contextmanager
+def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A function that shows how many of how many are done: a bar on a terminal, plain lines elsewhere."""
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console) as bars:
+            bar = bars.add_task(what, total=None)
+            yield lambda done, of: bars.update(bar, completed=done, total=of)
+        return
+    last = time.monotonic()
+
+    def line(done: int, of: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PLAIN_EVERY_S:
+            last = time.monotonic()
+            console.print(f"{done}/{of} {what}")
+
+    yield line
 
 
 def _join(counts: dict[str, int]) -> str:

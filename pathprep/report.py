@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
-from pathprep import atomic, report_contact, report_stain, shards
+from pathprep import atomic, report_contact, report_qc, report_stain, shards
 from pathprep.errors import UsageError
 from pathprep.report_charts import histograms, mpp_chart, stain_charts
 from pathprep.report_measure import ENOUGH_SLIDES, ENOUGH_TILES, Measured, Tile, flag, measure
@@ -84,11 +84,13 @@ def _content(dataset: Dataset) -> dict[str, Any]:
     flag(slides)
     ranked = sorted(slides, key=lambda slide: (-slide.weight, slide.name))
     failures = dataset.failed()
-    drawn = [(slide, picture(dataset, slide)) for slide in ranked[:MAX_SLIDES]]
+    imported = dataset.kind == "tiles"
+    drawn = [] if imported else [(slide, picture(dataset, slide)) for slide in ranked[:MAX_SLIDES]]
     odd = _worst(slides)
     borrowed = _spread((slide.borrowed for slide in slides), BORROWED, seed)
     sample = _spread((slide.sample for slide in slides), SAMPLE, seed)
     shown = report_contact.sheet(dataset, [*sample, *odd, *borrowed])
+    quality = report_qc.section(dataset, slides, seed)
     dataset.close()
     tiles = sum(slide.marker["tiles"] for slide in slides)
     stale = sum(1 for _ in (dataset.root / "slides").glob("*.json")) - len(slides)
@@ -102,9 +104,11 @@ def _content(dataset: Dataset) -> dict[str, Any]:
         "words": in_words(dataset.params),
         "parameters": json.dumps(dataset.params, indent=1),
         "mode": dataset.params["stain"]["mode"],
+        "imported": imported,
+        "labels": _label_bars(slides) if imported else [],
         "slides": ranked,
         "drawn": drawn,
-        "left_out": len(ranked) - len(drawn),
+        "left_out": 0 if imported else len(ranked) - len(drawn),
         "failures": list(failures.items())[:FAILURES_SHOWN],
         "failures_left": max(0, len(failures) - FAILURES_SHOWN),
         "tiles": tiles,
@@ -121,6 +125,7 @@ def _content(dataset: Dataset) -> dict[str, Any]:
         "enough_slides": ENOUGH_SLIDES,
         "enough_tiles": ENOUGH_TILES,
         "histograms": histograms(slides),
+        "quality": quality,
         "sample": [shown.pairs[tile] for tile in sample if tile in shown.pairs],
         "odd": [shown.pairs[tile] for tile in odd if tile in shown.pairs],
         "borrowed": [shown.pairs[tile] for tile in borrowed if tile in shown.pairs],
@@ -136,9 +141,11 @@ def _facts(
 ) -> list[tuple[str, str]]:
     stored = sum(entry["size"] for slide in slides for entry in slide.marker["files"].values())
     empty = sum(not slide.marker["tiles"] for slide in slides)
+    unit = "Shards" if dataset.kind == "tiles" else "Slides"
+    failed = sum(entry.get("kind") != "images" for entry in failures.values())
     return [
-        ("Slides done", f"{len(slides):,}"),
-        ("Slides failed", f"{len(failures):,}"),
+        (f"{unit} done", f"{len(slides):,}"),
+        (f"{unit} failed", f"{failed:,}"),
         ("Done, but without a tile", f"{empty:,}"),
         ("Tiles", f"{tiles:,}"),
         ("Size", _size(stored)),
@@ -163,6 +170,11 @@ def _bars(total: Counter[str], words: dict[str, str]) -> list[tuple[str, str, fl
     return [
         (key, words.get(key, key.replace("_", " ")), total[key], total[key] / (whole or 1)) for key in keys
     ]
+
+
+def _label_bars(slides: list[Measured]) -> list[tuple[str, str, float, float]]:
+    total = _total(slides, "labels")
+    return _bars(total, {name: name or "(no label)" for name in sorted(total)})
 
 
 def _worst(slides: list[Measured]) -> list[Tile]:

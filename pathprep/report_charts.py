@@ -23,7 +23,7 @@ GOLDEN_ANGLE = 137.508  # degrees between neighbouring slides' hues: far apart f
 
 def mpp_chart(slides: list[Measured]) -> Markup | None:
     """Histogram over slides; the bins span what is there."""
-    values = [slide.marker["mpp"] for slide in slides]
+    values = [slide.marker["mpp"] for slide in slides if slide.marker["mpp"] is not None]
     if not values:
         return None
     low, high = min(values), max(values)

@@ -44,13 +44,16 @@ def sheet(dataset: Dataset, tiles: list[Tile]) -> Sheet:
         except (DatasetError, ValueError) as error:
             problems[tile.slide] = f"a stored tile cannot be read: {error}"
     pairs: dict[Tile, Pair] = {}
-    if mode == "bake":
+    if mode == "bake" and dataset.kind == "slides":  # there is no slide file of imported tiles
         before, failed = _from_slides(dataset, list(stored))
         problems |= failed
         for tile, pixels in stored.items():
             pairs[tile] = Pair(tile, _uri(before[tile]) if tile in before else "", _uri(pixels))
     else:
         for tile, pixels in stored.items():
+            if mode == "bake":
+                pairs[tile] = Pair(tile, "", _uri(pixels))
+                continue
             after = _uri(_normalised(dataset, tile, pixels)) if mode == "fit" and tile.he else ""
             pairs[tile] = Pair(tile, _uri(pixels), after)
     return Sheet(pairs, problems)

@@ -199,6 +199,11 @@ def _flag_alone(slide: Measured) -> None:
         slide.flags.append((200, f"damaged: {slide.problem}"))
     if marker.get("left_out"):
         return
+    damaged = marker["counts"].get("damaged", 0)
+    if damaged:
+        slide.flags.append((50, f"{damaged:,} images damaged or missing: left out"))
+    if not tiles and damaged:
+        return
     if not tiles:
         little = marker["counts"].get("little_tissue", 0)
         poor = sum(marker["counts"].get(reason, 0) for reason in qc.REASONS)

@@ -15,6 +15,7 @@ REASONS = {
     "pen": "dropped: pen marks (--max-pen)",
     "white": "dropped: white (--max-white)",
     "hsv": "dropped: colour (--min-hsv)",
+    "damaged": "left out: damaged or missing",
 }
 STATUS_WORDS = {
     "fitted": "own fit",
@@ -40,6 +41,16 @@ def findings(slides: list[Measured], failures: dict[str, dict[str, Any]], stale:
 
 def _findings(slides: list[Measured], failures: dict[str, dict[str, Any]], stale: int) -> list[Finding]:
     found: list[Finding] = []
+    total: Counter[str] = Counter()
+    for slide in slides:
+        total.update(slide.marker["counts"])
+    if total["damaged"]:
+        text = (
+            f"{_of(total['damaged'], total.total(), 'image')} damaged or missing: left out, named in failed/."
+        )
+        found.append(Finding("bad", text))
+        # their shards are done, and stand in failed/ for the list only
+        failures = {name: entry for name, entry in failures.items() if entry.get("kind") != "images"}
     asked = len(slides) + len(failures)
     if failures:
         kinds = Counter(str(entry.get("kind", "unknown")) for entry in failures.values())
@@ -73,7 +84,7 @@ def _findings(slides: list[Measured], failures: dict[str, dict[str, Any]], stale
         count = sum(any(flagged.startswith(words) for _, flagged in slide.flags) for slide in slides)
         if count:
             found.append(Finding("look", f"{_of(count, len(slides), 'slide')}: {text}."))
-    if not failures and not damaged:
+    if not failures and not damaged and not total["damaged"]:
         found.append(Finding("good", "No slide failed, and every file of the dataset has its recorded size."))
     return found
 
@@ -113,6 +124,14 @@ def _slides(count: int) -> str:
 
 def in_words(params: dict[str, Any]) -> list[tuple[str, str]]:
     """The parameters as a person would say them."""
+    if params.get("kind") == "tiles":
+        mpp = "not known" if params["mpp"] is None else f"{params['mpp']:g} MPP"
+        coding = f"JPEG of quality {params['quality']}, {':'.join(params['subsampling'])}"
+        return [
+            ("Tiles", f"imported (`pathprep import-tiles`); resolution: {mpp}."),
+            ("Stain", _stain_words(params["stain"])),
+            ("Files", f"{coding}; plain JPEGs whose pixels were not changed keep their bytes."),
+        ]
     tile, tissue, stained = params["tile"], params["tissue"], params["stain"]
     mpps = params["mpp"] if isinstance(params["mpp"], list) else [params["mpp"]]
     mpp = mpps[0]

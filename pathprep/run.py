@@ -1,22 +1,28 @@
 """Many slides: what is to do, doing it, and the account of it. The files hold the truth.
 
 A slide is done if its marker says so (shards.is_done); everything else is made again. There is no
-database and no lock: a run that was killed is taken up by the same command.
+database and no lock: a run that was killed is taken up by the same command, and several runs may work
+on one folder at once. Each takes its slides in an order of its own and skips what another has finished;
+a slide that two make at the same time has the same bytes twice.
 """
 
+import hashlib
 import importlib.util
-import os
+import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pathprep import atomic, shards
 from pathprep.errors import DatasetError, UsageError
-from pathprep.launchers import cards, local
-from pathprep.launchers.local import Board, Outcome
+from pathprep.forecast import check_space, free, in_words
+from pathprep.launchers import cards
+from pathprep.launchers.base import Board, Launcher, Outcome
+from pathprep.launchers.local import Local
 from pathprep.params import ShardParams
 from pathprep.pipeline import Task
 from pathprep.sources import Source, with_names
@@ -27,10 +33,11 @@ class Summary:
     """The account of a run.
 
     Attributes:
-        slides: all that were asked for. skipped: done by an earlier run.
+        slides: all that were asked for. skipped: done by an earlier run, or another one meanwhile.
         markers, failures: of this run, by slide name.
         stale: slides in the folder that were made with other parameters: no part of the dataset.
-        seconds: wall time. interrupted: stopped by Ctrl-C.
+        seconds: wall time. interrupted: stopped by Ctrl-C or a signal.
+        stopped: why the run ended before its last slide, if it did so for lack of space.
     """
 
     root: Path
@@ -42,6 +49,7 @@ class Summary:
     stale: list[str] = field(default_factory=list)
     seconds: float = 0.0
     interrupted: bool = False
+    stopped: str = ""
 
     def totals(self, key: str) -> Counter[str]:
         """Sum of a marker's counts (``counts`` or ``stain``) over all finished slides."""
@@ -62,6 +70,7 @@ class Summary:
             "failed": self.failures,
             "stale": self.stale,
             "interrupted": self.interrupted,
+            "stopped": self.stopped,
             "tiles": made + sum(marker["tiles"] for marker in self.skipped.values()),
             "tiles_made": made,
             "counts": dict(self.totals("counts")),
@@ -74,6 +83,67 @@ class Summary:
 Watcher = Callable[[Board, Summary, int], None]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do.
+
+    Attributes:
+        build_id: of the dataset.
+        slides: all that were asked for. todo: those to be made, in random order, paths absolute.
+        skipped: markers of those that are done, by slide name.
+    """
+
+    build_id: str
+    slides: list[Source]
+    todo: list[Source]
+    skipped: dict[str, dict[str, Any]]
+
+
+def plan(
+    sources: list[Source],
+    root: Path,
+    params: ShardParams,
+    *,
+    rebuild: bool = False,
+    part: tuple[int, int] | None = None,
+    dry: bool = False,
+) -> Plan:
+    """Check everything that can be checked before the first slide, and see what is left to do.
+
+    Args and errors: see ``shard``; ``dry`` writes nothing.
+    """
+    if not sources:
+        raise UsageError("no slides given")
+    if params.reader in ("auto", "cucim") and importlib.util.find_spec("cucim") is None:
+        raise UsageError(
+            "cuCIM is not installed: install with the extra cuda13 or cuda12 (both also run without a GPU), "
+            "or use --reader openslide"
+        )
+    build_id = prepare(root, params, rebuild, dry=dry)
+    named = with_names(sources, root, params.mpps)
+    for source in named:
+        if source.mask is not None and not source.mask.is_file():
+            raise UsageError(f"{source.mask}: no such mask (for slide {source.path})")
+    if part is not None:
+        named = [source for source in named if in_part(source.name, *part)]
+    found = Plan(build_id, named, [], {})
+    for source in named:
+        marker = None if rebuild else shards.committed(root, source.name, build_id, source.inputs())
+        if marker is not None:
+            found.skipped[source.name] = marker
+        else:
+            mask = source.mask and source.mask.absolute()  # a worker may have another working directory
+            found.todo.append(replace(source, mask=mask))
+    # so that several runs on one folder share the work, instead of making the same slides side by side
+    random.SystemRandom().shuffle(found.todo)
+    return found
+
+
+def in_part(name: str, number: int, parts: int) -> bool:
+    """Whether a slide falls to part ``number`` (1 to ``parts``), by a hash of its name in the dataset."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()) % parts == number - 1
+
+
 def shard(
     sources: list[Source],
     root: Path,
@@ -81,9 +151,13 @@ def shard(
     *,
     workers: int | None = None,
     gpus: int | None = None,
+    launcher: Launcher | None = None,
+    part: tuple[int, int] | None = None,
     timeout: float | None = None,
     rebuild: bool = False,
     watch: Watcher | None = None,
+    min_free: int = 0,
+    forecast: bool = False,
 ) -> Summary:
     """Shard slides into a dataset folder; slides that it already holds are left alone.
 
@@ -91,60 +165,88 @@ def shard(
         sources: from sources.find.
         root: the dataset folder, made if absent.
         params: what shapes the pixels.
-        workers: slides at a time; default one per core, or four per GPU. Never changes a byte of the output.
-        gpus: how many to use if the parameters' device is ``cuda``, None for all.
+        workers: of the default launcher, launchers.local: slides at a time, by default one per core
+            or four per GPU. Never changes a byte of the output.
+        gpus: of the default launcher, if the device is ``cuda``: how many; None for all.
+        launcher: where the slides are made.
+        part: (k, n), 1 <= k <= n: only slides whose name hashes to part k of n.
         timeout: seconds for one slide.
         rebuild: make finished slides again, and replace a dataset made with other parameters.
         watch: called a few times a second with the board, the summary so far and the number of tasks.
+        min_free: the run stops in order when the disk has fewer bytes free.
+        forecast: refuse to start if the disk looks too small.
 
     Raises:
-        UsageError: the folder holds a dataset made with other parameters, no slide was given, or the GPUs
-            that were asked for cannot be used.
+        UsageError: the folder holds a dataset made with other parameters, no slide was given, the disk
+            is too small, or the GPUs that were asked for cannot be used.
+        DatasetError: another run has begun to rebuild the dataset with other parameters.
         OSError: the folder cannot be written.
     """
-    if not sources:
-        raise UsageError("no slides given")
-    if params.reader != "openslide" and importlib.util.find_spec("cucim") is None:
-        raise UsageError(
-            "cuCIM is not installed: install with the extra cuda13 or cuda12 (both also run without a GPU), "
-            "or use --reader openslide"
-        )
-    cuda = cards.find(gpus) if params.device == "cuda" else 0
-    build_id = prepare(root, params, rebuild)
-    named = with_names(sources, root, params.mpps)
-    for source in named:
-        if source.mask is not None and not source.mask.is_file():
-            raise UsageError(f"{source.mask}: no such mask (for slide {source.path})")
-    todo, skipped = [], {}
-    for source in named:
-        if not rebuild and shards.is_done(root, source.name, build_id, source.inputs()):
-            skipped[source.name] = shards.read_marker(root / "slides" / f"{source.name}.json") or {}
-        else:
-            todo.append(source)
-    cores = len(os.sched_getaffinity(0))
-    workers = min(workers or cuda * cards.WORKERS or cores, max(1, len(todo)))
-    threads = max(1, cores // workers)
-    tasks = [Task(root, source, params, build_id, threads) for source in todo]
+    launcher = launcher or Local(workers, cards.find(gpus) if params.device == "cuda" else 0)
+    found = plan(sources, root, params, rebuild=rebuild, part=part)
+    if forecast:
+        check_space(found.todo, root, params, launcher)
+    return make(
+        found, root, params, launcher, timeout=timeout, rebuild=rebuild, watch=watch, min_free=min_free
+    )
+
+
+def make(
+    found: Plan,
+    root: Path,
+    params: ShardParams,
+    launcher: Launcher,
+    *,
+    timeout: float | None = None,
+    rebuild: bool = False,
+    watch: Watcher | None = None,
+    min_free: int = 0,
+) -> Summary:
+    """Make the slides of a plan; see ``shard``."""
+    threads = launcher.threads(len(found.todo))
+    tasks = [Task(root.absolute(), source, params, found.build_id, threads, rebuild) for source in found.todo]
     board = Board(len(tasks))
-    summary = Summary(root, build_id, len(named), skipped)
+    summary = Summary(root, found.build_id, len(found.slides), found.skipped)
     start = time.perf_counter()
     try:
-        for outcome in local.run(tasks, board, workers, timeout, cuda):
-            if outcome is not None:
-                _record(outcome, summary)
-            summary.seconds = time.perf_counter() - start
-            if watch:
-                watch(board, summary, len(tasks))
+        with closing(launcher.run(tasks, board, timeout)) as outcomes:
+            for outcome in outcomes:
+                if outcome is not None:
+                    _record(outcome, summary)
+                summary.seconds = time.perf_counter() - start
+                if watch:
+                    watch(board, summary, len(tasks))
+                left = free(root)
+                if left < min_free:
+                    summary.stopped = (
+                        f"{root}: the disk has {in_words(left)} free, less than the {in_words(min_free)} of "
+                        "--min-free; make room, and the same command goes on"
+                    )
+                    break
     except KeyboardInterrupt:
         summary.interrupted = True
+    if summary.interrupted or summary.stopped:
+        _sweep(root)  # what the stopped workers were writing
     summary.seconds = time.perf_counter() - start
-    markers = {path.stem: shards.read_marker(path) for path in (root / "slides").glob("*.json")}
-    summary.stale = sorted(n for n, m in markers.items() if m is None or m.get("build_id") != build_id)
+    markers = {path: shards.read_marker(path) for path in (root / "slides").glob("*.json")}
+    summary.stale = sorted(
+        path.stem
+        for path, marker in markers.items()
+        # one that is being replaced by another run is not there for a moment
+        if (marker is None and path.exists()) or (marker and marker.get("build_id") != found.build_id)
+    )
     return summary
 
 
-def prepare(root: Path, params: ShardParams, rebuild: bool) -> str:
-    """Make or check the dataset folder; returns the build id.
+class Params(Protocol):
+    """What shapes the pixels of a dataset."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is written to dataset.json and hashed."""
+
+
+def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> str:
+    """Make or check the dataset folder; returns the build id. ``dry`` only checks.
 
     Raises:
         UsageError: it holds slides made with other parameters and ``rebuild`` is off.
@@ -152,16 +254,19 @@ def prepare(root: Path, params: ShardParams, rebuild: bool) -> str:
     values = params.as_dict()
     build_id = shards.build_id(values)
     info = {"format": shards.FORMAT, "version": shards.VERSION, "build_id": build_id, "params": values}
-    try:
-        for folder in shards.FOLDERS:
-            (root / folder).mkdir(parents=True, exist_ok=True)
-            atomic.sweep(root / folder)
-        atomic.sweep(root)
-    except (FileExistsError, NotADirectoryError):
-        raise UsageError(f"{root}: not a folder; choose another --out") from None
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root}: not a folder; choose another --out")
+    if not dry:
+        try:
+            for folder in shards.FOLDERS:
+                (root / folder).mkdir(parents=True, exist_ok=True)
+            _sweep(root)
+        except (FileExistsError, NotADirectoryError):
+            raise UsageError(f"{root}: not a folder; choose another --out") from None
     path = root / "dataset.json"
+    there = path.exists()  # asked first: another run may be writing it
     old = shards.read_marker(path)
-    if path.exists() and (old is None or old.get("format") != shards.FORMAT):
+    if there and (old is None or old.get("format") != shards.FORMAT):
         raise DatasetError(f"{path}: not written by pathprep; choose another --out")
     if old == info:
         return build_id
@@ -171,8 +276,14 @@ def prepare(root: Path, params: ShardParams, rebuild: bool) -> str:
             f"{root}: holds slides made with other parameters ({changed}); "
             "use another --out, or --rebuild to make them again"
         )
-    atomic.write_json(path, info)
+    if not dry:
+        atomic.write_json(path, info)
     return build_id
+
+
+def _sweep(root: Path) -> None:
+    for folder in (root, *(root / name for name in shards.FOLDERS)):
+        atomic.sweep(folder)
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
@@ -187,20 +298,30 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
 
 
 def _record(outcome: Outcome, summary: Summary) -> None:
-    name = outcome.task.source.name
+    source: Source = outcome.task.source
+    name = source.name
     if outcome.marker is not None:
-        summary.markers[name] = outcome.marker
+        (summary.markers if outcome.made else summary.skipped)[name] = outcome.marker
         return
-    source = outcome.task.source
-    failure = {
+    inputs = source.inputs()
+    entry = {
         **(outcome.failure or {}),
         "slide": name,
-        "source": {"path": str(source.path), "size": source.inputs()["size"]},
+        "source": {"path": str(source.path), "size": inputs["size"]},
         "build_id": summary.build_id,
     }
+    failed, path = (summary.root / folder / f"{name}.json" for folder in ("failed", "slides"))
+    # Written before looking: whoever commits the slide from now on removes it
+    atomic.write_json(failed, entry)
+    marker = None
+    if not outcome.task.rebuild:
+        marker = shards.committed(summary.root, name, summary.build_id, inputs)
+    if marker is not None:  # the slide is done all the same, by another run
+        failed.unlink(missing_ok=True)
+        summary.skipped[name] = marker
+        return
     # A marker of an earlier build or input must not stand beside the failure; but a slide that is merely
     # not there at the moment (an archive that is not mounted) keeps its shard
     if source.path.exists():
-        (summary.root / "slides" / f"{name}.json").unlink(missing_ok=True)
-    atomic.write_json(summary.root / "failed" / f"{name}.json", failure)
-    summary.failures[name] = failure
+        path.unlink(missing_ok=True)
+    summary.failures[name] = entry

@@ -8,9 +8,13 @@
     dropped/<slide>.parquet      a row per tile that a quality filter dropped (DROPPED); absent if none was
     failed/<slide>.json          quarantine
     previews/<slide>.jpg         thumbnail; previews/<slide>.geojson: tissue contours, level-0 pixels
+    tiles/                       index/ once more, for opening many slides (pathprep.corpus); may be deleted
 
 Files are renamed into place one by one and the marker last, so a slide without a valid marker does
 not exist for a reader. Equal inputs and parameters give equal bytes.
+
+A dataset of imported tiles (``kind`` "tiles", see pathprep.tilesets) has the same layout; its "slides" are
+shards of a set, x is a running number, y is 0, and what only a slide has is null.
 """
 
 import hashlib
@@ -23,20 +27,18 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pathprep import atomic
 from pathprep.errors import DatasetError
 from pathprep.qc import FIGURES
+from pathprep.tileindex import TileIndex
 
 FORMAT = "pathprep-dataset"
 VERSION = 1
@@ -67,6 +69,10 @@ SCHEMA = pa.schema(
         ("offset", pa.int64()),  # of the JPEG's first byte in the tar
         ("length", pa.int32()),  # bytes of the JPEG
         ("crc32", pa.uint32()),  # of the JPEG's bytes
+        # of imported tiles; null in datasets of slides, and not in the files of older ones
+        ("label", pa.dictionary(pa.int16(), pa.string())),
+        ("group", pa.dictionary(pa.int32(), pa.string())),  # tiles of one group are alike: patient, slide
+        ("source", pa.string()),  # file name, or <HDF5 file>#<row>
     ]
 )
 
@@ -101,11 +107,11 @@ class ShardWriter:
     """Writes one slide: tar, index and previews under temporary names, then all of them at once.
 
     Use as a context manager; leaving it without ``commit`` removes what was written. Memory holds
-    the index rows only.
+    the index rows only. ``replace``: even a shard that is committed and the same.
     """
 
-    def __init__(self, root: Path, slide: str) -> None:
-        self.root, self.slide = root, slide
+    def __init__(self, root: Path, slide: str, replace: bool = False) -> None:
+        self.root, self.slide, self.replace = root, slide, replace
         self._rows: list[dict[str, Any]] = []
         self._dropped: list[Mapping[str, Any]] = []
         self._position = 0
@@ -128,7 +134,7 @@ class ShardWriter:
         atomic.discard(self._tar_temporary)
 
     def add(self, jpeg: bytes, row: Mapping[str, Any]) -> None:
-        """Append one tile; ``row`` has SCHEMA's columns but offset, length and crc32."""
+        """Append one tile; ``row`` has SCHEMA's columns but offset, length, crc32; null if left out."""
         info = tarfile.TarInfo(f"{row['x']}_{row['y']}.jpg")
         info.size, info.mode = len(jpeg), 0o644
         header = info.tobuf(tarfile.USTAR_FORMAT)
@@ -154,7 +160,7 @@ class ShardWriter:
             previews: file suffix -> bytes, written to ``previews/<slide>.<suffix>``.
 
         Returns:
-            The marker as written.
+            The marker as written; that of another run which has committed the same shard meanwhile stays.
         """
         files: dict[str, bytes] = {
             f"previews/{self.slide}.{suffix}": data for suffix, data in previews.items()
@@ -162,16 +168,23 @@ class ShardWriter:
         files[f"index/{self.slide}.parquet"] = _parquet(self._rows, SCHEMA)
         if self._dropped:
             files[f"dropped/{self.slide}.parquet"] = _parquet(self._dropped, DROPPED)
+        tar = self._path("shards", "tar")
+        recorded: dict[str, dict[str, Any]] = {}
         if self._rows:
             files[f"shards/{self.slide}.idx"] = dali_index(self._rows)
             self._write(b"\0" * (2 * tarfile.BLOCKSIZE))
+            recorded[f"shards/{tar.name}"] = {"size": self._position, "sha256": self._hash.hexdigest()}
+        for name, data in sorted(files.items()):
+            recorded[name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         self._stack.close()  # flushes the tar to disk
+        standing = committed(self.root, self.slide, marker.get("build_id"), marker.get("inputs"))
+        if standing is not None and standing["files"] == recorded and not self.replace:
+            # the other run may have ended and count on it: there must be no moment without it
+            self._path("failed", "json").unlink(missing_ok=True)
+            return standing
         # an earlier build's marker must not vouch for the files that now take its files' place
         self._path("slides", "json").unlink(missing_ok=True)
-        recorded: dict[str, dict[str, Any]] = {}
-        tar = self._path("shards", "tar")
         if self._rows:
-            recorded[f"shards/{tar.name}"] = {"size": self._position, "sha256": self._hash.hexdigest()}
             atomic.publish(self._tar_temporary, tar)
         else:  # an earlier build may have kept tiles
             tar.unlink(missing_ok=True)
@@ -180,7 +193,6 @@ class ShardWriter:
             self._path("dropped", "parquet").unlink(missing_ok=True)
         for name, data in sorted(files.items()):
             atomic.write_bytes(self.root / name, data)
-            recorded[name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         done = {**marker, "slide": self.slide, "tiles": len(self._rows), "files": recorded}
         atomic.write_json(self._path("slides", "json"), done)
         self._path("failed", "json").unlink(missing_ok=True)
@@ -201,10 +213,20 @@ def dali_index(rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 def is_done(root: Path, slide: str, build: str, inputs: Mapping[str, Any]) -> bool:
     """Whether a slide is committed with this build id, from these inputs, and its files have their size."""
+    return committed(root, slide, build, inputs) is not None
+
+
+def committed(
+    root: Path, slide: str, build: str | None, inputs: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    """The marker of a slide that is done (see ``is_done``), else None."""
     marker = read_marker(root / "slides" / f"{slide}.json")
-    if marker is None or marker.get("build_id") != build or marker.get("inputs") != dict(inputs):
-        return False
-    return all(_size(root / name) == entry["size"] for name, entry in marker["files"].items())
+    if marker is None or inputs is None or marker.get("inputs") != dict(inputs):
+        return None
+    if marker.get("build_id") != build:
+        return None
+    same = all(_size(root / name) == entry["size"] for name, entry in marker["files"].items())
+    return marker if same else None
 
 
 def read_marker(path: Path) -> dict[str, Any] | None:
@@ -221,28 +243,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return -1
-
-
-@dataclass(frozen=True)
-class TileIndex:
-    """All tiles of a dataset, slides in the order of their names, tiles in the order of their tar.
-
-    Attributes:
-        slides: names of the slides with at least one tile, S of them.
-        starts: (S + 1,) int64; tiles of slide s are starts[s] to starts[s + 1].
-        columns: SCHEMA's numeric columns that were asked for, each (N,).
-    """
-
-    slides: list[str]
-    starts: npt.NDArray[np.int64]
-    columns: dict[str, npt.NDArray[Any]] = field(repr=False)
-
-    def __len__(self) -> int:
-        return int(self.starts[-1])
-
-    def slide_of(self, tiles: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Slide number of each tile number."""
-        return np.searchsorted(self.starts, np.asarray(tiles), side="right") - 1
 
 
 class Dataset:
@@ -281,6 +281,11 @@ class Dataset:
         }
 
     @property
+    def kind(self) -> str:
+        """``slides``, or ``tiles`` if it was imported: then the index has labels and groups."""
+        return str(self.params.get("kind", "slides"))
+
+    @property
     def slides(self) -> list[str]:
         """Names of the committed slides, sorted; some may hold no tile."""
         return list(self.markers)
@@ -291,38 +296,62 @@ class Dataset:
         return {name: entry for name, entry in found.items() if entry is not None}
 
     def index(self, slide: str, columns: list[str] | None = None) -> pa.Table:
-        """A slide's rows (SCHEMA), all columns or those named."""
-        return self._table(f"index/{slide}.parquet", columns)
+        """A slide's rows (SCHEMA), all columns or those named; columns that an older file lacks are null."""
+        return self._table(f"index/{slide}.parquet", columns, SCHEMA)
 
     def dropped(self, slide: str, columns: list[str] | None = None) -> pa.Table:
         """A slide's tiles that quality filters dropped (DROPPED), all columns or those named; maybe none."""
         name = f"dropped/{slide}.parquet"
         if name in self.markers[slide]["files"]:
-            return self._table(name, columns)
+            return self._table(name, columns, DROPPED)
         table = DROPPED.empty_table()
         return table if columns is None else table.select(columns)
 
-    def _table(self, name: str, columns: list[str] | None) -> pa.Table:
+    def _table(self, name: str, columns: list[str] | None, schema: pa.Schema) -> pa.Table:
         path = self.root / name
         try:
-            return pq.read_table(path, columns=columns)
+            return pq.read_table(path, columns=columns, schema=schema)
         except (OSError, pa.ArrowException) as error:
             raise DatasetError(
                 f"{path}: cannot be read ({error}); run `pathprep verify {self.root}`"
             ) from None
 
     def tiles(self, columns: Iterable[str] = ("offset", "length", "stored")) -> TileIndex:
-        """The whole dataset's tiles as arrays, for random access."""
-        names = list(columns)
+        """The whole dataset's tiles as arrays, for random access; of many slides in milliseconds
+        (pathprep.corpus), but for the first time.
+
+        Args:
+            columns: of SCHEMA; ``region`` brings the tables that find a region's tiles.
+
+        Raises:
+            DatasetError: a slide's table is not the one that its marker vouches for.
+            KeyError: no such column.
+        """
+        from pathprep import corpus  # it reads this format
+
+        return corpus.tiles(self, columns)
+
+    def tile_counts(self) -> dict[str, int]:
+        """Committed slides and their number of tiles, in the order of names; reads no marker if it can."""
+        from pathprep import corpus
+
+        return corpus.tile_counts(self)
+
+    def marker(self, slide: str) -> dict[str, Any]:
+        """One slide's marker, without reading the others.
+
+        Raises:
+            DatasetError: the slide is not committed.
+        """
+        found = read_marker(self.root / "slides" / f"{slide}.json")
+        if found is None or found.get("build_id") != self.info["build_id"]:
+            raise DatasetError(f"{self.root}: slide {slide} is not committed; run `pathprep shard` again")
+        return found
+
+    def texts(self, column: str) -> list[str | None]:
+        """``label``, ``group`` or ``source`` of each tile, in the order of ``tiles``; None if it has none."""
         slides = [name for name, marker in self.markers.items() if marker["tiles"]]
-        tables = [self.index(name, names) for name in slides]
-        starts = np.cumsum([0, *(t.num_rows for t in tables)], dtype=np.int64)
-        if not slides:
-            return TileIndex(
-                [], starts, {name: np.empty(0, SCHEMA.field(name).type.to_pandas_dtype()) for name in names}
-            )
-        table = pa.concat_tables(tables)
-        return TileIndex(slides, starts, {name: table[name].to_numpy() for name in names})
+        return [text for name in slides for text in self.index(name, [column])[column].to_pylist()]
 
     def read(self, slide: str, offset: int, length: int) -> bytes:
         """One member's bytes.

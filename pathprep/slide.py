@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pathprep.errors import MppError, UnreadableSlide
-from pathprep.readers import Level, Reader, ReaderName, open_reader
+from pathprep.readers import Level, Reader, ReaderName, limits, open_reader
 from pathprep.readers.base import Pixels
 
 # Scanners report pixel pitches that differ by well under a per cent between x and y; more is another geometry
@@ -49,6 +49,7 @@ class Slide:
     def __init__(self, path: Path, reader: ReaderName = "auto") -> None:
         self.path = path
         self._reader: Reader = open_reader(path, reader)
+        limits.check_levels(path, self._reader.levels)
         self.reader = self._reader.name
         self.vendor = self._reader.vendor
         self.levels: list[Level] = [
@@ -96,7 +97,7 @@ class Slide:
         """Pixels of a box of one level, (height, width, 3) uint8; x, y in that level's pixels.
 
         Raises:
-            UnreadableSlide: the box leaves the level, or the file is damaged there.
+            UnreadableSlide: the box leaves the level or is too large, or the file is damaged there.
         """
         bounds = self.levels[level]
         if x < 0 or y < 0 or x + width > bounds.width or y + height > bounds.height:
@@ -104,6 +105,7 @@ class Slide:
                 f"{self.path}: box {width}x{height} at {x},{y} leaves level {level} "
                 f"({bounds.width}x{bounds.height})"
             )
+        limits.check_block(self.path, width, height)
         pixels = self._reader.read(level, x, y, width, height)
         if pixels.shape != (height, width, 3):
             raise UnreadableSlide(f"{self.path}: reader returned {pixels.shape} for {(height, width, 3)}")
@@ -114,9 +116,13 @@ class Slide:
 
         Read from the smallest level that is large enough, in strips, each reduced by area averaging,
         so that memory does not grow with a slide that has no small levels.
+
+        Raises:
+            UnreadableSlide: the overview would be larger than any slide's, or the file is damaged.
         """
         width = max(1, round(self.width / downsample))
         height = max(1, round(self.height / downsample))
+        limits.check_overview(self.path, width, height)
         fitting = [
             i for i, level in enumerate(self.levels) if level.width >= width and level.height >= height
         ]

@@ -9,6 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from pathprep import grid, stain
 from pathprep.errors import StainError, UsageError
+from pathprep.kernels.macenko_reference import MAX_PIXELS
 from pathprep.kernels.tiling_cpu import cut
 from pathprep.params import ShardParams
 from pathprep.readers import EXTENSIONS
@@ -88,7 +89,7 @@ def fit_picture(path: Path, how: FitOptions) -> Target:
     """Fit a target on a plain image.
 
     Raises:
-        UsageError: Pillow cannot read it.
+        UsageError: Pillow cannot read it, or it is too large.
         StainError: it holds no plausible pair of stains.
     """
     try:
@@ -96,6 +97,11 @@ def fit_picture(path: Path, how: FitOptions) -> Target:
             pixels = np.asarray(picture.convert("RGB"))
     except (OSError, Image.DecompressionBombError) as error:
         raise UsageError(f"{path}: not a readable picture ({error})") from None
+    height, width = pixels.shape[:2]
+    if height * width > MAX_PIXELS:
+        raise UsageError(
+            f"{path}: {width} x {height} pixels; a picture has at most {MAX_PIXELS} (4096 x 4096): crop it"
+        )
     return Target.fit(pixels, path.name, **asdict(how))
 
 

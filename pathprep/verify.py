@@ -1,9 +1,13 @@
-"""Checks a dataset folder to the byte: files against markers, index against tar, every tile's CRC."""
+"""Checks a folder to the byte: files against markers, index against tar, every tile's CRC.
+
+Mixed shards (`pathprep mix`) are checked by pathprep.verify_mixed.
+"""
 
 import tarfile
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pathprep import atomic, shards
+from pathprep import atomic, corpus, mixed, shards
+from pathprep.errors import DatasetError
 from pathprep.shards import Dataset, dali_index
 
 
@@ -34,10 +39,29 @@ def verify(root: Path, threads: int = 2) -> Iterator[Findings]:
     Raises:
         DatasetError: not a dataset.
     """
+    if is_mixed(root):
+        from pathprep import verify_mixed
+
+        yield from verify_mixed.verify(root, threads)
+        return
     dataset = Dataset(root)
     with ThreadPoolExecutor(threads) as pool:
         yield from pool.map(lambda name: check_slide(root, dataset.markers[name]), dataset.slides)
     yield _check_folder(dataset)
+
+
+def is_mixed(root: Path) -> bool:
+    """Whether a folder holds mixed shards, finished or not, rather than a dataset."""
+    return any((root / name).exists() for name in (mixed.INFO, "unfinished"))
+
+
+def kind_of(root: Path) -> str:
+    """What a folder was made of: ``slides``, imported ``tiles``, or ``mixed`` shards of datasets.
+
+    Raises:
+        DatasetError: not a dataset.
+    """
+    return "mixed" if is_mixed(root) else Dataset(root).kind
 
 
 def check_slide(root: Path, marker: dict[str, Any]) -> Findings:
@@ -107,8 +131,11 @@ def _check_idx(path: Path, rows: list[dict[str, Any]], found: Findings) -> None:
 
 
 def _check_folder(dataset: Dataset) -> Findings:
-    """Files that no committed slide owns: left over from killed runs or other builds, or foreign."""
+    """An index of tiles that differs, and files that no committed slide owns: left over or foreign."""
     found = Findings("(folder)")
+    # a damaged table is reported with its slide, and its index cannot be compared
+    with suppress(DatasetError):
+        found.problems += corpus.check(dataset)
     owned = {name for marker in dataset.markers.values() for name in marker["files"]}
     owned |= {f"slides/{name}.json" for name in dataset.markers}
     owned |= {f"failed/{name}.json" for name in dataset.failed()}

@@ -8,14 +8,17 @@
       attributes: what it was made from (MADE_FROM)
 
 An image folder gives one file, features/<folder>.h5, with features and the strings files, labels and
-groups. It has no coords: such images have no place on a slide.
+groups. It has no coords: such images have no place on a slide. Imported
+tiles (`pathprep import-tiles`) give the same, a file per shard.
 
 Files are written whole or not at all; a file that was made from the same model, tar and size is kept.
 """
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pathprep import atomic
-from pathtrain.data.tiles import DatasetTiles, FolderTiles, Ints, open_tiles, outcome
+from pathtrain.data.tiles import DatasetTiles, FolderTiles, open_tiles, outcome
 from pathtrain.encode import Features, How, TileProgress, check_size, encode
 from pathtrain.models.load import load
 
@@ -64,18 +67,19 @@ def embed(model: Path, source: Path, out: Path, how: How | None = None) -> Summa
     parts = _of_dataset(tiles, made) if isinstance(tiles, DatasetTiles) else [_of_folder(tiles, made)]
     todo = [part for part in parts if not _fits(out / f"{part.name}.h5", part)]
     start = time.perf_counter()
-    with TileProgress(sum(len(part.order) for part in todo), "embed") as progress:
+    with TileProgress(sum(len(part.tiles) for part in todo), "embed") as progress:
         for part in todo:
-            (features,), _ = encode([loaded], tiles, part.order, how, progress.advance)
+            order = np.arange(part.tiles.start, part.tiles.stop)
+            (features,), _ = encode([loaded], tiles, order, how, progress.advance)
             _write(out / f"{part.name}.h5", part, features)
-            progress.line(f"{part.name}: {len(part.order)} tiles")
+            progress.line(f"{part.name}: {len(part.tiles)} tiles")
         progress.note(outcome(tiles))
-    slides = len(tiles.dataset.slides) if isinstance(tiles, DatasetTiles) else 1
+    slides = len(tiles.dataset.tile_counts()) if isinstance(tiles, DatasetTiles) else 1
     return Summary(
         written=len(todo),
         kept=len(parts) - len(todo),
         empty=slides - len(parts),
-        tiles=sum(len(part.order) for part in todo),
+        tiles=sum(len(part.tiles) for part in todo),
         dim=loaded.dim,
         seconds=time.perf_counter() - start,
     )
@@ -83,34 +87,39 @@ def embed(model: Path, source: Path, out: Path, how: How | None = None) -> Summa
 
 @dataclass(frozen=True)
 class Part:
-    """One output file: its name, the tiles in it, what it is made from, and the arrays beside features."""
+    """One output file: its name, the tiles in it, what it is made from, and the arrays beside features.
+
+    The arrays are made when they are written: those of all slides at once would fill the memory.
+    """
 
     name: str
-    order: Ints
+    tiles: range
     made: dict[str, Any]
-    arrays: dict[str, npt.NDArray[Any]]
+    arrays: Callable[[], dict[str, npt.NDArray[Any]]]
     coords_attributes: dict[str, Any]
 
 
 def _of_dataset(tiles: DatasetTiles, made: dict[str, Any]) -> list[Part]:
-    params = tiles.dataset.params
-    parts = []
-    for number, slide in enumerate(tiles.groups):
-        order = np.arange(tiles.starts[number], tiles.starts[number + 1])
-        marker = tiles.dataset.markers[slide]
+    params, parts = tiles.dataset.params, []
+    for number, slide in enumerate(tiles.slides):
+        start, end = int(tiles.starts[number]), int(tiles.starts[number + 1])
+        marker = tiles.dataset.marker(slide)
+        imported = tiles.labels is not None
         parts.append(
             Part(
                 name=slide,
-                order=order,
+                tiles=range(start, end),
                 made={
                     **made,
                     "build_id": tiles.dataset.info["build_id"],
                     "source_sha256": marker["files"][f"shards/{slide}.tar"]["sha256"],
                 },
-                arrays={"coords": tiles.coords[order]},
-                coords_attributes={
+                arrays=partial(_strings if imported else _coords, tiles, slice(start, end)),
+                coords_attributes={}
+                if imported
+                else {
                     "patch_size": params["tile"],
-                    "patch_size_level0": int(tiles.side[order[0]]),
+                    "patch_size_level0": int(tiles.index.columns["side"][start]),
                     "overlap": params["overlap"],
                     "level0_magnification": round(10 / marker["mpp"]),
                     "target_magnification": round(10 / marker.get("target_mpp", params["mpp"])),
@@ -119,6 +128,20 @@ def _of_dataset(tiles: DatasetTiles, made: dict[str, Any]) -> list[Part]:
             )
         )
     return parts
+
+
+def _coords(tiles: DatasetTiles, part: slice) -> dict[str, npt.NDArray[Any]]:
+    return {"coords": tiles.places(part)}
+
+
+def _strings(tiles: DatasetTiles, part: slice) -> dict[str, npt.NDArray[Any]]:
+    """What imported tiles have instead of coordinates."""
+    columns = {
+        "files": tiles.sources[part],
+        "labels": (tiles.labels or [])[part],
+        "groups": [tiles.groups[number] for number in tiles.group[part]],
+    }
+    return {name: np.array(values, dtype=h5py.string_dtype()) for name, values in columns.items()}
 
 
 def _of_folder(tiles: FolderTiles, made: dict[str, Any]) -> Part:
@@ -133,9 +156,9 @@ def _of_folder(tiles: FolderTiles, made: dict[str, Any]) -> Part:
         digest.update(repr((row, state and (state.st_size, state.st_mtime_ns))).encode())
     return Part(
         name=tiles.path.resolve().name,
-        order=np.arange(len(tiles)),
+        tiles=range(len(tiles)),
         made={**made, "build_id": "", "source_sha256": digest.hexdigest()},
-        arrays={name: np.array(values, dtype=h5py.string_dtype()) for name, values in strings.items()},
+        arrays=lambda: {n: np.array(values, dtype=h5py.string_dtype()) for n, values in strings.items()},
         coords_attributes={},
     )
 
@@ -145,7 +168,7 @@ def _fits(path: Path, part: Part) -> bool:
     try:
         with h5py.File(path, "r") as file:
             made = {key: file.attrs.get(key) for key in MADE_FROM}
-            return made == part.made and file["features"].shape[0] == len(part.order)
+            return made == part.made and file["features"].shape[0] == len(part.tiles)
     except (OSError, KeyError):  # absent, or not HDF5
         return False
 
@@ -154,8 +177,8 @@ def _write(path: Path, part: Part, features: Features) -> None:
     with atomic.pending(path) as (stream, temporary), h5py.File(stream, "w") as file:
         file.attrs.update(part.made)
         file["features"] = features
-        for name, array in part.arrays.items():
+        for name, array in part.arrays().items():
             file[name] = array
-        if "coords" in part.arrays:
+        if "coords" in file:
             file["coords"].attrs.update(part.coords_attributes)
     atomic.publish(temporary, path)

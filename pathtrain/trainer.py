@@ -60,7 +60,7 @@ def pretrain(dataset: Path, recipe: Recipe, run: Path, fresh: bool, console: Con
         PathprepError: the dataset, the model or the data is wrong, or the loss is not finite.
     """
     data = Dataset(dataset)
-    tiles = sum(marker["tiles"] for marker in data.markers.values())
+    tiles = sum(data.tile_counts().values())
     if not tiles:
         raise DatasetError(f"{dataset}: no tiles to train on; see `pathprep report {dataset}`")
     stain.check(data, recipe.stain)
@@ -231,7 +231,7 @@ def _identity(recipe: Recipe, dataset: Dataset, tiles: int, target: Target | Non
 
     The target counts by its values, wherever its file lies.
     """
-    counts = {name: marker["tiles"] for name, marker in dataset.markers.items()}
+    counts = dataset.tile_counts()
     values = {k: v for k, v in recipe.model_dump(mode="json").items() if k not in FREE}
     values["stain"]["target"] = None if target is None else target.as_params()
     if recipe.stain.mode == "none":

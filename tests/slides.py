@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 import tifffile
+from scipy.ndimage import gaussian_filter
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -24,6 +25,29 @@ def tissue(height: int, width: int, seed: int = 0, margin: int = 0) -> Pixels:
         glass[margin:-margin, margin:-margin] = False
         density[glass] = 0.0
     return np.clip(242 * np.exp(-density @ he), 0, 255).astype(np.uint8)
+
+
+FLAWED_SIDE = 64
+# columns of tiles of a flawed slide, of 10 with 6 rows -> what is wrong with them
+FLAWS = {1: "blurred", 3: "pen", 5: "white", 7: "hsv"}
+
+
+def flawed() -> Pixels:
+    """Tissue, with columns of tiles that are out of focus, painted, mostly white, and brown.
+
+    The first two rows of the last two columns have one colour: no focus, and no stains to be told apart.
+    """
+    side = FLAWED_SIDE
+    pixels = tissue(6 * side, 10 * side, seed=5)
+    columns = {reason: slice(column * side, (column + 1) * side) for column, reason in FLAWS.items()}
+    blurred = pixels[:, columns["blurred"]]
+    blurred[:] = gaussian_filter(blurred, (4, 4, 0))
+    pixels[:, columns["pen"]][:, 16:48] = (30, 120, 70)
+    pixels[:, columns["white"]][:, 20:] = 240
+    brown = np.random.default_rng(0).uniform(0.2, 1.2, (6 * side, side, 1)) * (0.27, 0.57, 0.78)
+    pixels[:, columns["hsv"]] = (240 * np.exp(-brown)).astype(np.uint8)
+    pixels[: 2 * side, 8 * side :] = (180, 130, 200)
+    return pixels
 
 
 def write_tiff(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pathprep import __version__
-from pathprep.cli import dataset, inspect, shard, synth, target
+from pathprep.cli import dataset, import_tiles, inspect, mix, shard, synth, target
 from pathprep.cli.options import errors, output
 from pathprep.errors import PathprepError, UsageError
 
@@ -19,9 +19,12 @@ app = typer.Typer(
 # In the order of their use
 for command in (
     shard.shard,
+    import_tiles.import_tiles,
     inspect.inspect,
     dataset.verify,
+    dataset.repair,
     dataset.report,
+    mix.mix,
     target.target,
     synth.synth,
 ):

@@ -15,6 +15,7 @@ class ReaderChoice(StrEnum):
     """Which library reads."""
 
     auto = "auto"
+    tiff = "tiff"
     cucim = "cucim"
     openslide = "openslide"
 
@@ -34,7 +35,10 @@ DefaultMpp = Annotated[
 LowMpp = Annotated[float, typer.Option("--min-mpp", help="A slide's MPP below this is an error.")]
 HighMpp = Annotated[float, typer.Option("--max-mpp", help="A slide's MPP above this is an error.")]
 ReaderOption = Annotated[
-    ReaderChoice, typer.Option(help="auto: cuCIM for what it reads well, OpenSlide for the rest.")
+    ReaderChoice,
+    typer.Option(
+        help="auto: tiff (JPEG in TIFF and SVS), cuCIM for other TIFFs it reads well, OpenSlide for the rest."
+    ),
 ]
 NativeOption = Annotated[
     bool,

@@ -3,11 +3,12 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
+from pathprep.cli import launch
 from pathprep.cli.options import (
     DefaultMpp,
     HighMpp,
@@ -23,6 +24,11 @@ from pathprep.cli.options import (
     output,
 )
 from pathprep.errors import StainError, UsageError
+
+if TYPE_CHECKING:
+    from pathprep.launchers.base import Launcher
+    from pathprep.params import ShardParams
+    from pathprep.run import Plan
 
 
 class Stain(StrEnum):
@@ -48,6 +54,7 @@ class Subsampling(StrEnum):
 
 
 def shard(
+    context: typer.Context,
     slides: Annotated[
         list[Path], typer.Argument(help="Slides, folders, or CSVs (columns slide, mpp, mask).")
     ],
@@ -137,17 +144,45 @@ def shard(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Make finished slides again, also with other parameters.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count tiles, by reason, and foresee the size; write nothing.")
+    ] = False,
+    min_free: Annotated[
+        float, typer.Option(min=0.0, help="Stop in order when the disk has fewer gigabytes free.")
+    ] = 2.0,
+    forecast: Annotated[
+        bool, typer.Option(help="Look at some slides first, and refuse a run that the disk cannot hold.")
+    ] = True,
     as_json: Json = False,
+    launcher: launch.LauncherOption = launch.LauncherChoice.local,
+    part: launch.PartOption = None,
+    address: launch.AddressOption = "auto",
+    ray_cpus: launch.RayCpusOption = 1.0,
+    ray_gpus: launch.RayGpusOption = 0.0,
+    array: launch.ArrayOption = None,
+    sbatch_args: launch.SbatchOption = "",
+    submit: launch.SubmitOption = True,
 ) -> None:
     """Cut slides into tissue tiles, normalise their stain, write WebDataset shards.
 
     Run again to go on: finished slides are skipped, failed ones are tried again.
-    Exit code 0: all slides are done; 1: at least one failed; 2: wrong usage; 130: interrupted.
+    Exit code 0: all slides are done; 1: at least one failed; 2: wrong usage; 130, 143: interrupted.
     """
-    from pathprep.launchers import server
+    launch.check(context)
+    chosen_part = launch.parse_part(part)
+    chosen_launcher = None
+    if launcher == "local":
+        from pathprep.launchers import server
 
-    server.start()
+        server.start()
+    elif launcher == "ray":
+        chosen_launcher = launch.ray_launcher(address, ray_cpus, ray_gpus)
+    else:
+        from pathprep.launchers import slurm
+
+        slurm.check(array or 0, sbatch_args)
     from pathprep import run, sources
+    from pathprep.launchers import local
     from pathprep.params import ShardParams, StainParams
     from pathprep.progress import print_summary, watcher
     from pathprep.qc import QcParams
@@ -184,20 +219,39 @@ def shard(
         low_mpp=low_mpp,
         high_mpp=high_mpp,
         reader=reader.value,
-        device="cpu" if gpus is None else "cuda",
+        device="cpu" if gpus is None and not ray_gpus else "cuda",
     )
     found = sources.find(slides, masks)
+    if dry_run:
+        if launcher == "slurm":
+            raise UsageError("--dry-run looks at the slides here: leave out --launcher slurm")
+        _dry_run(
+            run.plan(found, out, params, rebuild=rebuild, part=chosen_part, dry=True),
+            out,
+            params,
+            chosen_launcher or local.Local(workers),
+            slide_timeout,
+            as_json,
+        )
+        return
+    if launcher == "slurm":
+        launch.submit_array(context, run.plan(found, out, params, rebuild=rebuild), out)
+        return
     errors.print(f"{len(found)} slides -> {escape(str(out))}")
-    with watcher(errors) as watch:
+    with launch.stoppable() as stopped, watcher(errors) as watch:
         summary = run.shard(
             found,
             out,
             params,
             workers=workers,
             gpus=cards,
+            launcher=chosen_launcher,
+            part=chosen_part,
             timeout=slide_timeout,
             rebuild=rebuild,
             watch=watch,
+            min_free=round(min_free * 1e9),
+            forecast=forecast,
         )
     if as_json:
         print(json.dumps(summary.as_dict(), indent=1))
@@ -206,7 +260,10 @@ def shard(
     if summary.interrupted:
         without = " without --rebuild" if rebuild else ""
         errors.print(f"Interrupted; the same command{without} goes on from here.")
-        raise typer.Exit(130)
+        raise typer.Exit(stopped.exit_code)
+    if summary.stopped:
+        errors.print(f"error: {summary.stopped}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1)
     unfitted = summary.totals("stain")["unfitted"] / max(1, summary.totals("stain").total())
     if unfitted > max_unfitted:
         errors.print(
@@ -215,6 +272,27 @@ def shard(
             style="red",
         )
     raise typer.Exit(1 if summary.failures or unfitted > max_unfitted else 0)
+
+
+def _dry_run(
+    plan: "Plan",
+    out: Path,
+    params: "ShardParams",
+    launcher: "Launcher",
+    timeout: float,
+    as_json: bool,
+) -> None:
+    from pathprep import forecast
+    from pathprep.progress import counting, print_forecast
+
+    with counting(errors, "slides looked at") as watch:
+        found = forecast.look(plan.todo, out, params, launcher, timeout=timeout, watch=watch)
+    found.done = len(plan.skipped)
+    if as_json:
+        print(json.dumps(found.as_dict(), indent=1))
+    else:
+        print_forecast(output, found)
+    raise typer.Exit(1 if found.failures else 0)
 
 
 def _numbers(text: str) -> tuple[float, ...]:

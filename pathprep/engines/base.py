@@ -38,6 +38,9 @@ class Engine(Protocol):
             Tiles, and their quality figures (T, 6) float32.
         """
 
+    def host(self, array: Any) -> npt.NDArray[Any]:
+        """An array that was computed from tiles, in numpy."""
+
     def select(self, tiles: Tiles, which: npt.NDArray[np.bool_]) -> Tiles:
         """The tiles where ``which`` (T,) is true."""
 

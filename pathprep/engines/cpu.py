@@ -1,6 +1,7 @@
 """The steps on the CPU: numba kernels and libjpeg-turbo, which release the GIL."""
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,10 @@ class CpuEngine:
     ) -> tuple[Pixels, Figures]:
         """See Engine."""
         return tiling_cpu.cut(pixels, origins, side, stored)
+
+    def host(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """See Engine."""
+        return array
 
     def select(self, tiles: Pixels, which: npt.NDArray[np.bool_]) -> Pixels:
         """See Engine."""

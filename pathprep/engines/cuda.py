@@ -3,8 +3,8 @@
     block -> tiling.cu -> figures down -> macenko.cu -> fits down -> macenko_apply.cu -> nvImageCodec -> bytes
 
 A thread works on a lane: a CUDA stream of its own, on which everything of a block is queued, and an encoder.
-The host waits three times a block, each time for what it needs to go on: for the figures (what is dropped),
-for the fits (rows, and which tiles are deferred) and for the bytes. The other lanes fill the card meanwhile.
+The host waits four times a block, for what it needs to go on: the figures (what is dropped), mean colours
+(what is damaged), the fits (rows, and what is deferred) and the bytes. Other lanes fill the card meanwhile.
 
 Memory of a lane: the block and up to three copies of its tiles (cut, selected, normalised), each as large
 as the block where tiles are native and do not overlap: 12 MiB for 2048 px, so 48 MiB, and a few MiB in
@@ -130,6 +130,10 @@ class CudaEngine:
         """See Engine."""
         tiles, figures = tiling_cuda.cut(self._card.upload(pixels), origins, side, stored)
         return tiles, self._card.download(figures)
+
+    def host(self, array: Array) -> npt.NDArray[Any]:
+        """See Engine."""
+        return self._card.download(array)
 
     def select(self, tiles: Array, which: npt.NDArray[np.bool_]) -> Array:
         """See Engine."""

@@ -5,78 +5,56 @@ warm.py), so a fresh process per slide costs tens of milliseconds and no state l
 GPUs they take many slides each: loading CUDA and its kernels costs about a second.
 """
 
-import errno
 import os
 import signal
 import sys
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
-from ctypes import c_int64
-from multiprocessing.sharedctypes import RawArray
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
-from pathprep import pipeline, shards
-from pathprep.errors import DeviceLost, PathprepError
-from pathprep.launchers import cards, server
-from pathprep.pipeline import STAGES, Progress, Task
-
-# How often a slide is tried whose process died or ran out of time; errors of the slide itself repeat
-ATTEMPTS = 2
-# Every further slide would fail in the same way
-FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
-_COLUMNS = 3 + len(shards.STATUSES)  # stage, tiles planned, tiles done, then tiles per stain status
-
-
-class Board:
-    """Counters in shared memory, a row per task: written by workers, read by the run, without locks.
-
-    A worker may be killed at any moment, so nothing that it could hold is needed to read the board.
-    """
-
-    def __init__(self, tasks: int) -> None:
-        self.cells = RawArray(c_int64, tasks * _COLUMNS)
-
-    def writer(self, task: int) -> Progress:
-        """What task number ``task`` reports through."""
-        base = task * _COLUMNS
-        cells = self.cells
-        cells[base : base + _COLUMNS] = [0] * _COLUMNS
-
-        def put(column: int, value: int) -> None:
-            cells[base + column] = value
-
-        def done(statuses: Counter[str]) -> None:
-            for number, status in enumerate(shards.STATUSES):
-                cells[base + 3 + number] += statuses[status]
-            cells[base + 2] += statuses.total()
-
-        return Progress(lambda stage: put(0, stage), lambda tiles: put(1, tiles), done)
-
-    def stage(self, task: int) -> str:
-        """The stage that a task was last in."""
-        return STAGES[self.cells[task * _COLUMNS]]
-
-    def totals(self) -> tuple[int, int, dict[str, int]]:
-        """Tiles planned and done, and done per stain status, of all tasks together."""
-        rows = self.cells[:]
-        sums = [sum(rows[column::_COLUMNS]) for column in range(_COLUMNS)]
-        return sums[1], sums[2], dict(zip(shards.STATUSES, sums[3:], strict=True))
-
-
-class Outcome(NamedTuple):
-    """How a task ended: its marker, or its failure (stage, kind, error, attempts)."""
-
-    task: Task
-    marker: dict[str, Any] | None
-    failure: dict[str, Any] | None
-
+from pathprep.errors import DeviceLost
+from pathprep.launchers import base, cards, server
+from pathprep.launchers.base import ATTEMPTS, Board, Outcome, Task
 
 _board: Board | None = None
 # Exit code of a worker whose GPU failed: sysexits' EX_IOERR
 _LOST = 74
+
+
+@dataclass(frozen=True)
+class Local:
+    """The launcher of this machine.
+
+    Attributes:
+        workers: slides at a time; default one per core, or four per GPU.
+        gpus: cards that the workers use, in turn, from cards.find; for tasks whose device is ``cuda``.
+    """
+
+    workers: int | None = None
+    gpus: int = 0
+
+    def _workers(self, tasks: int) -> int:
+        return min(self.workers or self.gpus * cards.WORKERS or cores(), max(1, tasks))
+
+    def threads(self, tasks: int) -> int:
+        """See base.Launcher: the cores are shared out."""
+        return max(1, cores() // self._workers(tasks))
+
+    def run(
+        self, tasks: Sequence[Task], board: Board, timeout: float | None
+    ) -> Generator[Outcome | None, None, None]:
+        """See base.Launcher."""
+        return run(tasks, board, self._workers(len(tasks)), timeout, self.gpus)
+
+
+def cores() -> int:
+    """Cores that this process may use. Slurm does not bind a job to its share everywhere."""
+    bound = len(os.sched_getaffinity(0))
+    share = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return min(bound, max(1, int(share))) if share.isdigit() else bound
 
 
 def _start_worker(board: Board, seats: cards.Seats | None) -> None:
@@ -87,31 +65,20 @@ def _start_worker(board: Board, seats: cards.Seats | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
 
 
-def _work(number: int, task: Task) -> dict[str, Any]:
+def _work(number: int, task: Task) -> tuple[dict[str, Any], bool]:
     if _board is None:
         raise RuntimeError("the worker was started without its board")
     try:
-        return pipeline.process(task, _board.writer(number))
+        return base.work(task, _board.writer(number))
     except DeviceLost as error:  # only another process can use the card again; it tries the slide once more
         print(f"pathprep: {error}", file=sys.stderr, flush=True)
         os._exit(_LOST)
 
 
 def run(
-    tasks: list[Task], board: Board, workers: int, timeout: float | None, gpus: int = 0
-) -> Iterator[Outcome | None]:
-    """Run every task; yields outcomes as they come, and None a few times a second in between.
-
-    Args:
-        tasks: task number i reports on row i of the board.
-        board: see Board.
-        workers: processes at a time.
-        timeout: seconds that one slide may take.
-        gpus: cards that the workers use, in turn.
-
-    Raises:
-        OSError: the dataset's disk is full or read-only; the rest is not tried.
-    """
+    tasks: Sequence[Task], board: Board, workers: int, timeout: float | None, gpus: int = 0
+) -> Generator[Outcome | None, None, None]:
+    """Run every task, ``workers`` processes at a time, on so many ``gpus``; see base.Launcher."""
     context = server.context()
     seats = cards.Seats(gpus) if gpus else None
     slides = cards.SLIDES if gpus else 1
@@ -130,14 +97,15 @@ def run(
                 number, task, attempt = waiting.pop(future)
                 error = future.exception()
                 if error is None:
-                    yield Outcome(task, future.result(), None)
+                    marker, made = future.result()
+                    yield Outcome(task, marker, None, made)
                     continue
                 died = isinstance(error, ProcessExpired | TimeoutError)
                 if died and attempt < ATTEMPTS:
                     again = pool.schedule(_work, args=[number, task], timeout=timeout)
                     waiting[again] = (number, task, attempt + 1)
                     continue
-                if isinstance(error, OSError) and error.errno in FULL_DISK:
+                if base.is_fatal(error):
                     raise error
                 yield Outcome(task, None, _failure(error, board.stage(number), attempt, task, timeout))
         pool.close()
@@ -153,19 +121,11 @@ def run(
 def _failure(
     error: BaseException, stage: str, attempts: int, task: Task, timeout: float | None
 ) -> dict[str, Any]:
-    path = task.source.path
     if isinstance(error, ProcessExpired):
-        how = _death(error.exitcode)
-        message = f"{path}: the worker process {how} while this slide was in stage '{stage}'"
-        kind = "crash"
-    elif isinstance(error, TimeoutError):
-        message = f"{path}: took longer than --slide-timeout {timeout:g} s, in stage '{stage}'"
-        kind = "timeout"
-    elif isinstance(error, PathprepError):
-        message, kind = str(error), type(error).__name__
-    else:
-        message, kind = f"{path}: {type(error).__name__}: {error}", "unexpected"
-    return {"stage": stage, "kind": kind, "error": message, "attempts": attempts}
+        return base.crash(_death(error.exitcode), stage, attempts, task)
+    if isinstance(error, TimeoutError) and timeout is not None:
+        return base.overtime(timeout, stage, attempts, task)
+    return base.failure(error, stage, attempts, task)
 
 
 def _death(code: int | None) -> str:

@@ -1,25 +1,22 @@
-"""Readers of slide files: cuCIM for what it reads well, OpenSlide for the rest.
+"""Readers of slide files: libjpeg-turbo for JPEG TIFF and SVS, cuCIM for other TIFFs, OpenSlide for the rest.
 
 ``choose`` looks at the file before a native library does, because some files crash cuCIM or are read
-wrongly by it: TIFFs with deflate or WebP tiles, strips, 16 bits, or pyramids in SubIFDs.
+wrongly by it: TIFFs with deflate or WebP tiles, strips, 16 bits, or pyramids in SubIFDs. What declares
+impossible sizes is refused before anything is opened.
 """
 
-import logging
 from collections import Counter
 from pathlib import Path
 from typing import Literal
 
-import tifffile
-
 from pathprep.errors import UnreadableSlide
+from pathprep.readers import jpeg_tiff
 from pathprep.readers.base import Level, Reader
+from pathprep.readers.directory import Directory, read_directory
 
 __all__ = ["EXTENSIONS", "Level", "Reader", "ReaderName", "choose", "one_per_series", "open_reader"]
 
-ReaderName = Literal["auto", "cucim", "openslide"]
-
-# tifffile logs what it finds wrong; the reader that then opens the file reports it
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
+ReaderName = Literal["auto", "tiff", "cucim", "openslide"]
 
 # What is picked up from a folder. A file named on the command line is tried whatever its suffix.
 EXTENSIONS = frozenset(
@@ -30,23 +27,33 @@ EXTENSIONS = frozenset(
 CUCIM_COMPRESSIONS = frozenset({1, 5, 7, 33005})
 
 
-def choose(path: Path) -> Literal["cucim", "openslide"]:
-    """The reader for a file: cuCIM for tiled 8-bit RGB TIFFs in a compression it decodes, else OpenSlide."""
-    if path.suffix.lower() not in {".svs", ".tif", ".tiff"}:
-        return "openslide"
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            page = tiff.pages.first
-            suits = (
-                page.is_tiled
-                and page.compression in CUCIM_COMPRESSIONS
-                and page.dtype == "uint8"
-                and page.samplesperpixel == 3
-                and page.planarconfig == 1
-                and not page.subifds
-            )
-    except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError):
+def choose(path: Path) -> Literal["tiff", "cucim", "openslide"]:
+    """The reader for a file: for tiled 8-bit RGB TIFFs ours if they are JPEG, cuCIM for other compressions
+    that it decodes, else OpenSlide.
+
+    Raises:
+        UnreadableSlide: the file declares impossible sizes, or is cut off.
+    """
+    return _choice(read_directory(path))
+
+
+def _choice(directory: Directory | None) -> Literal["tiff", "cucim", "openslide"]:
+    if directory is None:
         return "openslide"  # which says what is wrong with the file
+    if jpeg_tiff.suits(directory):
+        return "tiff"
+    suits = (
+        # OpenSlide knows the ways of the other vendors
+        directory.vendor in ("aperio", "generic-tiff")
+        and not directory.subifds
+        and all(
+            page.plain
+            and page.compression in CUCIM_COMPRESSIONS
+            # cuCIM shows black where there is no tile, OpenSlide the background
+            and page.counts.all()
+            for page in directory.pages
+        )
+    )
     return "cucim" if suits else "openslide"
 
 
@@ -58,10 +65,16 @@ def open_reader(path: Path, name: ReaderName = "auto") -> Reader:
     """
     if not path.exists():
         raise UnreadableSlide(f"{path}: no such file")
-    if path.is_file() and path.stat().st_size == 0:
+    if path.is_dir():
+        raise UnreadableSlide(f"{path}: is a folder, not a slide")
+    if path.stat().st_size == 0:
         raise UnreadableSlide(f"{path}: the file is empty; copy it again from its source")
+    # whichever reader is asked for: what is impossible is refused here, before a native library opens it
+    directory = read_directory(path)
     if name == "auto":
-        name = choose(path)
+        name = _choice(directory)
+    if name == "tiff":
+        return jpeg_tiff.JpegTiffReader(path, directory)
     # Imported here: each loads a native library, and a run needs only the one its slides need
     if name == "cucim":
         from pathprep.readers.cucim import CucimReader

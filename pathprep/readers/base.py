@@ -37,6 +37,27 @@ def number(text: str | None) -> float | None:
     return value if 0 < value < math.inf else None
 
 
+# micrometres
+_UNITS = {"centimeter": 10_000.0, "inch": 25_400.0}
+
+
+def resolution(aperio: str | None, unit: str | None, x: str | None, y: str | None) -> Resolution | None:
+    """The resolution of a TIFF slide: Aperio's MPP where there is one, else the resolution tags.
+
+    Args:
+        aperio: MPP from Aperio's description.
+        unit: ``centimeter`` or ``inch``; other units say nothing about length.
+        x, y: pixels per unit.
+    """
+    mpp = number(aperio)
+    if mpp is not None:
+        return Resolution(mpp, mpp, "aperio.MPP")
+    length, along_x, along_y = _UNITS.get(unit or ""), number(x), number(y)
+    if length is None or along_x is None or along_y is None:
+        return None
+    return Resolution(length / along_x, length / along_y, "TIFF resolution tags")
+
+
 class Reader(Protocol):
     """An open slide file. ``read`` may be called from several threads at once."""
 

@@ -1,4 +1,7 @@
-"""Reads tiled 8-bit RGB TIFF and SVS with cuCIM, on the CPU; in blocks, several times OpenSlide's speed."""
+"""Reads tiled 8-bit RGB TIFF and SVS with cuCIM, on the CPU; in blocks, several times OpenSlide's speed.
+
+JPEG tiles are read by jpeg_tiff.py, which notices damage that cuCIM does not.
+"""
 
 import sys
 from math import ceil
@@ -8,10 +11,7 @@ from typing import Any
 import numpy as np
 
 from pathprep.errors import UnreadableSlide, UsageError
-from pathprep.readers.base import Level, Pixels, Resolution, number
-
-# cuCIM's `spacing()` is 1.0 for Aperio files, whose MPP stands in the description; so it is not used.
-_UNITS = {"centimeter": 10_000.0, "inch": 25_400.0}  # micrometres
+from pathprep.readers.base import Level, Pixels, resolution
 
 
 class CucimReader:
@@ -38,7 +38,14 @@ class CucimReader:
         metadata: dict[str, Any] = self._image.metadata
         self.vendor = "aperio" if "aperio" in metadata else "generic-tiff"
         self.levels = _levels(self._image.resolutions)
-        self.resolution = _resolution(metadata)
+        # not cuCIM's `spacing()`: that is 1.0 for Aperio files, whose MPP stands in the description
+        tiff = metadata.get("tiff", {})
+        self.resolution = resolution(
+            metadata.get("aperio", {}).get("MPP"),
+            tiff.get("resolution_unit"),
+            tiff.get("x_resolution"),
+            tiff.get("y_resolution"),
+        )
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         """See Reader.read."""
@@ -71,15 +78,3 @@ def _refuse_to_hang() -> None:
 def _levels(resolutions: dict[str, Any]) -> list[Level]:
     sizes = resolutions["level_dimensions"]
     return [Level(w, h, float(d)) for (w, h), d in zip(sizes, resolutions["level_downsamples"], strict=True)]
-
-
-def _resolution(metadata: dict[str, Any]) -> Resolution | None:
-    aperio = number(metadata.get("aperio", {}).get("MPP"))
-    if aperio is not None:
-        return Resolution(aperio, aperio, "aperio.MPP")
-    tiff = metadata.get("tiff", {})
-    unit = _UNITS.get(tiff.get("resolution_unit", ""))
-    x, y = number(tiff.get("x_resolution")), number(tiff.get("y_resolution"))
-    if unit is None or x is None or y is None:
-        return None
-    return Resolution(unit / x, unit / y, "TIFF resolution tags")

@@ -11,9 +11,9 @@ unless ``fall_back`` gives it the slide's pooled fit.
 
 The method, its constants and its limits: kernels/macenko_reference.py. Tiles are (N, H, W, 3) uint8, or a
 sequence of (H, W, 3) arrays of differing sizes: numpy or torch on the CPU, CuPy or torch on a GPU, and what
-comes out is of the same kind, on the same device, without a copy between them. On a GPU the work is queued
-on the current stream. Everything may be called from many threads; results do not depend on threads,
-batches or order.
+comes out is of the same kind, on the same device, without a copy between libraries; strided tiles are made
+contiguous first. On a GPU the work is queued on the current stream. Everything may be called from many
+threads; results do not depend on threads, batches or order.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ import numpy as np
 
 from pathprep.kernels import macenko_cpu
 from pathprep.kernels.macenko_reference import ALPHA, BETA, IO
-from pathprep.stain.arrays import Array, is_cupy, native, returner, stream_of
+from pathprep.stain.arrays import Array, beside, is_cupy, returner, stream_of
 from pathprep.stain.fits import (
     StainFit,
     Status,
@@ -62,18 +62,20 @@ def apply(tiles: Tiles, matrix: Array, *, io: float = IO, threads: int | None = 
     """Multiply the optical density of each tile by its matrix (N, 3, 3).
 
     An exact identity copies its tile. An array gives an array, a sequence a list, of the same shapes and
-    the same library. ``threads``: CPU threads, None for one per core.
+    the same library. Matrices are numpy, or of the tiles' library and on their device. ``threads``: CPU
+    threads, None for one per core.
 
     Raises:
-        ValueError: not one finite matrix per tile, io outside 1 to 256, or tiles are not (H, W, 3) uint8.
-            Whether matrices on a GPU are finite is not asked: that would wait for it. Tiles whose matrix is
-            not come out black or white.
+        ValueError: not one finite matrix per tile, matrices of another library or device, io outside 1 to
+            256, or tiles as ``fit`` refuses them. Whether matrices on a GPU are finite is not asked: that
+            would wait for it. A row that is not makes its channel 0 or 255 in every pixel.
     """
     check_io(io)
     given = first(tiles)
     back = returner(given)
     with stream_of(given):
-        batches, matrices = checked(tiles), native(matrix)
+        batches = checked(tiles)
+        matrices = beside(matrix, given if batches else matrix, "matrices")  # an empty list is of no library
         count = sum(len(batch) for batch in batches)
         if matrices.shape != (count, 3, 3):
             raise ValueError(f"expected {count} finite 3x3 matrices, one per tile, got {matrices.shape}")
@@ -95,16 +97,27 @@ def normalize(
     fit: StainFit | None = None,
     target: Target | None = None,
     *,
+    io: float = IO,
     threads: int | None = None,
 ) -> Any:
     """Fit (unless fits are given), then apply the target's stains (the field's reference by default).
 
     UNFITTED tiles come back unchanged; ask ``fit`` first to know which they are. Without fits this is one
     kernel that computes optical densities once; on a GPU it reads each tile once and writes it once.
+
+    Args:
+        tiles: as in ``fit``.
+        fit: fits of the tiles, numpy or of their library and on their device.
+        io: transmitted light, grey levels; that of the fits, if they are given.
+        threads: CPU threads, None for one per core.
+
+    Raises:
+        ValueError: as ``fit`` and ``apply`` do.
     """
+    check_io(io)
     target = Target.default() if target is None else target
     if fit is not None:
-        return apply(tiles, matrix(fit, target), threads=threads)
+        return apply(tiles, matrix(fit, target), io=io, threads=threads)
     given = first(tiles)
     back = returner(given)
     with stream_of(given):
@@ -112,11 +125,14 @@ def normalize(
         if batches and is_cupy(batches[0]):
             from pathprep.kernels import macenko_cuda
 
-            results = macenko_cuda.normalize(batches, target.he, target.max_c)
+            results = macenko_cuda.normalize(batches, target.he, target.max_c, io)
         elif is_batch(tiles):
-            results = [macenko_cpu.normalize(batches[0], target.he, target.max_c, threads=threads)[0]]
+            fused = macenko_cpu.normalize(batches[0], target.he, target.max_c, io=io, threads=threads)
+            results = [fused[0]]
         else:
             results = each(
-                batches, lambda tile, _: macenko_cpu.normalize(tile, target.he, target.max_c)[0], threads
+                batches,
+                lambda tile, _: macenko_cpu.normalize(tile, target.he, target.max_c, io=io)[0],
+                threads,
             )
         return back(results[0]) if is_batch(tiles) else [back(result[0]) for result in results]

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 # An array of numpy, CuPy or torch. No type says "the same kind as was given" for three libraries, of which
 # two may not be installed.
@@ -34,9 +35,13 @@ def is_cupy(array: object) -> bool:
     return cupy is not None and isinstance(array, cupy.ndarray)
 
 
-def place(native: Array) -> int:
-    """The number of the GPU that a native array is on; -1 for numpy."""
-    return int(native.device.id) if is_cupy(native) else -1
+def place(array: Array) -> str:
+    """The library of an array and where it is: ``numpy on the CPU``, ``torch on cuda:0``."""
+    if is_cupy(array):
+        return f"cupy on cuda:{array.device.id}"
+    if is_torch(array):
+        return f"torch on {'the CPU' if array.device.type == 'cpu' else array.device}"
+    return "numpy on the CPU"
 
 
 def native(array: Array) -> Array:
@@ -57,6 +62,27 @@ def native(array: Array) -> Array:
     import cupy
 
     return cupy.from_dlpack(tensor)
+
+
+def beside(array: Array, given: Array, name: str) -> Array:
+    """The native view of an array that is used together with ``given``.
+
+    Another library's would be of another stream: what it holds might not be computed yet.
+
+    Raises:
+        ValueError: it is neither numpy nor of the library and on the device of ``given``.
+    """
+    found, where, allowed = native(array), place(array), {"numpy on the CPU": None, place(given): None}
+    if where not in allowed:
+        raise ValueError(f"expected {name} of {' or '.join(allowed)}, got {where}")
+    return found
+
+
+def to_numpy(array: Array) -> npt.NDArray[Any]:
+    """A numpy array of the same values: the array itself or a view on the CPU, else a copy; waits for it."""
+    if is_torch(array):
+        return np.asarray(array.detach().cpu().numpy())
+    return np.asarray(array.get() if is_cupy(array) else array)
 
 
 def returner(given: Array) -> Callable[[Array], Array]:

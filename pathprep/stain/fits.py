@@ -9,9 +9,19 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pathprep.kernels import macenko_cpu
-from pathprep.kernels.macenko_reference import ALPHA, BETA, IO
+from pathprep.kernels.macenko_reference import ALPHA, BETA, IO, MAX_PIXELS
 from pathprep.kernels.threads_cpu import share_out
-from pathprep.stain.arrays import Array, is_cupy, is_torch, namespace, native, place, returner, stream_of
+from pathprep.stain.arrays import (
+    Array,
+    beside,
+    is_cupy,
+    is_torch,
+    namespace,
+    native,
+    place,
+    returner,
+    stream_of,
+)
 
 # (N, H, W, 3) uint8, or a sequence of (H, W, 3): numpy, CuPy, or torch
 Tiles = Array | Sequence[Array]
@@ -76,8 +86,9 @@ def fit(
     """Fit the stains of each tile.
 
     Args:
-        tiles: (N, H, W, 3) uint8 or a sequence of (H, W, 3), 1 to 4096 pixels a side. On a GPU (CuPy,
-            torch) the work is queued on the current stream, and nothing waits for it.
+        tiles: (N, H, W, 3) uint8 or a sequence of (H, W, 3), of 1 to 2^24 pixels (4096 x 4096) each. On a
+            GPU (CuPy, torch) the work is queued on the current stream, and nothing waits for it, except
+            the first call for each io.
         keep: a pixel is tissue if "all" of its channels have an optical density of at least ``beta``, or
             if "any" has (cuCIM's rule; it moves the eosin vector by tens of degrees).
         alpha: percent of tissue pixels beyond each stain vector, 0 to 50.
@@ -86,7 +97,8 @@ def fit(
         threads: CPU threads, None for one per core; changes no bit of the result.
 
     Raises:
-        ValueError: an argument is outside its range, or tiles are not (H, W, 3) uint8.
+        ValueError: an argument is outside its range, or tiles are not (H, W, 3) uint8, too large, or not
+            of one library on one device.
     """
     if keep not in KEEP:
         raise ValueError(f"keep is {keep!r}; expected one of {KEEP}")
@@ -143,11 +155,15 @@ def fall_back(fits: StainFit, pooled: StainFit) -> StainFit:
     """UNFITTED tiles take the slide's pooled fit (N = 1) and the status SLIDE_FIT.
 
     If there is no pooled fit either, they stay UNFITTED. ``tissue_pixels`` stays each tile's own.
+
+    Raises:
+        ValueError: the pooled fit is neither numpy nor of the library and on the device of the fits.
     """
     given = fits.he
     with stream_of(given):
-        fits, pooled = fits.native(), pooled.native()
+        fits = fits.native()
         xp = namespace(fits.he)
+        pooled = StainFit(*(xp.asarray(beside(part, given, "a pooled fit")) for part in pooled._arrays()))
         use = (fits.status == UNFITTED) & (pooled.status[0] != UNFITTED)
         return StainFit(
             xp.where(use[:, None, None], pooled.he, fits.he),
@@ -192,13 +208,14 @@ def checked(tiles: Tiles) -> list[Array]:
     """Native batches (n, H, W, 3): the one given, or one for each tile of a sequence.
 
     Raises:
-        ValueError: tiles are not (H, W, 3) uint8, or not of one library and device.
+        ValueError: tiles are not (H, W, 3) uint8, too large, or not of one library on one device.
     """
     if is_batch(tiles):
         return [_checked(native(tiles), 4)]
     batches = [_checked(native(tile), 3)[None] for tile in tiles]
-    if len({place(batch) for batch in batches}) > 1:
-        raise ValueError("expected tiles on one device, got a mixture")
+    places = sorted({place(tile) for tile in tiles})
+    if len(places) > 1:
+        raise ValueError(f"expected tiles of one library on one device, got {' and '.join(places)}")
     return batches
 
 
@@ -206,4 +223,9 @@ def _checked(tiles: Array, dimensions: int) -> Array:
     if tiles.dtype != np.uint8 or tiles.ndim != dimensions or tiles.shape[-1] != 3 or 0 in tiles.shape[-3:]:
         shape = "(N, H, W, 3)" if dimensions == 4 else "(H, W, 3)"
         raise ValueError(f"expected tiles {shape} of uint8, got {tiles.shape} of {tiles.dtype}")
+    height, width = tiles.shape[-3:-1]
+    if height * width > MAX_PIXELS:
+        raise ValueError(
+            f"expected tiles of at most {MAX_PIXELS} pixels (4096 x 4096), got {width} x {height}"
+        )
     return tiles

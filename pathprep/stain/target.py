@@ -11,7 +11,8 @@ import numpy.typing as npt
 from pathprep import atomic
 from pathprep.errors import StainError
 from pathprep.kernels.macenko_reference import ALPHA, BETA, IO
-from pathprep.stain.fits import StainFit, Status, fit
+from pathprep.stain.arrays import Array, to_numpy
+from pathprep.stain.fits import FITTED, StainFit, fit
 
 Floats = npt.NDArray[np.float64]
 
@@ -21,14 +22,18 @@ class Target:
     """The stains to normalise to.
 
     Attributes:
-        he: (3, 2) float64, as in ``StainFit``.
-        max_c: (2,) float64.
+        he: (3, 2) float64, as in ``StainFit``; numpy, also if it is made from a tensor or a CuPy array.
+        max_c: (2,) float64, likewise.
         name: for people; it plays no part in the result.
     """
 
     he: Floats
     max_c: Floats
     name: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "he", to_numpy(self.he))  # the class is frozen
+        object.__setattr__(self, "max_c", to_numpy(self.max_c))
 
     @classmethod
     def default(cls) -> Self:
@@ -39,7 +44,7 @@ class Target:
     @classmethod
     def fit(
         cls,
-        image: npt.NDArray[np.uint8],
+        image: Array,
         name: str = "image",
         *,
         keep: str = "all",
@@ -47,15 +52,16 @@ class Target:
         beta: float = BETA,
         io: float = IO,
     ) -> Self:
-        """The stains of an image (H, W, 3) uint8, up to 4096 pixels a side; options as in ``fit``.
+        """The stains of an image (H, W, 3) uint8 of any library; its size and the options as in ``fit``.
 
         Raises:
             StainError: it holds no plausible pair of stains.
+            ValueError: as ``fit`` does.
         """
         found = fit([image], keep=keep, alpha=alpha, beta=beta, io=io)
-        if found.status[0] != Status.FITTED:
+        if int(found.status[0]) != FITTED:
             raise StainError(
-                f"{name}: no pair of stains in it ({found.tissue_pixels[0]} tissue pixels of "
+                f"{name}: no pair of stains in it ({int(found.tissue_pixels[0])} tissue pixels of "
                 f"{image.shape[0] * image.shape[1]}); choose an H&E image that tissue fills"
             )
         return cls(found.he[0], found.max_c[0], name)
@@ -67,9 +73,9 @@ class Target:
         Raises:
             StainError: none of the slide's tiles was fitted.
         """
-        if pooled.status[0] != Status.FITTED:
+        if int(pooled.status[0]) != FITTED:
             raise StainError(f"{name}: no tile of it holds a pair of stains; choose an H&E slide")
-        return cls(np.asarray(pooled.he[0]), np.asarray(pooled.max_c[0]), name)
+        return cls(pooled.he[0], pooled.max_c[0], name)
 
     def as_params(self) -> dict[str, Any]:
         """JSON-able values that determine the result, for the build id; the name is not among them."""

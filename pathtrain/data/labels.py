@@ -1,4 +1,6 @@
-"""Labels of tiles: from a CSV per slide or per tile, from drawn annotations, or from an image folder.
+"""Labels of tiles: from a CSV per slide or per tile, from drawn annotations, or from the set itself.
+
+An image folder brings its labels.csv, and a dataset of imported tiles has them in its index.
 
     slide,label             every tile of the slide has it
     slide,x,y,label         x and y as in the dataset's index: level-0 pixels of the tile's corner
@@ -42,20 +44,23 @@ class Labels:
 
 
 def read_labels(sets: Sequence[DatasetTiles | FolderTiles], path: Path | None) -> Labels:
-    """Labels of each set: an image folder brings its own, datasets take theirs from ``path``.
+    """Labels of each set: image folders bring their own; datasets take theirs from ``path``.
+
+    Without ``path``, datasets of imported tiles (`pathprep import-tiles`) take those of their index.
 
     Args:
         sets: at least one.
-        path: a CSV, or a folder of GeoJSON files; None if no dataset is among the sets.
+        path: a CSV, or a folder of GeoJSON files; None if no dataset of slides is among the sets.
 
     Raises:
         UsageError: no labels for a dataset, labels that nothing uses, an unknown slide, a file that
             cannot be read, a set without a labelled tile, or fewer than two classes.
     """
     datasets = [tiles for tiles in sets if isinstance(tiles, DatasetTiles)]
-    if datasets and path is None:
+    bare = [tiles for tiles in datasets if tiles.labels is None]
+    if bare and path is None:
         raise UsageError(
-            f"{datasets[0].path}: a dataset holds no labels; give --labels: a CSV with the columns "
+            f"{bare[0].path}: a dataset holds no labels; give --labels: a CSV with the columns "
             "slide,label or slide,x,y,label, or a folder of GeoJSON annotations"
         )
     if path is not None and not datasets:
@@ -63,7 +68,8 @@ def read_labels(sets: Sequence[DatasetTiles | FolderTiles], path: Path | None) -
     named: list[Names] = []
     found = iter(_of_datasets(datasets, path)) if path is not None else iter(())
     for tiles in sets:
-        named.append(list(tiles.labels) if isinstance(tiles, FolderTiles) else next(found))
+        own = tiles.labels if path is None or isinstance(tiles, FolderTiles) else None
+        named.append(next(found) if own is None else list(own))
     for tiles, names in zip(sets, named, strict=True):
         if not any(names):
             raise UsageError(f"{tiles.path}: none of its {len(tiles)} tiles has a label")
@@ -93,7 +99,7 @@ def _of_datasets(datasets: Sequence[DatasetTiles], path: Path) -> list[Names]:
 
 def _check_slides(datasets: Sequence[DatasetTiles], named: set[str], path: Path) -> None:
     # A slide that kept no tile is known too: its label simply labels nothing
-    known = {slide for tiles in datasets for slide in tiles.dataset.slides}
+    known = {slide for tiles in datasets for slide in tiles.dataset.tile_counts()}
     unknown = sorted(named - known)
     if unknown:
         raise UsageError(
@@ -108,7 +114,7 @@ def _per_slide(tiles: DatasetTiles, rows: list[dict[str, str]], path: Path) -> N
     for row in rows:
         if labels.setdefault(row["slide"], row["label"]) != row["label"]:
             raise UsageError(f"{path}: slide {row['slide']} has two labels; keep one row per slide")
-    return [labels.get(tiles.groups[slide], "") for slide in tiles.group]
+    return [labels.get(tiles.slides[slide], "") for slide in tiles.slide]
 
 
 def _per_tile(tiles: DatasetTiles, rows: list[dict[str, str]], path: Path) -> Names:
@@ -120,8 +126,8 @@ def _per_tile(tiles: DatasetTiles, rows: list[dict[str, str]], path: Path) -> Na
             raise UsageError(f"{path}: line {line}: x and y must be whole level-0 pixels") from None
         if labels.setdefault(place, row["label"]) != row["label"]:
             raise UsageError(f"{path}: line {line}: this tile has two labels; keep one row per tile")
-    places = zip(tiles.group, tiles.coords, strict=True)
-    return [labels.get((tiles.groups[slide], int(x), int(y)), "") for slide, (x, y) in places]
+    places = zip(tiles.slide, tiles.coords, strict=True)
+    return [labels.get((tiles.slides[slide], int(x), int(y)), "") for slide, (x, y) in places]
 
 
 @dataclass(frozen=True)
@@ -161,7 +167,7 @@ def _from_annotations(datasets: Sequence[DatasetTiles], folder: Path) -> list[Na
 
 def _by_areas(tiles: DatasetTiles, areas: dict[str, list[Area]]) -> Names:
     names = np.full(len(tiles), "", dtype=object)
-    for number, slide in enumerate(tiles.groups):
+    for number, slide in enumerate(tiles.slides):
         start, end = tiles.starts[number], tiles.starts[number + 1]
         centres = tiles.coords[start:end] + tiles.side[start:end, None] / 2
         # Largest first, so that smaller ones inside it overwrite; sorted() keeps the file's order of equals

@@ -77,7 +77,7 @@ class Loader:
         self.index = dataset.tiles(["x", "y", "offset", "length", "crc32"])
         if not len(self.index):
             raise DatasetError(f"{dataset.root}: no tiles to train on; see `pathprep report {dataset.root}`")
-        self._stain = stain.stage(dataset, self.index.slides, recipe, target)
+        self._stain = stain.stage(dataset, recipe, target)
         self._views = params.views(recipe.views)
         self._columns = [views.columns(recipe, view) for view in self._views]
         largest = len(order.positions(0, recipe.batch, 0, world))

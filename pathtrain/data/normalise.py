@@ -77,8 +77,7 @@ def normaliser(target: RunTarget | None, dataset: Dataset | None) -> Normaliser 
         return Normaliser(target, None, target.io)
     made = dataset.params["stain"]
     if made["mode"] == "fit":
-        slides = [name for name, marker in dataset.markers.items() if marker["tiles"]]
-        return Normaliser(target, stored_fits(dataset, slides), made["io"])
+        return Normaliser(target, stored_fits(dataset), made["io"])
     if made["target"] != target.target.as_params():
         print(
             f"warning: {dataset.root}: its tiles were normalised to another target than the model's, and "

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from pathprep import stain
 from pathprep.shards import Dataset
@@ -30,17 +29,17 @@ class StoredFits:
     Attributes:
         he: (N, 3, 2) float32, and max_c: (N, 2) float32; one row for all where the tiles were normalised
             when they were stored.
-        fitted: (N,) bool; False for tiles that have no fit, which stay as they are.
+        own: (N, 2) float32, max_c as it was fitted; NaN for tiles that have no fit, which stay as they are.
     """
 
     he: npt.NDArray[np.float32] | Floats
     max_c: npt.NDArray[np.float32] | Floats
-    fitted: npt.NDArray[np.bool_]
+    own: npt.NDArray[np.float32]
 
     def take(self, tiles: Ints) -> StainFit:
         """The fits of some tiles; all that have one are FITTED."""
-        rows = tiles if len(self.he) == len(self.fitted) else np.zeros(len(tiles), np.int64)
-        use = self.fitted[tiles]
+        rows = tiles if len(self.he) == len(self.own) else np.zeros(len(tiles), np.int64)
+        use = ~np.isnan(self.own[tiles, 0])
         return StainFit(
             np.where(use[:, None, None], self.he[rows], 0.0).astype(np.float64),
             np.where(use[:, None], self.max_c[rows], 0.0).astype(np.float64),
@@ -49,33 +48,21 @@ class StoredFits:
         )
 
 
-def stored_fits(dataset: Dataset, slides: list[str]) -> StoredFits:
-    """Read them.
+def stored_fits(dataset: Dataset) -> StoredFits:
+    """Find them.
 
     The index holds what was fitted on the plain tiles. Tiles that were baked have the stains of the
     dataset's target instead.
 
     Args:
         dataset: made with ``--stain fit`` or ``bake``.
-        slides: those with tiles, in the index' order.
     """
-    columns = [dataset.index(slide, ["he", "max_c"]) for slide in slides]
-    fitted = np.concatenate([table["he"].is_valid().to_numpy() for table in columns])
     made = dataset.params["stain"]
     if made["mode"] == "bake":
-        return StoredFits(np.array([made["target"]["he"]]), np.array([made["target"]["max_c"]]), fitted)
-    he = np.concatenate([_values(table["he"]) for table in columns]).reshape(-1, 3, 2)
-    return StoredFits(he, np.concatenate([_values(table["max_c"]) for table in columns]), fitted)
-
-
-def _values(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
-    """(n, k) of a column of lists of k numbers; what stands where a list is null does not matter."""
-    side = column.type.list_size
-    parts = [np.empty((0, side), np.float32)]
-    for chunk in column.chunks:
-        rows = chunk.values.to_numpy(zero_copy_only=False).reshape(-1, side)
-        parts.append(rows[chunk.offset : chunk.offset + len(chunk)])
-    return np.concatenate(parts)
+        own = dataset.tiles(["max_c"]).columns["max_c"]
+        return StoredFits(np.array([made["target"]["he"]]), np.array([made["target"]["max_c"]]), own)
+    columns = dataset.tiles(["he", "max_c"]).columns
+    return StoredFits(columns["he"].reshape(-1, 3, 2), columns["max_c"], columns["max_c"])
 
 
 @dataclass(frozen=True)
@@ -106,11 +93,10 @@ class Stage:
         return found
 
 
-def stage(dataset: Dataset, slides: list[str], recipe: Recipe, target: Target | None = None) -> Stage | None:
+def stage(dataset: Dataset, recipe: Recipe, target: Target | None = None) -> Stage | None:
     """The stage of a recipe on a dataset; None if it has none.
 
     Args:
-        slides: those with tiles, in the index' order.
         target: to normalise to; None for the one that the recipe names.
 
     Raises:
@@ -122,7 +108,7 @@ def stage(dataset: Dataset, slides: list[str], recipe: Recipe, target: Target | 
     if config.mode == "none":
         return None
     goal = (target or targets.settle(config)) if config.mode == "normalize" else None
-    fits = stored_fits(dataset, slides) if config.needs_fits else None
+    fits = stored_fits(dataset) if config.needs_fits else None
     return Stage(config, fits, goal, dataset.params["stain"].get("io", IO), recipe.seed)
 
 

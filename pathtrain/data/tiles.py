@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -69,11 +70,18 @@ class Tiles(ABC):
 
 
 class DatasetTiles(Tiles):
-    """Every tile of a dataset folder; a group is a slide.
+    """Every tile of a dataset folder; a group is a slide, or what the index of imported tiles says.
+
+    Imported tiles without a group are each their own.
+
+    ``group``, ``coords`` and ``side`` are arrays of the whole dataset, made when first asked for; ``index``
+    holds the same on disk.
 
     Attributes:
-        coords: (N, 2) int64, x and y of the tile's corner in level-0 pixels.
-        side: (N,) int64, the tile's side in level-0 pixels.
+        index: where every tile lies.
+        slides: names of the slides, or of an imported set's shards, that hold the tiles.
+        labels: (N) label of each imported tile, empty where it has none; None in a dataset of slides.
+        sources: (N) file that each imported tile was.
         starts: (S + 1,) int64; the tiles of slide s are starts[s] to starts[s + 1].
     """
 
@@ -81,26 +89,72 @@ class DatasetTiles(Tiles):
 
     def __init__(self, path: Path) -> None:
         self.path, self.dataset = path, Dataset(path)
-        index = self.dataset.tiles(("x", "y", "side", "offset", "length", "crc32"))
-        if not len(index):
+        self.index = self.dataset.tiles(("x", "y", "side", "offset", "length", "crc32"))
+        if not len(self.index):
             raise DatasetError(f"{path}: holds no tile; look at `pathprep report {path}`")
-        columns = index.columns
-        self.groups, self.starts = index.slides, index.starts
-        self.group = index.slide_of(np.arange(len(index)))
-        self.coords = np.stack([columns["x"], columns["y"]], axis=1).astype(np.int64)
-        self.side = columns["side"].astype(np.int64)
-        self._offset, self._length, self._crc = columns["offset"], columns["length"], columns["crc32"]
+        self.slides, self.starts = self.index.slides, self.index.starts
+        self.labels: list[str] | None = None
+        names: list[str] = self.slides
+        if self.dataset.kind == "tiles":
+            self.kind = "group"
+            self.labels = [label or "" for label in self.dataset.texts("label")]
+            self.sources = [source or "" for source in self.dataset.texts("source")]
+            names = self._group_names()
+        elif isinstance(self.dataset.params["mpp"], list):
+            # at several resolutions, a slide's names differ in their ending
+            names = [name.rpartition("_mpp")[0] for name in self.slides]
+        self.groups, self._numbers = _numbered(names)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @cached_property
+    def slide(self) -> Ints:
+        """(N,) int64, number of each tile's slide."""
+        return np.repeat(np.arange(len(self.slides)), np.diff(self.starts))
+
+    @cached_property
+    def group(self) -> Ints:  # type: ignore[override]
+        """(N,) int64, each tile's group."""
+        return self._numbers[self.slide] if self.labels is None else self._numbers
+
+    @cached_property
+    def coords(self) -> Ints:
+        """(N, 2) int64, x and y of the tile's corner in level-0 pixels."""
+        return self.places(slice(None))
+
+    @cached_property
+    def side(self) -> Ints:
+        """(N,) int64, the tile's side in level-0 pixels."""
+        return self.index.columns["side"].astype(np.int64)
+
+    def places(self, part: slice) -> Ints:
+        """``coords`` of some tiles."""
+        columns = self.index.columns
+        return np.stack([columns["x"][part], columns["y"][part]], axis=1).astype(np.int64)
+
+    def _group_names(self) -> list[str]:
+        """A tile without a group is named by its file, so that none is taken for another set's."""
+        folders = [self.dataset.markers[name]["source"]["path"] for name in self.slides]
+        places = zip(self.dataset.texts("group"), self.slide.tolist(), self.sources, strict=True)
+        return [group or f"{folders[slide]}/{source}" for group, slide, source in places]
 
     def read(self, tile: int) -> bytes:
-        slide = self.groups[self.group[tile]]
-        data = self.dataset.read(slide, int(self._offset[tile]), int(self._length[tile]))
-        if zlib.crc32(data) != self._crc[tile]:
+        slide, column = self.slides[int(self.index.slide_of(tile))], self.index.columns
+        data = self.dataset.read(slide, int(column["offset"][tile]), int(column["length"][tile]))
+        if zlib.crc32(data) != column["crc32"][tile]:
             raise DatasetError(f"{self.name(tile)}: damaged (CRC); run `pathprep verify {self.path}`")
         return data
 
     def name(self, tile: int) -> str:
-        x, y = self.coords[tile]
-        return f"{self.path}/shards/{self.groups[self.group[tile]]}.tar: {x}_{y}.jpg"
+        slide, column = self.slides[int(self.index.slide_of(tile))], self.index.columns
+        return f"{self.path}/shards/{slide}.tar: {column['x'][tile]}_{column['y'][tile]}.jpg"
+
+
+def _numbered(names: list[str]) -> tuple[list[str], Ints]:
+    """The different names, sorted, and the place of each name among them."""
+    different, numbers = np.unique(np.array(names, dtype=object).astype(str), return_inverse=True)
+    return different.tolist(), numbers.astype(np.int64)
 
 
 class FolderTiles(Tiles):

@@ -32,7 +32,9 @@ def knn(
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="For datasets: CSV slide,label or slide,x,y,label; or a folder of GeoJSON."),
+        typer.Option(
+            help="For datasets of slides: CSV slide,label or slide,x,y,label; or a folder of GeoJSON."
+        ),
     ] = None,
     k: Annotated[int, typer.Option(help="Neighbours that vote.")] = 20,
     out_json: Annotated[

@@ -67,9 +67,11 @@ def collapse(
     if not isinstance(tiles, DatasetTiles):
         raise UsageError(f"{dataset}: feature collapse is about slides; give a dataset from `pathprep shard`")
     order = sample(tiles, tiles_per_slide, seed)
-    kept, slide = np.unique(tiles.group[order], return_inverse=True)
+    kept, slide = np.unique(tiles.index.slide_of(order), return_inverse=True)
     if len(kept) < 2:
-        raise UsageError(f"{dataset}: feature collapse needs 2 slides with at least 2 tiles, not {len(kept)}")
+        raise UsageError(
+            f"{dataset}: feature collapse needs 2 {tiles.kind}s with at least 2 tiles, not {len(kept)}"
+        )
     if not 1 <= k < len(order):
         raise UsageError(f"--k {k}: must be 1 to {len(order) - 1}, the number of other tiles")
     with TileProgress(len(order), "encode") as progress:
@@ -94,18 +96,21 @@ def collapse(
 def sample(tiles: DatasetTiles, per_slide: int, seed: int) -> Ints:
     """Tile numbers, rising; a slide's sample depends on its name and the seed, not on other slides.
 
+    Of imported tiles, the groups stand for slides.
+
     Raises:
         UsageError: ``per_slide`` is below 2: a tile alone has no neighbour of its slide.
     """
     if per_slide < 2:
         raise UsageError(f"--tiles-per-slide {per_slide}: must be at least 2")
     parts = []
-    for number, name in enumerate(tiles.groups):
-        start, end = int(tiles.starts[number]), int(tiles.starts[number + 1])
-        if end - start >= 2:
+    ends = np.cumsum(np.bincount(tiles.group, minlength=len(tiles.groups)))
+    members = np.split(np.argsort(tiles.group, kind="stable"), ends[:-1])
+    for name, rows in zip(tiles.groups, members, strict=True):
+        if len(rows) >= 2:
             rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-            parts.append(start + np.sort(rng.permutation(end - start)[:per_slide]))
-    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+            parts.append(rows[rng.permutation(len(rows))[:per_slide]])
+    return np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
 
 
 def measure(taken: Sample, k: int, seed: int) -> dict[str, Any]:

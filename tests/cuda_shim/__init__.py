@@ -32,9 +32,11 @@ class Shim:
         library = folder / f"{source.stem}.so"
         wrapper = folder / f"{source.stem}.cpp"
         exports = "".join(f"SHIM_EXPORT({name})\n" for name in kernels)
-        wrapper.write_text(f'#include "{HERE / "shim.h"}"\n#include "{source}"\n{exports}')
+        text = source.read_text().replace("extern __shared__", "extern")
+        wrapper.write_text(f'#include "{HERE / "shim.h"}"\n#line 1 "{source}"\n{text}\n{exports}')
         macros = [f"-D{name}={value}" for name, value in (defines or {}).items()]
         flags = ["-std=c++17", "-O2", "-fPIC", "-shared", "-ffp-contract=off", "-Wno-unknown-pragmas"]
+        flags += ["-I", str(source.parent)]
         done = subprocess.run(
             ["g++", *flags, *macros, str(wrapper), "-o", str(library)], capture_output=True, text=True
         )

@@ -2,11 +2,12 @@
 // barriers on machines without a GPU. Every CUDA thread of a block is a fiber; blocks run one after another.
 // Fibers change at barriers only, so races stay hidden: compute-sanitizer on a card finds those. What does
 // show: a barrier that some threads never reach (reported as a deadlock), a barrier that is missing (run
-// the threads in another order), shared memory read before it is written (poisoned before every block),
-// and writes beyond the shared memory that was asked for.
+// the threads in another order), shared memory read before it is written (dynamic and static are poisoned
+// before every block), and writes beyond the dynamic shared memory that was asked for.
 //
 // Dynamic shared memory is declared in the kernels as
 //     extern __shared__ __align__(16) unsigned char dynamic_shared[];
+// from which __init__.py takes the `__shared__`: what is left of those are the static variables.
 #pragma once
 #define CUDA_SHIM 1
 #include <cmath>
@@ -31,7 +32,9 @@
 #define __launch_bounds__(...)
 #define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
-#define __shared__ thread_local  // inside a function: one for all fibers of this OS thread
+// Inside a function: one for all fibers, in a section whose ends the linker knows
+#define __shared__ static __attribute__((section("shim_static")))
+extern "C" __attribute__((weak, visibility("hidden"))) unsigned char __start_shim_static[], __stop_shim_static[];
 
 struct dim3 { unsigned x = 1, y = 1, z = 1; };
 struct uint2 { unsigned x, y; };
@@ -50,7 +53,7 @@ constexpr int warpSize = 32;
 constexpr size_t SHIM_SHARED = 232448;  // a Hopper block's most, 227 KiB
 constexpr size_t SHIM_CANARY = 256;
 constexpr unsigned char SHIM_POISON = 0xCD;
-alignas(1024) inline thread_local unsigned char dynamic_shared[SHIM_SHARED + SHIM_CANARY];
+alignas(1024) inline unsigned char dynamic_shared[SHIM_SHARED + SHIM_CANARY];
 
 namespace shim {
 constexpr size_t STACK = 64 * 1024;
@@ -93,6 +96,7 @@ inline void entry() {
 inline int run_block(unsigned shared, const std::vector<int>& order) {
     unsigned n = blockDim.x * blockDim.y * blockDim.z;
     memset(dynamic_shared, SHIM_POISON, sizeof dynamic_shared);
+    memset(__start_shim_static, SHIM_POISON, __stop_shim_static - __start_shim_static);
     fibers.resize(n);
     stacks.resize(n * STACK);
     slots.assign(n, 0);

@@ -5,6 +5,7 @@ The CPU build has 128 threads a block where the card has 1,024: nothing else dif
 
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -94,6 +95,12 @@ def runner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> R
         return on_gpu()
     monkeypatch.setattr(macenko_cuda, "THREADS", SHIM_THREADS)
     return on_cpu(request.getfixturevalue("shims"))
+
+
+@pytest.fixture(scope="session", params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+def applier(request: pytest.FixtureRequest) -> Runner:
+    """For ``apply`` alone: nothing is patched, so that one serves all examples of a property."""
+    return on_gpu() if request.param == "gpu" else on_cpu(request.getfixturevalue("shims"))
 
 
 def assert_matches(runner: Runner, tiles: list[Tile], keep_any: bool = False, **options: Any) -> int:
@@ -320,14 +327,12 @@ def test_as_many_threads_as_on_a_card(
 
 @settings(max_examples=100, deadline=None)
 @given(values=st.lists(st.floats(-30, 30), min_size=9, max_size=9), io=st.sampled_from([200.0, 240.0, 255.0]))
-def test_apply_matches_reference_for_any_matrix(
-    shims: dict[str, Shim], values: list[float], io: float
-) -> None:
+def test_apply_matches_reference_for_any_matrix(applier: Runner, values: list[float], io: float) -> None:
     levels = np.arange(256, dtype=np.uint8)
     tile = np.stack([levels, levels[::-1], np.roll(levels, 77)], axis=1).reshape(16, 16, 3)
     tile = np.tile(tile, (2, 2, 1))  # two strips of 512
     matrix = np.array(values).reshape(3, 3)
-    assert_levels(on_cpu(shims).apply([tile], matrix[None], io)[0], reference.apply(tile, matrix, io))
+    assert_levels(applier.apply([tile], matrix[None], io)[0], reference.apply(tile, matrix, io))
 
 
 def test_apply_to_any_sizes(runner: Runner, stained: Tile) -> None:
@@ -356,6 +361,41 @@ def test_identity_copies(runner: Runner, stained: Tile) -> None:
 def test_matrices_that_are_not_finite_give_bytes(runner: Runner, stained: Tile) -> None:
     found = runner.apply([stained[0]], np.full((1, 3, 3), np.nan))[0]
     assert (found == 255).all()
+    matrix = np.eye(3) * 0.9
+    matrix[1, 2] = np.inf  # one row, one channel
+    found = runner.apply([stained[0]], matrix[None])[0]
+    assert set(np.unique(found[..., 1])) == {0, 255}
+    assert_levels(found[..., ::2], reference.apply(stained[0], np.eye(3) * 0.9)[..., ::2])
+
+
+def test_only_tables_are_kept_on_the_device(
+    shims: dict[str, Shim], monkeypatch: pytest.MonkeyPatch, stained: Tile
+) -> None:
+    """What differs from call to call would wait for the GPU at every new value, and never be freed."""
+    kept = set()
+
+    class Device(ShimDevice):
+        def constant(self, values: tuple[float, ...], dtype: Any) -> Any:
+            kept.add((values, dtype))
+            return super().constant(values, dtype)
+
+    monkeypatch.setattr(macenko_cuda, "THREADS", SHIM_THREADS)
+    device = Device(shims["macenko"])
+    for k in (1.0, 2.0):
+        macenko_cuda.fit([stained[:1]], alpha=k, beta=0.1 * k, device=device)
+        macenko_cuda.normalize([stained[:1]], TARGET_HE, k * TARGET_MAX_C, device=device)
+    assert sorted(len(values) for values, _dtype in kept) == [256, 257]
+
+
+@pytest.mark.gpu
+def test_threads_with_tiles_of_two_sizes(stained: Tile) -> None:
+    """They share the kernel; both need more shared memory than it has unasked."""
+    tiles = [np.resize(stained[0], (side, side, 3)) for side in (128, 256)]
+    expected = [on_gpu().normalize([tile])[0] for tile in tiles]
+    with ThreadPoolExecutor(2) as pool:
+        many = pool.map(lambda tile: [on_gpu().normalize([tile])[0] for _ in range(50)], tiles)
+        for found, right in zip(many, expected, strict=True):
+            assert all(np.array_equal(one, right) for one in found)
 
 
 def test_no_tiles(runner: Runner) -> None:

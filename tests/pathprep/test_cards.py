@@ -1,4 +1,4 @@
-"""GPUs for worker processes: refusals that say what to do, seats that outlive their holders, a failed card."""
+"""GPUs for worker processes: refusals with their fix, seats that outlive their holders, a card that fails."""
 
 import importlib.util
 import multiprocessing
@@ -19,8 +19,8 @@ from pathprep import pipeline, run, sources
 from pathprep.engines import probe
 from pathprep.errors import DeviceLost, UsageError
 from pathprep.launchers import cards, local, server
+from pathprep.launchers.base import Board
 from pathprep.launchers.cards import Seats
-from pathprep.launchers.local import Board
 from pathprep.params import ShardParams
 from pathprep.pipeline import Task
 from pathprep.sources import Source

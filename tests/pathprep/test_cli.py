@@ -253,7 +253,29 @@ def test_target_of_a_real_slide_never_loads_torch(data: Path, tmp_path: Path) ->
 
 
 def test_help_is_there_for_every_command() -> None:
-    for command in ("shard", "inspect", "verify", "report", "target", "synth"):
+    for command in ("shard", "import-tiles", "inspect", "verify", "report", "target", "synth"):
         done = pathprep(command, "--help")
         assert done.returncode == 0
         assert "Usage" in done.stdout
+
+
+def test_a_dry_run_counts_and_writes_nothing(folder: Path, tmp_path: Path) -> None:
+    arguments = ("shard", folder, "--out", tmp_path / "d", "--tile", "64")
+    foreseen = json.loads(pathprep(*arguments, "--dry-run", "--json").stdout)
+    assert not (tmp_path / "d").exists()
+    made = json.loads(pathprep(*arguments, "--json").stdout)
+    assert (foreseen["tiles"], foreseen["counts"]) == (made["tiles"], made["counts"])
+    assert "1 already there" in pathprep(*arguments, "--dry-run").stdout
+
+
+def test_repair_makes_a_damaged_slide_again(folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    pathprep("shard", folder, "--out", root, "--tile", "64")
+    tar = root / "shards" / "a_b.tar"
+    whole = tar.read_bytes()
+    tar.write_bytes(whole[:-1000])
+    assert "pathprep repair" in pathprep("verify", root).stdout
+    done = pathprep("repair", root)
+    assert (done.returncode, "a_b" in done.stdout) == (0, True)
+    assert tar.read_bytes() == whole
+    assert "No slide is damaged" in pathprep("repair", root).stdout

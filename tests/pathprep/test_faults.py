@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import random
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,8 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def task(root: Path, slide: Path) -> Task:
-    return Task(root, Source(slide, name="a"), PARAMS, run.prepare(root, PARAMS, rebuild=False))
+    build = run.prepare(root, PARAMS, rebuild=False)
+    return Task(root, Source(slide, name="a"), PARAMS, build, rebuild=True)
 
 
 def contents(root: Path) -> dict[str, Any]:
@@ -134,30 +136,32 @@ def test_every_nth_operation_fails(
 
 
 def _kill(slide: Path, root: Path, undisturbed: dict[str, Any], kills: int) -> int:
-    """Kill a worker at random moments; returns how often a temporary file was left."""
-    chance, left = random.Random(0), 0
+    """Kill a worker at random moments; returns how often it was still at work."""
+    chance, hit, longest = random.Random(0), 0, 60.0
     context = server.context()
-    for _ in range(kills):
-        work = task(root, slide)
-        worker = context.Process(target=pipeline.process, args=(work,))
+    for number in range(kills + 1):
+        worker = context.Process(target=pipeline.process, args=(task(root, slide),))
         worker.start()
         while not list(root.glob("shards/.tmp-*")) and worker.is_alive():
-            time.sleep(0.001)
-        time.sleep(chance.uniform(0, 0.15))
+            time.sleep(0.0005)
+        started = time.perf_counter()
+        worker.join(longest if not number else chance.uniform(0, longest))
+        if not number:  # left alone: how long it takes from its first file on
+            longest = time.perf_counter() - started
         worker.kill()
         worker.join()
-        left += bool(list(root.glob("*/.tmp-*")))
+        hit += worker.exitcode == -signal.SIGKILL
         readable(root)
     pipeline.process(task(root, slide))
     assert contents(root) == undisturbed
     assert not any(found.problems or found.tiles for found in verify(root))
-    return left
+    return hit
 
 
 def test_killed_at_random_moments(slide: Path, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
-    assert _kill(slide, tmp_path, undisturbed, 12)
+    assert _kill(slide, tmp_path, undisturbed, 12) > 2
 
 
 @pytest.mark.slow
 def test_killed_hundreds_of_times(slide: Path, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
-    assert _kill(slide, tmp_path, undisturbed, 400) > 100
+    assert _kill(slide, tmp_path, undisturbed, 400) > 200

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
-from slides import Pixels, tissue, write_tiff
+from slides import FLAWED_SIDE, FLAWS, flawed, write_tiff
 from typer.testing import CliRunner
 
 from pathprep import pipeline, qc, run, shards
@@ -22,30 +21,14 @@ from pathprep.shards import Dataset
 from pathprep.sources import Source
 from pathprep.verify import verify
 
-SIDE = 64
+SIDE = FLAWED_SIDE
 PARAMS = ShardParams(tile=SIDE, region=SIDE, min_tissue=0.2, stain=StainParams("fit"))
 ALL = QcParams(min_focus=60.0, max_pen=0.2, max_white=0.6, min_hsv=0.6)
-# column of a slide's grid (of 10, and 6 rows) -> what is wrong with its tiles
-WRONG = {1: "blurred", 3: "pen", 5: "white", 7: "hsv"}
-
-
-def field() -> Pixels:
-    """Tissue, with columns of tiles that are out of focus, painted, mostly white, and brown."""
-    pixels = tissue(6 * SIDE, 10 * SIDE, seed=5)
-    columns = {reason: slice(column * SIDE, (column + 1) * SIDE) for column, reason in WRONG.items()}
-    blurred = pixels[:, columns["blurred"]]
-    blurred[:] = gaussian_filter(blurred, (4, 4, 0))
-    pixels[:, columns["pen"]][:, 16:48] = (30, 120, 70)
-    pixels[:, columns["white"]][:, 20:] = 240
-    brown = np.random.default_rng(0).uniform(0.2, 1.2, (6 * SIDE, SIDE, 1)) * (0.27, 0.57, 0.78)
-    pixels[:, columns["hsv"]] = (240 * np.exp(-brown)).astype(np.uint8)
-    pixels[: 2 * SIDE, 8 * SIDE :] = (180, 130, 200)  # one colour: no focus, and no stains to be told apart
-    return pixels
 
 
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiff(tmp_path_factory.mktemp("slides") / "a.tif", field(), tile=128)
+    return write_tiff(tmp_path_factory.mktemp("slides") / "a.tif", flawed(), tile=128)
 
 
 def shard(root: Path, path: Path, params: ShardParams, threads: int = 2) -> tuple[Dataset, dict[str, Any]]:
@@ -71,11 +54,11 @@ def test_every_bad_tile_is_dropped_and_counted_by_reason(tmp_path: Path, slide: 
     assert everything.keys() == kept.keys() | dropped.keys()
     assert not kept.keys() & dropped.keys()
     for place, row in dropped.items():
-        reason = "blurred" if place[0] >= 8 and place[1] < 2 else WRONG[place[0]]
+        reason = "blurred" if place[0] >= 8 and place[1] < 2 else FLAWS[place[0]]
         assert row["reason"] == reason, place
         for name in (*FIGURES, "x", "y", "region", "side", "stored", "mpp", "tissue"):
             assert row[name] == everything[place][0][name]
-    assert sum(column in WRONG for column, _ in kept) == 0
+    assert sum(column in FLAWS for column, _ in kept) == 0
     counts = marker["counts"]
     assert {reason: counts[reason] for reason in qc.REASONS} == {
         "blurred": 10,

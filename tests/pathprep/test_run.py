@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import runs
 import tifffile
+from runs import COMMAND, contents, wait_for_work
 from slides import tissue, write_tiff
 
 from pathprep import run, sources
@@ -38,17 +40,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shard(root: Path, *inputs: Path, params: ShardParams = PARAMS, **options: Any) -> run.Summary:
     return run.shard(sources.find(list(inputs)), root, params, **options)
-
-
-def contents(root: Path) -> dict[str, Any]:
-    """Every file's bytes; of markers all but the times."""
-    found: dict[str, Any] = {}
-    for path in sorted(p for p in root.rglob("*") if p.is_file()):
-        name = str(path.relative_to(root))
-        found[name] = path.read_bytes()
-        if name.startswith("slides/"):
-            found[name] = {k: v for k, v in json.loads(found[name]).items() if k != "seconds"}
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -77,32 +68,8 @@ def test_a_second_run_finds_everything_done(folder: Path, tmp_path: Path) -> Non
     assert (len(made.skipped), len(made.markers)) == (0, 4)
 
 
-COMMAND = "import sys; from pathprep.cli import main; sys.argv = ['pathprep', *sys.argv[1:]]; main()"
-
-
 def start(folder: Path, root: Path) -> subprocess.Popen[bytes]:
-    arguments = [
-        "shard",
-        str(folder),
-        "--out",
-        str(root),
-        "--tile",
-        "64",
-        "--workers",
-        "2",
-    ]
-    return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-
-
-def wait_for_work(process: subprocess.Popen[bytes], root: Path) -> None:
-    """Until a worker writes its first shard."""
-    while not list(root.glob("shards/.tmp-*")) and process.poll() is None:
-        time.sleep(0.002)
+    return runs.start(folder, "--out", root, "--tile", 64, "--workers", 2)
 
 
 def test_killed_at_random_moments_and_run_again_gives_the_same_bytes(

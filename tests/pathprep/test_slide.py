@@ -31,10 +31,10 @@ def test_both_readers_give_the_same_pixels(tiff: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reader", "size", "mpp", "source"),
     [
-        ("slides/CMU-1-Small-Region.svs", "cucim", (2220, 2967), 0.499, "aperio.MPP"),
+        ("slides/CMU-1-Small-Region.svs", "tiff", (2220, 2967), 0.499, "aperio.MPP"),
         ("slides/TCGA-CR-7395-01A-01-TS1.svs", "cucim", (4443, 3567), 0.25, "--default-mpp"),
         ("slides/camelyon-dicom.dcm", "openslide", (1152, 700), 28.9685, "dicom metadata"),
-        ("cohort/train-00.tif", "cucim", (2048, 2048), 0.5, "TIFF resolution tags"),
+        ("cohort/train-00.tif", "tiff", (2048, 2048), 0.5, "TIFF resolution tags"),
     ],
 )
 def test_real_slides(

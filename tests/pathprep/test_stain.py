@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
 
-from pathprep import stain
-from pathprep.errors import StainError
+from pathprep import slide_target, stain
+from pathprep.errors import StainError, UsageError
 from pathprep.shards import STATUSES
 from pathprep.stain import StainFit, Status, Target
 
@@ -80,6 +81,17 @@ def test_normalize_is_fit_matrix_apply_to_the_bit(tiles: Tile) -> None:
     np.testing.assert_array_equal(stain.normalize(tiles), expected)
     for one, other in zip(stain.normalize(list(tiles)), expected, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_normalize_takes_the_light(tiles: Tile) -> None:
+    fits = stain.fit(tiles, io=250)
+    expected = stain.apply(tiles, stain.matrix(fits, Target.default()), io=250)
+    assert (expected != stain.normalize(tiles)).any()
+    np.testing.assert_array_equal(stain.normalize(tiles, io=250), expected)
+    np.testing.assert_array_equal(stain.normalize(tiles, fits, io=250), expected)
+    np.testing.assert_array_equal(stain.normalize(list(tiles), io=250), expected)
+    with pytest.raises(ValueError, match="io is 0"):
+        stain.normalize(tiles, io=0)
 
 
 def test_normalize_brings_two_stainings_together() -> None:
@@ -229,6 +241,22 @@ def test_bad_options(tiles: Tile, options: dict[str, Any], says: str) -> None:
 def test_other_arrays_are_refused(wrong: Any) -> None:
     with pytest.raises(ValueError, match="expected tiles"):
         stain.fit(wrong)
+
+
+@pytest.mark.parametrize("shape", [(4097, 4097, 3), (1, 2**24 + 1, 3)])
+def test_tiles_that_are_too_large_are_refused(shape: tuple[int, ...]) -> None:
+    tile = np.broadcast_to(np.uint8(0), shape)
+    for call in (stain.fit, stain.normalize, lambda tiles: stain.apply(tiles, np.eye(3)[None])):
+        for tiles in (tile[None], [tile]):
+            with pytest.raises(ValueError, match=rf"at most 16777216 pixels .*{shape[1]} x {shape[0]}"):
+                call(tiles)
+
+
+def test_a_picture_that_is_too_large_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slide_target, "MAX_PIXELS", 80 * 79)
+    Image.fromarray(WHITE).save(tmp_path / "large.png")
+    with pytest.raises(UsageError, match=r"large\.png: 80 x 80 pixels; .* crop it"):
+        slide_target.fit_picture(tmp_path / "large.png", slide_target.FitOptions())
 
 
 @pytest.mark.parametrize("io", [0.0, -5.0, 257.0, float("nan")])

@@ -15,6 +15,7 @@ from pathprep.kernels import cuda, macenko_cuda
 from slides import tissue
 
 from pathprep import stain
+from pathprep.errors import StainError
 from pathprep.stain import Jitter, StainFit, Target, arrays, fits
 
 Tile = npt.NDArray[np.uint8]
@@ -95,6 +96,18 @@ class OnCard(np.ndarray):
 
     device = FirstDevice()
 
+    def get(self) -> npt.NDArray[Any]:
+        """A copy on the CPU."""
+        return np.array(self)
+
+
+class SecondDevice(FirstDevice):
+    id = 1
+
+
+class OnOtherCard(OnCard):
+    device = SecondDevice()
+
 
 @pytest.fixture
 def card(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
@@ -127,11 +140,77 @@ def test_options_reach_the_cuda_kernels(tiles: Tile, card: Callable[[Any], Any])
     target = Target.fit(tiles[0])
     found = stain.normalize(card(tiles), target=target)
     assert_alike([np.asarray(found)], [stain.normalize(tiles, target=target)], exact=False)
+    found = stain.normalize(card(tiles), io=250.0)
+    assert_alike([np.asarray(found)], [stain.normalize(tiles, io=250.0)], exact=False)
 
 
-def test_a_mixture_of_devices_is_refused(tiles: Tile, card: Callable[[Any], Any]) -> None:
-    with pytest.raises(ValueError, match="on one device"):
-        stain.fit([tiles[0], card(tiles[1])])
+def test_mixtures_are_refused(tiles: Tile, card: Callable[[Any], Any]) -> None:
+    for other, named in (
+        (card(tiles[1]), "cupy on cuda:0 and numpy on the CPU"),
+        (torch.from_numpy(tiles[1]), "numpy on the CPU and torch on the CPU"),
+    ):
+        for call in (stain.fit, stain.normalize):
+            with pytest.raises(ValueError, match=f"one library on one device, got {named}"):
+                call([tiles[0], other])
+    with pytest.raises(ValueError, match="cuda:0 and cupy on cuda:1"):
+        stain.fit([card(tiles[0]), tiles[1].view(OnOtherCard)])
+
+
+def test_matrices_are_where_the_tiles_are(tiles: Tile, card: Callable[[Any], Any]) -> None:
+    matrices = np.tile(0.9 * np.eye(3), (len(tiles), 1, 1))
+    expected = stain.apply(tiles, matrices)
+    tensors = torch.from_numpy(tiles)
+    for given, fine in (
+        (tensors, torch.from_numpy(matrices)),
+        (tensors, matrices),
+        (card(tiles), matrices),
+        (card(tiles), card(matrices)),
+    ):
+        assert_alike([np.asarray(stain.apply(given, fine))], [expected], exact=False)
+    for given, wrong, says in (
+        (tiles, card(matrices), "of numpy on the CPU, got cupy on cuda:0"),
+        (list(tiles), torch.from_numpy(matrices), "of numpy on the CPU, got torch on the CPU"),
+        (tensors, card(matrices), "of numpy on the CPU or torch on the CPU, got cupy on cuda:0"),
+        (card(tiles), torch.from_numpy(matrices), "or cupy on cuda:0, got torch on the CPU"),
+        (card(tiles), matrices.view(OnOtherCard), "or cupy on cuda:0, got cupy on cuda:1"),
+    ):
+        with pytest.raises(ValueError, match=f"expected matrices .*{says}"):
+            stain.apply(given, wrong)
+    assert stain.apply([], torch.empty((0, 3, 3))) == []
+
+
+def moved(found: StainFit, to: Callable[[Any], Any]) -> StainFit:
+    return StainFit(to(found.he), to(found.max_c), to(found.tissue_pixels), to(found.status))
+
+
+def test_a_target_is_numpy(tiles: Tile, card: Callable[[Any], Any]) -> None:
+    pooled = stain.pool(stain.fit(tiles))
+    for target, expected in (
+        (Target.of(moved(pooled, torch.from_numpy), "slide"), Target.of(pooled, "slide")),
+        (Target.of(moved(pooled, card), "slide"), Target.of(pooled, "slide")),
+        (Target.fit(torch.from_numpy(tiles[0])), Target.fit(tiles[0])),
+    ):
+        assert type(target.he) is type(target.max_c) is np.ndarray
+        assert target.as_params() == expected.as_params()
+    with pytest.raises(StainError, match="0 tissue pixels of 4096"):
+        Target.fit(torch.from_numpy(tiles[3]))
+
+
+def test_fits_fall_back_on_a_pooled_fit_in_numpy(tiles: Tile, card: Callable[[Any], Any]) -> None:
+    found = stain.fit(tiles)
+    pooled, expected = stain.pool(found), stain.fall_back(found, stain.pool(found))
+    for to in (torch.from_numpy, card):
+        filled = stain.fall_back(moved(found, to), pooled)
+        assert_alike([np.asarray(v) for v in values(filled, [])], values(expected, []), exact=True)
+        with pytest.raises(ValueError, match="expected a pooled fit of numpy on the CPU, got"):
+            stain.fall_back(found, moved(pooled, to))
+
+
+def test_tiles_on_a_card_are_not_too_large(card: Callable[[Any], Any]) -> None:
+    tile = card(np.broadcast_to(np.uint8(0), (4097, 4097, 3)))
+    for call in (stain.fit, stain.normalize, lambda tiles: stain.apply(tiles, np.eye(3)[None])):
+        with pytest.raises(ValueError, match="at most 16777216 pixels"):
+            call([tile])
 
 
 @pytest.mark.gpu
@@ -147,6 +226,24 @@ def test_on_a_gpu(tiles: Tile, library: str) -> None:
         assert all(value.is_cuda for value in found)
     host = [value.get() if library == "cupy" else value.cpu().numpy() for value in found]
     assert_alike(host, values(*whole_path(tiles)), exact=False)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("library", ["cupy", "torch"])
+def test_targets_and_pooled_fits_between_gpu_and_cpu(tiles: Tile, library: str) -> None:
+    import cupy
+
+    given = cupy.asarray(tiles) if library == "cupy" else torch.from_numpy(tiles).cuda()
+    on_card, here = stain.fit(given), stain.fit(tiles)
+    target = Target.of(stain.pool(on_card), "slide")
+    assert type(target.he) is type(Target.fit(given[0]).max_c) is np.ndarray
+    np.testing.assert_allclose(target.he, stain.pool(here).he[0], atol=1e-3)
+    filled = stain.fall_back(on_card, stain.pool(here))
+    assert filled.status.tolist() == stain.fall_back(here, stain.pool(here)).status.tolist()
+    with pytest.raises(ValueError, match="a pooled fit of numpy on the CPU, got"):
+        stain.fall_back(here, stain.pool(on_card))
+    with pytest.raises(ValueError, match="expected matrices of numpy on the CPU, got"):
+        stain.apply(tiles, stain.matrix(on_card))
 
 
 @pytest.mark.gpu

@@ -12,8 +12,9 @@ import pytest
 import torch
 from toys import TINY, noise, write_dataset
 
+from pathprep import corpus
 from pathprep.errors import DatasetError
-from pathprep.shards import Dataset
+from pathprep.shards import Dataset, sha256
 from pathtrain.data.loader import Batch, Loader
 from pathtrain.errors import TrainError
 from pathtrain.recipes.load import load
@@ -70,6 +71,16 @@ def test_starting_later_gives_the_same_batches(dataset: Path) -> None:
         assert all(torch.equal(a, b) for a, b in zip(one.views, other.views, strict=True))
 
 
+def test_a_mapped_index_gives_the_same_batches(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = take(2, Dataset(dataset), recipe())
+    monkeypatch.setattr(corpus, "MAPPED_FROM", 1)
+    mapped = take(2, Dataset(dataset), recipe())
+    assert list(dataset.glob("tiles/*/crc32.npy"))
+    for one, other in zip(held, mapped, strict=True):
+        assert np.array_equal(one.tiles, other.tiles)
+        assert all(torch.equal(a, b) for a, b in zip(one.views, other.views, strict=True))
+
+
 def test_ranks_and_batch_size_cut_the_same_sequence(dataset: Path) -> None:
     whole = take(2, Dataset(dataset), recipe(6))
     small = take(4, Dataset(dataset), recipe(3))
@@ -115,6 +126,9 @@ def test_a_tile_that_is_no_jpeg_is_an_error_that_names_candidates(tmp_path: Path
         tar.write(b"x" * rows[1]["length"])
     rows[1]["crc32"] = zlib.crc32(b"x" * rows[1]["length"])
     pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    marker = json.loads((root / "slides" / "a.json").read_text())
+    marker["files"]["index/a.parquet"] = {"size": path.stat().st_size, "sha256": sha256(path)}
+    (root / "slides" / "a.json").write_text(json.dumps(marker))
     with pytest.raises(TrainError, match=rf"slide a, tile {rows[1]['x']}_{rows[1]['y']} cannot be decoded"):
         take(1, Dataset(root), recipe())
 

@@ -1,5 +1,6 @@
 """The stain stage: the right matrix for every tile, exactly applied, reproducible, or refused."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from itertools import islice
@@ -13,7 +14,7 @@ import simplejpeg
 import torch
 from toys import TINY, noise, write_dataset
 
-from pathprep import stain
+from pathprep import corpus, stain
 from pathprep.shards import Dataset
 from pathprep.stain import Jitter, StainFit, Status
 from pathtrain.data import params, views
@@ -50,7 +51,7 @@ def made(root: Path, *overrides: str) -> tuple[Stage, npt.NDArray[np.int64]]:
     """The stage on a dataset, and all of its tiles."""
     dataset = Dataset(root)
     index = dataset.tiles(["x"])
-    found = stage(dataset, index.slides, recipe(*overrides))
+    found = stage(dataset, recipe(*overrides))
     assert found is not None
     return found, np.arange(len(index))
 
@@ -144,7 +145,7 @@ def test_hed_jitters_every_tile_of_any_dataset(stained: Make, mode: str) -> None
 def test_io_is_the_datasets(stained: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = Dataset(stained("fit"))
     monkeypatch.setitem(dataset.params["stain"], "io", 250.0)
-    found = stage(dataset, dataset.tiles(["x"]).slides, recipe("stain.mode=normalize"))
+    found = stage(dataset, recipe("stain.mode=normalize"))
     assert found is not None
     assert found.io == 250.0
 
@@ -171,13 +172,27 @@ def test_mode_none_has_no_stage(stained: Make, monkeypatch: pytest.MonkeyPatch) 
     assert loader.stained(0, []) is None
 
 
-def test_reading_fits_of_several_chunks(tmp_path: Path) -> None:
-    """Without any fit, and read in the order of the slides asked for."""
+@pytest.mark.parametrize("mode", ["fit", "bake"])
+def test_fits_of_a_mapped_index(
+    stained: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    root = shutil.copytree(stained(mode), tmp_path / "dataset")
+    every = np.arange(len(Dataset(root).tiles(["x"])))[::-1]
+    held = stored_fits(Dataset(root)).take(every)
+    monkeypatch.setattr(corpus, "MAPPED_FROM", 1)
+    mapped = stored_fits(Dataset(root)).take(every)
+    assert (root / "tiles").is_dir()
+    assert {Status.FITTED, Status.UNFITTED} == set(held.status)
+    for name in ("he", "max_c", "status"):
+        assert np.array_equal(getattr(held, name), getattr(mapped, name))
+
+
+def test_slides_without_any_fit(tmp_path: Path) -> None:
     dataset = Dataset(write_dataset(tmp_path / "d", {"a": noise(3), "b": noise(2)}))
     dataset.params["stain"]["mode"] = "fit"
-    found = stored_fits(dataset, ["b", "a"])
+    found = stored_fits(dataset)
     assert found.he.shape == (5, 3, 2)
-    assert not found.fitted.any()
+    assert np.isnan(found.own).all()
     assert (found.take(np.array([0, 4])).status == Status.UNFITTED).all()
 
 

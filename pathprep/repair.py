@@ -1,0 +1,61 @@
+"""Makes the damaged slides of a dataset again, from their slide files and the dataset's own parameters."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pathprep import run
+from pathprep.launchers.base import Launcher
+from pathprep.params import ShardParams
+from pathprep.run import Plan, Summary, Watcher
+from pathprep.shards import Dataset
+from pathprep.sources import Source
+from pathprep.verify import Findings, verify
+
+
+@dataclass
+class Repair:
+    """What was found and what was done.
+
+    Attributes:
+        damaged: of the slides. folder: files that belong to no slide; nothing is done about them.
+        summary: of the run that made the slides again; None if there was no damage.
+    """
+
+    damaged: list[Findings]
+    folder: Findings
+    summary: Summary | None
+
+
+def repair(
+    root: Path, launcher: Launcher, *, timeout: float | None = None, watch: Watcher | None = None
+) -> Repair:
+    """Verify a dataset and make the damaged slides again; the others are not touched.
+
+    Args:
+        root: the dataset folder. launcher, timeout, watch: see run.shard.
+
+    Raises:
+        DatasetError: not a dataset.
+        UsageError: it was made by another version.
+    """
+    dataset = Dataset(root)
+    *slides, folder = verify(root)
+    damaged = [found for found in slides if found.problems or found.tiles]
+    if not damaged:
+        return Repair(damaged, folder, None)
+    params = ShardParams.from_dict(dataset.params)
+    todo = [source_of(found.slide, dataset.markers[found.slide]) for found in damaged]
+    plan = Plan(dataset.info["build_id"], todo, todo, {})
+    run.prepare(root, params, rebuild=False)
+    made = run.make(plan, root, params, launcher, timeout=timeout, rebuild=True, watch=watch)
+    return Repair(damaged, folder, made)
+
+
+def source_of(name: str, marker: dict[str, Any]) -> Source:
+    """The slide that a shard was made from, as the marker records it."""
+    made, mpp = marker["source"], marker["inputs"]["mpp"]
+    slide = marker.get("slide_id", name)
+    at = marker["target_mpp"] if slide != name else None
+    mask = Path(made["mask"]) if made.get("mask") else None
+    return Source(Path(made["path"]), mpp, mask, name, slide, at)

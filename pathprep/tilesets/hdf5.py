@@ -1,0 +1,136 @@
+"""PCam's HDF5 files: ``<name>_x.h5`` with images, ``<name>_y.h5`` with labels, ``<name>_meta.csv``."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from pathprep.errors import UsageError
+from pathprep.readers.base import Pixels
+from pathprep.tilesets import tables
+from pathprep.tilesets.images import SIDES
+from pathprep.tilesets.items import Item, split_of
+from pathprep.tilesets.tables import Columns
+
+SUFFIXES = ("_x.h5", "_x.hdf5")
+# Rows are read one by one in rising order, and a compressed chunk of them must be unpacked only once
+CHUNK_CACHE = 128 << 20
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files of a folder, sorted."""
+    return sorted(path for path in folder.glob("*") if path.name.endswith(SUFFIXES))
+
+
+def items(path: Path, meta: Path | None, columns: Columns) -> list[Item]:
+    """One item per row of an image file; its labels are y's numbers as text, its groups the meta CSV's.
+
+    Args:
+        path: ``<name>_x.h5``: dataset ``x`` (N, H, H, 3) uint8; beside it ``<name>_y.h5``: dataset ``y``,
+            N whole numbers.
+        meta: CSV with a row per image in their order; None for ``<name>_meta.csv``, if it is there.
+        columns: which of the CSV's columns is the group; default: ``wsi``.
+
+    Raises:
+        UsageError: a file is missing, or does not hold what it should, or they do not belong together.
+    """
+    count = _shape(path)[0]
+    labels = _labels(path.with_name(beside(path, "y") + path.suffix), count, path)
+    found = meta or path.with_name(beside(path, "meta") + ".csv")
+    groups = _groups(found, labels, columns) if meta or found.is_file() else None
+    split = split_of(path.name)
+    return [
+        Item(f"{path.name}#{row}", label, groups[row] or None if groups else None, split, row)
+        for row, label in enumerate(labels)
+    ]
+
+
+def beside(path: Path, what: str) -> str:
+    """The stem of the file that belongs to an image file: ``y`` or ``meta``."""
+    return path.stem.removesuffix("_x") + f"_{what}"
+
+
+def _open(path: Path) -> h5py.File:
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; PCam's images and labels lie side by side, unpacked")
+    try:
+        return h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE)
+    except OSError as error:
+        raise UsageError(f"{path}: not a readable HDF5 file ({error}); download it again") from None
+
+
+def _dataset(file: h5py.File, name: str, path: Path) -> Any:
+    if not isinstance(file.get(name), h5py.Dataset):
+        raise UsageError(f"{path}: holds no dataset '{name}'; it has {', '.join(file) or 'none'}")
+    return file[name]
+
+
+def _shape(path: Path) -> tuple[int, ...]:
+    with _open(path) as file:
+        images = _dataset(file, "x", path)
+        shape, kind = images.shape, images.dtype
+    low, high = SIDES
+    square = len(shape) == 4 and shape[3] == 3 and shape[1] == shape[2] and low <= shape[1] <= high
+    if not square or kind != np.uint8 or not shape[0]:
+        raise UsageError(f"{path}: x is {shape} of {kind}; expected (N, H, H, 3) of uint8, H {low} to {high}")
+    return tuple(shape)
+
+
+def _labels(path: Path, count: int, images: Path) -> list[str]:
+    with _open(path) as file:
+        stored = _dataset(file, "y", path)
+        if stored.size != count or len(stored) != count or stored.dtype.kind not in "iub":
+            raise UsageError(
+                f"{path}: y is {stored.shape} of {stored.dtype}; "
+                f"expected a whole number for each of the {count} images of {images.name}"
+            )
+        values = stored[()].reshape(-1)
+    return [str(int(value)) for value in values]
+
+
+def _groups(path: Path, labels: list[str], columns: Columns) -> list[str]:
+    table = tables.read(path)
+    groups = table.need("group", columns)
+    if len(groups) != len(labels):
+        raise UsageError(f"{path}: {len(groups)} rows for {len(labels)} images; is it of another partition?")
+    stated = table.columns.get("center_tumor_patch")
+    if stated is not None:
+        for line, said, label in zip(table.lines, stated, labels, strict=True):
+            if (said.lower() in ("true", "1")) != (label == "1"):
+                raise UsageError(
+                    f"{path}, line {line}: center_tumor_patch is {said}, but the image's label is {label}; "
+                    "the files do not belong together"
+                )
+    return groups
+
+
+class Rows:
+    """Images by row, from the files of one shard; a context manager."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        # kept open: a dataset that is opened again has lost its chunk cache
+        self._images: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "Rows":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stored in self._images.values():
+            stored.file.close()
+
+    def read(self, item: Item) -> Pixels:
+        """(H, H, 3) uint8.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        with self._lock:
+            if item.file not in self._images:
+                file = h5py.File(self._root / item.file, "r", rdcc_nbytes=CHUNK_CACHE)
+                self._images[item.file] = file["x"]
+            pixels: Pixels = self._images[item.file][item.row]
+        return pixels

@@ -1,0 +1,91 @@
+"""Image files as tiles: pixels, and the file's own bytes where they can be stored as they are."""
+
+import io
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pathprep import jpeg
+from pathprep.readers.base import Pixels
+
+SIDES = (16, 4096)  # pixels; what a dataset's tiles may have
+MODES = ("RGB", "RGBA", "P", "L")
+BASELINE, FRAMES = 0xC0, frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+class Picture(NamedTuple):
+    """``pixels`` (H, H, 3) uint8 RGB; ``jpeg``: the file's bytes, if they are a baseline colour JPEG."""
+
+    pixels: Pixels
+    jpeg: bytes | None
+
+
+def decode(data: bytes) -> Picture:
+    """Decode a JPEG, PNG or TIFF. Grey and palette images become RGB, transparency is dropped.
+
+    Raises:
+        ValueError: it is damaged, not 8 bits per channel, not square, or of a side outside SIDES.
+    """
+    if not data:
+        raise ValueError("the file is empty")
+    if is_plain_jpeg(data):
+        pixels = jpeg.decode(data)
+        check(pixels)
+        return Picture(pixels, data)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of unusual tags; what matters is an error
+            with Image.open(io.BytesIO(data)) as image:
+                if image.mode not in MODES:
+                    raise ValueError(f"pixels are {image.mode}; expected 8-bit RGB")
+                if getattr(image, "n_frames", 1) > 1:
+                    raise ValueError("holds several images; expected one")
+                pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except UnidentifiedImageError:
+        raise ValueError("not an image that can be read (JPEG, PNG, TIFF of 8 bits)") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(str(error)) from None
+    check(pixels)
+    return Picture(pixels, None)
+
+
+def check(pixels: Pixels) -> None:
+    """Refuse what no dataset's tile can be.
+
+    Raises:
+        ValueError: not square, or of a side outside SIDES.
+    """
+    height, width = pixels.shape[:2]
+    if height != width:
+        raise ValueError(f"{width} x {height} px; tiles are square: crop it first")
+    if not SIDES[0] <= width <= SIDES[1]:
+        raise ValueError(f"{width} px a side; tiles have {SIDES[0]} to {SIDES[1]}")
+
+
+def is_plain_jpeg(data: bytes) -> bool:
+    """Whether every reader decodes it alike and in hardware: baseline, 8 bits, three colours, not turned."""
+    place = 2
+    if data[:2] != b"\xff\xd8":
+        return False
+    while place + 10 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xFF:  # padding
+            place += 1
+            continue
+        if marker == 0xE1 and data[place + 4 : place + 8] == b"Exif" and _is_turned(data):
+            return False
+        if marker in FRAMES:
+            return marker == BASELINE and data[place + 4] == 8 and data[place + 9] == 3
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return False
+
+
+def _is_turned(data: bytes) -> bool:
+    """Whether Exif asks for the image to be turned: some readers do it, others do not."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return bool(image.getexif().get(0x0112, 1) != 1)
+    except (OSError, SyntaxError, ValueError):
+        return True  # let Pillow judge the whole file

@@ -1,0 +1,90 @@
+"""What a run would make is known before it, and a disk that cannot hold it stops it in order."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from slides import tissue, write_tiff
+
+from pathprep import forecast, run, sources
+from pathprep.errors import UsageError
+from pathprep.launchers.local import Local
+from pathprep.params import QcParams, ShardParams
+from pathprep.shards import Dataset
+from pathprep.verify import verify
+
+PARAMS = ShardParams(tile=64, region=1024)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("slides")
+    for number in range(3):
+        write_tiff(folder / f"s{number}.tif", tissue(500 + 200 * number, 800, seed=number, margin=100))
+    return folder
+
+
+@pytest.mark.parametrize("params", [PARAMS, replace(PARAMS, mode="resize", mpp=1.0, more_mpps=(0.5,))])
+def test_looking_counts_what_a_run_makes(params: ShardParams, folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    plan = run.plan(sources.find([folder]), root, params, dry=True)
+    found = forecast.look(plan.todo, root, params, Local())
+    assert not root.exists()
+    summary = run.shard(sources.find([folder]), root, params)
+    assert (found.looked, found.failures) == (len(summary.markers), {})
+    assert found.tiles == summary.as_dict()["tiles"]
+    assert found.counts == summary.totals("counts")
+    size = sum(path.stat().st_size for name in ("shards", "index") for path in (root / name).iterdir())
+    assert 0.6 * size < found.size < 1.4 * size
+
+
+def test_filters_and_failures_are_foreseen(folder: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.tif"
+    bad.write_bytes(b"II*\0")
+    params = replace(PARAMS, qc=QcParams(min_focus=1e12))
+    plan = run.plan(sources.find([folder, bad]), tmp_path / "d", params, dry=True)
+    found = forecast.look(plan.todo, tmp_path / "d", params, Local())
+    assert (found.tiles, found.size) == (0, 0)
+    assert list(found.failures) == ["bad"]
+    assert "bad.tif" in found.failures["bad"]["error"]
+
+
+def test_a_disk_that_is_too_small_is_seen_before_the_start(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = sources.find([folder])
+    monkeypatch.setattr(forecast, "free", lambda root: 100_000)
+    with pytest.raises(UsageError, match=r"3 slides will take about .* has 100\.0 kB free"):
+        run.shard(find, tmp_path / "d", PARAMS, forecast=True)
+    assert not list((tmp_path / "d/slides").iterdir())
+    monkeypatch.setattr(forecast, "free", lambda root: 10**12)
+    assert len(run.shard(find, tmp_path / "d", PARAMS, forecast=True).markers) == 3
+
+
+def test_low_space_stops_in_order_and_the_run_goes_on_later(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "d"
+    monkeypatch.setattr(run, "free", lambda _: 10**6 if list((root / "slides").iterdir()) else 10**9)
+    summary = run.shard(sources.find([folder]), root, PARAMS, workers=1, min_free=10**8)
+    assert "1.0 MB free, less than the 100.0 MB" in summary.stopped
+    assert 0 < len(summary.markers) < 3
+    assert not summary.failures
+    assert not list(root.glob("*/.tmp-*"))
+    assert not any(found.problems or found.tiles for found in verify(root))
+    monkeypatch.undo()
+    run.shard(sources.find([folder]), root, PARAMS)
+    assert len(Dataset(root).slides) == 3
+
+
+def test_sizes_in_words() -> None:
+    sizes = [0, 999, 1500, 2.5e6, 3e9, 4.25e12, 5e15]
+    assert [forecast.in_words(size) for size in sizes] == [
+        "0 bytes",
+        "999 bytes",
+        "1.5 kB",
+        "2.5 MB",
+        "3.0 GB",
+        "4.2 TB",
+        "5,000.0 TB",
+    ]

@@ -1,0 +1,364 @@
+"""Many runs on one folder at once: nobody's work is lost, repeated, or said to have failed; Slurm arrays."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import runs
+from runs import contents, wait_for_work
+from slides import tissue, write_tiff
+
+from pathprep import atomic, run, shards, sources
+from pathprep.errors import DatasetError
+from pathprep.launchers.base import Board, Outcome, Task
+from pathprep.launchers.local import Local, cores
+from pathprep.params import ShardParams
+from pathprep.verify import verify
+
+PARAMS = ShardParams(tile=64, region=16 * 64)
+OPTIONS = ("--tile", 64)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("slides")
+    for number in range(6):
+        write_tiff(folder / f"s{number}.tif", tissue(600 + 100 * number, 900, seed=number, margin=100))
+    return folder
+
+
+def shard(root: Path, *inputs: Path, params: ShardParams = PARAMS, **options: Any) -> run.Summary:
+    return run.shard(sources.find(list(inputs)), root, params, **options)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    root = tmp_path_factory.mktemp("undisturbed")
+    shard(root, folder)
+    return contents(root)
+
+
+def times(root: Path) -> dict[Path, int]:
+    return {p: p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file()}
+
+
+@dataclass
+class After:
+    """Local, after something else has happened to the folder since the run made its plan."""
+
+    event: Callable[[], object]
+
+    def threads(self, tasks: int) -> int:
+        return 1
+
+    def run(self, tasks: Sequence[Task], board: Board, timeout: float | None) -> Iterator[Outcome | None]:
+        self.event()
+        yield from Local(2).run(tasks, board, timeout)
+
+
+def test_three_runs_at_once_and_one_killed_give_the_same_bytes(
+    folder: Path, tmp_path: Path, undisturbed: dict[str, Any]
+) -> None:
+    root = tmp_path / "d"
+    first, second, third = (
+        runs.start(folder, "--out", root, *OPTIONS, "--workers", 1, "--json") for _ in range(3)
+    )
+    wait_for_work(second, root)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(second.pid, signal.SIGKILL)
+    second.communicate()
+    for process in (first, third):
+        answer, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        summary = json.loads(answer)
+        assert summary["done"] + summary["already_done"] == 6
+        assert (summary["failed"], summary["stale"]) == ({}, [])
+    assert len(shard(root, folder).skipped) == 6  # and sweeps what the killed one left
+    assert contents(root) == undisturbed
+    assert not any(found.problems or found.tiles for found in verify(root))
+
+
+def test_a_slide_that_another_run_has_finished_meanwhile_is_skipped(folder: Path, tmp_path: Path) -> None:
+    before = {}
+
+    def other() -> None:
+        shard(tmp_path, folder)
+        before.update(times(tmp_path))
+
+    summary = shard(tmp_path, folder, launcher=After(other))
+    assert (len(summary.skipped), summary.markers, summary.failures) == (6, {}, {})
+    assert times(tmp_path) == before
+    # but not if the slides are to be made again
+    assert len(shard(tmp_path, folder, launcher=After(other), rebuild=True).markers) == 6
+    assert times(tmp_path) != before
+
+
+def test_an_equal_shard_that_another_run_has_committed_stays(tmp_path: Path) -> None:
+    for name in shards.FOLDERS:
+        (tmp_path / name).mkdir()
+    row = {name: 0 for name in shards.SCHEMA.names if name not in ("offset", "length", "crc32")}
+    row |= {"stain_status": "none", "he": None, "max_c": None}
+
+    def commit(data: bytes, seconds: int, size: int = 1, replace: bool = False) -> dict[str, Any]:
+        with shards.ShardWriter(tmp_path, "a", replace) as writer:
+            writer.add(data, {k: v for k, v in row.items() if k in shards.SCHEMA.names})
+            marker = {"build_id": "b", "inputs": {"size": size}, "seconds": seconds}
+            return writer.commit(marker, {"jpg": b"preview"})
+
+    commit(b"tile", 1)
+    before = times(tmp_path)
+    atomic.write_json(tmp_path / "failed" / "a.json", {})
+    assert commit(b"tile", 2)["seconds"] == 1
+    assert times(tmp_path) == before  # no temporary file either, and no failure beside the marker
+    assert commit(b"tile", 3, replace=True)["seconds"] == 3
+    assert commit(b"tile", 4, size=2)["seconds"] == 4
+    assert commit(b"TILE", 5, size=2)["seconds"] == 5
+    (tmp_path / "shards" / "a.tar").write_bytes(b"cut short")
+    assert commit(b"TILE", 6, size=2)["seconds"] == 6
+    assert not any(found.problems for found in [*_verified(tmp_path)])
+
+
+def _verified(root: Path) -> list[Any]:
+    atomic.write_json(
+        root / "dataset.json", {"format": shards.FORMAT, "version": 1, "build_id": "b", "params": {}}
+    )
+    return [found for found in verify(root) if not found.tiles]
+
+
+class Failing:
+    """Every task fails, after something has happened."""
+
+    def __init__(self, event: Callable[[], object] = lambda: None) -> None:
+        self.event = event
+
+    def threads(self, tasks: int) -> int:
+        return 1
+
+    def run(self, tasks: Sequence[Task], board: Board, timeout: float | None) -> Iterator[Outcome | None]:
+        self.event()
+        for task in tasks:
+            yield Outcome(task, None, {"stage": "tiles", "kind": "crash", "error": "x", "attempts": 2})
+
+
+def test_a_failure_here_is_none_if_another_run_has_committed_the_slide(folder: Path, tmp_path: Path) -> None:
+    summary = shard(tmp_path, folder, launcher=Failing(lambda: shard(tmp_path, folder)))
+    assert (len(summary.skipped), summary.failures) == (6, {})
+    assert not list((tmp_path / "failed").iterdir())
+    assert len(shards.Dataset(tmp_path).slides) == 6
+    # a slide that was to be made again, and cannot be, is no part of the dataset
+    assert len(shard(tmp_path, folder, launcher=Failing(), rebuild=True).failures) == 6
+    assert shards.Dataset(tmp_path).slides == []
+    assert len(list((tmp_path / "failed").iterdir())) == 6
+
+
+def test_a_run_stops_if_another_takes_the_folder_over(folder: Path, tmp_path: Path) -> None:
+    other = replace(PARAMS, quality=70)
+    taken = After(lambda: shard(tmp_path, folder / "s0.tif", params=other, rebuild=True))
+    with pytest.raises(DatasetError, match=r"dataset.json: has build id .* another run has begun to rebuild"):
+        shard(tmp_path, folder, launcher=taken)
+    assert shards.Dataset(tmp_path).slides == ["s0"]
+    assert not list((tmp_path / "failed").iterdir())
+    gone = After((tmp_path / "dataset.json").unlink)
+    with pytest.raises(DatasetError, match=r"dataset.json: not there, as seen from .* same path on every"):
+        shard(tmp_path, folder, params=other, launcher=gone)
+
+
+def test_runs_may_begin_at_the_same_moment(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(20):
+            root = tmp_path / str(number)
+            found = pool.map(lambda _, root=root: run.prepare(root, PARAMS, rebuild=False), range(8))
+            assert len(set(found)) == 1
+            assert sorted(p.name for p in root.iterdir()) == sorted((*shards.FOLDERS, "dataset.json"))
+
+
+def test_sigterm_is_like_ctrl_c(folder: Path, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
+    process = runs.start(folder, "--out", tmp_path, *OPTIONS, "--workers", 2)
+    wait_for_work(process, tmp_path)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert b"goes on from here" in errors
+    assert not list(tmp_path.rglob(f"{atomic.PREFIX}*"))
+    shard(tmp_path, folder)
+    assert contents(tmp_path) == undisturbed
+
+
+def test_parts_are_complete_disjoint_and_the_same_everywhere() -> None:
+    names = [f"slide-{number}" for number in range(1000)]
+    parts = [[name for name in names if run.in_part(name, k, 7)] for k in range(1, 8)]
+    assert sorted(name for part in parts for name in part) == sorted(names)
+    assert all(100 < len(part) < 190 for part in parts)
+    # sha256("a") = ca978112...bb, whose last byte decides: 0xbb = 187 = 3 modulo 4
+    assert [run.in_part("a", k, 4) for k in (1, 2, 3, 4)] == [False, False, False, True]
+
+
+def test_parts_make_the_whole(folder: Path, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
+    found = [shard(tmp_path, folder, part=(k, 3)) for k in (1, 2, 3)]
+    assert sum(summary.slides for summary in found) == 6
+    assert contents(tmp_path) == undisturbed
+    assert len(shard(tmp_path, folder, part=(1, 3)).skipped) == found[0].slides
+
+
+def test_a_jobs_share_of_the_cores_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    for value, expected in (("4", 4), ("64", 16), ("0", 1), ("", 16), ("many", 16)):
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", value)
+        assert cores() == expected
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
+    assert (Local(2).threads(100), Local().threads(100), Local().threads(2)) == (4, 1, 4)
+
+
+# Runs the elements of an array as Slurm would. Element 1 is preempted once: SIGTERM, then queued again.
+SBATCH = """#!/bin/bash
+[ "$1" = --parsable ] || exit 9
+script=$2 folder=$(dirname "$2")
+elements=$(sed -n 's/^#SBATCH --array=1-//p' "$script")
+element() {
+    exec env SLURM_ARRAY_TASK_ID=$1 SLURM_CPUS_PER_TASK=1 bash "$script" >>"$folder/log-$1" 2>&1
+}
+element 1 & first=$!
+element 2 & second=$!
+until ls "$folder"/../shards/.tmp-* >"$folder/seen" 2>&1; do sleep 0.01; done
+kill -TERM $first
+wait $first; echo "1 $?" >>"$folder/codes"
+wait $second; echo "2 $?" >>"$folder/codes"
+(element 1); echo "1 $?" >>"$folder/codes"
+for k in $(seq 3 "$elements"); do (element "$k"); echo "$k $?" >>"$folder/codes"; done
+echo "4711;here"
+"""
+
+
+def pathprep(*arguments: object, path: Path | None = None, cwd: Path | None = None) -> Any:
+    environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    return subprocess.run(
+        [sys.executable, "-m", "pathprep", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        cwd=cwd,
+    )
+
+
+@pytest.mark.slow
+def test_slurm_array(folder: Path, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
+    slurm = tmp_path / "bin"
+    slurm.mkdir()
+    (slurm / "sbatch").write_text(SBATCH)
+    (slurm / "sbatch").chmod(0o755)
+    home = tmp_path / "it's 100% mine"  # the script must quote
+    home.mkdir()
+    (home / "slides").symlink_to(folder)
+    command = ["shard", "slides", *OPTIONS, "--launcher", "slurm", "--array", 4]
+    done = pathprep(*command, "--sbatch-args", "--partition=cpu", path=slurm, cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert "6 slides, 0 done, 6 to do" in done.stdout
+    assert "Submitted as job 4711, 4 elements" in done.stdout
+    root = home / "dataset"
+    codes = [tuple(line.split()) for line in (root / "slurm" / "codes").read_text().splitlines()]
+    assert codes[0] in {("1", "143"), ("1", "0")}  # 0: it had ended
+    assert set(codes[1:]) == {(str(k), "0") for k in (1, 2, 3, 4)}
+    found = contents(root)
+    assert {name: value for name, value in found.items() if not name.startswith("slides/")} == {
+        name: value for name, value in undisturbed.items() if not name.startswith("slides/")
+    }
+    script = (root / "slurm" / "pathprep-dataset.sh").read_text()
+    assert script.splitlines()[:2] == ["#!/bin/bash", "#SBATCH --job-name=pathprep-dataset"]
+    assert "#SBATCH --cpus-per-task=1\n#SBATCH --partition=cpu\n" in script
+    again = pathprep(*command, "--json", path=slurm, cwd=home)
+    facts = json.loads(again.stdout)
+    assert (facts["slides"], facts["already_done"], facts["job"]) == (6, 6, None)
+
+
+def test_without_sbatch_the_script_is_there_and_said_so(folder: Path, tmp_path: Path) -> None:
+    command = ["shard", folder, "--out", tmp_path / "d", *OPTIONS, "--launcher", "slurm", "--array", 2]
+    done = pathprep(*command, "--workers", 3, "--resize", "--rebuild")
+    assert done.returncode == 1
+    script = tmp_path / "d" / "slurm" / "pathprep-d.sh"
+    assert f"sbatch is not on this machine's PATH: the script is {script}; submit it" in done.stderr
+    text = script.read_text()
+    assert "#SBATCH --array=1-2\n" in text
+    assert f"shard --out {tmp_path}/d --tile 64 --resize --rebuild {folder} --launcher local" in text
+    assert '--part "${SLURM_ARRAY_TASK_ID}/2" --workers "${SLURM_CPUS_PER_TASK:-3}"\n' in text
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    done = pathprep(*command, "--resize", "--no-submit")
+    assert done.returncode == 0
+    assert f"Not submitted; submit it with: sbatch {script}" in done.stdout
+    slurm = tmp_path / "bin"
+    slurm.mkdir()
+    (slurm / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition' >&2; exit 1\n")
+    (slurm / "sbatch").chmod(0o755)
+    done = pathprep(*command, "--resize", path=slurm)
+    assert done.returncode == 1
+    assert "sbatch refused (sbatch: error: invalid partition); the script is" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--launcher", "slurm"], "--launcher slurm needs --array N"),
+        (["--launcher", "slurm", "--array", "0"], "--array must be at least 1"),
+        (["--launcher", "slurm", "--array", "2", "--sbatch-args", "--array=1-9"], "given by --array"),
+        (
+            ["--launcher", "slurm", "--array", "2", "--sbatch-args", "cpu"],
+            "give sbatch's options on one line",
+        ),
+        (["--launcher", "slurm", "--array", "2", "--sbatch-args", "--x='"], "No closing quotation"),
+        (
+            ["--launcher", "slurm", "--array", "2", "--part", "1/2"],
+            "--part goes with --launcher local or ray",
+        ),
+        (["--array", "2"], "--array goes with --launcher slurm, not local"),
+        (["--no-submit"], "--submit goes with --launcher slurm, not local"),
+        (["--ray-gpus", "1"], "--ray-gpus goes with --launcher ray, not local"),
+        (["--launcher", "ray", "--workers", "2"], "--workers goes with --launcher local or slurm, not ray"),
+        (["--launcher", "ray", "--ray-cpus", "0"], "are both 0"),
+        (["--launcher", "ray", "--ray-gpus", "1.5"], "a share of one GPU (0.25), or a whole number"),
+        (["--part", "0/2"], "--part 0/2: expected K/N with K from 1 to N"),
+        (["--part", "3/2"], "expected K/N"),
+        (["--part", "half"], "expected K/N"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    from pathprep.cli import main
+
+    monkeypatch.setattr(
+        sys, "argv", ["pathprep", "shard", str(folder), "--out", str(tmp_path / "d"), *arguments]
+    )
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "d").exists()
+
+
+def test_without_ray_the_extra_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pathprep.cli import main
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "pathprep.launchers.ray", raising=False)
+    monkeypatch.setattr(sys, "argv", ["pathprep", "shard", str(folder), "--launcher", "ray"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "install with the extra ray: pip install 'pathprep[ray]'" in capsys.readouterr().err

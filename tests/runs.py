@@ -1,0 +1,39 @@
+"""Sharding runs as commands of their own, and what they left behind."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+COMMAND = "import sys; from pathprep.cli import main; sys.argv = ['pathprep', *sys.argv[1:]]; main()"
+
+
+def start(*arguments: object) -> subprocess.Popen[bytes]:
+    """`pathprep shard` in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, "shard", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def wait_for_work(process: subprocess.Popen[bytes], root: Path) -> None:
+    """Until a worker writes its first shard."""
+    while not list(root.glob("shards/.tmp-*")) and process.poll() is None:
+        time.sleep(0.002)
+
+
+def contents(root: Path) -> dict[str, Any]:
+    """Every file's bytes; of markers all but the times. Without the scripts and logs of Slurm."""
+    found: dict[str, Any] = {}
+    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+        name = str(path.relative_to(root))
+        if name.startswith("slurm/"):
+            continue
+        found[name] = path.read_bytes()
+        if name.startswith("slides/"):
+            found[name] = {k: v for k, v in json.loads(found[name]).items() if k != "seconds"}
+    return found
