@@ -7,7 +7,9 @@ damaged alike. A slide of one level has no such second source, and what its deco
 so is noise whose mean colour is right, which a damaged JPEG 2000 tile can become.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,18 +47,19 @@ class Check:
         finest = int(plan.side * min(self._scale) / CELL_OVERVIEW)
         self._cells = min(max(1, round(plan.stored / CELL)), finest)
 
-    def tiles(self, block: Block, pixels: Pixels) -> None:
+    def tiles(self, block: Block, pixels: Any, host: Callable[[Any], Pixels] = np.asarray) -> None:
         """Check the tiles of one block.
 
         Args:
-            pixels: (T, stored, stored, 3) uint8.
+            pixels: (T, stored, stored, 3) uint8, of numpy or CuPy.
+            host: turns an array of theirs into numpy's.
 
         Raises:
             UnreadableSlide: a tile differs grossly from the overview.
         """
         if not self._cells:
             return
-        for means, (column, row) in zip(self._means(pixels), block.cells.tolist(), strict=True):
+        for means, (column, row) in zip(host(self._means(pixels)), block.cells.tolist(), strict=True):
             x, y = column * self._plan.stride, row * self._plan.stride
             difference = float(np.abs(means - self._expected(x, y)).max())
             if difference > GROSS:
@@ -65,7 +68,7 @@ class Check:
                     f"{difference:.0f} grey levels; the file is damaged there, copy it again from its source"
                 )
 
-    def _means(self, pixels: Pixels) -> npt.NDArray[np.float64]:
+    def _means(self, pixels: Any) -> Any:
         """(T, cells, cells, 3) mean colours."""
         count, n = len(pixels), self._cells
         side = pixels.shape[1] // n

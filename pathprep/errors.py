@@ -7,6 +7,8 @@
     │   ├── MppError            micrometres per pixel missing, absurd or anisotropic
     │   │   └── TooCoarse           coarser than the tiles that were asked for
     │   └── MaskError           the user's own tissue mask cannot be used
+    ├── DeviceError         the GPU could not do the work
+    │   └── DeviceLost          it failed, and cannot be used any more in this process
     ├── StainError          a stain target cannot be fitted or read
     └── DatasetError        a dataset folder is missing, damaged or of another version
 
@@ -40,6 +42,14 @@ class TooCoarse(MppError):
 
 class MaskError(SlideError):
     """The user's own tissue mask cannot be read or does not fit the slide."""
+
+
+class DeviceError(PathprepError):
+    """The GPU could not do the work: its memory is full, or a tile could not be encoded."""
+
+
+class DeviceLost(DeviceError):
+    """The GPU failed; CUDA refuses to go on in this process."""
 
 
 class StainError(PathprepError):

@@ -19,6 +19,7 @@ from pathprep.tissue import TissueParams
 PIXELS_VERSION = 3
 
 StainMode = Literal["bake", "fit", "none"]
+Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class ShardParams:
         quality, subsampling: of the stored JPEGs.
         max_tiles, seed: at most so many tiles a slide, chosen at random before the quality filters.
         default_mpp: for slides that do not state theirs. low_mpp, high_mpp: plausible range.
+        device: where tiles are made; the GPU's JPEGs are other bytes, of pixels that may differ by a level.
     """
 
     tile: int = 256
@@ -86,6 +88,7 @@ class ShardParams:
     low_mpp: float = MPP_RANGE[0]
     high_mpp: float = MPP_RANGE[1]
     reader: ReaderName = "auto"
+    device: Device = "cpu"
 
     def __post_init__(self) -> None:
         rules = [
@@ -143,6 +146,8 @@ class ShardParams:
         values["qc"] = self.qc.as_dict()
         if not values["qc"]:
             del values["qc"]
+        if self.device == "cpu":
+            del values["device"]
         return {**values, "pixels_version": PIXELS_VERSION}
 
     @classmethod

@@ -1,10 +1,10 @@
 """One slide -> one committed shard: the unit of work, of retry and of parallelism.
 
-Blocks are read, cut, normalised and encoded by a few threads (every step releases the GIL); their
-tiles are written in a fixed order, so the bytes do not depend on the threads. With ``bake``, a tile
-whose own stain cannot be fitted needs the slide's pooled fit, which exists only when every other tile
-has been seen: such tiles are read a second time at the end and stand last in the tar, so memory stays
-flat in the slide's size.
+Blocks are read, then cut, normalised and encoded by an engine (engines/), by a few threads (every step
+releases the GIL); their tiles are written in a fixed order, so the bytes do not depend on the threads.
+With ``bake``, a tile whose own stain cannot be fitted needs the slide's pooled fit, which exists only when
+every other tile has been seen: such tiles are read a second time at the end and stand last in the tar,
+so memory stays flat in the slide's size.
 """
 
 import io
@@ -21,12 +21,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pathprep import damage, grid, jpeg, shards, stain, tissue
-from pathprep.errors import TooCoarse
+from pathprep import damage, engines, grid, shards, stain, tissue
+from pathprep.errors import DeviceError, TooCoarse
 from pathprep.grid import Block, Cells, Grid
-from pathprep.kernels.tiling_cpu import cut
 from pathprep.params import ShardParams
-from pathprep.qc import FIGURES, REASONS, verdicts
+from pathprep.qc import FIGURES, REASONS, Figures, verdicts
 from pathprep.readers.base import Pixels
 from pathprep.slide import Mpp, Slide
 from pathprep.sources import Source
@@ -141,7 +140,7 @@ def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
         progress.stage(2)
         with shards.ShardWriter(task.root, source.name, task.rebuild) as writer:
             check = damage.Check(source.path, found.overview, slide.width, slide.height, found.plan)
-            worker = _Worker(slide, found.plan, found.share, params, check)
+            worker = _Worker(slide, found.plan, found.share, params, check, engines.of(params.device))
             statuses, pooled, dropped = _write_tiles(writer, worker, chosen, task.threads, clock, progress)
             counts["kept"] -= sum(dropped.values())
             counts |= dropped
@@ -294,20 +293,21 @@ class _Worker:
     share: npt.NDArray[np.float64]
     params: ShardParams
     check: damage.Check
+    engine: engines.Engine
 
     def first_pass(self, block: Block) -> Tiles:
         """Read, cut, drop, fit; normalise and encode what has a fit of its own."""
         clock = Clock()
-        pixels, qc = self._cut(block, clock)
-        block, pixels, qc, dropped = self._sift(block, pixels, qc)
-        if self.params.stain.mode == "none":
-            rows = [self._row(block, i, qc[i]) for i in range(len(pixels))]
-            return Tiles(self._encode(pixels, rows, clock), dropped, block.cells[:0], None, clock)
-        with clock("stain"):
-            fits = self._fit(pixels)
-        own = fits.status == stain.Status.FITTED
-        finished = self._finish(block, pixels, qc, fits, own, clock)
-        return Tiles(finished, dropped, block.cells[~own], fits, clock)
+        with self._cut(block, clock) as (tiles, qc):
+            block, tiles, qc, dropped = self._sift(block, tiles, qc)
+            if self.params.stain.mode == "none":
+                rows = [self._row(block, i, qc[i]) for i in range(len(qc))]
+                return Tiles(self._encode(tiles, rows, clock), dropped, block.cells[:0], None, clock)
+            with clock("stain"):
+                fits = self.engine.fit(tiles, self.params.stain)
+            own = fits.status == stain.Status.FITTED
+            finished = self._finish(block, tiles, qc, fits, own, clock)
+            return Tiles(finished, dropped, block.cells[~own], fits, clock)
 
     def second_pass(self, block: Block, pooled: stain.StainFit) -> Tiles:
         """Tiles without a fit of their own, with the slide's: left as they are if it has none either.
@@ -315,41 +315,42 @@ class _Worker:
         They passed the quality filters in the first pass.
         """
         clock = Clock()
-        pixels, qc = self._cut(block, clock)
-        with clock("stain"):
-            fits = stain.fall_back(self._fit(pixels), pooled)
-        every = np.ones(len(pixels), bool)
-        finished = self._finish(block, pixels, qc, fits, every, clock)
-        return Tiles(finished, [], block.cells[:0], None, clock)
+        with self._cut(block, clock) as (tiles, qc):
+            with clock("stain"):
+                fits = stain.fall_back(self.engine.fit(tiles, self.params.stain), pooled)
+            finished = self._finish(block, tiles, qc, fits, np.ones(len(qc), bool), clock)
+            return Tiles(finished, [], block.cells[:0], None, clock)
+
+    @contextmanager
+    def _cut(self, block: Block, clock: Clock) -> Iterator[tuple[engines.Tiles, Figures]]:
+        """The tiles of a block and their figures; within it, the engine works on that block."""
+        with clock("read"):
+            pixels = self.slide.read(self.plan.level, block.x, block.y, block.width, block.height)
+        side = self.plan.side // self.plan.downsample
+        try:
+            with self.engine.block():
+                with clock("cut"):
+                    tiles, qc = self.engine.cut(pixels, block.origins, side, self.plan.stored)
+                    self.check.tiles(block, tiles, self.engine.host)
+                yield tiles, qc
+        except DeviceError as error:
+            raise type(error)(f"{self.slide.path}: {error}") from None
 
     def _sift(
-        self, block: Block, pixels: Pixels, qc: npt.NDArray[np.float32]
-    ) -> tuple[Block, Pixels, npt.NDArray[np.float32], list[dict[str, Any]]]:
-        """Block, pixels and figures of the tiles that pass the quality filters, and rows of the others."""
+        self, block: Block, tiles: engines.Tiles, qc: Figures
+    ) -> tuple[Block, engines.Tiles, Figures, list[dict[str, Any]]]:
+        """Block, tiles and figures of what passes the quality filters, and rows of the others."""
         failed = verdicts(qc, self.params.qc)
         fails, passes = np.flatnonzero(failed >= 0).tolist(), failed < 0
-        if not fails:
-            return block, pixels, qc, []
         dropped = [self._row(block, i, qc[i]) | {"reason": REASONS[failed[i]]} for i in fails]
         rest = replace(block, cells=block.cells[passes], origins=block.origins[passes])
-        return rest, pixels[passes], qc[passes], dropped
-
-    def _fit(self, pixels: Pixels) -> stain.StainFit:
-        settings = self.params.stain
-        return stain.fit(
-            pixels,
-            keep=settings.keep,
-            alpha=settings.alpha,
-            beta=settings.beta,
-            io=settings.io,
-            threads=1,  # blocks are what runs side by side
-        )
+        return rest, self.engine.select(tiles, passes), qc[passes], dropped
 
     def _finish(
         self,
         block: Block,
-        pixels: Pixels,
-        qc: npt.NDArray[np.float32],
+        tiles: engines.Tiles,
+        qc: Figures,
         fits: stain.StainFit,
         which: npt.NDArray[np.bool_],
         clock: Clock,
@@ -357,30 +358,19 @@ class _Worker:
         """Normalise (with ``bake``) and encode some of a block's tiles, each with its row."""
         settings = self.params.stain
         rows = [self._row(block, i, qc[i], fits) for i in np.flatnonzero(which).tolist()]
-        pixels = pixels[which]
+        tiles = self.engine.select(tiles, which)
         if settings.mode == "bake":
             with clock("stain"):
                 matrices = stain.matrix(fits, settings.target)[which]
-                pixels = stain.apply(pixels, matrices, io=settings.io, threads=1)
-        return self._encode(pixels, rows, clock)
-
-    def _cut(self, block: Block, clock: Clock) -> tuple[Pixels, npt.NDArray[np.float32]]:
-        with clock("read"):
-            pixels = self.slide.read(self.plan.level, block.x, block.y, block.width, block.height)
-        with clock("cut"):
-            side = self.plan.side // self.plan.downsample
-            tiles, qc = cut(pixels, block.origins, side, self.plan.stored)
-            self.check.tiles(block, tiles)
-        return tiles, qc
+                tiles = self.engine.apply(tiles, matrices, settings.io)
+        return self._encode(tiles, rows, clock)
 
     def _encode(
-        self, pixels: Pixels, rows: list[dict[str, Any]], clock: Clock
+        self, tiles: engines.Tiles, rows: list[dict[str, Any]], clock: Clock
     ) -> list[tuple[bytes, dict[str, Any]]]:
         with clock("encode"):
-            return [
-                (jpeg.encode(tile, self.params.quality, self.params.subsampling), row)
-                for tile, row in zip(pixels, rows, strict=True)
-            ]
+            encoded = self.engine.encode(tiles, self.params.quality, self.params.subsampling)
+        return list(zip(encoded, rows, strict=True))
 
     def _row(
         self, block: Block, number: int, qc: npt.NDArray[np.float32], fits: stain.StainFit | None = None

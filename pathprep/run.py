@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from pathprep import atomic, shards
 from pathprep.errors import DatasetError, UsageError
 from pathprep.forecast import check_space, free, in_words
+from pathprep.launchers import cards
 from pathprep.launchers.base import Board, Launcher, Outcome
 from pathprep.launchers.local import Local
 from pathprep.params import ShardParams
@@ -151,6 +152,7 @@ def shard(
     params: ShardParams,
     *,
     workers: int | None = None,
+    gpus: int | None = None,
     launcher: Launcher | None = None,
     part: tuple[int, int] | None = None,
     timeout: float | None = None,
@@ -165,8 +167,9 @@ def shard(
         sources: from sources.find.
         root: the dataset folder, made if absent.
         params: what shapes the pixels.
-        workers: of the default launcher, launchers.local: slides at a time, by default one per core.
-            Never changes a byte of the output.
+        workers: of the default launcher, launchers.local: slides at a time, by default one per core
+            or four per GPU. Never changes a byte of the output.
+        gpus: of the default launcher, if the device is ``cuda``: how many; None for all.
         launcher: where the slides are made.
         part: (k, n), 1 <= k <= n: only slides whose name hashes to part k of n.
         timeout: seconds for one slide.
@@ -176,12 +179,12 @@ def shard(
         forecast: refuse to start if the disk looks too small.
 
     Raises:
-        UsageError: the folder holds a dataset made with other parameters, no slide was given, or the disk
-            is too small.
+        UsageError: the folder holds a dataset made with other parameters, no slide was given, the disk
+            is too small, or the GPUs that were asked for cannot be used.
         DatasetError: another run has begun to rebuild the dataset with other parameters.
         OSError: the folder cannot be written.
     """
-    launcher = launcher or Local(workers)
+    launcher = launcher or Local(workers, cards.find(gpus) if params.device == "cuda" else 0)
     found = plan(sources, root, params, rebuild=rebuild, part=part)
     if forecast:
         check_space(found.todo, root, params, launcher)

@@ -57,7 +57,10 @@ RayCpusOption = Annotated[
     float, typer.Option(min=0.0, help="ray: CPUs, and threads, of a slide.", rich_help_panel=PANEL)
 ]
 RayGpusOption = Annotated[
-    float, typer.Option(min=0.0, help="ray: GPUs of a slide, such as 0.25.", rich_help_panel=PANEL)
+    float,
+    typer.Option(
+        min=0.0, help="ray: GPUs of a slide, such as 0.25; used as with --gpus.", rich_help_panel=PANEL
+    ),
 ]
 ArrayOption = Annotated[
     int | None,
@@ -79,6 +82,7 @@ SubmitOption = Annotated[
 # Which options go with which launcher
 _GO_WITH = {
     "workers": ("local", "slurm"),
+    "gpus": ("local", "slurm"),
     "part": ("local", "ray"),
     "address": ("ray",),
     "ray_cpus": ("ray",),
@@ -88,7 +92,7 @@ _GO_WITH = {
     "submit": ("slurm",),
 }
 # What the command of an array's element does not share with the command that submits it
-_OWN = {"launcher", "as_json", *_GO_WITH}
+_OWN = {"launcher", "as_json", *_GO_WITH} - {"gpus"}
 
 
 def check(context: typer.Context) -> None:

@@ -125,7 +125,15 @@ def shard(
     seed: Annotated[int, typer.Option(help="Of --max-tiles.")] = 0,
     reader: ReaderOption = ReaderChoice.auto,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Slides at a time; default: one per core.")
+        int | None, typer.Option(min=1, help="Slides at a time; default: one per core, or 4 per GPU.")
+    ] = None,
+    gpus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|all",
+            help="Make tiles on so many NVIDIA GPUs. Their JPEGs have other bytes: a dataset is made with "
+            "GPUs or without.",
+        ),
     ] = None,
     slide_timeout: Annotated[
         float, typer.Option(min=1.0, help="Seconds after which a slide is given up.")
@@ -185,7 +193,7 @@ def shard(
         chosen_target = Target.load(target) if target else Target.default()
     except StainError as error:
         raise UsageError(str(error)) from None
-    mpps = _numbers(mpp)
+    mpps, cards = _numbers(mpp), _cards(gpus)
     params = ShardParams(
         tile=tile,
         mpp=mpps[0],
@@ -211,6 +219,7 @@ def shard(
         low_mpp=low_mpp,
         high_mpp=high_mpp,
         reader=reader.value,
+        device="cpu" if gpus is None and not ray_gpus else "cuda",
     )
     found = sources.find(slides, masks)
     if dry_run:
@@ -235,6 +244,7 @@ def shard(
             out,
             params,
             workers=workers,
+            gpus=cards,
             launcher=chosen_launcher,
             part=chosen_part,
             timeout=slide_timeout,
@@ -290,3 +300,12 @@ def _numbers(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"--mpp {text}: expected a number, or several as in 2,1,0.5") from None
+
+
+def _cards(text: str | None) -> int | None:
+    """How many GPUs; None for all, or for none where there is no ``--gpus``."""
+    if text is None or text == "all":
+        return None
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise UsageError(f"--gpus {text}: expected a number from 1, or all")

@@ -1,11 +1,13 @@
 """Slides on this machine: a child process for each, so that a reader that crashes costs one slide.
 
 Workers are forked from a server process that has every module loaded and every kernel compiled (see
-warm.py), so a fresh process per slide costs tens of milliseconds and no state leaks between slides.
+warm.py), so a fresh process per slide costs tens of milliseconds and no state leaks between slides. With
+GPUs they take many slides each: loading CUDA and its kernels costs about a second.
 """
 
 import os
 import signal
+import sys
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
 from dataclasses import dataclass
@@ -13,20 +15,29 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
-from pathprep.launchers import base, server
+from pathprep.errors import DeviceLost
+from pathprep.launchers import base, cards, server
 from pathprep.launchers.base import ATTEMPTS, Board, Outcome, Task
 
 _board: Board | None = None
+# Exit code of a worker whose GPU failed: sysexits' EX_IOERR
+_LOST = 74
 
 
 @dataclass(frozen=True)
 class Local:
-    """The launcher of this machine. ``workers``: slides at a time; default one per core."""
+    """The launcher of this machine.
+
+    Attributes:
+        workers: slides at a time; default one per core, or four per GPU.
+        gpus: cards that the workers use, in turn, from cards.find; for tasks whose device is ``cuda``.
+    """
 
     workers: int | None = None
+    gpus: int = 0
 
     def _workers(self, tasks: int) -> int:
-        return min(self.workers or cores(), max(1, tasks))
+        return min(self.workers or self.gpus * cards.WORKERS or cores(), max(1, tasks))
 
     def threads(self, tasks: int) -> int:
         """See base.Launcher: the cores are shared out."""
@@ -36,7 +47,7 @@ class Local:
         self, tasks: Sequence[Task], board: Board, timeout: float | None
     ) -> Generator[Outcome | None, None, None]:
         """See base.Launcher."""
-        return run(tasks, board, self._workers(len(tasks)), timeout)
+        return run(tasks, board, self._workers(len(tasks)), timeout, self.gpus)
 
 
 def cores() -> int:
@@ -46,24 +57,33 @@ def cores() -> int:
     return min(bound, max(1, int(share))) if share.isdigit() else bound
 
 
-def _start_worker(board: Board) -> None:
+def _start_worker(board: Board, seats: cards.Seats | None) -> None:
     global _board
     _board = board
+    if seats is not None:
+        seats.take()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
 
 
 def _work(number: int, task: Task) -> tuple[dict[str, Any], bool]:
     if _board is None:
         raise RuntimeError("the worker was started without its board")
-    return base.work(task, _board.writer(number))
+    try:
+        return base.work(task, _board.writer(number))
+    except DeviceLost as error:  # only another process can use the card again; it tries the slide once more
+        print(f"pathprep: {error}", file=sys.stderr, flush=True)
+        os._exit(_LOST)
 
 
 def run(
-    tasks: Sequence[Task], board: Board, workers: int, timeout: float | None
+    tasks: Sequence[Task], board: Board, workers: int, timeout: float | None, gpus: int = 0
 ) -> Generator[Outcome | None, None, None]:
-    """Run every task, ``workers`` processes at a time; see base.Launcher."""
+    """Run every task, ``workers`` processes at a time, on so many ``gpus``; see base.Launcher."""
     context = server.context()
-    pool = ProcessPool(workers, max_tasks=1, initializer=_start_worker, initargs=(board,), context=context)
+    seats = cards.Seats(gpus) if gpus else None
+    slides = cards.SLIDES if gpus else 1
+    start = {"initializer": _start_worker, "initargs": (board, seats), "context": context}
+    pool = ProcessPool(workers, max_tasks=slides, **start)
     try:
         waiting = {
             pool.schedule(_work, args=[number, task], timeout=timeout): (number, task, 1)
@@ -94,6 +114,8 @@ def run(
         raise
     finally:
         pool.join()
+        if seats is not None:
+            seats.close()
 
 
 def _failure(
@@ -109,4 +131,4 @@ def _failure(
 def _death(code: int | None) -> str:
     if code is not None and code < 0:
         return f"was killed by {signal.Signals(-code).name}"
-    return f"ended with code {code}"
+    return "lost its GPU" if code == _LOST else f"ended with code {code}"
