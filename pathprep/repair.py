@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from pathprep import run
-from pathprep.launchers.base import Launcher
+from pathprep.launchers import cards
+from pathprep.launchers.local import Local
 from pathprep.params import ShardParams
 from pathprep.run import Plan, Summary, Watcher
 from pathprep.shards import Dataset
@@ -28,16 +29,16 @@ class Repair:
 
 
 def repair(
-    root: Path, launcher: Launcher, *, timeout: float | None = None, watch: Watcher | None = None
+    root: Path, *, workers: int | None = None, timeout: float | None = None, watch: Watcher | None = None
 ) -> Repair:
     """Verify a dataset and make the damaged slides again; the others are not touched.
 
     Args:
-        root: the dataset folder. launcher, timeout, watch: see run.shard.
+        root: the dataset folder. workers, timeout, watch: see run.shard.
 
     Raises:
         DatasetError: not a dataset.
-        UsageError: it was made by another version.
+        UsageError: it was made by another version, or on a GPU and there is none here.
     """
     dataset = Dataset(root)
     *slides, folder = verify(root)
@@ -47,6 +48,7 @@ def repair(
     params = ShardParams.from_dict(dataset.params)
     todo = [source_of(found.slide, dataset.markers[found.slide]) for found in damaged]
     plan = Plan(dataset.info["build_id"], todo, todo, {})
+    launcher = Local(workers, cards.find(None) if params.device == "cuda" else 0)
     run.prepare(root, params, rebuild=False)
     made = run.make(plan, root, params, launcher, timeout=timeout, rebuild=True, watch=watch)
     return Repair(damaged, folder, made)

@@ -63,12 +63,11 @@ def repair(
     from pathprep.launchers import server
 
     server.start()
-    from pathprep.launchers.local import Local
     from pathprep.progress import print_summary, watcher
     from pathprep.repair import repair as repair_dataset
 
     with watcher(errors) as watch:
-        done = repair_dataset(dataset, Local(workers), timeout=slide_timeout, watch=watch)
+        done = repair_dataset(dataset, workers=workers, timeout=slide_timeout, watch=watch)
     made = done.summary
     if as_json:
         damaged = [{"slide": f.slide, "problems": f.problems, "tiles": f.tiles} for f in done.damaged]

@@ -11,7 +11,6 @@ from slides import tissue, write_tiff
 
 from pathprep import run, sources
 from pathprep.errors import UsageError
-from pathprep.launchers.local import Local
 from pathprep.params import QcParams, ShardParams, StainParams
 from pathprep.repair import repair
 from pathprep.shards import Dataset
@@ -91,25 +90,25 @@ def test_the_damaged_slide_is_made_again_and_no_other(
     root, before = dataset
     markers = {path: path.stat().st_mtime_ns for path in (root / "slides").iterdir()}
     harm(root)
-    done = repair(root, Local(1))
+    done = repair(root, workers=1)
     assert [found.slide for found in done.damaged] == ["s0_mpp0-5"]
     assert done.summary is not None
     assert (list(done.summary.markers), done.summary.failures) == (["s0_mpp0-5"], {})
     assert files(root) == before
     changed = {path.stem for path, time in markers.items() if path.stat().st_mtime_ns != time}
     assert changed == {"s0_mpp0-5"}
-    assert repair(root, Local(1)).summary is None
+    assert repair(root, workers=1).summary is None
 
 
 def test_what_cannot_be_made_again_is_quarantined(dataset: tuple[Path, dict[str, bytes]]) -> None:
     root, _ = dataset
     flip(root / "shards/s1_mpp1.tar")
     Path(Dataset(root).markers["s1_mpp1"]["source"]["path"]).unlink()
-    done = repair(root, Local(1))
+    done = repair(root, workers=1)
     assert done.summary is not None
     assert "no such file" in done.summary.failures["s1_mpp1"]["error"]
     (root / "shards" / "foreign.tar").touch()
-    assert any("foreign.tar" in line for line in repair(root, Local(1)).folder.problems)
+    assert any("foreign.tar" in line for line in repair(root, workers=1).folder.problems)
 
 
 def test_a_dataset_of_another_version_is_left_alone(dataset: tuple[Path, dict[str, bytes]]) -> None:
@@ -119,4 +118,4 @@ def test_a_dataset_of_another_version_is_left_alone(dataset: tuple[Path, dict[st
     info["params"] = replace(PARAMS, tile=32).as_dict() | {"pixels_version": 1}
     (root / "dataset.json").write_text(json.dumps(info))
     with pytest.raises(UsageError, match="another version"):
-        repair(root, Local(1))
+        repair(root, workers=1)
