@@ -69,3 +69,4 @@ bench: install
 	$(BIN)/python bench/bench_shard.py --size 32768 --json
 	$(BIN)/python bench/bench_loader.py --json
 	$(BIN)/python bench/bench_index.py --json
+	$(BIN)/python bench/bench_mix.py --json

@@ -1,6 +1,6 @@
 """Mixing: `pathprep mix` against copying the same bytes, and against a shuffle buffer piped into new shards.
 
-    python bench/bench_mix.py [--tiles 40000] [--rounds 4] [--json bench/results/bench_mix.json]
+    python bench/bench_mix.py [--tiles 40000] [--rounds 5] [--json [FILE]]
 
 The floor copies the datasets' tars one after the other. The peer is what one writes with webdataset: its
 reader over the tars in random order, its shuffle buffer, its ShardWriter. Buffer and `--memory` hold the same
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import webdataset as wds
-from machine import interleave, save
+from machine import add_json, interleave, save
 from rich.console import Console
 from rich.table import Table
 
@@ -124,8 +124,8 @@ def main() -> None:
     parser.add_argument("--slides", type=int, default=40)
     parser.add_argument("--per-shard", type=int, default=5_000)
     parser.add_argument("--held", type=float, default=0.25, help="share of the tiles that memory holds")
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    add_json(parser)
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
@@ -137,11 +137,10 @@ def main() -> None:
         cases = {
             "copy": partial(copy, source, root / "copy"),
             "pathprep": partial(ours, source, root / "ours", options.per_shard, memory),
-            "one pass": partial(ours, source, root / "ours-1", options.per_shard, 2 * size / GB),
             "webdataset": partial(peer, source, root / "peer", options.per_shard, buffer),
         }
         seconds = interleave(cases, options.rounds)
-        places = {"pathprep": "ours/shards", "one pass": "ours-1/shards", "webdataset": "peer"}
+        places = {"pathprep": "ours/shards", "webdataset": "peer"}
         mixed = {case: neighbours(root / place) for case, place in places.items()}
 
     title = f"Mixing {options.tiles} tiles, {size / 1e6:.0f} MB, median of {options.rounds} rounds"
@@ -171,7 +170,7 @@ def main() -> None:
         "median": median,
         "neighbours": {case: {"same_slide": a, "chance": b} for case, (a, b) in mixed.items()},
     }
-    save(options.json, results)
+    save(options.json, "bench_mix", results)
 
 
 if __name__ == "__main__":

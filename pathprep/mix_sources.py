@@ -14,7 +14,8 @@ import pyarrow as pa
 from pathprep import shards
 from pathprep.errors import UsageError
 from pathprep.permutation import Ints
-from pathprep.shards import Dataset, TileIndex
+from pathprep.shards import Dataset
+from pathprep.tileindex import TileIndex
 
 COLUMNS = ("x", "y", "offset", "length", "crc32")
 FIT_COLUMNS = ("stain_status", "he", "max_c")

@@ -8,6 +8,7 @@ fixed threshold takes all of it for tissue.
 """
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +31,8 @@ OVERVIEW_MIN_SIDE = 1024
 # Glass under any scanner seen here is above 200 in every channel, and its saturation (0 to 255) under 20;
 # more colour than that is pale tissue that fills the view.
 GLASS_MIN, GLASS_SATURATION = 200, 20
+# No coordinate of a mask is beyond (nor is NaN below)
+FAR = 1e9
 
 
 @dataclass(frozen=True)
@@ -202,9 +205,17 @@ def load_mask(path: Path, width: int, height: int, shape: tuple[int, int]) -> Ma
     if path.suffix.lower() in {".geojson", ".json"}:
         return _mask_from_geojson(path, width, height, shape)
     try:
-        with Image.open(path) as image:
-            picture = image.convert("L")
-    except OSError as error:
+        with warnings.catch_warnings():
+            # Pillow refuses twice as many pixels as it warns of; between the two, a mask takes 0.2 GB
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                picture = image.convert("L")
+    except Image.DecompressionBombError as error:
+        raise MaskError(
+            f"{path}: too large for a mask ({error}); save it smaller, a pixel per 4 micrometres is enough"
+        ) from None
+    # a damaged PNG is an OSError, a SyntaxError or a ValueError
+    except (OSError, SyntaxError, ValueError) as error:
         raise MaskError(f"{path}: not a readable picture ({error}); a mask is a PNG or a GeoJSON") from None
     if abs(picture.width * height - picture.height * width) > 0.02 * picture.height * width:
         raise MaskError(
@@ -229,7 +240,9 @@ def _mask_from_geojson(path: Path, width: int, height: int, shape: tuple[int, in
         rings = [[np.array([point[:2] for point in ring], float) for ring in polygon] for polygon in polygons]
         if any(ring.ndim != 2 or len(ring) < 3 for polygon in rings for ring in polygon):
             raise ValueError("a ring of fewer than three points")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if any(ring.shape[1] != 2 or not (np.abs(ring) < FAR).all() for polygon in rings for ring in polygon):
+            raise ValueError("a point that is not x, y in pixels")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise MaskError(f"{path}: not a GeoJSON FeatureCollection of polygons ({error!r})") from None
     if not rings:
         raise MaskError(f"{path}: holds no Polygon or MultiPolygon; export the annotations as GeoJSON again")

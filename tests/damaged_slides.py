@@ -21,7 +21,7 @@ import tifffile
 from pebble import ProcessExpired, ProcessPool
 from slides import tissue
 
-from pathprep import jpeg, pipeline, run
+from pathprep import damage, jpeg, pipeline, run
 from pathprep import tissue as segmentation
 from pathprep.errors import PathprepError
 from pathprep.launchers import server
@@ -34,8 +34,9 @@ Pixels = npt.NDArray[np.uint8]
 
 WIDTH, HEIGHT, TILE, LEVELS, MPP = 512, 384, 64, 3, 0.5
 PARAMS = ShardParams(tile=64, region=256, quality=100, subsampling="444", stain=StainParams("none"))
-# Overviews of these slides are read from a reduced level, as those of real ones
-OVERVIEW_SIDE = 256
+# These slides have small overviews, read from a reduced level as those of real slides, and native tiles of a
+# quarter of the usual side
+OVERVIEW_SIDE, CELL = 256, 32
 # Beyond what a worker has mapped when it starts
 MEMORY, SECONDS = 2 << 30, 60.0
 # Grey levels, mean of a tile: nobody takes the two for the same tissue
@@ -196,12 +197,13 @@ def patch(data: bytes, parts: Anatomy, steps: Iterable[dict[str, Any]]) -> bytes
 
     Each step is one of
         {tag: NAME, page: 0, item: 0, value: N}   set an item of a tag's value
-        {tag: NAME, page: 0, as: TYPE, value: N}  make the entry one number of type 3 (16 bits) or 4 (32 bits)
+        {tag: NAME, page: 0, as: TYPE, value: N}  make the entry one number: type 3 has 16 bits, 4 has 32
         {tag: NAME, page: 0, code: N}             give the entry another tag number
-        {tile: N, page: 0, at: N, hex: ...}       bytes inside a tile's data, from its start or, if negative, its end
+        {tile: N, page: 0, at: N, hex: ...}       bytes in a tile's data, from its start or its end
+        {tile: N, marker: XX, at: N, hex: ...}    the same, from the JPEG marker ffXX on
         {tile: N, page: 0, fill: 0}               a whole tile's data
         {tile: N, page: 0, from: [page, tile]}    another tile's place in the table
-        {next: PAGE, page: 0}                     the page that follows this one (-1: none; PAGE may be itself)
+        {next: PAGE, page: 0}                     the page that follows this one (-1: none; maybe itself)
         {at: N, hex: ...}                         bytes anywhere
         {text: OLD, becomes: NEW}                 text of the same length
         {cut: F}                                  only the first share of the file
@@ -235,7 +237,12 @@ def patch(data: bytes, parts: Anatomy, steps: Iterable[dict[str, Any]]) -> bytes
                 put(place.value + step["tile"] * place.item, number(value, place.item))
         elif "tile" in step:
             offset, length = parts.tiles[page][step["tile"]]
-            if "fill" in step:
+            if "marker" in step:
+                put(
+                    out.index(bytes([0xFF, int(str(step["marker"]), 16)]), offset) + step["at"],
+                    bytes.fromhex(step["hex"]),
+                )
+            elif "fill" in step:
                 put(offset, bytes([step["fill"]]) * length)
             else:
                 put(offset + step["at"] + (length if step["at"] < 0 else 0), bytes.fromhex(step["hex"]))
@@ -284,7 +291,7 @@ def _truth() -> Pixels:
 
 def examine(path: str, options: dict[str, Any] | None = None) -> Outcome:
     """Shard one slide with the real per-slide function and compare its tiles with the undamaged pixels."""
-    segmentation.OVERVIEW_MIN_SIDE = OVERVIEW_SIDE
+    segmentation.OVERVIEW_MIN_SIDE, damage.CELL = OVERVIEW_SIDE, CELL
     params = ShardParams(**{**vars(PARAMS), **(options or {})})
     root = Path(tempfile.mkdtemp(prefix="examine-", dir=Path(path).parent))
     try:

@@ -37,7 +37,7 @@ HighMpp = Annotated[float, typer.Option("--max-mpp", help="A slide's MPP above t
 ReaderOption = Annotated[
     ReaderChoice,
     typer.Option(
-        help="auto: tiff (JPEG in TIFF and SVS), cuCIM for other TIFFs it reads well, OpenSlide for the rest."
+        help="auto: tiff for JPEG in TIFF and SVS, cucim for JPEG 2000 there, openslide for the rest."
     ),
 ]
 NativeOption = Annotated[

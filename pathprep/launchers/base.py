@@ -129,7 +129,7 @@ def work(task: Task, progress: Progress) -> tuple[dict[str, Any], bool]:
     if task.dry:
         return task.run(progress), True
     _check_build(task)
-    if not task.rebuild:
+    if not task.rebuild and (task.root / "slides" / f"{task.source.name}.json").exists():
         standing = shards.committed(task.root, task.source.name, task.build_id, task.source.inputs())
         if standing is not None:
             return standing, False

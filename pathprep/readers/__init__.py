@@ -23,13 +23,14 @@ EXTENSIONS = frozenset(
     {".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".dcm"}
 )
 
-# TIFF compressions that cuCIM's default plugin decodes correctly: none, LZW, JPEG, Aperio JPEG 2000 (RGB)
-CUCIM_COMPRESSIONS = frozenset({1, 5, 7, 33005})
+# TIFF compressions that cuCIM's default plugin decodes correctly, and where it says so if it cannot: none,
+# and Aperio JPEG 2000 (RGB). A corrupt JPEG or LZW tile it shows as zeros, or as the tile read before.
+CUCIM_COMPRESSIONS = frozenset({1, 33005})
 
 
 def choose(path: Path) -> Literal["tiff", "cucim", "openslide"]:
-    """The reader for a file: for tiled 8-bit RGB TIFFs ours if they are JPEG, cuCIM for other compressions
-    that it decodes, else OpenSlide.
+    """The reader for a file: for tiled 8-bit RGB TIFFs ``tiff`` if they are JPEG, cuCIM if they are JPEG 2000
+    or not compressed, else OpenSlide.
 
     Raises:
         UnreadableSlide: the file declares impossible sizes, or is cut off.

@@ -103,7 +103,7 @@ def _parse(path: Path) -> Directory | None:
         if not first.is_tiled:
             return None
         vendor = OpenSlide.detect_format(str(path))
-        pages = []
+        pages: list[Page] = []
         for number, page in enumerate(tiff.pages):
             if number == limits.MAX_DIRECTORIES:
                 raise UnreadableSlide(f"{path}: more than {number} images in one file; {limits.DAMAGED}")

@@ -1,8 +1,9 @@
 """Reads tiled JPEG TIFF and SVS with libjpeg-turbo, each native tile checked and decoded once.
 
-cuCIM reads the same files with the same decoder, to equal pixels and at the same speed, but what it
-cannot decode it returns without a word: zeros, or the half that came before the damage. A white or garbled tile
-would be taken for tissue. Here a tile that libjpeg so much as warns about is an error that names it.
+cuCIM reads the same files with the same decoder, to equal pixels and at the same speed, but a corrupt
+native tile comes back from it without a word: as zeros, as noise, or as the half that came before the
+damage, and all of these can be taken for tissue. Here a tile that libjpeg so much as warns about is an
+error that names it. What it does not even warn about is left to pathprep/damage.py.
 """
 
 import os
@@ -17,7 +18,7 @@ from pathprep.readers.directory import JPEG, RGB, YCBCR, Directory, read_directo
 
 # Says that the samples are RGB as they stand (TIFF says it in its tags, JPEG in this segment)
 APP14_RGB = bytes.fromhex("ffee000e41646f626500640000000000")
-# Where the scanner stored no tile it saw no tissue: OpenSlide's background, too, unless the file names another
+# Where the scanner stored no tile it saw no tissue. So has OpenSlide; cuCIM shows black in generic TIFFs
 BACKGROUND = 255
 
 
@@ -69,7 +70,8 @@ class JpegTiffReader:
             return b""
         if tables[:2] != b"\xff\xd8" or tables[-2:] != b"\xff\xd9":
             raise UnreadableSlide(
-                f"{self.path}: the JPEG tables of level {level} are damaged; copy the slide again from its source"
+                f"{self.path}: the JPEG tables of level {level} are damaged; "
+                "copy the slide again from its source"
             )
         return tables[2:-2]
 

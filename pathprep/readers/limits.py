@@ -40,7 +40,8 @@ def check_size(path: Path, level: int, width: int, height: int) -> None:
     """
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
         raise UnreadableSlide(
-            f"{path}: level {level} is declared as {width}x{height} px, outside 1 to {MAX_SIDE} a side; {DAMAGED}"
+            f"{path}: level {level} is declared as {width}x{height} px, outside 1 to {MAX_SIDE} a side; "
+            f"{DAMAGED}"
         )
 
 
@@ -98,8 +99,8 @@ def check_tile_table(
     """
     if len(offsets) != expected or len(counts) != expected:
         raise UnreadableSlide(
-            f"{path}: level {level} needs {expected} native tiles, its tables list {len(offsets)} offsets and "
-            f"{len(counts)} lengths; {DAMAGED}"
+            f"{path}: level {level} needs {expected} native tiles, its tables list {len(offsets)} offsets "
+            f"and {len(counts)} lengths; {DAMAGED}"
         )
     size = np.uint64(path.stat().st_size)
     outside = (counts > 0) & ((counts > size) | (offsets > size - np.minimum(counts, size)))
@@ -113,8 +114,8 @@ def check_tile_table(
     longest = MAX_TILE_BYTES_PER_PIXEL * pixels + (1 << 16)
     if counts.max(initial=0) > longest:
         raise UnreadableSlide(
-            f"{path}: tile {int(counts.argmax())} of level {level} is declared as {int(counts.max())} bytes for "
-            f"{pixels} pixels; {DAMAGED}"
+            f"{path}: tile {int(counts.argmax())} of level {level} is declared as {int(counts.max())} bytes "
+            f"for {pixels} pixels; {DAMAGED}"
         )
 
 
@@ -139,8 +140,8 @@ def check_cells(path: Path, columns: int, rows: int) -> None:
     """
     if columns * rows > MAX_CELLS:
         raise UnreadableSlide(
-            f"{path}: would be {columns}x{rows} tiles, more than {MAX_CELLS}; use larger tiles (--tile, --mpp) "
-            "or less --overlap, or its size or MPP is wrong"
+            f"{path}: would be {columns}x{rows} tiles, more than {MAX_CELLS}; use larger tiles (--tile, "
+            "--mpp) or less --overlap, or its size or MPP is wrong"
         )
 
 

@@ -106,7 +106,7 @@ def test_an_equal_shard_that_another_run_has_committed_stays(tmp_path: Path) -> 
     for name in shards.FOLDERS:
         (tmp_path / name).mkdir()
     row = {name: 0 for name in shards.SCHEMA.names if name not in ("offset", "length", "crc32")}
-    row |= {"stain_status": "none", "he": None, "max_c": None}
+    row |= {"stain_status": "none"} | dict.fromkeys(("he", "max_c", "label", "group", "source"))
 
     def commit(data: bytes, seconds: int, size: int = 1, replace: bool = False) -> dict[str, Any]:
         with shards.ShardWriter(tmp_path, "a", replace) as writer:
