@@ -74,7 +74,7 @@ class Check:
         side = pixels.shape[1] // n
         rows = pixels[:, : n * side].reshape(count, n, side, -1, 3)[:, :, ::ROWS, : n * side]
         sums = rows.sum(2, dtype=np.uint32).reshape(count, n, n, side, 3).sum(3)
-        return np.asarray(sums / (rows.shape[2] * side))
+        return sums / (rows.shape[2] * side)
 
     def _expected(self, x: int, y: int) -> npt.NDArray[np.float64]:
         """(cells, cells, 3) mean colours of the overview under a tile; x, y in level-0 pixels."""
