@@ -1,6 +1,7 @@
 """GPUs for worker processes: refusals with their fix, seats that outlive their holders, a card that fails."""
 
 import importlib.util
+import json
 import multiprocessing
 import os
 import subprocess
@@ -15,10 +16,10 @@ from typing import Any
 import pytest
 from slides import tissue, write_tiff
 
-from pathprep import pipeline, run, sources
+from pathprep import run, sources
 from pathprep.engines import probe
 from pathprep.errors import DeviceLost, UsageError
-from pathprep.launchers import cards, local, server
+from pathprep.launchers import base, cards, local, server
 from pathprep.launchers.base import Board
 from pathprep.launchers.cards import Seats
 from pathprep.params import ShardParams
@@ -170,7 +171,7 @@ def test_a_worker_whose_card_failed_ends_so_that_another_takes_its_slide(
     def fail(*_: object) -> None:
         raise DeviceLost("a.tif: the GPU failed: illegal address")
 
-    monkeypatch.setattr(pipeline, "process", fail)
+    monkeypatch.setattr(base, "work", fail)
     monkeypatch.setattr(local, "_board", Board(1))
     task = Task(tmp_path, Source(tmp_path / "a.tif"), PARAMS, "0")
     worker = fork.Process(target=local._work, args=(0, task))
@@ -178,3 +179,22 @@ def test_a_worker_whose_card_failed_ends_so_that_another_takes_its_slide(
     worker.join()
     assert local._death(worker.exitcode) == "lost its GPU"
     assert "pathprep: a.tif: the GPU failed: illegal address" in capfd.readouterr().err
+
+
+def test_elements_of_a_slurm_array_take_gpus_from_the_command(tmp_path: Path) -> None:
+    slide = write_tiff(tmp_path / "a.tif", tissue(128, 128))
+    out = tmp_path / "d"
+    code = "import sys; from pathprep.cli import main; main()"
+    arguments = ["shard", str(slide), "--out", str(out), "--gpus", "1"]
+    many = ["--launcher", "slurm", "--array", "2", "--no-submit"]  # this machine needs no card for that
+    subprocess.run([sys.executable, "-c", code, *arguments, *many], check=True, capture_output=True)
+    assert "--gpus 1" in next((out / "slurm").glob("*.sh")).read_text()
+    assert json.loads((out / "dataset.json").read_bytes())["params"]["device"] == "cuda"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments, "--launcher", "ray"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "--gpus goes with --launcher local or slurm, not ray" in done.stderr
