@@ -14,7 +14,7 @@ from pathprep.slide import Slide
 
 # cuCIM first: see pathprep/readers/cucim.py. The commands never load both; a test process does.
 with tempfile.TemporaryDirectory() as _folder:
-    Slide(write_tiff(Path(_folder) / "first.tif", tissue(64, 64), tile=64))
+    Slide(write_tiff(Path(_folder) / "first.tif", tissue(64, 64), tile=64), "cucim")
 
 # The real slides are not part of the project: beside the checkout, or where the variable says
 DATA = Path(os.environ.get("PATHPREP_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
