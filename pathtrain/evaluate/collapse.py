@@ -67,7 +67,7 @@ def collapse(
     if not isinstance(tiles, DatasetTiles):
         raise UsageError(f"{dataset}: feature collapse is about slides; give a dataset from `pathprep shard`")
     order = sample(tiles, tiles_per_slide, seed)
-    kept, slide = np.unique(tiles.index.slide_of(order), return_inverse=True)
+    kept, slide = np.unique(tiles.group[order], return_inverse=True)
     if len(kept) < 2:
         raise UsageError(
             f"{dataset}: feature collapse needs 2 {tiles.kind}s with at least 2 tiles, not {len(kept)}"
