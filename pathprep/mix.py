@@ -6,7 +6,6 @@ they lie in the datasets, each straight to its place in its new tar, and the tar
 Reading is nearly sequential as long as a pass takes a fair share of all tiles.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ import numpy as np
 
 from pathprep import atomic, mixed, permutation, shards
 from pathprep.errors import UsageError
+from pathprep.launchers.local import cores
 from pathprep.mix_pass import Job, Maker
 from pathprep.mix_sources import Corpus
 
@@ -102,7 +102,7 @@ def mix(
     if tiles_per_shard < 1 or seed < 0 or not memory > 0:
         raise UsageError("--tiles-per-shard must be above 0, --seed 0 or more, --memory above 0")
     start = time.perf_counter()
-    with _threads(workers or len(os.sched_getaffinity(0))) as pool:
+    with _threads(workers or cores()) as pool:
         corpus = Corpus(datasets, pool)
         plan = {
             "version": mixed.VERSION,

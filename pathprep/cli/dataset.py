@@ -49,7 +49,7 @@ def verify(
 def repair(
     dataset: Annotated[Path, typer.Argument(help="The dataset folder.")] = Path("dataset"),
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Slides at a time; default: one per core.")
+        int | None, typer.Option(min=1, help="Slides at a time; default: one per core, or 4 per GPU.")
     ] = None,
     slide_timeout: Annotated[
         float, typer.Option(min=1.0, help="Seconds after which a slide is given up.")

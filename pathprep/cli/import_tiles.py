@@ -8,8 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from pathprep.cli.options import Json, Keep, errors, output
-from pathprep.errors import StainError, UsageError
+from pathprep.cli.options import (
+    Json,
+    Keep,
+    MaxUnfitted,
+    Stain,
+    StainBeta,
+    StainKeep,
+    StainOption,
+    Subsampling,
+    TargetOption,
+    errors,
+    load_target,
+    output,
+    too_many_unfitted,
+)
+from pathprep.errors import UsageError
 
 if TYPE_CHECKING:
     from pathprep.run import Summary
@@ -24,21 +38,6 @@ class Format(StrEnum):
     hdf5 = "hdf5"
     folders = "folders"
     csv = "csv"
-
-
-class Stain(StrEnum):
-    """What is stored."""
-
-    bake = "bake"
-    fit = "fit"
-    none = "none"
-
-
-class Subsampling(StrEnum):
-    """Colour resolution of the JPEGs."""
-
-    half = "420"
-    full = "444"
 
 
 def import_tiles(
@@ -63,17 +62,10 @@ def import_tiles(
     name: Annotated[str | None, typer.Option(help="Of the set, in shard names; default: SOURCE's.")] = None,
     mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel of the tiles, if known.")] = None,
     tiles_per_shard: Annotated[int, typer.Option(help="At most so many tiles in a tar.")] = 10_000,
-    stain: Annotated[
-        Stain,
-        typer.Option(help="bake: store normalised tiles; fit: store the fits beside plain tiles; none."),
-    ] = Stain.none,
-    target: Annotated[
-        Path | None, typer.Option(help="Stain target (JSON) to normalise to; default: the field's reference.")
-    ] = None,
-    stain_keep: Annotated[
-        Keep, typer.Option(help="Fit on pixels with all (canonical) or any channels above --stain-beta.")
-    ] = Keep.all,
-    stain_beta: Annotated[float, typer.Option(help="Optical density above which a pixel is stained.")] = 0.15,
+    stain: StainOption = Stain.none,
+    target: TargetOption = None,
+    stain_keep: StainKeep = Keep.all,
+    stain_beta: StainBeta = 0.15,
     quality: Annotated[int, typer.Option(help="Of JPEGs that are encoded.")] = 95,
     subsampling: Annotated[
         Subsampling, typer.Option(help="444 keeps the colour resolution.")
@@ -81,9 +73,7 @@ def import_tiles(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Shards at a time; default: one per core.")
     ] = None,
-    max_unfitted: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Fail if more of the tiles got no stain fit at all.")
-    ] = 0.25,
+    max_unfitted: MaxUnfitted = 0.25,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Make finished shards again, also with other parameters.")
     ] = False,
@@ -100,19 +90,14 @@ def import_tiles(
     server.start()
     from pathprep.params import StainParams
     from pathprep.progress import watcher
-    from pathprep.stain import Target
     from pathprep.tilesets import find, run
     from pathprep.tilesets.params import TileParams
     from pathprep.tilesets.tables import Columns
 
     if target is not None and stain != Stain.bake:
         raise UsageError(f"--target {target}: only --stain bake normalises; give both or neither")
-    try:
-        chosen = Target.load(target) if target else Target.default()
-    except StainError as error:
-        raise UsageError(str(error)) from None
     params = TileParams(
-        stain=StainParams(stain.value, stain_keep.value, beta=stain_beta, target=chosen),
+        stain=StainParams(stain.value, stain_keep.value, beta=stain_beta, target=load_target(target)),
         quality=quality,
         subsampling=subsampling.value,
         tiles_per_shard=tiles_per_shard,
@@ -136,7 +121,6 @@ def import_tiles(
         summary = run.import_tiles(
             found, out, params, name=name, workers=workers, rebuild=rebuild, watch=watch
         )
-    unfitted = summary.totals("stain")["unfitted"] / max(1, summary.totals("stain").total())
     if as_json:
         facts = summary.as_dict()
         facts["shards"] = facts.pop("slides")
@@ -150,13 +134,8 @@ def import_tiles(
         without = " without --rebuild" if rebuild else ""
         errors.print(f"Interrupted; the same command{without} goes on from here.")
         raise typer.Exit(130)
-    if unfitted > max_unfitted:
-        errors.print(
-            f"error: {unfitted:.0%} of the tiles have no stain fit and were left as they are, more than "
-            f"--max-unfitted {max_unfitted:g}; is this H&E?",
-            style="red",
-        )
-    raise typer.Exit(1 if summary.failures or run.damaged(summary) or unfitted > max_unfitted else 0)
+    unfitted = too_many_unfitted(summary, max_unfitted)
+    raise typer.Exit(1 if summary.failures or run.damaged(summary) or unfitted else 0)
 
 
 def _print(summary: "Summary") -> None:

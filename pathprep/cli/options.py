@@ -1,10 +1,17 @@
 """What several commands share: consoles and options."""
 
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+
+from pathprep.errors import StainError, UsageError
+
+if TYPE_CHECKING:
+    from pathprep.run import Summary
+    from pathprep.stain import Target
 
 # Results go to stdout, everything about the work to stderr, so that --json can be piped
 errors = Console(stderr=True, highlight=False)
@@ -25,6 +32,21 @@ class Keep(StrEnum):
 
     all = "all"
     any = "any"
+
+
+class Stain(StrEnum):
+    """What is stored."""
+
+    bake = "bake"
+    fit = "fit"
+    none = "none"
+
+
+class Subsampling(StrEnum):
+    """Colour resolution of the JPEGs."""
+
+    half = "420"
+    full = "444"
 
 
 TileOption = Annotated[int, typer.Option(help="Side of a tile, in pixels at --mpp.")]
@@ -51,4 +73,47 @@ MinTissue = Annotated[
     float,
     typer.Option(help="Keep tiles with at least this share of tissue; one without any is never kept."),
 ]
+StainOption = Annotated[
+    Stain,
+    typer.Option(help="bake: store normalised tiles; fit: store the fits beside plain tiles; none."),
+]
+TargetOption = Annotated[
+    Path | None, typer.Option(help="Stain target (JSON) to normalise to; default: the field's reference.")
+]
+StainKeep = Annotated[
+    Keep, typer.Option(help="Fit on pixels with all (canonical) or any channels above --stain-beta.")
+]
+StainBeta = Annotated[float, typer.Option(help="Optical density above which a pixel is stained.")]
+MaxUnfitted = Annotated[
+    float, typer.Option(min=0.0, max=1.0, help="Fail if more of the tiles got no stain fit at all.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def load_target(path: Path | None) -> "Target":
+    """What --target names, by default the field's reference.
+
+    Raises:
+        UsageError: the file cannot be read, or does not hold a usable target.
+    """
+    from pathprep.stain import Target
+
+    try:
+        return Target.load(path) if path else Target.default()
+    except StainError as error:
+        raise UsageError(str(error)) from None
+
+
+def too_many_unfitted(summary: "Summary", most: float) -> bool:
+    """Whether more than the share ``most`` of the tiles got no stain fit at all; says so if it is."""
+    statuses = summary.totals("stain")
+    share = statuses["unfitted"] / max(1, statuses.total())
+    if share <= most:
+        return False
+    errors.print(
+        f"error: {share:.0%} of the tiles have no stain fit and were left as they are, more than "
+        f"--max-unfitted {most:g}; is this H&E? See `pathprep report {summary.root}`",
+        style="red",
+        markup=False,
+    )
+    return True

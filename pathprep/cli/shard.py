@@ -15,15 +15,24 @@ from pathprep.cli.options import (
     Json,
     Keep,
     LowMpp,
+    MaxUnfitted,
     MinTissue,
     NativeOption,
     ReaderChoice,
     ReaderOption,
+    Stain,
+    StainBeta,
+    StainKeep,
+    StainOption,
+    Subsampling,
+    TargetOption,
     TileOption,
     errors,
+    load_target,
     output,
+    too_many_unfitted,
 )
-from pathprep.errors import StainError, UsageError
+from pathprep.errors import UsageError
 
 if TYPE_CHECKING:
     from pathprep.launchers.base import Launcher
@@ -31,26 +40,11 @@ if TYPE_CHECKING:
     from pathprep.run import Plan
 
 
-class Stain(StrEnum):
-    """What is stored."""
-
-    bake = "bake"
-    fit = "fit"
-    none = "none"
-
-
 class TissueMethod(StrEnum):
     """How tissue is told from glass."""
 
     threshold = "threshold"
     otsu = "otsu"
-
-
-class Subsampling(StrEnum):
-    """Colour resolution of the JPEGs."""
-
-    half = "420"
-    full = "444"
 
 
 def shard(
@@ -95,17 +89,10 @@ def shard(
             help="Keep whole regions of so many pixels at --mpp: all tiles of those with --min-tissue."
         ),
     ] = None,
-    stain: Annotated[
-        Stain,
-        typer.Option(help="bake: store normalised tiles; fit: store the fits beside plain tiles; none."),
-    ] = Stain.bake,
-    target: Annotated[
-        Path | None, typer.Option(help="Stain target (JSON) to normalise to; default: the field's reference.")
-    ] = None,
-    stain_keep: Annotated[
-        Keep, typer.Option(help="Fit on pixels with all (canonical) or any channels above --stain-beta.")
-    ] = Keep.all,
-    stain_beta: Annotated[float, typer.Option(help="Optical density above which a pixel is stained.")] = 0.15,
+    stain: StainOption = Stain.bake,
+    target: TargetOption = None,
+    stain_keep: StainKeep = Keep.all,
+    stain_beta: StainBeta = 0.15,
     tissue: Annotated[
         TissueMethod, typer.Option(help="Threshold of the saturation.")
     ] = TissueMethod.threshold,
@@ -138,9 +125,7 @@ def shard(
     slide_timeout: Annotated[
         float, typer.Option(min=1.0, help="Seconds after which a slide is given up.")
     ] = 7200.0,
-    max_unfitted: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Fail if more of the tiles got no stain fit at all.")
-    ] = 0.25,
+    max_unfitted: MaxUnfitted = 0.25,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Make finished slides again, also with other parameters.")
     ] = False,
@@ -186,13 +171,8 @@ def shard(
     from pathprep.params import ShardParams, StainParams
     from pathprep.progress import print_summary, watcher
     from pathprep.qc import QcParams
-    from pathprep.stain import Target
     from pathprep.tissue import TissueParams
 
-    try:
-        chosen_target = Target.load(target) if target else Target.default()
-    except StainError as error:
-        raise UsageError(str(error)) from None
     mpps, cards = _numbers(mpp), _cards(gpus)
     params = ShardParams(
         tile=tile,
@@ -207,7 +187,7 @@ def shard(
             stain.value,
             stain_keep.value,
             beta=stain_beta,
-            target=chosen_target,
+            target=load_target(target),
         ),
         tissue=TissueParams(method=tissue.value, threshold=tissue_threshold),
         qc=QcParams(min_focus, max_pen, max_white, min_hsv),
@@ -264,14 +244,8 @@ def shard(
     if summary.stopped:
         errors.print(f"error: {summary.stopped}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1)
-    unfitted = summary.totals("stain")["unfitted"] / max(1, summary.totals("stain").total())
-    if unfitted > max_unfitted:
-        errors.print(
-            f"error: {unfitted:.0%} of the tiles have no stain fit and were left as they are, more than "
-            f"--max-unfitted {max_unfitted:g}; is this H&E? See `pathprep report {escape(str(out))}`",
-            style="red",
-        )
-    raise typer.Exit(1 if summary.failures or unfitted > max_unfitted else 0)
+    unfitted = too_many_unfitted(summary, max_unfitted)
+    raise typer.Exit(1 if summary.failures or unfitted else 0)
 
 
 def _dry_run(
