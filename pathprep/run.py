@@ -25,6 +25,7 @@ from pathprep.launchers.base import Board, Launcher, Outcome
 from pathprep.launchers.local import Local
 from pathprep.params import ShardParams
 from pathprep.pipeline import Task
+from pathprep.remote import Remote, Store
 from pathprep.sources import Source, with_names
 
 
@@ -40,7 +41,7 @@ class Summary:
         stopped: why the run ended before its last slide, if it did so for lack of space.
     """
 
-    root: Path
+    root: Path | Store
     build_id: str
     slides: int
     skipped: dict[str, dict[str, Any]]
@@ -107,6 +108,7 @@ def plan(
     rebuild: bool = False,
     part: tuple[int, int] | None = None,
     dry: bool = False,
+    remote: Remote | None = None,
 ) -> Plan:
     """Check everything that can be checked before the first slide, and see what is left to do.
 
@@ -120,6 +122,9 @@ def plan(
             "or use --reader openslide"
         )
     build_id = prepare(root, params, rebuild, dry=dry)
+    if remote is not None and not dry:
+        remote.publish("dataset.json")
+    size = None if remote is None else remote.size
     named = with_names(sources, root, params.mpps)
     for source in named:
         if source.mask is not None and not source.mask.is_file():
@@ -130,7 +135,7 @@ def plan(
     for source in named:
         marker = None
         if not rebuild and (root / "slides" / f"{source.name}.json").exists():  # else spare reading the slide
-            marker = shards.committed(root, source.name, build_id, source.inputs())
+            marker = shards.committed(root, source.name, build_id, source.inputs(), size)
         if marker is not None:
             found.skipped[source.name] = marker
         else:
@@ -160,6 +165,7 @@ def shard(
     watch: Watcher | None = None,
     min_free: int = 0,
     forecast: bool = False,
+    remote: Remote | None = None,
 ) -> Summary:
     """Shard slides into a dataset folder; slides that it already holds are left alone.
 
@@ -177,6 +183,7 @@ def shard(
         watch: called a few times a second with the board, the summary so far and the number of tasks.
         min_free: the run stops in order when the disk has fewer bytes free.
         forecast: refuse to start if the disk looks too small.
+        remote: from remote.opened: the dataset is there, and ``root`` is its ``root``.
 
     Raises:
         UsageError: the folder holds a dataset made with other parameters, no slide was given, the disk
@@ -185,11 +192,19 @@ def shard(
         OSError: the folder cannot be written.
     """
     launcher = launcher or Local(workers, cards.find(gpus) if params.device == "cuda" else 0)
-    found = plan(sources, root, params, rebuild=rebuild, part=part)
-    if forecast:
+    found = plan(sources, root, params, rebuild=rebuild, part=part, remote=remote)
+    if forecast and remote is None:
         check_space(found.todo, root, params, launcher)
     return make(
-        found, root, params, launcher, timeout=timeout, rebuild=rebuild, watch=watch, min_free=min_free
+        found,
+        root,
+        params,
+        launcher,
+        timeout=timeout,
+        rebuild=rebuild,
+        watch=watch,
+        min_free=min_free,
+        remote=remote,
     )
 
 
@@ -203,18 +218,23 @@ def make(
     rebuild: bool = False,
     watch: Watcher | None = None,
     min_free: int = 0,
+    remote: Remote | None = None,
 ) -> Summary:
     """Make the slides of a plan; see ``shard``."""
     threads = launcher.threads(len(found.todo))
     tasks = [Task(root.absolute(), source, params, found.build_id, threads, rebuild) for source in found.todo]
+    if remote is not None:
+        tasks = [remote.task(task) for task in tasks]
     board = Board(len(tasks))
-    summary = Summary(root, found.build_id, len(found.slides), found.skipped)
+    summary = Summary(
+        root if remote is None else remote.store, found.build_id, len(found.slides), found.skipped
+    )
     start = time.perf_counter()
     try:
         with closing(launcher.run(tasks, board, timeout)) as outcomes:
             for outcome in outcomes:
                 if outcome is not None:
-                    _record(outcome, summary)
+                    _record(outcome, summary, root, remote)
                 summary.seconds = time.perf_counter() - start
                 if watch:
                     watch(board, summary, len(tasks))
@@ -299,11 +319,13 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
     return found
 
 
-def _record(outcome: Outcome, summary: Summary) -> None:
+def _record(outcome: Outcome, summary: Summary, root: Path, remote: Remote | None) -> None:
     source: Source = outcome.task.source
     name = source.name
     if outcome.marker is not None:
         (summary.markers if outcome.made else summary.skipped)[name] = outcome.marker
+        if remote is not None:
+            remote.record(name, outcome.marker)
         return
     inputs = source.inputs()
     entry = {
@@ -312,12 +334,14 @@ def _record(outcome: Outcome, summary: Summary) -> None:
         "source": {"path": str(source.path), "size": inputs["size"]},
         "build_id": summary.build_id,
     }
-    failed, path = (summary.root / folder / f"{name}.json" for folder in ("failed", "slides"))
+    failed, path = (root / folder / f"{name}.json" for folder in ("failed", "slides"))
     # Written before looking: whoever commits the slide from now on removes it
     atomic.write_json(failed, entry)
     marker = None
-    if not outcome.task.rebuild:
-        marker = shards.committed(summary.root, name, summary.build_id, inputs)
+    if remote is not None:
+        marker = remote.fail(outcome.task)
+    elif not outcome.task.rebuild:
+        marker = shards.committed(root, name, summary.build_id, inputs)
     if marker is not None:  # the slide is done all the same, by another run
         failed.unlink(missing_ok=True)
         summary.skipped[name] = marker
