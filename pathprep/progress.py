@@ -86,7 +86,7 @@ def _eta(summary: Summary, ended: int, tasks: int) -> str:
 def print_summary(console: Console, summary: Summary) -> None:
     """The closing table, and one of the slides that failed."""
     facts = summary.as_dict()
-    table = Table(title=escape(f"Dataset {summary.root}"), title_justify="left", show_header=False)
+    table = Table(title=escape(f"Dataset {facts['dataset']}"), title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column()
     done = f"{facts['done']} made"

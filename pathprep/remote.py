@@ -56,13 +56,12 @@ class Store:
         Raises:
             UsageError: fsspec does not know the URL, or the library for it is not installed.
         """
-        url = url.rstrip("/")
         protocol, _, path = url.partition("://")
         if protocol == "memory" or "::" in url:
             raise UsageError(f"{url}: worker processes on this and other machines cannot write there")
         if not path.strip("/"):
             raise UsageError(f"{url}: names no bucket or folder; give one, as in s3://bucket/folder")
-        store = cls(url)
+        store = cls(url.rstrip("/"))
         try:
             _ = store._place
         except ImportError as error:
@@ -106,8 +105,8 @@ class Store:
             raise
         except PermissionError as error:
             raise DatasetError(
-                f"{self.url}/{name}: access denied ({_words(error)}); check the credentials, and that they may "
-                "list, read, write and delete there"
+                f"{self.url}/{name}: access denied ({_words(error)}); check the credentials, and that they "
+                "may list, read, write and delete there"
             ) from None
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _FULL:

@@ -25,7 +25,7 @@ from pathprep.launchers.base import Board, Launcher, Outcome
 from pathprep.launchers.local import Local
 from pathprep.params import ShardParams
 from pathprep.pipeline import Task
-from pathprep.remote import Remote, Store
+from pathprep.remote import Remote
 from pathprep.sources import Source, with_names
 
 
@@ -39,9 +39,10 @@ class Summary:
         stale: slides in the folder that were made with other parameters: no part of the dataset.
         seconds: wall time. interrupted: stopped by Ctrl-C or a signal.
         stopped: why the run ended before its last slide, if it did so for lack of space.
+        url: of a remote dataset, whose ``root`` is but a local copy of its markers.
     """
 
-    root: Path | Store
+    root: Path
     build_id: str
     slides: int
     skipped: dict[str, dict[str, Any]]
@@ -51,6 +52,7 @@ class Summary:
     seconds: float = 0.0
     interrupted: bool = False
     stopped: str = ""
+    url: str = ""
 
     def totals(self, key: str) -> Counter[str]:
         """Sum of a marker's counts (``counts`` or ``stain``) over all finished slides."""
@@ -63,7 +65,7 @@ class Summary:
         """The summary as `--json` prints it."""
         made = sum(marker["tiles"] for marker in self.markers.values())
         return {
-            "dataset": str(self.root),
+            "dataset": self.url or str(self.root),
             "build_id": self.build_id,
             "slides": self.slides,
             "done": len(self.markers),
@@ -223,18 +225,16 @@ def make(
     """Make the slides of a plan; see ``shard``."""
     threads = launcher.threads(len(found.todo))
     tasks = [Task(root.absolute(), source, params, found.build_id, threads, rebuild) for source in found.todo]
-    if remote is not None:
-        tasks = [remote.task(task) for task in tasks]
     board = Board(len(tasks))
-    summary = Summary(
-        root if remote is None else remote.store, found.build_id, len(found.slides), found.skipped
-    )
+    summary = Summary(root, found.build_id, len(found.slides), found.skipped)
+    if remote is not None:
+        tasks, summary.url = [remote.task(task) for task in tasks], remote.store.url
     start = time.perf_counter()
     try:
         with closing(launcher.run(tasks, board, timeout)) as outcomes:
             for outcome in outcomes:
                 if outcome is not None:
-                    _record(outcome, summary, root, remote)
+                    _record(outcome, summary, remote)
                 summary.seconds = time.perf_counter() - start
                 if watch:
                     watch(board, summary, len(tasks))
@@ -319,7 +319,7 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
     return found
 
 
-def _record(outcome: Outcome, summary: Summary, root: Path, remote: Remote | None) -> None:
+def _record(outcome: Outcome, summary: Summary, remote: Remote | None = None) -> None:
     source: Source = outcome.task.source
     name = source.name
     if outcome.marker is not None:
@@ -334,14 +334,14 @@ def _record(outcome: Outcome, summary: Summary, root: Path, remote: Remote | Non
         "source": {"path": str(source.path), "size": inputs["size"]},
         "build_id": summary.build_id,
     }
-    failed, path = (root / folder / f"{name}.json" for folder in ("failed", "slides"))
+    failed, path = (summary.root / folder / f"{name}.json" for folder in ("failed", "slides"))
     # Written before looking: whoever commits the slide from now on removes it
     atomic.write_json(failed, entry)
     marker = None
     if remote is not None:
         marker = remote.fail(outcome.task)
     elif not outcome.task.rebuild:
-        marker = shards.committed(root, name, summary.build_id, inputs)
+        marker = shards.committed(summary.root, name, summary.build_id, inputs)
     if marker is not None:  # the slide is done all the same, by another run
         failed.unlink(missing_ok=True)
         summary.skipped[name] = marker

@@ -197,7 +197,8 @@ def submit_array(context: typer.Context, plan: "Plan", root: Path) -> None:
         print(json.dumps(facts, indent=1))
         return
     output.print(
-        f"{len(plan.slides)} slides, {len(plan.skipped)} done, {len(plan.todo)} to do -> {escape(given['out'])}"
+        f"{len(plan.slides)} slides, {len(plan.skipped)} done, {len(plan.todo)} to do -> "
+        f"{escape(given['out'])}"
     )
     output.print(f"Script: {escape(str(path))}", soft_wrap=True)
     if not plan.todo:
@@ -216,7 +217,7 @@ def command_line(context: typer.Context) -> list[str]:
     options, arguments = [], []
     for parameter in context.command.params:
         name = parameter.name or ""
-        value = context.params.get(name)
+        value: Any = context.params.get(name)
         if name in _OWN or (name != "out" and not _is_given(context, name)):
             continue
         if parameter.param_type_name == "argument":

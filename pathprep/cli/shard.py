@@ -66,9 +66,7 @@ def shard(
     ] = "dataset",
     scratch: Annotated[
         Path | None,
-        typer.Option(
-            help="With a URL: local folder for slides in work; default: the system's temporary one."
-        ),
+        typer.Option(help="Local folder for slides in work, if --out is a URL; default: a temporary one."),
     ] = None,
     tile: TileOption = 256,
     mpp: Annotated[
