@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -214,11 +214,52 @@ def test_a_bucket_that_vanishes_ends_the_run(
     def deny(*_: Any) -> None:
         raise PermissionError("Access Denied")
 
-    monkeypatch.setattr(type(task.store._place[0]), "put_file", deny)
+    monkeypatch.setattr(task.store._place[0], "put_file", deny)
     with pytest.raises(DatasetError, match="access denied.*check the credentials") as denied:
         base.work(task, Progress())
     assert base.is_fatal(denied.value)
     assert "slides/s0.json" not in names("s3://bucket/gone")
+
+
+class Here:
+    """A launcher that runs tasks one after the other in this process."""
+
+    def threads(self, tasks: int) -> int:
+        return 1
+
+    def run(
+        self, tasks: Sequence[Any], board: base.Board, timeout: float | None
+    ) -> Generator[base.Outcome | None, None, None]:
+        for number, task in enumerate(tasks):
+            try:
+                yield base.Outcome(task, *self.work(task, board, number))
+            except StoreError as error:
+                yield base.Outcome(task, None, base.failure(error, board.stage(number), 1, task))
+
+    def work(self, task: Any, board: base.Board, number: int) -> tuple[dict[str, Any], None, bool]:
+        marker, made = base.work(task, board.writer(number))
+        return marker, None, made
+
+
+def test_a_failed_upload_is_the_failure_of_its_slide(
+    server: None, folder: Path, local: dict[str, Any], tmp_path: Path
+) -> None:
+    url, put = "s3://bucket/upload", Store.put
+
+    def fail(store: Store, path: Path, name: str) -> None:
+        if name == "shards/s1.tar":
+            raise StoreError("the network is down")
+        put(store, path, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "put", fail)
+        summary = shard(folder, url, tmp_path / "scratch", launcher=Here())
+    assert (sorted(summary.markers), sorted(summary.failures)) == (["s0", "s2"], ["s1"])
+    entry = json.loads(Store.of(url).read("failed/s1.json") or b"")
+    assert (entry["stage"], entry["kind"], entry["error"]) == ("upload", "StoreError", "the network is down")
+    assert "slides/s1.json" not in names(url)
+    assert sorted(shard(folder, url, tmp_path / "scratch", launcher=Here()).markers) == ["s1"]
+    assert contents(url, tmp_path / "copy") == local
 
 
 def test_a_server_that_is_away_is_one_clear_line(folder: Path, tmp_path: Path) -> None:
