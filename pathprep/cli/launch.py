@@ -129,7 +129,8 @@ def place(out: str, scratch: Path | None, *, dry: bool) -> "Iterator[tuple[Path,
     if "://" not in out:
         yield Path(out), None
         return
-    from pathprep.remote import Store, opened
+    from pathprep.remote import opened
+    from pathprep.store import Store
 
     with opened(Store.of(out), scratch, dry=dry) as remote:
         yield remote.root, remote

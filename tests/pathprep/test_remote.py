@@ -24,7 +24,8 @@ from pathprep.errors import DatasetError, StoreError, UsageError
 from pathprep.launchers import base
 from pathprep.params import ShardParams
 from pathprep.pipeline import Progress, Task
-from pathprep.remote import RemoteTask, Store
+from pathprep.remote import RemoteTask
+from pathprep.store import Store
 from pathprep.verify import verify
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
