@@ -112,8 +112,8 @@ def opened(store: Store, scratch: Path | None = None, *, dry: bool = False) -> I
 class RemoteTask(Task):
     """A slide to shard into a store. ``root`` is the launching machine's and not used."""
 
-    store: Store = Store("")
-    scratch: Path = Path()
+    store: Store = field(kw_only=True)
+    scratch: Path = field(kw_only=True)
 
     def work(self, progress: Progress) -> tuple[dict[str, Any], bool]:
         """Make and upload the slide; see launchers.base.work."""
