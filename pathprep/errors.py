@@ -10,7 +10,8 @@
     ├── DeviceError         the GPU could not do the work
     │   └── DeviceLost          it failed, and cannot be used any more in this process
     ├── StainError          a stain target cannot be fitted or read
-    └── DatasetError        a dataset folder is missing, damaged or of another version
+    ├── DatasetError        a dataset folder is missing, damaged or of another version
+    └── StoreError          a remote dataset could not be reached for once
 
 Every message says which file, what is wrong with it, and what to do.
 """
@@ -58,3 +59,7 @@ class StainError(PathprepError):
 
 class DatasetError(PathprepError):
     """A dataset folder is missing, damaged, or written by another format version."""
+
+
+class StoreError(PathprepError):
+    """A remote dataset could not be reached for once: the network, or a server that is overloaded."""

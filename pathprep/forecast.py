@@ -69,7 +69,7 @@ class Forecast:
     Attributes:
         slides: to be made, as far as known; looked: those that were looked at, the rest is extrapolated.
         tiles, size: of all of them; bytes. counts: what becomes of the grids' cells where looked at.
-        free: bytes on the disk of the dataset. done: slides that are there already.
+        free: bytes on the disk of the dataset; None if it is on no disk. done: slides that are there already.
         failures: slides that cannot be used, by name.
     """
 
@@ -78,7 +78,7 @@ class Forecast:
     tiles: int = 0
     size: int = 0
     counts: Counter[str] = field(default_factory=Counter)
-    free: int = 0
+    free: int | None = 0
     done: int = 0
     failures: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -151,7 +151,7 @@ def check_space(
         return None
     scale = len(todo) / found.looked
     found.slides, found.tiles, found.size = len(todo), round(found.tiles * scale), round(found.size * scale)
-    if found.size > found.free:
+    if found.free is not None and found.size > found.free:
         raise UsageError(
             f"{root}: {found.slides:,} slides will take about {in_words(found.size)} and the disk has "
             f"{in_words(found.free)} free; make room, choose another --out, or fewer slides at a time "

@@ -29,7 +29,7 @@ from pathprep.slide import Mpp, Slide
 from pathprep.sources import Source
 from pathprep.survey import Survey, resolution, survey
 
-STAGES = ("open", "tissue", "tiles", "commit")
+STAGES = ("open", "tissue", "tiles", "commit", "upload")
 PREVIEW_SIDE = 1024
 # What becomes of the cells of a slide's grid
 COUNTS = ("kept", "little_tissue", "no_tissue", "over_max_tiles")

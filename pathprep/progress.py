@@ -86,7 +86,7 @@ def _eta(summary: Summary, ended: int, tasks: int) -> str:
 def print_summary(console: Console, summary: Summary) -> None:
     """The closing table, and one of the slides that failed."""
     facts = summary.as_dict()
-    table = Table(title=escape(f"Dataset {summary.root}"), title_justify="left", show_header=False)
+    table = Table(title=escape(f"Dataset {facts['dataset']}"), title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column()
     done = f"{facts['done']} made"
@@ -127,9 +127,10 @@ def print_forecast(console: Console, found: Forecast) -> None:
     table.add_row("Slides", f"{found.slides - len(found.failures)}{done}")
     table.add_row("Tiles", f"{found.tiles:,}")
     table.add_row("Grid cells", _join(found.counts))
-    table.add_row("Size", f"{in_words(found.size)}, the disk has {in_words(found.free)} free")
+    free = "" if found.free is None else f", the disk has {in_words(found.free)} free"
+    table.add_row("Size", f"{in_words(found.size)}{free}")
     console.print(table)
-    if found.size > found.free:
+    if found.free is not None and found.size > found.free:
         console.print("[red]More than the disk can hold.[/red]")
     if found.failures:
         _print_failures(console, "Cannot be used", found.failures)

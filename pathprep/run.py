@@ -25,6 +25,7 @@ from pathprep.launchers.base import Board, Launcher, Outcome
 from pathprep.launchers.local import Local
 from pathprep.params import ShardParams
 from pathprep.pipeline import Task
+from pathprep.remote import Remote
 from pathprep.sources import Source, with_names
 
 
@@ -38,6 +39,7 @@ class Summary:
         stale: slides in the folder that were made with other parameters: no part of the dataset.
         seconds: wall time. interrupted: stopped by Ctrl-C or a signal.
         stopped: why the run ended before its last slide, if it did so for lack of space.
+        url: of a remote dataset, whose ``root`` is but a local copy of its markers.
     """
 
     root: Path
@@ -50,6 +52,7 @@ class Summary:
     seconds: float = 0.0
     interrupted: bool = False
     stopped: str = ""
+    url: str = ""
 
     def totals(self, key: str) -> Counter[str]:
         """Sum of a marker's counts (``counts`` or ``stain``) over all finished slides."""
@@ -62,7 +65,7 @@ class Summary:
         """The summary as `--json` prints it."""
         made = sum(marker["tiles"] for marker in self.markers.values())
         return {
-            "dataset": str(self.root),
+            "dataset": self.url or str(self.root),
             "build_id": self.build_id,
             "slides": self.slides,
             "done": len(self.markers),
@@ -107,6 +110,7 @@ def plan(
     rebuild: bool = False,
     part: tuple[int, int] | None = None,
     dry: bool = False,
+    remote: Remote | None = None,
 ) -> Plan:
     """Check everything that can be checked before the first slide, and see what is left to do.
 
@@ -120,6 +124,9 @@ def plan(
             "or use --reader openslide"
         )
     build_id = prepare(root, params, rebuild, dry=dry)
+    if remote is not None and not dry:
+        remote.publish("dataset.json")
+    size = None if remote is None else remote.size
     named = with_names(sources, root, params.mpps)
     for source in named:
         if source.mask is not None and not source.mask.is_file():
@@ -130,7 +137,7 @@ def plan(
     for source in named:
         marker = None
         if not rebuild and (root / "slides" / f"{source.name}.json").exists():  # else spare reading the slide
-            marker = shards.committed(root, source.name, build_id, source.inputs())
+            marker = shards.committed(root, source.name, build_id, source.inputs(), size)
         if marker is not None:
             found.skipped[source.name] = marker
         else:
@@ -160,6 +167,7 @@ def shard(
     watch: Watcher | None = None,
     min_free: int = 0,
     forecast: bool = False,
+    remote: Remote | None = None,
 ) -> Summary:
     """Shard slides into a dataset folder; slides that it already holds are left alone.
 
@@ -177,6 +185,7 @@ def shard(
         watch: called a few times a second with the board, the summary so far and the number of tasks.
         min_free: the run stops in order when the disk has fewer bytes free.
         forecast: refuse to start if the disk looks too small.
+        remote: from remote.opened: the dataset is there, and ``root`` is its ``root``.
 
     Raises:
         UsageError: the folder holds a dataset made with other parameters, no slide was given, the disk
@@ -185,11 +194,19 @@ def shard(
         OSError: the folder cannot be written.
     """
     launcher = launcher or Local(workers, cards.find(gpus) if params.device == "cuda" else 0)
-    found = plan(sources, root, params, rebuild=rebuild, part=part)
-    if forecast:
+    found = plan(sources, root, params, rebuild=rebuild, part=part, remote=remote)
+    if forecast and remote is None:
         check_space(found.todo, root, params, launcher)
     return make(
-        found, root, params, launcher, timeout=timeout, rebuild=rebuild, watch=watch, min_free=min_free
+        found,
+        root,
+        params,
+        launcher,
+        timeout=timeout,
+        rebuild=rebuild,
+        watch=watch,
+        min_free=min_free,
+        remote=remote,
     )
 
 
@@ -203,18 +220,21 @@ def make(
     rebuild: bool = False,
     watch: Watcher | None = None,
     min_free: int = 0,
+    remote: Remote | None = None,
 ) -> Summary:
     """Make the slides of a plan; see ``shard``."""
     threads = launcher.threads(len(found.todo))
     tasks = [Task(root.absolute(), source, params, found.build_id, threads, rebuild) for source in found.todo]
     board = Board(len(tasks))
     summary = Summary(root, found.build_id, len(found.slides), found.skipped)
+    if remote is not None:
+        tasks, summary.url = [remote.task(task) for task in tasks], remote.store.url
     start = time.perf_counter()
     try:
         with closing(launcher.run(tasks, board, timeout)) as outcomes:
             for outcome in outcomes:
                 if outcome is not None:
-                    _record(outcome, summary)
+                    _record(outcome, summary, remote)
                 summary.seconds = time.perf_counter() - start
                 if watch:
                     watch(board, summary, len(tasks))
@@ -299,11 +319,13 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
     return found
 
 
-def _record(outcome: Outcome, summary: Summary) -> None:
+def _record(outcome: Outcome, summary: Summary, remote: Remote | None = None) -> None:
     source: Source = outcome.task.source
     name = source.name
     if outcome.marker is not None:
         (summary.markers if outcome.made else summary.skipped)[name] = outcome.marker
+        if remote is not None:
+            remote.record(name, outcome.marker)
         return
     inputs = source.inputs()
     entry = {
@@ -316,7 +338,9 @@ def _record(outcome: Outcome, summary: Summary) -> None:
     # Written before looking: whoever commits the slide from now on removes it
     atomic.write_json(failed, entry)
     marker = None
-    if not outcome.task.rebuild:
+    if remote is not None:
+        marker = remote.fail(outcome.task)
+    elif not outcome.task.rebuild:
         marker = shards.committed(summary.root, name, summary.build_id, inputs)
     if marker is not None:  # the slide is done all the same, by another run
         failed.unlink(missing_ok=True)

@@ -25,7 +25,7 @@ import re
 import tarfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -217,16 +217,32 @@ def is_done(root: Path, slide: str, build: str, inputs: Mapping[str, Any]) -> bo
 
 
 def committed(
-    root: Path, slide: str, build: str | None, inputs: Mapping[str, Any] | None
+    root: Path,
+    slide: str,
+    build: str | None,
+    inputs: Mapping[str, Any] | None,
+    size: Callable[[str], int] | None = None,
 ) -> dict[str, Any] | None:
-    """The marker of a slide that is done (see ``is_done``), else None."""
+    """The marker of a slide that is done (see ``is_done``), else None; ``size``: see ``vouches``."""
     marker = read_marker(root / "slides" / f"{slide}.json")
+    return marker if vouches(marker, build, inputs, size or (lambda name: _size(root / name))) else None
+
+
+def vouches(
+    marker: Mapping[str, Any] | None,
+    build: str | None,
+    inputs: Mapping[str, Any] | None,
+    size: Callable[[str], int],
+) -> bool:
+    """Whether a marker stands for this build and these inputs, and its files have their size.
+
+    ``size``: bytes of a file of the dataset, by its name; -1 if it is absent.
+    """
     if marker is None or inputs is None or marker.get("inputs") != dict(inputs):
-        return None
+        return False
     if marker.get("build_id") != build:
-        return None
-    same = all(_size(root / name) == entry["size"] for name, entry in marker["files"].items())
-    return marker if same else None
+        return False
+    return all(size(name) == entry["size"] for name, entry in marker["files"].items())
 
 
 def read_marker(path: Path) -> dict[str, Any] | None:

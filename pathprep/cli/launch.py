@@ -18,6 +18,7 @@ from pathprep.errors import UsageError
 
 if TYPE_CHECKING:
     from pathprep.launchers.base import Launcher
+    from pathprep.remote import Remote
     from pathprep.run import Plan
 
 PANEL = "Many machines"
@@ -110,6 +111,36 @@ def check(context: typer.Context) -> None:
         raise UsageError("--launcher slurm needs --array N, the number of elements of the array job")
 
 
+def check_place(out: str, scratch: Path | None) -> None:
+    """Refuse a --scratch that would have no effect, or is no folder.
+
+    Raises:
+        UsageError: saying so.
+    """
+    if "://" not in out and scratch is not None:
+        raise UsageError("--scratch goes with a URL as --out, such as s3://bucket/folder")
+    if "://" in out and scratch is not None and scratch.exists() and not scratch.is_dir():
+        raise UsageError(f"--scratch {scratch}: not a folder")
+
+
+@contextmanager
+def place(out: str, scratch: Path | None, *, dry: bool) -> "Iterator[tuple[Path, Remote | None]]":
+    """The local folder of a run, and what is at the URL if ``out`` is one; see remote.opened."""
+    if "://" not in out:
+        yield Path(out), None
+        return
+    from pathprep.remote import opened
+    from pathprep.store import Store
+
+    with opened(Store.of(out), scratch, dry=dry) as remote:
+        yield remote.root, remote
+
+
+def slurm_folder(out: str) -> Path:
+    """Where the script and the logs go: the dataset folder, or one of that name here if it is remote."""
+    return Path(out.rstrip("/").rpartition("/")[2]) if "://" in out else Path(out)
+
+
 def parse_part(text: str | None) -> tuple[int, int] | None:
     """``K/N`` as numbers.
 
@@ -154,7 +185,7 @@ def submit_array(context: typer.Context, plan: "Plan", root: Path) -> None:
     )
     path = slurm.write(script, root)
     facts: dict[str, Any] = {
-        "dataset": str(root),
+        "dataset": given["out"],
         "build_id": plan.build_id,
         "slides": len(plan.slides),
         "already_done": len(plan.skipped),
@@ -167,7 +198,8 @@ def submit_array(context: typer.Context, plan: "Plan", root: Path) -> None:
         print(json.dumps(facts, indent=1))
         return
     output.print(
-        f"{len(plan.slides)} slides, {len(plan.skipped)} done, {len(plan.todo)} to do -> {escape(str(root))}"
+        f"{len(plan.slides)} slides, {len(plan.skipped)} done, {len(plan.todo)} to do -> "
+        f"{escape(given['out'])}"
     )
     output.print(f"Script: {escape(str(path))}", soft_wrap=True)
     if not plan.todo:
@@ -186,11 +218,13 @@ def command_line(context: typer.Context) -> list[str]:
     options, arguments = [], []
     for parameter in context.command.params:
         name = parameter.name or ""
-        value = context.params.get(name)
+        value: Any = context.params.get(name)
         if name in _OWN or (name != "out" and not _is_given(context, name)):
             continue
         if parameter.param_type_name == "argument":
             arguments += [_word(item) for item in value or ()]
+        elif name == "out":
+            options += [parameter.opts[0], value if "://" in value else _word(Path(value))]
         elif isinstance(value, bool):
             options.append((parameter.opts if value else parameter.secondary_opts)[0])
         else:

@@ -52,7 +52,16 @@ def shard(
     slides: Annotated[
         list[Path], typer.Argument(help="Slides, folders, or CSVs (columns slide, mpp, mask).")
     ],
-    out: Annotated[Path, typer.Option(help="The dataset folder.")] = Path("dataset"),
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="FOLDER|URL", help="The dataset: a folder, or a URL such as s3://bucket/folder."
+        ),
+    ] = "dataset",
+    scratch: Annotated[
+        Path | None,
+        typer.Option(help="Local folder for slides in work, if --out is a URL; default: a temporary one."),
+    ] = None,
     tile: TileOption = 256,
     mpp: Annotated[
         str,
@@ -154,6 +163,7 @@ def shard(
     Exit code 0: all slides are done; 1: at least one failed; 2: wrong usage; 130, 143: interrupted.
     """
     launch.check(context)
+    launch.check_place(out, scratch)
     chosen_part = launch.parse_part(part)
     chosen_launcher = None
     if launcher == "local":
@@ -202,26 +212,29 @@ def shard(
         device="cpu" if gpus is None and not ray_gpus else "cuda",
     )
     found = sources.find(slides, masks)
+    root, remote = context.with_resource(launch.place(out, scratch, dry=dry_run))
     if dry_run:
         if launcher == "slurm":
             raise UsageError("--dry-run looks at the slides here: leave out --launcher slurm")
         _dry_run(
-            run.plan(found, out, params, rebuild=rebuild, part=chosen_part, dry=True),
-            out,
+            run.plan(found, root, params, rebuild=rebuild, part=chosen_part, dry=True, remote=remote),
+            root,
             params,
             chosen_launcher or local.Local(workers),
             slide_timeout,
             as_json,
+            remote is None,
         )
         return
     if launcher == "slurm":
-        launch.submit_array(context, run.plan(found, out, params, rebuild=rebuild), out)
+        plan = run.plan(found, root, params, rebuild=rebuild, remote=remote)
+        launch.submit_array(context, plan, launch.slurm_folder(out))
         return
-    errors.print(f"{len(found)} slides -> {escape(str(out))}")
+    errors.print(f"{len(found)} slides -> {escape(out)}")
     with launch.stoppable() as stopped, watcher(errors) as watch:
         summary = run.shard(
             found,
-            out,
+            root,
             params,
             workers=workers,
             gpus=cards,
@@ -232,6 +245,7 @@ def shard(
             watch=watch,
             min_free=round(min_free * 1e9),
             forecast=forecast,
+            remote=remote,
         )
     if as_json:
         print(json.dumps(summary.as_dict(), indent=1))
@@ -250,18 +264,21 @@ def shard(
 
 def _dry_run(
     plan: "Plan",
-    out: Path,
+    root: Path,
     params: "ShardParams",
     launcher: "Launcher",
     timeout: float,
     as_json: bool,
+    on_disk: bool,
 ) -> None:
     from pathprep import forecast
     from pathprep.progress import counting, print_forecast
 
     with counting(errors, "slides looked at") as watch:
-        found = forecast.look(plan.todo, out, params, launcher, timeout=timeout, watch=watch)
+        found = forecast.look(plan.todo, root, params, launcher, timeout=timeout, watch=watch)
     found.done = len(plan.skipped)
+    if not on_disk:
+        found.free = None
     if as_json:
         print(json.dumps(found.as_dict(), indent=1))
     else:
