@@ -8,6 +8,7 @@ so is noise whose mean colour is right, which a damaged JPEG 2000 tile can becom
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ class Check:
         return np.asarray(np.matmul(across, means))
 
 
+@lru_cache(8192)  # a grid's rows and columns
 def _shares(start: float, side: float, n: int, length: int) -> tuple[slice, npt.NDArray[np.float64]]:
     """``n`` cells of ``side`` from ``start`` on, along an axis of ``length`` pixels.
 

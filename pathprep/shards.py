@@ -103,6 +103,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+# A header without name and size, which tarfile fills with NULs and zeros; the checksum counts as spaces
+_BLANK = tarfile.TarInfo("").tobuf(tarfile.USTAR_FORMAT)
+_BLANK_SUM = sum(_BLANK[100:124]) + sum(_BLANK[136:148]) + 8 * ord(" ") + sum(_BLANK[156:])
+
+
 class ShardWriter:
     """Writes one slide: tar, index and previews under temporary names, then all of them at once.
 
@@ -135,9 +140,7 @@ class ShardWriter:
 
     def add(self, jpeg: bytes, row: Mapping[str, Any]) -> None:
         """Append one tile; ``row`` has SCHEMA's columns but offset, length, crc32; null if left out."""
-        info = tarfile.TarInfo(f"{row['x']}_{row['y']}.jpg")
-        info.size, info.mode = len(jpeg), 0o644
-        header = info.tobuf(tarfile.USTAR_FORMAT)
+        header = tar_header(f"{row['x']}_{row['y']}.jpg", len(jpeg))
         padding = -len(jpeg) % tarfile.BLOCKSIZE
         offset = self._position + len(header)
         self._write(header + jpeg + b"\0" * padding)
@@ -197,6 +200,26 @@ class ShardWriter:
         atomic.write_json(self._path("slides", "json"), done)
         self._path("failed", "json").unlink(missing_ok=True)
         return done
+
+
+def tar_header(name: str, size: int) -> bytes:
+    """The 512 bytes before a file in a tar, as tarfile makes them, which takes ten times as long.
+
+    Args:
+        name: ASCII, at most 100 characters. size: bytes of the file, under 8 GiB.
+    """
+    named, sized = name.encode("ascii"), b"%011o\0" % size
+    checksum = _BLANK_SUM + sum(named) + sum(sized)
+    return b"".join(
+        (
+            named.ljust(100, b"\0"),
+            _BLANK[100:124],
+            sized,
+            _BLANK[136:148],
+            b"%06o\0 " % checksum,
+            _BLANK[156:],
+        )
+    )
 
 
 def _parquet(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> bytes:

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,14 @@ def test_index_row_leads_to_the_bytes(tmp_path: Path) -> None:
 def test_equal_tiles_give_equal_files(tmp_path: Path) -> None:
     one, two = write(tmp_path / "1", "a", 4), write(tmp_path / "2", "a", 4)
     assert one == two
+
+
+@pytest.mark.parametrize("name", ["0_0.jpg", "123456_99999.jpg", "x" * 100])
+@pytest.mark.parametrize("size", [0, 1, 18_000, 8**11 - 1])
+def test_tar_headers_are_those_of_tarfile(name: str, size: int) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+    assert shards.tar_header(name, size) == info.tobuf(tarfile.USTAR_FORMAT)
 
 
 def test_an_empty_slide_has_no_tar_and_is_done(tmp_path: Path) -> None:
