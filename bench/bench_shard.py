@@ -7,8 +7,8 @@ The plain script is openslide + torchstain + Pillow + webdataset, one process, o
 the very tiles that pathprep keeps, so that it need not find tissue. The floor decodes and encodes the
 same tiles and does nothing else, on all cores. Each is a whole command in a process of its own, start-up
 included; they take turns. The slide is drawn (`pathprep synth`, 0.5 MPP), unless slides are given. With an
-NVIDIA GPU, `pathprep shard --gpus 1` takes its turn, too; with --cores, pathprep on so many cores, one
-worker a slide. What pathprep's own runs take: account.py.
+NVIDIA GPU, `pathprep shard --gpus 1` takes its turn, too; with --cores, pathprep on so many cores, with
+four workers. What pathprep's own runs take: account.py.
 """
 
 import argparse
@@ -141,7 +141,7 @@ def main() -> None:
         for cores in options.cores:
             limited: list[str | Path] = ["taskset", "--cpu-list", f"0-{cores - 1}", *commands["pathprep"]]
             limited[limited.index("--out") + 1] = root / f"cores-{cores}"
-            commands[f"pathprep, {cores} cores"] = [*limited, "--workers", str(len(slides))]
+            commands[f"pathprep, {cores} cores"] = [*limited, "--workers", str(min(4, len(slides)))]
         accounts = {
             case: account.account(words, Path(words[words.index("--out") + 1]))
             for case, words in commands.items()

@@ -100,11 +100,14 @@ def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
                 if source.at is None:
                     raise
                 return _leave_out(task, marker, slide, str(error))
-            previews = _previews(slide, found)
         chosen, counts = plan_tiles(found, params, source.name)
         progress.planned(len(chosen))
         progress.stage(2)
-        with shards.ShardWriter(task.root, source.name, task.rebuild) as writer:
+        with (
+            shards.ShardWriter(task.root, source.name, task.rebuild) as writer,
+            ThreadPoolExecutor(1) as aside,
+        ):
+            previews = aside.submit(_previews, slide, found)  # Python mostly, while the tiles are not
             check = damage.Check(source.path, found.overview, slide.width, slide.height, found.plan)
             worker = Worker(slide, found.plan, found.share, params, check, engines.of(params.device))
             statuses, pooled, dropped = _write_tiles(writer, worker, chosen, task.threads, clock, progress)
@@ -118,7 +121,7 @@ def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
                 "stain_fit": pooled,
                 "seconds": {**clock.seconds, "total": time.perf_counter() - start},
             }
-            return writer.commit(marker, previews)
+            return writer.commit(marker, previews.result())
 
 
 def plan_tiles(found: Survey, params: ShardParams, name: str) -> tuple[Cells, dict[str, int]]:

@@ -94,6 +94,9 @@ def print_summary(console: Console, summary: Summary) -> None:
         done += f", {facts['already_done']} already there"
     if summary.failures:
         done += f", [red]{len(summary.failures)} failed[/red]"
+    slides = {marker.get("slide_id", name) for name, marker in (summary.skipped | summary.markers).items()}
+    if len(slides) < len(summary.markers) + len(summary.skipped):
+        done += f" ({len(slides)} slides at several resolutions)"
     table.add_row("Slides", done)
     table.add_row("Tiles", f"{facts['tiles']:,} ({facts['tiles_made']:,} made now)")
     table.add_row("Grid cells", _join(facts["counts"]))

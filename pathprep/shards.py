@@ -300,9 +300,9 @@ class Dataset:
         self.root = Path(root)
         info = read_marker(self.root / "dataset.json")
         if info is None or info.get("format") != FORMAT:
-            raise DatasetError(
-                f"{self.root}: not a dataset (no dataset.json); make one with `pathprep shard`"
-            )
+            remote = ":" in self.root.parts[0] if self.root.parts else False
+            fix = "copy it to a local folder first" if remote else "make one with `pathprep shard`"
+            raise DatasetError(f"{root}: not a dataset (no dataset.json); {fix}")
         if info["version"] != VERSION:
             raise DatasetError(
                 f"{self.root}: format version {info['version']}, this pathprep reads version {VERSION}"

@@ -1,6 +1,8 @@
 """The command `pathprep`, a module a command. They import what they need when they run: --help is instant."""
 
+import signal
 import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -39,7 +41,18 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 
 def main() -> None:
-    """Entry point: errors that are the user's to mend are one line, not a traceback."""
+    """Entry point: errors that are the user's to mend are one line, not a traceback.
+
+    SIGTERM, by which schedulers stop a job, is like Ctrl-C, but the exit code tells them apart: 143 and 130.
+    """
+    interrupted = 130
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = 143
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
     try:
         app()
     except UsageError as error:
@@ -49,4 +62,6 @@ def main() -> None:
         errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(interrupted)
+    except SystemExit as error:
+        sys.exit(interrupted if error.code == 130 else error.code)

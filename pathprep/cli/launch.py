@@ -2,12 +2,10 @@
 
 import json
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -240,32 +238,3 @@ def _word(value: Any) -> str:
 def _is_given(context: typer.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
     return source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")
-
-
-class Stopped:
-    """Which signal has asked the command to stop."""
-
-    signal = signal.SIGINT
-
-    @property
-    def exit_code(self) -> int:
-        """As a shell has it: 130 after Ctrl-C, 143 after SIGTERM."""
-        return 128 + self.signal
-
-
-@contextmanager
-def stoppable() -> Iterator[Stopped]:
-    """SIGTERM, by which schedulers stop a job, is like Ctrl-C."""
-    stopped = Stopped()
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        stopped.signal = signal.Signals(number)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield stopped
-    except KeyboardInterrupt:
-        raise SystemExit(stopped.exit_code) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -231,7 +231,7 @@ def shard(
         launch.submit_array(context, plan, launch.slurm_folder(out))
         return
     errors.print(f"{len(found)} slides -> {escape(out)}")
-    with launch.stoppable() as stopped, watcher(errors) as watch:
+    with watcher(errors) as watch:
         summary = run.shard(
             found,
             root,
@@ -254,7 +254,7 @@ def shard(
     if summary.interrupted:
         without = " without --rebuild" if rebuild else ""
         errors.print(f"Interrupted; the same command{without} goes on from here.")
-        raise typer.Exit(stopped.exit_code)
+        raise typer.Exit(130)
     if summary.stopped:
         errors.print(f"error: {summary.stopped}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1)

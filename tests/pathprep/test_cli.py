@@ -279,3 +279,12 @@ def test_repair_makes_a_damaged_slide_again(folder: Path, tmp_path: Path) -> Non
     assert (done.returncode, "a_b" in done.stdout) == (0, True)
     assert tar.read_bytes() == whole
     assert "No slide is damaged" in pathprep("repair", root).stdout
+
+
+def test_native_tiles_too_large_for_a_stain_fit_say_so_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "slides").mkdir()
+    write_tiff(tmp_path / "slides" / "a.tif", tissue(4200, 4200, margin=10))
+    arguments = ("--out", tmp_path / "out", "--tile", 4096, "--mpp", 0.51, "--json")
+    result = pathprep("shard", tmp_path / "slides", *arguments)
+    assert result.returncode == 1
+    assert "tiles of 4178 px a side are too large for a stain fit" in result.stdout
