@@ -41,6 +41,10 @@ class TooCoarse(MppError):
     """The slide has fewer pixels per micrometre than the tiles that were asked for."""
 
 
+class NameTaken(SlideError):
+    """Another slide has got this one's name in the dataset while it was made."""
+
+
 class MaskError(SlideError):
     """The user's own tissue mask cannot be read or does not fit the slide."""
 

@@ -135,7 +135,9 @@ class ShardParams:
     def as_dict(self) -> dict[str, Any]:
         """What is written to dataset.json and hashed; equal parameters give equal dictionaries."""
         values = asdict(self)
-        del values["more_mpps"]
+        # what they are does not shape a slide that was accepted; the default MPP is in its inputs
+        for key in ("more_mpps", "default_mpp", "low_mpp", "high_mpp"):
+            del values[key]
         if self.more_mpps:
             values["mpp"] = sorted(self.mpps)
         if not self.whole_regions:

@@ -12,7 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,7 +25,7 @@ from pathprep.errors import TooCoarse
 from pathprep.grid import Block, Cells, Grid
 from pathprep.params import ShardParams
 from pathprep.readers.base import Pixels
-from pathprep.slide import Mpp, Slide
+from pathprep.slide import DEFAULT_MPP, Mpp, Slide
 from pathprep.sources import Source
 from pathprep.survey import Survey, resolution, survey
 
@@ -71,6 +71,7 @@ def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
     progress = progress or Progress()
     source, clock = task.source, Clock()
     params = task.params.at(source.at or task.params.mpp)
+    params = replace(params, default_mpp=source.default_mpp or params.default_mpp)
     start = time.perf_counter()
     progress.stage(0)
     # before the first pixel: a slide that changes while it is read is made again by the next run
@@ -114,6 +115,8 @@ def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
             counts["kept"] -= sum(dropped.values())
             counts |= dropped
             progress.stage(3)
+            if found.mpp.source != DEFAULT_MPP:
+                del inputs["default_mpp"]
             marker |= {
                 **_describe(found.mpp, found.plan),
                 "counts": counts,
@@ -141,6 +144,8 @@ def _leave_out(task: Task, marker: dict[str, Any], slide: Slide, reason: str) ->
     nothing = {"counts": dict.fromkeys(COUNTS, 0), "stain": {}, "stain_fit": None, "seconds": {"total": 0.0}}
     with shards.ShardWriter(task.root, task.source.name, task.rebuild) as writer:
         mpp = resolution(slide, task.params, task.source.mpp)
+        if mpp.source != DEFAULT_MPP:
+            del marker["inputs"]["default_mpp"]
         plan = Grid(0, 1, side=1, stride=1, stored=1, mpp=mpp.value, columns=0, rows=0, per_region=1)
         marker |= {**_describe(mpp, plan), **nothing, "left_out": reason}
         return writer.commit(marker, {"jpg": _jpeg(overview)})

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
@@ -22,6 +22,7 @@ from typing import Any
 from pathprep import atomic, shards
 from pathprep.errors import DatasetError, StoreError
 from pathprep.pipeline import STAGES, Progress, Task, process
+from pathprep.quarantine import Standing, standing
 from pathprep.store import Store
 
 # Small requests wait on the network, not on a core
@@ -61,25 +62,26 @@ class Remote:
         """Take note of a slide that is done."""
         (self.root / "slides" / f"{name}.json").write_text(json.dumps(marker))
 
-    def fail(self, task: Task) -> dict[str, Any] | None:
+    def fail(self, task: Task, failure: Mapping[str, Any]) -> tuple[Standing, dict[str, Any] | None]:
         """Publish the quarantine file that ``root`` holds of a task; see run._record for the order of things.
 
         Returns:
-            The slide's marker, if another run has made it meanwhile.
+            What stands under the slide's name, and its marker.
         """
-        name, source = task.source.name, task.source
+        name, own = task.source.name, f"slides/{task.source.name}.json"
+        found, marker = Standing.NOTHING, None
         # the summary has it too: a network that fails now fails the slide, not the run
         with suppress(StoreError):
             self.publish(f"failed/{name}.json")
-            if not task.rebuild:
-                standing = self.store.standing(name, task.build_id, source.inputs())
-                if standing is not None:
-                    self.store.remove(f"failed/{name}.json")
-                    self.record(name, standing)
-                    return standing
-            if source.path.exists():
-                self.store.remove(f"slides/{name}.json")
-        return None
+            marker = self.store.read_sealed(own)
+            found = standing(marker, task, failure, self.store.size)
+            if found.stays:
+                self.store.remove(f"failed/{name}.json")
+            elif found is Standing.OUTDATED and task.source.path.exists():
+                self.store.remove(own)
+        if found is Standing.DONE and marker is not None:
+            self.record(name, marker)
+        return found, marker
 
 
 @contextmanager

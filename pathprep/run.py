@@ -25,8 +25,9 @@ from pathprep.launchers.base import Board, Launcher, Outcome
 from pathprep.launchers.local import Local
 from pathprep.params import ShardParams
 from pathprep.pipeline import Task
+from pathprep.quarantine import Standing, standing
 from pathprep.remote import Remote
-from pathprep.sources import Source, with_names
+from pathprep.sources import Source, file_size, with_names
 
 
 @dataclass
@@ -127,7 +128,7 @@ def plan(
     if remote is not None and not dry:
         remote.publish("dataset.json")
     size = None if remote is None else remote.size
-    named = with_names(sources, root, params.mpps)
+    named = [replace(s, default_mpp=params.default_mpp) for s in with_names(sources, root, params.mpps)]
     for source in named:
         if source.mask is not None and not source.mask.is_file():
             raise UsageError(f"{source.mask}: no such mask (for slide {source.path})")
@@ -250,7 +251,7 @@ def make(
     if summary.interrupted or summary.stopped:
         _sweep(root)  # what the stopped workers were writing
     summary.seconds = time.perf_counter() - start
-    markers = {path: shards.read_marker(path) for path in (root / "slides").glob("*.json")}
+    markers = {path: shards.read_sealed(path) for path in (root / "slides").glob("*.json")}
     summary.stale = sorted(
         path.stem
         for path, marker in markers.items()
@@ -327,27 +328,26 @@ def _record(outcome: Outcome, summary: Summary, remote: Remote | None = None) ->
         if remote is not None:
             remote.record(name, outcome.marker)
         return
-    inputs = source.inputs()
     entry = {
         **(outcome.failure or {}),
         "slide": name,
-        "source": {"path": str(source.path), "size": inputs["size"]},
+        "source": {"path": str(source.path), "size": file_size(source.path)},
         "build_id": summary.build_id,
     }
     failed, path = (summary.root / folder / f"{name}.json" for folder in ("failed", "slides"))
     # Written before looking: whoever commits the slide from now on removes it
     atomic.write_json(failed, entry)
-    marker = None
     if remote is not None:
-        marker = remote.fail(outcome.task)
-    elif not outcome.task.rebuild:
-        marker = shards.committed(summary.root, name, summary.build_id, inputs)
-    if marker is not None:  # the slide is done all the same, by another run
+        found, marker = remote.fail(outcome.task, entry)
+    else:
+        marker = shards.read_sealed(path)
+        found = standing(marker, outcome.task, entry, lambda name: shards.size_of(summary.root / name))
+    if found.stays:
         failed.unlink(missing_ok=True)
-        summary.skipped[name] = marker
-        return
-    # A marker of an earlier build or input must not stand beside the failure; but a slide that is merely
-    # not there at the moment (an archive that is not mounted) keeps its shard
-    if source.path.exists():
+    # A slide that is merely not there at the moment (an archive that is not mounted) keeps its shard
+    elif found is Standing.OUTDATED and remote is None and source.path.exists():
         path.unlink(missing_ok=True)
-    summary.failures[name] = entry
+    if found is Standing.DONE and marker is not None:
+        summary.skipped[name] = marker
+    else:
+        summary.failures[name] = entry

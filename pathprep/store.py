@@ -121,6 +121,11 @@ class Store:
         """As shards.read_marker: None if it is absent or not JSON."""
         return _parsed(self.read(name))
 
+    def read_sealed(self, name: str) -> dict[str, Any] | None:
+        """As shards.read_sealed: None if it is absent, or not as it was written."""
+        marker = self.read_json(name)
+        return marker if marker is not None and marker == shards.sealed(marker) else None
+
     def size(self, name: str) -> int:
         """Bytes of a file; -1 if it is absent."""
         filesystem, path = self._place[0], self._path(name)
@@ -187,7 +192,7 @@ class Store:
 
     def standing(self, slide: str, build: str, inputs: dict[str, Any]) -> dict[str, Any] | None:
         """The marker of a slide that is done at this moment, as shards.committed."""
-        marker = self.read_json(f"slides/{slide}.json")
+        marker = self.read_sealed(f"slides/{slide}.json")
         return marker if shards.vouches(marker, build, inputs, self.size) else None
 
 

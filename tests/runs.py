@@ -35,5 +35,5 @@ def contents(root: Path) -> dict[str, Any]:
             continue
         found[name] = path.read_bytes()
         if name.startswith("slides/"):
-            found[name] = {k: v for k, v in json.loads(found[name]).items() if k != "seconds"}
+            found[name] = {k: v for k, v in json.loads(found[name]).items() if k not in ("seconds", "seal")}
     return found

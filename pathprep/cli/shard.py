@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from pathprep.cli import launch
 from pathprep.cli.options import (
@@ -230,7 +229,7 @@ def shard(
         plan = run.plan(found, root, params, rebuild=rebuild, remote=remote)
         launch.submit_array(context, plan, launch.slurm_folder(out))
         return
-    errors.print(f"{len(found)} slides -> {escape(out)}")
+    errors.print(f"{len(found)} slides -> {out}", markup=False, soft_wrap=True)
     with watcher(errors) as watch:
         summary = run.shard(
             found,

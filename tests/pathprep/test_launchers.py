@@ -102,6 +102,9 @@ def test_a_slide_that_another_run_has_finished_meanwhile_is_skipped(folder: Path
     assert times(tmp_path) != before
 
 
+BUILD = shards.build_id({})
+
+
 def test_an_equal_shard_that_another_run_has_committed_stays(tmp_path: Path) -> None:
     for name in shards.FOLDERS:
         (tmp_path / name).mkdir()
@@ -111,7 +114,12 @@ def test_an_equal_shard_that_another_run_has_committed_stays(tmp_path: Path) -> 
     def commit(data: bytes, seconds: int, size: int = 1, replace: bool = False) -> dict[str, Any]:
         with shards.ShardWriter(tmp_path, "a", replace) as writer:
             writer.add(data, {k: v for k, v in row.items() if k in shards.SCHEMA.names})
-            marker = {"build_id": "b", "inputs": {"size": size}, "seconds": seconds}
+            marker = {
+                "build_id": BUILD,
+                "inputs": {"size": size},
+                "seconds": seconds,
+                "source": {"path": "a"},
+            }
             return writer.commit(marker, {"jpg": b"preview"})
 
     commit(b"tile", 1)
@@ -128,9 +136,8 @@ def test_an_equal_shard_that_another_run_has_committed_stays(tmp_path: Path) -> 
 
 
 def _verified(root: Path) -> list[Any]:
-    atomic.write_json(
-        root / "dataset.json", {"format": shards.FORMAT, "version": 1, "build_id": "b", "params": {}}
-    )
+    info = {"format": shards.FORMAT, "version": 1, "build_id": BUILD, "params": {}}
+    atomic.write_json(root / "dataset.json", info)
     return [found for found in verify(root) if not found.tiles]
 
 
@@ -154,8 +161,13 @@ def test_a_failure_here_is_none_if_another_run_has_committed_the_slide(folder: P
     assert (len(summary.skipped), summary.failures) == (6, {})
     assert not list((tmp_path / "failed").iterdir())
     assert len(shards.Dataset(tmp_path).slides) == 6
-    # a slide that was to be made again, and cannot be, is no part of the dataset
+    # a slide that was to be made again, and cannot be, stays as it was
     assert len(shard(tmp_path, folder, launcher=Failing(), rebuild=True).failures) == 6
+    assert len(shards.Dataset(tmp_path).slides) == 6
+    assert not list((tmp_path / "failed").iterdir())
+    # but not with other parameters
+    other = replace(PARAMS, quality=70)
+    assert len(shard(tmp_path, folder, params=other, launcher=Failing(), rebuild=True).failures) == 6
     assert shards.Dataset(tmp_path).slides == []
     assert len(list((tmp_path / "failed").iterdir())) == 6
 

@@ -19,7 +19,7 @@ from pathprep import qc, report_measure, report_qc, run, sources
 from pathprep.params import ShardParams, StainParams
 from pathprep.qc import FIGURES, QcParams
 from pathprep.report import report
-from pathprep.shards import Dataset
+from pathprep.shards import Dataset, build_id, sealed
 
 FILTERS = QcParams(max_pen=0.2, min_hsv=0.6)
 
@@ -148,7 +148,7 @@ def test_slides_that_are_gone(archive: Path, dataset: Path, tmp_path: Path) -> N
     marker = dataset / "slides" / "flawed.json"
     values = json.loads(marker.read_text())
     gone = str(tmp_path / "nowhere.tif")
-    marker.write_text(json.dumps({**values, "source": {**values["source"], "path": gone}}))
+    marker.write_text(json.dumps(sealed({**values, "source": {**values["source"], "path": gone}})))
     page = report(dataset, tmp_path / "page.html")
     assert f"flawed: the slide file is no longer at {gone}" in " ".join(page.read_text().split())
     places = {(example["slide"], example["x"] // FLAWED_SIDE) for example in page_data(page)["examples"]}
@@ -168,6 +168,9 @@ def test_damaged_record_of_dropped_tiles(dataset: Path, tmp_path: Path) -> None:
 def test_datasets_without_the_figures_say_so(dataset: Path, tmp_path: Path) -> None:
     info = json.loads((dataset / "dataset.json").read_text())
     info["params"]["pixels_version"] = 2
+    info["build_id"] = build_id(info["params"])
+    for path in (dataset / "slides").glob("*.json"):
+        path.write_text(json.dumps(sealed(json.loads(path.read_text()) | {"build_id": info["build_id"]})))
     (dataset / "dataset.json").write_text(json.dumps(info))
     page = report(dataset, tmp_path / "page.html").read_text()
     assert "made by an earlier version, which did not measure pen marks" in page

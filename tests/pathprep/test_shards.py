@@ -61,7 +61,9 @@ def write(root: Path, slide: str, tiles: int) -> dict[str, Any]:
     with ShardWriter(root, slide) as writer:
         for number in range(tiles):
             writer.add(tile(number), row(number))
-        return writer.commit({"build_id": build, "inputs": {"size": 1}}, {"geojson": b"{}"})
+        return writer.commit(
+            {"build_id": build, "inputs": {"size": 1}, "source": {"path": "a.svs"}}, {"geojson": b"{}"}
+        )
 
 
 # webdataset leaves its file to the garbage collector

@@ -6,6 +6,7 @@ import pytest
 
 from pathprep import atomic
 from pathprep.errors import UsageError
+from pathprep.shards import sealed
 from pathprep.sources import Source, find, with_names
 
 
@@ -80,7 +81,8 @@ def test_a_name_stays_with_its_slide(tmp_path: Path) -> None:
     root = tmp_path / "out"
     first = touch(tmp_path / "x" / "s.svs", b"one")
     touch(root / "slides" / "s.json")
-    atomic.write_json(root / "slides" / "s.json", {"source": {"path": str(first), "size": 3}})
+    made = {"source": {"path": str(first), "size": 3}, "inputs": Source(first).inputs()}
+    atomic.write_json(root / "slides" / "s.json", sealed(made))
     other = touch(tmp_path / "y" / "s.svs", b"other")
     assert [s.name for s in with_names([Source(first)], root)] == ["s"]
     assert with_names([Source(other)], root)[0].name.startswith("s-")
@@ -101,5 +103,29 @@ def test_a_name_for_each_resolution(tmp_path: Path) -> None:
         ("a_b", "a_b", None)
     ]
     touch(root / "slides" / "s.json")
-    atomic.write_json(root / "slides" / "a_b_mpp2.json", {"source": {"path": "elsewhere", "size": 1}})
+    atomic.write_json(root / "slides" / "a_b_mpp2.json", sealed({"source": {"path": "elsewhere", "size": 1}}))
     assert all(s.slide.startswith("a_b-") for s in with_names([Source(slide)], root, (2.0, 0.5)))
+
+
+def test_a_slide_enters_a_dataset_once_whatever_a_run_is_about(tmp_path: Path) -> None:
+    root = tmp_path / "out"
+
+    def done(sources: list[Source]) -> dict[Path, str]:
+        found = with_names(sources, root)
+        for s in found:
+            marker = {"source": {"path": str(s.path), "size": s.path.stat().st_size}, "inputs": s.inputs()}
+            touch(root / "slides" / f"{s.name}.json")
+            atomic.write_json(root / "slides" / f"{s.name}.json", sealed(marker))
+        return {s.path: s.name for s in found}
+
+    one, two = touch(tmp_path / "a/p1/HE.svs", b"one"), touch(tmp_path / "a/p2/HE.svs", b"two")
+    both = done([Source(one), Source(two)])
+    assert done([Source(two)]) == {two: both[two]}
+    (tmp_path / "a").rename(tmp_path / "b")
+    moved = {path: tmp_path / "b" / path.relative_to(tmp_path / "a") for path in (one, two)}
+    assert done([Source(moved[two])]) == {moved[two]: both[two]}
+    assert done([Source(path) for path in moved.values()]) == {moved[one]: both[one], moved[two]: both[two]}
+    # equal name and size, but another slide
+    other = touch(tmp_path / "c/p1/HE.svs", b"six")
+    assert done([Source(other)])[other] not in both.values()
+    assert len(list((root / "slides").iterdir())) == 3
