@@ -196,7 +196,7 @@ def shard(
     launcher = launcher or Local(workers, cards.find(gpus) if params.device == "cuda" else 0)
     found = plan(sources, root, params, rebuild=rebuild, part=part, remote=remote)
     if forecast and remote is None:
-        check_space(found.todo, root, params, launcher)
+        check_space(found.todo, root, params, launcher, timeout=timeout)
     return make(
         found,
         root,

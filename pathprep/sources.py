@@ -84,6 +84,8 @@ def find(inputs: list[Path], masks: Path | None = None) -> list[Source]:
             sources = _read_csv(item)
         elif item.exists():
             sources = [Source(item)]
+            if not item.is_file() and not item.is_dir():  # reading a pipe would wait for its writer for ever
+                raise UsageError(f"{item}: not a file but a pipe, socket or device; give the slide itself")
         else:
             raise UsageError(f"{item}: no such file or folder")
         for source in sources:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from slides import tissue, write_tiff
@@ -59,6 +60,39 @@ def test_a_disk_that_is_too_small_is_seen_before_the_start(
     assert not list((tmp_path / "d/slides").iterdir())
     monkeypatch.setattr(forecast, "free", lambda root: 10**12)
     assert len(run.shard(find, tmp_path / "d", PARAMS, forecast=True).markers) == 3
+
+
+def test_one_huge_slide_does_not_stand_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {f"s{number}": 20 * 10**6 for number in range(999)} | {"huge": 10**10}
+    todo = [sources.Source(tmp_path / f"{name}.svs", name=name) for name in sizes]
+    asked: list[float | None] = []
+
+    def look(chosen: list[sources.Source], *_: Any, timeout: float | None = None) -> forecast.Forecast:
+        asked.append(timeout)
+        failures = {source.name: {} for source in chosen[:1]}
+        seen = [sizes[source.name] for source in chosen[1:]]
+        tiles, size = sum(seen) // 10**5, sum(seen)
+        return forecast.Forecast(len(chosen), len(seen), tiles, size, free=10**11, failures=failures)
+
+    monkeypatch.setattr(forecast, "file_size", lambda path: sizes[path.stem])
+    monkeypatch.setattr(forecast, "look", look)
+    monkeypatch.setattr(forecast, "free", lambda root: 10**11)
+    found = forecast.check_space(todo, tmp_path, PARAMS, Local(), timeout=5.0)
+    assert found is not None
+    assert found.size == sum(sizes.values())  # tiles of the slides' own size: 30 GB, not 1.3 TB
+    assert found.tiles == pytest.approx(sum(sizes.values()) / 10**5, rel=1e-3)
+    assert asked == [5.0]
+
+
+def test_overlapping_tiles_need_more_than_plenty(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = run.plan(sources.find([folder]), tmp_path / "d", PARAMS, dry=True)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    monkeypatch.setattr(forecast, "free", lambda root: 2 * forecast.PLENTY * size)
+    assert forecast.check_space(plan.todo, tmp_path, PARAMS, Local()) is None
+    overlapping = replace(PARAMS, overlap=32)
+    assert forecast.check_space(plan.todo, tmp_path, overlapping, Local()) is not None
 
 
 def test_low_space_stops_in_order_and_the_run_goes_on_later(
