@@ -71,7 +71,7 @@ def find(inputs: list[Path], masks: Path | None = None) -> list[Source]:
         masks: a folder with <slide's stem>.geojson or .png, or one mask file for one slide.
 
     Raises:
-        UsageError: an input is absent or holds no slide, or a CSV is malformed.
+        UsageError: an input is absent, no file or holds no slide, or a CSV is malformed.
     """
     found: dict[Path, Source] = {}
     for item in inputs:
@@ -84,11 +84,12 @@ def find(inputs: list[Path], masks: Path | None = None) -> list[Source]:
             sources = _read_csv(item)
         elif item.exists():
             sources = [Source(item)]
-            if not item.is_file() and not item.is_dir():  # reading a pipe would wait for its writer for ever
-                raise UsageError(f"{item}: not a file but a pipe, socket or device; give the slide itself")
         else:
             raise UsageError(f"{item}: no such file or folder")
         for source in sources:
+            if source.path.exists() and not (source.path.is_file() or source.path.is_dir()):
+                # reading it would wait for a writer for ever
+                raise UsageError(f"{source.path}: not a file but a pipe, socket or device; leave it out")
             # not resolve(): a slide behind a link keeps the link's name
             path = Path(os.path.abspath(source.path))  # noqa: PTH100
             known = found.get(path)
