@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,7 +23,6 @@ from pathprep.errors import DatasetError
 from pathprep.launchers.base import Board, Outcome, Task
 from pathprep.launchers.local import Local, cores
 from pathprep.params import ShardParams
-from pathprep.pipeline import Progress
 from pathprep.verify import verify
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
@@ -221,26 +219,8 @@ def test_a_jobs_share_of_the_cores_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
     assert (Local(2).threads(100), Local().threads(100), Local().threads(2)) == (4, 1, 4)
 
 
-@dataclass(frozen=True)
-class Slow:
-    """A task on a file server that does not answer, or one that takes too long."""
-
-    source: sources.Source
-    error: int | None
-    root: Path = Path()
-    build_id: str = ""
-    rebuild: bool = False
-    dry: bool = True
-
-    def run(self, progress: Progress) -> dict[str, Any]:
-        if self.error is not None:
-            raise OSError(self.error, os.strerror(self.error), str(self.source.path))
-        time.sleep(60)
-        return {}
-
-
 def test_a_server_that_times_out_is_not_taken_for_the_slide_timeout() -> None:
-    tasks = [Slow(sources.Source(Path("/nfs/a.svs")), error) for error in (errno.ETIMEDOUT, None)]
+    tasks = [runs.Slow(sources.Source(Path("/nfs/a.svs")), error) for error in (errno.ETIMEDOUT, None)]
     found = [outcome for outcome in Local(2).run(tasks, Board(2), 1.0) if outcome is not None]
     failures = {outcome.task.error: outcome.failure for outcome in found}
     assert failures[errno.ETIMEDOUT]["kind"] == "unexpected"
