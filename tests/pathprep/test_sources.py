@@ -29,10 +29,10 @@ def test_pipes_are_no_slides(tmp_path: Path) -> None:
     touch(tmp_path / "a.svs")
     os.mkfifo(tmp_path / "b.svs")
     (tmp_path / "list.csv").write_text("slide\nb.svs\n")
-    assert [source.path.name for source in sources.find([tmp_path])] == ["a.svs"]
+    assert [source.path.name for source in find([tmp_path])] == ["a.svs"]
     for item in (tmp_path / "b.svs", tmp_path / "list.csv"):
         with pytest.raises(UsageError, match=r"b\.svs: not a file but a pipe, socket or device"):
-            sources.find([item])
+            find([item])
 
 
 def test_csv_with_mpp_and_mask(tmp_path: Path) -> None:
