@@ -229,22 +229,21 @@ def make(
     summary = Summary(root, found.build_id, len(found.slides), found.skipped)
     if remote is not None:
         tasks, summary.url = [remote.task(task) for task in tasks], remote.store.url
-    start = time.perf_counter()
+    start, left = time.perf_counter(), len(tasks)
     try:
-        with closing(launcher.run(tasks, board, timeout)) as outcomes:
+        summary.stopped = _too_full(root, min_free) if left else ""
+        with closing(launcher.run([] if summary.stopped else tasks, board, timeout)) as outcomes:
             for outcome in outcomes:
                 if outcome is not None:
                     _record(outcome, summary, remote)
+                    left -= 1
                 summary.seconds = time.perf_counter() - start
                 if watch:
                     watch(board, summary, len(tasks))
-                left = free(root)
-                if left < min_free:
-                    summary.stopped = (
-                        f"{root}: the disk has {in_words(left)} free, less than the {in_words(min_free)} of "
-                        "--min-free; make room, and the same command goes on"
-                    )
-                    break
+                if left:
+                    summary.stopped = _too_full(root, min_free)
+                    if summary.stopped:
+                        break
     except KeyboardInterrupt:
         summary.interrupted = True
     if summary.interrupted or summary.stopped:
@@ -258,6 +257,17 @@ def make(
         if (marker is None and path.exists()) or (marker and marker.get("build_id") != found.build_id)
     )
     return summary
+
+
+def _too_full(root: Path, min_free: int) -> str:
+    """Why the run is to stop for lack of space; "" if it is not."""
+    left = free(root)
+    if left >= min_free:
+        return ""
+    return (
+        f"{root}: the disk has {in_words(left)} free, less than the {in_words(min_free)} of --min-free; "
+        "make room, and the same command goes on"
+    )
 
 
 class Params(Protocol):

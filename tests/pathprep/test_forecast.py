@@ -1,6 +1,7 @@
 """What a run would make is known before it, and a disk that cannot hold it stops it in order."""
 
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from slides import tissue, write_tiff
 
 from pathprep import forecast, run, sources
 from pathprep.errors import UsageError
+from pathprep.launchers.base import Board, Outcome, Task
 from pathprep.launchers.local import Local
 from pathprep.params import QcParams, ShardParams
 from pathprep.shards import Dataset
@@ -109,6 +111,41 @@ def test_low_space_stops_in_order_and_the_run_goes_on_later(
     monkeypatch.undo()
     run.shard(sources.find([folder]), root, PARAMS)
     assert len(Dataset(root).slides) == 3
+
+
+def test_low_space_is_seen_before_the_first_slide_and_not_after_the_last(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, started = tmp_path / "d", []
+    monkeypatch.setattr(run, "free", lambda _: 10**6)
+    summary = run.shard(
+        sources.find([folder]),
+        root,
+        PARAMS,
+        launcher=Noting(started),
+        min_free=10**8,
+    )
+    assert ("less than the 100.0 MB" in summary.stopped, summary.markers, started) == (True, {}, [])
+    # what has filled the disk was the last slide: nothing is left to stop
+    monkeypatch.setattr(
+        run, "free", lambda _: 10**6 if len(list((root / "slides").iterdir())) == 3 else 10**9
+    )
+    summary = run.shard(sources.find([folder]), root, PARAMS, launcher=Noting(started), min_free=10**8)
+    assert (summary.stopped, len(summary.markers), len(started)) == ("", 3, 3)
+
+
+@dataclass
+class Noting:
+    """Local, one slide at a time, and which slides it was given."""
+
+    started: list[str]
+
+    def threads(self, tasks: int) -> int:
+        return 1
+
+    def run(self, tasks: Sequence[Task], board: Board, timeout: float | None) -> Iterator[Outcome | None]:
+        self.started += [task.source.name for task in tasks]
+        yield from Local(1).run(tasks, board, timeout)
 
 
 def test_sizes_in_words() -> None:
