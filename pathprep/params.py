@@ -107,7 +107,7 @@ class ShardParams:
             ),
             (0 <= self.min_tissue <= 1, "--min-tissue is a share: 0 to 1"),
             (
-                self.region >= self.tile and self.region % self.tile == 0,
+                self.region >= self.tile and self.region % max(1, self.tile) == 0,
                 f"--region {self.region} must be a multiple of --tile {self.tile}, such as {16 * self.tile}",
             ),
             (
@@ -116,6 +116,7 @@ class ShardParams:
             ),
             (1 <= self.quality <= 100, "--quality must be 1 to 100"),
             (self.max_tiles is None or self.max_tiles > 0, "--max-tiles must be above 0"),
+            (self.seed >= 0, "--seed must be 0 or more"),
             (self.default_mpp is None or self.default_mpp > 0, "--default-mpp must be above 0"),
             (0 < self.low_mpp < self.high_mpp, "--min-mpp must be above 0 and below --max-mpp"),
         ]

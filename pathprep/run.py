@@ -12,6 +12,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from pathprep.pipeline import Task
 from pathprep.quarantine import Standing, standing
 from pathprep.remote import Remote
 from pathprep.sources import Source, file_size, with_names
+
+READERS = 8  # markers at a time
 
 
 @dataclass
@@ -94,13 +97,14 @@ class Plan:
     Attributes:
         build_id: of the dataset.
         slides: all that were asked for. todo: those to be made, in random order, paths absolute.
-        skipped: markers of those that are done, by slide name.
+        skipped: markers of those that are done, by slide name. whole: not one part of several.
     """
 
     build_id: str
     slides: list[Source]
     todo: list[Source]
     skipped: dict[str, dict[str, Any]]
+    whole: bool = True
 
 
 def plan(
@@ -134,7 +138,7 @@ def plan(
             raise UsageError(f"{source.mask}: no such mask (for slide {source.path})")
     if part is not None:
         named = [source for source in named if in_part(source.name, *part)]
-    found = Plan(build_id, named, [], {})
+    found = Plan(build_id, named, [], {}, whole=part is None)
     for source in named:
         marker = None
         if not rebuild and (root / "slides" / f"{source.name}.json").exists():  # else spare reading the slide
@@ -197,7 +201,7 @@ def shard(
     launcher = launcher or Local(workers, cards.find(gpus) if params.device == "cuda" else 0)
     found = plan(sources, root, params, rebuild=rebuild, part=part, remote=remote)
     if forecast and remote is None:
-        check_space(found.todo, root, params, launcher)
+        check_space(found.todo, root, params, launcher, timeout=timeout)
     return make(
         found,
         root,
@@ -230,35 +234,61 @@ def make(
     summary = Summary(root, found.build_id, len(found.slides), found.skipped)
     if remote is not None:
         tasks, summary.url = [remote.task(task) for task in tasks], remote.store.url
-    start = time.perf_counter()
+    start, left = time.perf_counter(), len(tasks)
     try:
-        with closing(launcher.run(tasks, board, timeout)) as outcomes:
+        summary.stopped = _too_full(root, min_free) if left else ""
+        with closing(launcher.run([] if summary.stopped else tasks, board, timeout)) as outcomes:
             for outcome in outcomes:
                 if outcome is not None:
                     _record(outcome, summary, remote)
+                    left -= 1
                 summary.seconds = time.perf_counter() - start
                 if watch:
                     watch(board, summary, len(tasks))
-                left = free(root)
-                if left < min_free:
-                    summary.stopped = (
-                        f"{root}: the disk has {in_words(left)} free, less than the {in_words(min_free)} of "
-                        "--min-free; make room, and the same command goes on"
-                    )
-                    break
+                if left:
+                    summary.stopped = _too_full(root, min_free)
+                    if summary.stopped:
+                        break
     except KeyboardInterrupt:
         summary.interrupted = True
     if summary.interrupted or summary.stopped:
         _sweep(root)  # what the stopped workers were writing
     summary.seconds = time.perf_counter() - start
-    markers = {path: shards.read_sealed(path) for path in (root / "slides").glob("*.json")}
-    summary.stale = sorted(
-        path.stem
-        for path, marker in markers.items()
-        # one that is being replaced by another run is not there for a moment
-        if (marker is None and path.exists()) or (marker and marker.get("build_id") != found.build_id)
-    )
+    summary.stale = _stale(found, summary)
     return summary
+
+
+def _stale(found: Plan, summary: Summary) -> list[str]:
+    """Names in the folder whose markers are of another build; of a part, its own only."""
+    known = summary.skipped.keys() | summary.markers.keys()  # of this build: no need to read them
+    folder = summary.root / "slides"
+    if found.whole:
+        names = {path.stem for path in folder.glob("*.json") if not path.name.startswith(atomic.PREFIX)}
+    else:
+        names = {source.name for source in found.slides}
+
+    def is_stale(name: str) -> bool:
+        path = folder / f"{name}.json"
+        marker = shards.read_sealed(path)
+        # one that is being replaced by another run is not there for a moment
+        return path.exists() if marker is None else marker.get("build_id") != found.build_id
+
+    others = sorted(names - known)
+    with ThreadPoolExecutor(
+        READERS
+    ) as pool:  # small files wait more than they work, above all over a network
+        return [name for name, stale in zip(others, pool.map(is_stale, others), strict=True) if stale]
+
+
+def _too_full(root: Path, min_free: int) -> str:
+    """Why the run is to stop for lack of space; "" if it is not."""
+    left = free(root)
+    if left >= min_free:
+        return ""
+    return (
+        f"{root}: the disk has {in_words(left)} free, less than the {in_words(min_free)} of --min-free; "
+        "make room, and the same command goes on"
+    )
 
 
 class Params(Protocol):

@@ -82,7 +82,7 @@ def find(inputs: list[Path], masks: Path | None = None) -> list[Source]:
         masks: a folder with <slide's stem>.geojson or .png, or one mask file for one slide.
 
     Raises:
-        UsageError: an input is absent or holds no slide, or a CSV is malformed.
+        UsageError: an input is absent, no file or holds no slide, or a CSV is malformed.
     """
     found: dict[Path, Source] = {}
     for item in inputs:
@@ -98,6 +98,9 @@ def find(inputs: list[Path], masks: Path | None = None) -> list[Source]:
         else:
             raise UsageError(f"{item}: no such file or folder")
         for source in sources:
+            if source.path.exists() and not (source.path.is_file() or source.path.is_dir()):
+                # reading it would wait for a writer for ever
+                raise UsageError(f"{source.path}: not a file but a pipe, socket or device; leave it out")
             # not resolve(): a slide behind a link keeps the link's name
             path = Path(os.path.abspath(source.path))  # noqa: PTH100
             known = found.get(path)

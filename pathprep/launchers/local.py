@@ -100,7 +100,7 @@ def run(
                     marker, made = future.result()
                     yield Outcome(task, marker, None, made)
                     continue
-                died = isinstance(error, ProcessExpired | TimeoutError)
+                died = isinstance(error, ProcessExpired) or _is_overtime(error)
                 if died and attempt < ATTEMPTS:
                     again = pool.schedule(_work, args=[number, task], timeout=timeout)
                     waiting[again] = (number, task, attempt + 1)
@@ -123,9 +123,14 @@ def _failure(
 ) -> dict[str, Any]:
     if isinstance(error, ProcessExpired):
         return base.crash(_death(error.exitcode), stage, attempts, task)
-    if isinstance(error, TimeoutError) and timeout is not None:
+    if _is_overtime(error) and timeout is not None:
         return base.overtime(timeout, stage, attempts, task)
     return base.failure(error, stage, attempts, task)
+
+
+def _is_overtime(error: BaseException) -> bool:
+    """Whether the pool stopped the task; a server's ETIMEDOUT is a TimeoutError too, with a number."""
+    return isinstance(error, TimeoutError) and not isinstance(error.errno, int)
 
 
 def _death(code: int | None) -> str:

@@ -88,6 +88,8 @@ def test_json_goes_to_stdout_alone_and_failures_exit_with_1(folder: Path, tmp_pa
     [
         (["shard", "nowhere"], "nowhere: no such file or folder"),
         (["shard", ".", "--tile", "3"], "--tile must be 16 to 4096"),
+        (["shard", ".", "--tile", "0"], "--tile must be 16 to 4096"),
+        (["shard", ".", "--seed", "-1", "--max-tiles", "3"], "--seed must be 0 or more"),
         (["shard", ".", "--overlap", "256"], "--overlap must be 0 to 255"),
         (["shard", ".", "--min-tissue", "40"], "--min-tissue is a share"),
         (["shard", ".", "--region", "1000"], "--region 1000 must be a multiple of --tile 256"),

@@ -1,6 +1,7 @@
 """Many runs on one folder at once: nobody's work is lost, repeated, or said to have failed; Slurm arrays."""
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -228,6 +229,17 @@ def test_a_jobs_share_of_the_cores_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
         assert cores() == expected
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
     assert (Local(2).threads(100), Local().threads(100), Local().threads(2)) == (4, 1, 4)
+
+
+def test_a_server_that_times_out_is_not_taken_for_the_slide_timeout() -> None:
+    tasks = [runs.Slow(sources.Source(Path("/nfs/a.svs")), error) for error in (errno.ETIMEDOUT, None)]
+    found = [outcome for outcome in Local(2).run(tasks, Board(2), 1.0) if outcome is not None]
+    failures = {outcome.task.error: outcome.failure for outcome in found}
+    assert failures[errno.ETIMEDOUT]["kind"] == "unexpected"
+    assert failures[errno.ETIMEDOUT]["attempts"] == 1
+    assert "/nfs/a.svs: TimeoutError: [Errno 110]" in failures[errno.ETIMEDOUT]["error"]
+    assert (failures[None]["kind"], failures[None]["attempts"]) == ("timeout", 2)
+    assert "took longer than --slide-timeout 1 s" in failures[None]["error"]
 
 
 # Runs the elements of an array as Slurm would. Element 1 is preempted once: SIGTERM, then queued again.

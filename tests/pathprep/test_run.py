@@ -200,6 +200,38 @@ def test_other_parameters_need_another_folder_or_a_rebuild(folder: Path, tmp_pat
     assert all(not found.problems for found in verify(tmp_path))
 
 
+def test_a_run_reads_no_marker_twice_and_a_part_only_its_own(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard(tmp_path, folder)
+    stray = tmp_path / "slides" / ".tmp-host~1.a~s9.json"  # another run is about to commit
+    stray.write_text("{")
+    read: list[str] = []
+    real = run.shards.read_marker
+
+    def noted(path: Path) -> dict[str, Any] | None:
+        read.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(run.shards, "read_marker", noted)
+    assert shard(tmp_path, folder).stale == []
+    assert sorted(name for name in read if name.startswith("s")) == [
+        "s0.json",
+        "s1.json",
+        "s2.json",
+        "s3.json",
+    ]
+    for path in (tmp_path / "slides").glob("s*.json"):
+        path.write_text(path.read_text().replace('"build_id": "', '"build_id": "0'))
+    parts = [[s for s in ("s0", "s1", "s2", "s3") if run.in_part(s, k, 2)] for k in (1, 2)]
+    found = run.plan(sources.find([folder]), tmp_path, PARAMS, part=(1, 2))
+    read.clear()
+    summary = run.Summary(tmp_path, found.build_id, len(found.slides), {})
+    assert run._stale(found, summary) == parts[0]
+    assert sorted(read) == [f"{name}.json" for name in parts[0]]
+    assert run._stale(replace(found, whole=True), summary) == ["s0", "s1", "s2", "s3"]
+
+
 def test_a_full_disk_stops_the_run_and_quarantines_nothing(folder: Path, tmp_path: Path) -> None:
     root = tmp_path / "d"
     code = (

@@ -224,6 +224,24 @@ def test_sweep_removes_what_the_dead_left_and_nothing_else(tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["mine.tar", live.name])
 
 
+def test_sweep_leaves_another_users_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = time.time() - 3 * atomic.FOREIGN_AGE_S
+    for name in ("mine", "theirs"):
+        path = tmp_path / f"{atomic.PREFIX}{socket.gethostname()}~1.abc~{name}"
+        path.write_bytes(b"x")
+        os.utime(path, (old, old))
+    real = Path.open
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name.endswith("theirs"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert atomic.sweep(tmp_path) == 1
+    assert [path.name.rpartition("~")[2] for path in tmp_path.iterdir()] == ["theirs"]
+
+
 def _sweep_elsewhere(folder: Path) -> int:
     """Another process's sweep."""
     code = "import sys; from pathlib import Path; from pathprep import atomic; "

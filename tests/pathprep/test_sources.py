@@ -1,5 +1,6 @@
 """Which slides an input means, and what they are called in the dataset."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,16 @@ def test_folders_files_and_repeats(tmp_path: Path) -> None:
     odd = touch(tmp_path / "odd.xyz")  # named by hand: taken whatever its suffix
     found = find([tmp_path / "s", a, odd])
     assert [s.path for s in found] == sorted([a, b, odd])
+
+
+def test_pipes_are_no_slides(tmp_path: Path) -> None:
+    touch(tmp_path / "a.svs")
+    os.mkfifo(tmp_path / "b.svs")
+    (tmp_path / "list.csv").write_text("slide\nb.svs\n")
+    assert [source.path.name for source in find([tmp_path])] == ["a.svs"]
+    for item in (tmp_path / "b.svs", tmp_path / "list.csv"):
+        with pytest.raises(UsageError, match=r"b\.svs: not a file but a pipe, socket or device"):
+            find([item])
 
 
 def test_csv_with_mpp_and_mask(tmp_path: Path) -> None:
