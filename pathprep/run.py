@@ -28,9 +28,7 @@ from pathprep.params import ShardParams
 from pathprep.pipeline import Task
 from pathprep.quarantine import Standing, standing
 from pathprep.remote import Remote
-from pathprep.sources import Source, file_size, with_names
-
-READERS = 8  # markers at a time
+from pathprep.sources import READERS, Source, file_size, with_names
 
 
 @dataclass
@@ -274,9 +272,7 @@ def _stale(found: Plan, summary: Summary) -> list[str]:
         return path.exists() if marker is None else marker.get("build_id") != found.build_id
 
     others = sorted(names - known)
-    with ThreadPoolExecutor(
-        READERS
-    ) as pool:  # small files wait more than they work, above all over a network
+    with ThreadPoolExecutor(READERS) as pool:  # small files wait more than they work
         return [name for name, stale in zip(others, pool.map(is_stale, others), strict=True) if stale]
 
 

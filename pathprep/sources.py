@@ -4,7 +4,8 @@ import csv
 import hashlib
 import os
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import Any
 from pathprep.errors import UsageError
 from pathprep.readers import EXTENSIONS, one_per_series
 from pathprep.shards import read_marker, read_sealed, slide_name
+
+
+READERS = 8  # markers at a time
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,7 @@ def with_names(sources: list[Source], root: Path, mpps: tuple[float, ...] = ()) 
 
 def _standing(root: Path, stems: Container[str], endings: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
     """By stem: names that the dataset holds, and what each was made from."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    known: list[tuple[str, str, Path, Callable[[Path], dict[str, Any] | None]]] = []
     for folder, read in (("failed", read_marker), ("slides", read_sealed)):
         with suppress(FileNotFoundError), os.scandir(root / folder) as entries:
             for entry in entries:
@@ -212,10 +216,15 @@ def _standing(root: Path, stems: Container[str], endings: list[str]) -> dict[str
                     continue
                 name = full.removesuffix(ending)
                 stem = name if name in stems else re.sub("-[0-9a-f]{8}$", "", name)
-                marker = read(Path(entry.path)) if stem in stems else None
-                if marker is not None:
-                    made = marker["source"] | {"ends": marker.get("inputs", {}).get("ends_sha256")}
-                    found.setdefault(stem, {})[name] = made
+                if stem in stems:
+                    known.append((stem, name, Path(entry.path), read))
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    with ThreadPoolExecutor(READERS) as pool:  # small files wait more than they work
+        markers = pool.map(lambda item: item[3](item[2]), known)
+        for (stem, name, _, _), marker in zip(known, markers, strict=True):
+            if marker is not None:
+                made = marker["source"] | {"ends": marker.get("inputs", {}).get("ends_sha256")}
+                found.setdefault(stem, {})[name] = made
     return found
 
 

@@ -200,7 +200,7 @@ def test_other_parameters_need_another_folder_or_a_rebuild(folder: Path, tmp_pat
     assert all(not found.problems for found in verify(tmp_path))
 
 
-def test_a_run_reads_no_marker_twice_and_a_part_only_its_own(
+def test_a_run_reads_a_marker_twice_and_a_part_only_its_own(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shard(tmp_path, folder)
@@ -215,12 +215,8 @@ def test_a_run_reads_no_marker_twice_and_a_part_only_its_own(
 
     monkeypatch.setattr(run.shards, "read_marker", noted)
     assert shard(tmp_path, folder).stale == []
-    assert sorted(name for name in read if name.startswith("s")) == [
-        "s0.json",
-        "s1.json",
-        "s2.json",
-        "s3.json",
-    ]
+    # once for the names, once to see what is done
+    assert Counter(name for name in read if name.startswith("s")) == {f"s{i}.json": 2 for i in range(4)}
     for path in (tmp_path / "slides").glob("s*.json"):
         path.write_text(path.read_text().replace('"build_id": "', '"build_id": "0'))
     parts = [[s for s in ("s0", "s1", "s2", "s3") if run.in_part(s, k, 2)] for k in (1, 2)]
