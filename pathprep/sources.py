@@ -15,7 +15,6 @@ from pathprep.errors import UsageError
 from pathprep.readers import EXTENSIONS, one_per_series
 from pathprep.shards import read_marker, read_sealed, slide_name
 
-
 READERS = 8  # markers at a time
 
 
