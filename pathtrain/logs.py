@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from torch.utils.tensorboard import SummaryWriter
 
 from pathprep import atomic
+from pathtrain.distributed import Ranks
 
 NAME = "log.jsonl"
 
@@ -56,6 +57,11 @@ class Log:
             self._progress = Progress(*columns, console=console)
             self._task = self._progress.add_task("starting", total=total, completed=start)
 
+    @classmethod
+    def of(cls, ranks: Ranks, run: Path, start: int, total: int, console: Console) -> "Log | NoLog":
+        """Rank 0 logs, the others do not."""
+        return cls(run, start, total, console) if ranks.first else NoLog()
+
     def __enter__(self) -> Self:
         if self._progress is not None:
             self._progress.start()
@@ -96,6 +102,24 @@ class Log:
     def sync(self) -> None:
         """Put the rows on disk; before a checkpoint, which must not be ahead of them."""
         os.fsync(self._file.fileno())
+
+
+class NoLog:
+    """What the other ranks have for a log."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def advance(self, step: int) -> None:
+        """Nothing."""
+
+    def write(self, row: dict[str, float]) -> None:
+        """Nothing."""
+
+    def sync(self) -> None:
+        """Nothing."""
 
 
 def _clock(seconds: float) -> str:
