@@ -132,8 +132,8 @@ def ranks() -> Iterator[Ranks]:
     if torch.cuda.is_available():
         if here >= torch.cuda.device_count():
             raise UsageError(
-                f"local rank {here}, but this machine has {torch.cuda.device_count()} GPUs: start a process per "
-                "GPU (torchrun --nproc-per-node), or set CUDA_VISIBLE_DEVICES= to run on the CPU"
+                f"local rank {here}, but this machine has {torch.cuda.device_count()} GPUs: start a process "
+                "per GPU (torchrun --nproc-per-node), or set CUDA_VISIBLE_DEVICES= to run on the CPU"
             )
         device = torch.device("cuda", here)
         torch.cuda.set_device(device)

@@ -15,9 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from torch.utils.tensorboard import SummaryWriter
 
 from pathprep import atomic
-from pathtrain.distributed import Ranks
+from pathtrain.wandb_board import Wandb
 
 NAME = "log.jsonl"
+Row = dict[str, Any]
 
 
 def rows(run: Path) -> list[dict[str, Any]]:
@@ -36,10 +37,13 @@ class Log:
         run: the run's folder.
         start, total: finished steps now and at the end.
         console: where progress goes: a bar on a terminal, a line per row elsewhere.
+        wandb: gets the rows too, and is closed at the end.
     """
 
-    def __init__(self, run: Path, start: int, total: int, console: Console) -> None:
-        self._total, self._console = total, console
+    def __init__(
+        self, run: Path, start: int, total: int, console: Console, wandb: Wandb | None = None
+    ) -> None:
+        self._total, self._console, self._wandb = total, console, wandb
         kept = [row for row in rows(run) if row["step"] <= start]
         text = "".join(json.dumps(row) + "\n" for row in kept)
         atomic.write_bytes(run / NAME, text.encode())
@@ -57,11 +61,6 @@ class Log:
             self._progress = Progress(*columns, console=console)
             self._task = self._progress.add_task("starting", total=total, completed=start)
 
-    @classmethod
-    def of(cls, ranks: Ranks, run: Path, start: int, total: int, console: Console) -> "Log | NoLog":
-        """Rank 0 logs, the others do not."""
-        return cls(run, start, total, console) if ranks.first else NoLog()
-
     def __enter__(self) -> Self:
         if self._progress is not None:
             self._progress.start()
@@ -72,6 +71,8 @@ class Log:
     ) -> None:
         if self._progress is not None:
             self._progress.stop()
+        if self._wandb is not None:
+            self._wandb.close()
         self._board.close()
         self._file.close()
 
@@ -80,18 +81,23 @@ class Log:
         if self._progress is not None:
             self._progress.update(self._task, completed=step)
 
-    def write(self, row: dict[str, float]) -> None:
-        """Log one row: ``step`` (finished steps) and the values."""
+    def write(self, row: Row) -> None:
+        """Log one row: ``step`` (finished steps) and the values; None where there is none."""
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
         step = int(row["step"])
         for name, value in row.items():
-            if name != "step":
+            if name != "step" and value is not None:
                 self._board.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log(row)
         text = (
             f"loss {row['loss']:.4f}  lr {row['lr']:.2e}  {row['images_s']:.1f} images/s  "
             f"waiting for data {row['data_wait']:.0%}"
         )
+        for name, title, form in (("mfu", "MFU", ".0%"), ("collapse_ratio", "collapse", ".2f")):
+            if row.get(name) is not None:
+                text += f"  {title} {row[name]:{form}}"
         if self._progress is not None:
             self._progress.update(self._task, description=text)
         else:
@@ -115,7 +121,7 @@ class NoLog:
     def advance(self, step: int) -> None:
         """Nothing."""
 
-    def write(self, row: dict[str, float]) -> None:
+    def write(self, row: Row) -> None:
         """Nothing."""
 
     def sync(self) -> None:

@@ -8,24 +8,26 @@ each rank draws for itself.
 """
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from torch import Tensor
 
 from pathprep import atomic
 from pathtrain import checkpoint, step
 from pathtrain.distributed import Ranks
 from pathtrain.errors import TrainError
-from pathtrain.logs import Log, NoLog
+from pathtrain.logs import Log, NoLog, Row
+from pathtrain.meter import Meter
 from pathtrain.methods.base import Batch, Method, Source
 from pathtrain.optim import adamw
 from pathtrain.recipes.schema import Recipe
-from pathtrain.sharding import divided_optimizer_state, shard, whole
+from pathtrain.sharding import compile_networks, divided_optimizer_state, shard, whole
 from pathtrain.stopping import StopRequests
+from pathtrain.wandb_board import Wandb
 
 
 @dataclass(frozen=True)
@@ -75,16 +77,27 @@ class Loop:
             method.load_state(state)  # whole tensors, so before they are divided
         if recipe.sharding == "full" and ranks.world > 1:
             shard(method.networks())
+        if recipe.compile:
+            compile_networks(method.networks(), blocks=recipe.sharding == "full")
         self.optimizer = adamw(method.student, recipe.optim)
         if state is not None:
             self.optimizer.load_state_dict(divided_optimizer_state(state["optimizer"], self.optimizer))
 
-    def train(self, source: Callable[[int], Source], console: Console) -> Summary:
+    def train(
+        self,
+        source: Callable[[int], Source],
+        console: Console,
+        probe: Callable[[dict[str, Tensor]], Row] | None = None,
+        wandb: Wandb | None = None,
+    ) -> Summary:
         """Take the steps that are left.
 
         Args:
             source: called with the number of finished steps.
             console: where progress goes; rank 0's is used.
+            probe: on rank 0, called with the encoder's weights every ``collapse.every`` steps; what it
+                returns is logged.
+            wandb: on rank 0, gets the log's rows too.
 
         Raises:
             TrainError: loss or gradient are not finite.
@@ -92,46 +105,31 @@ class Loop:
         start, loss = self.done, math.nan
         if start:
             console.print(f"resuming at step {start} of {self.total}", highlight=False)
-        with StopRequests() as requests, Log.of(self.ranks, self.folder, start, self.total, console) as log:
+        new = Log(self.folder, start, self.total, console, wandb) if self.ranks.first else NoLog()
+        with StopRequests() as requests, new as log:
             batches = source(start)
-            since, waited, last = time.perf_counter(), 0.0, start
+            meter = Meter(self.recipe, self.method, self.ranks)
             for batch in batches:
+                if self.done == start:
+                    meter.learn(batch)
+                stop = requests.received is not None
                 done = step.take(
-                    self.method,
-                    self.optimizer,
-                    self.recipe,
-                    self.ranks,
-                    batch,
-                    self.done,
-                    self.total,
-                    requests.received is not None,
+                    self.method, self.optimizer, self.recipe, self.ranks, batch, self.done, self.total, stop
                 )
                 if not done.taken:
                     self._not_finite(done, batch, batches)
                 self.done += 1
                 loss = done.loss
-                waited += done.wait
+                meter.count(done)
                 log.advance(self.done)
                 ended = done.stop or self.done == self.total
-                if self.done % self.recipe.log_every == 0 or ended:
-                    now, steps = time.perf_counter(), self.done - last
-                    rate = {
-                        "images_s": self.recipe.batch * steps / (now - since),
-                        "data_wait": waited / (now - since),
-                        "seconds_step": (now - since) / steps,
-                    }
+                every = self.recipe.collapse.every
+                probing = every > 0 and (self.done % every == 0 or ended)
+                if self.done % self.recipe.log_every == 0 or probing or ended:
                     values = step.scheduled(self.recipe, self.method, self.total, self.done - 1)
-                    log.write(
-                        {
-                            "step": self.done,
-                            "loss": loss,
-                            **values,
-                            "gradient_norm": done.gradient_norm,
-                            **done.means,
-                            **rate,
-                        }
-                    )
-                    since, waited, last = now, 0.0, self.done
+                    row = {"step": self.done, "loss": loss, **values, **meter.row()}
+                    log.write(row | self._probe(probe) if probing else row)
+                    meter.restart()
                 if self.done % self.recipe.checkpoint.every == 0 or ended:
                     self._save(log)
                 if ended:
@@ -145,6 +143,12 @@ class Loop:
                 highlight=False,
             )
         return Summary(start, self.done, loss, stopped)
+
+    def _probe(self, probe: Callable[[dict[str, Tensor]], Row] | None) -> Row:
+        """All ranks take part; rank 0 measures."""
+        weights = whole(self.method.encoder().state_dict(), keep=self.ranks.first)
+        found = self.ranks.gather(probe(weights) if probe is not None else {})
+        return found[0]
 
     def _save(self, log: Log | NoLog) -> None:
         """All ranks take part; rank 0 writes."""

@@ -17,12 +17,31 @@ def shard(networks: Iterable[nn.Module]) -> None:
     from torch.distributed.fsdp import fully_shard
 
     for network in networks:
-        for module in list(network.modules()):
-            blocks = getattr(module, "blocks", None)
-            if isinstance(blocks, nn.Sequential | nn.ModuleList):
-                for block in blocks:
-                    fully_shard(block)
+        for backbone in _backbones(network):
+            for block in backbone.blocks:  # type: ignore[union-attr]
+                fully_shard(block)
         fully_shard(network)
+
+
+def compile_networks(networks: Iterable[nn.Module], blocks: bool) -> None:
+    """torch.compile of every backbone, in place: names in checkpoints stay.
+
+    Args:
+        blocks: each block by itself, as sharded ones need: gathering their weights is not compiled.
+    """
+    if blocks:
+        # a block of each depth, in training and not, for every size of view
+        torch._dynamo.config.recompile_limit = 256
+    for network in networks:
+        for backbone in _backbones(network):
+            for module in backbone.blocks if blocks else [backbone]:  # type: ignore[union-attr]
+                module.compile(dynamic=False)
+
+
+def _backbones(network: nn.Module) -> list[nn.Module]:
+    """Every module in it that has ``blocks``, timm's name for a transformer's layers."""
+    containers = nn.Sequential | nn.ModuleList
+    return [m for m in network.modules() if isinstance(getattr(m, "blocks", None), containers)]
 
 
 def is_sharded(tensors: Iterable[Tensor]) -> bool:

@@ -11,23 +11,27 @@ from pathprep import atomic
 from pathprep.errors import DatasetError
 from pathprep.shards import Dataset
 from pathprep.stain import Target
-from pathtrain import checkpoint, distributed, lock
+from pathtrain import checkpoint, distributed, lock, wandb_board
 from pathtrain import identity as identities
 from pathtrain.data import stain
 from pathtrain.data.loader import Loader
 from pathtrain.distributed import Ranks
 from pathtrain.errors import CheckpointError
+from pathtrain.live import LiveCollapse
 from pathtrain.loop import Loop, Summary
 from pathtrain.methods.base import Method
 from pathtrain.methods.dino import Dino
 from pathtrain.recipes.load import dump
 from pathtrain.recipes.schema import Recipe
 from pathtrain.target import RunTarget, settle
+from pathtrain.wandb_board import Wandb
 
 __all__ = ["Summary", "pretrain"]
 
 
-def pretrain(dataset: Path, recipe: Recipe, run: Path, fresh: bool, console: Console) -> Summary:
+def pretrain(
+    dataset: Path, recipe: Recipe, run: Path, fresh: bool, console: Console, wandb: str | None = None
+) -> Summary:
     """Train, or go on with, a run; under torchrun every rank calls it.
 
     Args:
@@ -35,6 +39,7 @@ def pretrain(dataset: Path, recipe: Recipe, run: Path, fresh: bool, console: Con
         run: the run's folder; created.
         fresh: start over; an old run there is renamed to RUN.old-1, RUN.old-2, ...
         console: where progress and messages go, from rank 0.
+        wandb: a project of Weights & Biases to log to as well.
 
     Raises:
         CheckpointError: the run was started with another recipe or dataset, or its checkpoints are damaged.
@@ -44,6 +49,8 @@ def pretrain(dataset: Path, recipe: Recipe, run: Path, fresh: bool, console: Con
     """
     with distributed.ranks() as ranks, ExitStack() as held:
         ranks.share(recipe.batch)
+        if wandb is not None and ranks.first:
+            wandb_board.check()
         console = console if ranks.first else Console(quiet=True)
         data = Dataset(dataset)
         tiles = sum(data.tile_counts().values())
@@ -71,7 +78,15 @@ def pretrain(dataset: Path, recipe: Recipe, run: Path, fresh: bool, console: Con
         state = None if entry is None else checkpoint.read(run, entry)
         method = _method(recipe, total, ranks.device, fresh=state is None)
         loop = Loop(recipe, method, run, total, config, ranks, state)
-        return loop.train(lambda start: _loader(data, recipe, start, ranks, target), console)
+        probe = board = None
+        if ranks.first and recipe.collapse.every:
+            kept = None if target is None else RunTarget.of(target, data)
+            probe = LiveCollapse(dataset, recipe, kept, ranks.device)
+        if ranks.first and wandb is not None:
+            board = Wandb(wandb, run, recipe.model_dump(mode="json"))
+        return loop.train(
+            lambda start: _loader(data, recipe, start, ranks, target), console, probe=probe, wandb=board
+        )
 
 
 def _begin(run: Path, identity: dict[str, Any], config: str, total: int) -> checkpoint.Entry | None:

@@ -22,7 +22,7 @@ def dino_loss(
 
 
 def dino_terms(
-    student: Tensor, teacher: Tensor, center: Tensor, student_temp: float, teacher_temp: float
+    student: Tensor, teacher: Tensor, center: Tensor, student_temp: float, teacher_temp: float | Tensor
 ) -> tuple[Tensor, Tensor]:
     """Every tile's loss, and how sure the teacher is, computed in float32 (float64 stays).
 

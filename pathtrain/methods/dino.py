@@ -53,7 +53,12 @@ class Dino:
         self.student = Network({"backbone": body, "head": head}).to(device).train()
         # eval switches stochastic depth off, as the original's teacher has none
         self.teacher = deepcopy(self.student).eval().requires_grad_(False)
+        if recipe.model.checkpoint:
+            backbone.checkpoint_activations(body, recipe.model)
         self.center = torch.zeros(self.config.head.out_dim, device=device)
+        # changing numbers as tensors: of each number that it is given, torch.compile would make a version
+        self._terms = torch.compile(dino_terms, dynamic=False) if recipe.compile else dino_terms
+        self._compiled = recipe.compile
 
     def schedule(self, step: int) -> dict[str, float]:
         """This method's own scheduled values at a step, for the log."""
@@ -85,7 +90,8 @@ class Dino:
             teacher = self.teacher([large])
         student = self.student([large, small] if small else [large])
         temp = self.schedule(step)["teacher_temp"]
-        each, entropy = dino_terms(student, teacher, self.center, self.config.student_temp, temp)
+        warmth = torch.tensor(temp, device=self.center.device) if self._compiled else temp
+        each, entropy = self._terms(student, teacher, self.center, self.config.student_temp, warmth)
         means = {"center": teacher.float().mean(dim=(0, 1)), "teacher_entropy": entropy}
         return Outcome(each.mean(), each.detach(), means)
 
