@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from toys import TINY, noise, write_dataset
+from toys import TINY, moved, noise, write_dataset
 
 from pathprep.errors import UsageError
 from pathtrain import checkpoint, distributed
@@ -99,7 +99,7 @@ def assert_close(run: Path, other: Path) -> None:
         if isinstance(value, torch.Tensor):
             assert type(value) is torch.Tensor
             assert value.shape == theirs[name].shape
-            assert torch.allclose(value, theirs[name], rtol=1e-3, atol=3e-5), name
+            assert torch.allclose(moved(name, value), moved(name, theirs[name]), rtol=1e-3, atol=3e-5), name
         else:
             assert value == theirs[name], name
     for row, expected in zip(rows(run), rows(other), strict=True):

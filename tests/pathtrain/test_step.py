@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from toys import TINY
+from toys import TINY, moved
 
 from pathtrain import flops, step
 from pathtrain.distributed import Ranks
@@ -63,9 +63,9 @@ def assert_same(one: tuple[list[step.Done], Dino], other: tuple[list[step.Done],
         assert torch.allclose(mine.each, theirs.each, atol=1e-5)
     assert torch.allclose(one[1].center, other[1].center, atol=1e-6)
     for network in ("student", "teacher"):
-        pairs = [getattr(side[1], network).parameters() for side in (one, other)]
-        for new, old in zip(*pairs, strict=True):
-            assert torch.allclose(new, old, atol=2e-5)
+        pairs = [getattr(side[1], network).named_parameters() for side in (one, other)]
+        for (name, new), (_, old) in zip(*pairs, strict=True):
+            assert torch.allclose(moved(name, new), moved(name, old), atol=2e-5), name
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 100])
