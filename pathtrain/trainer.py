@@ -64,7 +64,7 @@ def pretrain(
 
         def begin() -> checkpoint.Entry | None:
             held.enter_context(lock.exclusive(run))
-            if fresh and (run / "run.json").exists():
+            if fresh and any(path.name != lock.NAME for path in run.iterdir()):
                 identities.set_aside(run, console)
                 held.enter_context(lock.exclusive(run))
             return _begin(run, identity, config, total)
