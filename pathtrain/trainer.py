@@ -126,6 +126,6 @@ def _loader(data: Dataset, recipe: Recipe, start: int, ranks: Ranks, target: Tar
         rank=ranks.rank,
         world=ranks.world,
         device_id=ranks.device.index or 0 if ranks.device.type == "cuda" else None,
-        threads=torch.get_num_threads(),
+        threads=ranks.threads,
         target=target,
     )
