@@ -79,11 +79,19 @@ def pretrain(dataset: Path, recipe: Recipe, run: Path, fresh: bool, console: Con
     run.mkdir(parents=True, exist_ok=True)
     atomic.sweep(run)
     atomic.sweep(checkpoint.folder(run))
+    normalised = RunTarget.of_training(target, data)
     atomic.write_json(
-        run / "run.json", {"dataset": str(dataset), "identity": identity, "versions": _versions()}
+        run / "run.json",
+        {
+            "dataset": str(dataset),
+            "identity": identity,
+            "normalised": normalised is not None,
+            "slides": len(data.tile_counts()),
+            "versions": _versions(),
+        },
     )
-    if target is not None:
-        RunTarget.of(target, data).save(run)
+    if normalised is not None:
+        normalised.save(run)
     atomic.write_bytes(run / "recipe.yaml", dump(recipe).encode())
     return _Run(recipe, data, run, total, _digest(identity), found, target).train(console)
 

@@ -13,7 +13,8 @@ from PIL import Image
 from toys import noise, write_dataset, write_run
 
 from pathprep.errors import DatasetError, UsageError
-from pathtrain.data.tiles import DatasetTiles, open_tiles, resize
+from pathtrain.data.decode import resize
+from pathtrain.data.tiles import DatasetTiles, open_tiles
 from pathtrain.embed import embed
 from pathtrain.encode import How, encode
 from pathtrain.models.load import load
