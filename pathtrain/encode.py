@@ -79,7 +79,7 @@ class Place:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of ``auto``, ``cpu`` or ``cuda``; under torchrun, each process of a machine has its own card.
+    """The device of ``auto``, ``cpu`` or ``cuda``; under torchrun, each process of a machine has a card.
 
     Raises:
         UsageError: another name, or ``cuda`` without a GPU.

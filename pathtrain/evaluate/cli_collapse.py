@@ -155,28 +155,27 @@ def panels_table(result: dict[str, Any]) -> Table:
         title=f"Feature collapse: {result['slides']} slides, {result['tiles']} tiles, k={result['k']}"
     )
     table.add_column("")
-    for heading in ("own share", "chance", "ratio", "silhouette"):
+    for heading in ("own share", "ratio", "silhouette"):
         table.add_column(heading, justify="right", no_wrap=True)
+
+    def cell(row: dict[str, Any], key: str, sign: str = "") -> str:
+        low, high = row[f"{key}_interval"]
+        return f"{row[key]:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]"
+
     for panel in result["panels"]:
-        table.add_row(
-            f"({panel['panel']}) {panel['title']}",
-            f"{panel['own_share']:.3f} {ends(panel['own_share_interval'])}",
-            f"{panel['chance']:.3f}",
-            f"{panel['ratio']:.2f} {ends(panel['ratio_interval'])}",
-            f"{panel['silhouette']:+.3f} {ends(panel['silhouette_interval'])}",
-            end_section=panel["panel"] == "c",
-        )
-    for name, change in result["changes"].items():
-        table.add_row(
-            name,
-            f"{change['own_share']:+.3f} {ends(change['own_share_interval'])}",
-            "",
-            f"{change['ratio']:+.2f} {ends(change['ratio_interval'])}",
-            f"{change['silhouette']:+.3f} {ends(change['silhouette_interval'])}",
-        )
-    chance = result["panels"][0]["silhouette_chance"]
-    table.caption = (
-        f"[95 % interval], bootstrap over slides. Silhouette by chance: {chance:+.3f}\n{result['verdict']}"
+        cells = [cell(panel, "own_share"), cell(panel, "ratio"), cell(panel, "silhouette", "+")]
+        table.add_row(panel["panel"], *cells, end_section=panel["panel"] == "c")
+    for step, change in result["changes"].items():
+        table.add_row(step, *(cell(change, key, "+") for key in ("own_share", "ratio", "silhouette")))
+    legend = [f"{panel['panel']}: {panel['title']}" for panel in result["panels"]]
+    by_chance = " ".join(f"{panel['silhouette_chance']:+.2f}" for panel in result["panels"])
+    table.caption = "\n".join(
+        [
+            "; ".join(legend),
+            "[95 % interval], bootstrap over slides",
+            f"By chance: own share {result['panels'][0]['chance']:.2f}, silhouette {by_chance}",
+            result["verdict"],
+        ]
     )
     return table
 

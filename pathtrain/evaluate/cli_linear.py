@@ -82,6 +82,9 @@ def linear(
         save(path, result)
 
 
+PAD = len(" +-0.000 [0.000, 0.000]")  # what follows the other figures in their column
+
+
 def linear_tables(result: dict[str, Any]) -> Group:
     """Scores with both intervals, a row per kind of features; and recall, a row per class."""
     settings = result["settings"]
@@ -90,7 +93,7 @@ def linear_tables(result: dict[str, Any]) -> Group:
         f"tiles, {result['groups']} {result['group_kind']}s tested"
     )
     scores.add_column("features", no_wrap=True)
-    for heading in ("top-1", "seeds", "groups", "balanced", "seeds", "groups"):
+    for heading in ("top-1", "balanced"):
         scores.add_column(heading, justify="right", no_wrap=True)
     recalls = Table(title="Recall")
     recalls.add_column("class")
@@ -100,14 +103,15 @@ def linear_tables(result: dict[str, Any]) -> Group:
         cells = []
         for key in ("accuracy", "balanced"):
             over = row[f"{key}_seeds_interval"]
-            cells += [f"{row[key]:.3f}", ends(over) if over else "-", ends(row[f"{key}_interval"])]
+            half = f" +-{(over[1] - over[0]) / 2:.3f}" if over else ""
+            cells.append(f"{row[key]:.3f}{half} {ends(row[f'{key}_interval'])}")
         scores.add_row(name, *cells)
         recalls.add_column(name, justify="right")
-    scores.add_row("majority class", f"{result['majority']:.3f}", *[""] * 5)
+    scores.add_row("majority class", f"{result['majority']:.3f}" + " " * PAD)
     scores.caption = (
-        f"Means of {settings['seeds']} seeds, [95 % intervals] of that mean, and by bootstrap over test "
-        f"{result['group_kind']}s.\nSGD lr {settings['lr']:g}, momentum {settings['momentum']:g}, weight decay "
-        f"{settings['weight_decay']:g}, batch {settings['batch']}, {settings['iterations']} iterations; "
+        f"Means of {settings['seeds']} seeds; 95 % intervals: +- of that mean (Student's t), and [bootstrap "
+        f"over test {result['group_kind']}s].\nSGD lr {settings['lr']:g}, momentum {settings['momentum']:g}, "
+        f"weight decay {settings['weight_decay']:g}, batch {settings['batch']}, {settings['iterations']} iterations; "
         f"resize {result['resize']}, crop {result['crop']}.\n"
         f"The paper does not state its lr schedule: {settings['schedule']} here.\n" + _stain_line(result)
     )

@@ -13,8 +13,8 @@ Unknown, hence choices:
 
 All seeds are trained at once: their layers are slices of one tensor, their losses are added, so each is
 what it would be alone. Figures are means over seeds, with two intervals: of the mean over seeds (Student's
-t), which holds only what the first weights and the order change, and a bootstrap over the groups of the test set,
-which holds what other patients or slides would change.
+t), which holds only what the first weights and the order change, and a bootstrap over the groups of the
+test set, which holds what other patients or slides would change.
 """
 
 from dataclasses import asdict, dataclass

@@ -35,6 +35,7 @@ TITLES = {
 }
 CHANGES = (("a", "b"), ("b", "c"), ("a", "c"))
 FIGURES = ("own_share", "ratio", "silhouette")
+JUDGED = {"own_share": "own share", "silhouette": "silhouette"}
 
 Key = tuple[object, ...]
 
@@ -139,8 +140,8 @@ def common(
         names.append(name)
     if len(names) < 2:
         raise UsageError(
-            f"{one.path} and {other.path}: have {len(names)} {one.kind}s with at least 2 tiles in common; the "
-            "panels need 2, sharded alike from the same slides"
+            f"{one.path} and {other.path}: have {len(names)} {one.kind}s with at least 2 tiles in common; "
+            "the panels need 2, sharded alike from the same slides"
         )
     return (np.array(rows[0]), np.array(rows[1])), np.array(slide), names
 
@@ -186,23 +187,21 @@ def change(before: dict[str, Any], after: dict[str, Any], seed: int) -> dict[str
 
 
 def verdict(changes: dict[str, Any]) -> str:
-    """Whether slides mix more from a to c, as in the paper: in these figures, and beyond their intervals."""
-    said = []
-    for name, words in (("own_share", "kNN own share"), ("silhouette", "silhouette")):
-        steps = [changes["a to b"][name], changes["b to c"][name]]
-        low, high = changes["a to c"][f"{name}_interval"]
-        order = "falls from a to b to c" if max(steps) < 0 else "does not fall from a to b to c"
-        if high < 0:
-            clear = "a to c is a clear fall"
-        elif low > 0:
-            clear = "a to c is a clear rise"
-        else:
-            clear = "the change from a to c is within its interval of 0"
-        said.append(f"{words} {order}; {clear}")
-    holds = all(
-        max(changes["a to b"][name], changes["b to c"][name]) < 0 for name in ("own_share", "silhouette")
-    )
-    return (
-        f"The paper's order (slides mix more from a to c) {'holds' if holds else 'does not hold'}: "
-        + ". ".join(said)
-    )
+    """Whether slides mix more from a to c, as in the paper: in the figures, and beyond their intervals."""
+    falls = [change[name] < 0 for change in changes.values() for name in JUDGED]
+    clear = [
+        f"{words} from {step}"
+        for step, change in changes.items()
+        for name, words in JUDGED.items()
+        if change[f"{name}_interval"][1] < 0
+    ]
+    rises = [
+        f"{words} from {step}"
+        for step, change in changes.items()
+        for name, words in JUDGED.items()
+        if change[f"{name}_interval"][0] > 0
+    ]
+    said = "holds" if all(falls) else "does not hold"
+    text = f"The paper's order (slides mix more from a to b to c) {said} in own share and silhouette."
+    text += f" Falls beyond their interval: {', '.join(clear) or 'none'}."
+    return text + (f" Rises beyond their interval: {', '.join(rises)}." if rises else "")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Task:
-    """One of the six; ``note`` says which part of a set is trained and tested on, where that is not obvious."""
+    """One of the six; ``note`` says what is trained and tested on, where a name does not."""
 
     key: str
     title: str

@@ -43,7 +43,7 @@ def find(path: Path) -> dict[str, Source]:
     """The tasks that a YAML file or a folder offers, in the order of the table.
 
     Raises:
-        UsageError: the file is not such a YAML, names an unknown task or what is not there; or nothing is found.
+        UsageError: the file is not such a YAML, names an unknown task or what is not there; or holds none.
     """
     found = _of_folder(path) if path.is_dir() else _of_file(path)
     if not found:
