@@ -131,7 +131,7 @@ def markdown(results: dict[str, Any]) -> str:
     lines += [
         "",
         f"Recipe smoke, {settings['steps']} steps, seed {settings['seed']}, one training per model. "
-        "95 % intervals: bootstrap over slides (collapse) and groups, Student's t over the seeds of the linear layer.",
+        "95 % intervals: bootstrap over slides (collapse) and groups, Student's t over  the seeds of the linear layer.",
         "",
     ]
     return "\n".join(lines)

@@ -111,8 +111,8 @@ def linear_tables(result: dict[str, Any]) -> Group:
     scores.caption = (
         f"Means of {settings['seeds']} seeds; 95 % intervals: +- of that mean (Student's t), and [bootstrap "
         f"over test {result['group_kind']}s].\nSGD lr {settings['lr']:g}, momentum {settings['momentum']:g}, "
-        f"weight decay {settings['weight_decay']:g}, batch {settings['batch']}, {settings['iterations']} iterations; "
-        f"resize {result['resize']}, crop {result['crop']}.\n"
+        f"weight decay {settings['weight_decay']:g}, batch {settings['batch']}, {settings['iterations']} "
+        f"iterations; resize {result['resize']}, crop {result['crop']}.\n"
         f"The paper does not state its lr schedule: {settings['schedule']} here.\n" + _stain_line(result)
     )
     for name in result["classes"]:
