@@ -7,7 +7,7 @@ and several organs; a cohort composed of LC25000 tiles, each slide with its own 
 are stored plain and normalised. A small ViT is trained by DINO on each, from the same first weights, in the
 same order, with the same views (the `smoke` recipe). Then `pathtrain evaluate collapse` compares (a) plain
 model and tiles, (b) plain model, normalised tiles, (c) normalised model and tiles, and `evaluate linear`
-scores the four models on LC25000 tiles beside random weights and colour.
+scores the four models on LC25000 tiles beside random weights and colour. A table (.md) goes with the results.
 
 Slides differ in organ and diagnosis too, so slides that mix perfectly are not expected, nor wanted. One
 training per model: the intervals hold what other slides would change, not what other first weights would.
@@ -29,7 +29,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from machine import add_json, save
+from machine import add_json, describe, save, tag
 
 # folder under --data, options of `pathprep shard`
 SETS: dict[str, tuple[str, list[str]]] = {
@@ -106,6 +106,9 @@ def markdown(results: dict[str, Any]) -> str:
             cells = [_cell(panel, key) for key in SHOWN]
             chance = f"{panel['silhouette_chance']:.3f}"
             lines.append(f"| ({panel['panel']}) {panel['title']} | {' | '.join(cells)} | {chance} |")
+        for row in found["baselines"]:
+            cells = [_cell(row, key) for key in SHOWN]
+            lines.append(f"| {row['title']} | {' | '.join(cells)} | {row['silhouette_chance']:.3f} |")
         for step, change in found["changes"].items():
             lines.append(f"| {step} | {' | '.join(_cell(change, key) for key in SHOWN)} | |")
         lines += ["", found["verdict"], ""]
@@ -131,7 +134,7 @@ def markdown(results: dict[str, Any]) -> str:
     lines += [
         "",
         f"Recipe smoke, {settings['steps']} steps, seed {settings['seed']}, one training per model. "
-        "95 % intervals: bootstrap over slides (collapse) and groups, Student's t over  the seeds of the linear layer.",
+        "95 % intervals: bootstrap over slides (collapse) and groups, Student's t over seeds of the layer.",
         "",
     ]
     return "\n".join(lines)
@@ -168,9 +171,13 @@ def main() -> None:
             for kind in STAINS:
                 with clock(seconds, f"linear {name} {kind}"):
                     results["linear"].append(linear(given.data, work, name, kind, given.seed))
-    print(markdown(results))
+    text = markdown(results)
+    print(text)
     print(f"Seconds, less what was there before: {seconds}")
     save(given.json, "collapse-study", results)
+    if given.json == Path():
+        beside = Path(__file__).parent / "results" / f"collapse-study-{tag(describe())}.md"
+        beside.write_text(text)
 
 
 if __name__ == "__main__":

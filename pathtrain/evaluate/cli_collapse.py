@@ -165,6 +165,10 @@ def panels_table(result: dict[str, Any]) -> Table:
     for panel in result["panels"]:
         cells = [cell(panel, "own_share"), cell(panel, "ratio"), cell(panel, "silhouette", "+")]
         table.add_row(panel["panel"], *cells, end_section=panel["panel"] == "c")
+    for row in result["baselines"]:
+        cells = [cell(row, "own_share"), cell(row, "ratio"), cell(row, "silhouette", "+")]
+        name = f"{row['name'].split()[0]} ({row['tiles_of']})"
+        table.add_row(name, *cells, end_section=row is result["baselines"][-1])
     for step, change in result["changes"].items():
         table.add_row(step, *(cell(change, key, "+") for key in ("own_share", "ratio", "silhouette")))
     legend = [f"{panel['panel']}: {panel['title']}" for panel in result["panels"]]
@@ -172,6 +176,7 @@ def panels_table(result: dict[str, Any]) -> Table:
     table.caption = "\n".join(
         [
             "; ".join(legend),
+            "random (a), colour (a): random weights, and mean and SD of colour, on the tiles of a",
             "[95 % interval], bootstrap over slides",
             f"By chance: own share {result['panels'][0]['chance']:.2f}, silhouette {by_chance}",
             result["verdict"],

@@ -7,6 +7,9 @@
 The same tiles of the same slides in all three, found by slide and place (by source for imported tiles), so
 the changes between panels are paired. The paper takes 1,000 random tiles from each of 10 slides and finds
 that slides mix more from (a) to (c).
+
+Features that hold less mix more, so beside the panels stand, on the same tiles, random weights and the mean
+and SD of colour: what plain and normalised tiles give by themselves.
 """
 
 from pathlib import Path
@@ -26,7 +29,7 @@ from pathtrain.evaluate.collapse import (
     open_slides,
 )
 from pathtrain.evaluate.common import Ints, describe, interval
-from pathtrain.models.load import LoadedModel, with_target
+from pathtrain.models.load import LoadedModel, untrained, with_target
 
 TITLES = {
     "a": "plain model, plain tiles",
@@ -84,16 +87,24 @@ def panels(
     if not 1 <= k < len(slide):
         raise UsageError(f"--k {k}: must be 1 to {len(slide) - 1}, the number of other tiles")
     runs = {"a": (one, 0), "b": (with_target(one, other.target), 1), "c": (other, 1)}
-    samples, measured = [], []
+    samples, measured, baselines = [], [], []
     with TileProgress(3 * len(slide), "encode") as progress:
         for panel, (model, at) in runs.items():
-            (features,), _ = encode([model], sets[at], orders[at], how or How(), progress.advance)
+            beside = [] if panel == "b" else [untrained(model, seed)]
+            (features, *random), colour = encode(
+                [model, *beside], sets[at], orders[at], how or How(), progress.advance
+            )
             progress.line(f"({panel}) {TITLES[panel]}: {len(slide)} tiles of {len(names)} slides")
             samples.append(Sample(features, slide, names))
+            about = {"model": describe(model), "dataset": str((plain, normalised)[at][1])}
             figures = measure(samples[-1], k, seed)
-            source = plain if at == 0 else normalised
-            about = {"model": describe(model), "dataset": str(source[1])}
             measured.append({"panel": panel, "title": TITLES[panel], **about, **figures})
+            if random:  # (b) has the tiles of (c)
+                scaled = (colour - colour.mean(axis=0)) / np.maximum(colour.std(axis=0), 1e-12)
+                for name, values in (("random weights", random[0]), ("colour", scaled)):
+                    title = f"{name}, {('plain', 'normalised')[at]} tiles"
+                    figures = measure(Sample(values, slide, names), k, seed)
+                    baselines.append({"name": name, "title": title, "tiles_of": panel, **figures})
         progress.note(outcome(sets[1]))
     found = {row["panel"]: row for row in measured}
     differences = {f"{a} to {b}": change(found[a], found[b], seed) for a, b in CHANGES}
@@ -105,6 +116,7 @@ def panels(
         "k": k,
         "seed": seed,
         "panels": measured,
+        "baselines": baselines,
         "changes": differences,
         "verdict": verdict(differences),
     }, samples
