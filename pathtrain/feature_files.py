@@ -51,7 +51,7 @@ def hdf5_fits(path: Path, part: Part) -> bool:
     try:
         with h5py.File(path, "r") as file:
             made = {key: file.attrs.get(key) for key in MADE_FROM}
-            return made == part.made and file["features"].shape[0] == len(part.tiles)
+            return bool(made == part.made and file["features"].shape[0] == len(part.tiles))
     except (OSError, KeyError):  # absent, or not HDF5
         return False
 
@@ -73,7 +73,7 @@ def parquet_fits(path: Path, part: Part) -> bool:
     try:
         found = pq.read_metadata(path)
         about = json.loads((found.metadata or {})[METADATA])
-        return about["made_from"] == part.made and found.num_rows == len(part.tiles)
+        return bool(about["made_from"] == part.made and found.num_rows == len(part.tiles))
     except (OSError, KeyError, ValueError, TypeError, pa.ArrowException):  # absent, or not such a file
         return False
 

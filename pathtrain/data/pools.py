@@ -15,7 +15,8 @@ from pathprep import stain
 from pathprep.errors import DatasetError
 from pathprep.shards import Dataset
 from pathprep.stain import StainFit, Status
-from pathtrain.data.decode import decode
+from pathtrain.data.decode import Pixels, decode
+from pathtrain.data.order import Ints
 from pathtrain.target import RunTarget
 
 AT_A_TIME = 256  # tiles in memory while a slide is fitted: 200 MB at 512 px
@@ -68,7 +69,7 @@ class Pools:
         usable = {group: fit for group, fit in pooled.items() if fit.status[0] == Status.FITTED}
         return stain.pool(every), usable
 
-    def _pixels(self, slide: str, row: dict[str, int]) -> stain.Array:
+    def _pixels(self, slide: str, row: dict[str, int]) -> Pixels:
         data = self.dataset.read(slide, row["offset"], row["length"])
         name = f"{self.dataset.root}/shards/{slide}.tar: {row['x']}_{row['y']}.jpg"
         if zlib.crc32(data) != row["crc32"]:
@@ -85,5 +86,5 @@ def _join(fits: list[StainFit]) -> StainFit:
     )
 
 
-def _take(fits: StainFit, rows: stain.Array) -> StainFit:
+def _take(fits: StainFit, rows: Ints) -> StainFit:
     return StainFit(fits.he[rows], fits.max_c[rows], fits.tissue_pixels[rows], fits.status[rows])

@@ -90,9 +90,9 @@ def panels(
     samples, measured, baselines = [], [], []
     with TileProgress(3 * len(slide), "encode") as progress:
         for panel, (model, at) in runs.items():
-            beside = [] if panel == "b" else [untrained(model, seed)]
+            untaught = [] if panel == "b" else [untrained(model, seed)]
             (features, *random), colour = encode(
-                [model, *beside], sets[at], orders[at], how or How(), progress.advance
+                [model, *untaught], sets[at], orders[at], how or How(), progress.advance
             )
             progress.line(f"({panel}) {TITLES[panel]}: {len(slide)} tiles of {len(names)} slides")
             samples.append(Sample(features, slide, names))
@@ -108,6 +108,7 @@ def panels(
         progress.note(outcome(sets[1]))
     found = {row["panel"]: row for row in measured}
     differences = {f"{a} to {b}": change(found[a], found[b], seed) for a, b in CHANGES}
+    tiles_alone = change(baselines[0], baselines[2], seed)
     return {
         "task": "collapse panels",
         "slides": len(names),
@@ -118,7 +119,8 @@ def panels(
         "panels": measured,
         "baselines": baselines,
         "changes": differences,
-        "verdict": verdict(differences),
+        "random_change": tiles_alone,
+        "verdict": f"{verdict(differences)} {beside(found, baselines[2], tiles_alone, seed)}",
     }, samples
 
 
@@ -185,16 +187,15 @@ def change(before: dict[str, Any], after: dict[str, Any], seed: int) -> dict[str
             "silhouette": float(np.average(width, weights=counts)),
         }
 
-    def difference(name: str, drawn: Ints) -> float:
-        return figures(tables[1][drawn])[name] - figures(tables[0][drawn])[name]
-
     everything = np.arange(len(tables[0]))
     found: dict[str, Any] = {}
     for name in FIGURES:
-        found[name] = difference(name, everything)
-        found[f"{name}_interval"] = interval(
-            lambda drawn, name=name: difference(name, drawn), len(everything), seed
-        )  # type: ignore[misc]
+
+        def difference(drawn: Ints, name: str = name) -> float:
+            return figures(tables[1][drawn])[name] - figures(tables[0][drawn])[name]
+
+        found[name] = difference(everything)
+        found[f"{name}_interval"] = interval(difference, len(everything), seed)
     return found
 
 
@@ -217,3 +218,14 @@ def verdict(changes: dict[str, Any]) -> str:
     text = f"The paper's order (slides mix more from a to b to c) {said} in own share and silhouette."
     text += f" Falls beyond their interval: {', '.join(clear) or 'none'}."
     return text + (f" Rises beyond their interval: {', '.join(rises)}." if rises else "")
+
+
+def beside(found: dict[str, Any], random: dict[str, Any], tiles_alone: dict[str, Any], seed: int) -> str:
+    """What the tiles do without any training, and whether the normalised model differs from that."""
+    low, high = tiles_alone["own_share_interval"]
+    text = f"Random weights, from plain to normalised tiles: own share {tiles_alone['own_share']:+.2f} "
+    text += f"[{low:+.2f}, {high:+.2f}]; "
+    trained = change(random, found["c"], seed)
+    low, high = trained["own_share_interval"]
+    word = "less" if high < 0 else "more" if low > 0 else "neither more nor less, within the interval,"
+    return f"{text}c groups by slide {word} than they: {trained['own_share']:+.2f} [{low:+.2f}, {high:+.2f}]."

@@ -73,9 +73,8 @@ def _scatter(axes: Axes, taken: Sample, flat: Places, rows: Ints) -> None:
     dot = float(np.clip(12_000 / len(rows), 4, 30))  # square points: crowds of dots stay apart
     # in random order, so that no slide lies on top of the others everywhere
     order = np.random.default_rng(0).permutation(len(rows))
-    axes.scatter(
-        *flat[order].T, s=dot, linewidths=0, alpha=0.8, c=np.asarray(colours)[taken.slide[rows[order]]]
-    )
+    x, y = flat[order].T
+    axes.scatter(x, y, s=dot, linewidths=0, alpha=0.8, c=np.asarray(colours)[taken.slide[rows[order]]])
     for number, name in enumerate(taken.slides):
         axes.scatter([], [], s=dot, linewidths=0, color=colours[number], label=name)
     axes.set(xticks=[], yticks=[])
