@@ -171,10 +171,11 @@ def figure(result: dict[str, Any]) -> bytes:
     ]
     axes = shown.subplots(1, 2, sharey=True)
     for place, (at, words) in zip(axes, ((2, "parameters"), (3, "training slides")), strict=True):
-        for point in points:
+        for number, point in enumerate(points):
             if point[at] is None:
                 continue
-            place.scatter(point[at], point[1], marker="*" if point[4] else "o", s=130 if point[4] else 50)
+            look = {"marker": "*", "s": 130} if point[4] else {"marker": "o", "s": 50}
+            place.scatter(point[at], point[1], color=f"C{number}", **look)
             place.annotate(
                 point[0],
                 (point[at], point[1]),
