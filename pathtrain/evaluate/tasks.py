@@ -174,8 +174,8 @@ def figure(result: dict[str, Any]) -> bytes:
         for number, point in enumerate(points):
             if point[at] is None:
                 continue
-            look = {"marker": "*", "s": 130} if point[4] else {"marker": "o", "s": 50}
-            place.scatter(point[at], point[1], color=f"C{number}", **look)
+            marker, area = ("*", 130) if point[4] else ("o", 50)
+            place.scatter(point[at], point[1], color=f"C{number}", marker=marker, s=area)
             place.annotate(
                 point[0],
                 (point[at], point[1]),
