@@ -80,8 +80,7 @@ def pretrain(
         loop = Loop(recipe, method, run, total, config, ranks, state)
         probe = board = None
         if ranks.first and recipe.collapse.every:
-            kept = None if target is None else RunTarget.of(target, data)
-            probe = LiveCollapse(dataset, recipe, kept, ranks.device)
+            probe = LiveCollapse(dataset, recipe, RunTarget.of_training(target, data), ranks.device)
         if ranks.first and wandb is not None:
             board = Wandb(wandb, run, recipe.model_dump(mode="json"))
         return loop.train(
@@ -105,10 +104,17 @@ def _describe(
     run: Path, recipe: Recipe, dataset: Path, data: Dataset, identity: dict[str, Any], target: Target | None
 ) -> None:
     """Write what the run is."""
-    about = {"dataset": str(dataset), "identity": identity, "versions": identities.versions()}
+    normalised = RunTarget.of_training(target, data)
+    about = {
+        "dataset": str(dataset),
+        "identity": identity,
+        "normalised": normalised is not None,
+        "slides": len(data.tile_counts()),
+        "versions": identities.versions(),
+    }
     atomic.write_json(run / "run.json", about)
-    if target is not None:
-        RunTarget.of(target, data).save(run)
+    if normalised is not None:
+        normalised.save(run)
     atomic.write_bytes(run / "recipe.yaml", dump(recipe).encode())
 
 
