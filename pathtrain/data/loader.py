@@ -162,7 +162,7 @@ class Loader:
         if self._stain is None:
             return None
         given = self._stain.inputs(self.tiles(step), self._positions(step))
-        return self._stain.apply(pixels, *given, threads=self._threads)
+        return self._stain.apply(pixels, given, self._threads)
 
     def name(self, tile: int) -> str:
         """A tile's slide and level-0 coordinates, for messages."""
@@ -185,6 +185,7 @@ class Loader:
     def _build(self, step: int) -> None:
         """Make the pipeline that begins with a step."""
         self._base, self._stretch, self._pipeline = step, None, None
+        self._reading.clear()  # what it read may be what DALI cannot decode
         reader = None
         if isinstance(self.source, MixedSource):
             reader = views.Reader(self._open_stretch(self.source, step), self._checked)
@@ -264,23 +265,26 @@ class Loader:
         """A step's JPEGs, which threads have been reading; those of the next steps are begun."""
         for ahead in range(step, step + 1 + AHEAD):
             if ahead not in self._reading:
-                parts = np.array_split(self._positions(ahead), READERS)
-                self._reading[ahead] = [self._pool.submit(self._read, part) for part in parts if len(part)]
-        for old in [key for key in self._reading if not step <= key <= step + AHEAD]:
-            del self._reading[old]  # of the pipeline before this one
-        return [jpeg for part in self._reading[step] for jpeg in part.result()]
+                positions = self._positions(ahead)
+                work = zip(
+                    *(np.array_split(each, READERS) for each in (positions, self._damage.tiles(positions))),
+                    strict=True,
+                )
+                self._reading[ahead] = [self._pool.submit(self._read, *part) for part in work]
+        return [jpeg for part in self._reading.pop(step) for jpeg in part.result()]
 
-    def _read(self, positions: Ints) -> list[Pixels]:
-        return [self._intact(positions[at : at + 1]) for at in range(len(positions))]
+    def _read(self, positions: Ints, tiles: Ints) -> list[Pixels]:
+        pairs = zip(positions.tolist(), tiles.tolist(), strict=True)
+        return [self._intact(position, tile) for position, tile in pairs]
 
-    def _intact(self, position: Ints) -> Pixels:
-        """The JPEG of the first tile from a position (1,) on that is not damaged."""
+    def _intact(self, position: int, tile: int) -> Pixels:
+        """The JPEG of a tile, or if it is damaged of the one that comes at its position instead."""
         while True:
-            tile = int(self._damage.tiles(position)[0])
             try:
                 return np.frombuffer(self.source.read(tile), np.uint8)
             except DamagedTile as reason:
                 self._damage.add(tile, str(reason))
+                tile = int(self._damage.tiles(np.array([position]))[0])
 
     def _open_stretch(self, source: MixedSource, step: int) -> Stretch:
         """What readers.webdataset reads from a step on, for as many steps as it has files for."""
@@ -320,7 +324,8 @@ class Loader:
         for at, tile in enumerate(tiles.tolist()):
             if reason := wrong(jpegs[at], self.source.place(tile)):
                 self._damage.add(tile, reason)
-                found.append(self._intact(positions[at : at + 1]))
+                position = positions[at : at + 1]
+                found.append(self._intact(int(position[0]), int(self._damage.tiles(position)[0])))
             else:
                 found.append(jpegs[at])
         return found

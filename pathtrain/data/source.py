@@ -177,7 +177,7 @@ class DatasetSource(Source):
 
     @property
     def has_fits(self) -> bool:
-        return self.stain["mode"] != "none"
+        return bool(self.stain["mode"] != "none")
 
     def fits(self) -> Fits:
         from pathtrain.data.stain import stored_fits  # which knows this module

@@ -8,7 +8,7 @@ share its stain. Random numbers come from the tile's position in the run alone (
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,18 +123,20 @@ class Stage:
         found: Floats = stain.matrix(self.fits.take(tiles), self.target, self._jitter, numbers)
         return found
 
-    def apply(self, tiles: list[Any], given: Any = None, threads: int = 1) -> list[Any]:
+    def apply(self, tiles: list[Any], given: Sequence[Any] = (), threads: int = 1) -> list[Any]:
         """The stage on decoded tiles: B arrays (H, W, 3) uint8, numpy, or CuPy on the current stream.
 
         Args:
-            given: what ``inputs`` gives, numpy or of the tiles' library.
+            given: what ``inputs`` gives, in numpy or of the tiles' library.
             threads: CPU threads.
         """
-        matrices = given
-        if self.fits_tiles:
+        numbers = given[0] if given else None
+        if not self.fits_tiles:
+            matrices = numbers
+        else:
             fits = stain.fit(tiles, **self.options, threads=threads)
             self._count(fits.status)
-            matrices = stain.matrix(fits, self.target, self._jitter, given)
+            matrices = stain.matrix(fits, self.target, self._jitter, numbers)
         found: list[Any] = stain.apply(tiles, matrices, io=self.io, threads=threads)
         return found
 

@@ -102,7 +102,7 @@ def _stained(stage: Stage, threads: int) -> Callable[..., list[Any]]:
 
     def apply(tiles: list[Any], *given: list[Any]) -> list[Any]:
         stacked = [stain.arrays.namespace(each[0]).stack(each) for each in given]
-        return stage.apply(tiles, *stacked, threads=threads)
+        return stage.apply(tiles, stacked, threads)
 
     return apply
 
