@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from pathprep.shards import Dataset
 from pathprep.stain import Target
 from pathtrain.data import order, params, stain, views
 from pathtrain.data.damage import Damage, Damaged
-from pathtrain.data.mixed import Mixed, MixedSource, Stretch
+from pathtrain.data.mixed import Mixed, MixedSource
 from pathtrain.data.order import Ints
 from pathtrain.data.source import DamagedTile, DatasetSource, Source, wrong
 from pathtrain.errors import TrainError
@@ -120,8 +121,7 @@ class Loader:
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         self._reading: dict[int, list[Future[list[Pixels]]]] = {}
         self._failure: PathprepError | None = None
-        # of readers.webdataset: positions that it reads, rising, and the tiles that it reads for them
-        self._stretch: tuple[Ints, Ints] | None = None
+        self._end: int | None = None  # step before which readers.webdataset has read its stretch
         self._pipeline: Any = None
         self._build(start_step)
 
@@ -184,11 +184,11 @@ class Loader:
 
     def _build(self, step: int) -> None:
         """Make the pipeline that begins with a step."""
-        self._base, self._stretch, self._pipeline = step, None, None
+        self._base, self._end, self._pipeline = step, None, None
         self._reading.clear()  # what it read may be what DALI cannot decode
         reader = None
         if isinstance(self.source, MixedSource):
-            reader = views.Reader(self._open_stretch(self.source, step), self._checked)
+            reader = self._reader(self.source, step)
         count = len(self._positions(step))
         self._pipeline = views.pipeline(
             self.recipe,
@@ -246,9 +246,9 @@ class Loader:
         """One step's input to the graph; DALI calls it some batches ahead."""
         step = self._base + iteration
         positions = self._positions(step)
-        if self._stretch is None:
+        if self._end is None:
             fed: list[Any] = [self._jpegs(step), *self._stain_inputs(positions)]
-        elif positions[-1] <= self._stretch[0][-1]:
+        elif step < self._end:
             fed = [positions]
         else:
             raise StopIteration
@@ -286,10 +286,10 @@ class Loader:
                 self._damage.add(tile, str(reason))
                 tile = int(self._damage.tiles(np.array([position]))[0])
 
-    def _open_stretch(self, source: MixedSource, step: int) -> Stretch:
+    def _reader(self, source: MixedSource, step: int) -> views.Reader:
         """What readers.webdataset reads from a step on, for as many steps as it has files for."""
-        steps = range(step, step + source.steps(self.recipe.batch))
-        positions = np.concatenate([self._positions(each) for each in steps])
+        self._end = step + source.steps(self.recipe.batch)
+        positions = np.concatenate([self._positions(each) for each in range(step, self._end)])
         while True:
             tiles = self._damage.tiles(positions)
             cut = tiles[~source.whole(tiles)]
@@ -297,29 +297,34 @@ class Loader:
                 break
             for tile in np.unique(cut).tolist():
                 self._damage.add(tile, "its tar ends too early")
-        self._stretch = positions, tiles
-        return source.stretch(tiles)
+        # with what it was made for: a pipeline that is given up may still call it
+        return views.Reader(source.stretch(tiles), partial(self._checked, positions, tiles))
 
-    def _checked(self, jpegs: list[Pixels], positions: list[Ints]) -> tuple[list[Any], ...]:
+    def _checked(
+        self, stretch: Ints, read: Ints, jpegs: list[Pixels], positions: list[Ints]
+    ) -> tuple[list[Any], ...]:
         """What readers.webdataset has read, with damaged tiles replaced, and the stain stage's inputs.
 
         Args:
+            stretch, read: (M,) positions of the stretch, rising, and the tiles that are read for them.
             jpegs: B arrays.
             positions: of the run, B arrays ().
         """
         where = np.array([int(position) for position in positions])
+        tiles = read[np.searchsorted(stretch, where)]
         try:
             parts = np.array_split(np.arange(len(where)), READERS)
-            work = [self._pool.submit(self._check, where[part], [jpegs[at] for at in part]) for part in parts]
+            work = [
+                self._pool.submit(self._check, where[part], tiles[part], [jpegs[at] for at in part])
+                for part in parts
+            ]
             intact = [jpeg for part in work for jpeg in part.result()]
             return (intact, *(list(values) for values in self._stain_inputs(where)))
         except PathprepError as error:  # of which DALI would leave no more than the text
             self._failure = error
             raise
 
-    def _check(self, positions: Ints, jpegs: list[Pixels]) -> list[Pixels]:
-        assert self._stretch is not None
-        tiles = self._stretch[1][np.searchsorted(self._stretch[0], positions)]
+    def _check(self, positions: Ints, tiles: Ints, jpegs: list[Pixels]) -> list[Pixels]:
         found = []
         for at, tile in enumerate(tiles.tolist()):
             if reason := wrong(jpegs[at], self.source.place(tile)):

@@ -385,9 +385,11 @@ def test_gpu_tiles_go_through_in_one_call_with_stacked_matrices(monkeypatch: pyt
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
-def test_the_gpu_gives_the_cpus_stain(stained: Make) -> None:
+@pytest.mark.parametrize("fit", ["stored", "load"])
+def test_the_gpu_gives_the_cpus_stain(stained: Make, fit: str) -> None:
     """Other decoder and arithmetic: within 3 grey levels on average, as without a stain stage."""
-    wanted = load("smoke", [*TINY, *UNCHANGED, "batch=7", "stain.mode=normalize", *JITTERED])
+    changes = [*UNCHANGED, "batch=7", "stain.mode=normalize", f"stain.fit={fit}", *JITTERED]
+    wanted = load("smoke", [*TINY, *changes])
     cpu = take(3, Dataset(stained("fit")), wanted)
     gpu = take(3, Dataset(stained("fit")), wanted, device_id=0)
     for one, other in zip(cpu, gpu, strict=True):
