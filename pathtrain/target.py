@@ -19,6 +19,7 @@ from pathprep import atomic
 from pathprep.errors import StainError
 from pathprep.shards import Dataset, read_marker
 from pathprep.stain import ALPHA, BETA, IO, Target
+from pathtrain.data.mixed import Mixed
 from pathtrain.errors import ModelError, RecipeError
 from pathtrain.recipes.schema import Positive, Recipe, StainConfig, Strict
 
@@ -47,14 +48,14 @@ class RunTarget(Strict):
     io: Annotated[float, Field(ge=1, le=256)] = IO
 
     @classmethod
-    def of(cls, target: Target, dataset: Dataset) -> Self:
+    def of(cls, target: Target, dataset: Dataset | Mixed) -> Self:
         """A target with the options that a dataset's tiles were fitted with."""
         stain = dataset.params["stain"]
         options = {key: stain[key] for key in FIT_OPTIONS if key in stain}
         return cls.model_validate({"name": target.name, **target.as_params(), **options})
 
     @classmethod
-    def of_training(cls, target: Target | None, dataset: Dataset) -> Self | None:
+    def of_training(cls, target: Target | None, dataset: Dataset | Mixed) -> Self | None:
         """What the tiles of a run are normalised to; None if they are not.
 
         Args:

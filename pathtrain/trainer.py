@@ -8,13 +8,14 @@ import torch
 from rich.console import Console
 
 from pathprep import atomic
-from pathprep.errors import DatasetError
+from pathprep.errors import DatasetError, UsageError
 from pathprep.shards import Dataset
 from pathprep.stain import Target
 from pathtrain import checkpoint, distributed, lock, wandb_board
 from pathtrain import identity as identities
 from pathtrain.data import stain
-from pathtrain.data.loader import Loader
+from pathtrain.data.loader import Loader, open_data
+from pathtrain.data.mixed import Mixed
 from pathtrain.distributed import Ranks
 from pathtrain.errors import CheckpointError
 from pathtrain.live import LiveCollapse
@@ -35,7 +36,7 @@ def pretrain(
     """Train, or go on with, a run; under torchrun every rank calls it.
 
     Args:
-        dataset: a dataset folder.
+        dataset: a dataset folder, or one of mixed shards.
         run: the run's folder; created.
         fresh: start over; an old run there is renamed to RUN.old-1, RUN.old-2, ...
         console: where progress and messages go, from rank 0.
@@ -52,11 +53,13 @@ def pretrain(
         if wandb is not None and ranks.first:
             wandb_board.check()
         console = console if ranks.first else Console(quiet=True)
-        data = Dataset(dataset)
+        data = open_data(dataset)
         tiles = sum(data.tile_counts().values())
         if not tiles:
             raise DatasetError(f"{dataset}: no tiles to train on; see `pathprep report {dataset}`")
         stain.check(data, recipe.stain)
+        if isinstance(data, Mixed) and recipe.collapse.every:
+            raise UsageError(f"{dataset}: mixed shards have no slides to compare; --set collapse.every=0")
         target = settle(recipe.stain, None if fresh else run)
         total = recipe.total_steps(tiles)
         identity = identities.identity(recipe, data, tiles, target)
@@ -101,7 +104,12 @@ def _begin(run: Path, identity: dict[str, Any], config: str, total: int) -> chec
 
 
 def _describe(
-    run: Path, recipe: Recipe, dataset: Path, data: Dataset, identity: dict[str, Any], target: Target | None
+    run: Path,
+    recipe: Recipe,
+    dataset: Path,
+    data: Dataset | Mixed,
+    identity: dict[str, Any],
+    target: Target | None,
 ) -> None:
     """Write what the run is."""
     normalised = RunTarget.of_training(target, data)
@@ -124,7 +132,7 @@ def _method(recipe: Recipe, total: int, device: torch.device, fresh: bool) -> Me
     return {"dino": Dino}[recipe.method](recipe, total, device, fresh=fresh)
 
 
-def _loader(data: Dataset, recipe: Recipe, start: int, ranks: Ranks, target: Target | None) -> Loader:
+def _loader(data: Dataset | Mixed, recipe: Recipe, start: int, ranks: Ranks, target: Target | None) -> Loader:
     return Loader(
         data,
         recipe,
