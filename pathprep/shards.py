@@ -292,7 +292,7 @@ def same_inputs(marker: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
     The run's default MPP is one of them for slides that needed it.
     """
     made = marker.get("inputs", {})
-    return made == {key: inputs[key] for key in inputs if key != "default_mpp" or key in made}
+    return bool(made == {key: inputs[key] for key in inputs if key != "default_mpp" or key in made})
 
 
 def sealed(marker: Mapping[str, Any]) -> dict[str, Any]:

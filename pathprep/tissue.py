@@ -198,7 +198,7 @@ def fractions(
         [_between(mask[part].cumsum(1, dtype=np.int32), left, left + w) for part in _strips(len(mask))]
     )
     inside = _between(across.cumsum(0).T, top, top + h).T
-    return np.clip(inside / (w * h), 0.0, 1.0)
+    return np.asarray(np.clip(inside / (w * h), 0.0, 1.0))
 
 
 def _between(

@@ -71,7 +71,9 @@ class Method(Protocol):
         student: the network whose parameters are trained.
     """
 
-    student: nn.Module
+    @property
+    def student(self) -> nn.Module:
+        """See above."""
 
     def networks(self) -> list[nn.Module]:
         """Every network with a forward pass of its own, the student included, to compile or shard."""
