@@ -80,7 +80,7 @@ def write_dataset(root: Path, slides: Mapping[str, Sequence[Pixels]], mpp: float
                         "tissue_pixels": 0,
                     },
                 )
-            writer.commit({"build_id": build, "mpp": mpp, "inputs": {}}, {})
+            writer.commit({"build_id": build, "mpp": mpp, "inputs": {}, "source": {"path": name}}, {})
     return root
 
 
