@@ -166,7 +166,8 @@ def tables(result: dict[str, Any]) -> Group:
                 _range(balanced["patients_interval"]),
             )
         what = "patients" if task["patients"] else "slides, as the labels have no patients"
-        table.caption = f"{task['results'][0]['slides']} test slides; [95 % interval]: t over seeds; bootstrap over {what}"
+        tested = task["results"][0]["slides"]
+        table.caption = f"{tested} test slides; [95 % interval]:\nt over seeds; bootstrap over {what}"
         parts.append(table)
     for task in result["tasks"]:
         if task["missing"]:
