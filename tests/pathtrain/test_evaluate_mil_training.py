@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 BAGS, KEYS = key_bags(90)
 LABELS = np.array([key is not None for key in KEYS], dtype=np.int64)
 TRAIN, VAL, TEST = np.arange(40), np.arange(40, 50), np.arange(50, 90)
-QUICK = TrainConfig(lr=1e-3, epochs=12)
+QUICK = TrainConfig(lr=1e-3, epochs=25)
 
 
 def trained(method: str = "clam-sb", seed: int = 0, config: TrainConfig = QUICK, **more: Any) -> Trained:

@@ -1,4 +1,4 @@
-"""Labels, splits and scores: what is masked, what is refused and how it is said, and numbers with known values."""
+"""Labels, splits and scores: what is masked, what is refused and how, and numbers with known values."""
 
 import re
 from pathlib import Path

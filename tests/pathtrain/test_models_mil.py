@@ -74,7 +74,7 @@ def test_loss_and_gradient_against_numpy(method: str, classes: int, instance: st
     loss = network.loss(x, label)
     loss.backward()
     weights = {name: value.detach().numpy().copy() for name, value in network.named_parameters()}
-    assert abs(float(loss) - by_hand(weights, x.numpy(), label, network.config, classes)) < 1e-12
+    assert abs(loss.item() - by_hand(weights, x.numpy(), label, network.config, classes)) < 1e-12
     rng = np.random.default_rng(0)
     for name, parameter in network.named_parameters():
         place = tuple(rng.integers(parameter.shape))
@@ -83,7 +83,7 @@ def test_loss_and_gradient_against_numpy(method: str, classes: int, instance: st
             moved = {key: value.copy() for key, value in weights.items()}
             moved[name][place] += step
             ends.append(by_hand(moved, x.numpy(), label, network.config, classes))
-        slope = 0.0 if parameter.grad is None else float(parameter.grad[place])
+        slope = 0.0 if parameter.grad is None else parameter.grad[place].item()
         assert abs(slope - (ends[0] - ends[1]) / 2e-6) < 1e-8, name
 
 
@@ -110,7 +110,7 @@ def test_order_of_tiles_does_not_matter() -> None:
     network = model("clam-sb")
     x = bag(11)
     shuffled = torch.from_numpy(np.random.default_rng(4).permutation(x.numpy()))
-    assert float(network.loss(x, 1)) == pytest.approx(float(network.loss(shuffled, 1)), abs=1e-12)
+    assert network.loss(x, 1).item() == pytest.approx(network.loss(shuffled, 1).item(), abs=1e-12)
 
 
 @pytest.mark.parametrize(("size", "width"), [("small", 256), ("big", 384)])
