@@ -1,5 +1,6 @@
 """AUROC and balanced accuracy over seeds and folds, with intervals over seeds and over patients."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,21 +31,24 @@ class Predictions:
 
 
 class _Fold:
-    """One run's slides, ready to be weighed: AUROC of any number of copies of each patient's slides."""
+    """One fold's slides, ready to be weighed: scores of any number of copies of each patient's slides.
 
-    def __init__(self, task: Task, predictions: Predictions) -> None:
-        labels = task.labels[predictions.rows]
-        self.patient = task.patient[predictions.rows]
+    Of several seeds, which score the same slides, it gives the mean: both scores are linear in what is
+    averaged here, so a resample costs the same for any number of seeds.
+    """
+
+    def __init__(self, task: Task, seeds: Sequence[Predictions]) -> None:
+        rows = seeds[0].rows
+        self.labels, self.patient = task.labels[rows], task.patient[rows]
         self.classes = len(task.classes)
         self.pairs: list[tuple[Ints, Ints, Floats]] = []
         # Two classes: the second is the positive one, and its curve is the mirror of the first's
         for number in [1] if self.classes == 2 else range(self.classes):
-            positive, negative = np.flatnonzero(labels == number), np.flatnonzero(labels != number)
-            score = predictions.probabilities[:, number]
-            ahead = np.sign(score[positive][:, None] - score[negative][None, :])
-            self.pairs.append((positive, negative, (ahead + 1) / 2))
-        guesses = predictions.probabilities.argmax(axis=1)
-        self.labels, self.right = labels, guesses == labels
+            positive, negative = np.flatnonzero(self.labels == number), np.flatnonzero(self.labels != number)
+            columns = [one.probabilities[:, number] for one in seeds]
+            ahead = [np.sign(p[positive][:, None] - p[negative][None, :]) for p in columns]
+            self.pairs.append((positive, negative, (np.mean(ahead, axis=0) + 1) / 2))
+        self.right = np.mean([one.probabilities.argmax(axis=1) == self.labels for one in seeds], axis=0)
 
     def auroc(self, copies: Floats) -> float:
         """Share of pairs in the right order, ties half; mean over classes that have both sides."""
@@ -82,13 +86,17 @@ def score(task: Task, runs: Sequence[Sequence[Predictions]], seed: int) -> dict[
         for one seed) and ``patients_interval`` (95 %, bootstrap over the scored patients, of the mean over
         seeds). Beside them ``slides`` and ``patients``, the numbers that were scored.
     """
-    folds = [[_Fold(task, predictions) for predictions in run] for run in runs]
-    rows = np.unique(np.concatenate([predictions.rows for predictions in runs[0]]))
-    scored = np.unique(task.patient[rows])
-    result: dict[str, Any] = {"slides": len(rows), "patients": len(scored)}
+    alone = [[_Fold(task, [one]) for one in run] for run in runs]
+    together = [_Fold(task, seeds) for seeds in zip(*runs, strict=True)]
+    scored = np.unique(np.concatenate([fold.patient for fold in together]))
+    result: dict[str, Any] = {
+        "slides": sum(len(fold.labels) for fold in together),
+        "patients": len(scored),
+    }
     for name, statistic in (("auroc", _Fold.auroc), ("balanced_accuracy", _Fold.balanced)):
-        each = _per_seed(folds, statistic, np.ones(len(task.patients)))
-        draw = partial(_resampled, folds, statistic, scored, len(task.patients))
+        once = np.ones(len(task.patients))
+        each = [_over_folds(folds, statistic, once) for folds in alone]
+        draw = partial(_resampled, together, statistic, scored, len(task.patients))
         result[name] = {
             "mean": float(np.mean(each)),
             "sd": float(np.std(each, ddof=1)) if len(each) > 1 else None,
@@ -99,17 +107,15 @@ def score(task: Task, runs: Sequence[Sequence[Predictions]], seed: int) -> dict[
     return result
 
 
-def _per_seed(folds: list[list[_Fold]], statistic: Statistic, copies: Floats) -> list[float]:
-    found = [[statistic(fold, copies) for fold in run] for run in folds]
+def _over_folds(folds: list[_Fold], statistic: Statistic, copies: Floats) -> float:
+    values = [value for fold in folds if not math.isnan(value := statistic(fold, copies))]
     # A resample may leave a fold without a class; its other folds still count
-    return [float(np.nanmean(run)) if not np.isnan(run).all() else float("nan") for run in found]
+    return float(np.mean(values)) if values else float("nan")
 
 
-def _resampled(
-    folds: list[list[_Fold]], statistic: Statistic, scored: Ints, patients: int, sample: Ints
-) -> float:
+def _resampled(folds: list[_Fold], statistic: Statistic, scored: Ints, patients: int, sample: Ints) -> float:
     copies = np.bincount(scored[sample], minlength=patients).astype(np.float64)
-    return float(np.mean(_per_seed(folds, statistic, copies)))
+    return _over_folds(folds, statistic, copies)
 
 
 def over_seeds(values: Sequence[float]) -> list[float] | None:
