@@ -13,9 +13,9 @@ from pathtrain.evaluate.mil_training import TrainConfig, Trained, predict, train
 from pathtrain.models.mil import MilConfig
 
 CPU = torch.device("cpu")
-BAGS, KEYS = key_bags(90)
+BAGS, KEYS = key_bags(450)
 LABELS = np.array([key is not None for key in KEYS], dtype=np.int64)
-TRAIN, VAL, TEST = np.arange(40), np.arange(40, 50), np.arange(50, 90)
+TRAIN, VAL, TEST = np.arange(40), np.arange(40, 50), np.arange(50, 450)
 QUICK = TrainConfig(lr=1e-3, epochs=25)
 
 
