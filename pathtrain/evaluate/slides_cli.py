@@ -129,30 +129,31 @@ def _open(text: str) -> Any:
 
 
 def tables(result: dict[str, Any]) -> Group:
-    """AUROC, a row per model and method, a column per task; then every score with its intervals."""
+    """AUROC, a row per task, a column per model and method; then every task with its intervals."""
     scored = [task for task in result["tasks"] if not task["missing"]]
-    rows = dict.fromkeys((row["model"], row["method"]) for task in scored for row in task["results"])
+    series = list(dict.fromkeys((row["model"], row["method"]) for task in scored for row in task["results"]))
     overview = Table(title="AUROC, mean over seeds")
-    for heading in ("features", "method"):
-        overview.add_column(heading, no_wrap=True)
+    overview.add_column("task")
+    for model, method in series:
+        overview.add_column(f"{model}\n{method}", justify="right")
     for task in result["tasks"]:
-        overview.add_column(task["name"], justify="right")
-    if len(scored) > 1:
-        overview.add_column("mean", justify="right")
-    for model, method in rows:
-        found = [_row(task, model, method) for task in result["tasks"]]
+        found = [_row(task, *one) for one in series]
         cells = ["missing" if row is None else f"{row['auroc']['mean']:.3f}" for row in found]
-        values = [row["auroc"]["mean"] for row in found if row is not None]
-        if len(scored) > 1:
-            cells.append(f"{sum(values) / len(values):.3f}")
-        overview.add_row(model, method, *cells)
+        overview.add_row(task["name"], *cells, end_section=task is result["tasks"][-1])
+    if len(scored) > 1:
+        means = []
+        for one in series:
+            rows = [_row(task, *one) for task in scored]
+            values = [row["auroc"]["mean"] for row in rows if row is not None]
+            means.append(f"{sum(values) / len(values):.3f}")
+        overview.add_row("mean", *means)
     parts: list[Any] = [overview]
     for task in scored:
         counts = ", ".join(f"{name} {count}" for name, count in task["per_class"].items())
         table = Table(title=f"{task['name']}: {task['slides']} slides ({counts}), {task['split']} split")
-        for heading in ("features", "method"):
-            table.add_column(heading, no_wrap=True)
-        for heading in ("AUROC", "over seeds", "over patients", "balanced accuracy", "over patients"):
+        table.add_column("features", overflow="fold")  # the numbers must stay whole on 80 columns
+        table.add_column("method", no_wrap=True)
+        for heading in ("AUROC", "over seeds", "over patients", "balanced"):
             table.add_column(heading, justify="right", no_wrap=True)
         for row in task["results"]:
             auroc, balanced = row["auroc"], row["balanced_accuracy"]
@@ -163,11 +164,13 @@ def tables(result: dict[str, Any]) -> Group:
                 _range(auroc["seeds_interval"]),
                 _range(auroc["patients_interval"]),
                 f"{balanced['mean']:.3f}",
-                _range(balanced["patients_interval"]),
             )
         what = "patients" if task["patients"] else "slides, as the labels have no patients"
         tested = task["results"][0]["slides"]
-        table.caption = f"{tested} test slides; [95 % interval]:\nt over seeds; bootstrap over {what}"
+        table.caption = (
+            f"{tested} test slides; balanced: balanced accuracy\n"
+            f"[95 % interval] t over seeds; bootstrap over {what}"
+        )
         parts.append(table)
     for task in result["tasks"]:
         if task["missing"]:

@@ -1,5 +1,6 @@
 """The command on features with a known answer: tables, files, the page in a browser, and what it refuses."""
 
+import io
 import json
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from browser import check_page
 from featured import key_bags, write_features, write_labels
 from PIL import Image
+from rich.console import Console
 from toys import noise, write_dataset
 from typer.testing import CliRunner
 
@@ -20,6 +22,7 @@ from pathtrain.evaluate.cli import app
 from pathtrain.evaluate.mil_training import TrainConfig
 from pathtrain.evaluate.slide_colour import colour
 from pathtrain.evaluate.slides import SlidesConfig, evaluate
+from pathtrain.evaluate.slides_cli import tables
 from pathtrain.evaluate.slides_figures import paint
 from pathtrain.evaluate.tasks import Missing, read_tasks
 
@@ -195,6 +198,20 @@ def test_models_that_cannot_be_compared(features: Path, labels: Path, dataset: P
     only = write_features(tmp_path / "w", {"other": np.ones(3, np.float32)})
     with pytest.raises(UsageError, match="share no slide"):
         raise run(features, only, "--labels", labels).exception or AssertionError
+
+
+def test_tables_fit_80_columns(features: Path, labels: Path) -> None:
+    models, tasks = open_all(features, labels)
+    result = evaluate(
+        models, tasks, SlidesConfig(methods=("clam-sb", "linear"), seeds=2, training=SHORT)
+    ).result
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(tables(result))
+    text = console.export_text()
+    assert "…" not in text
+    row = result["tasks"][1]["results"][0]["auroc"]
+    for ends in (row["seeds_interval"], row["patients_interval"]):
+        assert f"[{ends[0]:.3f}, {ends[1]:.3f}]" in text
 
 
 def test_missing_tasks_need_no_slides(features: Path, labels: Path) -> None:
