@@ -12,6 +12,7 @@ from rich.table import Table
 
 from pathtrain.evaluate.cli_collapse import collapse
 from pathtrain.evaluate.cli_linear import linear
+from pathtrain.evaluate.cli_slides import slides
 from pathtrain.evaluate.cli_table import table
 from pathtrain.evaluate.options import Batch, Device, Labels, Model, Seed, Size, Threads, ends, save
 
@@ -81,3 +82,4 @@ def knn_tables(result: dict[str, Any]) -> Group:
 app.command()(linear)
 app.command()(collapse)
 app.command()(table)
+app.command()(slides)
