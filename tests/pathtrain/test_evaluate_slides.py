@@ -15,7 +15,7 @@ from rich.console import Console
 from toys import noise, write_dataset
 from typer.testing import CliRunner
 
-from pathprep import atomic
+from pathprep import atomic, shards
 from pathprep.errors import UsageError
 from pathtrain.evaluate.bags import Bags
 from pathtrain.evaluate.cli import app
@@ -60,7 +60,9 @@ def dataset(tmp_path: Path) -> Path:
     root = write_dataset(tmp_path / "dataset", slides)
     for name in slides:
         marker = json.loads((root / "slides" / f"{name}.json").read_text())
-        atomic.write_json(root / "slides" / f"{name}.json", {**marker, "width": 320, "height": 64})
+        atomic.write_json(
+            root / "slides" / f"{name}.json", shards.sealed({**marker, "width": 320, "height": 64})
+        )
         Image.new("RGB", (160, 32), PINK).save(root / "previews" / f"{name}.jpg")
     return root
 
