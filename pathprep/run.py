@@ -20,9 +20,10 @@ from typing import Any, Protocol
 
 from pathprep import atomic, shards
 from pathprep.errors import DatasetError, UsageError
+from pathprep.errors import in_words as in_words_of
 from pathprep.forecast import check_space, free, in_words
 from pathprep.launchers import cards
-from pathprep.launchers.base import Board, Launcher, Outcome
+from pathprep.launchers.base import Board, Launcher, Outcome, is_fatal
 from pathprep.launchers.local import Local
 from pathprep.params import ShardParams
 from pathprep.pipeline import Task
@@ -41,7 +42,8 @@ class Summary:
         markers, failures: of this run, by slide name.
         stale: slides in the folder that were made with other parameters: no part of the dataset.
         seconds: wall time. interrupted: stopped by Ctrl-C or a signal.
-        stopped: why the run ended before its last slide, if it did so for lack of space.
+        stopped: why the run ended before its last slide, if it did so for lack of space, or because the disk
+            can no longer be written.
         url: of a remote dataset, whose ``root`` is but a local copy of its markers.
     """
 
@@ -195,7 +197,7 @@ def shard(
         UsageError: the folder holds a dataset made with other parameters, no slide was given, the disk
             is too small, or the GPUs that were asked for cannot be used.
         DatasetError: another run has begun to rebuild the dataset with other parameters.
-        OSError: the folder cannot be written.
+        OSError: a file of the folder cannot be read or written; a full disk ends the run in order instead.
     """
     launcher = launcher or Local(workers, cards.find(gpus) if params.device == "cuda" else 0)
     found = plan(sources, root, params, rebuild=rebuild, part=part, remote=remote)
@@ -250,6 +252,11 @@ def make(
                         break
     except KeyboardInterrupt:
         summary.interrupted = True
+    except OSError as error:
+        if not is_fatal(error):
+            raise
+        error.filename = root if remote is None else remote.scratch  # the disk, whichever file found it full
+        summary.stopped = f"{in_words_of(error)}; then the same command goes on"
     if summary.interrupted or summary.stopped:
         _sweep(root)  # what the stopped workers were writing
     summary.seconds = time.perf_counter() - start
@@ -315,6 +322,8 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
             _sweep(root)
         except (FileExistsError, NotADirectoryError):
             raise UsageError(f"{root}: not a folder; choose another --out") from None
+        except OSError as error:
+            raise UsageError(f"{root}: cannot be made ({error.strerror}); choose another --out") from None
     path = root / "dataset.json"
     there = path.exists()  # asked first: another run may be writing it
     old = shards.read_marker(path)

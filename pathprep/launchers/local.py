@@ -106,6 +106,8 @@ def run(
                     waiting[again] = (number, task, attempt + 1)
                     continue
                 if base.is_fatal(error):
+                    if isinstance(error, OSError) and error.filename is None:
+                        error.filename = str(task.root)
                     raise error
                 yield Outcome(task, None, _failure(error, board.stage(number), attempt, task, timeout))
         pool.close()

@@ -107,6 +107,17 @@ def test_wrong_usage_is_one_line_and_exits_with_2(tmp_path: Path, arguments: lis
     assert not (tmp_path / "dataset").exists()
 
 
+def test_a_place_that_cannot_be_written_is_named_with_the_fix(folder: Path, tmp_path: Path) -> None:
+    done = pathprep("shard", folder, "--out", "/proc/x")
+    assert done.returncode == 2
+    assert "error: /proc/x: cannot be made (No such file or directory); choose another --out" in done.stderr
+    assert pathprep("shard", folder, "--out", tmp_path / "d", "--tile", "64").returncode == 0
+    done = pathprep("report", tmp_path / "d", "--out", "/dev/full/x.html")
+    assert done.returncode == 1
+    assert "/dev/full" in done.stderr
+    assert "; choose a place that is a folder" in done.stderr
+
+
 def test_inspect(folder: Path, tmp_path: Path) -> None:
     done = pathprep("inspect", folder / "a.b.tif")
     assert done.returncode == 0
