@@ -14,8 +14,24 @@ def context() -> ForkServerContext:
     chosen.set_forkserver_preload(["pathprep.launchers.warm"])
     return chosen
 
+    # Ctrl-C is this process's to handle: the server inherits a mask, and while it loads nothing else would
+    # keep it from printing a traceback. The tracker comes first, since starting it takes the mask off.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 def start() -> None:
     """Start it now, so that it loads while this process does; returns at once."""
     context()
-    forkserver.ensure_running()
+
+
+def is_cold() -> bool:
+    """Whether kernels are still to be compiled, which takes the first run on a machine about a minute."""
+    from pathprep.kernels import macenko_cpu
+
+    kernel = macenko_cpu._apply_batch  # the last one that warm.py calls
+    stats = getattr(kernel, "stats", None)  # none if numba is told not to compile
+    return stats is not None and not any(Path(stats.cache_path).glob("macenko_cpu._apply_batch-*.nbi"))

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from slides import tissue, write_tiff
 from pathprep import atomic, run, shards, sources
 from pathprep.errors import DatasetError
 from pathprep.launchers.base import Board, Outcome, Task
+from pathprep.launchers import local
 from pathprep.launchers.local import Local, cores
 from pathprep.params import ShardParams
 from pathprep.verify import verify
@@ -248,6 +249,39 @@ wait $second; echo "2 $?" >>"$folder/codes"
 for k in $(seq 3 "$elements"); do (element "$k"); echo "$k $?" >>"$folder/codes"; done
 echo "4711;here"
 """
+
+
+def test_the_pool_is_given_few_tasks_at_a_time_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[int] = []
+    open_: list[int] = []
+
+    class Pool:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            self.futures: list[Future[Any]] = []
+
+        def schedule(self, _: Any, args: list[Any], timeout: float) -> Future[Any]:
+            future: Future[Any] = Future()
+            order.append(args[0])
+            self.futures = [f for f in self.futures if not f.done()] + [future]
+            open_.append(len(self.futures))
+            if args[0] == 5 and order.count(5) == 1:
+                future.set_exception(local.ProcessExpired("died", 1))
+            elif len(self.futures) == local.AHEAD * 2 or args[0] >= 90 or order.count(5) == 2:
+                for each in self.futures:
+                    if not each.done():
+                        each.set_result(({}, True))
+            return future
+
+        def close(self) -> None: ...
+        def stop(self) -> None: ...
+        def join(self) -> None: ...
+
+    monkeypatch.setattr(local, "ProcessPool", Pool)
+    tasks = [runs.Slow(sources.Source(Path(str(number))), None) for number in range(100)]
+    found = [outcome for outcome in local.run(tasks, Board(100), 2, None) if outcome is not None]
+    assert sorted(int(outcome.task.source.path.name) for outcome in found) == list(range(100))
+    assert max(open_) == local.AHEAD * 2
+    assert order == [*range(100), 5]  # a second attempt comes last
 
 
 def pathprep(*arguments: object, path: Path | None = None, cwd: Path | None = None) -> Any:
