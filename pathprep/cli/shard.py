@@ -242,6 +242,8 @@ def shard(
             part=chosen_part,
             timeout=slide_timeout,
             rebuild=rebuild,
+        if rebuild:
+            launch.check_rebuild(root, params)
             watch=watch,
             min_free=round(min_free * 1e9),
             forecast=forecast,

@@ -335,7 +335,7 @@ def test_without_sbatch_the_script_is_there_and_said_so(folder: Path, tmp_path: 
     assert f"sbatch is not on this machine's PATH: the script is {script}; submit it" in done.stderr
     text = script.read_text()
     assert "#SBATCH --array=1-2\n" in text
-    assert f"shard --out {tmp_path}/d --tile 64 --resize --rebuild {folder} --launcher local" in text
+    assert f"shard --out {tmp_path}/d --tile 64 --resize {folder} --launcher local" in text  # no --rebuild
     assert '--part "${SLURM_ARRAY_TASK_ID}/2" --workers "${SLURM_CPUS_PER_TASK:-3}"\n' in text
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
     done = pathprep(*command, "--resize", "--no-submit")
@@ -370,6 +370,29 @@ def test_without_sbatch_the_script_is_there_and_said_so(folder: Path, tmp_path: 
         (["--ray-gpus", "1"], "--ray-gpus goes with --launcher ray, not local"),
         (["--launcher", "ray", "--workers", "2"], "--workers goes with --launcher local or slurm, not ray"),
         (["--launcher", "ray", "--ray-cpus", "0"], "are both 0"),
+def test_an_array_rebuilds_with_other_parameters_only(folder: Path, tmp_path: Path) -> None:
+    shard(tmp_path, folder / "s0.tif")
+    command = [
+        "shard",
+        folder / "s0.tif",
+        "--out",
+        tmp_path,
+        "--launcher",
+        "slurm",
+        "--array",
+        2,
+        "--no-submit",
+    ]
+    done = pathprep(*command, *OPTIONS, "--rebuild")
+    assert done.returncode == 2
+    assert "the dataset has these parameters already" in done.stderr
+    done = pathprep(*command, *OPTIONS, "--quality", 70, "--rebuild")
+    assert done.returncode == 0, done.stderr
+    assert "1 slide, 0 done, 1 to do" in done.stdout
+    text = next((tmp_path / "slurm").glob("*.sh")).read_text()
+    assert ("--quality 70" in text, "--rebuild" in text) == (True, False)
+
+
         (["--launcher", "ray", "--ray-gpus", "1.5"], "a share of one GPU (0.25), or a whole number"),
         (["--part", "0/2"], "--part 0/2: expected K/N with K from 1 to N"),
         (["--part", "3/2"], "expected K/N"),
