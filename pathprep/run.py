@@ -305,7 +305,7 @@ class Params(Protocol):
 
 
 def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> str:
-    """Make or check the dataset folder; returns the build id. ``dry`` only checks.
+    """Make or check the dataset folder; returns the build id. ``dry``: write nothing, take any parameters.
 
     Raises:
         UsageError: it holds slides made with other parameters and ``rebuild`` is off.
@@ -331,7 +331,7 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
         raise DatasetError(f"{path}: not written by pathprep; choose another --out")
     if old == info:
         return build_id
-    if old is not None and not rebuild and any((root / "slides").glob("*.json")):
+    if old is not None and not rebuild and not dry and any((root / "slides").glob("*.json")):
         changed = ", ".join(_differences(old.get("params", {}), values))
         raise UsageError(
             f"{root}: holds slides made with other parameters ({changed}); "
@@ -345,6 +345,14 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
 def _sweep(root: Path) -> None:
     for folder in (root, *(root / name for name in shards.FOLDERS)):
         atomic.sweep(folder)
+
+
+def changes(root: Path, params: Params) -> str:
+    """How parameters differ from those of the slides that a dataset folder holds; "" if it holds none."""
+    old = shards.read_marker(root / "dataset.json")
+    if old is None or not any((root / "slides").glob("*.json")):
+        return ""
+    return ", ".join(_differences(old.get("params", {}), params.as_dict()))
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

@@ -222,6 +222,15 @@ def shard(
             params,
             chosen_launcher or local.Local(workers),
             slide_timeout,
+        changed = "" if rebuild else run.changes(root, params)
+        if changed:
+            errors.print(
+                f"note: {out}: holds slides made with other parameters ({changed}); a run needs another "
+                "--out, or --rebuild to make them again",
+                style="yellow",
+                markup=False,
+                soft_wrap=True,
+            )
             as_json,
             remote is None,
         )

@@ -274,6 +274,25 @@ def test_help_is_there_for_every_command() -> None:
 
 def test_a_dry_run_counts_and_writes_nothing(folder: Path, tmp_path: Path) -> None:
     arguments = ("shard", folder, "--out", tmp_path / "d", "--tile", "64")
+    before = (tmp_path / "d" / "dataset.json").read_bytes()
+    other = pathprep(*arguments, "--quality", 70, "--dry-run", "--json")
+    assert other.returncode == 0
+    assert "made with other parameters (quality 90 there, 70 now); a run needs another --out" in other.stderr
+    facts = json.loads(other.stdout)
+    assert (facts["tiles"], facts["slides"], facts["already_done"]) == (made["tiles"], 1, 0)
+    assert (tmp_path / "d" / "dataset.json").read_bytes() == before
+
+
+def test_slides_at_several_resolutions_are_counted_as_slides(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.svs").write_bytes(b"not a slide")
+    arguments = ("shard", folder, "--out", tmp_path / "d", "--tile", "64", "--resize", "--mpp", "2,1,0.5")
+    for made in ("3 made (1 slide at", "0 made, 3 already there (1 slide at"):
+        done = pathprep(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.startswith("1 slide at 3 resolutions -> ")
+        assert f"{made} 3 resolutions)" in done.stdout
+    done = pathprep(*arguments, tmp_path / "bad.svs")
+    assert "3 already there, 3 failed (2 slides at 3 resolutions)" in " ".join(done.stdout.split())
     foreseen = json.loads(pathprep(*arguments, "--dry-run", "--json").stdout)
     assert not (tmp_path / "d").exists()
     made = json.loads(pathprep(*arguments, "--json").stdout)
