@@ -134,6 +134,9 @@ def shard(
     slide_timeout: Annotated[
         float, typer.Option(min=1.0, help="Seconds after which a slide is given up.")
     ] = 7200.0,
+    cross_check: Annotated[
+        bool, typer.Option(help="Fail slides whose tiles differ grossly from their overview: damaged files.")
+    ] = True,
     max_unfitted: MaxUnfitted = 0.25,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Make finished slides again, also with other parameters.")
@@ -210,6 +213,7 @@ def shard(
         high_mpp=high_mpp,
         reader=reader.value,
         device="cpu" if gpus is None and not ray_gpus else "cuda",
+        cross_check=cross_check,
     )
     found = sources.find(slides, masks)
     root, remote = context.with_resource(launch.place(out, scratch, dry=dry_run))
