@@ -216,6 +216,8 @@ def shard(
         cross_check=cross_check,
     )
     found = sources.find(slides, masks)
+    if launcher == "local" and server.is_cold():
+        errors.print("Compiling kernels, once: about a minute.")
     root, remote = context.with_resource(launch.place(out, scratch, dry=dry_run))
     if dry_run:
         if launcher == "slurm":

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -181,6 +182,25 @@ def test_runs_may_begin_at_the_same_moment(tmp_path: Path) -> None:
             found = pool.map(lambda _, root=root: run.prepare(root, PARAMS, rebuild=False), range(8))
             assert len(set(found)) == 1
             assert sorted(p.name for p in root.iterdir()) == sorted((*shards.FOLDERS, "dataset.json"))
+
+
+@pytest.mark.parametrize("after", [0.6, 1.5])
+def test_ctrl_c_in_the_first_seconds_prints_no_traceback(folder: Path, tmp_path: Path, after: float) -> None:
+    process = runs.start(folder, "--out", tmp_path, *OPTIONS)
+    time.sleep(after)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the command
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode in (0, 130)
+    assert b"Traceback" not in errors
+
+
+def test_cold_kernels_are_noticed(tmp_path: Path) -> None:
+    code = "from pathprep.launchers import server; print(server.is_cold())"
+    for kernels, cold in ((tmp_path, b"True"), (None, b"False")):
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        environment |= {"NUMBA_CACHE_DIR": str(kernels)} if kernels else {}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+        assert done.stdout.strip() == cold
 
 
 def test_sigterm_is_like_ctrl_c(folder: Path, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
