@@ -45,6 +45,7 @@ class Summary:
         stopped: why the run ended before its last slide, if it did so for lack of space, or because the disk
             can no longer be written.
         url: of a remote dataset, whose ``root`` is but a local copy of its markers.
+        files: slides, each counted once. resolutions: that each is sharded at, and counted in ``slides``.
     """
 
     root: Path
@@ -58,6 +59,8 @@ class Summary:
     interrupted: bool = False
     stopped: str = ""
     url: str = ""
+    files: int = 0
+    resolutions: int = 1
 
     def totals(self, key: str) -> Counter[str]:
         """Sum of a marker's counts (``counts`` or ``stain``) over all finished slides."""
@@ -233,6 +236,8 @@ def make(
     tasks = [Task(root.absolute(), source, params, found.build_id, threads, rebuild) for source in found.todo]
     board = Board(len(tasks))
     summary = Summary(root, found.build_id, len(found.slides), found.skipped)
+    summary.files = len({source.slide or source.name for source in found.slides})
+    summary.resolutions = len(params.mpps)
     if remote is not None:
         tasks, summary.url = [remote.task(task) for task in tasks], remote.store.url
     start, left = time.perf_counter(), len(tasks)

@@ -198,6 +198,7 @@ def check_rebuild(root: Path, params: "ShardParams") -> None:
 def submit_array(context: typer.Context, plan: "Plan", root: Path) -> None:
     """Write the script of an array job that does what the command line says, and submit it."""
     from pathprep.launchers import slurm
+    from pathprep.progress import counted
 
     given = context.params
     script = slurm.script(
@@ -218,7 +219,7 @@ def submit_array(context: typer.Context, plan: "Plan", root: Path) -> None:
         print(json.dumps(facts, indent=1))
         return
     output.print(
-        f"{len(plan.slides)} slides, {len(plan.skipped)} done, {len(plan.todo)} to do -> "
+        f"{counted(len(plan.slides))}, {len(plan.skipped)} done, {len(plan.todo)} to do -> "
         f"{escape(given['out'])}"
     )
     output.print(f"Script: {escape(str(path))}", soft_wrap=True)

@@ -182,7 +182,7 @@ def shard(
     from pathprep import run, sources
     from pathprep.launchers import local
     from pathprep.params import ShardParams, StainParams
-    from pathprep.progress import print_summary, watcher
+    from pathprep.progress import counted, print_summary, watcher
     from pathprep.qc import QcParams
     from pathprep.tissue import TissueParams
 
@@ -245,7 +245,8 @@ def shard(
         plan = run.plan(found, root, params, rebuild=rebuild, remote=remote)
         launch.submit_array(context, plan, launch.slurm_folder(out))
         return
-    errors.print(f"{len(found)} slides -> {escape(out)}")
+    at = f" at {len(mpps)} resolutions" if len(mpps) > 1 else ""
+    errors.print(f"{counted(len(found))}{at} -> {escape(out)}")
     with watcher(errors) as watch:
         summary = run.shard(
             found,
