@@ -347,17 +347,17 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
     return build_id
 
 
-def _sweep(root: Path) -> None:
-    for folder in (root, *(root / name for name in shards.FOLDERS)):
-        atomic.sweep(folder)
-
-
 def changes(root: Path, params: Params) -> str:
     """How parameters differ from those of the slides that a dataset folder holds; "" if it holds none."""
     old = shards.read_marker(root / "dataset.json")
     if old is None or not any((root / "slides").glob("*.json")):
         return ""
     return ", ".join(_differences(old.get("params", {}), params.as_dict()))
+
+
+def _sweep(root: Path) -> None:
+    for folder in (root, *(root / name for name in shards.FOLDERS)):
+        atomic.sweep(folder)
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

@@ -222,12 +222,6 @@ def shard(
     if dry_run:
         if launcher == "slurm":
             raise UsageError("--dry-run looks at the slides here: leave out --launcher slurm")
-        _dry_run(
-            run.plan(found, root, params, rebuild=rebuild, part=chosen_part, dry=True, remote=remote),
-            root,
-            params,
-            chosen_launcher or local.Local(workers),
-            slide_timeout,
         changed = "" if rebuild else run.changes(root, params)
         if changed:
             errors.print(
@@ -237,11 +231,19 @@ def shard(
                 markup=False,
                 soft_wrap=True,
             )
+        _dry_run(
+            run.plan(found, root, params, rebuild=rebuild, part=chosen_part, dry=True, remote=remote),
+            root,
+            params,
+            chosen_launcher or local.Local(workers),
+            slide_timeout,
             as_json,
             remote is None,
         )
         return
     if launcher == "slurm":
+        if rebuild:
+            launch.check_rebuild(root, params)
         plan = run.plan(found, root, params, rebuild=rebuild, remote=remote)
         launch.submit_array(context, plan, launch.slurm_folder(out))
         return
@@ -258,8 +260,6 @@ def shard(
             part=chosen_part,
             timeout=slide_timeout,
             rebuild=rebuild,
-        if rebuild:
-            launch.check_rebuild(root, params)
             watch=watch,
             min_free=round(min_free * 1e9),
             forecast=forecast,

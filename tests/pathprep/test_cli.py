@@ -107,15 +107,10 @@ def test_wrong_usage_is_one_line_and_exits_with_2(tmp_path: Path, arguments: lis
     assert not (tmp_path / "dataset").exists()
 
 
-def test_a_place_that_cannot_be_written_is_named_with_the_fix(folder: Path, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_named_with_the_fix(folder: Path) -> None:
     done = pathprep("shard", folder, "--out", "/proc/x")
     assert done.returncode == 2
     assert "error: /proc/x: cannot be made (No such file or directory); choose another --out" in done.stderr
-    assert pathprep("shard", folder, "--out", tmp_path / "d", "--tile", "64").returncode == 0
-    done = pathprep("report", tmp_path / "d", "--out", "/dev/full/x.html")
-    assert done.returncode == 1
-    assert "/dev/full" in done.stderr
-    assert "; choose a place that is a folder" in done.stderr
 
 
 def test_inspect(folder: Path, tmp_path: Path) -> None:
@@ -274,6 +269,11 @@ def test_help_is_there_for_every_command() -> None:
 
 def test_a_dry_run_counts_and_writes_nothing(folder: Path, tmp_path: Path) -> None:
     arguments = ("shard", folder, "--out", tmp_path / "d", "--tile", "64")
+    foreseen = json.loads(pathprep(*arguments, "--dry-run", "--json").stdout)
+    assert not (tmp_path / "d").exists()
+    made = json.loads(pathprep(*arguments, "--json").stdout)
+    assert (foreseen["tiles"], foreseen["counts"]) == (made["tiles"], made["counts"])
+    assert "1 already there" in pathprep(*arguments, "--dry-run").stdout
     before = (tmp_path / "d" / "dataset.json").read_bytes()
     other = pathprep(*arguments, "--quality", 70, "--dry-run", "--json")
     assert other.returncode == 0
@@ -293,11 +293,6 @@ def test_slides_at_several_resolutions_are_counted_as_slides(folder: Path, tmp_p
         assert f"{made} 3 resolutions)" in done.stdout
     done = pathprep(*arguments, tmp_path / "bad.svs")
     assert "3 already there, 3 failed (2 slides at 3 resolutions)" in " ".join(done.stdout.split())
-    foreseen = json.loads(pathprep(*arguments, "--dry-run", "--json").stdout)
-    assert not (tmp_path / "d").exists()
-    made = json.loads(pathprep(*arguments, "--json").stdout)
-    assert (foreseen["tiles"], foreseen["counts"]) == (made["tiles"], made["counts"])
-    assert "1 already there" in pathprep(*arguments, "--dry-run").stdout
 
 
 def test_repair_makes_a_damaged_slide_again(folder: Path, tmp_path: Path) -> None:
