@@ -9,13 +9,11 @@ from pathlib import Path
 
 
 def context() -> ForkServerContext:
-    """The way to start workers: forked from a process that has warm.py loaded."""
+    """The way to start workers: forked from a process that has warm.py loaded, which this starts."""
     # Slides are the parallelism; a BLAS thread pool in every worker would only wait
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     chosen = multiprocessing.get_context("forkserver")
     chosen.set_forkserver_preload(["pathprep.launchers.warm"])
-    return chosen
-
     # Ctrl-C is this process's to handle: the server inherits a mask, and while it loads nothing else would
     # keep it from printing a traceback. The tracker comes first, since starting it takes the mask off.
     resource_tracker.ensure_running()
@@ -24,6 +22,8 @@ def context() -> ForkServerContext:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return chosen
+
 
 def start() -> None:
     """Start it now, so that it loads while this process does; returns at once."""

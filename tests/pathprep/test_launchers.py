@@ -21,8 +21,8 @@ from slides import tissue, write_tiff
 
 from pathprep import atomic, run, shards, sources
 from pathprep.errors import DatasetError
-from pathprep.launchers.base import Board, Outcome, Task
 from pathprep.launchers import local
+from pathprep.launchers.base import Board, Outcome, Task
 from pathprep.launchers.local import Local, cores
 from pathprep.params import ShardParams
 from pathprep.verify import verify
@@ -251,26 +251,6 @@ def test_a_server_that_times_out_is_not_taken_for_the_slide_timeout() -> None:
     assert "took longer than --slide-timeout 1 s" in failures[None]["error"]
 
 
-# Runs the elements of an array as Slurm would. Element 1 is preempted once: SIGTERM, then queued again.
-SBATCH = """#!/bin/bash
-[ "$1" = --parsable ] || exit 9
-script=$2 folder=$(dirname "$2")
-elements=$(sed -n 's/^#SBATCH --array=1-//p' "$script")
-element() {
-    exec env SLURM_ARRAY_TASK_ID=$1 SLURM_CPUS_PER_TASK=1 bash "$script" >>"$folder/log-$1" 2>&1
-}
-element 1 & first=$!
-element 2 & second=$!
-until ls "$folder"/../shards/.tmp-* >"$folder/seen" 2>&1; do sleep 0.01; done
-kill -TERM $first
-wait $first; echo "1 $?" >>"$folder/codes"
-wait $second; echo "2 $?" >>"$folder/codes"
-(element 1); echo "1 $?" >>"$folder/codes"
-for k in $(seq 3 "$elements"); do (element "$k"); echo "$k $?" >>"$folder/codes"; done
-echo "4711;here"
-"""
-
-
 def test_the_pool_is_given_few_tasks_at_a_time_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[int] = []
     open_: list[int] = []
@@ -302,6 +282,26 @@ def test_the_pool_is_given_few_tasks_at_a_time_in_their_order(monkeypatch: pytes
     assert sorted(int(outcome.task.source.path.name) for outcome in found) == list(range(100))
     assert max(open_) == local.AHEAD * 2
     assert order == [*range(100), 5]  # a second attempt comes last
+
+
+# Runs the elements of an array as Slurm would. Element 1 is preempted once: SIGTERM, then queued again.
+SBATCH = """#!/bin/bash
+[ "$1" = --parsable ] || exit 9
+script=$2 folder=$(dirname "$2")
+elements=$(sed -n 's/^#SBATCH --array=1-//p' "$script")
+element() {
+    exec env SLURM_ARRAY_TASK_ID=$1 SLURM_CPUS_PER_TASK=1 bash "$script" >>"$folder/log-$1" 2>&1
+}
+element 1 & first=$!
+element 2 & second=$!
+until ls "$folder"/../shards/.tmp-* >"$folder/seen" 2>&1; do sleep 0.01; done
+kill -TERM $first
+wait $first; echo "1 $?" >>"$folder/codes"
+wait $second; echo "2 $?" >>"$folder/codes"
+(element 1); echo "1 $?" >>"$folder/codes"
+for k in $(seq 3 "$elements"); do (element "$k"); echo "$k $?" >>"$folder/codes"; done
+echo "4711;here"
+"""
 
 
 def pathprep(*arguments: object, path: Path | None = None, cwd: Path | None = None) -> Any:
@@ -370,26 +370,6 @@ def test_without_sbatch_the_script_is_there_and_said_so(folder: Path, tmp_path: 
     assert "sbatch refused (sbatch: error: invalid partition); the script is" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--launcher", "slurm"], "--launcher slurm needs --array N"),
-        (["--launcher", "slurm", "--array", "0"], "--array must be at least 1"),
-        (["--launcher", "slurm", "--array", "2", "--sbatch-args", "--array=1-9"], "given by --array"),
-        (
-            ["--launcher", "slurm", "--array", "2", "--sbatch-args", "cpu"],
-            "give sbatch's options on one line",
-        ),
-        (["--launcher", "slurm", "--array", "2", "--sbatch-args", "--x='"], "No closing quotation"),
-        (
-            ["--launcher", "slurm", "--array", "2", "--part", "1/2"],
-            "--part goes with --launcher local or ray",
-        ),
-        (["--array", "2"], "--array goes with --launcher slurm, not local"),
-        (["--no-submit"], "--submit goes with --launcher slurm, not local"),
-        (["--ray-gpus", "1"], "--ray-gpus goes with --launcher ray, not local"),
-        (["--launcher", "ray", "--workers", "2"], "--workers goes with --launcher local or slurm, not ray"),
-        (["--launcher", "ray", "--ray-cpus", "0"], "are both 0"),
 def test_an_array_rebuilds_with_other_parameters_only(folder: Path, tmp_path: Path) -> None:
     shard(tmp_path, folder / "s0.tif")
     command = [
@@ -413,6 +393,26 @@ def test_an_array_rebuilds_with_other_parameters_only(folder: Path, tmp_path: Pa
     assert ("--quality 70" in text, "--rebuild" in text) == (True, False)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--launcher", "slurm"], "--launcher slurm needs --array N"),
+        (["--launcher", "slurm", "--array", "0"], "--array must be at least 1"),
+        (["--launcher", "slurm", "--array", "2", "--sbatch-args", "--array=1-9"], "given by --array"),
+        (
+            ["--launcher", "slurm", "--array", "2", "--sbatch-args", "cpu"],
+            "give sbatch's options on one line",
+        ),
+        (["--launcher", "slurm", "--array", "2", "--sbatch-args", "--x='"], "No closing quotation"),
+        (
+            ["--launcher", "slurm", "--array", "2", "--part", "1/2"],
+            "--part goes with --launcher local or ray",
+        ),
+        (["--array", "2"], "--array goes with --launcher slurm, not local"),
+        (["--no-submit"], "--submit goes with --launcher slurm, not local"),
+        (["--ray-gpus", "1"], "--ray-gpus goes with --launcher ray, not local"),
+        (["--launcher", "ray", "--workers", "2"], "--workers goes with --launcher local or slurm, not ray"),
+        (["--launcher", "ray", "--ray-cpus", "0"], "are both 0"),
         (["--launcher", "ray", "--ray-gpus", "1.5"], "a share of one GPU (0.25), or a whole number"),
         (["--part", "0/2"], "--part 0/2: expected K/N with K from 1 to N"),
         (["--part", "3/2"], "expected K/N"),
