@@ -102,8 +102,10 @@ def pending(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
             file.flush()
             os.fsync(file.fileno())
             _held[temporary] = os.dup(file.fileno())  # shares the lock
-    except BaseException:
+    except BaseException as error:
         discard(temporary)
+        if isinstance(error, OSError) and error.filename is None:  # writing to an open file does not tell
+            error.filename = str(path)
         raise
 
 
@@ -142,4 +144,7 @@ def sweep(folder: Path) -> int:
                     removed += 1
         except (FileNotFoundError, PermissionError):  # its writer has just published it; another user's
             continue
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
     return removed

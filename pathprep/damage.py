@@ -66,7 +66,8 @@ class Check:
             if difference > GROSS:
                 raise UnreadableSlide(
                     f"{self._path}: the tile at {x},{y} differs from the overview of the slide by "
-                    f"{difference:.0f} grey levels; the file is damaged there, copy it again from its source"
+                    f"{difference:.0f} grey levels; the file is damaged there, copy it again from its source "
+                    "(--no-cross-check takes tiles as they are)"
                 )
 
     def _means(self, pixels: Any) -> Any:

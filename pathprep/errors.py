@@ -13,8 +13,34 @@
     ├── DatasetError        a dataset folder is missing, damaged or of another version
     └── StoreError          a remote dataset could not be reached for once
 
-Every message says which file, what is wrong with it, and what to do.
+Every message says which file, what is wrong with it, and what to do. Errors of the system that the user can
+mend get the same form by ``in_words``.
 """
+
+import errno
+
+_FULL = "make room there"
+_RIGHTS = "choose another place, or have the right to write there given to you"
+_FIXES = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: f"{_FULL}, or have the quota raised",
+    errno.EFBIG: "allow larger files there (`ulimit -f`), or choose another disk",
+    errno.EROFS: "choose another place, or make the disk writable",
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.ENOENT: "choose a place that exists and can be written",
+    errno.ENOTDIR: "choose a place that is a folder",
+    errno.EMFILE: "allow more open files (`ulimit -n`)",
+}
+
+
+def in_words(error: OSError) -> str:
+    """The file, what is wrong with it, and what can be done, as far as they are known."""
+    if error.strerror is None:
+        return str(error)
+    words = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error.strerror)
+    fix = _FIXES.get(error.errno)
+    return f"{words}; {fix}" if fix else words
 
 
 class PathprepError(Exception):

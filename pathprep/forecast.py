@@ -166,9 +166,9 @@ def check_space(
     found.slides, found.tiles, found.size = len(todo), round(found.tiles * scale), round(found.size * scale)
     if found.free is not None and found.size > found.free:
         raise UsageError(
-            f"{root}: {found.slides:,} slides will take about {in_words(found.size)} and the disk has "
-            f"{in_words(found.free)} free; make room, choose another --out, or fewer slides at a time "
-            "(--no-forecast starts all the same)"
+            f"{root}: {found.slides:,} slide{'' if found.slides == 1 else 's'} will take about "
+            f"{in_words(found.size)} and the disk has {in_words(found.free)} free; make room, "
+            "choose another --out, or fewer slides at a time (--no-forecast starts all the same)"
         )
     return found
 

@@ -66,6 +66,7 @@ class ShardParams:
         quality, subsampling: of the stored JPEGs.
         max_tiles, seed: at most so many tiles a slide, chosen at random before the quality filters.
         default_mpp: for slides that do not state theirs. low_mpp, high_mpp: plausible range.
+        cross_check: a tile that differs grossly from the overview is an error (pathprep.damage).
         device: where tiles are made; the GPU's JPEGs are other bytes, of pixels that may differ by a level.
     """
 
@@ -89,6 +90,7 @@ class ShardParams:
     high_mpp: float = MPP_RANGE[1]
     reader: ReaderName = "auto"
     device: Device = "cpu"
+    cross_check: bool = True
 
     def __post_init__(self) -> None:
         rules = [
@@ -151,6 +153,8 @@ class ShardParams:
             del values["qc"]
         if self.device == "cpu":
             del values["device"]
+        if self.cross_check:
+            del values["cross_check"]
         return {**values, "pixels_version": PIXELS_VERSION}
 
     @classmethod

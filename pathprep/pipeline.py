@@ -109,7 +109,9 @@ def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
             ThreadPoolExecutor(1) as aside,
         ):
             previews = aside.submit(_previews, slide, found)  # Python mostly, while the tiles are not
-            check = damage.Check(source.path, found.overview, slide.width, slide.height, found.plan)
+            check = None
+            if params.cross_check:
+                check = damage.Check(source.path, found.overview, slide.width, slide.height, found.plan)
             worker = Worker(slide, found.plan, found.share, params, check, engines.of(params.device))
             statuses, pooled, dropped = _write_tiles(writer, worker, chosen, task.threads, clock, progress)
             counts["kept"] -= sum(dropped.values())

@@ -94,9 +94,8 @@ def print_summary(console: Console, summary: Summary) -> None:
         done += f", {facts['already_done']} already there"
     if summary.failures:
         done += f", [red]{len(summary.failures)} failed[/red]"
-    slides = {marker.get("slide_id", name) for name, marker in (summary.skipped | summary.markers).items()}
-    if len(slides) < len(summary.markers) + len(summary.skipped):
-        done += f" ({len(slides)} slides at several resolutions)"
+    if summary.resolutions > 1:
+        done += f" ({counted(summary.files)} at {summary.resolutions} resolutions)"
     table.add_row("Slides", done)
     table.add_row("Tiles", f"{facts['tiles']:,} ({facts['tiles_made']:,} made now)")
     table.add_row("Grid cells", _join(facts["counts"]))
@@ -111,11 +110,11 @@ def print_summary(console: Console, summary: Summary) -> None:
         )
     empty = [name for name, marker in summary.markers.items() if not marker["tiles"] and name not in left_out]
     if empty:
-        console.print(f"[yellow]No tile is left of {len(empty)} slides:[/yellow] {', '.join(empty[:5])}")
+        console.print(f"[yellow]No tile is left of {counted(len(empty))}:[/yellow] {', '.join(empty[:5])}")
     if summary.stale:
         console.print(
-            f"[yellow]{len(summary.stale)} slides here were made with other parameters[/yellow]: no part of "
-            f"the dataset until they are made again: {', '.join(summary.stale[:5])}"
+            f"[yellow]Made with other parameters: {counted(len(summary.stale))} here[/yellow], no part of "
+            f"the dataset until made again: {', '.join(summary.stale[:5])}"
         )
     if summary.failures:
         _print_failures(console, "Failed (in failed/, tried again by the next run)", summary.failures)
@@ -166,6 +165,11 @@ def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]
             console.print(f"{done}/{of} {what}")
 
     yield line
+
+
+def counted(number: int, noun: str = "slide") -> str:
+    """A number and its noun: 1 slide, 2,000 slides."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _join(counts: dict[str, int]) -> str:

@@ -20,9 +20,10 @@ from typing import Any, Protocol
 
 from pathprep import atomic, shards
 from pathprep.errors import DatasetError, UsageError
+from pathprep.errors import in_words as in_words_of
 from pathprep.forecast import check_space, free, in_words
 from pathprep.launchers import cards
-from pathprep.launchers.base import Board, Launcher, Outcome
+from pathprep.launchers.base import Board, Launcher, Outcome, is_fatal
 from pathprep.launchers.local import Local
 from pathprep.params import ShardParams
 from pathprep.pipeline import Task
@@ -40,8 +41,10 @@ class Summary:
         markers, failures: of this run, by slide name.
         stale: slides in the folder that were made with other parameters: no part of the dataset.
         seconds: wall time. interrupted: stopped by Ctrl-C or a signal.
-        stopped: why the run ended before its last slide, if it did so for lack of space.
+        stopped: why the run ended before its last slide, if it did so for lack of space, or because the disk
+            can no longer be written.
         url: of a remote dataset, whose ``root`` is but a local copy of its markers.
+        files: slides, each counted once. resolutions: that each is sharded at, and counted in ``slides``.
     """
 
     root: Path
@@ -55,6 +58,8 @@ class Summary:
     interrupted: bool = False
     stopped: str = ""
     url: str = ""
+    files: int = 0
+    resolutions: int = 1
 
     def totals(self, key: str) -> Counter[str]:
         """Sum of a marker's counts (``counts`` or ``stain``) over all finished slides."""
@@ -194,7 +199,7 @@ def shard(
         UsageError: the folder holds a dataset made with other parameters, no slide was given, the disk
             is too small, or the GPUs that were asked for cannot be used.
         DatasetError: another run has begun to rebuild the dataset with other parameters.
-        OSError: the folder cannot be written.
+        OSError: a file of the folder cannot be read or written; a full disk ends the run in order instead.
     """
     launcher = launcher or Local(workers, cards.find(gpus) if params.device == "cuda" else 0)
     found = plan(sources, root, params, rebuild=rebuild, part=part, remote=remote)
@@ -230,6 +235,8 @@ def make(
     tasks = [Task(root.absolute(), source, params, found.build_id, threads, rebuild) for source in found.todo]
     board = Board(len(tasks))
     summary = Summary(root, found.build_id, len(found.slides), found.skipped)
+    summary.files = len({source.slide or source.name for source in found.slides})
+    summary.resolutions = len(params.mpps)
     if remote is not None:
         tasks, summary.url = [remote.task(task) for task in tasks], remote.store.url
     start, left = time.perf_counter(), len(tasks)
@@ -249,6 +256,11 @@ def make(
                         break
     except KeyboardInterrupt:
         summary.interrupted = True
+    except OSError as error:
+        if not is_fatal(error):
+            raise
+        error.filename = root if remote is None else remote.scratch  # the disk, whichever file found it full
+        summary.stopped = f"{in_words_of(error)}; then the same command goes on"
     if summary.interrupted or summary.stopped:
         _sweep(root)  # what the stopped workers were writing
     summary.seconds = time.perf_counter() - start
@@ -295,7 +307,7 @@ class Params(Protocol):
 
 
 def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> str:
-    """Make or check the dataset folder; returns the build id. ``dry`` only checks.
+    """Make or check the dataset folder; returns the build id. ``dry``: write nothing, take any parameters.
 
     Raises:
         UsageError: it holds slides made with other parameters and ``rebuild`` is off.
@@ -312,6 +324,8 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
             _sweep(root)
         except (FileExistsError, NotADirectoryError):
             raise UsageError(f"{root}: not a folder; choose another --out") from None
+        except OSError as error:
+            raise UsageError(f"{root}: cannot be made ({error.strerror}); choose another --out") from None
     path = root / "dataset.json"
     there = path.exists()  # asked first: another run may be writing it
     old = shards.read_marker(path)
@@ -319,7 +333,7 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
         raise DatasetError(f"{path}: not written by pathprep; choose another --out")
     if old == info:
         return build_id
-    if old is not None and not rebuild and any((root / "slides").glob("*.json")):
+    if old is not None and not rebuild and not dry and any((root / "slides").glob("*.json")):
         changed = ", ".join(_differences(old.get("params", {}), values))
         raise UsageError(
             f"{root}: holds slides made with other parameters ({changed}); "
@@ -328,6 +342,14 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
     if not dry:
         atomic.write_json(path, info)
     return build_id
+
+
+def changes(root: Path, params: Params) -> str:
+    """How parameters differ from those of the slides that a dataset folder holds; "" if it holds none."""
+    old = shards.read_marker(root / "dataset.json")
+    if old is None or not any((root / "slides").glob("*.json")):
+        return ""
+    return ", ".join(_differences(old.get("params", {}), params.as_dict()))
 
 
 def _sweep(root: Path) -> None:

@@ -10,7 +10,7 @@ import typer
 from pathprep import __version__
 from pathprep.cli import dataset, import_tiles, inspect, mix, shard, synth, target
 from pathprep.cli.options import errors, output
-from pathprep.errors import PathprepError, UsageError
+from pathprep.errors import PathprepError, UsageError, in_words
 
 app = typer.Typer(
     help="Slides to tissue tiles to Macenko stain normalisation to WebDataset shards.",
@@ -59,7 +59,8 @@ def main() -> None:
         errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(2)
     except (PathprepError, OSError) as error:
-        errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        said = in_words(error) if isinstance(error, OSError) else error
+        errors.print(f"error: {said}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(interrupted)

@@ -88,6 +88,9 @@ def repair(
             output.print("No slide is damaged")
     if made and made.interrupted:
         raise typer.Exit(130)
+    if made and made.stopped:
+        errors.print(f"error: {made.stopped}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1)
     lost = any(found.lost for found in done.damaged)
     raise typer.Exit(1 if lost or done.folder.problems or (made and made.failures) else 0)
 

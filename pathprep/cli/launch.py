@@ -16,6 +16,7 @@ from pathprep.errors import UsageError
 
 if TYPE_CHECKING:
     from pathprep.launchers.base import Launcher
+    from pathprep.params import ShardParams
     from pathprep.remote import Remote
     from pathprep.run import Plan
 
@@ -91,7 +92,7 @@ _GO_WITH = {
     "submit": ("slurm",),
 }
 # What the command of an array's element does not share with the command that submits it
-_OWN = {"launcher", "as_json", *_GO_WITH} - {"gpus"}
+_OWN = {"launcher", "as_json", "rebuild", *_GO_WITH} - {"gpus"}
 
 
 def check(context: typer.Context) -> None:
@@ -173,9 +174,31 @@ def ray_launcher(address: str, cpus: float, gpus: float) -> "Launcher":
     return Ray(address, cpus, gpus)
 
 
+def check_rebuild(root: Path, params: "ShardParams") -> None:
+    """Refuse to make finished slides again with equal parameters in an array job.
+
+    With other parameters, the elements' command does without --rebuild: every slide is of another build until
+    it is made, and an element that is queued again goes on where it was.
+
+    Raises:
+        UsageError: saying so.
+    """
+    from pathprep import shards
+
+    info = shards.read_marker(root / "dataset.json") or {}
+    same = info.get("build_id") == shards.build_id(params.as_dict())
+    if same and any((root / "slides").glob("*.json")):
+        raise UsageError(
+            "--rebuild with --launcher slurm: the dataset has these parameters already, and an element that "
+            "is queued again would begin again; leave out --rebuild to make what is missing, or choose "
+            "another --out to make everything again"
+        )
+
+
 def submit_array(context: typer.Context, plan: "Plan", root: Path) -> None:
     """Write the script of an array job that does what the command line says, and submit it."""
     from pathprep.launchers import slurm
+    from pathprep.progress import counted
 
     given = context.params
     script = slurm.script(
@@ -196,7 +219,7 @@ def submit_array(context: typer.Context, plan: "Plan", root: Path) -> None:
         print(json.dumps(facts, indent=1))
         return
     output.print(
-        f"{len(plan.slides)} slides, {len(plan.skipped)} done, {len(plan.todo)} to do -> "
+        f"{counted(len(plan.slides))}, {len(plan.skipped)} done, {len(plan.todo)} to do -> "
         f"{escape(given['out'])}"
     )
     output.print(f"Script: {escape(str(path))}", soft_wrap=True)

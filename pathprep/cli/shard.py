@@ -133,6 +133,9 @@ def shard(
     slide_timeout: Annotated[
         float, typer.Option(min=1.0, help="Seconds after which a slide is given up.")
     ] = 7200.0,
+    cross_check: Annotated[
+        bool, typer.Option(help="Fail slides whose tiles differ grossly from their overview: damaged files.")
+    ] = True,
     max_unfitted: MaxUnfitted = 0.25,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Make finished slides again, also with other parameters.")
@@ -178,7 +181,7 @@ def shard(
     from pathprep import run, sources
     from pathprep.launchers import local
     from pathprep.params import ShardParams, StainParams
-    from pathprep.progress import print_summary, watcher
+    from pathprep.progress import counted, print_summary, watcher
     from pathprep.qc import QcParams
     from pathprep.tissue import TissueParams
 
@@ -209,12 +212,24 @@ def shard(
         high_mpp=high_mpp,
         reader=reader.value,
         device="cpu" if gpus is None and not ray_gpus else "cuda",
+        cross_check=cross_check,
     )
     found = sources.find(slides, masks)
+    if launcher == "local" and server.is_cold():
+        errors.print("Compiling kernels, once: about a minute.")
     root, remote = context.with_resource(launch.place(out, scratch, dry=dry_run))
     if dry_run:
         if launcher == "slurm":
             raise UsageError("--dry-run looks at the slides here: leave out --launcher slurm")
+        changed = "" if rebuild else run.changes(root, params)
+        if changed:
+            errors.print(
+                f"note: {out}: holds slides made with other parameters ({changed}); a run needs another "
+                "--out, or --rebuild to make them again",
+                style="yellow",
+                markup=False,
+                soft_wrap=True,
+            )
         _dry_run(
             run.plan(found, root, params, rebuild=rebuild, part=chosen_part, dry=True, remote=remote),
             root,
@@ -226,10 +241,13 @@ def shard(
         )
         return
     if launcher == "slurm":
+        if rebuild:
+            launch.check_rebuild(root, params)
         plan = run.plan(found, root, params, rebuild=rebuild, remote=remote)
         launch.submit_array(context, plan, launch.slurm_folder(out))
         return
-    errors.print(f"{len(found)} slides -> {out}", markup=False, soft_wrap=True)
+    at = f" at {len(mpps)} resolutions" if len(mpps) > 1 else ""
+    errors.print(f"{counted(len(found))}{at} -> {out}", markup=False, soft_wrap=True)
     with watcher(errors) as watch:
         summary = run.shard(
             found,

@@ -22,7 +22,7 @@ from pathtrain.sharding import local
 
 
 class Network(nn.ModuleDict):
-    """``backbone`` and ``head``; groups of views, each group of one size, -> scores (V * B, K), view by view."""
+    """``backbone`` and ``head``; groups of views, each group of one size, -> scores (V * B, K)."""
 
     def forward(self, groups: list[list[Tensor]]) -> Tensor:
         """The views of a group go through the backbone together, and all through the head."""

@@ -107,6 +107,12 @@ def test_wrong_usage_is_one_line_and_exits_with_2(tmp_path: Path, arguments: lis
     assert not (tmp_path / "dataset").exists()
 
 
+def test_a_place_that_cannot_be_written_is_named_with_the_fix(folder: Path) -> None:
+    done = pathprep("shard", folder, "--out", "/proc/x")
+    assert done.returncode == 2
+    assert "error: /proc/x: cannot be made (No such file or directory); choose another --out" in done.stderr
+
+
 def test_inspect(folder: Path, tmp_path: Path) -> None:
     done = pathprep("inspect", folder / "a.b.tif")
     assert done.returncode == 0
@@ -268,6 +274,25 @@ def test_a_dry_run_counts_and_writes_nothing(folder: Path, tmp_path: Path) -> No
     made = json.loads(pathprep(*arguments, "--json").stdout)
     assert (foreseen["tiles"], foreseen["counts"]) == (made["tiles"], made["counts"])
     assert "1 already there" in pathprep(*arguments, "--dry-run").stdout
+    before = (tmp_path / "d" / "dataset.json").read_bytes()
+    other = pathprep(*arguments, "--quality", 70, "--dry-run", "--json")
+    assert other.returncode == 0
+    assert "made with other parameters (quality 90 there, 70 now); a run needs another --out" in other.stderr
+    facts = json.loads(other.stdout)
+    assert (facts["tiles"], facts["slides"], facts["already_done"]) == (made["tiles"], 1, 0)
+    assert (tmp_path / "d" / "dataset.json").read_bytes() == before
+
+
+def test_slides_at_several_resolutions_are_counted_as_slides(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.svs").write_bytes(b"not a slide")
+    arguments = ("shard", folder, "--out", tmp_path / "d", "--tile", "64", "--resize", "--mpp", "2,1,0.5")
+    for made in ("3 made (1 slide at", "0 made, 3 already there (1 slide at"):
+        done = pathprep(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.startswith("1 slide at 3 resolutions -> ")
+        assert f"{made} 3 resolutions)" in done.stdout
+    done = pathprep(*arguments, tmp_path / "bad.svs")
+    assert "3 already there, 3 failed (2 slides at 3 resolutions)" in " ".join(done.stdout.split())
 
 
 def test_repair_makes_a_damaged_slide_again(folder: Path, tmp_path: Path) -> None:

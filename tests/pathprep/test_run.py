@@ -238,7 +238,13 @@ def test_a_full_disk_stops_the_run_and_quarantines_nothing(folder: Path, tmp_pat
     arguments = ["shard", str(folder), "--out", str(root), "--tile", "64"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, check=False)
     assert done.returncode == 1
-    assert b"File too large" in done.stderr
+    said = done.stderr.decode().splitlines()[-1]
+    assert said == (
+        f"error: {root}: File too large; allow larger files there (`ulimit -f`), or choose another disk; "
+        "then the same command goes on"
+    )
+    assert "Grid cells" in done.stdout.decode()  # the account of what was made before
+    assert not list(root.glob("*/.tmp-*"))
     assert not list((root / "failed").glob("*.json"))
     assert shard(root, folder).failures == {}
 

@@ -1,8 +1,10 @@
 """The dataset folder: read by the real readers, committed all or nothing, equal bytes for equal input."""
 
+import errno
 import io
 import json
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from nvidia.dali import fn, pipeline_def
 from slides import tissue
 
 from pathprep import atomic, shards
-from pathprep.errors import DatasetError
+from pathprep.errors import DatasetError, in_words
 from pathprep.shards import Dataset, ShardWriter
 
 
@@ -240,6 +242,17 @@ def test_sweep_leaves_another_users_files(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(Path, "open", refuse)
     assert atomic.sweep(tmp_path) == 1
     assert [path.name.rpartition("~")[2] for path in tmp_path.iterdir()] == ["theirs"]
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match=r"No space left on device: .*a\.tar") as caught,
+        atomic.pending(tmp_path / "a.tar"),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    said = in_words(pickle.loads(pickle.dumps(caught.value)))  # as it comes out of a worker
+    assert said == f"{tmp_path}/a.tar: No space left on device; make room there"
+    assert in_words(OSError("odd")) == "odd"
 
 
 def _sweep_elsewhere(folder: Path) -> int:
