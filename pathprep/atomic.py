@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pathprep.errors import FULL_DISK
+
 PREFIX = ".tmp-"
 # Where locks do not reach other hosts (Lustre with localflock) or do not exist, age tells the dead from
 # the living: a file that was not written to for longer than a slide may take.
@@ -104,7 +106,8 @@ def pending(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
             _held[temporary] = os.dup(file.fileno())  # shares the lock
     except BaseException as error:
         discard(temporary)
-        if isinstance(error, OSError) and error.filename is None:  # writing to an open file does not tell
+        if isinstance(error, OSError) and error.errno in FULL_DISK and error.filename is None:
+            # writing to an open file does not tell which
             error.filename = str(path)
         raise
 

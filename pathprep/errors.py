@@ -6,6 +6,7 @@
     │   ├── UnreadableSlide     no reader opens it, or a read failed
     │   ├── MppError            micrometres per pixel missing, absurd or anisotropic
     │   │   └── TooCoarse           coarser than the tiles that were asked for
+    │   ├── NameTaken           another slide got its name in the dataset meanwhile
     │   └── MaskError           the user's own tissue mask cannot be used
     ├── DeviceError         the GPU could not do the work
     │   └── DeviceLost          it failed, and cannot be used any more in this process
@@ -19,6 +20,8 @@ mend get the same form by ``in_words``.
 
 import errno
 
+# What a disk says that takes no more: every further slide would fail in the same way
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 _FULL = "make room there"
 _RIGHTS = "choose another place, or have the right to write there given to you"
 _FIXES = {

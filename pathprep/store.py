@@ -4,7 +4,6 @@ Object stores put a whole object or none; on other filesystems a file is uploade
 moved.
 """
 
-import errno
 import json
 import secrets
 import time
@@ -16,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from pathprep import atomic, shards
-from pathprep.errors import DatasetError, StoreError, UsageError
+from pathprep.errors import FULL_DISK, DatasetError, StoreError, UsageError
 
 # A put makes the object at once and whole, or not at all; a move would be a second copy
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "tos", "bos"}
 EXTRAS = {"s3": "pathprep[s3]", "s3a": "pathprep[s3]"}
 # Without them no request can succeed, and the libraries have errors of their own for it
 _CREDENTIALS = ("credential", "token", "auth")
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ class Store:
                 "may list, read, write and delete there"
             ) from None
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in _FULL:
+            if isinstance(error, OSError) and error.errno in FULL_DISK:
                 raise
             if any(word in type(error).__name__.lower() for word in _CREDENTIALS):
                 raise DatasetError(f"{self.url}: no valid credentials ({_words(error)})") from None

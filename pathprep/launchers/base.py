@@ -1,6 +1,5 @@
 """What every launcher shares: what it runs and how often, the board of counters, how a task ended."""
 
-import errno
 import socket
 from collections import Counter
 from collections.abc import Generator, Sequence
@@ -10,14 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from pathprep import shards
-from pathprep.errors import DatasetError, PathprepError
+from pathprep.errors import FULL_DISK, DatasetError, PathprepError
 from pathprep.pipeline import STAGES, Progress
 from pathprep.remote import RemoteTask
 
 # How often a slide is tried whose process died or ran out of time; errors of the slide itself repeat
 ATTEMPTS = 2
-# Every further slide would fail in the same way
-FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 _COLUMNS = 3 + len(shards.STATUSES)  # stage, tiles planned, tiles done, then tiles per stain status
 
 
