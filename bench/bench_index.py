@@ -35,7 +35,7 @@ from machine import add_json, save
 from rich.console import Console
 from rich.table import Table
 
-from pathprep import atomic, columns, corpus, shards
+from pathprep import atomic, columns, corpus, markers, shards
 from pathprep.columns import Arrays
 from pathprep.committed import SETTLED_S, Entry
 from pathprep.shards import SCHEMA, Dataset
@@ -115,7 +115,7 @@ def marker(name: str, tiles: int, size: int, sha256: str) -> dict[str, Any]:
         "stain_fit": {"he": [0.65, 0.25, 0.7, 0.85, 0.3, 0.46], "max_c": [1.5, 1.0]},
         "seconds": dict.fromkeys(("tissue", "read", "cut", "stain", "encode", "write", "total"), 12.345678),
     }
-    return shards.sealed(values)
+    return markers.sealed(values)
 
 
 def start(root: Path) -> None:

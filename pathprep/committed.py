@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from pathprep import atomic, columns
 from pathprep.columns import Arrays
 from pathprep.errors import DatasetError
-from pathprep.shards import Dataset, read_sealed
+from pathprep.markers import read_sealed
+from pathprep.shards import Dataset
 
 LAYOUT = 1  # part of the key: raise it when the meaning of a file of the index changes
 THREADS = 8  # reading small files waits more than it works, above all over a network

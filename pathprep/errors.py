@@ -42,7 +42,7 @@ def in_words(error: OSError) -> str:
     if error.strerror is None:
         return str(error)
     words = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error.strerror)
-    fix = _FIXES.get(error.errno)
+    fix = _FIXES.get(error.errno or 0)
     return f"{words}; {fix}" if fix else words
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pathprep import atomic, mixed, permutation, shards
+from pathprep import atomic, markers, mixed, permutation, shards
 from pathprep.errors import UsageError
 from pathprep.launchers.local import cores
 from pathprep.mix_pass import Job, Maker
@@ -159,7 +159,7 @@ def prepare(root: Path, plan: dict[str, Any], count: int) -> None:
     if (root / "dataset.json").exists():
         raise UsageError(f"{root}: holds a dataset; choose another --out")
     noted = root / "unfinished" / "plan.json"
-    info, old = shards.read_marker(root / mixed.INFO), shards.read_marker(noted)
+    info, old = markers.read_marker(root / mixed.INFO), markers.read_marker(noted)
     if info is not None:
         if info.get("format") != mixed.FORMAT:
             raise UsageError(f"{root / mixed.INFO}: not written by pathprep; choose another --out")
@@ -185,10 +185,10 @@ def _finished(
     root: Path, mix_id: str, count: int, pool: ThreadPoolExecutor
 ) -> list[tuple[int, dict[str, Any]]]:
     """Markers of the shards whose files are there with their size and hash, by number."""
-    info = shards.read_marker(root / mixed.INFO) or {"shards": []}
+    info = markers.read_marker(root / mixed.INFO) or {"shards": []}
     known = {marker["shard"]: marker for marker in info["shards"]}
     for path in (root / "unfinished").glob("mixed-*.json"):
-        marker = shards.read_marker(path)
+        marker = markers.read_marker(path)
         if marker is not None and marker.pop("mix_id", None) == mix_id:
             known[path.stem] = marker
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pathprep import shards
+from pathprep import markers, shards
 from pathprep.errors import DatasetError
 from pathprep.permutation import Ints
 
@@ -75,7 +75,7 @@ def read_info(root: Path) -> dict[str, Any]:
     Raises:
         DatasetError: no mixed shards there, not finished, or of a newer format version.
     """
-    info = shards.read_marker(root / INFO)
+    info = markers.read_marker(root / INFO)
     if info is None and (root / "unfinished" / "plan.json").exists():
         raise DatasetError(f"{root}: not finished; run the same `pathprep mix` again, it goes on from there")
     if info is None or info.get("format") != FORMAT:

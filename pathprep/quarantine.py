@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
 
-from pathprep import shards
+from pathprep import markers
 from pathprep.pipeline import Task
 
 
@@ -45,5 +45,5 @@ def standing(
         return Standing.GOOD
     # whoever read a slide that hangs would hang, too
     inputs = marker["inputs"] if failure["kind"] == "timeout" else task.source.inputs()
-    whole = shards.vouches(marker, task.build_id, inputs, size)
+    whole = markers.vouches(marker, task.build_id, inputs, size)
     return Standing.DONE if whole else Standing.OUTDATED

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from pathprep import atomic, shards
+from pathprep import atomic, markers, shards
 from pathprep.errors import DatasetError, StoreError
 from pathprep.pipeline import STAGES, Progress, Task, process
 from pathprep.quarantine import Standing, standing
@@ -145,7 +145,7 @@ class RemoteTask(Task):
         store, name = self.store, self.source.name
         own = f"slides/{name}.json"
         old = store.read_json(own)
-        if not self.rebuild and shards.vouches(old, self.build_id, marker["inputs"], store.size):
+        if not self.rebuild and markers.vouches(old, self.build_id, marker["inputs"], store.size):
             assert old is not None
             if old["files"] == marker["files"]:
                 store.remove(f"failed/{name}.json")

@@ -1,6 +1,6 @@
 """Many slides: what is to do, doing it, and the account of it. The files hold the truth.
 
-A slide is done if its marker says so (shards.is_done); everything else is made again. There is no
+A slide is done if its marker says so (markers.is_done); everything else is made again. There is no
 database and no lock: a run that was killed is taken up by the same command, and several runs may work
 on one folder at once. Each takes its slides in an order of its own and skips what another has finished;
 a slide that two make at the same time has the same bytes twice.
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from pathprep import atomic, shards
+from pathprep import atomic, markers, shards
 from pathprep.errors import DatasetError, UsageError
 from pathprep.errors import in_words as in_words_of
 from pathprep.forecast import check_space, free, in_words
@@ -145,7 +145,7 @@ def plan(
     for source in named:
         marker = None
         if not rebuild and (root / "slides" / f"{source.name}.json").exists():  # else spare reading the slide
-            marker = shards.committed(root, source.name, build_id, source.inputs(), size)
+            marker = markers.committed(root, source.name, build_id, source.inputs(), size)
         if marker is not None:
             found.skipped[source.name] = marker
         else:
@@ -279,7 +279,7 @@ def _stale(found: Plan, summary: Summary) -> list[str]:
 
     def is_stale(name: str) -> bool:
         path = folder / f"{name}.json"
-        marker = shards.read_sealed(path)
+        marker = markers.read_sealed(path)
         # one that is being replaced by another run is not there for a moment
         return path.exists() if marker is None else marker.get("build_id") != found.build_id
 
@@ -328,7 +328,7 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
             raise UsageError(f"{root}: cannot be made ({error.strerror}); choose another --out") from None
     path = root / "dataset.json"
     there = path.exists()  # asked first: another run may be writing it
-    old = shards.read_marker(path)
+    old = markers.read_marker(path)
     if there and (old is None or old.get("format") != shards.FORMAT):
         raise DatasetError(f"{path}: not written by pathprep; choose another --out")
     if old == info:
@@ -346,7 +346,7 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
 
 def changes(root: Path, params: Params) -> str:
     """How parameters differ from those of the slides that a dataset folder holds; "" if it holds none."""
-    old = shards.read_marker(root / "dataset.json")
+    old = markers.read_marker(root / "dataset.json")
     if old is None or not any((root / "slides").glob("*.json")):
         return ""
     return ", ".join(_differences(old.get("params", {}), params.as_dict()))
@@ -388,8 +388,8 @@ def _record(outcome: Outcome, summary: Summary, remote: Remote | None = None) ->
     if remote is not None:
         found, marker = remote.fail(outcome.task, entry)
     else:
-        marker = shards.read_sealed(path)
-        found = standing(marker, outcome.task, entry, lambda name: shards.size_of(summary.root / name))
+        marker = markers.read_sealed(path)
+        found = standing(marker, outcome.task, entry, lambda name: markers.size_of(summary.root / name))
     if found.stays:
         failed.unlink(missing_ok=True)
     # A slide that is merely not there at the moment (an archive that is not mounted) keeps its shard

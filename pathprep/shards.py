@@ -25,7 +25,7 @@ import re
 import tarfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +37,7 @@ import pyarrow.parquet as pq
 
 from pathprep import atomic
 from pathprep.errors import DatasetError, NameTaken
+from pathprep.markers import committed, read_marker, read_sealed, same_inputs, sealed
 from pathprep.qc import FIGURES
 from pathprep.tileindex import TileIndex
 
@@ -250,79 +251,6 @@ def dali_index(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """DALI's index of a tar: ``v1.2 n``, then one line per sample: extension, data offset, size, name."""
     lines = [f"jpg {row['offset']} {row['length']} {row['x']}_{row['y']}.jpg\n" for row in rows]
     return f"v1.2 {len(lines)}\n{''.join(lines)}".encode()
-
-
-def is_done(root: Path, slide: str, build: str, inputs: Mapping[str, Any]) -> bool:
-    """Whether a slide is committed with this build id, from these inputs, and its files have their size."""
-    return committed(root, slide, build, inputs) is not None
-
-
-def committed(
-    root: Path,
-    slide: str,
-    build: str | None,
-    inputs: Mapping[str, Any] | None,
-    size: Callable[[str], int] | None = None,
-) -> dict[str, Any] | None:
-    """The marker of a slide that is done (see ``is_done``), else None; ``size``: see ``vouches``."""
-    marker = read_sealed(root / "slides" / f"{slide}.json")
-    return marker if vouches(marker, build, inputs, size or (lambda name: size_of(root / name))) else None
-
-
-def vouches(
-    marker: Mapping[str, Any] | None,
-    build: str | None,
-    inputs: Mapping[str, Any] | None,
-    size: Callable[[str], int],
-) -> bool:
-    """Whether a marker stands for this build and these inputs, and its files have their size.
-
-    ``size``: bytes of a file of the dataset, by its name; -1 if it is absent.
-    """
-    if marker is None or inputs is None or marker.get("build_id") != build:
-        return False
-    if not same_inputs(marker, inputs):
-        return False
-    return all(size(name) == entry["size"] for name, entry in marker["files"].items())
-
-
-def same_inputs(marker: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
-    """Whether a marker's slide was made from these inputs (Source.inputs).
-
-    The run's default MPP is one of them for slides that needed it.
-    """
-    made = marker.get("inputs", {})
-    return bool(made == {key: inputs[key] for key in inputs if key != "default_mpp" or key in made})
-
-
-def sealed(marker: Mapping[str, Any]) -> dict[str, Any]:
-    """A marker with the hash of all else in it, as ``read_sealed`` demands it."""
-    content = {key: value for key, value in marker.items() if key != "seal"}
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return {**content, "seal": hashlib.sha256(canonical.encode()).hexdigest()}
-
-
-def read_sealed(path: Path) -> dict[str, Any] | None:
-    """A slide's marker; None if it is absent, or not as it was written."""
-    marker = read_marker(path)
-    return marker if marker is not None and marker == sealed(marker) else None
-
-
-def read_marker(path: Path) -> dict[str, Any] | None:
-    """A JSON file's content; None if it is absent or not JSON. Of slides/, use ``read_sealed``."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def size_of(path: Path) -> int:
-    """Bytes of a file; -1 if it is absent."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return -1
 
 
 class Dataset:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pathprep import atomic, shards
+from pathprep import atomic, markers
 from pathprep.errors import FULL_DISK, DatasetError, StoreError, UsageError
 
 # A put makes the object at once and whole, or not at all; a move would be a second copy
@@ -116,13 +116,13 @@ class Store:
             return data
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """As shards.read_marker: None if it is absent or not JSON."""
+        """As markers.read_marker: None if it is absent or not JSON."""
         return _parsed(self.read(name))
 
     def read_sealed(self, name: str) -> dict[str, Any] | None:
-        """As shards.read_sealed: None if it is absent, or not as it was written."""
+        """As markers.read_sealed: None if it is absent, or not as it was written."""
         marker = self.read_json(name)
-        return marker if marker is not None and marker == shards.sealed(marker) else None
+        return marker if marker is not None and marker == markers.sealed(marker) else None
 
     def size(self, name: str) -> int:
         """Bytes of a file; -1 if it is absent."""
@@ -189,9 +189,9 @@ class Store:
                         filesystem.rm_file(self._path(name))
 
     def standing(self, slide: str, build: str, inputs: dict[str, Any]) -> dict[str, Any] | None:
-        """The marker of a slide that is done at this moment, as shards.committed."""
+        """The marker of a slide that is done at this moment, as markers.committed."""
         marker = self.read_sealed(f"slides/{slide}.json")
-        return marker if shards.vouches(marker, build, inputs, self.size) else None
+        return marker if markers.vouches(marker, build, inputs, self.size) else None
 
 
 def _parsed(data: bytes | None) -> dict[str, Any] | None:

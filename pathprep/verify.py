@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pathprep import atomic, corpus, mixed, shards
+from pathprep import atomic, corpus, markers, mixed, shards
 from pathprep.errors import DatasetError
 from pathprep.shards import Dataset, dali_index
 
@@ -145,7 +145,7 @@ def _lost(dataset: Dataset) -> list[Findings]:
             lost=True,
         )
         for path in sorted((dataset.root / "slides").glob("*.json"))
-        if not path.name.startswith(atomic.PREFIX) and shards.read_sealed(path) is None and path.exists()
+        if not path.name.startswith(atomic.PREFIX) and markers.read_sealed(path) is None and path.exists()
     ]
 
 

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from pathprep import atomic
 from pathprep.errors import UsageError
-from pathprep.shards import read_marker
+from pathprep.markers import read_marker
 from pathtrain.errors import ModelError
 from pathtrain.models.load import BUILT_IN, CONFIG_FILE, WEIGHTS_FILE, LoadedModel, load
 from pathtrain.recipes.load import dump

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from pathprep import atomic, chart
 from pathprep.errors import DatasetError, PathprepError, UsageError
-from pathprep.shards import read_marker
+from pathprep.markers import read_marker
 from pathtrain import checkpoint, logs
 from pathtrain.data.decode import decode, resize
 from pathtrain.data.loader import Loader, open_data

@@ -17,7 +17,8 @@ from pydantic import Field, ValidationError
 
 from pathprep import atomic
 from pathprep.errors import StainError
-from pathprep.shards import Dataset, read_marker
+from pathprep.markers import read_marker
+from pathprep.shards import Dataset
 from pathprep.stain import ALPHA, BETA, IO, Target
 from pathtrain.data.mixed import Mixed
 from pathtrain.errors import ModelError, RecipeError

@@ -183,9 +183,9 @@ def check_rebuild(root: Path, params: "ShardParams") -> None:
     Raises:
         UsageError: saying so.
     """
-    from pathprep import shards
+    from pathprep import markers, shards
 
-    info = shards.read_marker(root / "dataset.json") or {}
+    info = markers.read_marker(root / "dataset.json") or {}
     same = info.get("build_id") == shards.build_id(params.as_dict())
     if same and any((root / "slides").glob("*.json")):
         raise UsageError(

@@ -8,7 +8,7 @@ from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from pathprep import shards
+from pathprep import markers, shards
 from pathprep.errors import FULL_DISK, DatasetError, PathprepError
 from pathprep.pipeline import STAGES, Progress
 from pathprep.remote import RemoteTask
@@ -130,7 +130,7 @@ def work(task: Task, progress: Progress) -> tuple[dict[str, Any], bool]:
         return task.work(progress)
     _check_build(task)
     if not task.rebuild and (task.root / "slides" / f"{task.source.name}.json").exists():
-        standing = shards.committed(task.root, task.source.name, task.build_id, task.source.inputs())
+        standing = markers.committed(task.root, task.source.name, task.build_id, task.source.inputs())
         if standing is not None:
             return standing, False
     return task.run(progress), True
@@ -138,7 +138,7 @@ def work(task: Task, progress: Progress) -> tuple[dict[str, Any], bool]:
 
 def _check_build(task: Task) -> None:
     path, host = task.root / "dataset.json", socket.gethostname()
-    info = shards.read_marker(path)
+    info = markers.read_marker(path)
     if info is None:
         raise DatasetError(
             f"{path}: not there, as seen from {host}; the dataset folder and the slides must be mounted "

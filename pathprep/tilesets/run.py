@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from pathprep import atomic, run, shards
+from pathprep import atomic, markers, run, shards
 from pathprep.errors import UsageError
 from pathprep.launchers.base import Board, Outcome
 from pathprep.launchers.local import Local
@@ -58,8 +58,8 @@ def import_tiles(
     todo: list[Part] = []
     skipped: dict[str, dict[str, Any]] = {}
     for part in parts:
-        if not rebuild and shards.is_done(root, part.name, build_id, part.inputs()):
-            skipped[part.name] = shards.read_sealed(root / "slides" / f"{part.name}.json") or {}
+        if not rebuild and markers.is_done(root, part.name, build_id, part.inputs()):
+            skipped[part.name] = markers.read_sealed(root / "slides" / f"{part.name}.json") or {}
             _quarantine(root, skipped[part.name])
         else:
             todo.append(part)
@@ -98,20 +98,20 @@ def labels(summary: Summary) -> Counter[str]:
 
 
 def _markers(root: Path, folder: str = "slides") -> dict[str, dict[str, Any]]:
-    found = {path.stem: shards.read_marker(path) for path in sorted((root / folder).glob("*.json"))}
+    found = {path.stem: markers.read_marker(path) for path in sorted((root / folder).glob("*.json"))}
     return {name: marker or {} for name, marker in found.items()}
 
 
 def _check(root: Path, title: str, source: Path, plan: Any, rebuild: bool) -> None:
     """Refuse to write among slides, or over another set's shards."""
-    info = shards.read_marker(root / "dataset.json") or {}
+    info = markers.read_marker(root / "dataset.json") or {}
     kind = info.get("params", {}).get("kind", "slides")
-    markers = _markers(root)
-    if kind != "tiles" and markers:
+    made = _markers(root)
+    if kind != "tiles" and made:
         raise UsageError(
             f"{root}: holds {kind} (`pathprep shard`), not an imported tile set; use another --out"
         )
-    for name, marker in markers.items():
+    for name, marker in made.items():
         ours = marker.get("set") == title
         if not ours and name in plan:
             raise UsageError(

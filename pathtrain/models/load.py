@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from pathprep.shards import read_marker
+from pathprep.markers import read_marker
 from pathtrain import checkpoint
 from pathtrain.errors import CheckpointError, ModelError
 from pathtrain.models.backbone import build

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pathprep import atomic, columns, committed, corpus, shards
+from pathprep import atomic, columns, committed, corpus, markers, shards
 from pathprep.errors import DatasetError
 from pathprep.shards import SCHEMA, Dataset, ShardWriter
 from pathprep.tileindex import TileIndex
@@ -195,7 +195,7 @@ def test_a_changed_slide_makes_another_index(tmp_path: Path, mapped: None, chang
         write(root, "a", 0)
     else:
         marker = json.loads((root / "slides/a.json").read_text())
-        atomic.write_json(root / "slides/a.json", shards.sealed({**marker, "build_id": "another"}))
+        atomic.write_json(root / "slides/a.json", markers.sealed({**marker, "build_id": "another"}))
     assert_right(root, Dataset(root).tiles(EVERY))
     assert len([path for path in (root / "tiles").iterdir() if path.is_dir()]) == 1
     assert np.array_equal(old.columns["offset"], first)  # a process that has it mapped keeps it
@@ -304,7 +304,7 @@ def flip(root: Path) -> None:
 
 def recount(root: Path) -> None:
     marker = json.loads((root / "slides/b.json").read_text())
-    atomic.write_json(root / "slides/b.json", shards.sealed({**marker, "tiles": 7}))
+    atomic.write_json(root / "slides/b.json", markers.sealed({**marker, "tiles": 7}))
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_a_table_that_its_marker_does_not_vouch_for(
 
 def test_a_marker_without_its_files_is_named(tmp_path: Path, either: str) -> None:
     root = dataset(tmp_path, a=5)
-    atomic.write_json(root / "slides/a.json", shards.sealed({"build_id": BUILD, "tiles": 5}))
+    atomic.write_json(root / "slides/a.json", markers.sealed({"build_id": BUILD, "tiles": 5}))
     with pytest.raises(DatasetError, match=r"slides/a\.json: not a whole marker; delete it"):
         Dataset(root).tiles(["x"])
 

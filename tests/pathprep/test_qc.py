@@ -11,7 +11,7 @@ import pytest
 from slides import FLAWED_SIDE, FLAWS, flawed, write_tiff
 from typer.testing import CliRunner
 
-from pathprep import pipeline, qc, run, shards
+from pathprep import markers, pipeline, qc, run, shards
 from pathprep.cli import app
 from pathprep.errors import UsageError
 from pathprep.params import ShardParams, StainParams
@@ -102,7 +102,7 @@ def test_threads_and_reruns_change_no_byte(tmp_path: Path, slide: Path) -> None:
     again = shard(tmp_path / "4", slide, params, threads=4)[1]
     assert first["files"] == again["files"]
     assert "dropped/s.parquet" in first["files"]
-    assert shards.is_done(tmp_path / "1", "s", first["build_id"], first["inputs"])
+    assert markers.is_done(tmp_path / "1", "s", first["build_id"], first["inputs"])
     counts = first["counts"]
     assert counts["kept"] + sum(counts.get(reason, 0) for reason in qc.REASONS) == 40  # chosen, then filtered
     assert "blurred" not in counts  # that filter is off

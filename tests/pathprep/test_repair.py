@@ -11,9 +11,10 @@ from slides import tissue, write_tiff
 
 from pathprep import run, sources
 from pathprep.errors import DatasetError, UsageError
+from pathprep.markers import sealed
 from pathprep.params import QcParams, ShardParams, StainParams
 from pathprep.repair import repair
-from pathprep.shards import Dataset, build_id, sealed
+from pathprep.shards import Dataset, build_id
 from pathprep.stain import Target
 from pathprep.tissue import TissueParams
 from pathprep.verify import verify

@@ -32,11 +32,12 @@ from pathprep import (
 )
 from pathprep import report as report_module
 from pathprep.errors import DatasetError, UsageError
+from pathprep.markers import sealed
 from pathprep.params import ShardParams, StainMode, StainParams
 from pathprep.report import report
 from pathprep.report_before import Wanted
 from pathprep.report_measure import Measured
-from pathprep.shards import Dataset, sealed
+from pathprep.shards import Dataset
 
 SIDE = 64  # of the tiles of these datasets
 Shard = Callable[[StainMode], Path]

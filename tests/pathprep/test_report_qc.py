@@ -16,10 +16,11 @@ from browser import FLAGS, NAMES, check_page
 from slides import FLAWED_SIDE, flawed, tissue, write_tiff
 
 from pathprep import qc, report_measure, report_qc, run, sources
+from pathprep.markers import sealed
 from pathprep.params import ShardParams, StainParams
 from pathprep.qc import FIGURES, QcParams
 from pathprep.report import report
-from pathprep.shards import Dataset, build_id, sealed
+from pathprep.shards import Dataset, build_id
 
 FILTERS = QcParams(max_pen=0.2, min_hsv=0.6)
 

@@ -208,13 +208,13 @@ def test_a_run_reads_a_marker_twice_and_a_part_only_its_own(
     stray = tmp_path / "slides" / ".tmp-host~1.a~s9.json"  # another run is about to commit
     stray.write_text("{")
     read: list[str] = []
-    real = run.shards.read_marker
+    real = run.markers.read_marker
 
     def noted(path: Path) -> dict[str, Any] | None:
         read.append(path.name)
         return real(path)
 
-    monkeypatch.setattr(run.shards, "read_marker", noted)
+    monkeypatch.setattr(run.markers, "read_marker", noted)
     assert shard(tmp_path, folder).stale == []
     # once for the names, once to see what is done
     assert Counter(name for name in read if name.startswith("s")) == {f"s{i}.json": 2 for i in range(4)}

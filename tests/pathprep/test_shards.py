@@ -20,7 +20,7 @@ import webdataset as wds
 from nvidia.dali import fn, pipeline_def
 from slides import tissue
 
-from pathprep import atomic, shards
+from pathprep import atomic, markers, shards
 from pathprep.errors import DatasetError, in_words
 from pathprep.shards import Dataset, ShardWriter
 
@@ -128,7 +128,7 @@ def test_an_empty_slide_has_no_tar_and_is_done(tmp_path: Path) -> None:
     assert not list((tmp_path / "shards").iterdir())
     assert marker["tiles"] == 0
     assert len(Dataset(tmp_path).tiles()) == 0
-    assert shards.is_done(tmp_path, "a", marker["build_id"], {"size": 1})
+    assert markers.is_done(tmp_path, "a", marker["build_id"], {"size": 1})
 
 
 def test_leaving_without_commit_leaves_nothing(tmp_path: Path) -> None:
@@ -142,11 +142,11 @@ def test_leaving_without_commit_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["shards/a.tar", "shards/a.idx", "index/a.parquet", "previews/a.geojson"])
 def test_done_needs_every_file_at_its_size(tmp_path: Path, name: str) -> None:
     build = write(tmp_path, "a", 3)["build_id"]
-    assert shards.is_done(tmp_path, "a", build, {"size": 1})
-    assert not shards.is_done(tmp_path, "a", "other build", {"size": 1})
-    assert not shards.is_done(tmp_path, "a", build, {"size": 2})
+    assert markers.is_done(tmp_path, "a", build, {"size": 1})
+    assert not markers.is_done(tmp_path, "a", "other build", {"size": 1})
+    assert not markers.is_done(tmp_path, "a", build, {"size": 2})
     os.truncate(tmp_path / name, 1)
-    assert not shards.is_done(tmp_path, "a", build, {"size": 1})
+    assert not markers.is_done(tmp_path, "a", build, {"size": 1})
 
 
 def test_reading_damage_is_an_error(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from pathprep import atomic
 from pathprep.errors import UsageError
-from pathprep.shards import sealed
+from pathprep.markers import sealed
 from pathprep.sources import Source, find, with_names
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from toys import noise, write_dataset
 from typer.testing import CliRunner
 
-from pathprep import atomic, shards
+from pathprep import atomic, markers
 from pathprep.errors import UsageError
 from pathtrain.evaluate.bags import Bags
 from pathtrain.evaluate.cli import app
@@ -61,7 +61,7 @@ def dataset(tmp_path: Path) -> Path:
     for name in slides:
         marker = json.loads((root / "slides" / f"{name}.json").read_text())
         atomic.write_json(
-            root / "slides" / f"{name}.json", shards.sealed({**marker, "width": 320, "height": 64})
+            root / "slides" / f"{name}.json", markers.sealed({**marker, "width": 320, "height": 64})
         )
         Image.new("RGB", (160, 32), PINK).save(root / "previews" / f"{name}.jpg")
     return root

@@ -19,7 +19,8 @@ from toys import TINY, noise, write_dataset
 
 from pathprep import corpus
 from pathprep.errors import DatasetError
-from pathprep.shards import Dataset, sealed, sha256
+from pathprep.markers import sealed
+from pathprep.shards import Dataset, sha256
 from pathtrain.data import order
 from pathtrain.data.loader import Batch, Loader
 from pathtrain.data.source import DatasetSource, Files

@@ -20,7 +20,8 @@ from toys import TINY, noise, write_dataset
 
 from pathprep import stain
 from pathprep.errors import DatasetError
-from pathprep.shards import build_id, sealed
+from pathprep.markers import sealed
+from pathprep.shards import build_id
 from pathtrain import checkpoint
 from pathtrain.errors import CheckpointError, RecipeError, TrainError
 from pathtrain.logs import rows
