@@ -42,7 +42,7 @@ demo: install
 	@echo "The encoder: $(abspath $(DEMO))/run/report.html, exported to $(DEMO)/model, features in $(DEMO)/features"
 
 test: install
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow and not gpu"
 
 test-all: install
 	$(BIN)/python -m pytest -m "not gpu"
