@@ -70,7 +70,9 @@ def save(run: Path, value: dict[str, Any], step: int, config: str, keep: int) ->
     atomic.write_bytes(path, data)
     atomic.write_json(path.with_suffix(".json"), asdict(entry))
     atomic.write_json(path.with_name("latest.json"), asdict(entry))
-    for old in entries(run)[:-keep]:
+    # later ones are of a way that was given up, from a newer checkpoint that is damaged
+    kept = [other for other in entries(run) if other.step <= step][-keep:]
+    for old in (other for other in entries(run) if other not in kept):
         path.with_name(old.file).with_suffix(".json").unlink()  # first: a .pt alone does not count
         path.with_name(old.file).unlink(missing_ok=True)
     return entry

@@ -18,6 +18,7 @@ from torch import nn
 
 from pathprep.errors import UsageError
 from pathtrain.data.tiles import Ints, Tiles, batches
+from pathtrain.errors import ModelError
 from pathtrain.models.load import LoadedModel
 
 Features = npt.NDArray[np.float32]
@@ -161,6 +162,8 @@ def encode(
                 with autocast:
                     found = module(normalised)
                 array[part] = found.float().cpu().numpy()
+                if not np.isfinite(array[part]).all():
+                    raise ModelError("the model's features are not finite: its training has diverged")
             done = part.stop
             advance(len(pixels))
     return features, colour

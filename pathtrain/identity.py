@@ -19,7 +19,8 @@ from pathtrain.data.mixed import Mixed
 from pathtrain.errors import CheckpointError
 from pathtrain.recipes.schema import Recipe
 
-# What a resume may change: it touches the weights by rounding at most.
+# What a resume may change: it touches the weights by rounding at most, but that stochastic depth is drawn
+# for each micro-batch.
 FREE = {"checkpoint", "log_every", "loader", "collapse", "micro_batch", "compile", "sharding"}
 FREE_OF_MODEL = {"checkpoint"}
 
@@ -71,6 +72,8 @@ def check(run: Path, identity: dict[str, Any]) -> None:
         return
     except (ValueError, KeyError):
         raise CheckpointError(f"{run}/run.json is damaged; --fresh starts over") from None
+    if not checkpoint.entries(run):
+        return  # it never took its first steps, or none that were kept
     changed = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
     if changed:
         shown = "; ".join(f"{key} was {before.get(key)}, is {identity.get(key)}" for key in changed[:3])
@@ -80,7 +83,7 @@ def check(run: Path, identity: dict[str, Any]) -> None:
 
 def set_aside(run: Path, console: Console) -> None:
     """Rename an old run to RUN.old-1, RUN.old-2, ..."""
-    number = 1
+    run, number = run.absolute(), 1
     while (old := run.with_name(f"{run.name}.old-{number}")).exists():
         number += 1
     run.rename(old)

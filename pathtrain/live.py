@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pathprep.errors import UsageError
+from pathprep.errors import DatasetError, UsageError
 from pathtrain.data.tiles import DatasetTiles, open_tiles
 from pathtrain.encode import How, encode
+from pathtrain.errors import ModelError
 from pathtrain.evaluate.collapse import Sample, measure, sample
 from pathtrain.models.backbone import build
 from pathtrain.models.load import LoadedModel
@@ -44,15 +45,14 @@ class LiveCollapse:
         tiles = open_tiles(dataset, target)
         if not isinstance(tiles, DatasetTiles):
             raise UsageError(f"{dataset}: collapse.every needs a dataset from `pathprep shard`")
-        order = sample(tiles, config.tiles, recipe.seed)
-        found = np.unique(tiles.group[order])
-        if len(found) < 2:
+        self.tiles, self.order = tiles, sample(tiles, config.tiles, recipe.seed, config.slides)
+        self.group = tiles.group[self.order]
+        found = len(np.unique(self.group))
+        if found < 2:
             raise UsageError(
-                f"{dataset}: collapse.every needs 2 slides with at least 2 tiles, not {len(found)}; "
+                f"{dataset}: collapse.every needs 2 slides with at least 2 tiles, not {found}; "
                 "--set collapse.every=0"
             )
-        drawn = np.random.default_rng(recipe.seed).permutation(found)[: config.slides]
-        self.tiles, self.order = tiles, order[np.isin(tiles.group[order], drawn)]
         module = build(recipe.model).eval().requires_grad_(False)
         embed: Any = module.patch_embed
         size, patch = int(embed.img_size[0]), int(embed.patch_size[0])
@@ -62,12 +62,13 @@ class LiveCollapse:
         """The score as ``collapse_own_share``, ``collapse_chance`` and ``collapse_ratio``."""
         self.model.module.load_state_dict(weights)
         how = How(threads=self.threads, device=self.device.type)
-        (features,), _ = encode([self.model], self.tiles, self.order, how)
-        kept, slide = np.unique(self.tiles.group[self.order], return_inverse=True)
+        try:
+            (features,), _ = encode([self.model], self.tiles, self.order, how)
+        except (DatasetError, ModelError) as error:  # training goes on without the score
+            print(f"warning: no collapse score: {error}", file=sys.stderr)
+            return {}
+        kept, slide = np.unique(self.group, return_inverse=True)
         taken = Sample(features, slide, [self.tiles.groups[number] for number in kept])
         k = min(NEIGHBOURS, max(1, len(self.order) // 10))
-        if not np.isfinite(features).all():
-            print("warning: the teacher's features are not finite; no collapse score", file=sys.stderr)
-            return {}
         found = measure(taken, k, self.seed)
         return {f"collapse_{name}": float(found[name]) for name in ("own_share", "chance", "ratio")}

@@ -128,13 +128,13 @@ class Loop:
                 ended = done.stop or self.done == self.total
                 every = self.recipe.collapse.every
                 probing = every > 0 and (self.done % every == 0 or ended)
+                if self.done % self.recipe.checkpoint.every == 0 or ended:
+                    self._save(log)
                 if self.done % self.recipe.log_every == 0 or probing or ended:
                     values = step.scheduled(self.recipe, self.method, self.total, self.done - 1)
                     row = {"step": self.done, "loss": loss, **values, **meter.row()}
                     log.write(row | self._probe(probe) if probing else row)
                     meter.restart()
-                if self.done % self.recipe.checkpoint.every == 0 or ended:
-                    self._save(log)
                 if ended:
                     break
         stopped = None
@@ -189,7 +189,7 @@ class Loop:
                 "tiles": [{"rank": r, "name": name, "loss": str(loss)} for r, name, loss in tiles],
             }
             atomic.write_json(path, record)
-            return f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
+            return f"the newest checkpoint is {last}" if last else "there is no checkpoint yet"
 
         last = self.ranks.decide(write)
         shown = bad or [name for _, name, _ in tiles]
@@ -198,5 +198,5 @@ class Loop:
         )
         raise TrainError(
             f"step {number}: the {what}; {last}. {which}: {', '.join(shown[:3])}{', ...' * (len(shown) > 3)} "
-            f"(all in {path}). Lower optim.lr, or set precision=float32"
+            f"(all in {path}). Start over with a lower optim.lr, or with precision=float32: --fresh"
         )

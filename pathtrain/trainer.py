@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 
 from pathprep import atomic
-from pathprep.errors import DatasetError, UsageError
+from pathprep.errors import DatasetError
 from pathprep.shards import Dataset
 from pathprep.stain import Target
 from pathtrain import checkpoint, distributed, lock, wandb_board
@@ -59,7 +59,8 @@ def pretrain(
             raise DatasetError(f"{dataset}: no tiles to train on; see `pathprep report {dataset}`")
         stain.check(data, recipe.stain)
         if isinstance(data, Mixed) and recipe.collapse.every:
-            raise UsageError(f"{dataset}: mixed shards have no slides to compare; --set collapse.every=0")
+            console.print(f"{dataset}: mixed shards, so there is no collapse score", highlight=False)
+            recipe = recipe.model_copy(update={"collapse": recipe.collapse.model_copy(update={"every": 0})})
         target = settle(recipe.stain, None if fresh else run)
         total = recipe.total_steps(tiles)
         identity = identities.identity(recipe, data, tiles, target)

@@ -6,6 +6,9 @@ slide: a fork must find nothing half done.
 """
 
 import contextlib
+import sys
+import traceback
+from types import TracebackType
 
 import numpy as np
 
@@ -13,6 +16,15 @@ from pathprep import jpeg, stain, tissue
 from pathprep import pipeline as pipeline  # what the workers run
 from pathprep.kernels.tiling_cpu import cut
 
+
+def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """As ever; but a worker that starts as the run ends, and finds its semaphores gone, is no news."""
+    gone = isinstance(error, FileNotFoundError | EOFError | ConnectionError)
+    if not (gone and all("multiprocessing" in frame.filename for frame in traceback.extract_tb(trace))):
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _tell
 with contextlib.suppress(ImportError):  # who opens a slide with it says that it is missing
     import cucim.clara  # noqa: F401
 

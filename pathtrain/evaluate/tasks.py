@@ -73,7 +73,7 @@ def _of_file(path: Path) -> dict[str, Source]:
     for key, entry in values.items():
         if key not in KEYS:
             raise UsageError(f"{path}: task {key} is not one of {', '.join(KEYS)}")
-        if not isinstance(entry, dict) or "train" not in entry or not entry.keys() <= {"train", "test"}:
+        if not isinstance(entry, dict) or entry.get("train") is None or not entry.keys() <= {"train", "test"}:
             raise UsageError(f"{path}: {key} needs train, perhaps test, and nothing else")
         places = {side: path.parent / str(place) for side, place in entry.items() if place is not None}
         for place in places.values():

@@ -222,7 +222,7 @@ class OptimConfig(Strict):
     min_lr: float = Field(ge=0)
     warmup_steps: Count
     weight_decay: Ramp
-    betas: tuple[Share, Share]
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
     clip: Positive | None
 
 

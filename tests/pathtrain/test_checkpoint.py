@@ -89,3 +89,14 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, {"step": 1, "evil": print}, 1, "config", 1)
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
         checkpoint.latest(tmp_path)
+
+
+def test_damaged_ones_of_later_steps_do_not_push_the_intact_one_out(tmp_path: Path) -> None:
+    fill(tmp_path, [100, 200, 300])
+    for step in (200, 300):
+        (tmp_path / "checkpoints" / f"{step:08d}.pt").write_bytes(b"x")
+    fill(tmp_path, [130], keep=1)
+    found = checkpoint.latest(tmp_path)
+    assert found is not None
+    assert found[0].step == 130
+    assert len(checkpoint.entries(tmp_path)) == 1

@@ -132,7 +132,7 @@ def test_tiles_whose_loss_is_not_finite_are_named(
     assert len(record["tiles"]) == 6
     assert record["not_finite"] == [record["tiles"][4]["name"]]
     message = str(caught.value)
-    assert message.startswith(f"step 4: the loss is nan; the last good checkpoint is {last}. ")
+    assert message.startswith(f"step 4: the loss is nan; the newest checkpoint is {last}. ")
     assert f"not finite: 1 of 6: {record['not_finite'][0]} (all in {path})" in message
     assert "\n" not in message
     assert checkpoint.entries(tmp_path / "run")[-1].step == 2

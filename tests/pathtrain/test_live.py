@@ -12,6 +12,7 @@ from toys import TINY, noise, write_dataset
 
 from pathprep.errors import UsageError
 from pathtrain import report
+from pathtrain.errors import ModelError
 from pathtrain.evaluate.collapse import collapse
 from pathtrain.live import LiveCollapse
 from pathtrain.logs import rows
@@ -135,3 +136,25 @@ def test_without_its_package(dataset: Path, tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(UsageError, match="wandb is not installed: pip install wandb"):
         pretrain(dataset, load("smoke", TINY), tmp_path / "run", False, Console(quiet=True), wandb="tissue")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_tile_of_the_sample_costs_the_score_and_not_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_dataset(tmp_path / "dataset", {"a": noise(6), "b": noise(6, seed=1)})
+    tar = data / "shards" / "a.tar"
+    content = bytearray(tar.read_bytes())
+    content[600] ^= 255
+    tar.write_bytes(content)
+    settings = (*TINY, "steps=2", "collapse={every: 1, slides: 2, tiles: 6}", "checkpoint.every=1")
+    recipe = load("smoke", [*settings])
+    done = pretrain(data, recipe, tmp_path / "run", False, Console(quiet=True))
+    assert done.steps == 2
+    assert "no collapse score" in capsys.readouterr().err
+
+
+def test_a_start_that_failed_may_be_mended(dataset: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(ModelError):
+        pretrain(dataset, load("smoke", [*TINY, "model.name=vit_foo"]), run, False, Console(quiet=True))
+    assert pretrain(dataset, load("smoke", [*TINY, "steps=1"]), run, False, Console(quiet=True)).steps == 1
