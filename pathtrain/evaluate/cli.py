@@ -12,8 +12,10 @@ from rich.table import Table
 
 from pathprep import atomic
 from pathprep.errors import UsageError
+from pathtrain.evaluate.tasks_cli import tasks
 
 app = typer.Typer(no_args_is_help=True, help="Evaluate a frozen encoder.", rich_markup_mode=None)
+app.command()(tasks)
 
 Model = Annotated[Path, typer.Argument(help="A run folder, or an exported model.")]
 Size = Annotated[int | None, typer.Option(help="Side that tiles are resized to. Default: the model's.")]

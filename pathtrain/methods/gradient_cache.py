@@ -10,14 +10,14 @@ numbers of dropout and stochastic depth are replayed, and the precision is the s
 
 Gao et al. 2021, "Scaling deep contrastive learning batch size under memory limited setup" (GradCache);
 EXAONE Path 2.0 trains this way through whole slides. No collective is called in here: ranks may have
-different numbers of tiles, and ``average_gradients`` follows once for all that a step has accumulated.
+different numbers of tiles, and gradients are averaged once, after all that a step has accumulated.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 Encode = Callable[[Tensor], Tensor]
@@ -46,53 +46,90 @@ class Random:
             torch.cuda.set_rng_state(self.cuda, device)
 
 
-def cached_backward(
+def cached_loss(
     encode: Encode,
     pixels: Tensor,
     loss_of: Callable[[Tensor], Tensor],
     chunk: int,
     device: torch.device,
-    precision: torch.dtype = torch.float32,
     trained: bool = True,
 ) -> Tensor:
-    """Add the gradients of a loss over all tiles to the parameters' ``grad``, as ``backward`` does.
+    """A loss over all tiles, whose ``backward`` adds the gradients to the parameters' ``grad``.
+
+    What torch.autocast is set to at the call holds for both passes.
 
     Args:
         encode: tiles (n, ...) on ``device``, as cut from ``pixels`` -> vectors (n, D). It may be random, in
-            torch's generators, but must not change between two calls.
+            torch's generators, but must not change before ``backward``.
         pixels: (N, ...) on any device; pinned on the CPU, its copies overlap with the work.
         loss_of: vectors (N, D), on the CPU -> the loss, a scalar with graph.
         chunk: tiles at a time.
         device: where ``encode`` works.
-        precision: bfloat16 runs ``encode`` and ``loss_of`` under autocast.
         trained: False leaves the encoder without gradients, and out the third part.
 
     Returns:
-        The loss, without graph.
+        The loss, a scalar with graph; to go back through once.
     """
-    reduced = precision != torch.float32
+    anchor = torch.zeros((), device=device, requires_grad=True)  # so that autograd comes by
+    found: Tensor = _Cached.apply(anchor, _Passes(encode, pixels, loss_of, chunk, device, trained))  # type: ignore[no-untyped-call]
+    return found
 
-    def cast() -> torch.autocast:
+
+class _Passes:
+    """The three parts, of which ``forward`` does two but for going back."""
+
+    def __init__(
+        self,
+        encode: Encode,
+        pixels: Tensor,
+        loss_of: Callable[[Tensor], Tensor],
+        chunk: int,
+        device: torch.device,
+        trained: bool,
+    ) -> None:
+        self._encode, self._parts, self._loss_of, self._device = encode, pixels.split(chunk), loss_of, device
+        self._chunk, self._trained = chunk, trained
+        self._reduced = torch.is_autocast_enabled(device.type)
+        self._dtype = torch.get_autocast_dtype(device.type)
+
+    def cast(self) -> torch.autocast:
         # no cache: weights that were cast without a graph would be taken again with one
-        return torch.autocast(device.type, precision if reduced else None, reduced, cache_enabled=False)
+        return torch.autocast(self._device.type, self._dtype, self._reduced, cache_enabled=False)
 
-    parts = pixels.split(chunk)
-    before = Random.now(device)
-    vectors = encode_chunks(encode, parts, device, cast)
-    vectors.requires_grad_(trained)
-    with cast():
-        loss = loss_of(vectors)
-    loss.backward()  # type: ignore[no-untyped-call]
-    if trained:
-        assert vectors.grad is not None
-        after = Random.now(device)
-        before.replay(device)  # the chunks draw in turn what they drew before: one state serves all
-        for part, grad in zip(parts, vectors.grad.split(chunk), strict=True):
-            with cast():
-                again = encode(part.to(device, non_blocking=True))
-            again.backward(grad.to(device, non_blocking=True))  # type: ignore[no-untyped-call]
-        after.replay(device)
-    return loss.detach()
+    def forward(self) -> Tensor:
+        self._before = Random.now(self._device)
+        self._vectors = encode_chunks(self._encode, self._parts, self._device, self.cast)
+        self._vectors.requires_grad_(self._trained)
+        with torch.enable_grad(), self.cast():
+            self._loss = self._loss_of(self._vectors)
+        return self._loss.detach().clone()
+
+    def backward(self, factor: Tensor) -> None:
+        with torch.enable_grad():
+            self._loss.backward(factor)  # type: ignore[no-untyped-call]
+            if not self._trained:
+                return
+            assert self._vectors.grad is not None
+            after = Random.now(self._device)
+            # the chunks draw in turn what they drew before: one state serves all
+            self._before.replay(self._device)
+            for part, grad in zip(self._parts, self._vectors.grad.split(self._chunk), strict=True):
+                with self.cast():
+                    again = self._encode(part.to(self._device, non_blocking=True))
+                again.backward(grad.to(self._device, non_blocking=True))  # type: ignore[no-untyped-call]
+            after.replay(self._device)
+
+
+class _Cached(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, passes: _Passes) -> Tensor:
+        ctx.passes = passes
+        return passes.forward()
+
+    @staticmethod
+    def backward(ctx: Any, factor: Tensor) -> tuple[None, None]:  # type: ignore[override]
+        ctx.passes.backward(factor)
+        return None, None
 
 
 @torch.no_grad()
@@ -145,28 +182,3 @@ def chunk_size(
     # the gradients count into the peak too: a little too careful
     fitting = max(8, int(_SPARE * free / (peak / _TRIAL)))
     return int(min(4096, 1 << (fitting.bit_length() - 1)))
-
-
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """The mean of every gradient over all ranks, in one exchange; nothing without a process group.
-
-    A parameter that got a gradient on some ranks only counts as zero on the others; one that got none on
-    any stays without.
-    """
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return
-    wanted = [p for p in parameters if p.requires_grad]
-    have = torch.tensor([p.grad is not None for p in wanted], dtype=torch.int32, device=wanted[0].device)
-    dist.all_reduce(have, dist.ReduceOp.MAX)
-    wanted = [p for p, any_rank in zip(wanted, have.tolist(), strict=True) if any_rank]
-    by_type: dict[torch.dtype, list[Tensor]] = {}
-    for parameter in wanted:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        by_type.setdefault(parameter.dtype, []).append(parameter.grad)
-    for grads in by_type.values():
-        flat = torch.cat([grad.flatten() for grad in grads])
-        dist.all_reduce(flat)
-        flat /= dist.get_world_size()
-        for grad, mean in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
-            grad.copy_(mean.view_as(grad))

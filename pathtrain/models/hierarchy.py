@@ -9,19 +9,16 @@ A cell of a region without a tile is background: one white tile is embedded per 
 all of them. A region without any tile is left out.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 import torch
 from timm.models import named_apply
 from timm.models.vision_transformer import Block, init_weights_vit_timm
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pathtrain.models.layout import Layout
 from pathtrain.recipes.hierarchy import StageConfig
 
-Ints = npt.NDArray[np.int64]
 _TEMPERATURE = 10_000.0  # of the sines, as Vaswani et al. 2017 and MoCo v3 have it
 
 
@@ -85,42 +82,6 @@ def sincos(places: Tensor, dim: int) -> Tensor:
     scale = _TEMPERATURE ** (torch.arange(dim // 4, dtype=torch.float64, device=places.device) / (dim // 4))
     angles = places.to(torch.float64)[:, :, None] / scale  # (T, 2, dim / 4)
     return torch.cat([angles.sin(), angles.cos()], dim=2).flatten(1)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the N tiles of a slide (or of one region) lie; the tiles are sorted by region.
-
-    Attributes:
-        side: k, cells along the side of a region.
-        tiles: (N,) the tiles' numbers in the dataset, region by region.
-        cells: (R, k * k) int64: which of the N tiles is at each cell, row by row; N where none is.
-        places: (R, 2) column and row of each region in the slide, the smallest of each 0.
-        counts: (R,) tiles of each region, at least 1.
-    """
-
-    side: int
-    tiles: Ints
-    cells: Ints
-    places: Ints
-    counts: Ints
-
-    @classmethod
-    def of(cls, tiles: Ints, column: Ints, row: Ints, side: int) -> "Layout":
-        """From the grid cells (N,) of a slide's tiles; N is at least 1."""
-        column, row = column.astype(np.int64), row.astype(np.int64)
-        regions = np.stack([row // side, column // side], axis=1)
-        places, number, counts = np.unique(regions, axis=0, return_inverse=True, return_counts=True)
-        number = number.reshape(-1)
-        order = np.lexsort((column, row, number))
-        cells = np.full((len(places), side * side), len(tiles), np.int64)
-        cells[number[order], (row % side * side + column % side)[order]] = np.arange(len(tiles))
-        return cls(side, tiles[order], cells, (places - places.min(axis=0))[:, ::-1].copy(), counts)
-
-    @property
-    def gaps(self) -> bool:
-        """Whether a cell is background."""
-        return bool(len(self.tiles) < self.cells.size)
 
 
 def region_vectors(

@@ -116,7 +116,7 @@ class Phase(Strict):
             one objective, tile, region, slide and again from the start.
         tile, region, slide: the objectives; null for none.
         validate_every: steps between two validations; at its end the phase always validates if it has slides.
-        optim: null takes the recipe's.
+        lr, warmup_steps: null takes the recipe's ``optim``.
     """
 
     name: str
@@ -126,7 +126,8 @@ class Phase(Strict):
     region: RegionDino | None = None
     slide: SlideTasks | None = None
     validate_every: Number | None = None
-    optim: OptimConfig | None = None
+    lr: Positive | None = None
+    warmup_steps: Count | None = None
 
     @model_validator(mode="after")
     def _some(self) -> Self:
@@ -172,11 +173,21 @@ class HierarchicalRecipe(Recipe):
             raise ValueError("steps and epochs are those of hierarchy.phases")
         if self.batch:
             raise ValueError("batch is that of each objective in hierarchy.phases")
+        if self.sharding != "none":
+            raise ValueError("sharding full is not for this method: a rank's slide needs whole weights")
         return self
 
     def total_steps(self, tiles: int) -> int:
         """Steps of all phases."""
         return sum(phase.steps for phase in self.hierarchy.phases)
+
+    def span(self, step: int, total: int) -> tuple[int, int, OptimConfig]:
+        """A phase's schedules span its own steps."""
+        number, local = self.place(step)
+        phase = self.hierarchy.phases[number]
+        changed = {"lr": phase.lr, "warmup_steps": phase.warmup_steps}
+        optim = self.optim.model_copy(update={k: v for k, v in changed.items() if v is not None})
+        return local, phase.steps, optim
 
     def place(self, step: int) -> tuple[int, int]:
         """The phase that a step lies in, and its number within the phase."""
