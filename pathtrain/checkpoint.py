@@ -84,20 +84,29 @@ def latest(run: Path) -> tuple[Entry, dict[str, Any]] | None:
     """
     found = entries(run)
     for entry in reversed(found):
-        path = folder(run) / entry.file
         try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            _warn(f"{path} is gone; an older checkpoint is used")
-            continue
-        if hashlib.sha256(data).hexdigest() != entry.sha256:
-            _warn(f"{path} is damaged (its SHA-256 differs); an older checkpoint is used")
-            continue
-        value = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        return entry, cast(dict[str, Any], value)
+            return entry, read(run, entry)
+        except CheckpointError as error:
+            _warn(f"{error}; an older checkpoint is used")
     if found:
         raise CheckpointError(f"{folder(run)}: all {len(found)} checkpoints are damaged; --fresh starts over")
     return None
+
+
+def read(run: Path, entry: Entry) -> dict[str, Any]:
+    """A checkpoint's content, on the CPU.
+
+    Raises:
+        CheckpointError: it is gone or damaged.
+    """
+    path = folder(run) / entry.file
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is gone") from None
+    if hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise CheckpointError(f"{path} is damaged (its SHA-256 differs)")
+    return cast(dict[str, Any], torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
 
 
 def load(run: Path) -> dict[str, Any]:
@@ -105,7 +114,7 @@ def load(run: Path) -> dict[str, Any]:
 
     Returns:
         Keys ``step``, ``student`` and ``teacher`` (each ``backbone`` and ``head`` state dicts), ``loss``,
-        ``optimizer``, ``rng``, ``config``.
+        ``optimizer``, ``config``.
 
     Raises:
         CheckpointError: there is none.

@@ -35,17 +35,28 @@ def pretrain(
         typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe's value: --set optim.lr=0.001"),
     ] = None,
     fresh: Annotated[bool, typer.Option(help="Start over; an old run is renamed to OUT.old-N.")] = False,
+    wandb: Annotated[
+        str | None, typer.Option(metavar="PROJECT", help="Log to Weights & Biases too (pip install wandb).")
+    ] = None,
 ) -> None:
-    """Train an encoder on the tiles of a dataset. The same command again resumes."""
+    """Train an encoder on the tiles of a dataset. The same command again resumes.
+
+    On several devices: torchrun --nproc-per-node 8 -m pathtrain pretrain ...
+
+    SIGTERM and SIGUSR1 finish the step, write a checkpoint and exit with code 75: run the command again.
+    """
     from pathtrain.recipes.load import load
 
     resolved = load(recipe, set_ or [])  # before torch is imported: a typing error should show at once
+    from pathtrain.stopping import EXIT_CODE
     from pathtrain.trainer import pretrain as run
 
     out = out or Path("runs") / Path(recipe).stem
-    summary = run(dataset, resolved, out, fresh, Console())
-    if summary.loss is not None:
+    summary = run(dataset, resolved, out, fresh, Console(), wandb)
+    if summary.loss is not None and os.environ.get("RANK", "0") == "0":
         typer.echo(f"{out}: {summary.steps} steps done, last loss {summary.loss:.4f}")
+    if summary.stopped is not None:
+        raise typer.Exit(EXIT_CODE)
 
 
 @app.command()

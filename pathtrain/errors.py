@@ -5,6 +5,8 @@ PathprepError
 └── TrainError              training cannot start or go on
     ├── RecipeError         a recipe or an override is wrong (exit code 2)
     ├── CheckpointError     a run folder does not fit, or none of its checkpoints can be used
+    ├── RunBusyError        another process trains in the run folder
+    ├── PeerError           another process of the same run stopped
     └── ModelError          an architecture or its weights cannot be had
 """
 
@@ -21,6 +23,14 @@ class RecipeError(TrainError):
 
 class CheckpointError(TrainError):
     """A run folder belongs to another recipe or dataset, or none of its checkpoints is intact."""
+
+
+class RunBusyError(TrainError):
+    """Another process trains in the run folder, or it cannot be locked."""
+
+
+class PeerError(TrainError):
+    """Another process of the same run stopped; the cause is in that one's message."""
 
 
 class ModelError(TrainError):

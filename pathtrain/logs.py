@@ -15,8 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from torch.utils.tensorboard import SummaryWriter
 
 from pathprep import atomic
+from pathtrain.wandb_board import Wandb
 
 NAME = "log.jsonl"
+Row = dict[str, Any]
 
 
 def rows(run: Path) -> list[dict[str, Any]]:
@@ -35,10 +37,13 @@ class Log:
         run: the run's folder.
         start, total: finished steps now and at the end.
         console: where progress goes: a bar on a terminal, a line per row elsewhere.
+        wandb: gets the rows too, and is closed at the end.
     """
 
-    def __init__(self, run: Path, start: int, total: int, console: Console) -> None:
-        self._total, self._console = total, console
+    def __init__(
+        self, run: Path, start: int, total: int, console: Console, wandb: Wandb | None = None
+    ) -> None:
+        self._total, self._console, self._wandb = total, console, wandb
         kept = [row for row in rows(run) if row["step"] <= start]
         text = "".join(json.dumps(row) + "\n" for row in kept)
         atomic.write_bytes(run / NAME, text.encode())
@@ -66,6 +71,8 @@ class Log:
     ) -> None:
         if self._progress is not None:
             self._progress.stop()
+        if self._wandb is not None:
+            self._wandb.close()
         self._board.close()
         self._file.close()
 
@@ -74,18 +81,23 @@ class Log:
         if self._progress is not None:
             self._progress.update(self._task, completed=step)
 
-    def write(self, row: dict[str, float]) -> None:
-        """Log one row: ``step`` (finished steps) and the values."""
+    def write(self, row: Row) -> None:
+        """Log one row: ``step`` (finished steps) and the values; None where there is none."""
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
         step = int(row["step"])
         for name, value in row.items():
-            if name != "step":
+            if name != "step" and value is not None:
                 self._board.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log(row)
         text = (
             f"loss {row['loss']:.4f}  lr {row['lr']:.2e}  {row['images_s']:.1f} images/s  "
             f"waiting for data {row['data_wait']:.0%}"
         )
+        for name, title, form in (("mfu", "MFU", ".0%"), ("collapse_ratio", "collapse", ".2f")):
+            if row.get(name) is not None:
+                text += f"  {title} {row[name]:{form}}"
         if self._progress is not None:
             self._progress.update(self._task, description=text)
         else:
@@ -96,6 +108,24 @@ class Log:
     def sync(self) -> None:
         """Put the rows on disk; before a checkpoint, which must not be ahead of them."""
         os.fsync(self._file.fileno())
+
+
+class NoLog:
+    """What the other ranks have for a log."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def advance(self, step: int) -> None:
+        """Nothing."""
+
+    def write(self, row: Row) -> None:
+        """Nothing."""
+
+    def sync(self) -> None:
+        """Nothing."""
 
 
 def _clock(seconds: float) -> str:

@@ -34,7 +34,13 @@ CURVES = {
     "weight_decay": "Weight decay",
     "momentum": "Teacher momentum",
     "teacher_temp": "Teacher temperature",
+    "gradient_norm": "Gradient norm (before clipping)",
+    "teacher_entropy": "Teacher entropy (nats)",
+    "collapse_ratio": "Feature collapse (own slide against chance; 1 is none)",
+    "collapse_own_share": "Feature collapse: neighbours from the own slide (share)",
+    "collapse_chance": "Feature collapse: chance",
     "images_s": "Images per second",
+    "mfu": "Model FLOP utilisation",
     "data_wait": "Time waiting for data (share)",
     "seconds_step": "Seconds per step",
 }
@@ -147,7 +153,7 @@ def _curves(rows: list[dict[str, Any]]) -> list[tuple[str, str, Markup]]:
     names = [key for key in CURVES if key in found] + sorted(found - CURVES.keys())
     curves = []
     for key in names:
-        kept = [row for row in rows if math.isfinite(row.get(key, math.nan))]
+        kept = [row for row in rows if row.get(key) is not None and math.isfinite(row[key])]
         if kept:
             title = CURVES.get(key, key)
             drawn = chart.line([row["step"] for row in kept], [row[key] for row in kept], title)

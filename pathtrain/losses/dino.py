@@ -17,7 +17,14 @@ from torch.nn import functional
 def dino_loss(
     student: Tensor, teacher: Tensor, center: Tensor, student_temp: float, teacher_temp: float
 ) -> Tensor:
-    """The loss of a batch, computed in float32 (float64 stays).
+    """The loss of a batch: the mean of ``dino_terms`` over its tiles, a scalar in nats."""
+    return dino_terms(student, teacher, center, student_temp, teacher_temp)[0].mean()
+
+
+def dino_terms(
+    student: Tensor, teacher: Tensor, center: Tensor, student_temp: float, teacher_temp: float | Tensor
+) -> tuple[Tensor, Tensor]:
+    """Every tile's loss, and how sure the teacher is, computed in float32 (float64 stays).
 
     Args:
         student: (V, B, K) head outputs of all views; the teacher's views come first.
@@ -26,7 +33,8 @@ def dino_loss(
         student_temp, teacher_temp: above 0.
 
     Returns:
-        Scalar, in nats.
+        (B,) losses in nats; and the teacher's entropy, a scalar without graph: the mean of - q . log q,
+        from 0 (one output has everything) to log K (it knows nothing).
 
     Raises:
         ValueError: shapes that do not belong together, or no pair of different views.
@@ -40,9 +48,12 @@ def dino_loss(
         raise ValueError(f"expected 1 <= G <= V and V >= 2 views; got G = {g}, V = {v}")
     log_p = functional.log_softmax(_wide(student) / student_temp, dim=-1)
     with torch.no_grad():
-        q = functional.softmax((_wide(teacher) - center) / teacher_temp, dim=-1)
+        log_q = functional.log_softmax((_wide(teacher) - center) / teacher_temp, dim=-1)
+        q = log_q.exp()
+        # an output of probability 0 has log q = -inf at extreme temperatures, and adds nothing
+        entropy = -(q * log_q.clamp(min=-1e4)).sum(dim=-1).mean()
     others = log_p.sum(dim=0) - log_p[:g]  # (g, b, k): of every view but the teacher's own
-    return -torch.einsum("gbk,gbk->", q, others) / (g * (v - 1) * student.shape[1])
+    return -torch.einsum("gbk,gbk->b", q, others) / (g * (v - 1)), entropy
 
 
 def updated_center(center: Tensor, mean: Tensor, momentum: float) -> Tensor:

@@ -1,0 +1,1 @@
+"""Training methods; a recipe's ``method`` names one."""

@@ -5,26 +5,30 @@ teacher and the centre; the trainer owns the optimiser, so ``loss`` changes noth
 what follows an optimiser step.
 """
 
+from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pathtrain import schedules
-from pathtrain.losses.dino import dino_loss, updated_center
+from pathtrain.losses.dino import dino_terms, updated_center
+from pathtrain.methods.base import Outcome, slices
 from pathtrain.models import backbone
 from pathtrain.models.dino_head import DinoHead
 from pathtrain.recipes.schema import Recipe
+from pathtrain.sharding import local
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """A batch's loss (scalar, with graph) and its teacher outputs' mean (K,)."""
+class Network(nn.ModuleDict):
+    """``backbone`` and ``head``; groups of views, each group of one size, -> scores (V, B, K)."""
 
-    loss: Tensor
-    teacher_mean: Tensor
+    def forward(self, groups: list[list[Tensor]]) -> Tensor:
+        """The views of a group go through the backbone together, and all through the head."""
+        features = [self["backbone"](torch.cat(group)) for group in groups]
+        scores: Tensor = self["head"](torch.cat(features))
+        return scores.view(sum(len(group) for group in groups), -1, scores.shape[1])
 
 
 class Dino:
@@ -46,10 +50,15 @@ class Dino:
         make = backbone.create if fresh else backbone.build
         body = make(recipe.model, self.config.drop_path)
         head = DinoHead(int(body.num_features), self.config.head)  # type: ignore[arg-type]  # timm's
-        self.student = nn.ModuleDict({"backbone": body, "head": head}).to(device).train()
+        self.student = Network({"backbone": body, "head": head}).to(device).train()
         # eval switches stochastic depth off, as the original's teacher has none
         self.teacher = deepcopy(self.student).eval().requires_grad_(False)
+        if recipe.model.checkpoint:
+            backbone.checkpoint_activations(body, recipe.model)
         self.center = torch.zeros(self.config.head.out_dim, device=device)
+        # changing numbers as tensors: of each number that it is given, torch.compile would make a version
+        self._terms = torch.compile(dino_terms, dynamic=False) if recipe.compile else dino_terms
+        self._compiled = recipe.compile
 
     def schedule(self, step: int) -> dict[str, float]:
         """This method's own scheduled values at a step, for the log."""
@@ -59,19 +68,32 @@ class Dino:
             "momentum": schedules.cosine(step, self.total, momentum.start, momentum.end),
         }
 
+    def networks(self) -> list[nn.Module]:
+        """Student and teacher."""
+        return [self.student, self.teacher]
+
+    def split(self, views: list[Tensor], size: int) -> list[list[Tensor]]:
+        """Views (B, 3, H, W) in parts of ``size`` tiles."""
+        return slices(views, size)
+
     def loss(self, views: list[Tensor], step: int) -> Outcome:
         """Loss of a batch; changes nothing but the state of torch's random generator (stochastic depth).
 
         Args:
             views: (B, 3, H, W) each, globals first.
+
+        Returns:
+            With the means ``center`` (K,), the teacher's output, and ``teacher_entropy``, nats.
         """
         large, small = views[: self.globals], views[self.globals :]
         with torch.no_grad():
-            teacher = self._outputs(self.teacher, [large])
-        student = self._outputs(self.student, [large, small] if small else [large])
+            teacher = self.teacher([large])
+        student = self.student([large, small] if small else [large])
         temp = self.schedule(step)["teacher_temp"]
-        loss = dino_loss(student, teacher, self.center, self.config.student_temp, temp)
-        return Outcome(loss, teacher.float().mean(dim=(0, 1)))
+        warmth = torch.tensor(temp, device=self.center.device) if self._compiled else temp
+        each, entropy = self._terms(student, teacher, self.center, self.config.student_temp, warmth)
+        means = {"center": teacher.float().mean(dim=(0, 1)), "teacher_entropy": entropy}
+        return Outcome(each.mean(), each.detach(), means)
 
     def frozen(self, step: int) -> list[nn.Parameter]:
         """Parameters that take no optimiser step at ``step``."""
@@ -80,11 +102,15 @@ class Dino:
         return head.last_layer() if step < self.config.freeze_last_layer_steps else []
 
     @torch.no_grad()
-    def update(self, outcome: Outcome, step: int) -> None:
+    def update(self, means: Mapping[str, Tensor], step: int) -> None:
         """Move the centre and the teacher after the optimiser's step."""
-        self.center = updated_center(self.center, outcome.teacher_mean, self.config.center_momentum)
+        self.center = updated_center(self.center, means["center"], self.config.center_momentum)
         rate = 1 - self.schedule(step)["momentum"]
-        torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), rate)
+        torch._foreach_lerp_(local(self.teacher.parameters()), local(self.student.parameters()), rate)
+
+    def encoder(self) -> nn.Module:
+        """The teacher's backbone."""
+        return self.teacher["backbone"]
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint: ``student``, ``teacher`` (``backbone`` and ``head`` each) and ``loss``."""
@@ -102,10 +128,3 @@ class Dino:
             for part, module in network.items():
                 module.load_state_dict(state[name][part])
         self.center.copy_(state["loss"]["center"])
-
-    @staticmethod
-    def _outputs(network: nn.ModuleDict, groups: list[list[Tensor]]) -> Tensor:
-        """(V, B, K) head outputs; the views of a group have one size and go through together."""
-        features = [network["backbone"](torch.cat(group)) for group in groups]
-        scores: Tensor = network["head"](torch.cat(features))
-        return scores.view(sum(len(group) for group in groups), -1, scores.shape[1])

@@ -68,6 +68,21 @@ def create(model: ModelConfig, drop_path: float = 0.0) -> nn.Module:
     return backbone
 
 
+def checkpoint_activations(backbone: nn.Module, model: ModelConfig) -> None:
+    """Run each block again in the backward pass instead of keeping what it computed.
+
+    Raises:
+        ModelError: the architecture cannot.
+    """
+    switch = getattr(backbone, "set_grad_checkpointing", None)
+    try:
+        if switch is None:
+            raise AssertionError
+        switch(True)
+    except AssertionError:  # timm's architectures without it assert that it is not wanted
+        raise ModelError(f"model.checkpoint: {model.name} has no activation checkpointing") from None
+
+
 def _imagenet(name: str) -> State:
     """timm's default weights of an architecture, from the local cache or the network."""
     config = timm.get_pretrained_cfg(name, allow_unregistered=False)

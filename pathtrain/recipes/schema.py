@@ -33,6 +33,8 @@ class ModelConfig(Strict):
         kwargs: arguments of that architecture (``img_size``, ``patch_size``, ``depth``, ``embed_dim``, ...).
         init: ``random``, ``imagenet`` (timm's default weights), or the path of a .safetensors or .pth file.
         mean, std: what a pixel in 0 to 1 is normalised with, per channel.
+        checkpoint: activation checkpointing: each block is run again in the backward pass instead of
+            keeping what it computed, about a third more time for a fraction of the memory.
     """
 
     name: str
@@ -40,6 +42,7 @@ class ModelConfig(Strict):
     init: str = "random"
     mean: Channels = IMAGENET_MEAN
     std: tuple[Positive, Positive, Positive] = IMAGENET_STD
+    checkpoint: bool = False
 
 
 class HeadConfig(Strict):
@@ -215,6 +218,20 @@ class CheckpointConfig(Strict):
     keep: int = Field(gt=0)
 
 
+class CollapseConfig(Strict):
+    """The collapse score while training: the teacher on a fixed sample of tiles; see pathtrain.live.
+
+    Attributes:
+        every: steps between two scores; 0 for none.
+        slides: how many slides, drawn with the recipe's seed; all if there are fewer.
+        tiles: of each of them.
+    """
+
+    every: Count = 0
+    slides: int = Field(default=10, ge=2)
+    tiles: int = Field(default=100, ge=2)
+
+
 class Recipe(Strict):
     """A whole training run but for its data and its folder.
 
@@ -225,6 +242,11 @@ class Recipe(Strict):
         batch: tiles per optimiser step, over all devices.
         precision: of the forward pass (torch.autocast); weights and optimiser stay float32.
         log_every: steps between two rows of log.jsonl.
+        micro_batch: largest number of tiles that go through the networks of one device at once; their
+            gradients are added up (accumulated), and the step is that of the whole batch. null: all at once.
+        compile: torch.compile of the backbones and the loss: a minute's start, then faster steps on a card.
+        sharding: ``full`` divides weights, gradients and optimiser among the ranks (FSDP2).
+        collapse: the collapse score while training.
     """
 
     method: Literal["dino"]
@@ -240,6 +262,10 @@ class Recipe(Strict):
     optim: OptimConfig
     checkpoint: CheckpointConfig
     log_every: int = Field(gt=0)
+    micro_batch: Annotated[int, Field(gt=0)] | None = None
+    compile: bool = False
+    sharding: Literal["none", "full"] = "none"
+    collapse: CollapseConfig = CollapseConfig()
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

@@ -1,0 +1,165 @@
+"""Data parallelism: one process per device, started by torchrun; NCCL on GPUs, gloo on CPUs.
+
+    torchrun --nproc-per-node 8 -m pathtrain pretrain ...
+
+Every rank takes batch / ranks tiles of each step. Losses, gradients and what a method remembers are means
+over the whole batch, so the number of ranks changes them by rounding only; what is random in a network
+(stochastic depth) is drawn per rank, and does change. Rank 0 alone writes, logs and creates files.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from pathprep.errors import PathprepError, UsageError
+from pathtrain.errors import PeerError
+
+T = TypeVar("T")
+BUCKET = 32 * 2**20  # elements of one all-reduce: few calls, and little memory beside the gradients
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among all; without torchrun the only one.
+
+    Attributes:
+        rank, world: its number, and how many there are.
+        device: what it computes on.
+    """
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes and logs."""
+        return self.rank == 0
+
+    def share(self, batch: int) -> int:
+        """Tiles of a step that each rank takes.
+
+        Raises:
+            UsageError: they cannot be divided evenly.
+        """
+        if batch % self.world:
+            down = batch // self.world * self.world
+            near = f"{down} or {down + self.world}" if down else f"{self.world}"
+            raise UsageError(
+                f"batch {batch} cannot be divided among {self.world} ranks; --set batch={near}, "
+                "or start another number of processes"
+            )
+        return batch // self.world
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Sum over ranks, in place."""
+        if self.world > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace every gradient by its mean over ranks; all ranks must have gradients of the same ones."""
+        if self.world == 1:
+            return
+        buckets: list[list[Tensor]] = [[]]
+        for grad in (p.grad for p in parameters if p.grad is not None):
+            if sum(g.numel() for g in buckets[-1]) + grad.numel() > BUCKET and buckets[-1]:
+                buckets.append([])
+            buckets[-1].append(grad)
+        started = []
+        for grads in buckets:
+            if grads:
+                flat = torch.cat([grad.flatten() for grad in grads]).div_(self.world)
+                started.append((grads, flat, dist.all_reduce(flat, async_op=True)))
+        for grads, flat, work in started:
+            work.wait()
+            parts = flat.split([grad.numel() for grad in grads])
+            torch._foreach_copy_(grads, [p.view_as(g) for p, g in zip(parts, grads, strict=True)])
+
+    def gather(self, value: T) -> list[T]:
+        """Every rank's value, in order, on all ranks; values that can be pickled."""
+        if self.world == 1:
+            return [value]
+        found: list[Any] = [None] * self.world
+        dist.all_gather_object(found, value)
+        return found
+
+    def decide(self, work: Callable[[], T]) -> T:
+        """Let rank 0 do something and give its result to all.
+
+        Raises:
+            Exception: what ``work`` raised, on rank 0.
+            PeerError: the same, on the others.
+        """
+        if self.world == 1:
+            return work()
+        answer: list[Any] = [None, None]
+        error: Exception | None = None
+        if self.first:
+            try:
+                answer[0] = work()
+            except (PathprepError, OSError) as caught:
+                error, answer[1] = caught, str(caught)
+        dist.broadcast_object_list(answer, src=0)
+        if error is not None:
+            raise error
+        if answer[1] is not None:
+            raise PeerError(f"rank {self.rank}: stopped, as rank 0 did")
+        return answer[0]  # type: ignore[no-any-return]
+
+
+@contextmanager
+def ranks() -> Iterator[Ranks]:
+    """This process's place, from the variables that torchrun sets; the group is left at the end.
+
+    Raises:
+        UsageError: the variables are incomplete, or there are more processes than GPUs on this machine.
+        PeerError: another rank stopped while this one waited for it.
+    """
+    world = _number("WORLD_SIZE", 1)
+    if world == 1:
+        yield Ranks(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        return
+    rank, here = _number("RANK"), _number("LOCAL_RANK")
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        if here >= torch.cuda.device_count():
+            raise UsageError(
+                f"local rank {here}, but this machine has {torch.cuda.device_count()} GPUs: start a process "
+                "per GPU (torchrun --nproc-per-node), or set CUDA_VISIBLE_DEVICES= to run on the CPU"
+            )
+        device = torch.device("cuda", here)
+        torch.cuda.set_device(device)
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=rank, world_size=world)
+    except (ValueError, RuntimeError, dist.DistError) as error:
+        line = str(error).strip().splitlines()[0]
+        raise UsageError(f"rank {rank} of {world} cannot join the others: {line}") from None
+    try:
+        yield Ranks(rank, world, device)
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistBackendError) and "gloo" not in str(error):
+            raise
+        print(f"rank {rank}: {str(error).strip().splitlines()[0]}", file=sys.stderr)
+        raise PeerError(f"rank {rank}: stopped, as another rank is gone; see its own message") from None
+    dist.destroy_process_group()  # after an error it might wait for ranks that will not come
+
+
+def _number(name: str, default: int | None = None) -> int:
+    text = os.environ.get(name)
+    if text is None and default is not None:
+        return default
+    try:
+        return int(text or "")
+    except ValueError:
+        raise UsageError(
+            f"the environment variable {name} is {'not set' if text is None else repr(text)}: start several "
+            "processes with torchrun, which sets RANK, LOCAL_RANK, WORLD_SIZE and MASTER_ADDR"
+        ) from None

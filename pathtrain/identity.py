@@ -1,0 +1,97 @@
+"""What makes two runs the same run: a resume must find all of it unchanged.
+
+Kept flat in RUN/run.json, so that a difference is named by its recipe key.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from rich.console import Console
+
+from pathprep.shards import Dataset
+from pathprep.stain import Target
+from pathtrain import checkpoint
+from pathtrain.errors import CheckpointError
+from pathtrain.recipes.schema import Recipe
+
+# What a resume may change: it touches the weights by rounding at most.
+FREE = {"checkpoint", "log_every", "collapse", "micro_batch", "compile", "sharding"}
+FREE_OF_MODEL = {"checkpoint"}
+
+
+def identity(recipe: Recipe, dataset: Dataset, tiles: int, target: Target | None) -> dict[str, Any]:
+    """Everything that a resume must find unchanged: recipe keys, and which tiles there are.
+
+    The target counts by its values, wherever its file lies.
+    """
+    counts = dataset.tile_counts()
+    values = {k: v for k, v in recipe.model_dump(mode="json").items() if k not in FREE}
+    values["model"] = {k: v for k, v in values["model"].items() if k not in FREE_OF_MODEL}
+    values["stain"]["target"] = None if target is None else target.as_params()
+    if recipe.stain.mode == "none":
+        del values["stain"]  # so that runs from before there was a stain stage go on
+    return {
+        **_flat(values),
+        "dataset build id": dataset.info["build_id"],
+        "dataset tiles": tiles,
+        "dataset slides": digest(counts)[:16],
+    }
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON-able value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def check(run: Path, identity: dict[str, Any]) -> None:
+    """Compare with what the run was started with.
+
+    Raises:
+        CheckpointError: it differs, or cannot be read.
+    """
+    try:
+        before = json.loads((run / "run.json").read_bytes())["identity"]
+    except FileNotFoundError:
+        if checkpoint.entries(run):
+            raise CheckpointError(f"{run}: has checkpoints but no run.json; --fresh starts over") from None
+        return
+    except (ValueError, KeyError):
+        raise CheckpointError(f"{run}/run.json is damaged; --fresh starts over") from None
+    changed = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
+    if changed:
+        shown = "; ".join(f"{key} was {before.get(key)}, is {identity.get(key)}" for key in changed[:3])
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise CheckpointError(f"{run} was started otherwise: {shown}{more}; --fresh starts over")
+
+
+def set_aside(run: Path, console: Console) -> None:
+    """Rename an old run to RUN.old-1, RUN.old-2, ..."""
+    number = 1
+    while (old := run.with_name(f"{run.name}.old-{number}")).exists():
+        number += 1
+    run.rename(old)
+    console.print(f"the old run is now {old}", highlight=False)
+
+
+def versions() -> dict[str, str]:
+    """What a run's numbers depend on beside its identity."""
+    return {"torch": torch.__version__, "timm": timm.__version__, "device": _device_name()}
+
+
+def _device_name() -> str:
+    return (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"cpu, {torch.get_num_threads()} threads"
+    )
