@@ -26,13 +26,19 @@ def pretrain(
     dataset: Annotated[Path, typer.Argument(help="A dataset folder, as `pathprep shard` writes it.")] = Path(
         "dataset"
     ),
-    recipe: Annotated[str, typer.Option(help="smoke, exaonepath1, or a .yaml file.")] = "smoke",
+    recipe: Annotated[
+        str, typer.Option(help="smoke, exaonepath1, exaonepath2, exaonepath2-tiny, or a .yaml file.")
+    ] = "smoke",
     out: Annotated[
         Path | None, typer.Option(help="The run's folder. Default: runs/<recipe>. A run there is resumed.")
     ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe's value: --set optim.lr=0.001"),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="For exaonepath2: CSV or Parquet of slides, slide_id and a column per task."),
     ] = None,
     fresh: Annotated[bool, typer.Option(help="Start over; an old run is renamed to OUT.old-N.")] = False,
     wandb: Annotated[
@@ -52,7 +58,7 @@ def pretrain(
     from pathtrain.trainer import pretrain as run
 
     out = out or Path("runs") / Path(recipe).stem
-    summary = run(dataset, resolved, out, fresh, Console(), wandb)
+    summary = run(dataset, resolved, out, fresh, Console(), wandb, labels)
     if summary.loss is not None and os.environ.get("RANK", "0") == "0":
         typer.echo(f"{out}: {summary.steps} steps done, last loss {summary.loss:.4f}")
     if summary.stopped is not None:

@@ -80,9 +80,7 @@ class TaskScorer:
                 yield Request.of([layout], zero)
 
         size = self.method.recipe.hierarchy.tile
-        stream = TileStream(
-            self.index, requests, size, self.stage, self.device_id, threads=self.threads
-        )
+        stream = TileStream(self.index, requests, size, self.stage, self.device_id, threads=self.threads)
         heads = [task["name"] for task in self.method.tasks]
         for layout, pixels in zip(layouts, stream, strict=True):
             scores = dict(zip(heads, self.method.scores(pixels, layout, config), strict=True))
@@ -117,7 +115,9 @@ def open_run(run: Path, device: torch.device) -> tuple[Hierarchical, Hierarchica
     return method, recipe
 
 
-def evaluate(run: Path, dataset: Path, labels: Path, device: str = "auto", threads: int = 2) -> dict[str, Any]:
+def evaluate(
+    run: Path, dataset: Path, labels: Path, device: str = "auto", threads: int = 2
+) -> dict[str, Any]:
     """Score a run's heads on a dataset; every labelled slide counts, whatever its split.
 
     Raises:
@@ -158,5 +158,3 @@ def rows_of(results: dict[str, dict[str, Any]], prefix: str) -> dict[str, float]
         for name, value in values.items()
         if name != "slides" and value is not None
     }
-
-

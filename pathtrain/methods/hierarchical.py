@@ -91,7 +91,8 @@ class Hierarchical:
             }
         )
         mean, std = (
-            torch.tensor(value, device=device)[:, None, None] for value in (recipe.model.mean, recipe.model.std)
+            torch.tensor(value, device=device)[:, None, None]
+            for value in (recipe.model.mean, recipe.model.std)
         )
         self._scale, self._shift = 1 / (255 * std), -mean / std
         self._chunk: int | None = None
@@ -120,7 +121,9 @@ class Hierarchical:
         """The heads' last layers at the start of the run."""
         if step >= self.recipe.dino.freeze_last_layer_steps:
             return []
-        return [p for student in (self.tile.student, self.region.student) for p in student["head"].last_layer()]  # type: ignore[operator]
+        return [
+            p for student in (self.tile.student, self.region.student) for p in student["head"].last_layer()
+        ]  # type: ignore[operator]
 
     def split(self, views: Work, size: int) -> list[Part]:
         """One part for the tiles (or several of ``size``), one for the regions, one for each slide."""

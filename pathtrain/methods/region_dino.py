@@ -64,10 +64,8 @@ class RegionTeaching:
             temp: of the teacher.
         """
         count = config.globals.count
-        views = [
-            crop(grids, config.globals if number < count else config.locals, config.flip, number, places, seed)
-            for number in range(count + config.locals.count)
-        ]
+        kinds = [config.globals] * count + [config.locals] * config.locals.count
+        views = [crop(grids, kind, config.flip, n, places, seed) for n, kind in enumerate(kinds)]
         large, small = views[:count], views[count:]
         with torch.no_grad():
             teacher = self.teacher([large])
