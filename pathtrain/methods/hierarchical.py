@@ -22,6 +22,7 @@ from pathtrain.methods.base import Outcome, slices
 from pathtrain.methods.dino import Dino
 from pathtrain.methods.gradient_cache import cached_loss, chunk_size, encode_chunks
 from pathtrain.methods.region_dino import RegionTeaching
+from pathtrain.models.dino_head import DinoHead
 from pathtrain.models.hierarchy import GridViT, region_vectors, slide_vector
 from pathtrain.models.layout import Layout
 from pathtrain.recipes.hierarchy import HierarchicalRecipe, Phase, SlideTasks
@@ -121,9 +122,8 @@ class Hierarchical:
         """The heads' last layers at the start of the run."""
         if step >= self.recipe.dino.freeze_last_layer_steps:
             return []
-        return [
-            p for student in (self.tile.student, self.region.student) for p in student["head"].last_layer()
-        ]  # type: ignore[operator]
+        heads = (self.student["head"], self.student["region_head"])
+        return [p for head in heads if isinstance(head, DinoHead) for p in head.last_layer()]
 
     def split(self, views: Work, size: int) -> list[Part]:
         """One part for the tiles (or several of ``size``), one for the regions, one for each slide."""

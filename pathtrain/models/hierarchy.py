@@ -12,7 +12,7 @@ all of them. A region without any tile is left out.
 import numpy as np
 import torch
 from timm.models import named_apply
-from timm.models.vision_transformer import Block, init_weights_vit_timm
+from timm.models.vision_transformer import Block, init_weights_vit_jax
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -49,7 +49,7 @@ class GridViT(nn.Module):
             for depth in depths
         )
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
-        named_apply(init_weights_vit_timm, self)
+        named_apply(init_weights_vit_jax, self)  # unlike 0.02 for all widths, not drowned by the positions
         nn.init.trunc_normal_(self.token, std=0.02)
 
     def forward(self, vectors: Tensor, places: Tensor, save_memory: bool = False) -> Tensor:

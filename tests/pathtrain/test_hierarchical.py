@@ -147,7 +147,9 @@ def test_it_learns_what_the_labels_say_and_scores_it_elsewhere(
     slide = "slide: {weight: 1.0, batch: 4, side: 4, class_weights: none, chunk: 8}"
     phases = f"[{{name: slides, steps: 40, alternate: together, lr: 0.003, warmup_steps: 2, {slide}}}]"
     run = tmp_path / "run"
-    rows = train(dataset, labels, run, recipe("hierarchy.tasks=[colour]", "stain={mode: none}", phases=phases))
+    rows = train(
+        dataset, labels, run, recipe("hierarchy.tasks=[colour]", "stain={mode: none}", phases=phases)
+    )
     assert rows[-1]["slide_loss"] < 0.3 * rows[0]["slide_loss"]
     slides = {f"new-{kind}": noise(5, colour=colour, seed=77) for kind, colour in COLOURS.items()}
     other = write_dataset(tmp_path / "other", {**slides, "one": noise(1, colour=COLOURS["a"], seed=5)})
