@@ -76,7 +76,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Batch:
-    """A step: the work, a tile number for each sample (a region's or slide's first tile), seconds of waiting."""
+    """A step: its work, a tile number per sample (of regions and slides the first), seconds of waiting."""
 
     views: Work
     tiles: npt.NDArray[np.int64]

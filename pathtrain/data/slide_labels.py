@@ -197,8 +197,8 @@ def _check_groups(
             group = row[column]
             if group and first.setdefault(group, split) != split:
                 raise UsageError(
-                    f"{path}: {column} {group} has slides in {first[group]} and in {split}; what is learnt of "
-                    "it would count as a result. Put all its slides into one split"
+                    f"{path}: {column} {group} has slides in {first[group]} and in {split}; what is learnt "
+                    "of it would count as a result. Put all its slides into one split"
                 )
 
 

@@ -1,7 +1,7 @@
 """Whole slides and regions as uint8 pixels: read from the dataset by index, decoded by DALI, in any order.
 
 A slide is all of its tiles, a region the tiles in k x k cells of the slide's grid, for any k; nothing is
-stored twice. Which one comes when is computed (pathtrain.data.order), so that a run resumes by its step alone.
+stored twice. Which one comes when is computed (pathtrain.data.order): a run resumes by its step alone.
 What a recipe does to stain is done here too, to the whole tile and before it is resized; all tiles of a slide
 or region share the random part of it, as they share the slide's staining.
 """
