@@ -72,6 +72,9 @@ def embed(
         Path, typer.Argument(metavar="DATASET", help="A dataset, or a folder of images with a labels.csv.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for one HDF5 file per slide.")] = Path("features"),
+    level: Annotated[
+        str, typer.Option(help="tile; of runs with three stages also region or slide.")
+    ] = "tile",
     size: Annotated[
         int | None, typer.Option(help="Side that tiles are resized to. Default: the model's.")
     ] = None,
@@ -83,6 +86,14 @@ def embed(
     from pathtrain.embed import embed as run
     from pathtrain.encode import How
 
+    if level in ("region", "slide"):
+        from pathtrain.embed_levels import embed as embed_level
+
+        count = embed_level(model, source, out, level, device, threads)
+        typer.echo(f"{out}: {count} files written, features of level {level}")
+        return
+    if level != "tile":
+        raise UsageError(f"--level {level}: give tile, region or slide")
     done = run(model, source, out, How(size, batch, threads, device))
     kept = f", {done.kept} kept as they were" if done.kept else ""
     empty = f", {done.empty} slides without a tile" if done.empty else ""

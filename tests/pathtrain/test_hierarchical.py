@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 import torch
 from rich.console import Console
@@ -12,6 +13,7 @@ from toys import TINY, noise, write_dataset
 
 from pathprep.errors import UsageError
 from pathtrain import checkpoint
+from pathtrain.embed_levels import embed
 from pathtrain.evaluate.tasks import evaluate, open_run
 from pathtrain.recipes.hierarchy import HierarchicalRecipe
 from pathtrain.recipes.load import load
@@ -156,6 +158,13 @@ def test_it_learns_what_the_labels_say_and_scores_it_elsewhere(
     (tmp_path / "other.csv").write_text("slide_id,colour\nnew-a,a\nnew-b,b\none,\n")
     found = evaluate(run, other, tmp_path / "other.csv")
     assert found == {"colour": {"auroc": 1.0, "balanced_accuracy": 1.0, "slides": 2}}
+    assert embed(run, other, tmp_path / "regions", "region") == 3
+    assert embed(run, other, tmp_path / "slides", "slide") == 3
+    with h5py.File(tmp_path / "regions" / "new-a.h5") as file:  # 5 tiles in a row, regions of 4
+        assert file["coords"][:].tolist() == [[0, 0], [4 * 32, 0]]
+        assert file["features"].shape == (2, 16)
+    with h5py.File(tmp_path / "slides" / "new-a.h5") as file:
+        assert file["features"].shape == (1, 16)
 
 
 def test_a_frozen_stage_1_stays_as_it_was(dataset: Path, labels: Path, tmp_path: Path) -> None:
