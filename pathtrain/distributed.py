@@ -43,6 +43,13 @@ class Ranks:
         """Whether this process writes and logs."""
         return self.rank == 0
 
+    @property
+    def threads(self) -> int:
+        """CPU threads for the loader: this rank's part of the machine (torchrun gives torch itself one)."""
+        if self.world == 1:
+            return torch.get_num_threads()
+        return max(1, len(os.sched_getaffinity(0)) // _number("LOCAL_WORLD_SIZE", self.world))
+
     def share(self, batch: int) -> int:
         """Tiles of a step that each rank takes.
 

@@ -75,7 +75,7 @@ def pretrain(
 
         def begin() -> checkpoint.Entry | None:
             held.enter_context(lock.exclusive(run))
-            if fresh and (run / "run.json").exists():
+            if fresh and any(path.name != lock.NAME for path in run.iterdir()):
                 identities.set_aside(run, console)
                 held.enter_context(lock.exclusive(run))
             return _begin(run, identity, config, total)
@@ -164,6 +164,6 @@ def _source(
         rank=ranks.rank,
         world=ranks.world,
         device_id=ranks.device.index or 0 if ranks.device.type == "cuda" else None,
-        threads=torch.get_num_threads(),
+        threads=ranks.threads,
         target=target,
     )

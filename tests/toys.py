@@ -113,3 +113,14 @@ def write_run(root: Path, dataset: Path, seed: int = 0, steps: int = 20) -> Path
     ]
     atomic.write_bytes(root / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
     return root
+
+
+def moved(name: str, parameter: torch.Tensor) -> torch.Tensor:
+    """What of a parameter is trained: attention does not depend on its keys' biases.
+
+    Their gradients are rounding errors, which AdamW makes as large as its other steps.
+    """
+    if not name.endswith("qkv.bias"):
+        return parameter
+    queries, _, values = parameter.chunk(3)
+    return torch.cat([queries, values])

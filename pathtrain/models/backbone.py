@@ -7,14 +7,18 @@ that lacks a weight of the architecture, or has weights it does not know, is an 
 
 import pickle
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 import timm
 import torch
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError, HTTPError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models import load_state_dict_from_hf
+from timm.models._hub import hf_split
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import nn
 
@@ -22,6 +26,7 @@ from pathtrain.errors import ModelError
 from pathtrain.recipes.schema import ModelConfig
 
 State = dict[str, torch.Tensor]
+ANSWER_S = 10  # seconds that the hub may take to answer
 
 
 def build(model: ModelConfig, drop_path: float = 0.0) -> nn.Module:
@@ -89,12 +94,23 @@ def _imagenet(name: str) -> State:
     if config is None or not config.hf_hub_id:
         raise ModelError(f"model.init: timm has no imagenet weights of {name}; give random or a file")
     try:
+        _find(config.hf_hub_id)
         return cast(State, load_state_dict_from_hf(config.hf_hub_id, weights_only=True))
-    except OSError as error:  # every network failure of the hub's client is one
+    except (OSError, HTTPError) as error:  # what a download raises, by the version of the hub's client
         raise ModelError(
             f"model.init: imagenet weights of {name} cannot be fetched ({_first_line(error)}); fetch "
             f"model.safetensors of {config.hf_hub_id} elsewhere and give it: --set model.init=/path/to/file"
         ) from None
+
+
+def _find(hub_id: str) -> None:
+    """Ask once for weights that are not in the cache; the hub's client asks for minutes if nobody answers."""
+    repository, revision = hf_split(hub_id)
+    names = ("model.safetensors", "pytorch_model.bin")
+    if any(isinstance(try_to_load_from_cache(repository, name, revision=revision), str) for name in names):
+        return
+    with suppress(EntryNotFoundError):  # there under the other name
+        get_hf_file_metadata(hf_hub_url(repository, names[0], revision=revision), timeout=ANSWER_S)
 
 
 def _read(path: Path) -> State:

@@ -1,5 +1,7 @@
 """Backbones: sizes, first weights from files, and messages when they cannot be had."""
 
+import socket
+import time
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -9,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from pathtrain.errors import ModelError
+from pathtrain.models import backbone
 from pathtrain.models.backbone import build, create
 from pathtrain.recipes.schema import ModelConfig
 
@@ -87,6 +90,36 @@ def test_imagenet_weights_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match=r"cannot be fetched.*--set model\.init=/path/to/file"):
         create(ModelConfig(name="vit_base_patch16_224", init="imagenet"))
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_hub_that_cannot_be_reached_is_asked_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, silent: bool
+) -> None:
+    """It refuses, or takes the connection and never answers."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        if silent:
+            server.listen()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(backbone, "ANSWER_S", 0.5)
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+            monkeypatch.delenv(name.lower(), raising=False)
+        before = time.perf_counter()
+        with pytest.raises(ModelError, match=r"cannot be fetched.*--set model\.init=/path/to/file"):
+            create(ModelConfig(name="vit_base_patch16_224", init="imagenet"))
+    assert time.perf_counter() - before < 30  # five tries of the hub's own take longer
+
+
+@pytest.mark.parametrize("side", [96, 224, 256])
+def test_a_224_px_model_takes_the_views_of_every_recipe(side: int) -> None:
+    """Position embeddings are resampled to each size."""
+    kwargs = {"depth": 1, "embed_dim": 24, "num_heads": 2}
+    vit = build(ModelConfig(name="vit_tiny_patch16_224", kwargs=kwargs))
+    assert vit(torch.zeros(1, 3, side, side)).shape == (1, 24)
 
 
 def test_imagenet_weights_where_there_are_none() -> None:

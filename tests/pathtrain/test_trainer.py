@@ -240,6 +240,14 @@ def test_fresh_keeps_the_old_run_under_another_name(dataset: Path, tmp_path: Pat
     assert load(tmp_path / "run.old-1" / "recipe.yaml").seed == 0
 
 
+def test_fresh_sets_aside_what_cannot_be_gone_on_with(dataset: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(dataset, run, "steps=2")
+    (run / "run.json").unlink()
+    assert train(dataset, run, "steps=2", fresh=True)[0].resumed_from == 0
+    assert (tmp_path / "run.old-1" / "checkpoints" / "00000002.pt").exists()
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainError, match=r"step \d+: the loss is nan.*slide \w, tile"):
         train(dataset, tmp_path / "run", "optim.lr=1e30", "optim.clip=null", "optim.warmup_steps=0")
