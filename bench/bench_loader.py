@@ -6,11 +6,12 @@ written as its documentation suggests, twice: on PIL images, and on uint8 tensor
 is faster; the ratio is against the faster. Rounds are interleaved, and each round starts a loader, takes
 more batches than it can have prepared ahead, and times the next ones.
 
-On a dataset with stain fits (`pathprep shard --stain fit`) the same is measured with every tile
-normalised first: here by its stored fit; there as is usual, with torchstain's numpy normaliser in the
-workers, which fits each tile each time it is read.
+Ours runs from indexed shards and from mixed ones (`pathprep mix`), with tiles as they are, normalised by
+their stored fits (on a dataset made with `pathprep shard --stain fit`), and normalised by fits made on
+loading; the other side, as is usual, with torchstain's numpy normaliser in the workers, which fits each tile
+each time it is read. With --gpu ours decodes and works on the GPU; the other side stays on the CPU.
 
-    python bench/bench_loader.py [DATASET ...] [--json [FILE]]
+    python bench/bench_loader.py [DATASET ...] [--gpu] [--json [FILE]]
 
 Without a dataset it makes two from a synthetic slide, of 256 and 512 px tiles, with fits.
 """
@@ -36,18 +37,34 @@ from PIL import Image, ImageFilter
 from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
 from torchvision.transforms import v2
 
+from pathprep.mix import mix
 from pathprep.shards import Dataset
 from pathtrain.data import params
-from pathtrain.data.loader import Loader
+from pathtrain.data.loader import Loader, open_data
 from pathtrain.recipes.load import load
 from pathtrain.recipes.schema import Recipe
 
-BATCH = 32
+OURS = "pathtrain"
 WARM = 5  # batches; DataLoader prepares 2 per worker ahead, ours 2
 
 
-def ours(dataset: Path, recipe: Recipe, threads: int) -> Iterator[Any]:
-    return iter(Loader(Dataset(dataset), recipe, threads=threads))
+# stain -> the recipe's settings
+STAINS = {
+    "none": ["stain.mode=none"],
+    "stored fit": ["stain.mode=normalize"],
+    "fit on loading": ["stain.mode=normalize", "stain.fit=load"],
+}
+
+
+def ours(folder: Path, recipe: Recipe, threads: int, device_id: int | None) -> Iterator[Any]:
+    loader = Loader(open_data(folder), recipe, threads=threads, device_id=device_id)
+    try:
+        for batch in loader:
+            if device_id is not None:  # what has been queued is not yet done
+                torch.cuda.synchronize(device_id)
+            yield batch
+    finally:
+        loader.close()
 
 
 class PilBlur:
@@ -120,12 +137,12 @@ def theirs(dataset: Path, recipe: Recipe, threads: int, tensors: bool) -> Iterat
     )
     # forked workers would inherit the locks of the DALI threads of earlier rounds, and hang
     spawned = torch.utils.data.DataLoader(
-        tiles, batch_size=BATCH, num_workers=threads, multiprocessing_context="spawn"
+        tiles, batch_size=recipe.batch, num_workers=threads, multiprocessing_context="spawn"
     )
     return iter(spawned)
 
 
-def images_s(start: Callable[[], Iterator[Any]], batches: int) -> float:
+def images_s(start: Callable[[], Iterator[Any]], batches: int, size: int) -> float:
     """Steady throughput of one freshly started loader."""
     running = start()
     for _ in range(WARM):
@@ -133,7 +150,10 @@ def images_s(start: Callable[[], Iterator[Any]], batches: int) -> float:
     since = time.perf_counter()
     for _ in range(batches):
         next(running)
-    return BATCH * batches / (time.perf_counter() - since)
+    seconds = time.perf_counter() - since
+    if hasattr(running, "close"):
+        running.close()
+    return size * batches / seconds
 
 
 def synthetic(folder: Path) -> list[Path]:
@@ -149,24 +169,35 @@ def synthetic(folder: Path) -> list[Path]:
     return made
 
 
-def measure(dataset: Path, threads: int, rounds: int, batches: int) -> dict[str, dict[str, list[float]]]:
-    """Tiles/s of each round, by case ("plain", "normalised") and loader; ours first."""
-    modes = {"plain": "none", "normalised": "normalize"}
+def measure(
+    dataset: Path, shuffled: Path, options: argparse.Namespace
+) -> tuple[dict[str, dict[str, list[float]]], dict[str, str]]:
+    """Tiles/s of each round by stain and loader, and for each of ours with a stain the one that is compared.
+
+    Args:
+        shuffled: the dataset's mixed shards.
+    """
+    stains = dict(STAINS)
     if Dataset(dataset).params["stain"]["mode"] != "fit":
-        del modes["normalised"]
+        del stains["stored fit"]
+    device_id = 0 if options.gpu else None
     candidates: dict[tuple[str, str], Callable[[], Iterator[Any]]] = {}
-    for case, mode in modes.items():
-        recipe = load("exaonepath1", [f"batch={BATCH}", f"stain.mode={mode}"])
-        candidates[case, "pathtrain"] = partial(ours, dataset, recipe, threads)
-        stain = " + torchstain" if mode == "normalize" else ""
+    for stain, settings in stains.items():
+        recipe = load("exaonepath1", [f"batch={options.batch}", *settings])
+        for name, folder in (("indexed shards", dataset), ("mixed shards", shuffled)):
+            candidates[stain, f"{OURS}, {name}"] = partial(ours, folder, recipe, options.threads, device_id)
+        if stain == "stored fit":
+            continue  # the other side has none: it is compared with that of fits on loading
+        usual = " + torchstain" if stain != "none" else ""
         for kind, tensors in (("PIL", False), ("tensors", True)):
-            name = f"webdataset + torchvision ({kind}){stain}"
-            candidates[case, name] = partial(theirs, dataset, recipe, threads, tensors)
-    found: dict[str, dict[str, list[float]]] = {case: {} for case in modes}
-    for _ in range(rounds):
-        for (case, name), start in candidates.items():
-            found[case].setdefault(name, []).append(images_s(start, batches))
-    return found
+            name = f"webdataset + torchvision ({kind}){usual}"
+            candidates[stain, name] = partial(theirs, dataset, recipe, options.threads, tensors)
+    found: dict[str, dict[str, list[float]]] = {stain: {} for stain in stains}
+    for _ in range(options.rounds):
+        for (stain, name), start in candidates.items():
+            rate = images_s(start, options.batches, options.batch)
+            found[stain].setdefault(name, []).append(rate)
+    return found, {stain: "none" if stain == "none" else "fit on loading" for stain in stains}
 
 
 def main() -> None:
@@ -174,26 +205,35 @@ def main() -> None:
     parser.add_argument("datasets", nargs="*", type=Path)
     parser.add_argument("--threads", type=int, default=2, help="threads, and worker processes")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batches", type=int, default=8, help=f"timed per round, of {BATCH} tiles")
+    parser.add_argument("--batch", type=int, default=32, help="tiles")
+    parser.add_argument("--batches", type=int, default=8, help="timed per round")
+    parser.add_argument("--gpu", action="store_true", help="ours on the GPU")
     add_json(parser)
     options = parser.parse_args()
     # of the workers, which fill the cores already: torchstain's linear algebra would start threads in each
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     results = []
     with tempfile.TemporaryDirectory() as folder:
-        for dataset in options.datasets or synthetic(Path(folder)):
-            found = measure(dataset, options.threads, options.rounds, options.batches)
-            for case, rates in found.items():
-                medians = {name: statistics.median(values) for name, values in rates.items()}
-                mine, *others = medians.values()
-                ratio = mine / max(others)
-                print(f"{dataset.name}, {case}: 10 views a tile, {options.threads} threads or workers")
-                for name, median in medians.items():
-                    print(f"  {name:48s} {median:7.1f} tiles/s")
-                print(f"  {'ratio to the faster of the others':48s} {ratio:7.2f}", flush=True)
-                about = {"dataset": dataset.name, "stain": case}
-                results.append({**about, "tiles_s": rates, "medians": medians, "ratio": ratio})
-    about = {"threads": options.threads, "batch": BATCH, "rounds": options.rounds, "batches": options.batches}
+        for number, dataset in enumerate(options.datasets or synthetic(Path(folder))):
+            shuffled = Path(folder) / f"mixed-{number}"
+            mix([dataset], shuffled)
+            found, compared = measure(dataset, shuffled, options)
+            medians = {
+                stain: {name: statistics.median(values) for name, values in rates.items()}
+                for stain, rates in found.items()
+            }
+            for stain, rates in medians.items():
+                others = medians[compared[stain]].items()
+                fastest = max(rate for name, rate in others if not name.startswith(OURS))
+                ratios = {name: rate / fastest for name, rate in rates.items() if name.startswith(OURS)}
+                print(f"{dataset.name}, stain {stain}: 10 views a tile, {options.threads} threads or workers")
+                for name, rate in rates.items():
+                    ratio = f"{ratios[name]:6.2f} x the faster of the others" if name in ratios else ""
+                    print(f"  {name:48s} {rate:8.1f} tiles/s {ratio}", flush=True)
+                about = {"dataset": dataset.name, "stain": stain, "compared_with": compared[stain]}
+                results.append({**about, "tiles_s": found[stain], "medians": rates, "ratios": ratios})
+    names = ("threads", "batch", "rounds", "batches", "gpu")
+    about = {name: getattr(options, name) for name in names}
     save(options.json, "bench_loader", {**about, "results": results})
 
 

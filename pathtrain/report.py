@@ -18,9 +18,9 @@ from markupsafe import Markup
 
 from pathprep import atomic, chart
 from pathprep.errors import DatasetError, PathprepError, UsageError
-from pathprep.shards import Dataset, read_marker
+from pathprep.shards import read_marker
 from pathtrain import checkpoint, logs
-from pathtrain.data.loader import Loader
+from pathtrain.data.loader import Loader, open_data
 from pathtrain.data.tiles import decode, resize
 from pathtrain.errors import ModelError
 from pathtrain.recipes.load import dump, load
@@ -166,7 +166,7 @@ def _views(run: Path, recipe: Recipe, info: dict[str, Any]) -> tuple[list[dict[s
     if "dataset" not in info:
         return [], "run.json does not say which dataset the run was trained on."
     try:
-        dataset = Dataset(info["dataset"])
+        dataset = open_data(Path(info["dataset"]))
         if dataset.info["build_id"] != info.get("identity", {}).get("dataset build id"):
             raise DatasetError(f"{dataset.root}: was built again since the run, with another build id")
         few = recipe.model_copy(update={"batch": TILES_SHOWN})

@@ -17,6 +17,7 @@ from pathprep import atomic
 from pathprep.errors import StainError
 from pathprep.shards import Dataset
 from pathprep.stain import ALPHA, BETA, IO, Target
+from pathtrain.data.mixed import Mixed
 from pathtrain.errors import ModelError, RecipeError
 from pathtrain.recipes.schema import Positive, Recipe, StainConfig, Strict
 
@@ -45,7 +46,7 @@ class RunTarget(Strict):
     io: Annotated[float, Field(ge=1, le=256)] = IO
 
     @classmethod
-    def of(cls, target: Target, dataset: Dataset) -> Self:
+    def of(cls, target: Target, dataset: Dataset | Mixed) -> Self:
         """A target with the options that a dataset's tiles were fitted with."""
         stain = dataset.params["stain"]
         options = {key: stain[key] for key in FIT_OPTIONS if key in stain}

@@ -1,14 +1,20 @@
-"""Batches of views from a dataset folder, in the computed order, from any step on.
+"""Batches of views from a dataset or from mixed shards, in the computed order, from any step on.
 
-Tiles are read by offset (a random read of a local tar costs under a fifth of a sequential one), checked
-against their CRC32, and handed to DALI as JPEG bytes, so tiles of different native sizes may meet in one
-batch. There is no state but the step: a loader that starts at step s gives what any other gives there.
+    positions of a step -> tiles (pathtrain.data.source) -> JPEGs -> DALI: decode, stain, views
+
+A dataset's tiles are read by offset, by threads some steps ahead (a random read of a local tar costs under a
+fifth of a sequential one). Mixed shards are read by DALI's readers.webdataset. Either way each JPEG is
+checked against its CRC32, a damaged one is replaced (pathtrain.data.damage), and tiles of different native
+sizes may meet in one batch. There is no state but the step: a loader that starts at step s gives what any
+other gives there, from the same bytes.
 """
 
 import time
-import zlib
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,15 +23,27 @@ import simplejpeg
 import torch
 import torch.utils.dlpack
 
-from pathprep.errors import DatasetError
+from pathprep import mixed
+from pathprep.errors import DatasetError, PathprepError
 from pathprep.shards import Dataset
-from pathprep.stain import Target, apply
+from pathprep.stain import Target
 from pathtrain.data import order, params, stain, views
+from pathtrain.data.damage import Damage, Damaged
+from pathtrain.data.mixed import Mixed, MixedSource
+from pathtrain.data.order import Ints
+from pathtrain.data.source import DamagedTile, DatasetSource, Source, wrong
 from pathtrain.errors import TrainError
 from pathtrain.recipes.schema import Recipe
 
 # One batch in work while one is trained on; not swept, more costs memory.
 DEPTH = 2
+# Threads that read a dataset's tiles, which wait for disks rather than work, and steps that they are ahead
+# of DALI
+READERS, AHEAD = 8, 2
+# Steps whose tiles may have stopped DALI: it prepares DEPTH, and its reader is one ahead of that
+SUSPECT = DEPTH + 2
+
+Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -39,16 +57,32 @@ class Batch:
     """
 
     views: list[torch.Tensor]
-    tiles: npt.NDArray[np.int64]
+    tiles: Ints
     wait: float
+
+
+def open_data(path: Path) -> Dataset | Mixed:
+    """What a run can be trained on: a dataset folder, or a folder of mixed shards.
+
+    Raises:
+        DatasetError: it is neither, or cannot be used.
+    """
+    if (path / mixed.INFO).exists() or (path / "unfinished" / "plan.json").exists():
+        return Mixed(path)
+    return Dataset(path)
+
+
+def source_of(data: Dataset | Mixed) -> Source:
+    """Its tiles, as training takes them."""
+    return MixedSource(data) if isinstance(data, Mixed) else DatasetSource(data)
 
 
 class Loader:
     """Iterates over steps for ever; the caller stops.
 
     Args:
-        dataset: its tiles are all used.
-        recipe: views, normalisation, batch and seed.
+        data: its tiles are all used.
+        recipe: views, normalisation, batch, seed and limit of damaged tiles.
         start_step: first step to give.
         rank, world: this process takes every world-th tile of a step, from ``rank`` on.
         device_id: GPU to decode on, or None for the CPU.
@@ -56,14 +90,14 @@ class Loader:
         target: what the recipe's stain.mode normalize goes to; None for the one that it names.
 
     Raises:
-        DatasetError: the dataset has no tiles; on iteration, a tile's bytes are not those written.
-        TrainError: the dataset does not serve the recipe's stain mode; on iteration, DALI cannot decode a
-            tile.
+        DatasetError: the data has no tiles; on iteration, a tar is gone.
+        TrainError: the data does not serve the recipe's stain mode, or a step has fewer tiles than there
+            are processes; on iteration, too many tiles are damaged, or DALI stops for another reason.
     """
 
     def __init__(
         self,
-        dataset: Dataset,
+        data: Dataset | Mixed,
         recipe: Recipe,
         start_step: int = 0,
         rank: int = 0,
@@ -72,52 +106,67 @@ class Loader:
         threads: int = 2,
         target: Target | None = None,
     ) -> None:
-        self.dataset, self.recipe, self.start = dataset, recipe, start_step
+        self.recipe, self.start = recipe, start_step
         self.rank, self.world = rank, world
-        self.index = dataset.tiles(["x", "y", "offset", "length", "crc32"])
-        if not len(self.index):
-            raise DatasetError(f"{dataset.root}: no tiles to train on; see `pathprep report {dataset.root}`")
-        self._stain = stain.stage(dataset, recipe, target)
+        self.source = source_of(data)
+        if not len(self.source):
+            raise DatasetError(f"{data.root}: no tiles to train on; see `pathprep report {data.root}`")
+        if recipe.batch < world:
+            raise TrainError(f"batch={recipe.batch} is less than a tile for each of {world} processes")
+        self._damage = Damage(self.source, recipe.seed, recipe.loader.max_damaged)
+        self._stain = stain.stage(data, recipe, target)
         self._views = params.views(recipe.views)
         self._columns = [views.columns(recipe, view) for view in self._views]
-        largest = len(order.positions(0, recipe.batch, 0, world))
-        io = None if self._stain is None else self._stain.io
-        self._pipeline = views.pipeline(
-            recipe, self._views, self._feed, largest, threads, device_id, DEPTH, io
-        )
+        self._device_id, self._threads = device_id, threads
+        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="read")
+        self._reading: dict[int, list[Future[list[Pixels]]]] = {}
+        self._failure: PathprepError | None = None
+        self._end: int | None = None  # step before which readers.webdataset has read its stretch
+        self._pipeline: Any = None
+        self._build(start_step)
 
     def __len__(self) -> int:
         """Tiles in the dataset."""
-        return len(self.index)
+        return len(self.source)
 
     def __iter__(self) -> Iterator[Batch]:
         step = self.start
         while True:
             started = time.perf_counter()
-            try:
-                outputs = self._pipeline.run()
-            except RuntimeError as error:  # DALI's; the pipeline is dead after it
-                raise TrainError(f"{self.dataset.root}: {self._blame(step, error)}") from None
-            tensors = [torch.utils.dlpack.from_dlpack(output.as_tensor()) for output in outputs]
+            tensors = self._run(step)
             yield Batch(tensors, self.tiles(step), time.perf_counter() - started)
             step += 1
 
-    def tiles(self, step: int) -> npt.NDArray[np.int64]:
-        """Tile numbers that this rank takes in a step."""
-        return order.tiles(self._positions(step), len(self.index), self.recipe.seed)
+    def close(self) -> None:
+        """Stop reading, and close files; iterating is over then."""
+        self._pool.shutdown(cancel_futures=True)
+        self._pipeline = None
+        self.source.close()
 
-    def stained(self, step: int, pixels: list[npt.NDArray[np.uint8]]) -> list[npt.NDArray[np.uint8]] | None:
+    @property
+    def damaged(self) -> list[Damaged]:
+        """Damaged tiles that this process has come upon and passed over, in the order of finding them."""
+        return self._damage.found
+
+    @property
+    def unfitted(self) -> tuple[int, int]:
+        """With stain.fit=load: tiles fitted so far, and those that could not be and stayed as they are."""
+        return (0, 0) if self._stain is None else self._stain.counts()
+
+    def tiles(self, step: int) -> Ints:
+        """Tile numbers that this rank takes in a step; once it was given, with damaged ones replaced."""
+        return self._damage.tiles(self._positions(step))
+
+    def stained(self, step: int, pixels: list[Pixels]) -> list[Pixels] | None:
         """A step's decoded tiles, in the order of ``tiles``, after the stain stage; None if there is none."""
         if self._stain is None:
             return None
-        matrices = self._stain.matrices(self.tiles(step), self._positions(step))
-        found: list[npt.NDArray[np.uint8]] = apply(pixels, matrices, io=self._stain.io)
-        return found
+        given = self._stain.inputs(self.tiles(step), self._positions(step))
+        return self._stain.apply(pixels, given, self._threads)
 
     def name(self, tile: int) -> str:
         """A tile's slide and level-0 coordinates, for messages."""
-        slide = self.index.slides[int(self.index.slide_of(tile))]
-        return f"slide {slide}, tile {self.index.columns['x'][tile]}_{self.index.columns['y'][tile]}"
+        return self.source.name(tile)
 
     def read(self, tile: int) -> bytes:
         """A tile's JPEG, checked.
@@ -125,37 +174,163 @@ class Loader:
         Raises:
             DatasetError: the bytes are not those that were written.
         """
-        column = self.index.columns
-        slide = self.index.slides[int(self.index.slide_of(tile))]
-        data = self.dataset.read(slide, int(column["offset"][tile]), int(column["length"][tile]))
-        if zlib.crc32(data) != column["crc32"][tile]:
+        try:
+            return self.source.read(tile)
+        except DamagedTile as reason:
             raise DatasetError(
-                f"{self.dataset.root}: {self.name(tile)} is damaged (its CRC32 differs); "
-                f"run `pathprep verify {self.dataset.root}`"
-            )
-        return data
+                f"{self.source.root}: {self.name(tile)} is damaged: {reason}; "
+                f"run `pathprep verify {self.source.root}`"
+            ) from None
 
-    def _blame(self, step: int, error: RuntimeError) -> str:
-        """Which tile made DALI stop: batches are prepared ahead, so it is one of the next few steps."""
-        for tile in np.concatenate([self.tiles(step + ahead) for ahead in range(DEPTH + 1)]):
+    def _build(self, step: int) -> None:
+        """Make the pipeline that begins with a step."""
+        self._base, self._end, self._pipeline = step, None, None
+        self._reading.clear()  # what it read may be what DALI cannot decode
+        reader = None
+        if isinstance(self.source, MixedSource):
+            reader = self._reader(self.source, step)
+        count = len(self._positions(step))
+        self._pipeline = views.pipeline(
+            self.recipe,
+            self._views,
+            self._feed,
+            count,
+            self._threads,
+            self._device_id,
+            DEPTH,
+            self._stain,
+            reader,
+        )
+
+    def _run(self, step: int) -> list[torch.Tensor]:
+        """One step's views; the pipeline is made again at the end of a stretch, and without a tile that
+        it cannot decode."""
+        while True:
             try:
-                simplejpeg.decode_jpeg(self.read(int(tile)))
-            except ValueError as reason:
-                return f"{self.name(int(tile))} cannot be decoded ({reason})"
-        said = str(error).partition("encountered:")[2].strip() or str(error)  # DALI says where, then what
-        return f"step {step + 1}: {said.splitlines()[0]}"
+                outputs = self._pipeline.run()
+            except StopIteration:
+                self._build(step)
+            except RuntimeError as error:  # DALI's; the pipeline is dead after it
+                if self._failure is not None:
+                    raise self._failure from None
+                if not self._blame(step):
+                    raise TrainError(f"{self.source.root}: step {step + 1}: {views.said(error)}") from None
+                self._build(step)
+            else:
+                return [torch.utils.dlpack.from_dlpack(output.as_tensor()) for output in outputs]
 
-    def _positions(self, step: int) -> order.Ints:
+    def _blame(self, step: int) -> bool:
+        """Note the tiles of the next steps that cannot be read or decoded; whether there are any."""
+        known, jpegs = len(self.damaged), {}
+        for tile in np.unique(
+            np.concatenate([self.tiles(step + ahead) for ahead in range(SUSPECT)])
+        ).tolist():
+            try:
+                jpegs[tile] = np.frombuffer(self.source.read(tile), np.uint8)
+            except DamagedTile as reason:
+                self._damage.add(tile, str(reason))
+        failed = views.undecodable(list(jpegs.values()), self._device_id)
+        for at, said in failed.items():
+            tile = list(jpegs)[at]
+            try:  # which says more clearly what is wrong
+                simplejpeg.decode_jpeg(jpegs[tile])
+            except ValueError as reason:
+                said = str(reason)
+            self._damage.add(tile, f"cannot be decoded ({said})")
+        return len(self.damaged) > known
+
+    def _positions(self, step: int) -> Ints:
         return order.positions(step, self.recipe.batch, self.rank, self.world)
 
     def _feed(self, iteration: int) -> list[Any]:
         """One step's input to the graph; DALI calls it some batches ahead."""
-        positions = self._positions(self.start + iteration)
-        tiles = order.tiles(positions, len(self.index), self.recipe.seed)
-        fed: list[Any] = [[np.frombuffer(self.read(tile), np.uint8) for tile in tiles]]
-        if self._stain is not None:
-            fed.append(self._stain.matrices(tiles, positions))
+        step = self._base + iteration
+        positions = self._positions(step)
+        if self._end is None:
+            fed: list[Any] = [self._jpegs(step), *self._stain_inputs(positions)]
+        elif step < self._end:
+            fed = [positions]
+        else:
+            raise StopIteration
         for number, (view, names) in enumerate(zip(self._views, self._columns, strict=True)):
             drawn = params.draw(self.recipe.views, view, number, positions, self.recipe.seed)
             fed += views.inputs(drawn, names)
         return fed
+
+    def _stain_inputs(self, positions: Ints) -> list[npt.NDArray[Any]]:
+        """Once the tiles have been read: only then it is known which of them are damaged."""
+        return [] if self._stain is None else self._stain.inputs(self._damage.tiles(positions), positions)
+
+    def _jpegs(self, step: int) -> list[Pixels]:
+        """A step's JPEGs, which threads have been reading; those of the next steps are begun."""
+        for ahead in range(step, step + 1 + AHEAD):
+            if ahead not in self._reading:
+                positions = self._positions(ahead)
+                work = zip(
+                    *(np.array_split(each, READERS) for each in (positions, self._damage.tiles(positions))),
+                    strict=True,
+                )
+                self._reading[ahead] = [self._pool.submit(self._read, *part) for part in work]
+        return [jpeg for part in self._reading.pop(step) for jpeg in part.result()]
+
+    def _read(self, positions: Ints, tiles: Ints) -> list[Pixels]:
+        pairs = zip(positions.tolist(), tiles.tolist(), strict=True)
+        return [self._intact(position, tile) for position, tile in pairs]
+
+    def _intact(self, position: int, tile: int) -> Pixels:
+        """The JPEG of a tile, or if it is damaged of the one that comes at its position instead."""
+        while True:
+            try:
+                return np.frombuffer(self.source.read(tile), np.uint8)
+            except DamagedTile as reason:
+                self._damage.add(tile, str(reason))
+                tile = int(self._damage.tiles(np.array([position]))[0])
+
+    def _reader(self, source: MixedSource, step: int) -> views.Reader:
+        """What readers.webdataset reads from a step on, for as many steps as it has files for."""
+        self._end = step + source.steps(self.recipe.batch)
+        positions = np.concatenate([self._positions(each) for each in range(step, self._end)])
+        while True:
+            tiles = self._damage.tiles(positions)
+            cut = tiles[~source.whole(tiles)]
+            if not len(cut):
+                break
+            for tile in np.unique(cut).tolist():
+                self._damage.add(tile, "its tar ends too early")
+        # with what it was made for: a pipeline that is given up may still call it
+        return views.Reader(source.stretch(tiles), partial(self._checked, positions, tiles))
+
+    def _checked(
+        self, stretch: Ints, read: Ints, jpegs: list[Pixels], positions: list[Ints]
+    ) -> tuple[list[Any], ...]:
+        """What readers.webdataset has read, with damaged tiles replaced, and the stain stage's inputs.
+
+        Args:
+            stretch, read: (M,) positions of the stretch, rising, and the tiles that are read for them.
+            jpegs: B arrays.
+            positions: of the run, B arrays ().
+        """
+        where = np.array([int(position) for position in positions])
+        tiles = read[np.searchsorted(stretch, where)]
+        try:
+            parts = np.array_split(np.arange(len(where)), READERS)
+            work = [
+                self._pool.submit(self._check, where[part], tiles[part], [jpegs[at] for at in part])
+                for part in parts
+            ]
+            intact = [jpeg for part in work for jpeg in part.result()]
+            return (intact, *(list(values) for values in self._stain_inputs(where)))
+        except PathprepError as error:  # of which DALI would leave no more than the text
+            self._failure = error
+            raise
+
+    def _check(self, positions: Ints, tiles: Ints, jpegs: list[Pixels]) -> list[Pixels]:
+        found = []
+        for at, tile in enumerate(tiles.tolist()):
+            if reason := wrong(jpegs[at], self.source.place(tile)):
+                self._damage.add(tile, reason)
+                position = positions[at : at + 1]
+                found.append(self._intact(int(position[0]), int(self._damage.tiles(position)[0])))
+            else:
+                found.append(jpegs[at])
+        return found

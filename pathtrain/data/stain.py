@@ -1,9 +1,14 @@
-"""The stain of a run's tiles: one matrix per tile from its stored fit, the target, and jitter.
+"""The stain of a run's tiles: one matrix per tile from its fit, the target, and jitter.
+
+A fit is the stored one, or (``stain.fit: load``) made of the decoded tile; then a tile that cannot be fitted
+has no slide's fit to fall back on: it stays as it is, and is counted.
 
 The matrix acts on the whole tile, before its views are cut, as EXAONEPath does it; so all views of a tile
 share its stain. Random numbers come from the tile's position in the run alone (pathtrain.data.params).
 """
 
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +20,9 @@ from pathprep.shards import Dataset
 from pathprep.stain import IO, Jitter, StainFit, Status, Target
 from pathtrain import target as targets
 from pathtrain.data import params
+from pathtrain.data.mixed import Mixed, MixedSource
 from pathtrain.data.order import Ints
+from pathtrain.data.source import Fits
 from pathtrain.errors import TrainError
 from pathtrain.recipes.schema import Recipe, StainConfig
 
@@ -65,36 +72,95 @@ def stored_fits(dataset: Dataset) -> StoredFits:
     return StoredFits(columns["he"].reshape(-1, 3, 2), columns["max_c"], columns["max_c"])
 
 
-@dataclass(frozen=True)
 class Stage:
-    """What the recipe does to the stain of a dataset's tiles.
+    """What a recipe does to the stain of the tiles: ``inputs`` for each step, which ``apply`` takes.
 
-    Attributes:
-        fits: None if the mode needs none.
+    Args:
+        fits: None if they are not stored, or not needed.
         target: to normalise to, or None.
+        options: of fitting (pathprep.stain.fit) where ``config.fit`` is load.
         io: transmitted light of the fits and matrices, grey levels.
     """
 
-    config: StainConfig
-    fits: StoredFits | None
-    target: Target | None
-    io: float
-    seed: int
+    def __init__(
+        self,
+        config: StainConfig,
+        fits: Fits | None,
+        target: Target | None,
+        options: Mapping[str, Any],
+        io: float,
+        seed: int,
+    ) -> None:
+        self.config, self.fits, self.target = config, fits, target
+        self.options, self.io, self.seed = options, io, seed
+        self._jitter = Jitter(config.concentration, config.angle) if config.jitters else None
+        self._lock = threading.Lock()
+        self._counts: Any = None  # where the tiles are: fitted, unfitted
+
+    @property
+    def fits_tiles(self) -> bool:
+        """Whether each tile is fitted when it has been decoded."""
+        return self.config.needs_fits and self.fits is None
+
+    @property
+    def width(self) -> int:
+        """How many arrays ``inputs`` gives."""
+        return int(not self.fits_tiles or self.config.jitters)
+
+    def inputs(self, tiles: Ints, positions: Ints) -> list[Floats]:
+        """For tiles (B,) at their positions (B,) in the run: matrices (B, 3, 3), or if tiles are fitted when
+        they are decoded, jitter's numbers (B, 6), or nothing."""
+        if not self.fits_tiles:
+            return [self.matrices(tiles, positions)]
+        return [params.draw_stain(positions, self.seed)] if self.config.jitters else []
 
     def matrices(self, tiles: Ints, positions: Ints) -> Floats:
-        """(B, 3, 3) for tiles (B,) at their positions (B,) in the run."""
-        config = self.config
-        numbers = params.draw_stain(positions, self.seed) if config.jitters else None
+        """(B, 3, 3) for tiles (B,) at their positions (B,) in the run, from stored fits or none."""
+        numbers = params.draw_stain(positions, self.seed) if self.config.jitters else None
         if self.fits is None:
             assert numbers is not None  # StainConfig: hed without jitter is refused
-            return stain.hed(len(tiles), config.concentration, numbers[:, :3])
-        jitter = Jitter(config.concentration, config.angle) if config.jitters else None
-        found: Floats = stain.matrix(self.fits.take(tiles), self.target, jitter, numbers)
+            return stain.hed(len(tiles), self.config.concentration, numbers[:, :3])
+        found: Floats = stain.matrix(self.fits.take(tiles), self.target, self._jitter, numbers)
         return found
 
+    def apply(self, tiles: list[Any], given: Sequence[Any] = (), threads: int = 1) -> list[Any]:
+        """The stage on decoded tiles: B arrays (H, W, 3) uint8, numpy, or CuPy on the current stream.
 
-def stage(dataset: Dataset, recipe: Recipe, target: Target | None = None) -> Stage | None:
-    """The stage of a recipe on a dataset; None if it has none.
+        Args:
+            given: what ``inputs`` gives, in numpy or of the tiles' library.
+            threads: CPU threads.
+        """
+        numbers = given[0] if given else None
+        if not self.fits_tiles:
+            matrices = numbers
+        else:
+            fits = stain.fit(tiles, **self.options, threads=threads)
+            self._count(fits.status)
+            matrices = stain.matrix(fits, self.target, self._jitter, numbers)
+        found: list[Any] = stain.apply(tiles, matrices, io=self.io, threads=threads)
+        return found
+
+    def counts(self) -> tuple[int, int]:
+        """Tiles fitted so far, and tiles that could not be and stayed as they are; waits for a GPU."""
+        with self._lock:
+            if self._counts is None:
+                return 0, 0
+            if not isinstance(self._counts, np.ndarray):
+                self._counts.device.synchronize()  # they are counted on another stream
+            fitted, left = stain.arrays.to_numpy(self._counts).tolist()
+            return fitted, left
+
+    def _count(self, status: Any) -> None:
+        xp = stain.arrays.namespace(status)
+        with self._lock:
+            if self._counts is None:
+                self._counts = xp.zeros(2, xp.int64)
+            fitted = status == int(Status.FITTED)
+            self._counts += xp.stack([fitted.sum(), (~fitted).sum()])
+
+
+def stage(data: Dataset | Mixed, recipe: Recipe, target: Target | None = None) -> Stage | None:
+    """The stage of a recipe on a dataset or mixed shards; None if it has none.
 
     Args:
         target: to normalise to; None for the one that the recipe names.
@@ -104,29 +170,35 @@ def stage(dataset: Dataset, recipe: Recipe, target: Target | None = None) -> Sta
         RecipeError: the recipe's target cannot be read.
     """
     config = recipe.stain
-    check(dataset, config)
+    check(data, config)
     if config.mode == "none":
         return None
     goal = (target or targets.settle(config)) if config.mode == "normalize" else None
-    fits = stored_fits(dataset) if config.needs_fits else None
-    return Stage(config, fits, goal, dataset.params["stain"].get("io", IO), recipe.seed)
+    made = data.params["stain"]
+    fits: Fits | None = None
+    if config.needs_fits and config.fit == "stored":
+        fits = MixedSource(data) if isinstance(data, Mixed) else stored_fits(data)
+    options = {key: made[key] for key in targets.FIT_OPTIONS if key in made}
+    return Stage(config, fits, goal, options, made.get("io", IO), recipe.seed)
 
 
-def check(dataset: Dataset, config: StainConfig) -> None:
-    """Refuse a mode that the dataset's tiles cannot serve.
+def check(data: Dataset | Mixed, config: StainConfig) -> None:
+    """Refuse a mode that the tiles cannot serve.
 
     Raises:
         TrainError: they are normalised already, or have no fits.
     """
-    made: dict[str, Any] = dataset.params["stain"]
+    made: dict[str, Any] = data.params["stain"]
     if config.mode == "normalize" and made["mode"] == "bake":
         raise TrainError(
-            f"{dataset.root}: its tiles are already normalised (`pathprep shard --stain bake`); "
+            f"{data.root}: its tiles are already normalised (`pathprep shard --stain bake`); "
             "use stain.mode=none, or make it again with `pathprep shard --stain fit`"
         )
-    if config.needs_fits and made["mode"] == "none":
-        other = ", or use stain.basis=hed" if config.mode == "jitter" else ""
+    if not config.needs_fits or config.fit == "load":
+        return
+    if made["mode"] == "none" or (made["mode"] == "bake" and isinstance(data, Mixed)):
+        other = ", or stain.basis=hed" if config.mode == "jitter" else ""
         raise TrainError(
-            f"{dataset.root}: holds no stain fits, which stain.mode={config.mode} needs; "
-            f"make it again with `pathprep shard --stain fit`{other}"
+            f"{data.root}: holds no stain fits, which stain.mode={config.mode} needs; use stain.fit=load, "
+            f"which fits each tile when it is read{other}, or make it again with `pathprep shard --stain fit`"
         )

@@ -15,7 +15,10 @@ normalisation and the change to channels first.
 DALI traces the ``if`` statements below into its graph; they take only the samples that need the work.
 """
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +26,9 @@ import numpy.typing as npt
 from nvidia.dali import fn, pipeline_def, types
 
 from pathprep import stain
+from pathtrain.data.mixed import Stretch
 from pathtrain.data.params import Drawn, Floats, View
+from pathtrain.data.stain import Stage
 from pathtrain.recipes.schema import Recipe
 
 # ITU-R BT.601, which PIL, torchvision and YIQ use
@@ -89,18 +94,31 @@ def colour(drawn: Drawn) -> tuple[Floats, Floats]:
     return matrix, offset
 
 
-def _stained(io: float, threads: int) -> Callable[[list[Any], list[Any]], list[Any]]:
-    """The stain stage: decoded tiles (H, W, 3) and a matrix (3, 3) each, numpy, or CuPy on DALI's stream.
+def _stained(stage: Stage, threads: int) -> Callable[..., list[Any]]:
+    """The stain stage: decoded tiles (H, W, 3) and its inputs for each, numpy, or CuPy on DALI's stream.
 
     DALI's own threads wait for the callback, hence as many threads as they are.
     """
 
-    def apply(tiles: list[Any], matrices: list[Any]) -> list[Any]:
-        stacked = stain.arrays.namespace(matrices[0]).stack(matrices)
-        found: list[Any] = stain.apply(tiles, stacked, io=io, threads=threads)
-        return found
+    def apply(tiles: list[Any], *given: list[Any]) -> list[Any]:
+        stacked = [stain.arrays.namespace(each[0]).stack(each) for each in given]
+        return stage.apply(tiles, stacked, threads)
 
     return apply
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Tiles of mixed shards instead of JPEGs from the source.
+
+    Attributes:
+        stretch: what readers.webdataset reads.
+        checked: called with a batch's JPEGs and the positions that the source gives for them; gives the JPEGs
+            to decode, and the stain stage's inputs.
+    """
+
+    stretch: Stretch
+    checked: Callable[[list[Any], list[Any]], tuple[list[Any], ...]]
 
 
 def pipeline(
@@ -111,42 +129,84 @@ def pipeline(
     threads: int,
     device_id: int | None,
     depth: int,
-    io: float | None = None,
+    stage: Stage | None = None,
+    reader: Reader | None = None,
 ) -> Any:
     """The built pipeline; its ``run`` returns one (B, 3, size, size) float32 batch per view.
 
     Args:
-        source: iteration -> JPEGs (a list of B uint8 arrays), with ``io`` the stain matrices (B, 3, 3)
-            float64, then every view's ``inputs`` in turn.
-        batch: largest B.
+        source: iteration -> JPEGs (a list of B uint8 arrays), the ``inputs`` of ``stage``, then every view's
+            ``inputs`` in turn. With ``reader``: positions (B,) int64, then the views' inputs.
+        batch: B.
         threads: CPU threads of DALI.
         device_id: GPU, or None for the CPU.
         depth: batches prepared ahead.
-        io: transmitted light that the stain matrices refer to, grey levels; None for no stain stage.
+        stage: what is done to stain.
+        reader: of mixed shards.
     """
+    with tempfile.TemporaryDirectory() as folder:
+        indexes = [
+            Path(folder) / f"{number}.idx" for number in range(len(reader.stretch.indexes) if reader else 0)
+        ]
+        for path, text in zip(indexes, reader.stretch.indexes if reader else (), strict=True):
+            path.write_text(text)
+        graph = _graph(
+            recipe, views, source, device_id, threads, stage, reader, [str(path) for path in indexes]
+        )
+        built = graph(batch_size=batch, num_threads=threads, device_id=device_id, prefetch_queue_depth=depth)
+        built.build()  # reads the indexes
+    return built
+
+
+def _graph(
+    recipe: Recipe,
+    views: list[View],
+    source: Callable[[int], Inputs],
+    device_id: int | None,
+    threads: int,
+    stage: Stage | None,
+    reader: Reader | None,
+    indexes: list[str],
+) -> Any:
     plan = [(view, columns(recipe, view)) for view in views]
-    width = 1 + (io is not None) + sum(len(keys) for _view, keys in plan)
     device = "cpu" if device_id is None else "gpu"
     # made out here: what is called inside the graph is traced, with all that it calls
-    stained = None if io is None else _stained(io, threads)
+    fed_stain = stage.width if stage else 0
+    width = 1 + (0 if reader else fed_stain) + sum(len(keys) for _view, keys in plan)
+    stained = _stained(stage, threads) if stage else None
+    tars = [str(path) for path in reader.stretch.tars] if reader else []
     mean = [255 * value for value in recipe.model.mean]
     std = [255 * value for value in recipe.model.std]
 
     @pipeline_def(enable_conditionals=True)  # type: ignore[untyped-decorator]
     def graph() -> tuple[Any, ...]:
-        jpeg, *fed = fn.external_source(source=source, num_outputs=width, batch=True)
-        # without fancy upsampling the GPU's chroma would differ from the CPU's
-        tile = fn.decoders.image(
-            jpeg,
-            device="cpu" if device_id is None else "mixed",
-            output_type=types.RGB,
-            jpeg_fancy_upsampling=True,
-        )
+        given_first, *fed = fn.external_source(source=source, num_outputs=width, batch=True)
+        if reader is not None:
+            # a map of a file that a network loses would end the process
+            read = fn.readers.webdataset(
+                paths=tars,
+                index_paths=indexes,
+                ext=["jpg"],
+                missing_component_behavior="error",
+                dont_use_mmap=True,
+            )
+            jpeg, *of_stain = as_list(
+                fn.python_function(
+                    read,
+                    given_first,
+                    function=reader.checked,
+                    num_outputs=1 + fed_stain,
+                    batch_processing=True,
+                )
+            )
+        else:
+            jpeg = given_first
+            of_stain = [fed.pop(0) for _ in range(fed_stain)]
+        tile = decoded(jpeg, device_id)
         if stained is not None:
-            matrix = fed.pop(0)
             tile = fn.python_function(
                 tile,
-                matrix if device == "cpu" else matrix.gpu(),
+                *(numbers if device == "cpu" else numbers.gpu() for numbers in of_stain),
                 function=stained,
                 batch_processing=True,
                 output_layouts="HWC",
@@ -183,6 +243,59 @@ def pipeline(
             )
         return tuple(out)
 
-    built = graph(batch_size=batch, num_threads=threads, device_id=device_id, prefetch_queue_depth=depth)
-    built.build()
-    return built
+    return graph
+
+
+def decoded(jpeg: Any, device_id: int | None) -> Any:
+    """The graph's decoder: RGB (H, W, 3) uint8 of JPEGs."""
+    # without fancy upsampling the GPU's chroma would differ from the CPU's
+    return fn.decoders.image(
+        jpeg,
+        device="cpu" if device_id is None else "mixed",
+        output_type=types.RGB,
+        jpeg_fancy_upsampling=True,
+    )
+
+
+def as_list(outputs: Any) -> list[Any]:
+    """What an operator gives: one node, or several."""
+    return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+
+
+def undecodable(jpegs: list[npt.NDArray[np.uint8]], device_id: int | None) -> dict[int, str]:
+    """Which of some JPEGs the graph's decoder cannot decode, and what it says of them."""
+    found: dict[int, str] = {}
+    start = 0
+    while start < len(jpegs):
+        probe = _probe(iter(jpegs[start:]), device_id)
+        for at in range(start, len(jpegs)):
+            start = at + 1
+            try:
+                probe.run()
+            except RuntimeError as error:  # the pipeline is dead after it
+                found[at] = said(error)
+                break
+    return found
+
+
+def _probe(jpegs: Iterator[npt.NDArray[np.uint8]], device_id: int | None) -> Any:
+    """A pipeline that decodes one by one."""
+
+    @pipeline_def  # type: ignore[untyped-decorator]
+    def graph() -> Any:
+        return decoded(fn.external_source(source=lambda: [next(jpegs)], batch=True), device_id)
+
+    # not pipelined: an error is of the JPEG that was just given
+    return graph(
+        batch_size=1,
+        num_threads=1,
+        device_id=device_id,
+        exec_pipelined=False,
+        exec_async=False,
+        exec_dynamic=False,
+    )
+
+
+def said(error: RuntimeError) -> str:
+    """What DALI says, on one line; it says where, then what."""
+    return (str(error).partition("encountered:")[2].strip() or str(error)).splitlines()[0]

@@ -124,6 +124,8 @@ class StainConfig(Strict):
         angle: degrees; each stain's vector is turned in a random direction, at most so far.
         basis: what ``jitter`` takes for the stains: ``fit``, the tile's own; ``hed``, fixed haematoxylin,
             eosin and DAB, which needs no fits.
+        fit: where a tile's fit comes from: ``stored`` with the dataset; or ``load``, made of the tile when it
+            has been read, for datasets without; then tiles that cannot be fitted stay as they are.
 
     With ``normalize``, concentration and angle jitter the normalised tile.
     """
@@ -133,6 +135,7 @@ class StainConfig(Strict):
     concentration: Share = 0.0
     angle: float = Field(default=0.0, ge=0, le=45)
     basis: Literal["fit", "hed"] = "fit"
+    fit: Literal["stored", "load"] = "stored"
 
     @model_validator(mode="after")
     def _acts(self) -> Self:
@@ -141,6 +144,8 @@ class StainConfig(Strict):
             (self.mode != "normalize" and self.target is not None, "target needs mode normalize"),
             (self.mode == "jitter" and not self.jitters, "mode jitter needs concentration or angle above 0"),
             (self.mode != "jitter" and self.basis == "hed", "basis hed needs mode jitter"),
+            (self.mode == "none" and self.fit == "load", "fit load needs mode normalize or jitter"),
+            (self.basis == "hed" and self.fit == "load", "basis hed needs no fit: its stains are fixed"),
             (self.basis == "hed" and self.angle > 0, "basis hed has no angle: its stains are fixed"),
         ]
         for broken, message in rules:
@@ -155,8 +160,18 @@ class StainConfig(Strict):
 
     @property
     def needs_fits(self) -> bool:
-        """Whether the dataset must hold stain fits."""
+        """Whether each tile's own stains are needed."""
         return self.mode != "none" and self.basis == "fit"
+
+
+class LoaderConfig(Strict):
+    """Reading tiles while training.
+
+    Attributes:
+        max_damaged: damaged tiles that a process passes over before training stops.
+    """
+
+    max_damaged: Count = 100
 
 
 class Warmed(Strict):
@@ -257,6 +272,7 @@ class Recipe(Strict):
     precision: Literal["float32", "bfloat16"]
     model: ModelConfig
     stain: StainConfig = StainConfig()
+    loader: LoaderConfig = LoaderConfig()
     views: ViewsConfig
     dino: DinoConfig
     optim: OptimConfig

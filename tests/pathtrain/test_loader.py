@@ -1,7 +1,12 @@
 """Batches: the same from any step, rank or batch cut; mixed sizes; damaged and missing tiles are named."""
 
+import errno
 import json
+import os
+import re
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -15,7 +20,9 @@ from toys import TINY, noise, write_dataset
 from pathprep import corpus
 from pathprep.errors import DatasetError
 from pathprep.shards import Dataset, sha256
+from pathtrain.data import order
 from pathtrain.data.loader import Batch, Loader
+from pathtrain.data.source import DatasetSource, Files
 from pathtrain.errors import TrainError
 from pathtrain.recipes.load import load
 from pathtrain.recipes.schema import Recipe
@@ -81,6 +88,20 @@ def test_a_mapped_index_gives_the_same_batches(dataset: Path, monkeypatch: pytes
         assert all(torch.equal(a, b) for a, b in zip(one.views, other.views, strict=True))
 
 
+def same(one: Batch, other: Batch) -> bool:
+    return np.array_equal(one.tiles, other.tiles) and all(map(torch.equal, one.views, other.views))
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_any_rank_may_start_anywhere(dataset: Path, world: int) -> None:
+    """Also where ranks have steps of differing sizes: 7 tiles."""
+    straight = take(6, Dataset(dataset), recipe(7))
+    for rank, start in ((0, 4), (world - 1, 3)):
+        for step, batch in enumerate(take(2, Dataset(dataset), recipe(7), start, rank, world), start):
+            assert np.array_equal(batch.tiles, order.tiles(order.positions(step, 7, rank, world), 22, 0))
+            assert all(map(torch.equal, batch.views, [view[rank::world] for view in straight[step].views]))
+
+
 def test_ranks_and_batch_size_cut_the_same_sequence(dataset: Path) -> None:
     whole = take(2, Dataset(dataset), recipe(6))
     small = take(4, Dataset(dataset), recipe(3))
@@ -105,32 +126,154 @@ def test_a_dataset_without_tiles_is_an_error(tmp_path: Path) -> None:
         Loader(Dataset(write_dataset(tmp_path / "dataset", {"empty": []})), recipe())
 
 
-def test_a_damaged_tile_is_named(tmp_path: Path) -> None:
-    root = write_dataset(tmp_path / "dataset", {"a": noise(3, 64)})
-    row = Dataset(root).index("a").to_pylist()[1]
-    with (root / "shards" / "a.tar").open("r+b") as tar:
-        tar.seek(row["offset"] + 200)
-        tar.write(b"\0\1\2\3")
-    with pytest.raises(DatasetError, match=rf"slide a, tile {row['x']}_{row['y']} is damaged"):
-        take(1, Dataset(root), recipe())
+ROOM = "loader.max_damaged=3"
 
 
-def test_a_tile_that_is_no_jpeg_is_an_error_that_names_candidates(tmp_path: Path) -> None:
-    """Its CRC is right, so it was written like that: only the decoder notices."""
-    root = write_dataset(tmp_path / "dataset", {"a": noise(3, 64)})
-    path = root / "index" / "a.parquet"
+@pytest.fixture(params=["CRC", "short", "JPEG"])
+def damaged(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, list[int], str]:
+    """22 tiles of two sizes, some of them damaged in one way: the folder, their numbers, what is said."""
+    slides = {"a": noise(15, 64, seed=1), "b": noise(7, 96, (90, 60, 140), seed=2)}
+    root = write_dataset(tmp_path / "dataset", slides)
+    if request.param == "CRC":
+        spoil(root, "a", 3, b"\0\1\2\3")
+        spoil(root, "b", 0, b"\0\1\2\3")
+        return root, [3, 15], "its CRC32 differs"
+    if request.param == "short":
+        row = Dataset(root).index("b").to_pylist()[5]
+        os.truncate(root / "shards" / "b.tar", row["offset"] + 100)
+        return root, [20, 21], "its tar ends [0-9]+ bytes too early"
+    spoil(root, "a", 3, None)
+    spoil(root, "a", 4, None)
+    return root, [3, 4], r"cannot be decoded \(.+\)"
+
+
+def spoil(root: Path, slide: str, row: int, data: bytes | None) -> None:
+    """Overwrite a part of a tile; None: it is no JPEG, but was written like that: its CRC is right."""
+    path = root / "index" / f"{slide}.parquet"
     table = pq.read_table(path)
     rows = table.to_pylist()
-    with (root / "shards" / "a.tar").open("r+b") as tar:
-        tar.seek(rows[1]["offset"])
-        tar.write(b"x" * rows[1]["length"])
-    rows[1]["crc32"] = zlib.crc32(b"x" * rows[1]["length"])
-    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
-    marker = json.loads((root / "slides" / "a.json").read_text())
-    marker["files"]["index/a.parquet"] = {"size": path.stat().st_size, "sha256": sha256(path)}
-    (root / "slides" / "a.json").write_text(json.dumps(marker))
-    with pytest.raises(TrainError, match=rf"slide a, tile {rows[1]['x']}_{rows[1]['y']} cannot be decoded"):
-        take(1, Dataset(root), recipe())
+    wrong = data if data is not None else b"x" * rows[row]["length"]
+    with (root / "shards" / f"{slide}.tar").open("r+b") as tar:
+        tar.seek(rows[row]["offset"] + (200 if data is not None else 0))
+        tar.write(wrong)
+    if data is None:
+        rows[row]["crc32"] = zlib.crc32(wrong)
+        pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+        marker = json.loads((root / "slides" / f"{slide}.json").read_text())
+        marker["files"][f"index/{slide}.parquet"] = {"size": path.stat().st_size, "sha256": sha256(path)}
+        (root / "slides" / f"{slide}.json").write_text(json.dumps(marker))
+
+
+def replaced(positions: np.ndarray, bad: list[int], seed: int = 0, count: int = 22) -> list[int]:
+    """Evaluated one by one: the tile of a position, or of the next one where it is intact."""
+    found = []
+    for position in positions.tolist():
+        while int(order.tiles(position, count, seed)[0]) in bad:
+            position += 1
+        found.append(int(order.tiles(position, count, seed)[0]))
+    return found
+
+
+def test_damaged_tiles_are_replaced_by_the_next_positions(damaged: tuple[Path, list[int], str]) -> None:
+    root, bad, said = damaged
+    loader = Loader(Dataset(root), recipe(6, ROOM))
+    batches = list(islice(loader, 5))
+    for step, batch in enumerate(batches):
+        assert batch.tiles.tolist() == replaced(order.positions(step, 6), bad)
+        assert np.array_equal(loader.tiles(step), batch.tiles)
+    assert sorted(found.tile for found in loader.damaged) == bad
+    for found in loader.damaged:
+        assert re.fullmatch(rf"slide {'ab'[found.tile >= 15]}, tile \d+_\d+: {said}", str(found))
+
+
+def test_a_restart_and_other_ranks_replace_alike(damaged: tuple[Path, list[int], str]) -> None:
+    root, _, _ = damaged
+    straight = take(5, Dataset(root), recipe(6, ROOM))
+    for start in (1, 4):
+        again = take(5 - start, Dataset(root), recipe(6, ROOM), start_step=start)
+        assert all(same(one, other) for one, other in zip(straight[start:], again, strict=True))
+    for world in (2, 3):
+        for rank in range(world):
+            mine = take(2, Dataset(root), recipe(6, ROOM), rank=rank, world=world, start_step=2)
+            for step, batch in enumerate(mine, 2):
+                assert np.array_equal(batch.tiles, straight[step].tiles[rank::world])
+                expected = [view[rank::world] for view in straight[step].views]
+                assert all(map(torch.equal, batch.views, expected))
+
+
+def test_views_of_a_replaced_tile_are_those_of_the_position(damaged: tuple[Path, list[int], str]) -> None:
+    """The pixels are the substitute's, as from a dataset in whose order it stands there."""
+    root, bad, _ = damaged
+    batches = take(4, Dataset(root), recipe(6, ROOM))
+    other = Loader(Dataset(root), recipe(6, ROOM))
+    other.source.order = lambda positions, seed: np.array(replaced(positions, bad, seed))  # type: ignore[method-assign]
+    assert all(same(one, two) for one, two in zip(batches, islice(other, 4), strict=True))
+    assert other.damaged == []
+
+
+def test_too_many_damaged_tiles_stop_training(damaged: tuple[Path, list[int], str]) -> None:
+    root, _, said = damaged
+    message = rf"2 tiles are damaged, more than loader.max_damaged=1: slide ., tile \d+_\d+: {said}; .*verify"
+    with pytest.raises(TrainError, match=message):
+        take(5, Dataset(root), recipe(6, "loader.max_damaged=1"))
+
+
+def test_nothing_but_damaged_tiles(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "dataset", {"a": noise(2, 64)})
+    spoil(root, "a", 0, b"\0")
+    spoil(root, "a", 1, b"\0")
+    with pytest.raises(TrainError, match=r"every tile is damaged; run `pathprep verify"):
+        take(1, Dataset(root), recipe(2))
+
+
+def test_a_tar_that_is_gone_is_no_damaged_tile(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "dataset", {"a": noise(2, 64)})
+    (root / "shards" / "a.tar").unlink()
+    with pytest.raises(DatasetError, match=r"a.tar: No such file or directory; run `pathprep verify"):
+        take(1, Dataset(root), recipe(2))
+
+
+def test_a_disk_that_fails_at_a_place(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, (bad,) = Files.read, order.tiles(2, 22, 0).tolist()
+    broken = DatasetSource(Dataset(dataset)).place(bad)
+
+    def failing(self: Files, path: Path, length: int, offset: int) -> bytes:
+        if (path, offset) == (broken.tar, broken.offset):
+            raise OSError(errno.EIO, "Input/output error")
+        return read(self, path, length, offset)
+
+    monkeypatch.setattr(Files, "read", failing)
+    loader = Loader(Dataset(dataset), recipe())
+    assert next(iter(loader)).tiles.tolist() == replaced(np.arange(6), [bad])
+    assert [found.reason for found in loader.damaged] == ["cannot be read (Input/output error)"]
+
+
+def test_files_stay_open_within_the_limit_and_while_they_are_read(tmp_path: Path) -> None:
+    paths = [tmp_path / str(number) for number in range(9)]
+    for path in paths:
+        path.write_bytes(path.name.encode() * 4)
+    files = Files(limit=2)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda number: files.read(paths[number % 9], 2, 1), range(900)))
+    assert found == [str(number % 9).encode() * 2 for number in range(900)]
+    files.read(paths[0], 1, 0)
+    assert len(files._open) <= 2
+    files.close()
+    assert not files._open
+
+
+def test_a_step_has_a_tile_for_each_process(dataset: Path) -> None:
+    with pytest.raises(TrainError, match=r"batch=2 is less than a tile for each of 3 processes"):
+        Loader(Dataset(dataset), recipe(2), world=3)
+
+
+def test_a_closed_loader_leaves_no_thread(dataset: Path) -> None:
+    before = set(threading.enumerate())
+    loader = Loader(Dataset(dataset), recipe())
+    next(iter(loader))
+    assert {thread.name[:4] for thread in set(threading.enumerate()) - before} >= {"read"}
+    loader.close()
+    assert not [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("read")]
 
 
 def test_the_wait_for_data_is_measured(dataset: Path) -> None:

@@ -22,7 +22,7 @@ from pathtrain.data.loader import Batch, Loader
 from pathtrain.data.stain import Stage, stage, stored_fits
 from pathtrain.errors import RecipeError, TrainError
 from pathtrain.recipes.load import load
-from pathtrain.recipes.schema import Recipe
+from pathtrain.recipes.schema import Recipe, StainConfig
 
 JITTERED = ["stain.concentration=0.2", "stain.angle=5"]
 Make = Callable[..., Path]
@@ -154,8 +154,9 @@ def test_io_is_the_datasets(stained: Make, monkeypatch: pytest.MonkeyPatch) -> N
     ("mode", "overrides", "message"),
     [
         ("bake", ["stain.mode=normalize"], r"already normalised .* use stain.mode=none, or .* --stain fit"),
-        ("none", ["stain.mode=normalize"], r"no stain fits, which stain.mode=normalize .* --stain fit`$"),
-        ("none", ["stain.mode=jitter", *JITTERED], r"`pathprep shard --stain fit`, or use stain.basis=hed$"),
+        ("bake", ["stain.mode=normalize", "stain.fit=load"], r"already normalised .* stain.mode=none"),
+        ("none", ["stain.mode=normalize"], r"which stain.mode=normalize needs; use stain.fit=load, .* fit`$"),
+        ("none", ["stain.mode=jitter", *JITTERED], r"use stain.fit=load, .*, or stain.basis=hed, or make"),
     ],
 )  # fmt: skip
 def test_datasets_that_do_not_serve_a_mode(
@@ -220,11 +221,11 @@ def test_the_loaders_pixels_are_the_stain_of_the_decoded_tiles(
     seen: list[tuple[list[Any], list[Any]]] = []
     build = views._stained
 
-    def spying(io: float, count: int) -> Any:
-        inner = build(io, count)
+    def spying(stage: Stage, threads: int) -> Any:
+        inner = build(stage, threads)
 
-        def apply(tiles: list[Any], matrices: list[Any]) -> list[Any]:
-            result = inner(tiles, matrices)
+        def apply(tiles: list[Any], *given: list[Any]) -> list[Any]:
+            result = inner(tiles, *given)
             seen.append(([tile.copy() for tile in tiles], [tile.copy() for tile in result]))
             return result
 
@@ -252,6 +253,86 @@ def test_the_loaders_pixels_are_the_stain_of_the_decoded_tiles(
         again = loader.stained(number, decoded)
         assert again is not None
         assert all(np.array_equal(one, other) for one, other in zip(again, expected, strict=True))
+
+
+@pytest.mark.parametrize("mode", ["none", "fit"])
+@pytest.mark.parametrize("more", [[], JITTERED])
+def test_fits_made_on_loading(
+    stained: Make, monkeypatch: pytest.MonkeyPatch, mode: str, more: list[str]
+) -> None:
+    """Bit by bit those of the decoded tiles; what cannot be fitted stays as it is, and is counted."""
+    dataset = Dataset(stained(mode))
+    seen: list[tuple[list[Any], list[Any]]] = []
+    build = views._stained
+
+    def spying(stage: Stage, threads: int) -> Any:
+        inner = build(stage, threads)
+
+        def apply(tiles: list[Any], *given: list[Any]) -> list[Any]:
+            result = inner(tiles, *given)
+            seen.append(([tile.copy() for tile in tiles], [tile.copy() for tile in result]))
+            return result
+
+        return apply
+
+    monkeypatch.setattr(views, "_stained", spying)
+    wanted = load("smoke", [*TINY, *UNCHANGED, "batch=20", "stain.mode=normalize", "stain.fit=load", *more])
+    loader = Loader(dataset, wanted)
+    assert loader.unfitted == (0, 0)
+    batches = list(islice(loader, 3))
+    statuses: list[int] = []
+    for number, (decoded, changed) in enumerate(seen):
+        found = stain.fit(decoded)
+        statuses += found.status.tolist()
+        numbers = params.draw_stain(np.arange(20 * number, 20 * number + 20), wanted.seed) if more else None
+        jitter = Jitter(0.2, 5) if more else None
+        expected = stain.apply(decoded, stain.matrix(found, stain.Target.default(), jitter, numbers))
+        assert all(map(np.array_equal, changed, expected))
+        for tile, status, old, new in zip(loader.tiles(number), found.status, decoded, changed, strict=True):
+            assert np.array_equal(old, new) == (status == Status.UNFITTED)
+            stored = simplejpeg.decode_jpeg(loader.read(int(tile)))
+            assert np.abs(old.astype(int) - stored).max() <= 1
+    left = statuses.count(Status.UNFITTED)
+    assert left > 0
+    assert loader.unfitted == (len(statuses) - left, left)
+    again = loader.stained(0, seen[0][0])
+    assert again is not None
+    assert all(map(np.array_equal, again, seen[0][1]))
+    (later,) = take(1, dataset, wanted, start_step=2)
+    assert same(later, batches[2])
+
+
+def test_fits_made_on_loading_have_the_datasets_options(
+    stained: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = Dataset(stained("fit"))
+    monkeypatch.setattr(dataset, "params", {"stain": {**dataset.params["stain"], "io": 250.0, "keep": "any"}})
+    found = stage(dataset, recipe("stain.mode=normalize", "stain.fit=load"))
+    assert found is not None
+    tiles = [simplejpeg.decode_jpeg(Loader(dataset, recipe()).read(tile)) for tile in range(3)]
+    expected = stain.matrix(stain.fit(tiles, keep="any", io=250.0), stain.Target.default())
+    assert all(map(np.array_equal, found.apply(tiles), stain.apply(tiles, expected, io=250.0)))
+
+
+def test_baked_tiles_are_jittered_by_their_own_fits(stained: Make) -> None:
+    found = stage(Dataset(stained("bake")), recipe("stain.mode=jitter", "stain.fit=load", *JITTERED))
+    assert found is not None
+    assert found.fits_tiles
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["stain.fit=load"], "fit load needs mode normalize or jitter"),
+        (
+            ["stain.mode=jitter", "stain.basis=hed", "stain.concentration=0.1", "stain.fit=load"],
+            "needs no fit",
+        ),
+    ],
+)
+def test_fit_without_a_mode_that_fits(overrides: list[str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        recipe(*overrides)
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -297,15 +378,18 @@ def test_gpu_tiles_go_through_in_one_call_with_stacked_matrices(monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "cupy", Cupy)  # type: ignore[arg-type]
     monkeypatch.setattr(stain, "apply", lambda tiles, matrix, **how: calls.append((matrix, how)) or tiles)
     tiles, matrices = [Array([1]), Array([2]), Array([3])], [Array([4]), Array([5]), Array([6])]
-    assert views._stained(230.0, 2)(tiles, matrices) is tiles
+    config = StainConfig(mode="jitter", basis="hed", concentration=0.1)
+    assert views._stained(Stage(config, None, None, {}, 230.0, 0), 2)(tiles, matrices) is tiles
     assert calls == [(tuple(matrices), {"io": 230.0, "threads": 2})]
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
-def test_the_gpu_gives_the_cpus_stain(stained: Make) -> None:
+@pytest.mark.parametrize("fit", ["stored", "load"])
+def test_the_gpu_gives_the_cpus_stain(stained: Make, fit: str) -> None:
     """Other decoder and arithmetic: within 3 grey levels on average, as without a stain stage."""
-    wanted = load("smoke", [*TINY, *UNCHANGED, "batch=7", "stain.mode=normalize", *JITTERED])
+    changes = [*UNCHANGED, "batch=7", "stain.mode=normalize", f"stain.fit={fit}", *JITTERED]
+    wanted = load("smoke", [*TINY, *changes])
     cpu = take(3, Dataset(stained("fit")), wanted)
     gpu = take(3, Dataset(stained("fit")), wanted, device_id=0)
     for one, other in zip(cpu, gpu, strict=True):

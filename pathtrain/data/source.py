@@ -1,0 +1,188 @@
+"""Where a run's tiles lie, and in which order they come: what the loader asks of its data.
+
+Tiles have numbers from 0; positions of the run are those of pathtrain.data.order. Which tile comes at a
+position is computed, by ``order``, from nothing but the seed.
+"""
+
+import os
+import threading
+import zlib
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pathprep.errors import DatasetError
+from pathprep.shards import Dataset
+from pathprep.stain import StainFit
+from pathtrain.data import order
+from pathtrain.data.order import Ints
+
+
+class DamagedTile(Exception):
+    """A tile's bytes are not those that were written; says in what way."""
+
+
+class Fits(Protocol):
+    """Stains of tiles as they are stored."""
+
+    def take(self, tiles: Ints) -> StainFit:
+        """Those of some tiles (B,)."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tile's JPEG lies: ``length`` bytes at ``offset`` of a tar, with this CRC32."""
+
+    tar: Path
+    offset: int
+    length: int
+    crc32: int
+
+
+class Files:
+    """Files that stay open, read from any number of threads.
+
+    Args:
+        limit: files kept open; well under the usual limit of 1024 of a process.
+    """
+
+    def __init__(self, limit: int = 256) -> None:
+        self._limit, self._lock = limit, threading.Lock()
+        self._open: OrderedDict[Path, list[int]] = OrderedDict()  # descriptor, reads under way
+
+    def read(self, path: Path, length: int, offset: int) -> bytes:
+        """Up to ``length`` bytes; fewer where the file ends.
+
+        Raises:
+            FileNotFoundError, PermissionError: the file cannot be opened.
+            OSError: it cannot be read there.
+        """
+        with self._lock:
+            if path not in self._open:
+                self._open[path] = [os.open(path, os.O_RDONLY), 0]
+            entry = self._open[path]
+            entry[1] += 1
+            self._open.move_to_end(path)
+            self._shrink(self._limit)
+        try:
+            return os.pread(entry[0], length, offset)
+        finally:
+            with self._lock:
+                entry[1] -= 1
+
+    def _shrink(self, limit: int) -> None:
+        for path in list(self._open)[: max(0, len(self._open) - limit)]:
+            if not self._open[path][1]:
+                os.close(self._open.pop(path)[0])
+
+    def close(self) -> None:
+        """Close all that are not being read."""
+        with self._lock:
+            self._shrink(0)
+
+
+class Source(ABC):
+    """N tiles.
+
+    Attributes:
+        root: the folder.
+        stain: how the tiles' stain was treated when they were stored: ``params["stain"]`` of a dataset.
+        fits: their stored fits; None if there are none.
+    """
+
+    root: Path
+    stain: dict[str, Any]
+
+    def __init__(self) -> None:
+        self._files = Files()
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """N."""
+
+    @abstractmethod
+    def order(self, positions: Ints, seed: int) -> Ints:
+        """Tile numbers (B,) at positions (B,) of the run."""
+
+    @abstractmethod
+    def place(self, tile: int) -> Place:
+        """Where a tile lies."""
+
+    @abstractmethod
+    def name(self, tile: int) -> str:
+        """A tile's slide and level-0 coordinates, for messages."""
+
+    @abstractmethod
+    def fits(self) -> Fits:
+        """The fits that were stored with the tiles; only where ``has_fits``."""
+
+    @property
+    @abstractmethod
+    def has_fits(self) -> bool:
+        """Whether each tile was stored with its fit, or with the mark that it has none."""
+
+    def read(self, tile: int) -> bytes:
+        """A tile's JPEG, checked; from any thread.
+
+        Raises:
+            DamagedTile: the bytes are not those that were written, or the disk does not give them.
+            DatasetError: the tar cannot be opened: that is no single tile's damage.
+        """
+        place = self.place(tile)
+        try:
+            data = self._files.read(place.tar, place.length, place.offset)
+        except (FileNotFoundError, PermissionError) as error:
+            raise DatasetError(f"{place.tar}: {error.strerror}; run `pathprep verify {self.root}`") from None
+        except OSError as error:
+            raise DamagedTile(f"cannot be read ({error.strerror})") from None
+        if reason := wrong(data, place):
+            raise DamagedTile(reason)
+        return data
+
+    def close(self) -> None:
+        """Close the files that reads have opened."""
+        self._files.close()
+
+
+def wrong(data: Any, place: Place) -> str:
+    """In what way bytes (anything with a buffer) are not those of a tile; empty if they are."""
+    if len(data) != place.length:
+        return f"its tar ends {place.length - len(data)} bytes too early"
+    return "" if zlib.crc32(data) == place.crc32 else "its CRC32 differs"
+
+
+class DatasetSource(Source):
+    """A dataset folder: every tile once an epoch, in a seeded permutation of all."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__()
+        self.dataset, self.root, self.stain = dataset, dataset.root, dataset.params["stain"]
+        self._index = dataset.tiles(["x", "y", "offset", "length", "crc32"])
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def order(self, positions: Ints, seed: int) -> Ints:
+        return order.tiles(positions, len(self), seed)
+
+    def place(self, tile: int) -> Place:
+        offset, length, crc32 = (int(self._index.columns[n][tile]) for n in ("offset", "length", "crc32"))
+        return Place(self.root / "shards" / f"{self._slide(tile)}.tar", offset, length, crc32)
+
+    def name(self, tile: int) -> str:
+        x, y = (self._index.columns[axis][tile] for axis in "xy")
+        return f"slide {self._slide(tile)}, tile {x}_{y}"
+
+    @property
+    def has_fits(self) -> bool:
+        return bool(self.stain["mode"] != "none")
+
+    def fits(self) -> Fits:
+        from pathtrain.data.stain import stored_fits  # which knows this module
+
+        return stored_fits(self.dataset)
+
+    def _slide(self, tile: int) -> str:
+        return self._index.slides[int(self._index.slide_of(tile))]
