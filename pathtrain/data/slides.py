@@ -156,9 +156,7 @@ class TileStream:
         self._gpu, self._on_device = device_id, on_device and device_id is not None
         self._feeding = self._batches()
         same = bool(np.all(index.tiles.columns["stored"] == size))
-        self._pipeline = _pipeline(
-            self._feed, None if stage is None else stage.io, None if same else size, threads, device_id
-        )
+        self._pipeline = _pipeline(self._feed, stage, None if same else size, threads, device_id)
 
     def __iter__(self) -> Iterator[Tensor]:
         """(N + 1, size, size, 3) uint8 per request; the last tile is white, for the background."""
@@ -201,38 +199,40 @@ class TileStream:
             raise StopIteration
         fed: list[Any] = [[self._index.read(tile) for tile in tiles.tolist()]]
         if self._stage is not None:
-            fed.append(self._stage.matrices(tiles, jitter))
+            fed += self._stage.inputs(tiles, jitter)
         return fed
 
 
 def _pipeline(
     source: Callable[[int], list[Any]],
-    io: float | None,
+    stage: Stage | None,
     size: int | None,
     threads: int,
     device_id: int | None,
 ) -> Any:
-    """The built graph: JPEGs and perhaps stain matrices -> (B, H, W, 3) uint8; ``size`` None: as stored."""
+    """The built graph: JPEGs and what the stage needs -> (B, H, W, 3) uint8; ``size`` None: as stored."""
     device = "cpu" if device_id is None else "gpu"
 
-    def stained(tiles: list[Any], matrices: list[Any]) -> list[Any]:
-        stacked = stains.arrays.namespace(matrices[0]).stack(matrices)
-        found: list[Any] = stains.apply(tiles, stacked, io=io, threads=threads)
-        return found
+    width = 0 if stage is None else stage.width
+
+    def stained(tiles: list[Any], *given: list[Any]) -> list[Any]:
+        assert stage is not None
+        stacked = [stains.arrays.namespace(part[0]).stack(part) for part in given]
+        return stage.apply(tiles, stacked, threads)
 
     @pipeline_def  # type: ignore[untyped-decorator]
     def graph() -> Any:
-        jpeg, *fed = fn.external_source(source=source, num_outputs=1 + (io is not None), batch=True)
+        jpeg, *fed = fn.external_source(source=source, num_outputs=1 + width, batch=True)
         tile = fn.decoders.image(
             jpeg,
             device="cpu" if device_id is None else "mixed",
             output_type=types.RGB,
             jpeg_fancy_upsampling=True,
         )
-        if io is not None:
+        if stage is not None:
             tile = fn.python_function(
                 tile,
-                fed[0] if device == "cpu" else fed[0].gpu(),
+                *(part if device == "cpu" else part.gpu() for part in fed),
                 function=stained,
                 batch_processing=True,
                 output_layouts="HWC",
