@@ -9,7 +9,8 @@ One supervised step through three small stages, in a process of its own for each
     plain          one graph that keeps everything
 
 Memory is the peak of the process's resident set during the step, less what it was before, when weights and
-pixels were there; of ``cached`` the vectors and their gradient, which grow with the tiles, are shown apart.
+pixels were there. What of ``cached`` must grow with the tiles is shown apart: the vectors, their gradient,
+and the same in pieces, group by group of regions, until it is joined.
 On a GPU, when there is one, it is the allocator's. A case whose memory, as far as the smaller ones tell,
 would exceed the limit is left out. (Checkpointing a whole chunk from pixels to vectors at once, instead of
 block by block, would be gradient caching by another name.)
@@ -122,7 +123,7 @@ def measure(case: str, tiles: int) -> dict[str, Any]:
         before = resident("VmRSS")
         slide.step()
         peak = resident("VmHWM")
-    vectors = 2 * (tiles + 1) * DIM * 4
+    vectors = 3 * (tiles + 1) * DIM * 4
     return {"bytes": peak - before, "pixel_bytes": slide.pixels.numel(), "vector_bytes": vectors}
 
 

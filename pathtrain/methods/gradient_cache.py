@@ -71,7 +71,7 @@ def cached_loss(
         The loss, a scalar with graph; to go back through once.
     """
     anchor = torch.zeros((), device=device, requires_grad=True)  # so that autograd comes by
-    found: Tensor = _Cached.apply(anchor, _Passes(encode, pixels, loss_of, chunk, device, trained))  # type: ignore[no-untyped-call]
+    found: Tensor = _Cached.apply(anchor, _Passes(encode, pixels, loss_of, chunk, device, trained))
     return found
 
 
@@ -87,7 +87,12 @@ class _Passes:
         device: torch.device,
         trained: bool,
     ) -> None:
-        self._encode, self._parts, self._loss_of, self._device = encode, pixels.split(chunk), loss_of, device
+        self._encode, self._parts, self._loss_of, self._device = (
+            encode,
+            torch.split(pixels, chunk),
+            loss_of,
+            device,
+        )
         self._chunk, self._trained = chunk, trained
         self._reduced = torch.is_autocast_enabled(device.type)
         self._dtype = torch.get_autocast_dtype(device.type)
@@ -113,7 +118,7 @@ class _Passes:
             after = Random.now(self._device)
             # the chunks draw in turn what they drew before: one state serves all
             self._before.replay(self._device)
-            for part, grad in zip(self._parts, self._vectors.grad.split(self._chunk), strict=True):
+            for part, grad in zip(self._parts, torch.split(self._vectors.grad, self._chunk), strict=True):
                 with self.cast():
                     again = self._encode(part.to(self._device, non_blocking=True))
                 again.backward(grad.to(self._device, non_blocking=True))  # type: ignore[no-untyped-call]
@@ -127,7 +132,7 @@ class _Cached(torch.autograd.Function):
         return passes.forward()
 
     @staticmethod
-    def backward(ctx: Any, factor: Tensor) -> tuple[None, None]:  # type: ignore[override]
+    def backward(ctx: Any, factor: Tensor) -> tuple[None, None]:
         ctx.passes.backward(factor)
         return None, None
 

@@ -79,6 +79,7 @@ class Hierarchical:
         stage3 = GridViT(config.stage3, config.stage2.dim)
         tasks = labels.tasks if labels is not None else ()
         heads = nn.ModuleList(nn.Linear(config.stage3.dim, len(task.classes)) for task in tasks)
+        self.heads = heads
         self.tasks = [] if labels is None else labels.describe()
         self.labels = labels
         self.student = nn.ModuleDict(
@@ -205,7 +206,7 @@ class Hierarchical:
             config: for the chunks.
         """
         vector = self.vectors(pixels, layout, config)[2]
-        return [head(vector).float() for head in self.student["tasks"]]  # type: ignore[union-attr]
+        return [head(vector).float() for head in self.heads]
 
     @torch.no_grad()
     def vectors(
@@ -214,7 +215,7 @@ class Hierarchical:
         """Of the tiles (N, D), the regions (R, D2) and the slide (D3,) by the student, without dropout."""
         config = config or INFERENCE
         with self._quiet():
-            parts = pixels.split(self._chunk_of(config, pixels))
+            parts = torch.split(pixels, self._chunk_of(config, pixels))
             tiles = encode_chunks(self._encode, parts, self.device, self._cast)
             with self._cast():
                 regions = region_vectors(
@@ -227,7 +228,7 @@ class Hierarchical:
         assert phase.region is not None
         side = phase.region.side
         with self._quiet():  # the vectors are data here: no graph, no stochastic depth
-            parts = regions.pixels.split(self._chunk_of(phase.slide or INFERENCE, regions.pixels))
+            parts = torch.split(regions.pixels, self._chunk_of(phase.slide or INFERENCE, regions.pixels))
             vectors = encode_chunks(self._encode, parts, self.device, self._cast).to(self.device)
         cells = torch.from_numpy(regions.layout.cells).to(self.device)
         grids = vectors[cells].view(len(cells), side, side, -1)
@@ -245,7 +246,7 @@ class Hierarchical:
                 self._stage("stage2"), vectors, slide.layout, config.regions, self.device, save
             )
             vector = slide_vector(self._stage("stage3"), regions, slide.layout, save)
-            scores = [head(vector) for head in self.student["tasks"]]  # type: ignore[union-attr]
+            scores = [head(vector) for head in self.heads]
             return masked_cross_entropy(scores, slide.labels, weights)
 
         chunk = self._chunk_of(config, slide.pixels)

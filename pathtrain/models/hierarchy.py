@@ -97,7 +97,7 @@ def region_vectors(
     starts = np.arange(0, len(layout.counts), group)
     sizes = np.add.reduceat(layout.counts, starts)
     # split, not a slice for each: going back, slices would each make zeros of the whole
-    *pieces, background = vectors.split([*sizes.tolist(), 1])
+    *pieces, background = torch.split(vectors, [*sizes.tolist(), 1])
     places = cells_of(layout.side, device)
 
     def regions(piece: Tensor, background: Tensor, index: Tensor) -> Tensor:
