@@ -66,7 +66,7 @@ lint: install
 bench: install
 	$(BIN)/python bench/bench_macenko.py $(if $(SLIDES),--data '$(SLIDES)') --json
 	$(BIN)/python bench/bench_tiling.py $(if $(SLIDE),--data '$(SLIDE)') --json
-	$(BIN)/python bench/bench_shard.py --size 32768 --json
+	$(BIN)/python bench/bench_shard.py --size 40000 --json
 	$(BIN)/python bench/bench_loader.py --json
 	$(BIN)/python bench/bench_index.py --json
 	$(BIN)/python bench/bench_mix.py --json

@@ -98,7 +98,7 @@ def marker(name: str, tiles: int, size: int, sha256: str) -> dict[str, Any]:
             ("previews", "geojson"),
         )
     }
-    return {
+    values = {
         "slide": name,
         "build_id": BUILD,
         "tiles": tiles,
@@ -115,6 +115,7 @@ def marker(name: str, tiles: int, size: int, sha256: str) -> dict[str, Any]:
         "stain_fit": {"he": [0.65, 0.25, 0.7, 0.85, 0.3, 0.46], "max_c": [1.5, 1.0]},
         "seconds": dict.fromkeys(("tissue", "read", "cut", "stain", "encode", "write", "total"), 12.345678),
     }
+    return shards.sealed(values)
 
 
 def start(root: Path) -> None:

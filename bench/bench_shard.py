@@ -1,12 +1,14 @@
 """Sharding with Macenko: `pathprep shard` against the script that one would otherwise write.
 
-    python bench/bench_shard.py [--size 16384] [--native-tile 240] [--slides FILE...] [--rounds 3] [--json]
+    python bench/bench_shard.py [--size 16384] [--native-tile 240] [--keep FOLDER] [--slides FILE...]
+        [--cores 1 2] [--skip plain] [--rounds 3] [--json]
 
 The plain script is openslide + torchstain + Pillow + webdataset, one process, one tile after another, on
 the very tiles that pathprep keeps, so that it need not find tissue. The floor decodes and encodes the
 same tiles and does nothing else, on all cores. Each is a whole command in a process of its own, start-up
 included; they take turns. The slide is drawn (`pathprep synth`, 0.5 MPP), unless slides are given. With an
-NVIDIA GPU, `pathprep shard --gpus 1` takes its turn, too. What pathprep's own runs take: account.py.
+NVIDIA GPU, `pathprep shard --gpus 1` takes its turn, too; with --cores, pathprep on so many cores, with
+four workers. What pathprep's own runs take: account.py.
 """
 
 import argparse
@@ -107,6 +109,9 @@ def main() -> None:
     parser.add_argument(
         "--slides", type=Path, nargs="+", metavar="FILE", help="slides instead of a drawn one"
     )
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="draw there, unless it was drawn before")
+    parser.add_argument("--cores", type=int, nargs="+", default=[], metavar="N")
+    parser.add_argument("--skip", choices=list(PEERS), nargs="+", default=[])
     parser.add_argument("--rounds", type=int, default=3)
     add_json(parser)
     parser.add_argument("--case", choices=list(PEERS), help=argparse.SUPPRESS)
@@ -120,20 +125,30 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        slides: list[Path] = options.slides or []
+        drawn = (options.keep or root) / f"{options.size}-{options.native_tile}"
+        slides: list[Path] = options.slides or sorted(drawn.glob("*.tif"))
         if not slides:
             print(f"drawing a slide of {options.size} px")
-            slides = synthesize(root, slides=1, size=options.size, native_tile=options.native_tile, workers=2)
+            slides = synthesize(
+                drawn, slides=1, size=options.size, native_tile=options.native_tile, workers=2
+            )
         program = Path(sys.executable).with_name("pathprep")
         commands: dict[str, list[str | Path]] = {
             case: [program, "shard", *slides, "--out", root / case, "--rebuild", *added]
             for case, added in OURS.items()
             if not added or describe()["gpus"]
         }
-        accounts = {case: account.account(words, root / case) for case, words in commands.items()}
+        for cores in options.cores:
+            limited: list[str | Path] = ["taskset", "--cpu-list", f"0-{cores - 1}", *commands["pathprep"]]
+            limited[limited.index("--out") + 1] = root / f"cores-{cores}"
+            commands[f"pathprep, {cores} cores"] = [*limited, "--workers", str(min(4, len(slides)))]
+        accounts = {
+            case: account.account(words, Path(words[words.index("--out") + 1]))
+            for case, words in commands.items()
+        }
         kept = root / "pathprep"  # its index names the tiles for the others
         tiles = sum(pq.read_metadata(index).num_rows for _, index in indexes(kept))
-        for case in PEERS:
+        for case in (case for case in PEERS if case not in options.skip):
             commands[case] = [sys.executable, __file__, "--case", case, "--files", kept, root / "out"]
 
         def run(case: str) -> None:
@@ -153,18 +168,17 @@ def main() -> None:
             case,
             f"{value:.2f}",
             f"{tiles / value:,.0f}",
-            f"{median['plain'] / value:.2f}",
-            f"{median['floor'] / value:.2f}",
+            *(f"{median[peer] / value:.2f}" if peer in median else "" for peer in PEERS),
         )
     console = Console()
     console.print(table)
     console.print(account.table(accounts))
-    drawn = {"size": options.size, "native_tile": options.native_tile}
+    made = {"size": options.size, "native_tile": options.native_tile}
     save(
         options.json,
-        "bench_shard",
+        "bench_shard-real" if options.slides else f"bench_shard-{options.size}-{options.native_tile}",
         {
-            **({"slides": [path.name for path in slides]} if options.slides else drawn),
+            **({"slides": [path.name for path in slides]} if options.slides else made),
             "tiles": tiles,
             "seconds": seconds,
             "median": median,

@@ -102,8 +102,10 @@ def pending(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
             file.flush()
             os.fsync(file.fileno())
             _held[temporary] = os.dup(file.fileno())  # shares the lock
-    except BaseException:
+    except BaseException as error:
         discard(temporary)
+        if isinstance(error, OSError) and error.filename is None:  # writing to an open file does not tell
+            error.filename = str(path)
         raise
 
 
@@ -124,7 +126,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def sweep(folder: Path) -> int:
-    """Remove the temporary files that dead writers left in ``folder``; returns how many."""
+    """Remove the temporary files that dead writers left in ``folder``; returns how many.
+
+    Those of another user that may not be opened or removed are left to that user's own next run.
+    """
     removed = 0
     for path in folder.glob(f"{PREFIX}*"):
         host, _, rest = path.name.removeprefix(PREFIX).partition("~")
@@ -137,6 +142,9 @@ def sweep(folder: Path) -> int:
                 if (old and locked is not False) or (locked and host == socket.gethostname()):
                     path.unlink(missing_ok=True)
                     removed += 1
-        except FileNotFoundError:  # its writer has just published it
+        except (FileNotFoundError, PermissionError):  # its writer has just published it; another user's
             continue
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
     return removed

@@ -65,7 +65,7 @@ class Worker:
     plan: Grid
     share: npt.NDArray[np.float64]
     params: ShardParams
-    check: damage.Check
+    check: damage.Check | None
     engine: engines.Engine
 
     def first_pass(self, block: Block) -> Tiles:
@@ -104,7 +104,8 @@ class Worker:
             with self.engine.block():
                 with clock("cut"):
                     tiles, qc = self.engine.cut(pixels, block.origins, side, self.plan.stored)
-                    self.check.tiles(block, tiles, self.engine.host)
+                    if self.check is not None:
+                        self.check.tiles(block, tiles, self.engine.host)
                 yield tiles, qc
         except DeviceError as error:
             raise type(error)(f"{self.slide.path}: {error}") from None

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pathprep import atomic, columns
 from pathprep.columns import Arrays
 from pathprep.errors import DatasetError
-from pathprep.shards import Dataset, read_marker
+from pathprep.shards import Dataset, read_sealed
 
 LAYOUT = 1  # part of the key: raise it when the meaning of a file of the index changes
 THREADS = 8  # reading small files waits more than it works, above all over a network
@@ -64,8 +64,13 @@ def committed(dataset: Dataset) -> list[Entry]:
         names = sorted(path.stem for path in folder.iterdir() if path.suffix == ".json")
 
         def read(name: str) -> Entry | None:
-            marker = read_marker(folder / f"{name}.json")
-            if name.startswith(atomic.PREFIX) or marker is None or marker.get("build_id") != build:
+            path = folder / f"{name}.json"
+            marker = None if name.startswith(atomic.PREFIX) else read_sealed(path)
+            if marker is None and not name.startswith(atomic.PREFIX) and path.exists():
+                raise DatasetError(
+                    f"{path}: damaged; the `pathprep` command that made the dataset makes the slide again"
+                )
+            if marker is None or marker.get("build_id") != build:
                 return None
             try:
                 table = marker["files"][f"index/{name}.parquet"]

@@ -8,6 +8,7 @@ so is noise whose mean colour is right, which a damaged JPEG 2000 tile can becom
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ class Check:
             if difference > GROSS:
                 raise UnreadableSlide(
                     f"{self._path}: the tile at {x},{y} differs from the overview of the slide by "
-                    f"{difference:.0f} grey levels; the file is damaged there, copy it again from its source"
+                    f"{difference:.0f} grey levels; the file is damaged there, copy it again from its source "
+                    "(--no-cross-check takes tiles as they are)"
                 )
 
     def _means(self, pixels: Any) -> Any:
@@ -87,6 +89,7 @@ class Check:
         return np.asarray(np.matmul(across, means))
 
 
+@lru_cache(8192)  # a grid's rows and columns
 def _shares(start: float, side: float, n: int, length: int) -> tuple[slice, npt.NDArray[np.float64]]:
     """``n`` cells of ``side`` from ``start`` on, along an axis of ``length`` pixels.
 

@@ -10,10 +10,37 @@
     ├── DeviceError         the GPU could not do the work
     │   └── DeviceLost          it failed, and cannot be used any more in this process
     ├── StainError          a stain target cannot be fitted or read
-    └── DatasetError        a dataset folder is missing, damaged or of another version
+    ├── DatasetError        a dataset folder is missing, damaged or of another version
+    └── StoreError          a remote dataset could not be reached for once
 
-Every message says which file, what is wrong with it, and what to do.
+Every message says which file, what is wrong with it, and what to do. Errors of the system that the user can
+mend get the same form by ``in_words``.
 """
+
+import errno
+
+_FULL = "make room there"
+_RIGHTS = "choose another place, or have the right to write there given to you"
+_FIXES = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: f"{_FULL}, or have the quota raised",
+    errno.EFBIG: "allow larger files there (`ulimit -f`), or choose another disk",
+    errno.EROFS: "choose another place, or make the disk writable",
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.ENOENT: "choose a place that exists and can be written",
+    errno.ENOTDIR: "choose a place that is a folder",
+    errno.EMFILE: "allow more open files (`ulimit -n`)",
+}
+
+
+def in_words(error: OSError) -> str:
+    """The file, what is wrong with it, and what can be done, as far as they are known."""
+    if error.strerror is None:
+        return str(error)
+    words = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error.strerror)
+    fix = _FIXES.get(error.errno)
+    return f"{words}; {fix}" if fix else words
 
 
 class PathprepError(Exception):
@@ -40,6 +67,10 @@ class TooCoarse(MppError):
     """The slide has fewer pixels per micrometre than the tiles that were asked for."""
 
 
+class NameTaken(SlideError):
+    """Another slide has got this one's name in the dataset while it was made."""
+
+
 class MaskError(SlideError):
     """The user's own tissue mask cannot be read or does not fit the slide."""
 
@@ -58,3 +89,7 @@ class StainError(PathprepError):
 
 class DatasetError(PathprepError):
     """A dataset folder is missing, damaged, or written by another format version."""
+
+
+class StoreError(PathprepError):
+    """A remote dataset could not be reached for once: the network, or a server that is overloaded."""

@@ -23,7 +23,8 @@ from pathprep.survey import survey
 
 SAMPLE = 8  # tiles of a slide that are encoded to learn their size
 SLIDES = 8  # slides that are looked at before a run, of all sizes
-# No need to look where the disk has so many times the slides' own size: tiles are never that much larger
+# No need to look where the disk has so many times the slides' own size: tiles that do not overlap are never
+# that much larger
 PLENTY = 20
 OVERHEAD = 1100  # bytes of a tile besides its JPEG: header and padding in the tar, rows of the indices
 
@@ -69,7 +70,7 @@ class Forecast:
     Attributes:
         slides: to be made, as far as known; looked: those that were looked at, the rest is extrapolated.
         tiles, size: of all of them; bytes. counts: what becomes of the grids' cells where looked at.
-        free: bytes on the disk of the dataset. done: slides that are there already.
+        free: bytes on the disk of the dataset; None if it is on no disk. done: slides that are there already.
         failures: slides that cannot be used, by name.
     """
 
@@ -78,7 +79,7 @@ class Forecast:
     tiles: int = 0
     size: int = 0
     counts: Counter[str] = field(default_factory=Counter)
-    free: int = 0
+    free: int | None = 0
     done: int = 0
     failures: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -131,31 +132,43 @@ def look(
 
 
 def check_space(
-    todo: Sequence[Source], root: Path, params: ShardParams, launcher: Launcher
+    todo: Sequence[Source],
+    root: Path,
+    params: ShardParams,
+    launcher: Launcher,
+    *,
+    timeout: float | None = None,
 ) -> Forecast | None:
     """Refuse a run that the disk cannot hold; looks at some slides, unless the disk is large beyond doubt.
 
+    Args:
+        todo, root, params, launcher, timeout: see ``look``.
+
     Returns:
-        The forecast, extrapolated to all slides; None if there was no need for one.
+        The forecast, extrapolated to all slides by their files' sizes; None if there was no need for one.
 
     Raises:
         UsageError: the run would fill the disk.
     """
     sizes = np.array([file_size(source.path) or 0 for source in todo], np.float64)
-    if not len(todo) or free(root) > PLENTY * sizes.sum():
+    repeated = (params.tile / (params.tile - params.overlap)) ** 2  # how often a pixel is stored
+    if not len(todo) or free(root) > PLENTY * repeated * sizes.sum():
         return None
     order = np.argsort(sizes, kind="stable")
     places = np.unique(np.linspace(0, len(order) - 1, min(SLIDES, len(order))).round().astype(int))
-    found = look([todo[i] for i in order[places]], root, params, launcher)
-    if not found.looked:
+    chosen = order[places]
+    found = look([todo[i] for i in chosen], root, params, launcher, timeout=timeout)
+    seen = sum(sizes[i] for i in chosen if todo[i].name not in found.failures)
+    if not seen:
         return None
-    scale = len(todo) / found.looked
+    # by size, not by number: the largest slide is always among those that were looked at
+    scale = float(sizes.sum() / seen)
     found.slides, found.tiles, found.size = len(todo), round(found.tiles * scale), round(found.size * scale)
-    if found.size > found.free:
+    if found.free is not None and found.size > found.free:
         raise UsageError(
-            f"{root}: {found.slides:,} slides will take about {in_words(found.size)} and the disk has "
-            f"{in_words(found.free)} free; make room, choose another --out, or fewer slides at a time "
-            "(--no-forecast starts all the same)"
+            f"{root}: {found.slides:,} slide{'' if found.slides == 1 else 's'} will take about "
+            f"{in_words(found.size)} and the disk has {in_words(found.free)} free; make room, "
+            "choose another --out, or fewer slides at a time (--no-forecast starts all the same)"
         )
     return found
 

@@ -66,6 +66,7 @@ class ShardParams:
         quality, subsampling: of the stored JPEGs.
         max_tiles, seed: at most so many tiles a slide, chosen at random before the quality filters.
         default_mpp: for slides that do not state theirs. low_mpp, high_mpp: plausible range.
+        cross_check: a tile that differs grossly from the overview is an error (pathprep.damage).
         device: where tiles are made; the GPU's JPEGs are other bytes, of pixels that may differ by a level.
     """
 
@@ -89,6 +90,7 @@ class ShardParams:
     high_mpp: float = MPP_RANGE[1]
     reader: ReaderName = "auto"
     device: Device = "cpu"
+    cross_check: bool = True
 
     def __post_init__(self) -> None:
         rules = [
@@ -107,7 +109,7 @@ class ShardParams:
             ),
             (0 <= self.min_tissue <= 1, "--min-tissue is a share: 0 to 1"),
             (
-                self.region >= self.tile and self.region % self.tile == 0,
+                self.region >= self.tile and self.region % max(1, self.tile) == 0,
                 f"--region {self.region} must be a multiple of --tile {self.tile}, such as {16 * self.tile}",
             ),
             (
@@ -116,6 +118,7 @@ class ShardParams:
             ),
             (1 <= self.quality <= 100, "--quality must be 1 to 100"),
             (self.max_tiles is None or self.max_tiles > 0, "--max-tiles must be above 0"),
+            (self.seed >= 0, "--seed must be 0 or more"),
             (self.default_mpp is None or self.default_mpp > 0, "--default-mpp must be above 0"),
             (0 < self.low_mpp < self.high_mpp, "--min-mpp must be above 0 and below --max-mpp"),
         ]
@@ -135,7 +138,9 @@ class ShardParams:
     def as_dict(self) -> dict[str, Any]:
         """What is written to dataset.json and hashed; equal parameters give equal dictionaries."""
         values = asdict(self)
-        del values["more_mpps"]
+        # what they are does not shape a slide that was accepted; the default MPP is in its inputs
+        for key in ("more_mpps", "default_mpp", "low_mpp", "high_mpp"):
+            del values[key]
         if self.more_mpps:
             values["mpp"] = sorted(self.mpps)
         if not self.whole_regions:
@@ -148,6 +153,8 @@ class ShardParams:
             del values["qc"]
         if self.device == "cpu":
             del values["device"]
+        if self.cross_check:
+            del values["cross_check"]
         return {**values, "pixels_version": PIXELS_VERSION}
 
     @classmethod

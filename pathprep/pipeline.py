@@ -12,7 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,11 +25,11 @@ from pathprep.errors import TooCoarse
 from pathprep.grid import Block, Cells, Grid
 from pathprep.params import ShardParams
 from pathprep.readers.base import Pixels
-from pathprep.slide import Mpp, Slide
+from pathprep.slide import DEFAULT_MPP, Mpp, Slide
 from pathprep.sources import Source
 from pathprep.survey import Survey, resolution, survey
 
-STAGES = ("open", "tissue", "tiles", "commit")
+STAGES = ("open", "tissue", "tiles", "commit", "upload")
 PREVIEW_SIDE = 1024
 # What becomes of the cells of a slide's grid
 COUNTS = ("kept", "little_tissue", "no_tissue", "over_max_tiles")
@@ -71,6 +71,7 @@ def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
     progress = progress or Progress()
     source, clock = task.source, Clock()
     params = task.params.at(source.at or task.params.mpp)
+    params = replace(params, default_mpp=source.default_mpp or params.default_mpp)
     start = time.perf_counter()
     progress.stage(0)
     # before the first pixel: a slide that changes while it is read is made again by the next run
@@ -100,17 +101,24 @@ def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
                 if source.at is None:
                     raise
                 return _leave_out(task, marker, slide, str(error))
-            previews = _previews(slide, found)
         chosen, counts = plan_tiles(found, params, source.name)
         progress.planned(len(chosen))
         progress.stage(2)
-        with shards.ShardWriter(task.root, source.name, task.rebuild) as writer:
-            check = damage.Check(source.path, found.overview, slide.width, slide.height, found.plan)
+        with (
+            shards.ShardWriter(task.root, source.name, task.rebuild) as writer,
+            ThreadPoolExecutor(1) as aside,
+        ):
+            previews = aside.submit(_previews, slide, found)  # Python mostly, while the tiles are not
+            check = None
+            if params.cross_check:
+                check = damage.Check(source.path, found.overview, slide.width, slide.height, found.plan)
             worker = Worker(slide, found.plan, found.share, params, check, engines.of(params.device))
             statuses, pooled, dropped = _write_tiles(writer, worker, chosen, task.threads, clock, progress)
             counts["kept"] -= sum(dropped.values())
             counts |= dropped
             progress.stage(3)
+            if found.mpp.source != DEFAULT_MPP:
+                del inputs["default_mpp"]
             marker |= {
                 **_describe(found.mpp, found.plan),
                 "counts": counts,
@@ -118,7 +126,7 @@ def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
                 "stain_fit": pooled,
                 "seconds": {**clock.seconds, "total": time.perf_counter() - start},
             }
-            return writer.commit(marker, previews)
+            return writer.commit(marker, previews.result())
 
 
 def plan_tiles(found: Survey, params: ShardParams, name: str) -> tuple[Cells, dict[str, int]]:
@@ -138,6 +146,8 @@ def _leave_out(task: Task, marker: dict[str, Any], slide: Slide, reason: str) ->
     nothing = {"counts": dict.fromkeys(COUNTS, 0), "stain": {}, "stain_fit": None, "seconds": {"total": 0.0}}
     with shards.ShardWriter(task.root, task.source.name, task.rebuild) as writer:
         mpp = resolution(slide, task.params, task.source.mpp)
+        if mpp.source != DEFAULT_MPP:
+            del marker["inputs"]["default_mpp"]
         plan = Grid(0, 1, side=1, stride=1, stored=1, mpp=mpp.value, columns=0, rows=0, per_region=1)
         marker |= {**_describe(mpp, plan), **nothing, "left_out": reason}
         return writer.commit(marker, {"jpg": _jpeg(overview)})

@@ -86,7 +86,7 @@ def _eta(summary: Summary, ended: int, tasks: int) -> str:
 def print_summary(console: Console, summary: Summary) -> None:
     """The closing table, and one of the slides that failed."""
     facts = summary.as_dict()
-    table = Table(title=escape(f"Dataset {summary.root}"), title_justify="left", show_header=False)
+    table = Table(title=escape(f"Dataset {facts['dataset']}"), title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column()
     done = f"{facts['done']} made"
@@ -94,6 +94,8 @@ def print_summary(console: Console, summary: Summary) -> None:
         done += f", {facts['already_done']} already there"
     if summary.failures:
         done += f", [red]{len(summary.failures)} failed[/red]"
+    if summary.resolutions > 1:
+        done += f" ({counted(summary.files)} at {summary.resolutions} resolutions)"
     table.add_row("Slides", done)
     table.add_row("Tiles", f"{facts['tiles']:,} ({facts['tiles_made']:,} made now)")
     table.add_row("Grid cells", _join(facts["counts"]))
@@ -108,11 +110,11 @@ def print_summary(console: Console, summary: Summary) -> None:
         )
     empty = [name for name, marker in summary.markers.items() if not marker["tiles"] and name not in left_out]
     if empty:
-        console.print(f"[yellow]No tile is left of {len(empty)} slides:[/yellow] {', '.join(empty[:5])}")
+        console.print(f"[yellow]No tile is left of {counted(len(empty))}:[/yellow] {', '.join(empty[:5])}")
     if summary.stale:
         console.print(
-            f"[yellow]{len(summary.stale)} slides here were made with other parameters[/yellow]: no part of "
-            f"the dataset until they are made again: {', '.join(summary.stale[:5])}"
+            f"[yellow]Made with other parameters: {counted(len(summary.stale))} here[/yellow], no part of "
+            f"the dataset until made again: {', '.join(summary.stale[:5])}"
         )
     if summary.failures:
         _print_failures(console, "Failed (in failed/, tried again by the next run)", summary.failures)
@@ -127,9 +129,10 @@ def print_forecast(console: Console, found: Forecast) -> None:
     table.add_row("Slides", f"{found.slides - len(found.failures)}{done}")
     table.add_row("Tiles", f"{found.tiles:,}")
     table.add_row("Grid cells", _join(found.counts))
-    table.add_row("Size", f"{in_words(found.size)}, the disk has {in_words(found.free)} free")
+    free = "" if found.free is None else f", the disk has {in_words(found.free)} free"
+    table.add_row("Size", f"{in_words(found.size)}{free}")
     console.print(table)
-    if found.size > found.free:
+    if found.free is not None and found.size > found.free:
         console.print("[red]More than the disk can hold.[/red]")
     if found.failures:
         _print_failures(console, "Cannot be used", found.failures)
@@ -162,6 +165,11 @@ def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]
             console.print(f"{done}/{of} {what}")
 
     yield line
+
+
+def counted(number: int, noun: str = "slide") -> str:
+    """A number and its noun: 1 slide, 2,000 slides."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _join(counts: dict[str, int]) -> str:

@@ -1,6 +1,6 @@
 """Makes the damaged slides of a dataset again, from their slide files and the dataset's own parameters."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,12 @@ def repair(
     dataset = Dataset(root)
     *slides, folder = verify(root)
     damaged = [found for found in slides if found.problems or found.tiles]
-    if not damaged:
+    known = [found.slide for found in damaged if not found.lost]
+    if not known:
         return Repair(damaged, folder, None)
-    params = ShardParams.from_dict(dataset.params)
-    todo = [source_of(found.slide, dataset.markers[found.slide]) for found in damaged]
+    # whatever MPP a slide has, it was accepted before
+    params = replace(ShardParams.from_dict(dataset.params), low_mpp=1e-9, high_mpp=1e9)
+    todo = [source_of(name, dataset.markers[name]) for name in known]
     plan = Plan(dataset.info["build_id"], todo, todo, {})
     launcher = Local(workers, cards.find(None) if params.device == "cuda" else 0)
     run.prepare(root, params, rebuild=False)
@@ -56,8 +58,8 @@ def repair(
 
 def source_of(name: str, marker: dict[str, Any]) -> Source:
     """The slide that a shard was made from, as the marker records it."""
-    made, mpp = marker["source"], marker["inputs"]["mpp"]
+    made, given = marker["source"], marker["inputs"]
     slide = marker.get("slide_id", name)
     at = marker["target_mpp"] if slide != name else None
     mask = Path(made["mask"]) if made.get("mask") else None
-    return Source(Path(made["path"]), mpp, mask, name, slide, at)
+    return Source(Path(made["path"]), given["mpp"], mask, name, slide, at, given.get("default_mpp"))

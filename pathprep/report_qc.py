@@ -1,8 +1,8 @@
 """The page's quality section: the reader drags the filters' thresholds and sees which tiles would stay.
 
-The page carries the figures of all tiles, kept and dropped, or of a random sample, in 16 bits each, and
-small pictures of tiles from the worst to the best by every figure. All else happens in the browser
-(report_qc.html).
+The page carries the figures of all tiles, kept and dropped, or of a random sample, in the 32 bits that qc
+compares, and small pictures of tiles from the worst to the best by every figure. All else happens in the
+browser (report_qc.html).
 """
 
 import base64
@@ -26,12 +26,10 @@ from pathprep.report_measure import Measured
 from pathprep.report_slides import jpeg_uri
 from pathprep.shards import Dataset
 
-MAX_TILES = 20_000  # 10 bytes each in the page, and a few milliseconds for every step of a slider
+MAX_TILES = 20_000  # 27 bytes each in the page, and a few milliseconds for every step of a slider
 EXAMPLES = 14  # by each figure
 SIDE = 112  # pixels of an example
 FIRST_VERSION = 3  # of the pixels: earlier ones have no pen and no HSV figures
-LEVELS = 65535
-FOCUS_LEVELS = 3000  # to a doubling of 1 + focus: steps of 0.02 %, up to 3.8 million
 
 Floats = npt.NDArray[np.float64]
 
@@ -104,9 +102,7 @@ def section(dataset: Dataset, slides: list[Measured], seed: int) -> Markup:
                 "figure": rule.figure,
                 "option": rule.option,
                 "least": rule.least,
-                "levels": FOCUS_LEVELS if rule.figure == "focus" else LEVELS,
-                "log": rule.figure == "focus",
-                "values": _base64(quantised(found.figures[:, place], rule.figure), "<u2"),
+                "values": _base64(found.figures[:, place], "<f4"),
                 **_stops(rule, thresholds.get(rule.parameter)),
             }
             for place, rule in enumerate(qc.RULES)
@@ -126,12 +122,6 @@ def section(dataset: Dataset, slides: list[Measured], seed: int) -> Markup:
         examples=len(examples),
         problems=problems,
     )
-
-
-def quantised(values: Floats, figure: str) -> npt.NDArray[np.int64]:
-    """Figures in 16 bits: shares in steps of 1 / 65535, focus in steps of its logarithm."""
-    steps = FOCUS_LEVELS * np.log2(1 + np.maximum(values, 0)) if figure == "focus" else LEVELS * values
-    return np.clip(np.rint(steps), 0, LEVELS).astype(np.int64)
 
 
 def _stops(rule: qc.Rule, threshold: float | None) -> dict[str, Any]:
@@ -207,9 +197,7 @@ def _examples(dataset: Dataset, found: Sample, seed: int) -> tuple[list[dict[str
             "slide": int(found.slide[tile]),
             "x": int(found.place[tile, 0]),
             "y": int(found.place[tile, 1]),
-            "values": [
-                int(quantised(found.figures[tile, place], rule.figure)) for place, rule in enumerate(qc.RULES)
-            ],
+            "values": found.figures[tile].tolist(),
             "shown": _shown(found.figures[tile]),
             "picture": jpeg_uri(Image.fromarray(reduced(picture, SIDE))),
         }

@@ -149,7 +149,7 @@ def in_words(params: dict[str, Any]) -> list[tuple[str, str]]:
     )
     whole = f"whole regions of {params['region']} px are kept"
     kept = whole if params.get("whole_regions") else "tiles are kept"
-    words = [
+    return [
         ("Tiles", f"{tile} px at {sizes}, {overlap}{limit}; {pixels}."),
         (
             "Tissue",
@@ -159,10 +159,6 @@ def in_words(params: dict[str, Any]) -> list[tuple[str, str]]:
         ("Stain", _stain_words(stained)),
         ("Files", f"JPEG of quality {params['quality']}, {':'.join(params['subsampling'])}."),
     ]
-    if params["default_mpp"]:
-        text = f"{params['default_mpp']:g} MPP where a slide does not state its own (--default-mpp)."
-        words.insert(1, ("Resolution", text))
-    return words
 
 
 def _stain_words(stained: dict[str, Any]) -> str:

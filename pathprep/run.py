@@ -12,6 +12,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,13 +20,16 @@ from typing import Any, Protocol
 
 from pathprep import atomic, shards
 from pathprep.errors import DatasetError, UsageError
+from pathprep.errors import in_words as in_words_of
 from pathprep.forecast import check_space, free, in_words
 from pathprep.launchers import cards
-from pathprep.launchers.base import Board, Launcher, Outcome
+from pathprep.launchers.base import Board, Launcher, Outcome, is_fatal
 from pathprep.launchers.local import Local
 from pathprep.params import ShardParams
 from pathprep.pipeline import Task
-from pathprep.sources import Source, with_names
+from pathprep.quarantine import Standing, standing
+from pathprep.remote import Remote
+from pathprep.sources import READERS, Source, file_size, with_names
 
 
 @dataclass
@@ -37,7 +41,10 @@ class Summary:
         markers, failures: of this run, by slide name.
         stale: slides in the folder that were made with other parameters: no part of the dataset.
         seconds: wall time. interrupted: stopped by Ctrl-C or a signal.
-        stopped: why the run ended before its last slide, if it did so for lack of space.
+        stopped: why the run ended before its last slide, if it did so for lack of space, or because the disk
+            can no longer be written.
+        url: of a remote dataset, whose ``root`` is but a local copy of its markers.
+        files: slides, each counted once. resolutions: that each is sharded at, and counted in ``slides``.
     """
 
     root: Path
@@ -50,6 +57,9 @@ class Summary:
     seconds: float = 0.0
     interrupted: bool = False
     stopped: str = ""
+    url: str = ""
+    files: int = 0
+    resolutions: int = 1
 
     def totals(self, key: str) -> Counter[str]:
         """Sum of a marker's counts (``counts`` or ``stain``) over all finished slides."""
@@ -62,7 +72,7 @@ class Summary:
         """The summary as `--json` prints it."""
         made = sum(marker["tiles"] for marker in self.markers.values())
         return {
-            "dataset": str(self.root),
+            "dataset": self.url or str(self.root),
             "build_id": self.build_id,
             "slides": self.slides,
             "done": len(self.markers),
@@ -90,13 +100,14 @@ class Plan:
     Attributes:
         build_id: of the dataset.
         slides: all that were asked for. todo: those to be made, in random order, paths absolute.
-        skipped: markers of those that are done, by slide name.
+        skipped: markers of those that are done, by slide name. whole: not one part of several.
     """
 
     build_id: str
     slides: list[Source]
     todo: list[Source]
     skipped: dict[str, dict[str, Any]]
+    whole: bool = True
 
 
 def plan(
@@ -107,6 +118,7 @@ def plan(
     rebuild: bool = False,
     part: tuple[int, int] | None = None,
     dry: bool = False,
+    remote: Remote | None = None,
 ) -> Plan:
     """Check everything that can be checked before the first slide, and see what is left to do.
 
@@ -120,17 +132,20 @@ def plan(
             "or use --reader openslide"
         )
     build_id = prepare(root, params, rebuild, dry=dry)
-    named = with_names(sources, root, params.mpps)
+    if remote is not None and not dry:
+        remote.publish("dataset.json")
+    size = None if remote is None else remote.size
+    named = [replace(s, default_mpp=params.default_mpp) for s in with_names(sources, root, params.mpps)]
     for source in named:
         if source.mask is not None and not source.mask.is_file():
             raise UsageError(f"{source.mask}: no such mask (for slide {source.path})")
     if part is not None:
         named = [source for source in named if in_part(source.name, *part)]
-    found = Plan(build_id, named, [], {})
+    found = Plan(build_id, named, [], {}, whole=part is None)
     for source in named:
         marker = None
         if not rebuild and (root / "slides" / f"{source.name}.json").exists():  # else spare reading the slide
-            marker = shards.committed(root, source.name, build_id, source.inputs())
+            marker = shards.committed(root, source.name, build_id, source.inputs(), size)
         if marker is not None:
             found.skipped[source.name] = marker
         else:
@@ -160,6 +175,7 @@ def shard(
     watch: Watcher | None = None,
     min_free: int = 0,
     forecast: bool = False,
+    remote: Remote | None = None,
 ) -> Summary:
     """Shard slides into a dataset folder; slides that it already holds are left alone.
 
@@ -177,19 +193,28 @@ def shard(
         watch: called a few times a second with the board, the summary so far and the number of tasks.
         min_free: the run stops in order when the disk has fewer bytes free.
         forecast: refuse to start if the disk looks too small.
+        remote: from remote.opened: the dataset is there, and ``root`` is its ``root``.
 
     Raises:
         UsageError: the folder holds a dataset made with other parameters, no slide was given, the disk
             is too small, or the GPUs that were asked for cannot be used.
         DatasetError: another run has begun to rebuild the dataset with other parameters.
-        OSError: the folder cannot be written.
+        OSError: a file of the folder cannot be read or written; a full disk ends the run in order instead.
     """
     launcher = launcher or Local(workers, cards.find(gpus) if params.device == "cuda" else 0)
-    found = plan(sources, root, params, rebuild=rebuild, part=part)
-    if forecast:
-        check_space(found.todo, root, params, launcher)
+    found = plan(sources, root, params, rebuild=rebuild, part=part, remote=remote)
+    if forecast and remote is None:
+        check_space(found.todo, root, params, launcher, timeout=timeout)
     return make(
-        found, root, params, launcher, timeout=timeout, rebuild=rebuild, watch=watch, min_free=min_free
+        found,
+        root,
+        params,
+        launcher,
+        timeout=timeout,
+        rebuild=rebuild,
+        watch=watch,
+        min_free=min_free,
+        remote=remote,
     )
 
 
@@ -203,41 +228,75 @@ def make(
     rebuild: bool = False,
     watch: Watcher | None = None,
     min_free: int = 0,
+    remote: Remote | None = None,
 ) -> Summary:
     """Make the slides of a plan; see ``shard``."""
     threads = launcher.threads(len(found.todo))
     tasks = [Task(root.absolute(), source, params, found.build_id, threads, rebuild) for source in found.todo]
     board = Board(len(tasks))
     summary = Summary(root, found.build_id, len(found.slides), found.skipped)
-    start = time.perf_counter()
+    summary.files = len({source.slide or source.name for source in found.slides})
+    summary.resolutions = len(params.mpps)
+    if remote is not None:
+        tasks, summary.url = [remote.task(task) for task in tasks], remote.store.url
+    start, left = time.perf_counter(), len(tasks)
     try:
-        with closing(launcher.run(tasks, board, timeout)) as outcomes:
+        summary.stopped = _too_full(root, min_free) if left else ""
+        with closing(launcher.run([] if summary.stopped else tasks, board, timeout)) as outcomes:
             for outcome in outcomes:
                 if outcome is not None:
-                    _record(outcome, summary)
+                    _record(outcome, summary, remote)
+                    left -= 1
                 summary.seconds = time.perf_counter() - start
                 if watch:
                     watch(board, summary, len(tasks))
-                left = free(root)
-                if left < min_free:
-                    summary.stopped = (
-                        f"{root}: the disk has {in_words(left)} free, less than the {in_words(min_free)} of "
-                        "--min-free; make room, and the same command goes on"
-                    )
-                    break
+                if left:
+                    summary.stopped = _too_full(root, min_free)
+                    if summary.stopped:
+                        break
     except KeyboardInterrupt:
         summary.interrupted = True
+    except OSError as error:
+        if not is_fatal(error):
+            raise
+        error.filename = root if remote is None else remote.scratch  # the disk, whichever file found it full
+        summary.stopped = f"{in_words_of(error)}; then the same command goes on"
     if summary.interrupted or summary.stopped:
         _sweep(root)  # what the stopped workers were writing
     summary.seconds = time.perf_counter() - start
-    markers = {path: shards.read_marker(path) for path in (root / "slides").glob("*.json")}
-    summary.stale = sorted(
-        path.stem
-        for path, marker in markers.items()
-        # one that is being replaced by another run is not there for a moment
-        if (marker is None and path.exists()) or (marker and marker.get("build_id") != found.build_id)
-    )
+    summary.stale = _stale(found, summary)
     return summary
+
+
+def _stale(found: Plan, summary: Summary) -> list[str]:
+    """Names in the folder whose markers are of another build; of a part, its own only."""
+    known = summary.skipped.keys() | summary.markers.keys()  # of this build: no need to read them
+    folder = summary.root / "slides"
+    if found.whole:
+        names = {path.stem for path in folder.glob("*.json") if not path.name.startswith(atomic.PREFIX)}
+    else:
+        names = {source.name for source in found.slides}
+
+    def is_stale(name: str) -> bool:
+        path = folder / f"{name}.json"
+        marker = shards.read_sealed(path)
+        # one that is being replaced by another run is not there for a moment
+        return path.exists() if marker is None else marker.get("build_id") != found.build_id
+
+    others = sorted(names - known)
+    with ThreadPoolExecutor(READERS) as pool:  # small files wait more than they work
+        return [name for name, stale in zip(others, pool.map(is_stale, others), strict=True) if stale]
+
+
+def _too_full(root: Path, min_free: int) -> str:
+    """Why the run is to stop for lack of space; "" if it is not."""
+    left = free(root)
+    if left >= min_free:
+        return ""
+    return (
+        f"{root}: the disk has {in_words(left)} free, less than the {in_words(min_free)} of --min-free; "
+        "make room, and the same command goes on"
+    )
 
 
 class Params(Protocol):
@@ -248,7 +307,7 @@ class Params(Protocol):
 
 
 def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> str:
-    """Make or check the dataset folder; returns the build id. ``dry`` only checks.
+    """Make or check the dataset folder; returns the build id. ``dry``: write nothing, take any parameters.
 
     Raises:
         UsageError: it holds slides made with other parameters and ``rebuild`` is off.
@@ -265,6 +324,8 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
             _sweep(root)
         except (FileExistsError, NotADirectoryError):
             raise UsageError(f"{root}: not a folder; choose another --out") from None
+        except OSError as error:
+            raise UsageError(f"{root}: cannot be made ({error.strerror}); choose another --out") from None
     path = root / "dataset.json"
     there = path.exists()  # asked first: another run may be writing it
     old = shards.read_marker(path)
@@ -272,7 +333,7 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
         raise DatasetError(f"{path}: not written by pathprep; choose another --out")
     if old == info:
         return build_id
-    if old is not None and not rebuild and any((root / "slides").glob("*.json")):
+    if old is not None and not rebuild and not dry and any((root / "slides").glob("*.json")):
         changed = ", ".join(_differences(old.get("params", {}), values))
         raise UsageError(
             f"{root}: holds slides made with other parameters ({changed}); "
@@ -281,6 +342,14 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
     if not dry:
         atomic.write_json(path, info)
     return build_id
+
+
+def changes(root: Path, params: Params) -> str:
+    """How parameters differ from those of the slides that a dataset folder holds; "" if it holds none."""
+    old = shards.read_marker(root / "dataset.json")
+    if old is None or not any((root / "slides").glob("*.json")):
+        return ""
+    return ", ".join(_differences(old.get("params", {}), params.as_dict()))
 
 
 def _sweep(root: Path) -> None:
@@ -299,31 +368,34 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
     return found
 
 
-def _record(outcome: Outcome, summary: Summary) -> None:
+def _record(outcome: Outcome, summary: Summary, remote: Remote | None = None) -> None:
     source: Source = outcome.task.source
     name = source.name
     if outcome.marker is not None:
         (summary.markers if outcome.made else summary.skipped)[name] = outcome.marker
+        if remote is not None:
+            remote.record(name, outcome.marker)
         return
-    inputs = source.inputs()
     entry = {
         **(outcome.failure or {}),
         "slide": name,
-        "source": {"path": str(source.path), "size": inputs["size"]},
+        "source": {"path": str(source.path), "size": file_size(source.path)},
         "build_id": summary.build_id,
     }
     failed, path = (summary.root / folder / f"{name}.json" for folder in ("failed", "slides"))
     # Written before looking: whoever commits the slide from now on removes it
     atomic.write_json(failed, entry)
-    marker = None
-    if not outcome.task.rebuild:
-        marker = shards.committed(summary.root, name, summary.build_id, inputs)
-    if marker is not None:  # the slide is done all the same, by another run
+    if remote is not None:
+        found, marker = remote.fail(outcome.task, entry)
+    else:
+        marker = shards.read_sealed(path)
+        found = standing(marker, outcome.task, entry, lambda name: shards.size_of(summary.root / name))
+    if found.stays:
         failed.unlink(missing_ok=True)
-        summary.skipped[name] = marker
-        return
-    # A marker of an earlier build or input must not stand beside the failure; but a slide that is merely
-    # not there at the moment (an archive that is not mounted) keeps its shard
-    if source.path.exists():
+    # A slide that is merely not there at the moment (an archive that is not mounted) keeps its shard
+    elif found is Standing.OUTDATED and remote is None and source.path.exists():
         path.unlink(missing_ok=True)
-    summary.failures[name] = entry
+    if found is Standing.DONE and marker is not None:
+        summary.skipped[name] = marker
+    else:
+        summary.failures[name] = entry

@@ -25,7 +25,7 @@ import re
 import tarfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +36,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pathprep import atomic
-from pathprep.errors import DatasetError
+from pathprep.errors import DatasetError, NameTaken
 from pathprep.qc import FIGURES
 from pathprep.tileindex import TileIndex
 
@@ -103,6 +103,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+# A header without name and size, which tarfile fills with NULs and zeros; the checksum counts as spaces
+_BLANK = tarfile.TarInfo("").tobuf(tarfile.USTAR_FORMAT)
+_BLANK_SUM = sum(_BLANK[100:124]) + sum(_BLANK[136:148]) + 8 * ord(" ") + sum(_BLANK[156:])
+
+
 class ShardWriter:
     """Writes one slide: tar, index and previews under temporary names, then all of them at once.
 
@@ -135,9 +140,7 @@ class ShardWriter:
 
     def add(self, jpeg: bytes, row: Mapping[str, Any]) -> None:
         """Append one tile; ``row`` has SCHEMA's columns but offset, length, crc32; null if left out."""
-        info = tarfile.TarInfo(f"{row['x']}_{row['y']}.jpg")
-        info.size, info.mode = len(jpeg), 0o644
-        header = info.tobuf(tarfile.USTAR_FORMAT)
+        header = tar_header(f"{row['x']}_{row['y']}.jpg", len(jpeg))
         padding = -len(jpeg) % tarfile.BLOCKSIZE
         offset = self._position + len(header)
         self._write(header + jpeg + b"\0" * padding)
@@ -182,6 +185,7 @@ class ShardWriter:
             # the other run may have ended and count on it: there must be no moment without it
             self._path("failed", "json").unlink(missing_ok=True)
             return standing
+        self._refuse_to_replace(marker)
         # an earlier build's marker must not vouch for the files that now take its files' place
         self._path("slides", "json").unlink(missing_ok=True)
         if self._rows:
@@ -193,10 +197,47 @@ class ShardWriter:
             self._path("dropped", "parquet").unlink(missing_ok=True)
         for name, data in sorted(files.items()):
             atomic.write_bytes(self.root / name, data)
-        done = {**marker, "slide": self.slide, "tiles": len(self._rows), "files": recorded}
+        done = sealed({**marker, "slide": self.slide, "tiles": len(self._rows), "files": recorded})
         atomic.write_json(self._path("slides", "json"), done)
         self._path("failed", "json").unlink(missing_ok=True)
         return done
+
+    def _refuse_to_replace(self, marker: Mapping[str, Any]) -> None:
+        """Raises where the dataset, or the slide's name in it, was taken over while the slide was made."""
+        info = read_marker(self.root / "dataset.json")
+        if info is not None and info.get("build_id") != marker.get("build_id"):
+            raise DatasetError(
+                f"{self.root}: another run has begun to rebuild the dataset with other parameters"
+            )
+        standing = read_sealed(self._path("slides", "json"))
+        if self.replace or standing is None or standing.get("build_id") != marker.get("build_id"):
+            return
+        made, now = standing["source"], marker["source"]
+        if made["path"] != now["path"] and not same_inputs(standing, marker["inputs"]):
+            raise NameTaken(
+                f"{now['path']}: another run has sharded {made['path']} under the name {self.slide} "
+                "meanwhile; run the command again, which finds another name"
+            )
+
+
+def tar_header(name: str, size: int) -> bytes:
+    """The 512 bytes before a file in a tar, as tarfile makes them, which takes ten times as long.
+
+    Args:
+        name: ASCII, at most 100 characters. size: bytes of the file, under 8 GiB.
+    """
+    named, sized = name.encode("ascii"), b"%011o\0" % size
+    checksum = _BLANK_SUM + sum(named) + sum(sized)
+    return b"".join(
+        (
+            named.ljust(100, b"\0"),
+            _BLANK[100:124],
+            sized,
+            _BLANK[136:148],
+            b"%06o\0 " % checksum,
+            _BLANK[156:],
+        )
+    )
 
 
 def _parquet(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> bytes:
@@ -217,20 +258,58 @@ def is_done(root: Path, slide: str, build: str, inputs: Mapping[str, Any]) -> bo
 
 
 def committed(
-    root: Path, slide: str, build: str | None, inputs: Mapping[str, Any] | None
+    root: Path,
+    slide: str,
+    build: str | None,
+    inputs: Mapping[str, Any] | None,
+    size: Callable[[str], int] | None = None,
 ) -> dict[str, Any] | None:
-    """The marker of a slide that is done (see ``is_done``), else None."""
-    marker = read_marker(root / "slides" / f"{slide}.json")
-    if marker is None or inputs is None or marker.get("inputs") != dict(inputs):
-        return None
-    if marker.get("build_id") != build:
-        return None
-    same = all(_size(root / name) == entry["size"] for name, entry in marker["files"].items())
-    return marker if same else None
+    """The marker of a slide that is done (see ``is_done``), else None; ``size``: see ``vouches``."""
+    marker = read_sealed(root / "slides" / f"{slide}.json")
+    return marker if vouches(marker, build, inputs, size or (lambda name: size_of(root / name))) else None
+
+
+def vouches(
+    marker: Mapping[str, Any] | None,
+    build: str | None,
+    inputs: Mapping[str, Any] | None,
+    size: Callable[[str], int],
+) -> bool:
+    """Whether a marker stands for this build and these inputs, and its files have their size.
+
+    ``size``: bytes of a file of the dataset, by its name; -1 if it is absent.
+    """
+    if marker is None or inputs is None or marker.get("build_id") != build:
+        return False
+    if not same_inputs(marker, inputs):
+        return False
+    return all(size(name) == entry["size"] for name, entry in marker["files"].items())
+
+
+def same_inputs(marker: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
+    """Whether a marker's slide was made from these inputs (Source.inputs).
+
+    The run's default MPP is one of them for slides that needed it.
+    """
+    made = marker.get("inputs", {})
+    return bool(made == {key: inputs[key] for key in inputs if key != "default_mpp" or key in made})
+
+
+def sealed(marker: Mapping[str, Any]) -> dict[str, Any]:
+    """A marker with the hash of all else in it, as ``read_sealed`` demands it."""
+    content = {key: value for key, value in marker.items() if key != "seal"}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return {**content, "seal": hashlib.sha256(canonical.encode()).hexdigest()}
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """A slide's marker; None if it is absent, or not as it was written."""
+    marker = read_marker(path)
+    return marker if marker is not None and marker == sealed(marker) else None
 
 
 def read_marker(path: Path) -> dict[str, Any] | None:
-    """A marker or quarantine file's content; None if it is absent or not JSON."""
+    """A JSON file's content; None if it is absent or not JSON. Of slides/, use ``read_sealed``."""
     try:
         value = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
@@ -238,7 +317,8 @@ def read_marker(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """Bytes of a file; -1 if it is absent."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -261,12 +341,17 @@ class Dataset:
         self.root = Path(root)
         info = read_marker(self.root / "dataset.json")
         if info is None or info.get("format") != FORMAT:
-            raise DatasetError(
-                f"{self.root}: not a dataset (no dataset.json); make one with `pathprep shard`"
-            )
+            remote = ":" in self.root.parts[0] if self.root.parts else False
+            fix = "copy it to a local folder first" if remote else "make one with `pathprep shard`"
+            raise DatasetError(f"{root}: not a dataset (no dataset.json); {fix}")
         if info["version"] != VERSION:
             raise DatasetError(
                 f"{self.root}: format version {info['version']}, this pathprep reads version {VERSION}"
+            )
+        if build_id(info["params"]) != info["build_id"]:
+            raise DatasetError(
+                f"{self.root}/dataset.json: damaged, its parameters are not those of its build id; run the "
+                "`pathprep shard` command that made it, with --rebuild if it says so"
             )
         self.info: dict[str, Any] = info
         self.params: dict[str, Any] = info["params"]
@@ -275,7 +360,7 @@ class Dataset:
     @cached_property
     def markers(self) -> dict[str, dict[str, Any]]:
         """Committed slides of this build: name -> marker, in the order of names."""
-        found = {p.stem: read_marker(p) for p in sorted((self.root / "slides").glob("*.json"))}
+        found = {p.stem: read_sealed(p) for p in sorted((self.root / "slides").glob("*.json"))}
         return {
             n: m for n, m in found.items() if m is not None and m.get("build_id") == self.info["build_id"]
         }
@@ -343,7 +428,7 @@ class Dataset:
         Raises:
             DatasetError: the slide is not committed.
         """
-        found = read_marker(self.root / "slides" / f"{slide}.json")
+        found = read_sealed(self.root / "slides" / f"{slide}.json")
         if found is None or found.get("build_id") != self.info["build_id"]:
             raise DatasetError(f"{self.root}: slide {slide} is not committed; run `pathprep shard` again")
         return found

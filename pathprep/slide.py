@@ -18,6 +18,7 @@ ANISOTROPY = 0.01
 STRIP_PIXELS = 1 << 24
 # The finest scanners are at 0.1, and above 10 there is no tissue structure left: beyond, it is a wrong tag
 MPP_RANGE = (0.05, 10.0)
+DEFAULT_MPP = "--default-mpp"  # as the source of a resolution
 
 
 class Mpp(NamedTuple):
@@ -80,7 +81,7 @@ class Slide:
                 )
             mpp = Mpp((found.x + found.y) / 2, found.source)
         elif rules.default is not None:
-            mpp = Mpp(rules.default, "--default-mpp")
+            mpp = Mpp(rules.default, DEFAULT_MPP)
         else:
             raise MppError(
                 f"{self.path}: the file does not state its MPP; "

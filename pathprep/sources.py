@@ -3,13 +3,19 @@
 import csv
 import hashlib
 import os
+import re
+from collections.abc import Callable, Container, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pathprep.errors import UsageError
 from pathprep.readers import EXTENSIONS, one_per_series
-from pathprep.shards import read_marker, slide_name
+from pathprep.shards import read_marker, read_sealed, slide_name
+
+READERS = 8  # markers at a time
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,7 @@ class Source:
         path: absolute. mpp: overrides the file's. mask: GeoJSON or PNG instead of tissue detection.
         name: in the dataset. slide: the same without the resolution, where there are several.
         at: the resolution that it is to be sharded at; None: the run's only one.
+        default_mpp: the run's, for a slide that states none.
     """
 
     path: Path
@@ -28,6 +35,7 @@ class Source:
     name: str = ""
     slide: str = ""
     at: float | None = None
+    default_mpp: float | None = None
 
     def inputs(self) -> dict[str, Any]:
         """What the slide's tiles depend on besides the run's parameters; a change rebuilds the slide."""
@@ -37,7 +45,13 @@ class Source:
             "ends_sha256": _ends(self.path),
             "mpp": self.mpp,
             "mask_sha256": mask,
+            "default_mpp": self.default_mpp,
         }
+
+    def made(self, source: Mapping[str, Any]) -> bool:
+        """Whether a marker's or quarantine file's ``source`` is this file, perhaps at another place."""
+        path = Path(source["path"])
+        return path == self.path or (path.name, source["size"]) == (self.path.name, file_size(self.path))
 
 
 def file_size(path: Path) -> int | None:
@@ -71,7 +85,7 @@ def find(inputs: list[Path], masks: Path | None = None) -> list[Source]:
         masks: a folder with <slide's stem>.geojson or .png, or one mask file for one slide.
 
     Raises:
-        UsageError: an input is absent or holds no slide, or a CSV is malformed.
+        UsageError: an input is absent, no file or holds no slide, or a CSV is malformed.
     """
     found: dict[Path, Source] = {}
     for item in inputs:
@@ -87,6 +101,9 @@ def find(inputs: list[Path], masks: Path | None = None) -> list[Source]:
         else:
             raise UsageError(f"{item}: no such file or folder")
         for source in sources:
+            if source.path.exists() and not (source.path.is_file() or source.path.is_dir()):
+                # reading it would wait for a writer for ever
+                raise UsageError(f"{source.path}: not a file but a pipe, socket or device; leave it out")
             # not resolve(): a slide behind a link keeps the link's name
             path = Path(os.path.abspath(source.path))  # noqa: PTH100
             known = found.get(path)
@@ -155,8 +172,9 @@ def _with_masks(sources: list[Source], masks: Path) -> list[Source]:
 def with_names(sources: list[Source], root: Path, mpps: tuple[float, ...] = ()) -> list[Source]:
     """Give every slide its name: the stem, or the stem and a short hash of the path where two would collide.
 
-    A name that the dataset already holds belongs to the slide it was made from: the same path, or the
-    same file name and size (an archive that was mounted elsewhere).
+    A name that the dataset already holds belongs to the slide it was made from: the same path, or, if no
+    slide of this run has that path, the same content under the same file name (the archive was moved, or is
+    mounted elsewhere). So a slide enters a dataset once, whatever else a run is about.
 
     Args:
         sources: the slides. root: the dataset folder.
@@ -165,32 +183,50 @@ def with_names(sources: list[Source], root: Path, mpps: tuple[float, ...] = ()) 
     several = mpps if len(mpps) > 1 else ()
     endings = [f"_mpp{mpp:g}".replace(".", "-") for mpp in several] or [""]
     groups: dict[str, list[Source]] = {}
-    for source in sources:
+    for source in sorted(sources, key=lambda source: source.path):
         groups.setdefault(slide_name(source.path.stem), []).append(source)
+    standing = _standing(root, groups, endings)
     named = []
     for stem, group in groups.items():
-        owner = _owner(root, [stem + ending for ending in endings])
+        known = standing.get(stem, {})
+        owners = {made["path"]: name for name, made in known.items()}
+        listed = {str(source.path) for source in group}
+        moved = {name: made for name, made in known.items() if made["path"] not in listed}
         for source in group:
-            if owner is None:
-                free = len(group) == 1
-            else:
-                moved = (Path(owner["path"]).name, owner["size"]) == (
-                    source.path.name,
-                    file_size(source.path),
-                )
-                free = owner["path"] == str(source.path) or (len(group) == 1 and moved)
-            digest = hashlib.sha256(str(source.path).encode()).hexdigest()[:8]
-            name = stem if free else f"{stem}-{digest}"
+            name = owners.get(str(source.path)) or next((n for n in moved if _same(source, moved[n])), None)
+            if name is None:
+                digest = hashlib.sha256(str(source.path).encode()).hexdigest()[:8]
+                name = stem if len(group) == 1 and stem not in known else f"{stem}-{digest}"
+            moved.pop(name, None)
             for ending, at in zip(endings, several or (None,), strict=True):
                 named.append(replace(source, name=name + ending, slide=name, at=at))
     return sorted(named, key=lambda source: source.name)
 
 
-def _owner(root: Path, names: list[str]) -> dict[str, Any] | None:
-    for name in names:
-        for folder in ("slides", "failed"):
-            marker = read_marker(root / folder / f"{name}.json")
+def _standing(root: Path, stems: Container[str], endings: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """By stem: names that the dataset holds, and what each was made from."""
+    known: list[tuple[str, str, Path, Callable[[Path], dict[str, Any] | None]]] = []
+    for folder, read in (("failed", read_marker), ("slides", read_sealed)):
+        with suppress(FileNotFoundError), os.scandir(root / folder) as entries:
+            for entry in entries:
+                full = entry.name.removesuffix(".json")
+                ending = next((ending for ending in endings if full.endswith(ending)), None)
+                if ending is None or full == entry.name:
+                    continue
+                name = full.removesuffix(ending)
+                stem = name if name in stems else re.sub("-[0-9a-f]{8}$", "", name)
+                if stem in stems:
+                    known.append((stem, name, Path(entry.path), read))
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    with ThreadPoolExecutor(READERS) as pool:  # small files wait more than they work
+        markers = pool.map(lambda item: item[3](item[2]), known)
+        for (stem, name, _, _), marker in zip(known, markers, strict=True):
             if marker is not None:
-                source: dict[str, Any] = marker["source"]
-                return source
-    return None
+                made = marker["source"] | {"ends": marker.get("inputs", {}).get("ends_sha256")}
+                found.setdefault(stem, {})[name] = made
+    return found
+
+
+def _same(source: Source, made: dict[str, Any]) -> bool:
+    """Whether a slide has the name, the size and, as far as known, the ends of another."""
+    return source.made(made) and made["ends"] in (None, _ends(source.path))

@@ -7,7 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pathprep import grid, tissue
+from pathprep.errors import UnreadableSlide
 from pathprep.grid import Cells, Grid
+from pathprep.kernels.macenko_reference import MAX_PIXELS
 from pathprep.params import ShardParams
 from pathprep.readers.base import Pixels
 from pathprep.slide import Mpp, MppRules, Slide
@@ -66,6 +68,11 @@ def survey(slide: Slide, params: ShardParams, mpp: float | None = None, mask: Pa
         MppError, MaskError, UnreadableSlide: see Slide and tissue.load_mask.
     """
     settled, plan = settle(slide, params, mpp)
+    if params.stain.mode != "none" and plan.stored**2 > MAX_PIXELS:
+        raise UnreadableSlide(
+            f"{slide.path}: tiles of {plan.stored} px a side are too large for a stain fit; "
+            "use --resize, a smaller --tile, or --stain none"
+        )
     overview = slide.overview(tissue.overview_downsample(slide.width, slide.height, settled.value))
     if mask is not None:
         found = tissue.load_mask(mask, slide.width, slide.height, overview.shape[:2])

@@ -5,7 +5,7 @@ Mixed shards (`pathprep mix`) are checked by pathprep.verify_mixed.
 
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,12 +22,16 @@ from pathprep.shards import Dataset, dali_index
 
 @dataclass
 class Findings:
-    """What is wrong with one slide, or with the folder itself, a line each; ``tiles`` names bad tiles."""
+    """What is wrong with one slide, or with the folder itself, a line each; ``tiles`` names bad tiles.
+
+    ``lost``: its marker is damaged, so nobody knows what it was made from.
+    """
 
     slide: str
     problems: list[str] = field(default_factory=list)
     tiles: list[str] = field(default_factory=list)
     checked: int = 0
+    lost: bool = False
 
 
 def verify(root: Path, threads: int = 2) -> Iterator[Findings]:
@@ -47,7 +51,9 @@ def verify(root: Path, threads: int = 2) -> Iterator[Findings]:
     dataset = Dataset(root)
     with ThreadPoolExecutor(threads) as pool:
         yield from pool.map(lambda name: check_slide(root, dataset.markers[name]), dataset.slides)
-    yield _check_folder(dataset)
+    lost = _lost(dataset)
+    yield from lost
+    yield _check_folder(dataset, {found.slide for found in lost})
 
 
 def is_mixed(root: Path) -> bool:
@@ -130,7 +136,20 @@ def _check_idx(path: Path, rows: list[dict[str, Any]], found: Findings) -> None:
         found.problems.append(f"shards/{path.name}: differs from the index of tiles")
 
 
-def _check_folder(dataset: Dataset) -> Findings:
+def _lost(dataset: Dataset) -> list[Findings]:
+    """Slides whose markers are not as they were written."""
+    return [
+        Findings(
+            path.stem,
+            [f"slides/{path.name}: damaged; the `pathprep` command that made the dataset makes it again"],
+            lost=True,
+        )
+        for path in sorted((dataset.root / "slides").glob("*.json"))
+        if not path.name.startswith(atomic.PREFIX) and shards.read_sealed(path) is None and path.exists()
+    ]
+
+
+def _check_folder(dataset: Dataset, lost: Container[str]) -> Findings:
     """An index of tiles that differs, and files that no committed slide owns: left over or foreign."""
     found = Findings("(folder)")
     # a damaged table is reported with its slide, and its index cannot be compared
@@ -142,7 +161,7 @@ def _check_folder(dataset: Dataset) -> Findings:
     for folder in shards.FOLDERS:
         for path in sorted((dataset.root / folder).glob("*")):
             name = f"{folder}/{path.name}"
-            if name in owned:
+            if name in owned or path.name.partition(".")[0] in lost:
                 continue
             if path.name.startswith(atomic.PREFIX):
                 found.problems.append(

@@ -71,7 +71,8 @@ def embed(
     source: Annotated[
         Path, typer.Argument(metavar="DATASET", help="A dataset, or a folder of images with a labels.csv.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder for one HDF5 file per slide.")] = Path("features"),
+    out: Annotated[Path, typer.Option(help="Folder for one file per slide.")] = Path("features"),
+    format: Annotated[str, typer.Option(help="hdf5, as CLAM and TRIDENT read it, or parquet.")] = "hdf5",
     level: Annotated[
         str, typer.Option(help="tile; of runs with three stages also region or slide.")
     ] = "tile",
@@ -81,8 +82,13 @@ def embed(
     batch: Annotated[int, typer.Option(min=1, help="Tiles per forward pass.")] = 64,
     threads: Annotated[int, typer.Option(min=1, help="Threads that decode tiles.")] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Of the network: float32 or bfloat16.")] = "float32",
 ) -> None:
-    """Write the features of every tile: HDF5 as CLAM and TRIDENT read it."""
+    """Write the features of every tile: HDF5 as CLAM and TRIDENT read it, or Parquet.
+
+    Run again, it goes on where it stopped. On 8 GPUs:
+    torchrun --nproc-per-node 8 -m pathtrain.cli embed ...
+    """
     from pathtrain.embed import embed as run
     from pathtrain.encode import How
 
@@ -94,12 +100,13 @@ def embed(
         return
     if level != "tile":
         raise UsageError(f"--level {level}: give tile, region or slide")
-    done = run(model, source, out, How(size, batch, threads, device))
+    done = run(model, source, out, How(size, batch, threads, device, precision), format)
+    who = f"process {done.place.rank} of {done.place.world}: " if done.place.world > 1 else ""
     kept = f", {done.kept} kept as they were" if done.kept else ""
     empty = f", {done.empty} slides without a tile" if done.empty else ""
     typer.echo(
-        f"{out}: {done.written} files written{kept}{empty}; {done.tiles} tiles, {done.dim} numbers each, "
-        f"{done.seconds:.1f} s"
+        f"{who}{out}: {done.written} files written{kept}{empty}; {done.tiles} tiles, "
+        f"{done.dim} numbers each, {done.seconds:.1f} s"
     )
 
 

@@ -87,7 +87,7 @@ class Ranks:
                 started.append((grads, flat, dist.all_reduce(flat, async_op=True)))
         for grads, flat, work in started:
             work.wait()
-            parts = flat.split([grad.numel() for grad in grads])
+            parts = torch.split(flat, [grad.numel() for grad in grads])
             torch._foreach_copy_(grads, [p.view_as(g) for p, g in zip(parts, grads, strict=True)])
 
     def gather(self, value: T) -> list[T]:

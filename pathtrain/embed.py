@@ -1,17 +1,11 @@
-"""Features of a dataset on disk: one HDF5 file per slide.
+"""Features of a dataset on disk: a file per slide, HDF5 or Parquet (pathtrain.feature_files).
 
-    features/<slide>.h5    the layout that CLAM and TRIDENT read
-      features  (N, D) float32, in the order of the dataset's index
-      coords    (N, 2) int64, x and y of the tile's corner in level-0 pixels; TRIDENT's attributes on it:
-                patch_size (at the target magnification), patch_size_level0, overlap, name, and
-                level0_magnification and target_magnification, nominal: 10 / MPP, rounded
-      attributes: what it was made from (MADE_FROM)
+An image folder gives one file, named as the folder. It has no coords: such images have no place on a slide;
+imported tiles (`pathprep import-tiles`) give the same, a file per shard.
 
-An image folder gives one file, features/<folder>.h5, with features and the strings files, labels and
-groups. It has no coords: such images have no place on a slide. Imported
-tiles (`pathprep import-tiles`) give the same, a file per shard.
-
-Files are written whole or not at all; a file that was made from the same model, tar and size is kept.
+Files are written whole or not at all; a file that was made from the same model, tar, size and precision is
+kept. Under torchrun every process takes slides of its own, and its own card; they need not talk to each
+other, since the files say what is done, so each may be killed and started again.
 """
 
 import hashlib
@@ -22,21 +16,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from pathprep import atomic
+from pathprep.errors import UsageError
 from pathtrain.data.tiles import DatasetTiles, FolderTiles, open_tiles, outcome
-from pathtrain.encode import Features, How, TileProgress, check_size, encode
+from pathtrain.encode import How, Place, TileProgress, check_size, encode
+from pathtrain.feature_files import FORMATS
 from pathtrain.models.load import load
-
-MADE_FROM = ("fingerprint", "build_id", "source_sha256", "size")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What ``embed`` did: files written and kept, slides without a tile, tiles encoded, D, seconds."""
+    """What ``embed`` did: files written and kept, slides without a tile, tiles encoded, D, seconds.
+
+    Of several processes, each tells of its own slides; the first one counts the slides without a tile.
+    """
 
     written: int
     kept: int
@@ -44,44 +40,54 @@ class Summary:
     tiles: int
     dim: int
     seconds: float
+    place: Place
 
 
-def embed(model: Path, source: Path, out: Path, how: How | None = None) -> Summary:
+def embed(model: Path, source: Path, out: Path, how: How | None = None, format: str = "hdf5") -> Summary:
     """Write the features of every tile of a dataset, or of an image folder, to the folder ``out``.
+
+    Under torchrun, of this process's share of the slides.
 
     Args:
         model: a run or an exported model.
         source: a dataset, or a folder of images with a labels.csv.
         out: created; files in it that fit are kept, others of the same name are replaced.
-        how: size, batch, threads, device.
+        how: size, batch, threads, device, precision.
+        format: ``hdf5`` or ``parquet``.
 
     Raises:
         PathprepError: the model, the dataset or an option is wrong.
     """
-    how = how or How()
+    how, place = how or How(), Place.of_environment()
+    if format not in FORMATS:
+        raise UsageError(f"--format {format}: give {' or '.join(FORMATS)}")
+    ending, fits, write = FORMATS[format]
     loaded = load(model)
     tiles = open_tiles(source, loaded.target)
-    made = {"fingerprint": loaded.fingerprint, "size": check_size(loaded, how.size)}
+    size = check_size(loaded, how.size)
+    made = {"fingerprint": loaded.fingerprint, "size": size, "precision": how.precision}
     out.mkdir(parents=True, exist_ok=True)
     atomic.sweep(out)
     parts = _of_dataset(tiles, made) if isinstance(tiles, DatasetTiles) else [_of_folder(tiles, made)]
-    todo = [part for part in parts if not _fits(out / f"{part.name}.h5", part)]
+    empty = len(tiles.dataset.tile_counts()) - len(parts) if isinstance(tiles, DatasetTiles) else 0
+    parts = share(parts, place)
+    todo = [part for part in parts if not fits(out / f"{part.name}{ending}", part)]
     start = time.perf_counter()
     with TileProgress(sum(len(part.tiles) for part in todo), "embed") as progress:
         for part in todo:
             order = np.arange(part.tiles.start, part.tiles.stop)
             (features,), _ = encode([loaded], tiles, order, how, progress.advance)
-            _write(out / f"{part.name}.h5", part, features)
+            write(out / f"{part.name}{ending}", part, features)
             progress.line(f"{part.name}: {len(part.tiles)} tiles")
         progress.note(outcome(tiles))
-    slides = len(tiles.dataset.tile_counts()) if isinstance(tiles, DatasetTiles) else 1
     return Summary(
         written=len(todo),
         kept=len(parts) - len(todo),
-        empty=slides - len(parts),
+        empty=empty if place.rank == 0 else 0,
         tiles=sum(len(part.tiles) for part in todo),
         dim=loaded.dim,
         seconds=time.perf_counter() - start,
+        place=place,
     )
 
 
@@ -97,6 +103,23 @@ class Part:
     made: dict[str, Any]
     arrays: Callable[[], dict[str, npt.NDArray[Any]]]
     coords_attributes: dict[str, Any]
+
+
+def share(parts: list[Part], place: Place) -> list[Part]:
+    """The files of one of several processes: each file in one share, the shares' tiles about equal.
+
+    It depends on the files alone, not on which are done: processes that start at different times agree.
+    """
+    if place.world == 1:
+        return parts
+    loads = [0] * place.world
+    mine = []
+    for part in sorted(parts, key=lambda part: (-len(part.tiles), part.name)):
+        least = loads.index(min(loads))
+        loads[least] += len(part.tiles)
+        if least == place.rank:
+            mine.append(part)
+    return sorted(mine, key=lambda part: part.tiles.start)
 
 
 def _of_dataset(tiles: DatasetTiles, made: dict[str, Any]) -> list[Part]:
@@ -141,7 +164,11 @@ def _strings(tiles: DatasetTiles, part: slice) -> dict[str, npt.NDArray[Any]]:
         "labels": (tiles.labels or [])[part],
         "groups": [tiles.groups[number] for number in tiles.group[part]],
     }
-    return {name: np.array(values, dtype=h5py.string_dtype()) for name, values in columns.items()}
+    return _objects(columns)
+
+
+def _objects(columns: dict[str, list[str]]) -> dict[str, npt.NDArray[Any]]:
+    return {name: np.array(values, dtype=object) for name, values in columns.items()}
 
 
 def _of_folder(tiles: FolderTiles, made: dict[str, Any]) -> Part:
@@ -158,27 +185,6 @@ def _of_folder(tiles: FolderTiles, made: dict[str, Any]) -> Part:
         name=tiles.path.resolve().name,
         tiles=range(len(tiles)),
         made={**made, "build_id": "", "source_sha256": digest.hexdigest()},
-        arrays=lambda: {n: np.array(values, dtype=h5py.string_dtype()) for n, values in strings.items()},
+        arrays=lambda: _objects(strings),
         coords_attributes={},
     )
-
-
-def _fits(path: Path, part: Part) -> bool:
-    """Whether a file is whole and was made from the same things."""
-    try:
-        with h5py.File(path, "r") as file:
-            made = {key: file.attrs.get(key) for key in MADE_FROM}
-            return made == part.made and file["features"].shape[0] == len(part.tiles)
-    except (OSError, KeyError):  # absent, or not HDF5
-        return False
-
-
-def _write(path: Path, part: Part, features: Features) -> None:
-    with atomic.pending(path) as (stream, temporary), h5py.File(stream, "w") as file:
-        file.attrs.update(part.made)
-        file["features"] = features
-        for name, array in part.arrays().items():
-            file[name] = array
-        if "coords" in file:
-            file["coords"].attrs.update(part.coords_attributes)
-    atomic.publish(temporary, path)

@@ -18,7 +18,7 @@ from pathprep.shards import Dataset
 from pathtrain import checkpoint
 from pathtrain.data.slides import Request, SlideIndex, TileStream
 from pathtrain.encode import pick_device
-from pathtrain.evaluate.tasks import open_run, quiet_stage
+from pathtrain.evaluate.heads import open_run, quiet_stage
 from pathtrain.models.layout import Layout
 
 Level = Literal["region", "slide"]

@@ -1,9 +1,10 @@
 """Tiles through networks: one or several over the same decoded images, on the CPU or a GPU.
 
 The one definition of a tile's features, for ``embed`` and every evaluation: pathtrain.data.tiles'
-pixels / 255, normalised with the model's mean and std, float32, in eval mode.
+pixels / 255, normalised with the model's mean and std, in eval mode, in float32 or under bfloat16 autocast.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from pathtrain.models.load import LoadedModel
 
 Features = npt.NDArray[np.float32]
 
+PRECISIONS = ("float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class How:
@@ -31,16 +34,52 @@ class How:
         batch: images per forward pass.
         threads: that decode and resize.
         device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
+        precision: of the networks: ``float32``, or ``bfloat16`` autocast; features are float32 in any case.
+        short: the shorter side is first resized to this, and the centre cropped to ``size``; None: no crop.
     """
 
     size: int | None = None
     batch: int = 64
     threads: int = 2
     device: str = "auto"
+    precision: str = "float32"
+    short: int | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process among those that share the work, as torchrun tells it; alone without torchrun.
+
+    Attributes:
+        rank: 0 to world - 1.
+        world: number of processes.
+        card: number of the GPU that this process uses, if it uses one.
+    """
+
+    rank: int = 0
+    world: int = 1
+    card: int = 0
+
+    @classmethod
+    def of_environment(cls) -> "Place":
+        """From RANK, WORLD_SIZE and LOCAL_RANK.
+
+        Raises:
+            UsageError: they are not whole numbers that fit each other.
+        """
+        names = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}
+        try:
+            rank, world, card = (int(os.environ.get(name, usual)) for name, usual in names.items())
+        except ValueError:
+            rank, world, card = -1, 0, 0
+        if not (0 <= rank < world and card >= 0):
+            shown = ", ".join(f"{name}={os.environ.get(name)}" for name in names)
+            raise UsageError(f"{shown}: not what torchrun sets; start with torchrun, or unset them")
+        return cls(rank, world, card)
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of ``auto``, ``cpu`` or ``cuda``.
+    """The device of ``auto``, ``cpu`` or ``cuda``; under torchrun, each process of a machine has a card.
 
     Raises:
         UsageError: another name, or ``cuda`` without a GPU.
@@ -49,7 +88,14 @@ def pick_device(name: str) -> torch.device:
         raise UsageError(f"--device {name}: give auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: there is no usable GPU; use --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    card, cards = Place.of_environment().card, torch.cuda.device_count()
+    if card >= cards:
+        raise UsageError(
+            f"process {card} of this machine has no GPU, it has {cards}: start so many processes"
+        )
+    return torch.device("cuda", card)
 
 
 def check_size(model: LoadedModel, size: int | None) -> int:
@@ -86,13 +132,15 @@ def encode(
         Per model (M, D) float32, and the tiles' colour (M, 6): mean and SD of red, green, blue, 0 to 1.
 
     Raises:
-        UsageError: a size or device that cannot be.
+        UsageError: a size, device or precision that cannot be.
         DatasetError: a tile is missing or damaged.
         ValueError: the tiles were opened with another target than the models'.
     """
     if any(model.target != tiles.target for model in models):
         raise ValueError("the tiles were opened with another stain target than the models'")
     size, device = check_size(models[0], how.size), pick_device(how.device)
+    if how.precision not in PRECISIONS:
+        raise UsageError(f"--precision {how.precision}: give {' or '.join(PRECISIONS)}")
     mean, std = (
         torch.tensor(values, device=device)[:, None, None]
         for values in (models[0].config.mean, models[0].config.std)
@@ -101,15 +149,18 @@ def encode(
     features = [np.empty((len(order), model.dim), dtype=np.float32) for model in models]
     colour = np.empty((len(order), 6), dtype=np.float32)
     done = 0
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=how.precision == "bfloat16")
     with torch.inference_mode():
-        for pixels in batches(tiles, order, size=size, batch=how.batch, threads=how.threads):
+        for pixels in batches(tiles, order, size=size, batch=how.batch, threads=how.threads, short=how.short):
             part = slice(done, done + len(pixels))
             images = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255
             moments = torch.std_mean(images, dim=(2, 3), correction=0)
             colour[part] = torch.cat(moments[::-1], dim=1).cpu().numpy()
             normalised = ((images - mean) / std).contiguous()
             for module, array in zip(modules, features, strict=True):
-                array[part] = module(normalised).float().cpu().numpy()
+                with autocast:
+                    found = module(normalised)
+                array[part] = found.float().cpu().numpy()
             done = part.stop
             advance(len(pixels))
     return features, colour

@@ -1,7 +1,8 @@
 """A run as a folder that plain timm opens: ``timm.create_model("local-dir:MODEL", pretrained=True)``.
 
     MODEL/config.json          architecture, arguments, normalisation and input size, as timm writes them;
-                               and the stain target, if the model normalises, which timm does not look at
+                               and, which timm does not look at, the number of training slides, and the
+                               stain target if the model was trained on normalised tiles
     MODEL/model.safetensors    the teacher's backbone
     MODEL/README.md            where it came from and how to use it
 
@@ -81,6 +82,8 @@ def _config(model: LoadedModel) -> dict[str, Any]:
     ours: dict[str, Any] = {"creator": CREATOR, "fingerprint": model.fingerprint}
     if model.target is not None:
         ours["target"] = model.target.as_dict()
+    if model.slides is not None:
+        ours["slides"] = model.slides
     return {
         "architecture": model.config.name,
         "num_classes": 0,
@@ -116,6 +119,7 @@ def _card(model: LoadedModel, run: Path) -> str:
         "Method": recipe.method,
         "Dataset": info.get("dataset", "unknown"),
         "Dataset build id": identity.get("dataset build id", "unknown"),
+        "Slides": model.slides or "unknown",
         "Tiles": identity.get("dataset tiles", "unknown"),
         "Fingerprint": model.fingerprint,
     }
@@ -152,8 +156,8 @@ def _stain_note(model: LoadedModel) -> str:
         return ""
     how = model.target
     return f"""
-This encoder was trained on tiles that were normalised while they were loaded. `pathtrain embed` and
-`pathtrain evaluate` do the same; with timm alone:
+This encoder was trained on normalised tiles. `pathtrain embed` and `pathtrain evaluate` normalise what is
+not yet; with timm alone:
 
 ```python
 import numpy as np

@@ -74,7 +74,7 @@ def count(method: Method, part: Any, precision: str, device: torch.device, step:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             loss = method.loss(part, step).loss
         loss.backward()  # type: ignore[no-untyped-call]
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 @contextmanager

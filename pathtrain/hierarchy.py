@@ -15,7 +15,7 @@ from pathtrain.data.curriculum import Curriculum
 from pathtrain.data.slide_labels import SlideLabels
 from pathtrain.data.slides import SlideIndex
 from pathtrain.distributed import Ranks
-from pathtrain.evaluate.tasks import TaskScorer, quiet_stage, rows_of
+from pathtrain.evaluate.heads import TaskScorer, quiet_stage, rows_of
 from pathtrain.identity import digest
 from pathtrain.methods.hierarchical import Hierarchical
 from pathtrain.recipes.hierarchy import HierarchicalRecipe

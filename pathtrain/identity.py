@@ -15,15 +15,16 @@ from rich.console import Console
 from pathprep.shards import Dataset
 from pathprep.stain import Target
 from pathtrain import checkpoint
+from pathtrain.data.mixed import Mixed
 from pathtrain.errors import CheckpointError
 from pathtrain.recipes.schema import Recipe
 
 # What a resume may change: it touches the weights by rounding at most.
-FREE = {"checkpoint", "log_every", "collapse", "micro_batch", "compile", "sharding"}
+FREE = {"checkpoint", "log_every", "loader", "collapse", "micro_batch", "compile", "sharding"}
 FREE_OF_MODEL = {"checkpoint"}
 
 
-def identity(recipe: Recipe, dataset: Dataset, tiles: int, target: Target | None) -> dict[str, Any]:
+def identity(recipe: Recipe, dataset: Dataset | Mixed, tiles: int, target: Target | None) -> dict[str, Any]:
     """Everything that a resume must find unchanged: recipe keys, and which tiles there are.
 
     The target counts by its values, wherever its file lies.
@@ -32,6 +33,8 @@ def identity(recipe: Recipe, dataset: Dataset, tiles: int, target: Target | None
     values = {k: v for k, v in recipe.model_dump(mode="json").items() if k not in FREE}
     values["model"] = {k: v for k, v in values["model"].items() if k not in FREE_OF_MODEL}
     values["stain"]["target"] = None if target is None else target.as_params()
+    if recipe.stain.fit == "stored":
+        del values["stain"]["fit"]  # as this and the next were before there was a choice
     if recipe.stain.mode == "none":
         del values["stain"]  # so that runs from before there was a stain stage go on
     return {

@@ -8,7 +8,9 @@ each rank draws for itself.
 """
 
 import math
+import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,8 +110,7 @@ class Loop:
         if start:
             console.print(f"resuming at step {start} of {self.total}", highlight=False)
         new = Log(self.folder, start, self.total, console, wandb) if self.ranks.first else NoLog()
-        with StopRequests() as requests, new as log:
-            batches = source(start)
+        with StopRequests() as requests, new as log, closing(source(start)) as batches:
             meter = Meter(self.recipe, self.method, self.ranks)
             for batch in batches:
                 if self.done == start:
@@ -122,6 +123,8 @@ class Loop:
                     self._not_finite(done, batch, batches)
                 self.done += 1
                 loss = done.loss
+                for line in batches.news():  # of this rank's samples, whichever it is
+                    print(f"step {self.done}: {line}", file=sys.stderr)
                 meter.count(done)
                 found = after(self.done) if after is not None else {}
                 log.advance(self.done)

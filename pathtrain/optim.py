@@ -45,4 +45,5 @@ def clip_each(
         norms = ranks.sum(norms.square()).sqrt()
     if largest is not None:
         torch._foreach_mul_(parts, list((largest / (norms + 1e-6)).clamp(max=1).unbind()))
-    return torch.linalg.vector_norm(norms)
+    norm: Tensor = torch.linalg.vector_norm(norms)
+    return norm

@@ -20,8 +20,8 @@ from pathprep import atomic, chart
 from pathprep.errors import DatasetError, PathprepError, UsageError
 from pathprep.shards import read_marker
 from pathtrain import checkpoint, logs
+from pathtrain.data.decode import decode, resize
 from pathtrain.data.loader import Loader, open_data
-from pathtrain.data.tiles import decode, resize
 from pathtrain.errors import ModelError
 from pathtrain.recipes.load import dump, load
 from pathtrain.recipes.schema import Recipe, StainConfig

@@ -20,7 +20,8 @@ def shard(networks: Iterable[nn.Module]) -> None:
         for backbone in _backbones(network):
             for block in backbone.blocks:  # type: ignore[union-attr]
                 fully_shard(block)
-        fully_shard(network)
+        # a network without a backward pass, the teacher, would stay put together
+        fully_shard(network, reshard_after_forward=True)
 
 
 def compile_networks(networks: Iterable[nn.Module], blocks: bool) -> None:

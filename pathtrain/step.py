@@ -91,7 +91,8 @@ def take(
     norm = clip_each(trained, recipe.optim.clip, ranks)
     names = list(means)
     flat = [loss.view(1), loss.new_tensor([batch.wait, float(stop)]), *(means[n].flatten() for n in names)]
-    parts = (ranks.sum(torch.cat(flat)) / ranks.world).split([1, 2, *(means[n].numel() for n in names)])
+    mean = ranks.sum(torch.cat(flat)) / ranks.world
+    parts = torch.split(mean, [1, 2, *(means[n].numel() for n in names)])
     means = {name: part.view_as(means[name]) for name, part in zip(names, parts[2:], strict=True)}
     shown = [name for name in names if means[name].numel() == 1]
     numbers = [parts[0], norm.view(1), parts[1], *(means[name].view(1) for name in shown)]

@@ -1,9 +1,11 @@
-"""The stains that a run normalises to, kept in its folder: the file that its recipe names may move.
+"""The stains of the tiles that a run was trained on, kept in its folder: files and datasets may move.
 
     RUN/target.json    what `pathprep target` writes, and the options of fits, for images that have none;
-                       it is there if the recipe's stain.mode is normalize
+                       it is there if the recipe's stain.mode is normalize, and if the tiles were normalised
+                       when they were stored (`pathprep shard --stain bake`)
 
-An exported model carries the same in its config.json.
+An exported model carries the same in its config.json. So a model sees at inference what it was trained
+on, whatever it is given: plain pictures, plain datasets, or ones that were normalised to something else.
 """
 
 import json
@@ -15,7 +17,7 @@ from pydantic import Field, ValidationError
 
 from pathprep import atomic
 from pathprep.errors import StainError
-from pathprep.shards import Dataset
+from pathprep.shards import Dataset, read_marker
 from pathprep.stain import ALPHA, BETA, IO, Target
 from pathtrain.data.mixed import Mixed
 from pathtrain.errors import ModelError, RecipeError
@@ -52,6 +54,20 @@ class RunTarget(Strict):
         options = {key: stain[key] for key in FIT_OPTIONS if key in stain}
         return cls.model_validate({"name": target.name, **target.as_params(), **options})
 
+    @classmethod
+    def of_training(cls, target: Target | None, dataset: Dataset | Mixed) -> Self | None:
+        """What the tiles of a run are normalised to; None if they are not.
+
+        Args:
+            target: that the recipe normalises to, if it does.
+            dataset: that the run is trained on; tiles that were baked are at their own target.
+        """
+        made = dataset.params["stain"]
+        if target is None and made["mode"] == "bake":
+            goal = made["target"]
+            target = Target(np.array(goal["he"]), np.array(goal["max_c"]), "the dataset's target")
+        return None if target is None else cls.of(target, dataset)
+
     @property
     def target(self) -> Target:
         """As pathprep.stain takes it."""
@@ -71,19 +87,20 @@ class RunTarget(Strict):
 
 
 def of_run(run: Path, recipe: Recipe) -> RunTarget | None:
-    """What a run normalises to; None if it does not.
+    """What a run's tiles were normalised to, by its recipe or when they were stored; None if they were not.
 
     Raises:
         ModelError: its target.json is gone or damaged.
     """
-    if recipe.stain.mode != "normalize":
-        return None
     path = run / TARGET_FILE
+    needed = recipe.stain.mode == "normalize" or (read_marker(run / "run.json") or {}).get("normalised")
+    if not needed and not path.exists():
+        return None
     try:
         return RunTarget.model_validate(json.loads(path.read_bytes()))
     except (OSError, ValueError, ValidationError):
         raise ModelError(
-            f"{path}: gone or damaged, and the run normalises to the target in it; "
+            f"{path}: gone or damaged, and the run's tiles were normalised to the target in it; "
             "bring it back, or train again with --fresh"
         ) from None
 

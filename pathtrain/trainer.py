@@ -14,7 +14,8 @@ from pathprep.stain import Target
 from pathtrain import checkpoint, distributed, hierarchy, lock, wandb_board
 from pathtrain import identity as identities
 from pathtrain.data import stain
-from pathtrain.data.loader import Loader
+from pathtrain.data.loader import Loader, open_data
+from pathtrain.data.mixed import Mixed
 from pathtrain.data.slide_labels import SlideLabels
 from pathtrain.distributed import Ranks
 from pathtrain.errors import CheckpointError
@@ -44,7 +45,7 @@ def pretrain(
     """Train, or go on with, a run; under torchrun every rank calls it.
 
     Args:
-        dataset: a dataset folder.
+        dataset: a dataset folder, or one of mixed shards.
         run: the run's folder; created.
         fresh: start over; an old run there is renamed to RUN.old-1, RUN.old-2, ...
         console: where progress and messages go, from rank 0.
@@ -62,11 +63,13 @@ def pretrain(
         if wandb is not None and ranks.first:
             wandb_board.check()
         console = console if ranks.first else Console(quiet=True)
-        data = Dataset(dataset)
+        data = open_data(dataset)
         tiles = sum(data.tile_counts().values())
         if not tiles:
             raise DatasetError(f"{dataset}: no tiles to train on; see `pathprep report {dataset}`")
         stain.check(data, recipe.stain)
+        if isinstance(data, Mixed) and recipe.collapse.every:
+            raise UsageError(f"{dataset}: mixed shards have no slides to compare; --set collapse.every=0")
         target = settle(recipe.stain, None if fresh else run)
         total = recipe.total_steps(tiles)
         known = _labels(recipe, labels, data)
@@ -90,11 +93,10 @@ def pretrain(
         method = _method(recipe, total, ranks.device, state is None, known)
         loop = Loop(recipe, method, run, total, config, ranks, state)
         probe = board = after = None
-        if isinstance(method, Hierarchical):
+        if isinstance(method, Hierarchical) and isinstance(data, Dataset):
             after = hierarchy.validation(method, data, known, run, ranks)
         if ranks.first and recipe.collapse.every:
-            kept = None if target is None else RunTarget.of(target, data)
-            probe = LiveCollapse(dataset, recipe, kept, ranks.device)
+            probe = LiveCollapse(dataset, recipe, RunTarget.of_training(target, data), ranks.device)
         if ranks.first and wandb is not None:
             board = Wandb(wandb, run, recipe.model_dump(mode="json"))
         return loop.train(
@@ -119,18 +121,34 @@ def _begin(run: Path, identity: dict[str, Any], config: str, total: int) -> chec
 
 
 def _describe(
-    run: Path, recipe: Recipe, dataset: Path, data: Dataset, identity: dict[str, Any], target: Target | None
+    run: Path,
+    recipe: Recipe,
+    dataset: Path,
+    data: Dataset | Mixed,
+    identity: dict[str, Any],
+    target: Target | None,
 ) -> None:
     """Write what the run is."""
-    about = {"dataset": str(dataset), "identity": identity, "versions": identities.versions()}
+    normalised = RunTarget.of_training(target, data)
+    about = {
+        "dataset": str(dataset),
+        "identity": identity,
+        "normalised": normalised is not None,
+        "slides": len(data.tile_counts()),
+        "versions": identities.versions(),
+    }
     atomic.write_json(run / "run.json", about)
-    if target is not None:
-        RunTarget.of(target, data).save(run)
+    if normalised is not None:
+        normalised.save(run)
     atomic.write_bytes(run / "recipe.yaml", dump(recipe).encode())
 
 
-def _labels(recipe: Recipe, labels: Path | None, data: Dataset) -> SlideLabels | None:
+def _labels(recipe: Recipe, labels: Path | None, data: Dataset | Mixed) -> SlideLabels | None:
     if isinstance(recipe, HierarchicalRecipe):
+        if isinstance(data, Mixed):
+            raise UsageError(
+                f"{data.root}: mixed shards have no slides; the method hierarchical needs a dataset"
+            )
         return hierarchy.read_labels(recipe, labels, data)
     if labels is not None:
         raise UsageError(f"--labels {labels}: the method {recipe.method} learns without labels; leave it out")
@@ -148,7 +166,7 @@ def _method(
 
 
 def _source(
-    data: Dataset,
+    data: Dataset | Mixed,
     recipe: Recipe,
     start: int,
     ranks: Ranks,
@@ -156,6 +174,7 @@ def _source(
     labels: SlideLabels | None,
 ) -> Source:
     if isinstance(recipe, HierarchicalRecipe):
+        assert isinstance(data, Dataset)  # or its labels could not have been read
         return hierarchy.source(data, recipe, labels, start, ranks, target)
     return Loader(
         data,

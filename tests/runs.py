@@ -1,11 +1,16 @@
 """Sharding runs as commands of their own, and what they left behind."""
 
 import json
+import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pathprep.pipeline import Progress
+from pathprep.sources import Source
 
 COMMAND = "import sys; from pathprep.cli import main; sys.argv = ['pathprep', *sys.argv[1:]]; main()"
 
@@ -35,5 +40,23 @@ def contents(root: Path) -> dict[str, Any]:
             continue
         found[name] = path.read_bytes()
         if name.startswith("slides/"):
-            found[name] = {k: v for k, v in json.loads(found[name]).items() if k != "seconds"}
+            found[name] = {k: v for k, v in json.loads(found[name]).items() if k not in ("seconds", "seal")}
     return found
+
+
+@dataclass(frozen=True)
+class Slow:
+    """A task on a file server that does not answer, or one that takes too long."""
+
+    source: Source
+    error: int | None
+    root: Path = Path()
+    build_id: str = ""
+    rebuild: bool = False
+    dry: bool = True
+
+    def run(self, progress: Progress) -> dict[str, Any]:
+        if self.error is not None:
+            raise OSError(self.error, os.strerror(self.error), str(self.source.path))
+        time.sleep(60)
+        return {}

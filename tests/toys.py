@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 import torch
+from PIL import Image
 
 from pathprep import atomic
 from pathprep.shards import FORMAT, VERSION, ShardWriter, build_id
@@ -17,6 +18,8 @@ from pathtrain.models.backbone import build
 from pathtrain.recipes.load import dump, load
 
 Pixels = npt.NDArray[np.uint8]
+
+PINK, BLUE = (220, 120, 180), (90, 90, 200)
 
 TINY = (
     "model.kwargs={img_size: 32, patch_size: 16, depth: 1, embed_dim: 24, num_heads: 2}",
@@ -77,8 +80,20 @@ def write_dataset(root: Path, slides: Mapping[str, Sequence[Pixels]], mpp: float
                         "tissue_pixels": 0,
                     },
                 )
-            writer.commit({"build_id": build, "mpp": mpp, "inputs": {}}, {})
+            writer.commit({"build_id": build, "mpp": mpp, "inputs": {}, "source": {"path": name}}, {})
     return root
+
+
+def labelled_folder(path: Path, groups: Mapping[str, str], group: bool = True, each: int = 4) -> Path:
+    """Images of each group, of one label: pink for ``p``, blue for others; and their labels.csv."""
+    path.mkdir()
+    rows = ["file,label,group" if group else "file,label"]
+    for seed, (name, label) in enumerate(groups.items()):
+        for number, tile in enumerate(noise(each, colour=PINK if label == "p" else BLUE, seed=seed)):
+            Image.fromarray(tile).save(path / f"{name}-{number}.png")
+            rows.append(f"{name}-{number}.png,{label}" + (f",{name}" if group else ""))
+    (path / "labels.csv").write_text("\n".join(rows))
+    return path
 
 
 def write_run(root: Path, dataset: Path, seed: int = 0, steps: int = 20) -> Path:

@@ -21,26 +21,27 @@ def verify(
     from pathprep.verify import kind_of
     from pathprep.verify import verify as verify_dataset
 
-    bad, checked, slides = [], 0, 0
+    bad, checked, slides, fixable = [], 0, 0, 0
     for found in verify_dataset(dataset):
         checked += found.checked
         slides += found.slide != "(folder)"
         if not found.problems and not found.tiles:
             continue
         bad.append({"slide": found.slide, "problems": found.problems, "tiles": found.tiles})
+        fixable += found.slide != "(folder)" and not found.lost
         if not as_json:
             for line in (*found.problems, *found.tiles):
                 output.print(f"[red]{found.slide}[/red]  {escape(line)}", soft_wrap=True)
     if as_json:
         print(json.dumps({"slides": slides, "tiles_checked": checked, "bad": bad}, indent=1))
-    elif bad:
+    elif fixable:
         again = {
             "mixed": f"pathprep mix DATASET... --out {dataset}",
             "tiles": f"pathprep import-tiles SOURCE --out {dataset}",
             "slides": f"pathprep repair {dataset}",
         }[kind_of(dataset)]
-        output.print(f"{len(bad)} damaged; make them again: `{again}`", markup=False, soft_wrap=True)
-    else:
+        output.print(f"{fixable} damaged; make them again: `{again}`", markup=False, soft_wrap=True)
+    elif not bad:
         unit = "slides" if kind_of(dataset) == "slides" else "shards"
         output.print(f"{slides} {unit}, {checked:,} tiles: all as written")
     raise typer.Exit(1 if bad else 0)
@@ -83,11 +84,15 @@ def repair(
             output.print(f"[yellow]left alone[/yellow]  {escape(line)}", soft_wrap=True)
         if made:
             print_summary(output, made)
-        else:
+        elif not done.damaged:
             output.print("No slide is damaged")
     if made and made.interrupted:
         raise typer.Exit(130)
-    raise typer.Exit(1 if done.folder.problems or (made and made.failures) else 0)
+    if made and made.stopped:
+        errors.print(f"error: {made.stopped}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1)
+    lost = any(found.lost for found in done.damaged)
+    raise typer.Exit(1 if lost or done.folder.problems or (made and made.failures) else 0)
 
 
 def report(

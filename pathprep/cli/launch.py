@@ -2,12 +2,10 @@
 
 import json
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +16,8 @@ from pathprep.errors import UsageError
 
 if TYPE_CHECKING:
     from pathprep.launchers.base import Launcher
+    from pathprep.params import ShardParams
+    from pathprep.remote import Remote
     from pathprep.run import Plan
 
 PANEL = "Many machines"
@@ -92,7 +92,7 @@ _GO_WITH = {
     "submit": ("slurm",),
 }
 # What the command of an array's element does not share with the command that submits it
-_OWN = {"launcher", "as_json", *_GO_WITH} - {"gpus"}
+_OWN = {"launcher", "as_json", "rebuild", *_GO_WITH} - {"gpus"}
 
 
 def check(context: typer.Context) -> None:
@@ -108,6 +108,36 @@ def check(context: typer.Context) -> None:
             raise UsageError(f"{option} goes with --launcher {' or '.join(launchers)}, not {chosen}")
     if chosen == "slurm" and context.params["array"] is None:
         raise UsageError("--launcher slurm needs --array N, the number of elements of the array job")
+
+
+def check_place(out: str, scratch: Path | None) -> None:
+    """Refuse a --scratch that would have no effect, or is no folder.
+
+    Raises:
+        UsageError: saying so.
+    """
+    if "://" not in out and scratch is not None:
+        raise UsageError("--scratch goes with a URL as --out, such as s3://bucket/folder")
+    if "://" in out and scratch is not None and scratch.exists() and not scratch.is_dir():
+        raise UsageError(f"--scratch {scratch}: not a folder")
+
+
+@contextmanager
+def place(out: str, scratch: Path | None, *, dry: bool) -> "Iterator[tuple[Path, Remote | None]]":
+    """The local folder of a run, and what is at the URL if ``out`` is one; see remote.opened."""
+    if "://" not in out:
+        yield Path(out), None
+        return
+    from pathprep.remote import opened
+    from pathprep.store import Store
+
+    with opened(Store.of(out), scratch, dry=dry) as remote:
+        yield remote.root, remote
+
+
+def slurm_folder(out: str) -> Path:
+    """Where the script and the logs go: the dataset folder, or one of that name here if it is remote."""
+    return Path(out.rstrip("/").rpartition("/")[2]) if "://" in out else Path(out)
 
 
 def parse_part(text: str | None) -> tuple[int, int] | None:
@@ -144,9 +174,31 @@ def ray_launcher(address: str, cpus: float, gpus: float) -> "Launcher":
     return Ray(address, cpus, gpus)
 
 
+def check_rebuild(root: Path, params: "ShardParams") -> None:
+    """Refuse to make finished slides again with equal parameters in an array job.
+
+    With other parameters, the elements' command does without --rebuild: every slide is of another build until
+    it is made, and an element that is queued again goes on where it was.
+
+    Raises:
+        UsageError: saying so.
+    """
+    from pathprep import shards
+
+    info = shards.read_marker(root / "dataset.json") or {}
+    same = info.get("build_id") == shards.build_id(params.as_dict())
+    if same and any((root / "slides").glob("*.json")):
+        raise UsageError(
+            "--rebuild with --launcher slurm: the dataset has these parameters already, and an element that "
+            "is queued again would begin again; leave out --rebuild to make what is missing, or choose "
+            "another --out to make everything again"
+        )
+
+
 def submit_array(context: typer.Context, plan: "Plan", root: Path) -> None:
     """Write the script of an array job that does what the command line says, and submit it."""
     from pathprep.launchers import slurm
+    from pathprep.progress import counted
 
     given = context.params
     script = slurm.script(
@@ -154,7 +206,7 @@ def submit_array(context: typer.Context, plan: "Plan", root: Path) -> None:
     )
     path = slurm.write(script, root)
     facts: dict[str, Any] = {
-        "dataset": str(root),
+        "dataset": given["out"],
         "build_id": plan.build_id,
         "slides": len(plan.slides),
         "already_done": len(plan.skipped),
@@ -167,7 +219,8 @@ def submit_array(context: typer.Context, plan: "Plan", root: Path) -> None:
         print(json.dumps(facts, indent=1))
         return
     output.print(
-        f"{len(plan.slides)} slides, {len(plan.skipped)} done, {len(plan.todo)} to do -> {escape(str(root))}"
+        f"{counted(len(plan.slides))}, {len(plan.skipped)} done, {len(plan.todo)} to do -> "
+        f"{escape(given['out'])}"
     )
     output.print(f"Script: {escape(str(path))}", soft_wrap=True)
     if not plan.todo:
@@ -186,11 +239,13 @@ def command_line(context: typer.Context) -> list[str]:
     options, arguments = [], []
     for parameter in context.command.params:
         name = parameter.name or ""
-        value = context.params.get(name)
+        value: Any = context.params.get(name)
         if name in _OWN or (name != "out" and not _is_given(context, name)):
             continue
         if parameter.param_type_name == "argument":
             arguments += [_word(item) for item in value or ()]
+        elif name == "out":
+            options += [parameter.opts[0], value if "://" in value else _word(Path(value))]
         elif isinstance(value, bool):
             options.append((parameter.opts if value else parameter.secondary_opts)[0])
         else:
@@ -206,32 +261,3 @@ def _word(value: Any) -> str:
 def _is_given(context: typer.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
     return source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")
-
-
-class Stopped:
-    """Which signal has asked the command to stop."""
-
-    signal = signal.SIGINT
-
-    @property
-    def exit_code(self) -> int:
-        """As a shell has it: 130 after Ctrl-C, 143 after SIGTERM."""
-        return 128 + self.signal
-
-
-@contextmanager
-def stoppable() -> Iterator[Stopped]:
-    """SIGTERM, by which schedulers stop a job, is like Ctrl-C."""
-    stopped = Stopped()
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        stopped.signal = signal.Signals(number)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield stopped
-    except KeyboardInterrupt:
-        raise SystemExit(stopped.exit_code) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -112,7 +112,7 @@ def too_many_unfitted(summary: "Summary", most: float) -> bool:
         return False
     errors.print(
         f"error: {share:.0%} of the tiles have no stain fit and were left as they are, more than "
-        f"--max-unfitted {most:g}; is this H&E? See `pathprep report {summary.root}`",
+        f"--max-unfitted {most:g}; is this H&E? See `pathprep report {summary.url or summary.root}`",
         style="red",
         markup=False,
     )

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from pathprep.cli import launch
 from pathprep.cli.options import (
@@ -52,7 +51,16 @@ def shard(
     slides: Annotated[
         list[Path], typer.Argument(help="Slides, folders, or CSVs (columns slide, mpp, mask).")
     ],
-    out: Annotated[Path, typer.Option(help="The dataset folder.")] = Path("dataset"),
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="FOLDER|URL", help="The dataset: a folder, or a URL such as s3://bucket/folder."
+        ),
+    ] = "dataset",
+    scratch: Annotated[
+        Path | None,
+        typer.Option(help="Local folder for slides in work, if --out is a URL; default: a temporary one."),
+    ] = None,
     tile: TileOption = 256,
     mpp: Annotated[
         str,
@@ -125,6 +133,9 @@ def shard(
     slide_timeout: Annotated[
         float, typer.Option(min=1.0, help="Seconds after which a slide is given up.")
     ] = 7200.0,
+    cross_check: Annotated[
+        bool, typer.Option(help="Fail slides whose tiles differ grossly from their overview: damaged files.")
+    ] = True,
     max_unfitted: MaxUnfitted = 0.25,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Make finished slides again, also with other parameters.")
@@ -154,6 +165,7 @@ def shard(
     Exit code 0: all slides are done; 1: at least one failed; 2: wrong usage; 130, 143: interrupted.
     """
     launch.check(context)
+    launch.check_place(out, scratch)
     chosen_part = launch.parse_part(part)
     chosen_launcher = None
     if launcher == "local":
@@ -169,7 +181,7 @@ def shard(
     from pathprep import run, sources
     from pathprep.launchers import local
     from pathprep.params import ShardParams, StainParams
-    from pathprep.progress import print_summary, watcher
+    from pathprep.progress import counted, print_summary, watcher
     from pathprep.qc import QcParams
     from pathprep.tissue import TissueParams
 
@@ -200,28 +212,46 @@ def shard(
         high_mpp=high_mpp,
         reader=reader.value,
         device="cpu" if gpus is None and not ray_gpus else "cuda",
+        cross_check=cross_check,
     )
     found = sources.find(slides, masks)
+    if launcher == "local" and server.is_cold():
+        errors.print("Compiling kernels, once: about a minute.")
+    root, remote = context.with_resource(launch.place(out, scratch, dry=dry_run))
     if dry_run:
         if launcher == "slurm":
             raise UsageError("--dry-run looks at the slides here: leave out --launcher slurm")
+        changed = "" if rebuild else run.changes(root, params)
+        if changed:
+            errors.print(
+                f"note: {out}: holds slides made with other parameters ({changed}); a run needs another "
+                "--out, or --rebuild to make them again",
+                style="yellow",
+                markup=False,
+                soft_wrap=True,
+            )
         _dry_run(
-            run.plan(found, out, params, rebuild=rebuild, part=chosen_part, dry=True),
-            out,
+            run.plan(found, root, params, rebuild=rebuild, part=chosen_part, dry=True, remote=remote),
+            root,
             params,
             chosen_launcher or local.Local(workers),
             slide_timeout,
             as_json,
+            remote is None,
         )
         return
     if launcher == "slurm":
-        launch.submit_array(context, run.plan(found, out, params, rebuild=rebuild), out)
+        if rebuild:
+            launch.check_rebuild(root, params)
+        plan = run.plan(found, root, params, rebuild=rebuild, remote=remote)
+        launch.submit_array(context, plan, launch.slurm_folder(out))
         return
-    errors.print(f"{len(found)} slides -> {escape(str(out))}")
-    with launch.stoppable() as stopped, watcher(errors) as watch:
+    at = f" at {len(mpps)} resolutions" if len(mpps) > 1 else ""
+    errors.print(f"{counted(len(found))}{at} -> {out}", markup=False, soft_wrap=True)
+    with watcher(errors) as watch:
         summary = run.shard(
             found,
-            out,
+            root,
             params,
             workers=workers,
             gpus=cards,
@@ -232,6 +262,7 @@ def shard(
             watch=watch,
             min_free=round(min_free * 1e9),
             forecast=forecast,
+            remote=remote,
         )
     if as_json:
         print(json.dumps(summary.as_dict(), indent=1))
@@ -240,7 +271,7 @@ def shard(
     if summary.interrupted:
         without = " without --rebuild" if rebuild else ""
         errors.print(f"Interrupted; the same command{without} goes on from here.")
-        raise typer.Exit(stopped.exit_code)
+        raise typer.Exit(130)
     if summary.stopped:
         errors.print(f"error: {summary.stopped}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1)
@@ -250,18 +281,21 @@ def shard(
 
 def _dry_run(
     plan: "Plan",
-    out: Path,
+    root: Path,
     params: "ShardParams",
     launcher: "Launcher",
     timeout: float,
     as_json: bool,
+    on_disk: bool,
 ) -> None:
     from pathprep import forecast
     from pathprep.progress import counting, print_forecast
 
     with counting(errors, "slides looked at") as watch:
-        found = forecast.look(plan.todo, out, params, launcher, timeout=timeout, watch=watch)
+        found = forecast.look(plan.todo, root, params, launcher, timeout=timeout, watch=watch)
     found.done = len(plan.skipped)
+    if not on_disk:
+        found.free = None
     if as_json:
         print(json.dumps(found.as_dict(), indent=1))
     else:

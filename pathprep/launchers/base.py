@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from pathprep import shards
 from pathprep.errors import DatasetError, PathprepError
 from pathprep.pipeline import STAGES, Progress
+from pathprep.remote import RemoteTask
 
 # How often a slide is tried whose process died or ran out of time; errors of the slide itself repeat
 ATTEMPTS = 2
@@ -128,6 +129,8 @@ def work(task: Task, progress: Progress) -> tuple[dict[str, Any], bool]:
     """
     if task.dry:
         return task.run(progress), True
+    if isinstance(task, RemoteTask):
+        return task.work(progress)
     _check_build(task)
     if not task.rebuild and (task.root / "slides" / f"{task.source.name}.json").exists():
         standing = shards.committed(task.root, task.source.name, task.build_id, task.source.inputs())

@@ -8,8 +8,9 @@ GPUs they take many slides each: loading CUDA and its kernels costs about a seco
 import os
 import signal
 import sys
+from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
+from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from pathprep.launchers import base, cards, server
 from pathprep.launchers.base import ATTEMPTS, Board, Outcome, Task
 
 _board: Board | None = None
+# Tasks that the pool is given, for each worker: enough to keep it busy, few enough to be looked through often
+AHEAD = 4
 # Exit code of a worker whose GPU failed: sysexits' EX_IOERR
 _LOST = 74
 
@@ -84,28 +87,32 @@ def run(
     slides = cards.SLIDES if gpus else 1
     start = {"initializer": _start_worker, "initargs": (board, seats), "context": context}
     pool = ProcessPool(workers, max_tasks=slides, **start)
+    waiting = deque((number, 1) for number in range(len(tasks)))
+    running: dict[Future[Any], tuple[int, int]] = {}
     try:
-        waiting = {
-            pool.schedule(_work, args=[number, task], timeout=timeout): (number, task, 1)
-            for number, task in enumerate(tasks)
-        }
-        while waiting:
-            done, _ = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+        while waiting or running:
+            while waiting and len(running) < AHEAD * workers:
+                number, attempt = waiting.popleft()
+                future = pool.schedule(_work, args=[number, tasks[number]], timeout=timeout)
+                running[future] = (number, attempt)
+            done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
             if not done:
                 yield None
             for future in done:
-                number, task, attempt = waiting.pop(future)
+                number, attempt = running.pop(future)
+                task = tasks[number]
                 error = future.exception()
                 if error is None:
                     marker, made = future.result()
                     yield Outcome(task, marker, None, made)
                     continue
-                died = isinstance(error, ProcessExpired | TimeoutError)
+                died = isinstance(error, ProcessExpired) or _is_overtime(error)
                 if died and attempt < ATTEMPTS:
-                    again = pool.schedule(_work, args=[number, task], timeout=timeout)
-                    waiting[again] = (number, task, attempt + 1)
+                    waiting.append((number, attempt + 1))
                     continue
                 if base.is_fatal(error):
+                    if isinstance(error, OSError) and error.filename is None:
+                        error.filename = str(task.root)
                     raise error
                 yield Outcome(task, None, _failure(error, board.stage(number), attempt, task, timeout))
         pool.close()
@@ -123,9 +130,14 @@ def _failure(
 ) -> dict[str, Any]:
     if isinstance(error, ProcessExpired):
         return base.crash(_death(error.exitcode), stage, attempts, task)
-    if isinstance(error, TimeoutError) and timeout is not None:
+    if _is_overtime(error) and timeout is not None:
         return base.overtime(timeout, stage, attempts, task)
     return base.failure(error, stage, attempts, task)
+
+
+def _is_overtime(error: BaseException) -> bool:
+    """Whether the pool stopped the task; a server's ETIMEDOUT is a TimeoutError too, with a number."""
+    return isinstance(error, TimeoutError) and not isinstance(error.errno, int)
 
 
 def _death(code: int | None) -> str:

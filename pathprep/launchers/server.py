@@ -2,20 +2,38 @@
 
 import multiprocessing
 import os
-from multiprocessing import forkserver
+import signal
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
 
 
 def context() -> ForkServerContext:
-    """The way to start workers: forked from a process that has warm.py loaded."""
+    """The way to start workers: forked from a process that has warm.py loaded, which this starts."""
     # Slides are the parallelism; a BLAS thread pool in every worker would only wait
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     chosen = multiprocessing.get_context("forkserver")
     chosen.set_forkserver_preload(["pathprep.launchers.warm"])
+    # Ctrl-C is this process's to handle: the server inherits a mask, and while it loads nothing else would
+    # keep it from printing a traceback. The tracker comes first, since starting it takes the mask off.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return chosen
 
 
 def start() -> None:
     """Start it now, so that it loads while this process does; returns at once."""
     context()
-    forkserver.ensure_running()
+
+
+def is_cold() -> bool:
+    """Whether kernels are still to be compiled, which takes the first run on a machine about a minute."""
+    from pathprep.kernels import macenko_cpu
+
+    kernel = macenko_cpu._apply_batch  # the last one that warm.py calls
+    stats = getattr(kernel, "stats", None)  # none if numba is told not to compile
+    return stats is not None and not any(Path(stats.cache_path).glob("macenko_cpu._apply_batch-*.nbi"))

@@ -59,7 +59,7 @@ def import_tiles(
     skipped: dict[str, dict[str, Any]] = {}
     for part in parts:
         if not rebuild and shards.is_done(root, part.name, build_id, part.inputs()):
-            skipped[part.name] = shards.read_marker(root / "slides" / f"{part.name}.json") or {}
+            skipped[part.name] = shards.read_sealed(root / "slides" / f"{part.name}.json") or {}
             _quarantine(root, skipped[part.name])
         else:
             todo.append(part)

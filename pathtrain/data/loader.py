@@ -9,6 +9,7 @@ sizes may meet in one batch. There is no state but the step: a loader that start
 other gives there, from the same bytes.
 """
 
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -121,6 +122,7 @@ class Loader:
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         self._reading: dict[int, list[Future[list[Pixels]]]] = {}
         self._failure: PathprepError | None = None
+        self._told = 0
         self._end: int | None = None  # step before which readers.webdataset has read its stretch
         self._pipeline: Any = None
         self._build(start_step)
@@ -137,8 +139,16 @@ class Loader:
             yield Batch(tensors, self.tiles(step), time.perf_counter() - started)
             step += 1
 
+    def news(self) -> list[str]:
+        """Damaged tiles that were passed over since the last call, in words."""
+        told, self._told = self._told, len(self.damaged)
+        return [f"passed over {found}" for found in self.damaged[told:]]
+
     def close(self) -> None:
-        """Stop reading, and close files; iterating is over then."""
+        """Stop reading, and close files; iterating is over then. Tells of tiles that could not be fitted."""
+        fitted, left = self.unfitted
+        if left:
+            print(f"stain fitted on {fitted} tiles, {left} left as they are", file=sys.stderr)
         self._pool.shutdown(cancel_futures=True)
         self._pipeline = None
         self.source.close()

@@ -5,11 +5,11 @@ order, PNG and TIFF as well, and 2.5 to 5 times DALI's rate on the CPU for whole
 of what a network sees at inference serves ``embed`` and every evaluation:
 
     decode -> stain normalisation, if the model was trained with it (pathtrain.data.normalise)
-    -> bicubic resize with antialiasing to a square (none if it has that size) -> uint8
+    -> bicubic resize with antialiasing to a square (none if it has that size), or, as in linear
+    evaluation, of the shorter side to somewhat more and a centre crop -> uint8
 """
 
 import csv
-import io
 import zlib
 from abc import ABC, abstractmethod
 from collections import deque
@@ -20,18 +20,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import simplejpeg
-import torch
-from PIL import Image, UnidentifiedImageError
-from torch.nn import functional
 
 from pathprep.errors import DatasetError, UsageError
 from pathprep.shards import Dataset
+from pathtrain.data.decode import Pixels, decode, resize, resize_and_crop
 from pathtrain.data.normalise import Normaliser, normaliser
 from pathtrain.data.stain import Floats
 from pathtrain.target import RunTarget
 
-Pixels = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 
 LABELS_FILE = "labels.csv"
@@ -248,31 +244,9 @@ def outcome(tiles: Tiles) -> str:
     return f"{tiles.path}: {found}" if found else ""
 
 
-def decode(data: bytes, name: str) -> Pixels:
-    """(H, W, 3) uint8 of a JPEG, PNG or TIFF.
-
-    Raises:
-        DatasetError: the bytes are not such an image; it names the tile.
-    """
-    try:
-        if data[:2] == b"\xff\xd8":
-            pixels: Pixels = simplejpeg.decode_jpeg(data, colorspace="RGB")
-            return pixels
-        return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
-    except (ValueError, OSError, UnidentifiedImageError) as error:
-        raise DatasetError(f"{name}: cannot be decoded ({error})") from None
-
-
-def resize(image: Pixels, size: int) -> Pixels:
-    """(size, size, 3): bicubic with antialiasing, as Pillow does it to one grey level."""
-    if image.shape[:2] == (size, size):
-        return image
-    tensor = torch.from_numpy(image).permute(2, 0, 1)[None]
-    small = functional.interpolate(tensor, size=(size, size), mode="bicubic", antialias=True)
-    return small[0].permute(1, 2, 0).contiguous().numpy()
-
-
-def batches(tiles: Tiles, order: Ints, *, size: int, batch: int, threads: int) -> Iterator[Pixels]:
+def batches(
+    tiles: Tiles, order: Ints, *, size: int, batch: int, threads: int, short: int | None = None
+) -> Iterator[Pixels]:
     """Images (B, size, size, 3) uint8 of the tiles in ``order``; the last batch may be smaller.
 
     Args:
@@ -281,6 +255,8 @@ def batches(tiles: Tiles, order: Ints, *, size: int, batch: int, threads: int) -
         size: side of the square that every tile is resized to.
         batch: images in a batch.
         threads: that decode and resize.
+        short: the shorter side is resized to this many pixels and the centre cropped to ``size``; None
+            resizes to ``size`` without a crop.
 
     Raises:
         DatasetError: a tile is missing or damaged; it names the tile.
@@ -291,8 +267,8 @@ def batches(tiles: Tiles, order: Ints, *, size: int, batch: int, threads: int) -
     def prepare(data: bytes, tile: int, matrix: Floats | None) -> Pixels:
         pixels = decode(data, tiles.name(tile))
         if tiles.normaliser is not None:
-            pixels = tiles.normaliser(pixels, matrix)
-        return resize(pixels, size)
+            pixels = tiles.normaliser(pixels, matrix, tile)
+        return resize(pixels, size) if short is None else resize_and_crop(pixels, short, size)
 
     try:
         for start in range(0, len(order), batch):

@@ -10,19 +10,14 @@ import typer
 from rich.console import Console, Group
 from rich.table import Table
 
-from pathprep import atomic
-from pathprep.errors import UsageError
-from pathtrain.evaluate.tasks_cli import tasks
+from pathtrain.evaluate.cli_collapse import collapse
+from pathtrain.evaluate.cli_linear import linear
+from pathtrain.evaluate.cli_slides import slides
+from pathtrain.evaluate.cli_table import table
+from pathtrain.evaluate.cli_tasks import tasks
+from pathtrain.evaluate.options import Batch, Device, Labels, Model, Seed, Size, Threads, ends, save
 
 app = typer.Typer(no_args_is_help=True, help="Evaluate a frozen encoder.", rich_markup_mode=None)
-app.command()(tasks)
-
-Model = Annotated[Path, typer.Argument(help="A run folder, or an exported model.")]
-Size = Annotated[int | None, typer.Option(help="Side that tiles are resized to. Default: the model's.")]
-Batch = Annotated[int, typer.Option(min=1, help="Tiles per forward pass.")]
-Threads = Annotated[int, typer.Option(min=1, help="Threads that decode tiles.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of sampling, random weights and bootstrap.")]
 
 
 @app.command()
@@ -32,12 +27,7 @@ def knn(
     test: Annotated[
         Path | None, typer.Option(help="Another one. Default: leave one slide (or group) of --train out.")
     ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            help="For datasets of slides: CSV slide,label or slide,x,y,label; or a folder of GeoJSON."
-        ),
-    ] = None,
+    labels: Labels = None,
     k: Annotated[int, typer.Option(help="Neighbours that vote.")] = 20,
     out_json: Annotated[
         Path | None, typer.Option("--json", help="Result file. Default: evaluation/knn.json of a run.")
@@ -61,63 +51,7 @@ def knn(
     folder = folder_of(loaded, None)
     path = out_json or (folder / "knn.json" if folder else None)
     if path:
-        _save(path, result)
-
-
-@app.command()
-def collapse(
-    model: Model,
-    dataset: Annotated[Path, typer.Argument(help="A dataset of at least 2 slides.")] = Path("dataset"),
-    tiles_per_slide: Annotated[int, typer.Option(help="Random tiles of each slide.")] = 1000,
-    k: Annotated[int, typer.Option(help="Neighbours that are looked at.")] = 20,
-    seed: Seed = 0,
-    tsne_tiles: Annotated[
-        int, typer.Option(min=1, help="Tiles of each slide in the figure; 300 of 10 slides take about 20 s.")
-    ] = 300,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for collapse.json and tsne.png. Default: evaluation/ of a run."),
-    ] = None,
-    size: Size = None,
-    batch: Batch = 64,
-    threads: Threads = 2,
-    device: Device = "auto",
-) -> None:
-    """Feature collapse: how far tiles cluster by slide, against chance; with a t-SNE figure."""
-    from pathtrain.encode import How
-    from pathtrain.evaluate import collapse as study
-    from pathtrain.evaluate import tsne
-    from pathtrain.evaluate.common import folder_of
-    from pathtrain.models.load import load
-
-    loaded = load(model)
-    folder = folder_of(loaded, out)
-    result, taken = study.collapse(
-        loaded,
-        dataset,
-        tiles_per_slide=tiles_per_slide,
-        k=k,
-        seed=seed,
-        how=How(size, batch, threads, device),
-    )
-    Console(markup=False).print(collapse_table(result))
-    if folder is None:
-        Console(stderr=True).print("No figure and no file: give --out FOLDER for an exported model.")
-        return
-    flat, rows = tsne.place(taken, tsne_tiles, seed)
-    result["tsne"] = {"file": "tsne.png", "tiles": len(rows)}
-    folder.mkdir(parents=True, exist_ok=True)
-    atomic.write_bytes(folder / "tsne.png", tsne.figure(taken, flat, rows, result))
-    _save(folder / "collapse.json", result)
-
-
-def _save(path: Path, result: dict[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_json(path, result)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror})") from None
-    Console(stderr=True).print(f"Written: {path}", soft_wrap=True)
+        save(path, result)
 
 
 def knn_tables(result: dict[str, Any]) -> Group:
@@ -134,7 +68,7 @@ def knn_tables(result: dict[str, Any]) -> Group:
     recalls.add_column("tiles", justify="right")
     for row in result["results"]:
         name = result["model"]["name"] if row["name"] == "model" else row["name"]
-        cells = [f"{row[key]:.3f} {_range(row[f'{key}_interval'])}" for key in ("accuracy", "balanced")]
+        cells = [f"{row[key]:.3f} {ends(row[f'{key}_interval'])}" for key in ("accuracy", "balanced")]
         scores.add_row(name, *cells)
         recalls.add_column(name, justify="right")
     scores.add_row("majority class", f"{result['majority']:.3f}" + " " * len(" [0.000, 0.000]"))
@@ -146,31 +80,8 @@ def knn_tables(result: dict[str, Any]) -> Group:
     return Group(scores, recalls)
 
 
-def collapse_table(result: dict[str, Any]) -> Table:
-    """All tiles first, then a row per slide."""
-    table = Table(
-        title=f"Feature collapse of {result['model']['name']}: {result['tiles']} tiles, k={result['k']}"
-    )
-    table.add_column("slide")
-    for heading in ("tiles", "own share", "chance", "ratio", "silhouette"):
-        table.add_column(heading, justify="right")
-    rows = {"all": result, **result["slides"]}
-    for name, row in rows.items():
-        table.add_row(
-            name,
-            str(row["tiles"]),
-            f"{row['own_share']:.3f}",
-            f"{row['chance']:.3f}",
-            f"{row['own_share'] / row['chance']:.2f}",
-            f"{row['silhouette']:+.3f}",
-            end_section=name == "all",
-        )
-    table.caption = (
-        f"[95 % interval], bootstrap over slides:\nown share {_range(result['own_share_interval'])}, "
-        f"ratio {_range(result['ratio_interval'])}"
-    )
-    return table
-
-
-def _range(ends: list[float]) -> str:
-    return f"[{ends[0]:.3f}, {ends[1]:.3f}]"
+app.command()(linear)
+app.command()(collapse)
+app.command()(table)
+app.command()(tasks)
+app.command()(slides)

@@ -1,160 +1,196 @@
-"""The heads that a hierarchical run has learnt, on slides: while it trains, and afterwards on any dataset."""
+"""Table 1 and figure 1 of the EXAONEPath 1.0 paper: its six tile tasks, for any models.
 
-from collections.abc import Iterator
+    tasks.yaml    pcam: {train: pcam/train, test: pcam/test}     # paths from the file's own folder
+                  mhist: {train: mhist}                          # without test: 80:20 by group
+    or a folder   <task>/train and <task>/test, or <task> alone; each a dataset or images with a labels.csv
+
+The task names are those of pathtrain.evaluate.published. Tasks that are not there are missing from the
+table; the mean is over those that are, of the published row as well.
+"""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch.nn import functional
+import yaml
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from pathprep.errors import UsageError
-from pathprep.shards import Dataset
-from pathtrain import checkpoint
-from pathtrain.data import slide_labels, stain
-from pathtrain.data.slide_labels import SlideLabels, Task
-from pathtrain.data.slides import Request, SlideIndex, TileStream
-from pathtrain.encode import pick_device
-from pathtrain.errors import CheckpointError
-from pathtrain.evaluate.metrics import Ints, auroc, balanced_accuracy
-from pathtrain.methods.hierarchical import Hierarchical
-from pathtrain.recipes.hierarchy import HierarchicalRecipe, SlideTasks
-from pathtrain.recipes.load import load as load_recipe
-from pathtrain.target import of_run
+from pathtrain.data.tiles import LABELS_FILE
+from pathtrain.encode import How
+from pathtrain.evaluate.common import describe
+from pathtrain.evaluate.linear import Settings, linear
+from pathtrain.evaluate.published import EXAONEPATH, TASKS
+from pathtrain.models.load import LoadedModel
+
+KEYS = [task.key for task in TASKS]
+ROWS = ("model", "random weights", "colour")  # as pathtrain.evaluate.labelled calls the features
 
 
-class TaskScorer:
-    """Scores slides of a dataset with a method's heads.
+@dataclass(frozen=True)
+class Source:
+    """Where a task's tiles are; ``test`` None for a split of ``train``."""
+
+    train: Path
+    test: Path | None
+
+
+def find(path: Path) -> dict[str, Source]:
+    """The tasks that a YAML file or a folder offers, in the order of the table.
+
+    Raises:
+        UsageError: the file is not such a YAML, names an unknown task or what is not there; or holds none.
+    """
+    found = _of_folder(path) if path.is_dir() else _of_file(path)
+    if not found:
+        raise UsageError(f"{path}: offers none of the tasks {', '.join(KEYS)}")
+    return {key: found[key] for key in KEYS if key in found}
+
+
+def _of_folder(path: Path) -> dict[str, Source]:
+    found = {}
+    for key in KEYS:
+        train, test = path / key / "train", path / key / "test"
+        if _holds_tiles(train):
+            found[key] = Source(train, test if _holds_tiles(test) else None)
+        elif _holds_tiles(path / key):
+            found[key] = Source(path / key, None)
+    return found
+
+
+def _of_file(path: Path) -> dict[str, Source]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: expected tasks with train and perhaps test, such as pcam: {{train: pcam}}")
+    found = {}
+    for key, entry in values.items():
+        if key not in KEYS:
+            raise UsageError(f"{path}: task {key} is not one of {', '.join(KEYS)}")
+        if not isinstance(entry, dict) or "train" not in entry or not entry.keys() <= {"train", "test"}:
+            raise UsageError(f"{path}: {key} needs train, perhaps test, and nothing else")
+        places = {side: path.parent / str(place) for side, place in entry.items() if place is not None}
+        for place in places.values():
+            if not _holds_tiles(place):
+                raise UsageError(
+                    f"{path}: {key}: {place} is neither a dataset nor images with a {LABELS_FILE}"
+                )
+        found[key] = Source(places["train"], places.get("test"))
+    return found
+
+
+def _holds_tiles(path: Path) -> bool:
+    return (path / "dataset.json").is_file() or (path / LABELS_FILE).is_file()
+
+
+def table(
+    models: Sequence[LoadedModel],
+    sources: Mapping[str, Source],
+    *,
+    settings: Settings | None = None,
+    seed: int = 0,
+    how: How | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Linear evaluation of every model on every task that is there.
 
     Args:
-        method: its student is used, without dropout.
-        index: of the dataset.
-        labels: of its slides; tasks in the order of the heads.
-        stage: what is done to the stain; its random part must be off.
-        device_id: GPU to decode on, or None.
-        threads: DALI's CPU threads.
+        models: with the targets that their tiles are normalised to.
+        sources: from ``find``.
+        settings, seed, how: as of ``linear``.
+        say: told what comes next.
+
+    Returns:
+        JSON-able: tasks present and missing, per model its rows (top-1 per task, mean, parameters, slides),
+        the published row, and each linear evaluation in full.
+
+    Raises:
+        PathprepError: as ``linear``.
     """
-
-    def __init__(
-        self,
-        method: Hierarchical,
-        index: SlideIndex,
-        labels: SlideLabels,
-        stage: stain.Stage | None,
-        device_id: int | None = None,
-        threads: int = 2,
-    ) -> None:
-        self.method, self.index, self.labels, self.stage = method, index, labels, stage
-        self.device_id, self.threads = device_id, threads
-        self.config = next(
-            (p.slide for p in reversed(method.recipe.hierarchy.phases) if p.slide is not None), None
-        )
-
-    def score(self, rows: Ints) -> dict[str, dict[str, Any]]:
-        """Per task: ``auroc``, ``balanced_accuracy`` (None where undefined) and ``slides``.
-
-        Args:
-            rows: of the labels; slides whose label of a task is unknown do not count for it.
-        """
-        found = [np.stack(p) if p else np.empty((0, 2)) for p in zip(*self._probabilities(rows), strict=True)]
-        results = {}
-        for number, (task, probabilities) in enumerate(zip(self.labels.tasks, found, strict=True)):
-            labels = self.labels.values[rows, number]
-            known = labels != slide_labels.UNKNOWN
-            results[task.name] = {
-                "auroc": auroc(probabilities[known], labels[known]),
-                "balanced_accuracy": balanced_accuracy(probabilities[known], labels[known]),
-                "slides": int(known.sum()),
+    present = list(sources)
+    entries = []
+    for model in models:
+        done: dict[str, Any] = {}
+        for key, source in sources.items():
+            say(f"{model.name}: {key}")
+            done[key] = linear(model, source.train, source.test, settings=settings, seed=seed, how=how)
+        entries.append(
+            {
+                "model": describe(model),
+                "parameters": sum(weights.numel() for weights in model.module.parameters()),
+                "slides": model.slides,
+                "rows": [_row(name, done) for name in ROWS],
+                "evaluations": done,
             }
-        return results
-
-    def _probabilities(self, rows: Ints) -> Iterator[list[Any]]:
-        """Per slide: per task (C,) float64."""
-        config = self.config or SlideTasks(weight=1, batch=1, side=2, class_weights="none")
-        names = [self.labels.slides[row] for row in rows]
-        layouts = [self.index.slide(name, config.side) for name in names]
-        zero = np.zeros(1, np.int64)
-
-        def requests() -> Iterator[Request]:
-            for layout in layouts:
-                yield Request.of([layout], zero)
-
-        size = self.method.recipe.hierarchy.tile
-        stream = TileStream(self.index, requests, size, self.stage, self.device_id, threads=self.threads)
-        heads = [task["name"] for task in self.method.tasks]
-        for layout, pixels in zip(layouts, stream, strict=True):
-            scores = dict(zip(heads, self.method.scores(pixels, layout, config), strict=True))
-            yield [
-                functional.softmax(scores[task.name].double(), dim=0).cpu().numpy()
-                for task in self.labels.tasks
-            ]
-
-
-def open_run(run: Path, device: torch.device) -> tuple[Hierarchical, HierarchicalRecipe]:
-    """The newest intact checkpoint of a hierarchical run.
-
-    Raises:
-        UsageError: the run is of another method.
-        CheckpointError: it has no intact checkpoint, or one that does not fit.
-    """
-    if not (run / "recipe.yaml").is_file():
-        raise UsageError(f"{run}: no run there (recipe.yaml and checkpoints/, from `pathtrain pretrain`)")
-    recipe = load_recipe(run / "recipe.yaml")
-    if not isinstance(recipe, HierarchicalRecipe):
-        raise UsageError(f"{run}: its method is {recipe.method}, which has no slide-level heads")
-    state = checkpoint.load(run)
-    tasks = tuple(Task(entry["name"], tuple(entry["classes"])) for entry in state.get("tasks", ()))
-    empty = np.empty((0, len(tasks)), np.int64)
-    labels = SlideLabels(run, tasks, (), empty, ()) if tasks else None
-    method = Hierarchical(recipe, recipe.total_steps(0), device, fresh=False, labels=labels)
-    try:
-        method.load_state(state)
-    except (KeyError, RuntimeError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{run}: its checkpoint does not fit recipe.yaml ({line})") from None
-    return method, recipe
-
-
-def evaluate(
-    run: Path, dataset: Path, labels: Path, device: str = "auto", threads: int = 2
-) -> dict[str, Any]:
-    """Score a run's heads on a dataset; every labelled slide counts, whatever its split.
-
-    Raises:
-        UsageError: the run has no heads; the labels do not fit run or dataset.
-        CheckpointError, DatasetError: run or dataset cannot be read.
-    """
-    where = pick_device(device)
-    method, recipe = open_run(run, where)
-    if not method.tasks:
-        raise UsageError(f"{run}: has no slide-level heads: none of its phases trains on slides")
-    data = Dataset(dataset)
-    known = {name for name, count in data.tile_counts().items() if count}
-    tasks = tuple(Task(entry["name"], tuple(entry["classes"])) for entry in method.tasks)
-    found = slide_labels.read_for(labels, known, tasks)
-    rows = np.flatnonzero((found.values != slide_labels.UNKNOWN).any(axis=1))
-    if not len(rows):
-        raise UsageError(f"{labels}: no slide has a label of the run's tasks")
-    device_id = where.index or 0 if where.type == "cuda" else None
-    stage = quiet_stage(data, recipe, run)
-    return TaskScorer(method, SlideIndex(data), found, stage, device_id, threads).score(rows)
-
-
-def quiet_stage(data: Dataset, recipe: HierarchicalRecipe, run: Path) -> stain.Stage | None:
-    """The recipe's stain stage without its jitter: normalising to the run's target, or nothing."""
-    if recipe.stain.mode != "normalize":
-        return None
-    config = recipe.stain.model_copy(update={"concentration": 0.0, "angle": 0.0})
-    target = of_run(run, recipe)
-    assert target is not None
-    return stain.stage(data, recipe.model_copy(update={"stain": config}), target.target)
-
-
-def rows_of(results: dict[str, dict[str, Any]], prefix: str) -> dict[str, float]:
-    """As a log has them: ``val_organ_auroc`` and so on; undefined ones are left out."""
+        )
     return {
-        f"{prefix}_{task}_{name}": float(value)
-        for task, values in results.items()
-        for name, value in values.items()
-        if name != "slides" and value is not None
+        "task": "table",
+        "present": present,
+        "missing": [key for key in KEYS if key not in sources],
+        "models": entries,
+        "published": [
+            {
+                "name": EXAONEPATH.name,
+                "top1": EXAONEPATH.top1,
+                "mean": EXAONEPATH.mean(present),
+                "mean_of_all": EXAONEPATH.mean(KEYS),
+                "parameters": EXAONEPATH.parameters,
+                "slides": EXAONEPATH.slides,
+            }
+        ],
     }
+
+
+def _row(name: str, done: Mapping[str, Any]) -> dict[str, Any]:
+    found = {key: next(row for row in one["results"] if row["name"] == name) for key, one in done.items()}
+    return {
+        "name": name,
+        "top1": {key: row["accuracy"] for key, row in found.items()},
+        "intervals": {key: row["accuracy_interval"] for key, row in found.items()},
+        "mean": float(np.mean([row["accuracy"] for row in found.values()])),
+    }
+
+
+def figure(result: dict[str, Any]) -> bytes:
+    """PNG of mean top-1 against parameters and against training slides, as figure 1 of the paper."""
+    shown = Figure(figsize=(10, 4.2), dpi=130, layout="constrained")
+    FigureCanvasAgg(shown)
+    points = [
+        (entry["model"]["name"], entry["rows"][0]["mean"], entry["parameters"], entry["slides"], False)
+        for entry in result["models"]
+    ]
+    points += [
+        (f"{row['name']} (published)", row["mean"], row["parameters"], row["slides"], True)
+        for row in result["published"]
+    ]
+    axes = shown.subplots(1, 2, sharey=True)
+    for place, (at, words) in zip(axes, ((2, "parameters"), (3, "training slides")), strict=True):
+        for number, point in enumerate(points):
+            if point[at] is None:
+                continue
+            marker, area = ("*", 130) if point[4] else ("o", 50)
+            place.scatter(point[at], point[1], color=f"C{number}", marker=marker, s=area)
+            place.annotate(
+                point[0],
+                (point[at], point[1]),
+                xytext=(0, 9),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+            )
+        place.set(xscale="log", xlabel=words)
+        place.margins(0.35, 0.25)
+        place.grid(alpha=0.3)
+    axes[0].set_ylabel(f"mean top-1 of {len(result['present'])} tasks")
+    unknown = [point[0] for point in points if point[3] is None]
+    if unknown:
+        axes[1].set_title(f"not known for: {', '.join(unknown)}", fontsize=8)
+    buffer = io.BytesIO()
+    shown.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

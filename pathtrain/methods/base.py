@@ -57,6 +57,12 @@ class Source(Protocol):
     def name(self, tile: int) -> str:
         """A sample's name, for messages."""
 
+    def news(self) -> list[str]:
+        """What is to be told since the last call: samples that were passed over, and why."""
+
+    def close(self) -> None:
+        """Release files and threads."""
+
 
 class Method(Protocol):
     """A training method.
@@ -65,7 +71,9 @@ class Method(Protocol):
         student: the network whose parameters are trained.
     """
 
-    student: nn.Module
+    @property
+    def student(self) -> nn.Module:
+        """See above."""
 
     def networks(self) -> list[nn.Module]:
         """Every network with a forward pass of its own, the student included, to compile or shard."""

@@ -22,13 +22,13 @@ from pathtrain.sharding import local
 
 
 class Network(nn.ModuleDict):
-    """``backbone`` and ``head``; groups of views, each group of one size, -> scores (V, B, K)."""
+    """``backbone`` and ``head``; groups of views, each group of one size, -> scores (V * B, K)."""
 
     def forward(self, groups: list[list[Tensor]]) -> Tensor:
         """The views of a group go through the backbone together, and all through the head."""
         features = [self["backbone"](torch.cat(group)) for group in groups]
         scores: Tensor = self["head"](torch.cat(features))
-        return scores.view(sum(len(group) for group in groups), -1, scores.shape[1])
+        return scores
 
 
 class Dino:
@@ -87,8 +87,8 @@ class Dino:
         """
         large, small = views[: self.globals], views[self.globals :]
         with torch.no_grad():
-            teacher = self.teacher([large])
-        student = self.student([large, small] if small else [large])
+            teacher = self.teacher([large]).unflatten(0, (len(large), -1))
+        student = self.student([large, small] if small else [large]).unflatten(0, (len(views), -1))
         temp = self.schedule(step)["teacher_temp"]
         warmth = torch.tensor(temp, device=self.center.device) if self._compiled else temp
         each, entropy = self._terms(student, teacher, self.center, self.config.student_temp, warmth)

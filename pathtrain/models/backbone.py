@@ -14,7 +14,7 @@ from typing import Any, cast
 import timm
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import EntryNotFoundError, HTTPError
+from huggingface_hub.errors import EntryNotFoundError, HTTPError  # type: ignore[attr-defined]
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models import load_state_dict_from_hf

@@ -43,6 +43,7 @@ class LoadedModel:
         target: stains that tiles must be normalised to before anything else; None: as they are.
         run: the run folder it came from, if any.
         step: finished optimiser steps, if it came from a run.
+        slides: that it was trained on, if that is known.
     """
 
     module: nn.Module
@@ -54,6 +55,7 @@ class LoadedModel:
     target: RunTarget | None = None
     run: Path | None = None
     step: int | None = None
+    slides: int | None = None
 
     @property
     def dim(self) -> int:
@@ -87,6 +89,11 @@ def untrained(model: LoadedModel, seed: int = 0) -> LoadedModel:
     return replace(_finish(module, model.config, "random weights", model.target), size=model.size)
 
 
+def with_target(model: LoadedModel, target: RunTarget | None) -> LoadedModel:
+    """The same weights, for tiles that are normalised to another target, or taken as they are."""
+    return replace(model, target=target, fingerprint=_fingerprint(model.module, model.config, target))
+
+
 def _from_run(path: Path) -> LoadedModel:
     recipe = load_recipe(path / "recipe.yaml")
     config = recipe.model
@@ -97,7 +104,8 @@ def _from_run(path: Path) -> LoadedModel:
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its checkpoint does not fit recipe.yaml ({_line(error)})") from None
     found = _finish(module, config, path.resolve().name, of_run(path, recipe))
-    return replace(found, run=path, step=int(value["step"]))
+    slides = (read_marker(path / "run.json") or {}).get("slides")
+    return replace(found, run=path, step=int(value["step"]), slides=slides)
 
 
 def _from_export(path: Path) -> LoadedModel:
@@ -119,7 +127,7 @@ def _from_export(path: Path) -> LoadedModel:
         module.load_state_dict(load_file(path / WEIGHTS_FILE))
     except (ValidationError, SafetensorError, RuntimeError, OSError) as error:
         raise ModelError(f"{path}: its weights or configuration are damaged ({_line(error)})") from None
-    return _finish(module, config, path.resolve().name, target)
+    return replace(_finish(module, config, path.resolve().name, target), slides=info.get("slides"))
 
 
 def _finish(module: nn.Module, config: ModelConfig, name: str, target: RunTarget | None) -> LoadedModel:

@@ -88,6 +88,8 @@ def test_json_goes_to_stdout_alone_and_failures_exit_with_1(folder: Path, tmp_pa
     [
         (["shard", "nowhere"], "nowhere: no such file or folder"),
         (["shard", ".", "--tile", "3"], "--tile must be 16 to 4096"),
+        (["shard", ".", "--tile", "0"], "--tile must be 16 to 4096"),
+        (["shard", ".", "--seed", "-1", "--max-tiles", "3"], "--seed must be 0 or more"),
         (["shard", ".", "--overlap", "256"], "--overlap must be 0 to 255"),
         (["shard", ".", "--min-tissue", "40"], "--min-tissue is a share"),
         (["shard", ".", "--region", "1000"], "--region 1000 must be a multiple of --tile 256"),
@@ -103,6 +105,12 @@ def test_wrong_usage_is_one_line_and_exits_with_2(tmp_path: Path, arguments: lis
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "dataset").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named_with_the_fix(folder: Path) -> None:
+    done = pathprep("shard", folder, "--out", "/proc/x")
+    assert done.returncode == 2
+    assert "error: /proc/x: cannot be made (No such file or directory); choose another --out" in done.stderr
 
 
 def test_inspect(folder: Path, tmp_path: Path) -> None:
@@ -266,6 +274,25 @@ def test_a_dry_run_counts_and_writes_nothing(folder: Path, tmp_path: Path) -> No
     made = json.loads(pathprep(*arguments, "--json").stdout)
     assert (foreseen["tiles"], foreseen["counts"]) == (made["tiles"], made["counts"])
     assert "1 already there" in pathprep(*arguments, "--dry-run").stdout
+    before = (tmp_path / "d" / "dataset.json").read_bytes()
+    other = pathprep(*arguments, "--quality", 70, "--dry-run", "--json")
+    assert other.returncode == 0
+    assert "made with other parameters (quality 90 there, 70 now); a run needs another --out" in other.stderr
+    facts = json.loads(other.stdout)
+    assert (facts["tiles"], facts["slides"], facts["already_done"]) == (made["tiles"], 1, 0)
+    assert (tmp_path / "d" / "dataset.json").read_bytes() == before
+
+
+def test_slides_at_several_resolutions_are_counted_as_slides(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.svs").write_bytes(b"not a slide")
+    arguments = ("shard", folder, "--out", tmp_path / "d", "--tile", "64", "--resize", "--mpp", "2,1,0.5")
+    for made in ("3 made (1 slide at", "0 made, 3 already there (1 slide at"):
+        done = pathprep(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.startswith("1 slide at 3 resolutions -> ")
+        assert f"{made} 3 resolutions)" in done.stdout
+    done = pathprep(*arguments, tmp_path / "bad.svs")
+    assert "3 already there, 3 failed (2 slides at 3 resolutions)" in " ".join(done.stdout.split())
 
 
 def test_repair_makes_a_damaged_slide_again(folder: Path, tmp_path: Path) -> None:
@@ -279,3 +306,12 @@ def test_repair_makes_a_damaged_slide_again(folder: Path, tmp_path: Path) -> Non
     assert (done.returncode, "a_b" in done.stdout) == (0, True)
     assert tar.read_bytes() == whole
     assert "No slide is damaged" in pathprep("repair", root).stdout
+
+
+def test_native_tiles_too_large_for_a_stain_fit_say_so_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "slides").mkdir()
+    write_tiff(tmp_path / "slides" / "a.tif", tissue(4200, 4200, margin=10))
+    arguments = ("--out", tmp_path / "out", "--tile", 4096, "--mpp", 0.51, "--json")
+    result = pathprep("shard", tmp_path / "slides", *arguments)
+    assert result.returncode == 1
+    assert "tiles of 4178 px a side are too large for a stain fit" in result.stdout

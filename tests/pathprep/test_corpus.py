@@ -63,7 +63,7 @@ def write(root: Path, slide: str, tiles: int, seed: int = 0) -> None:
     with ShardWriter(root, slide) as writer:
         for cell in rng.permutation(300)[:tiles].tolist():
             writer.add(rng.bytes(20), row(rng, cell, 20, shards.STATUSES[cell % 4]))
-        writer.commit({"build_id": BUILD, "inputs": {}}, {})
+        writer.commit({"build_id": BUILD, "inputs": {}, "source": {"path": slide}}, {})
 
 
 def dataset(root: Path, **tiles: int) -> Path:
@@ -164,7 +164,7 @@ def test_opening_again_reads_no_marker_and_no_table(
     root = dataset(tmp_path, a=5, b=6)
     Dataset(root).tiles(["x", "region"])
     before = files(root)
-    monkeypatch.setattr(committed, "read_marker", lambda _: 1 / 0)
+    monkeypatch.setattr(committed, "read_sealed", lambda _: 1 / 0)
     assert len(Dataset(root).tiles(["x", "region"])) == 11
     assert Dataset(root).tile_counts() == {"a": 5, "b": 6}
     assert files(root) == before
@@ -195,7 +195,7 @@ def test_a_changed_slide_makes_another_index(tmp_path: Path, mapped: None, chang
         write(root, "a", 0)
     else:
         marker = json.loads((root / "slides/a.json").read_text())
-        atomic.write_json(root / "slides/a.json", {**marker, "build_id": "another"})
+        atomic.write_json(root / "slides/a.json", shards.sealed({**marker, "build_id": "another"}))
     assert_right(root, Dataset(root).tiles(EVERY))
     assert len([path for path in (root / "tiles").iterdir() if path.is_dir()]) == 1
     assert np.array_equal(old.columns["offset"], first)  # a process that has it mapped keeps it
@@ -222,7 +222,7 @@ def test_touched_markers_cost_a_look_and_no_new_index(
     assert len(Dataset(root).tiles(["x"])) == 11
     array = [name for name in before if name.endswith("x.npy")]
     assert [files(root)[name] for name in array] == [before[name] for name in array]
-    monkeypatch.setattr(committed, "read_marker", lambda _: 1 / 0)
+    monkeypatch.setattr(committed, "read_sealed", lambda _: 1 / 0)
     assert len(Dataset(root).tiles(["x"])) == 11  # the new listing is remembered
 
 
@@ -304,7 +304,7 @@ def flip(root: Path) -> None:
 
 def recount(root: Path) -> None:
     marker = json.loads((root / "slides/b.json").read_text())
-    atomic.write_json(root / "slides/b.json", {**marker, "tiles": 7})
+    atomic.write_json(root / "slides/b.json", shards.sealed({**marker, "tiles": 7}))
 
 
 @pytest.mark.parametrize(
@@ -328,8 +328,16 @@ def test_a_table_that_its_marker_does_not_vouch_for(
 
 def test_a_marker_without_its_files_is_named(tmp_path: Path, either: str) -> None:
     root = dataset(tmp_path, a=5)
-    atomic.write_json(root / "slides/a.json", {"build_id": BUILD, "tiles": 5})
+    atomic.write_json(root / "slides/a.json", shards.sealed({"build_id": BUILD, "tiles": 5}))
     with pytest.raises(DatasetError, match=r"slides/a\.json: not a whole marker; delete it"):
+        Dataset(root).tiles(["x"])
+
+
+def test_a_damaged_marker_is_named_and_its_slide_not_left_out_silently(tmp_path: Path, either: str) -> None:
+    root = dataset(tmp_path, a=5, b=6)
+    path = root / "slides/a.json"
+    path.write_bytes(path.read_bytes().replace(b'"tiles": 5', b'"tiles": 4'))
+    with pytest.raises(DatasetError, match=r"slides/a\.json: damaged"):
         Dataset(root).tiles(["x"])
 
 

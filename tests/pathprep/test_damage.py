@@ -1,16 +1,20 @@
 """Tiles that decode without a word but show something else than the overview."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from damaged_slides import anatomy, examine_all, patch, write_base
 from PIL import Image
 from slides import tissue
 
-from pathprep import damage, grid
+from pathprep import damage, grid, run
 from pathprep.errors import UnreadableSlide
 from pathprep.grid import Block, Grid
+from pathprep.params import ShardParams, StainParams
+from pathprep.sources import find
 
 HERE = Path("a.svs")
 SIDE, WIDTH, HEIGHT, DOWNSAMPLE = 256, 1100, 900, 8
@@ -82,3 +86,30 @@ def test_jpeg_2000_is_where_it_is_needed(tmp_path: Path) -> None:
     assert first.kind == "equal"
     assert (outcome.kind, outcome.error) == ("refused", "UnreadableSlide")
     assert "differs from the overview" in outcome.text
+
+
+def test_the_check_can_be_left_out(tmp_path: Path) -> None:
+    pixels = tissue(3072, 3072, seed=2)
+    inverted = tmp_path / "a.tif"
+    with tifffile.TiffWriter(inverted) as tiff:  # the small level shows something else
+        for level in (pixels, 255 - pixels[::2, ::2]):
+            tiff.write(
+                np.ascontiguousarray(level),
+                tile=(128, 128),
+                photometric="rgb",
+                compression="jpeg",
+                resolution=(20000, 20000),
+                resolutionunit="CENTIMETER",
+                subfiletype=int(level is not pixels),
+                metadata=None,
+            )
+    params = ShardParams(tile=256, region=256, stain=StainParams("none"))
+    summary = run.shard(find([inverted]), tmp_path / "on", params, workers=1)
+    assert "--no-cross-check takes tiles as they are" in summary.failures["a"]["error"]
+    off = replace(params, cross_check=False)
+    summary = run.shard(find([inverted]), tmp_path / "off", off, workers=1)
+    assert (summary.failures, summary.as_dict()["tiles"] > 0) == ({}, True)
+    # build ids of datasets that were made before the option are still theirs
+    assert "cross_check" not in params.as_dict()
+    assert ShardParams.from_dict(params.as_dict()).cross_check
+    assert not ShardParams.from_dict(off.as_dict()).cross_check

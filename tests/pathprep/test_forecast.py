@@ -1,13 +1,16 @@
 """What a run would make is known before it, and a disk that cannot hold it stops it in order."""
 
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from slides import tissue, write_tiff
 
 from pathprep import forecast, run, sources
 from pathprep.errors import UsageError
+from pathprep.launchers.base import Board, Outcome, Task
 from pathprep.launchers.local import Local
 from pathprep.params import QcParams, ShardParams
 from pathprep.shards import Dataset
@@ -61,6 +64,39 @@ def test_a_disk_that_is_too_small_is_seen_before_the_start(
     assert len(run.shard(find, tmp_path / "d", PARAMS, forecast=True).markers) == 3
 
 
+def test_one_huge_slide_does_not_stand_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {f"s{number}": 20 * 10**6 for number in range(999)} | {"huge": 10**10}
+    todo = [sources.Source(tmp_path / f"{name}.svs", name=name) for name in sizes]
+    asked: list[float | None] = []
+
+    def look(chosen: list[sources.Source], *_: Any, timeout: float | None = None) -> forecast.Forecast:
+        asked.append(timeout)
+        failures = {source.name: {} for source in chosen[:1]}
+        seen = [sizes[source.name] for source in chosen[1:]]
+        tiles, size = sum(seen) // 10**5, sum(seen)
+        return forecast.Forecast(len(chosen), len(seen), tiles, size, free=10**11, failures=failures)
+
+    monkeypatch.setattr(forecast, "file_size", lambda path: sizes[path.stem])
+    monkeypatch.setattr(forecast, "look", look)
+    monkeypatch.setattr(forecast, "free", lambda root: 10**11)
+    found = forecast.check_space(todo, tmp_path, PARAMS, Local(), timeout=5.0)
+    assert found is not None
+    assert found.size == sum(sizes.values())  # tiles of the slides' own size: 30 GB, not 1.3 TB
+    assert found.tiles == pytest.approx(sum(sizes.values()) / 10**5, rel=1e-3)
+    assert asked == [5.0]
+
+
+def test_overlapping_tiles_need_more_than_plenty(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = run.plan(sources.find([folder]), tmp_path / "d", PARAMS, dry=True)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    monkeypatch.setattr(forecast, "free", lambda root: 2 * forecast.PLENTY * size)
+    assert forecast.check_space(plan.todo, tmp_path, PARAMS, Local()) is None
+    overlapping = replace(PARAMS, overlap=32)
+    assert forecast.check_space(plan.todo, tmp_path, overlapping, Local()) is not None
+
+
 def test_low_space_stops_in_order_and_the_run_goes_on_later(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,6 +111,41 @@ def test_low_space_stops_in_order_and_the_run_goes_on_later(
     monkeypatch.undo()
     run.shard(sources.find([folder]), root, PARAMS)
     assert len(Dataset(root).slides) == 3
+
+
+def test_low_space_is_seen_before_the_first_slide_and_not_after_the_last(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, started = tmp_path / "d", []
+    monkeypatch.setattr(run, "free", lambda _: 10**6)
+    summary = run.shard(
+        sources.find([folder]),
+        root,
+        PARAMS,
+        launcher=Noting(started),
+        min_free=10**8,
+    )
+    assert ("less than the 100.0 MB" in summary.stopped, summary.markers, started) == (True, {}, [])
+    # what has filled the disk was the last slide: nothing is left to stop
+    monkeypatch.setattr(
+        run, "free", lambda _: 10**6 if len(list((root / "slides").iterdir())) == 3 else 10**9
+    )
+    summary = run.shard(sources.find([folder]), root, PARAMS, launcher=Noting(started), min_free=10**8)
+    assert (summary.stopped, len(summary.markers), len(started)) == ("", 3, 3)
+
+
+@dataclass
+class Noting:
+    """Local, one slide at a time, and which slides it was given."""
+
+    started: list[str]
+
+    def threads(self, tasks: int) -> int:
+        return 1
+
+    def run(self, tasks: Sequence[Task], board: Board, timeout: float | None) -> Iterator[Outcome | None]:
+        self.started += [task.source.name for task in tasks]
+        yield from Local(1).run(tasks, board, timeout)
 
 
 def test_sizes_in_words() -> None:

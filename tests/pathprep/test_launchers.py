@@ -1,13 +1,15 @@
 """Many runs on one folder at once: nobody's work is lost, repeated, or said to have failed; Slurm arrays."""
 
 import contextlib
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from slides import tissue, write_tiff
 
 from pathprep import atomic, run, shards, sources
 from pathprep.errors import DatasetError
+from pathprep.launchers import local
 from pathprep.launchers.base import Board, Outcome, Task
 from pathprep.launchers.local import Local, cores
 from pathprep.params import ShardParams
@@ -102,6 +105,9 @@ def test_a_slide_that_another_run_has_finished_meanwhile_is_skipped(folder: Path
     assert times(tmp_path) != before
 
 
+BUILD = shards.build_id({})
+
+
 def test_an_equal_shard_that_another_run_has_committed_stays(tmp_path: Path) -> None:
     for name in shards.FOLDERS:
         (tmp_path / name).mkdir()
@@ -111,7 +117,12 @@ def test_an_equal_shard_that_another_run_has_committed_stays(tmp_path: Path) -> 
     def commit(data: bytes, seconds: int, size: int = 1, replace: bool = False) -> dict[str, Any]:
         with shards.ShardWriter(tmp_path, "a", replace) as writer:
             writer.add(data, {k: v for k, v in row.items() if k in shards.SCHEMA.names})
-            marker = {"build_id": "b", "inputs": {"size": size}, "seconds": seconds}
+            marker = {
+                "build_id": BUILD,
+                "inputs": {"size": size},
+                "seconds": seconds,
+                "source": {"path": "a"},
+            }
             return writer.commit(marker, {"jpg": b"preview"})
 
     commit(b"tile", 1)
@@ -128,9 +139,8 @@ def test_an_equal_shard_that_another_run_has_committed_stays(tmp_path: Path) -> 
 
 
 def _verified(root: Path) -> list[Any]:
-    atomic.write_json(
-        root / "dataset.json", {"format": shards.FORMAT, "version": 1, "build_id": "b", "params": {}}
-    )
+    info = {"format": shards.FORMAT, "version": 1, "build_id": BUILD, "params": {}}
+    atomic.write_json(root / "dataset.json", info)
     return [found for found in verify(root) if not found.tiles]
 
 
@@ -154,8 +164,13 @@ def test_a_failure_here_is_none_if_another_run_has_committed_the_slide(folder: P
     assert (len(summary.skipped), summary.failures) == (6, {})
     assert not list((tmp_path / "failed").iterdir())
     assert len(shards.Dataset(tmp_path).slides) == 6
-    # a slide that was to be made again, and cannot be, is no part of the dataset
+    # a slide that was to be made again, and cannot be, stays as it was
     assert len(shard(tmp_path, folder, launcher=Failing(), rebuild=True).failures) == 6
+    assert len(shards.Dataset(tmp_path).slides) == 6
+    assert not list((tmp_path / "failed").iterdir())
+    # but not with other parameters
+    other = replace(PARAMS, quality=70)
+    assert len(shard(tmp_path, folder, params=other, launcher=Failing(), rebuild=True).failures) == 6
     assert shards.Dataset(tmp_path).slides == []
     assert len(list((tmp_path / "failed").iterdir())) == 6
 
@@ -179,6 +194,25 @@ def test_runs_may_begin_at_the_same_moment(tmp_path: Path) -> None:
             found = pool.map(lambda _, root=root: run.prepare(root, PARAMS, rebuild=False), range(8))
             assert len(set(found)) == 1
             assert sorted(p.name for p in root.iterdir()) == sorted((*shards.FOLDERS, "dataset.json"))
+
+
+@pytest.mark.parametrize("after", [0.6, 1.5])
+def test_ctrl_c_in_the_first_seconds_prints_no_traceback(folder: Path, tmp_path: Path, after: float) -> None:
+    process = runs.start(folder, "--out", tmp_path, *OPTIONS)
+    time.sleep(after)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the command
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode in (0, 130)
+    assert b"Traceback" not in errors
+
+
+def test_cold_kernels_are_noticed(tmp_path: Path) -> None:
+    code = "from pathprep.launchers import server; print(server.is_cold())"
+    for kernels, cold in ((tmp_path, b"True"), (None, b"False")):
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        environment |= {"NUMBA_CACHE_DIR": str(kernels)} if kernels else {}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+        assert done.stdout.strip() == cold
 
 
 def test_sigterm_is_like_ctrl_c(folder: Path, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
@@ -216,6 +250,50 @@ def test_a_jobs_share_of_the_cores_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
         assert cores() == expected
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
     assert (Local(2).threads(100), Local().threads(100), Local().threads(2)) == (4, 1, 4)
+
+
+def test_a_server_that_times_out_is_not_taken_for_the_slide_timeout() -> None:
+    tasks = [runs.Slow(sources.Source(Path("/nfs/a.svs")), error) for error in (errno.ETIMEDOUT, None)]
+    found = [outcome for outcome in Local(2).run(tasks, Board(2), 1.0) if outcome is not None]
+    failures = {outcome.task.error: outcome.failure for outcome in found}
+    assert failures[errno.ETIMEDOUT]["kind"] == "unexpected"
+    assert failures[errno.ETIMEDOUT]["attempts"] == 1
+    assert "/nfs/a.svs: TimeoutError: [Errno 110]" in failures[errno.ETIMEDOUT]["error"]
+    assert (failures[None]["kind"], failures[None]["attempts"]) == ("timeout", 2)
+    assert "took longer than --slide-timeout 1 s" in failures[None]["error"]
+
+
+def test_the_pool_is_given_few_tasks_at_a_time_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[int] = []
+    open_: list[int] = []
+
+    class Pool:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            self.futures: list[Future[Any]] = []
+
+        def schedule(self, _: Any, args: list[Any], timeout: float) -> Future[Any]:
+            future: Future[Any] = Future()
+            order.append(args[0])
+            self.futures = [f for f in self.futures if not f.done()] + [future]
+            open_.append(len(self.futures))
+            if args[0] == 5 and order.count(5) == 1:
+                future.set_exception(local.ProcessExpired("died", 1))
+            elif len(self.futures) == local.AHEAD * 2 or args[0] >= 90 or order.count(5) == 2:
+                for each in self.futures:
+                    if not each.done():
+                        each.set_result(({}, True))
+            return future
+
+        def close(self) -> None: ...
+        def stop(self) -> None: ...
+        def join(self) -> None: ...
+
+    monkeypatch.setattr(local, "ProcessPool", Pool)
+    tasks = [runs.Slow(sources.Source(Path(str(number))), None) for number in range(100)]
+    found = [outcome for outcome in local.run(tasks, Board(100), 2, None) if outcome is not None]
+    assert sorted(int(outcome.task.source.path.name) for outcome in found) == list(range(100))
+    assert max(open_) == local.AHEAD * 2
+    assert order == [*range(100), 5]  # a second attempt comes last
 
 
 # Runs the elements of an array as Slurm would. Element 1 is preempted once: SIGTERM, then queued again.
@@ -289,7 +367,7 @@ def test_without_sbatch_the_script_is_there_and_said_so(folder: Path, tmp_path: 
     assert f"sbatch is not on this machine's PATH: the script is {script}; submit it" in done.stderr
     text = script.read_text()
     assert "#SBATCH --array=1-2\n" in text
-    assert f"shard --out {tmp_path}/d --tile 64 --resize --rebuild {folder} --launcher local" in text
+    assert f"shard --out {tmp_path}/d --tile 64 --resize {folder} --launcher local" in text  # no --rebuild
     assert '--part "${SLURM_ARRAY_TASK_ID}/2" --workers "${SLURM_CPUS_PER_TASK:-3}"\n' in text
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
     done = pathprep(*command, "--resize", "--no-submit")
@@ -302,6 +380,29 @@ def test_without_sbatch_the_script_is_there_and_said_so(folder: Path, tmp_path: 
     done = pathprep(*command, "--resize", path=slurm)
     assert done.returncode == 1
     assert "sbatch refused (sbatch: error: invalid partition); the script is" in done.stderr
+
+
+def test_an_array_rebuilds_with_other_parameters_only(folder: Path, tmp_path: Path) -> None:
+    shard(tmp_path, folder / "s0.tif")
+    command = [
+        "shard",
+        folder / "s0.tif",
+        "--out",
+        tmp_path,
+        "--launcher",
+        "slurm",
+        "--array",
+        2,
+        "--no-submit",
+    ]
+    done = pathprep(*command, *OPTIONS, "--rebuild")
+    assert done.returncode == 2
+    assert "the dataset has these parameters already" in done.stderr
+    done = pathprep(*command, *OPTIONS, "--quality", 70, "--rebuild")
+    assert done.returncode == 0, done.stderr
+    assert "1 slide, 0 done, 1 to do" in done.stdout
+    text = next((tmp_path / "slurm").glob("*.sh")).read_text()
+    assert ("--quality 70" in text, "--rebuild" in text) == (True, False)
 
 
 @pytest.mark.parametrize(

@@ -439,7 +439,7 @@ def test_what_does_not_go_together_is_refused(fit: Path, tmp_path: Path) -> None
     native = write(tmp_path / "native", {"r": 3})
     info = json.loads((native / "dataset.json").read_text())
     info["params"]["mode"] = "native"
-    atomic.write_json(native / "dataset.json", info)
+    atomic.write_json(native / "dataset.json", {**info, "build_id": shards.build_id(info["params"])})
     with pytest.raises(UsageError, match="tile size is 32 px in .*plain and 32 px at 0.5 MPP in level-0"):
         mix([plain, native], out)
     with pytest.raises(UsageError, match="empty: no tile to mix"):

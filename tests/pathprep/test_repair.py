@@ -10,12 +10,13 @@ import pytest
 from slides import tissue, write_tiff
 
 from pathprep import run, sources
-from pathprep.errors import UsageError
+from pathprep.errors import DatasetError, UsageError
 from pathprep.params import QcParams, ShardParams, StainParams
 from pathprep.repair import repair
-from pathprep.shards import Dataset
+from pathprep.shards import Dataset, build_id, sealed
 from pathprep.stain import Target
 from pathprep.tissue import TissueParams
+from pathprep.verify import verify
 
 PARAMS = ShardParams(tile=64, region=1024, mode="resize", mpp=1.0, more_mpps=(0.5,), min_tissue=0.3)
 
@@ -116,6 +117,50 @@ def test_a_dataset_of_another_version_is_left_alone(dataset: tuple[Path, dict[st
     flip(root / "shards/s1_mpp1.tar")
     info = json.loads((root / "dataset.json").read_text())
     info["params"] = replace(PARAMS, tile=32).as_dict() | {"pixels_version": 1}
+    info["build_id"] = build_id(info["params"])
+    for path in (root / "slides").glob("*.json"):
+        path.write_text(json.dumps(sealed(json.loads(path.read_text()) | {"build_id": info["build_id"]})))
     (root / "dataset.json").write_text(json.dumps(info))
     with pytest.raises(UsageError, match="another version"):
         repair(root, workers=1)
+
+
+def test_no_good_tile_goes_when_the_slide_cannot_be_read_any_more(
+    dataset: tuple[Path, dict[str, bytes]],
+) -> None:
+    root, _ = dataset
+    flip(root / "previews/s1_mpp1.jpg")
+    marker = json.loads((root / "slides/s1_mpp1.json").read_text())
+    slide = Path(marker["source"]["path"])
+    slide.write_bytes(slide.read_bytes()[:2000])
+    done = repair(root, workers=1)
+    assert done.summary is not None
+    assert set(done.summary.failures) == {"s1_mpp1"}
+    assert "s1_mpp1" in Dataset(root).slides
+    assert not list((root / "failed").iterdir())
+    assert [found.slide for found in verify(root) if found.problems] == ["s1_mpp1"]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("slides/s1_mpp1.json", '"kept": ', '"kept": 1'),
+        ("slides/s1_mpp1.json", '"files"', '"fjles"'),
+        ("slides/s1_mpp1.json", "{", "["),
+        ("dataset.json", '"quality": 9', '"quality": 8'),
+    ],
+)
+def test_a_flipped_byte_of_a_marker_is_found(
+    dataset: tuple[Path, dict[str, bytes]], file: str, old: str, new: str
+) -> None:
+    root, _ = dataset
+    (root / file).write_text((root / file).read_text().replace(old, new, 1))
+    if file == "dataset.json":
+        with pytest.raises(DatasetError, match="damaged"):
+            repair(root, workers=1)
+        return
+    done = repair(root, workers=1)
+    assert [(found.slide, found.lost) for found in done.damaged] == [("s1_mpp1", True)]
+    assert "makes it again" in done.damaged[0].problems[0]
+    assert done.folder.problems == []
+    assert done.summary is None

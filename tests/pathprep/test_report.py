@@ -36,7 +36,7 @@ from pathprep.params import ShardParams, StainMode, StainParams
 from pathprep.report import report
 from pathprep.report_before import Wanted
 from pathprep.report_measure import Measured
-from pathprep.shards import Dataset
+from pathprep.shards import Dataset, sealed
 
 SIDE = 64  # of the tiles of these datasets
 Shard = Callable[[StainMode], Path]
@@ -240,7 +240,7 @@ def test_slides_that_are_gone_or_changed(dataset: Path, tmp_path: Path) -> None:
     for name, change in (("first", {"path": gone}), ("second", {"size": 1})):
         marker = json.loads((dataset / "slides" / f"{name}.json").read_text())
         marker["source"] |= change
-        (dataset / "slides" / f"{name}.json").write_text(json.dumps(marker))
+        (dataset / "slides" / f"{name}.json").write_text(json.dumps(sealed(marker)))
     page = read(report(dataset, tmp_path / "page.html"))
     assert f"first: the slide file is no longer at {gone}" in page.text
     assert "second.tif has another size than when it was cut" in page.text

@@ -19,7 +19,7 @@ from pathprep import qc, report_measure, report_qc, run, sources
 from pathprep.params import ShardParams, StainParams
 from pathprep.qc import FIGURES, QcParams
 from pathprep.report import report
-from pathprep.shards import Dataset
+from pathprep.shards import Dataset, build_id, sealed
 
 FILTERS = QcParams(max_pen=0.2, min_hsv=0.6)
 
@@ -97,15 +97,6 @@ def test_large_datasets_are_sampled(made: Path, monkeypatch: pytest.MonkeyPatch)
     assert chances[whole["good"]] / chances.sum() == pytest.approx(16 / 76, abs=0.05)
 
 
-def test_quantised() -> None:
-    shares = np.array([0.0, 0.6, 1.0, 0.5999])
-    assert report_qc.quantised(shares, "hsv").tolist() == [0, 39321, 65535, 39314]
-    focus = report_qc.quantised(np.array([0.0, 1.0, 1000.0, 1001.0, 65025.0 * 64]), "focus")
-    assert focus.tolist()[:2] == [0, 3000]
-    assert focus[3] > focus[2]
-    assert focus[4] <= 65535
-
-
 def page_data(page: Path) -> dict[str, Any]:
     found = re.search(r'<script type="application/json" id="qc-data">(.*?)</script>', page.read_text(), re.S)
     assert found is not None
@@ -117,9 +108,8 @@ def test_page_carries_the_figures(made: Path, tmp_path: Path) -> None:
     data = page_data(report(made, tmp_path / "page.html"))
     figures = everything(made)[1]
     for rule, sent in zip(qc.RULES, data["rules"], strict=True):
-        values = np.frombuffer(base64.b64decode(sent["values"]), "<u2")
-        column = figures[:, FIGURES.index(rule.figure)].astype(float)
-        np.testing.assert_array_equal(values, report_qc.quantised(column, rule.figure))
+        values = np.frombuffer(base64.b64decode(sent["values"]), "<f4")  # to the last bit
+        np.testing.assert_array_equal(values, figures[:, FIGURES.index(rule.figure)])
         threshold = FILTERS.as_dict().get(rule.parameter)
         assert sent["stops"] == sorted(set(sent["stops"]))
         assert sent["stops"][sent["off"]] == (0 if rule.least else 1)
@@ -148,7 +138,7 @@ def test_slides_that_are_gone(archive: Path, dataset: Path, tmp_path: Path) -> N
     marker = dataset / "slides" / "flawed.json"
     values = json.loads(marker.read_text())
     gone = str(tmp_path / "nowhere.tif")
-    marker.write_text(json.dumps({**values, "source": {**values["source"], "path": gone}}))
+    marker.write_text(json.dumps(sealed({**values, "source": {**values["source"], "path": gone}})))
     page = report(dataset, tmp_path / "page.html")
     assert f"flawed: the slide file is no longer at {gone}" in " ".join(page.read_text().split())
     places = {(example["slide"], example["x"] // FLAWED_SIDE) for example in page_data(page)["examples"]}
@@ -168,6 +158,9 @@ def test_damaged_record_of_dropped_tiles(dataset: Path, tmp_path: Path) -> None:
 def test_datasets_without_the_figures_say_so(dataset: Path, tmp_path: Path) -> None:
     info = json.loads((dataset / "dataset.json").read_text())
     info["params"]["pixels_version"] = 2
+    info["build_id"] = build_id(info["params"])
+    for path in (dataset / "slides").glob("*.json"):
+        path.write_text(json.dumps(sealed(json.loads(path.read_text()) | {"build_id": info["build_id"]})))
     (dataset / "dataset.json").write_text(json.dumps(info))
     page = report(dataset, tmp_path / "page.html").read_text()
     assert "made by an earlier version, which did not measure pen marks" in page
@@ -268,6 +261,24 @@ def test_dragging_a_threshold_shows_which_tiles_stay(made: Path, tmp_path: Path)
         assert "None of the examples" in page.inner_text("#qc-out")
         page.click("#qc-reset")
         assert counts(page)["stay"] == expected(made, FILTERS)["stay"]
+
+
+@pytest.mark.browser
+def test_thresholds_next_to_a_figure_count_as_in_the_run(archive: Path, tmp_path: Path) -> None:
+    plain = make(archive, tmp_path / "plain", QcParams(), stain=StainParams("fit"))
+    figures = everything(plain)[1].astype(np.float32)
+    pen, hsv = (np.unique(figures[:, FIGURES.index(name)]) for name in ("pen", "hsv"))
+    # the float just below a figure drops it, that figure itself does not: 16 bits would not tell them apart
+    filters = QcParams(
+        max_pen=float(np.nextafter(pen[-1], 0)), min_hsv=float(np.nextafter(hsv[len(hsv) // 2], 1))
+    )
+    root = make(archive, tmp_path / "d", filters, stain=StainParams("fit"))
+    total: Counter[str] = Counter()
+    for marker in Dataset(root).markers.values():
+        total.update(marker["counts"])
+    with opened(report(root, tmp_path / "page.html")) as page:
+        assert counts(page)["stay"] == total["kept"]
+        assert (counts(page)["pen"], counts(page)["hsv"]) == (total["pen"], total["hsv"])
 
 
 @pytest.mark.browser

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,34 @@ def test_other_parameters_need_another_folder_or_a_rebuild(folder: Path, tmp_pat
     assert all(not found.problems for found in verify(tmp_path))
 
 
+def test_a_run_reads_a_marker_twice_and_a_part_only_its_own(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard(tmp_path, folder)
+    stray = tmp_path / "slides" / ".tmp-host~1.a~s9.json"  # another run is about to commit
+    stray.write_text("{")
+    read: list[str] = []
+    real = run.shards.read_marker
+
+    def noted(path: Path) -> dict[str, Any] | None:
+        read.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(run.shards, "read_marker", noted)
+    assert shard(tmp_path, folder).stale == []
+    # once for the names, once to see what is done
+    assert Counter(name for name in read if name.startswith("s")) == {f"s{i}.json": 2 for i in range(4)}
+    for path in (tmp_path / "slides").glob("s*.json"):
+        path.write_text(path.read_text().replace('"build_id": "', '"build_id": "0'))
+    parts = [[s for s in ("s0", "s1", "s2", "s3") if run.in_part(s, k, 2)] for k in (1, 2)]
+    found = run.plan(sources.find([folder]), tmp_path, PARAMS, part=(1, 2))
+    read.clear()
+    summary = run.Summary(tmp_path, found.build_id, len(found.slides), {})
+    assert run._stale(found, summary) == parts[0]
+    assert sorted(read) == [f"{name}.json" for name in parts[0]]
+    assert run._stale(replace(found, whole=True), summary) == ["s0", "s1", "s2", "s3"]
+
+
 def test_a_full_disk_stops_the_run_and_quarantines_nothing(folder: Path, tmp_path: Path) -> None:
     root = tmp_path / "d"
     code = (
@@ -209,7 +238,13 @@ def test_a_full_disk_stops_the_run_and_quarantines_nothing(folder: Path, tmp_pat
     arguments = ["shard", str(folder), "--out", str(root), "--tile", "64"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, check=False)
     assert done.returncode == 1
-    assert b"File too large" in done.stderr
+    said = done.stderr.decode().splitlines()[-1]
+    assert said == (
+        f"error: {root}: File too large; allow larger files there (`ulimit -f`), or choose another disk; "
+        "then the same command goes on"
+    )
+    assert "Grid cells" in done.stdout.decode()  # the account of what was made before
+    assert not list(root.glob("*/.tmp-*"))
     assert not list((root / "failed").glob("*.json"))
     assert shard(root, folder).failures == {}
 

@@ -1,11 +1,14 @@
 """The dataset folder: read by the real readers, committed all or nothing, equal bytes for equal input."""
 
+import errno
 import io
 import json
 import os
+import pickle
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from nvidia.dali import fn, pipeline_def
 from slides import tissue
 
 from pathprep import atomic, shards
-from pathprep.errors import DatasetError
+from pathprep.errors import DatasetError, in_words
 from pathprep.shards import Dataset, ShardWriter
 
 
@@ -60,7 +63,9 @@ def write(root: Path, slide: str, tiles: int) -> dict[str, Any]:
     with ShardWriter(root, slide) as writer:
         for number in range(tiles):
             writer.add(tile(number), row(number))
-        return writer.commit({"build_id": build, "inputs": {"size": 1}}, {"geojson": b"{}"})
+        return writer.commit(
+            {"build_id": build, "inputs": {"size": 1}, "source": {"path": "a.svs"}}, {"geojson": b"{}"}
+        )
 
 
 # webdataset leaves its file to the garbage collector
@@ -107,6 +112,14 @@ def test_index_row_leads_to_the_bytes(tmp_path: Path) -> None:
 def test_equal_tiles_give_equal_files(tmp_path: Path) -> None:
     one, two = write(tmp_path / "1", "a", 4), write(tmp_path / "2", "a", 4)
     assert one == two
+
+
+@pytest.mark.parametrize("name", ["0_0.jpg", "123456_99999.jpg", "x" * 100])
+@pytest.mark.parametrize("size", [0, 1, 18_000, 8**11 - 1])
+def test_tar_headers_are_those_of_tarfile(name: str, size: int) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+    assert shards.tar_header(name, size) == info.tobuf(tarfile.USTAR_FORMAT)
 
 
 def test_an_empty_slide_has_no_tar_and_is_done(tmp_path: Path) -> None:
@@ -211,6 +224,35 @@ def test_sweep_removes_what_the_dead_left_and_nothing_else(tmp_path: Path) -> No
     atomic.publish(mine, tmp_path / "mine.tar")
     assert dead.wait() == -9
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["mine.tar", live.name])
+
+
+def test_sweep_leaves_another_users_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = time.time() - 3 * atomic.FOREIGN_AGE_S
+    for name in ("mine", "theirs"):
+        path = tmp_path / f"{atomic.PREFIX}{socket.gethostname()}~1.abc~{name}"
+        path.write_bytes(b"x")
+        os.utime(path, (old, old))
+    real = Path.open
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name.endswith("theirs"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert atomic.sweep(tmp_path) == 1
+    assert [path.name.rpartition("~")[2] for path in tmp_path.iterdir()] == ["theirs"]
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match=r"No space left on device: .*a\.tar") as caught,
+        atomic.pending(tmp_path / "a.tar"),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    said = in_words(pickle.loads(pickle.dumps(caught.value)))  # as it comes out of a worker
+    assert said == f"{tmp_path}/a.tar: No space left on device; make room there"
+    assert in_words(OSError("odd")) == "odd"
 
 
 def _sweep_elsewhere(folder: Path) -> int:

@@ -1,11 +1,13 @@
 """Which slides an input means, and what they are called in the dataset."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from pathprep import atomic
 from pathprep.errors import UsageError
+from pathprep.shards import sealed
 from pathprep.sources import Source, find, with_names
 
 
@@ -22,6 +24,16 @@ def test_folders_files_and_repeats(tmp_path: Path) -> None:
     odd = touch(tmp_path / "odd.xyz")  # named by hand: taken whatever its suffix
     found = find([tmp_path / "s", a, odd])
     assert [s.path for s in found] == sorted([a, b, odd])
+
+
+def test_pipes_are_no_slides(tmp_path: Path) -> None:
+    touch(tmp_path / "a.svs")
+    os.mkfifo(tmp_path / "b.svs")
+    (tmp_path / "list.csv").write_text("slide\nb.svs\n")
+    assert [source.path.name for source in find([tmp_path])] == ["a.svs"]
+    for item in (tmp_path / "b.svs", tmp_path / "list.csv"):
+        with pytest.raises(UsageError, match=r"b\.svs: not a file but a pipe, socket or device"):
+            find([item])
 
 
 def test_csv_with_mpp_and_mask(tmp_path: Path) -> None:
@@ -80,7 +92,8 @@ def test_a_name_stays_with_its_slide(tmp_path: Path) -> None:
     root = tmp_path / "out"
     first = touch(tmp_path / "x" / "s.svs", b"one")
     touch(root / "slides" / "s.json")
-    atomic.write_json(root / "slides" / "s.json", {"source": {"path": str(first), "size": 3}})
+    made = {"source": {"path": str(first), "size": 3}, "inputs": Source(first).inputs()}
+    atomic.write_json(root / "slides" / "s.json", sealed(made))
     other = touch(tmp_path / "y" / "s.svs", b"other")
     assert [s.name for s in with_names([Source(first)], root)] == ["s"]
     assert with_names([Source(other)], root)[0].name.startswith("s-")
@@ -101,5 +114,29 @@ def test_a_name_for_each_resolution(tmp_path: Path) -> None:
         ("a_b", "a_b", None)
     ]
     touch(root / "slides" / "s.json")
-    atomic.write_json(root / "slides" / "a_b_mpp2.json", {"source": {"path": "elsewhere", "size": 1}})
+    atomic.write_json(root / "slides" / "a_b_mpp2.json", sealed({"source": {"path": "elsewhere", "size": 1}}))
     assert all(s.slide.startswith("a_b-") for s in with_names([Source(slide)], root, (2.0, 0.5)))
+
+
+def test_a_slide_enters_a_dataset_once_whatever_a_run_is_about(tmp_path: Path) -> None:
+    root = tmp_path / "out"
+
+    def done(sources: list[Source]) -> dict[Path, str]:
+        found = with_names(sources, root)
+        for s in found:
+            marker = {"source": {"path": str(s.path), "size": s.path.stat().st_size}, "inputs": s.inputs()}
+            touch(root / "slides" / f"{s.name}.json")
+            atomic.write_json(root / "slides" / f"{s.name}.json", sealed(marker))
+        return {s.path: s.name for s in found}
+
+    one, two = touch(tmp_path / "a/p1/HE.svs", b"one"), touch(tmp_path / "a/p2/HE.svs", b"two")
+    both = done([Source(one), Source(two)])
+    assert done([Source(two)]) == {two: both[two]}
+    (tmp_path / "a").rename(tmp_path / "b")
+    moved = {path: tmp_path / "b" / path.relative_to(tmp_path / "a") for path in (one, two)}
+    assert done([Source(moved[two])]) == {moved[two]: both[two]}
+    assert done([Source(path) for path in moved.values()]) == {moved[one]: both[one], moved[two]: both[two]}
+    # equal name and size, but another slide
+    other = touch(tmp_path / "c/p1/HE.svs", b"six")
+    assert done([Source(other)])[other] not in both.values()
+    assert len(list((root / "slides").iterdir())) == 3

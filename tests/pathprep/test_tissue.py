@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from skimage import filters
 from slides import tissue as tissue_pixels
 
 from pathprep import tissue
@@ -23,6 +24,15 @@ def test_finds_the_piece_of_tissue_and_its_hole() -> None:
     truth[180:230, 200:260] = False
     overlap = (mask & truth).sum() / (mask | truth).sum()
     assert overlap > 0.95
+
+
+@pytest.mark.parametrize("side", [1, 3, 4, 7])
+@pytest.mark.parametrize("shape", [(50, 61), (3, 5), (7, 7), (1, 9)])
+def test_counting_finds_what_a_median_filter_finds(shape: tuple[int, int], side: int) -> None:
+    values = np.random.default_rng(0).integers(0, 20, shape).astype(np.uint8)
+    smooth = filters.rank.median(values, np.ones((side, side), np.uint8))
+    for threshold in (0, 8, 12):
+        np.testing.assert_array_equal(tissue.median_above(values, threshold, side), smooth > threshold)
 
 
 @pytest.mark.parametrize("glass", [(245, 232, 238), (232, 238, 245), (240, 240, 225)])

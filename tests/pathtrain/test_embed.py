@@ -1,11 +1,14 @@
 """Features on disk: layout, order, restart, mixed tile sizes, damaged tiles, image folders."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import simplejpeg
 import torch
@@ -13,9 +16,11 @@ from PIL import Image
 from toys import noise, write_dataset, write_run
 
 from pathprep.errors import DatasetError, UsageError
-from pathtrain.data.tiles import DatasetTiles, open_tiles, resize
-from pathtrain.embed import embed
-from pathtrain.encode import How, encode
+from pathtrain.data.decode import resize
+from pathtrain.data.tiles import DatasetTiles, open_tiles
+from pathtrain.embed import Part, embed, share
+from pathtrain.encode import How, Place, encode
+from pathtrain.feature_files import MADE_FROM
 from pathtrain.models.load import load
 
 
@@ -104,20 +109,19 @@ def test_slide_that_changed_is_embedded_again(tmp_path: Path, dataset: Path, run
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from pathtrain import embed
-whole = embed._write
+from pathtrain import embed, feature_files
+ending, fits, whole = embed.FORMATS["hdf5"]
 def dying(path, part, features):
     if part.name == "b":
-        import h5py
-        cut = h5py.File
+        cut = feature_files.h5py.File
         def partial(*arguments):
             file = cut(*arguments)
             file["features"] = features[:2]
             file.flush()
             os.kill(os.getpid(), signal.SIGKILL)
-        embed.h5py.File = partial
+        feature_files.h5py.File = partial
     whole(path, part, features)
-embed._write = dying
+embed.FORMATS["hdf5"] = ending, fits, dying
 embed.embed(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
 """
 
@@ -197,3 +201,114 @@ def test_wrong_options(tmp_path: Path, dataset: Path, run: Path, how: How, messa
 def test_neither_dataset_nor_folder(tmp_path: Path, run: Path) -> None:
     with pytest.raises(UsageError, match=r"neither a dataset .* nor a folder"):
         embed(run, tmp_path, tmp_path / "features")
+
+
+def test_parquet_holds_what_hdf5_holds(tmp_path: Path, dataset: Path, run: Path) -> None:
+    out = tmp_path / "features"
+    embed(run, dataset, out)
+    summary = embed(run, dataset, out, format="parquet")
+    assert (summary.written, summary.tiles) == (2, 18)
+    with h5py.File(out / "b.h5") as file:
+        table = pq.read_table(out / "b.parquet")
+        assert np.array_equal(np.array(table["features"].to_pylist(), np.float32), file["features"][:])
+        assert table["features"].type.list_size == 24
+        assert np.array_equal(np.stack([table["x"], table["y"]], axis=1), file["coords"][:])
+        about = json.loads(table.schema.metadata[b"pathtrain"])
+        assert about["made_from"] == {key: file.attrs[key] for key in MADE_FROM}
+        assert about["coords"]["patch_size_level0"] == file["coords"].attrs["patch_size_level0"] == 64
+    assert embed(run, dataset, out, format="parquet").kept == 2
+    (out / "b.parquet").write_bytes((out / "b.parquet").read_bytes()[:-20])
+    assert embed(run, dataset, out, format="parquet").kept == 1
+    with pytest.raises(UsageError, match="--format csv: give hdf5 or parquet"):
+        embed(run, dataset, out, format="csv")
+
+
+def test_parquet_of_an_image_folder_has_its_strings(tmp_path: Path, run: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, tile in enumerate(noise(3)):
+        Image.fromarray(tile).save(folder / f"{number}.png")
+    (folder / "labels.csv").write_text("file,label,group\n0.png,p,g\n1.png,q,g\n2.png,,h\n")
+    embed(run, folder, tmp_path / "features", format="parquet")
+    table = pq.read_table(tmp_path / "features" / "pictures.parquet")
+    assert table.select(["file", "label", "group"]).to_pylist() == [
+        {"file": "0.png", "label": "p", "group": "g"},
+        {"file": "1.png", "label": "q", "group": "g"},
+        {"file": "2.png", "label": "", "group": "h"},
+    ]
+
+
+def test_bfloat16_is_close_and_not_taken_for_float32(tmp_path: Path, dataset: Path, run: Path) -> None:
+    arrays = []
+    for precision in ("float32", "bfloat16"):
+        assert embed(run, dataset, tmp_path / "features", How(precision=precision)).written == 2
+        with h5py.File(tmp_path / "features" / "a.h5") as file:
+            assert file["features"].dtype == np.float32
+            arrays.append(file["features"][:])
+    assert not np.array_equal(*arrays)
+    cosines = (arrays[0] * arrays[1]).sum(1) / np.prod([np.linalg.norm(a, axis=1) for a in arrays], axis=0)
+    assert cosines.min() > 0.999
+    with pytest.raises(UsageError, match="--precision half: give float32 or bfloat16"):
+        embed(run, dataset, tmp_path / "features", How(precision="half"))
+
+
+def test_shares_are_disjoint_complete_and_even() -> None:
+    sizes = [1000, 400, 400, 390, 10, 5, 5]
+    ends = np.cumsum(sizes).tolist()
+    parts = [
+        Part(f"s{number}", range(end - size, end), {}, dict, {})
+        for number, (size, end) in enumerate(zip(sizes, ends, strict=True))
+    ]
+    shares = [share(parts, Place(rank, 2)) for rank in range(2)]
+    assert sorted(part.name for some in shares for part in some) == [part.name for part in parts]
+    loads = [sum(len(part.tiles) for part in some) for some in shares]
+    assert max(loads) - min(loads) <= 210
+    assert share(parts, Place()) == parts
+
+
+@pytest.mark.parametrize("rank", ["2", "-1", "x"])
+def test_wrong_environment(
+    tmp_path: Path, dataset: Path, run: Path, rank: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(
+        UsageError, match=f"RANK={rank}, WORLD_SIZE=2, LOCAL_RANK=None: not what torchrun sets"
+    ):
+        embed(run, dataset, tmp_path / "features")
+
+
+def test_two_processes_write_what_one_writes(tmp_path: Path, dataset: Path, run: Path) -> None:
+    """Started as torchrun starts them: by the command, with nothing but the environment between them."""
+    embed(run, dataset, tmp_path / "one")
+    command = [sys.executable, "-m", "pathtrain.cli", "embed", run, dataset, "--out", tmp_path / "two"]
+    world = {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    both = [
+        subprocess.Popen(
+            [*map(str, command)],
+            env={**os.environ, **world, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    said = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert "process 0 of 2: " in said[0]
+    assert "1 files written, 1 slides without a tile; 13 tiles" in said[0]
+    assert "1 files written; 5 tiles" in said[1]
+    names = [{path.name for path in (tmp_path / folder).iterdir()} for folder in ("one", "two")]
+    assert names[0] == names[1] == {"a.h5", "b.h5"}
+    for name in names[0]:
+        with h5py.File(tmp_path / "one" / name) as one, h5py.File(tmp_path / "two" / name) as two:
+            np.testing.assert_allclose(one["features"][:], two["features"][:], atol=1e-5)
+            assert np.array_equal(one["coords"][:], two["coords"][:])
+
+
+@pytest.mark.slow
+def test_torchrun(tmp_path: Path, dataset: Path, run: Path) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command = [*launcher, "-m", "pathtrain.cli", "embed", run, dataset, "--out", tmp_path / "two"]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["a.h5", "b.h5"]

@@ -14,7 +14,7 @@ from toys import TINY, noise, write_dataset
 from pathprep.errors import UsageError
 from pathtrain import checkpoint
 from pathtrain.embed_levels import embed
-from pathtrain.evaluate.tasks import evaluate, open_run
+from pathtrain.evaluate.heads import evaluate, open_run
 from pathtrain.recipes.hierarchy import HierarchicalRecipe
 from pathtrain.recipes.load import load
 from pathtrain.trainer import pretrain

@@ -100,7 +100,7 @@ def test_tiles_without_groups_are_each_their_own(run: Path, tmp_path: Path) -> N
     assert len(tiles.groups) == 12
     assert knn(load(run), one, k=5)["groups"] == 12
     assert knn(load(run), one, other, k=5)["test_tiles"] == 12
-    with pytest.raises(UsageError, match="shares group"):
+    with pytest.raises(UsageError, match="is both training and test set"):
         knn(load(run), one, one, k=5)
     with pytest.raises(UsageError, match="needs 2 groups with at least 2 tiles, not 0"):
         collapse(load(run), one, k=3)

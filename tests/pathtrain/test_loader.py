@@ -19,7 +19,7 @@ from toys import TINY, noise, write_dataset
 
 from pathprep import corpus
 from pathprep.errors import DatasetError
-from pathprep.shards import Dataset, sha256
+from pathprep.shards import Dataset, sealed, sha256
 from pathtrain.data import order
 from pathtrain.data.loader import Batch, Loader
 from pathtrain.data.source import DatasetSource, Files
@@ -161,7 +161,7 @@ def spoil(root: Path, slide: str, row: int, data: bytes | None) -> None:
         pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
         marker = json.loads((root / "slides" / f"{slide}.json").read_text())
         marker["files"][f"index/{slide}.parquet"] = {"size": path.stat().st_size, "sha256": sha256(path)}
-        (root / "slides" / f"{slide}.json").write_text(json.dumps(marker))
+        (root / "slides" / f"{slide}.json").write_text(json.dumps(sealed(marker)))
 
 
 def replaced(positions: np.ndarray, bad: list[int], seed: int = 0, count: int = 22) -> list[int]:

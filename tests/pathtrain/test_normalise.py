@@ -12,12 +12,18 @@ import simplejpeg
 import timm
 import torch
 from PIL import Image
+from rich.console import Console
 from slides import tissue
-from toys import write_run
+from toys import TINY, write_run
 
 from pathprep import stain
+from pathprep.params import StainParams
 from pathprep.shards import Dataset
-from pathtrain.data.tiles import DatasetTiles, batches, open_tiles, resize
+from pathprep.tilesets.find import find
+from pathprep.tilesets.params import TileParams
+from pathprep.tilesets.run import import_tiles
+from pathtrain.data.decode import resize
+from pathtrain.data.tiles import DatasetTiles, batches, open_tiles
 from pathtrain.embed import embed
 from pathtrain.encode import How, encode
 from pathtrain.errors import ModelError
@@ -28,6 +34,7 @@ from pathtrain.models.load import load, untrained
 from pathtrain.recipes.load import dump
 from pathtrain.recipes.load import load as load_recipe
 from pathtrain.target import RunTarget, of_run
+from pathtrain.trainer import pretrain
 
 Make = Callable[..., Path]
 
@@ -159,7 +166,7 @@ def test_damaged_targets(normalising: Make, tmp_path: Path, change: dict[str, ob
 def test_a_lost_target_is_not_passed_over(normalising: Make) -> None:
     run = normalising()
     (run / "target.json").unlink()
-    with pytest.raises(ModelError, match=r"target.json: gone or damaged, and the run normalises"):
+    with pytest.raises(ModelError, match=r"target.json: gone or damaged, and the run's tiles were"):
         load(run)
 
 
@@ -205,13 +212,12 @@ def test_evaluations_normalise_and_say_so(
     result = knn(model, folder, k=3)
     assert "stain fitted on 6 tiles, 2 left as they are" in capsys.readouterr().err
     assert result["model"]["target"]["name"] == "reference"
-    # tiles without stored fits are fitted too, each alone; those with are not
+    # tiles without stored fits are fitted too; those with are not
     collapse(model, stained("none"), k=3)
-    counts: Counter[str] = Counter()
-    for marker in Dataset(stained("fit")).markers.values():
-        counts.update(marker["stain"])
-    left = counts["slide_fit"] + counts["unfitted"]
-    assert f"stain fitted on {counts['fitted']} tiles, {left} left" in capsys.readouterr().err
+    counts = counted(stained("fit"))
+    said = capsys.readouterr().err
+    assert f"stain fitted on {counts['fitted']} tiles, {counts['slide_fit']} took their slide's fit" in said
+    assert f", {counts['unfitted']} left as they are" in said
     collapse(model, stained("fit"), k=3)
     assert "stain fitted" not in capsys.readouterr().err
 
@@ -221,16 +227,120 @@ def test_random_weights_see_the_same_tiles(normalising: Make) -> None:
     assert untrained(model).target == model.target is not None
 
 
-def test_baked_tiles_are_not_normalised_again(
-    normalising: Make, stained: Make, target: stain.Target, capsys: pytest.CaptureFixture[str]
+def test_baked_tiles_are_not_normalised_again(normalising: Make, stained: Make, target: stain.Target) -> None:
+    assert open_tiles(stained("bake", target), load(normalising(target)).target).normaliser is None
+
+
+def shown(path: Path, goal: RunTarget | None) -> tuple[np.ndarray, dict[str, int]]:
+    """Pixels of all tiles of a dataset as a model with this target sees them, and their statuses.
+
+    In the order of their places, or sources: tiles that take the slide's fit are stored last.
+    """
+    tiles = open_tiles(path, goal)
+    assert isinstance(tiles, DatasetTiles)
+    if tiles.labels is None:
+        order = np.lexsort((tiles.coords[:, 0], tiles.coords[:, 1], tiles.slide))
+    else:
+        order = np.argsort(tiles.sources)
+    pixels = np.concatenate(list(batches(tiles, order, size=64, batch=50, threads=2)))
+    return pixels, tiles.normaliser.statuses if tiles.normaliser else {}
+
+
+def counted(path: Path) -> Counter[str]:
+    """Statuses that a dataset's markers tell of."""
+    counts: Counter[str] = Counter()
+    for marker in Dataset(path).markers.values():
+        counts.update(marker["stain"])
+    return counts
+
+
+def test_tiles_baked_to_another_target_are_normalised_from_there(
+    normalising: Make, stained: Make, target: stain.Target
 ) -> None:
-    model = load(normalising(target))
-    assert open_tiles(stained("bake", target), model.target).normaliser is None
-    assert capsys.readouterr().err == ""
-    assert open_tiles(stained("bake"), model.target).normaliser is None
-    warning = capsys.readouterr().err
-    assert warning.startswith(f"warning: {stained('bake')}: its tiles were normalised to another target")
-    assert warning.count("\n") == 1
+    """From the other target's stains to the model's is the straight way, up to two JPEGs and clipping."""
+    goal = load(normalising(target)).target
+    found, statuses = shown(stained("bake"), goal)
+    direct, _ = shown(stained("bake", target), goal)
+    before, _ = shown(stained("bake"), None)
+    assert np.abs(found.astype(int) - direct).mean() < 2
+    assert np.abs(before.astype(int) - direct).mean() > 8
+    assert statuses == counted(stained("bake"))
+
+
+def test_plain_datasets_are_normalised_as_bake_does(
+    normalising: Make, stained: Make, target: stain.Target
+) -> None:
+    """Fitted per tile, with the slide's pooled fit where that fails; pictures of one colour stay."""
+    found, statuses = shown(stained("none"), load(normalising(target)).target)
+    baked, _ = shown(stained("bake", target), None)
+    # JPEG noise moves a fit, and the baked tiles went through another JPEG
+    assert np.abs(found.astype(int) - baked).mean() < 2
+    assert statuses == counted(stained("fit"))
+    assert statuses["slide_fit"] > 0
+    assert statuses["unfitted"] > 0
+
+
+@pytest.mark.parametrize("mode", ["none", "jitter"])
+def test_a_run_on_baked_tiles_carries_their_target(
+    stained: Make, target: stain.Target, tmp_path: Path, mode: str
+) -> None:
+    """It sees plain tiles as it was trained: normalised; and so does its export."""
+    dataset = stained("bake", target)
+    more = ["stain.mode=jitter", "stain.concentration=0.1"] if mode == "jitter" else []
+    recipe = load_recipe("smoke", [*TINY, "steps=1", "batch=2", "checkpoint.every=1", *more])
+    pretrain(dataset, recipe, tmp_path / "run", fresh=False, console=Console(quiet=True))
+    model = load(tmp_path / "run")
+    assert model.target is not None
+    assert model.target.target.as_params() == target.as_params()
+    assert open_tiles(dataset, model.target).normaliser is None
+    plain, _ = shown(stained("none"), model.target)
+    baked, _ = shown(dataset, model.target)
+    assert np.abs(plain.astype(int) - baked).mean() < 2
+    export(tmp_path / "run", tmp_path / "model")
+    assert load(tmp_path / "model").target == model.target
+    (tmp_path / "run" / "target.json").unlink()
+    with pytest.raises(ModelError, match=r"target.json: gone or damaged"):
+        load(tmp_path / "run")
+
+
+def test_a_run_on_plain_tiles_carries_none(stained: Make, tmp_path: Path) -> None:
+    recipe = load_recipe("smoke", [*TINY, "steps=1", "batch=2", "checkpoint.every=1"])
+    pretrain(stained("fit"), recipe, tmp_path / "run", fresh=False, console=Console(quiet=True))
+    assert load(tmp_path / "run").target is None
+    assert not (tmp_path / "run" / "target.json").exists()
+
+
+def test_imported_tiles_fall_back_to_their_group(
+    normalising: Make, target: stain.Target, tmp_path: Path
+) -> None:
+    """As the import does when it bakes: by group, else by shard."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    rows = ["file,label,group"]
+    for group, power in (("a", 1.0), ("b", 1.8)):
+        for number in range(4):
+            pixels = (255 * (tissue(64, 64, seed=number) / 255.0) ** power).astype(np.uint8)
+            if number == 3:
+                pixels[:] = (205, 120, 180)
+            Image.fromarray(pixels).save(folder / f"{group}{number}.png")
+            rows.append(f"{group}{number}.png,{'xy'[number % 2]},{group}")
+    (folder / "labels.csv").write_text("\n".join(rows))
+    made = {
+        mode: _imported(folder, tmp_path / mode, StainParams(mode, target=target))
+        for mode in ("none", "bake")
+    }
+    found, statuses = shown(made["none"], load(normalising(target)).target)
+    baked, _ = shown(made["bake"], None)
+    assert statuses == {"fitted": 6, "slide_fit": 2}
+    apart = np.abs(found.astype(int) - baked).mean(axis=(1, 2, 3))
+    assert np.median(apart) < 3  # JPEG noise can move the fit of a single tile
+    assert apart[[3, 7]].max() < 3
+    assert np.abs(found[3].astype(int) - found[7]).mean() > 8  # each by its own group
+
+
+def _imported(folder: Path, root: Path, settings: StainParams) -> Path:
+    import_tiles(find(folder), root, TileParams(stain=settings))
+    return root
 
 
 def test_tiles_opened_for_another_model_are_refused(normalising: Make, stained: Make) -> None:

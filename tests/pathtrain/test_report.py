@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from pathprep import atomic, stain
 from pathprep.errors import UsageError
+from pathprep.shards import build_id
 from pathtrain.errors import ModelError
 from pathtrain.evaluate.cli import app
 from pathtrain.report import report
@@ -96,7 +97,9 @@ def test_a_lost_target_is_said(normalising: Callable[..., Path]) -> None:
 
 def test_dataset_that_is_gone_or_was_built_again(run: Path, dataset: Path) -> None:
     info = json.loads((dataset / "dataset.json").read_text())
-    atomic.write_json(dataset / "dataset.json", {**info, "build_id": "f" * 16})
+    params = {**info["params"], "quality": 1}
+    changed = {**info, "params": params, "build_id": build_id(params)}
+    atomic.write_json(dataset / "dataset.json", changed)
     assert "was built again since the run" in report(run).read_text()
     (dataset / "dataset.json").unlink()
     assert "not a dataset (no dataset.json)" in report(run).read_text()

@@ -20,6 +20,7 @@ from toys import TINY, noise, write_dataset
 
 from pathprep import stain
 from pathprep.errors import DatasetError
+from pathprep.shards import build_id, sealed
 from pathtrain import checkpoint
 from pathtrain.errors import CheckpointError, RecipeError, TrainError
 from pathtrain.logs import rows
@@ -205,10 +206,12 @@ def test_another_dataset_is_refused(tmp_path: Path, straight: Path) -> None:
     with pytest.raises(CheckpointError, match="dataset tiles was 22, is 23"):
         train(more, straight)
     info = json.loads((more / "dataset.json").read_text())
-    (more / "dataset.json").write_text(json.dumps({**info, "build_id": "0" * 16}))
+    params = {**info["params"], "quality": 1}
+    build = build_id(params)
+    (more / "dataset.json").write_text(json.dumps({**info, "params": params, "build_id": build}))
     marker = json.loads((more / "slides" / "a.json").read_text())
-    (more / "slides" / "a.json").write_text(json.dumps({**marker, "build_id": "0" * 16}))
-    with pytest.raises(CheckpointError, match=f"dataset build id was {info['build_id']}, is 0000"):
+    (more / "slides" / "a.json").write_text(json.dumps(sealed({**marker, "build_id": build})))
+    with pytest.raises(CheckpointError, match=f"dataset build id was {info['build_id']}, is {build}"):
         train(more, straight)
 
 

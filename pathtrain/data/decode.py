@@ -1,0 +1,54 @@
+"""One stored image to pixels, and to the square that a network takes."""
+
+import io
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch.nn import functional
+
+from pathprep.errors import DatasetError
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def decode(data: bytes, name: str) -> Pixels:
+    """(H, W, 3) uint8 of a JPEG, PNG or TIFF.
+
+    Raises:
+        DatasetError: the bytes are not such an image; it names the tile.
+    """
+    try:
+        if data[:2] == b"\xff\xd8":
+            pixels: Pixels = simplejpeg.decode_jpeg(data, colorspace="RGB")
+            return pixels
+        return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+    except (ValueError, OSError, UnidentifiedImageError) as error:
+        raise DatasetError(f"{name}: cannot be decoded ({error})") from None
+
+
+def resize(image: Pixels, size: int) -> Pixels:
+    """(size, size, 3): bicubic with antialiasing, as Pillow does it to one grey level."""
+    if image.shape[:2] == (size, size):
+        return image
+    return _scaled(image, size, size)
+
+
+def resize_and_crop(image: Pixels, short: int, size: int) -> Pixels:
+    """The centre (size, size, 3) of the image scaled until its shorter side is ``short``: torchvision's
+    Resize and CenterCrop, the usual preparation of linear evaluation; ``size`` is at most ``short``.
+    """
+    height, width = image.shape[:2]
+    least = min(height, width)
+    if least != short:
+        image = _scaled(image, int(short * height / least), int(short * width / least))
+    top, left = (round((side - size) / 2) for side in image.shape[:2])
+    return np.ascontiguousarray(image[top : top + size, left : left + size])
+
+
+def _scaled(image: Pixels, height: int, width: int) -> Pixels:
+    tensor = torch.from_numpy(image).permute(2, 0, 1)[None]
+    small = functional.interpolate(tensor, size=(height, width), mode="bicubic", antialias=True)
+    return small[0].permute(1, 2, 0).contiguous().numpy()

@@ -1,0 +1,142 @@
+"""Features of slides as `pathtrain embed` writes them: a bag of tile vectors per slide, or one vector.
+
+FOLDER/<slide>.h5   features (N, D) and coords (N, 2): a bag
+                    features (D,), or (1, D) without coords: a slide-level vector
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from pathprep.errors import UsageError
+from pathprep.shards import slide_name
+
+Floats = npt.NDArray[np.float32]
+KEPT_BYTES = 2 << 30  # of features in memory; what does not fit is read again when its turn comes
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a slide's tiles lie.
+
+    Attributes:
+        coords: (N, 2) int64, x and y in level-0 pixels.
+        side: of a tile, level-0 pixels.
+    """
+
+    coords: npt.NDArray[np.int64]
+    side: int
+
+
+@dataclass
+class Bags:
+    """A folder of features.
+
+    Attributes:
+        name: how tables and charts call it.
+        root: the folder.
+        dim: D.
+        bags: False if each slide has one vector only.
+        counts: slide -> number of its tiles, in the order of names.
+    """
+
+    name: str
+    root: Path
+    dim: int
+    bags: bool
+    counts: dict[str, int]
+    _kept: dict[str, Floats] = field(default_factory=dict)
+    _bytes: int = 0
+
+    @classmethod
+    def open(cls, root: Path, name: str | None = None) -> "Bags":
+        """Look at every file of a folder.
+
+        Raises:
+            UsageError: no such folder, no HDF5 file in it, a file without features, without a tile or with
+                another D than the others, or bags beside slide-level vectors.
+        """
+        paths = sorted(root.glob("*.h5"))
+        if not paths:
+            raise UsageError(f"{root}: no .h5 file there; write features with `pathtrain embed --out {root}`")
+        shapes = {path: _shape(path) for path in paths}
+        first, (_, dim, _) = next(iter(shapes.items()))
+        # (1, D) without coords fits both: it is a slide of one tile if others have more
+        bags = any(kind == "bag" for _, _, kind in shapes.values())
+        counts: dict[str, int] = {}
+        for path, (count, other, kind) in shapes.items():
+            if other != dim:
+                raise UsageError(
+                    f"{path}: {other} numbers per tile, {first.name} has {dim}; keep each model's "
+                    "features in a folder of its own"
+                )
+            if bags and kind == "vector":
+                raise UsageError(
+                    f"{path}: one vector for the slide, but others in {root} hold tiles; keep the two kinds "
+                    "in folders of their own"
+                )
+            slide = slide_name(path.stem)
+            if slide in counts:
+                raise UsageError(f"{path}: a second file of slide {slide}; keep one")
+            counts[slide] = count
+        return cls(name or root.resolve().name, root, dim, bags, counts)
+
+    def read(self, slide: str) -> Floats:
+        """A slide's features, (N, D) float32.
+
+        Raises:
+            UsageError: the file cannot be read, or holds NaN or infinity.
+        """
+        if slide in self._kept:
+            return self._kept[slide]
+        path = self._path(slide)
+        try:
+            with h5py.File(path, "r") as file:
+                features = np.asarray(file["features"][()], dtype=np.float32).reshape(-1, self.dim)
+        except (OSError, KeyError) as error:
+            raise UsageError(f"{path}: cannot be read ({error}); run `pathtrain embed` again") from None
+        if not np.isfinite(features).all():
+            raise UsageError(f"{path}: holds NaN or infinite features; run `pathtrain embed` again")
+        if self._bytes + features.nbytes <= KEPT_BYTES:
+            self._kept[slide] = features
+            self._bytes += features.nbytes
+        return features
+
+    def mean(self, slide: str) -> Floats:
+        """A slide's vector, (D,): its own, or the mean of its tiles'."""
+        return np.asarray(self.read(slide).mean(axis=0, dtype=np.float64), dtype=np.float32)
+
+    def places(self, slide: str) -> Places | None:
+        """Where the tiles lie; None if the file does not say."""
+        with h5py.File(self._path(slide), "r") as file:
+            if "coords" not in file or "patch_size_level0" not in file["coords"].attrs:
+                return None
+            coords = file["coords"]
+            return Places(np.asarray(coords[()], np.int64), int(coords.attrs["patch_size_level0"]))
+
+    def _path(self, slide: str) -> Path:
+        path = self.root / f"{slide}.h5"
+        if path.is_file():
+            return path
+        # Files of other tools may carry the dots of TCGA names
+        return next(other for other in self.root.glob("*.h5") if slide_name(other.stem) == slide)
+
+
+def _shape(path: Path) -> tuple[int, int, Literal["bag", "vector", "either"]]:
+    """Number of tiles, D, and what the file holds."""
+    try:
+        with h5py.File(path, "r") as file:
+            shape, placed = file["features"].shape, "coords" in file
+    except (OSError, KeyError):
+        raise UsageError(
+            f"{path}: not a file of features (HDF5 with `features`); run `pathtrain embed` again"
+        ) from None
+    if len(shape) not in (1, 2) or 0 in shape:
+        raise UsageError(f"{path}: features are {shape}; one row per tile is needed, and at least one")
+    if len(shape) == 1:
+        return 1, shape[0], "vector"
+    return shape[0], shape[1], "bag" if shape[0] > 1 or placed else "either"
