@@ -93,9 +93,10 @@ def embed(
     from pathtrain.encode import How
 
     if level in ("region", "slide"):
+        from pathtrain.embed_levels import Level
         from pathtrain.embed_levels import embed as embed_level
 
-        count = embed_level(model, source, out, level, device, threads)
+        count = embed_level(model, source, out, cast(Level, level), device, threads)
         typer.echo(f"{out}: {count} files written, features of level {level}")
         return
     if level != "tile":

@@ -3,6 +3,7 @@
 Stateless as the loader of tiles: which tile, region and slide a step takes is computed from its number.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from pathprep.shards import Dataset
 from pathprep.stain import Target
 from pathtrain.data import order
 from pathtrain.data import stain as stains
+from pathtrain.data.damage import Damage
 from pathtrain.data.loader import Loader
 from pathtrain.data.order import Ints
 from pathtrain.data.slide_labels import SlideLabels
@@ -99,7 +101,8 @@ class Curriculum:
     Raises:
         UsageError: a batch cannot be divided among the ranks; a phase asks for regions or labelled slides
             that are not there.
-        DatasetError, TrainError: the dataset cannot serve the recipe.
+        DatasetError, TrainError: the dataset cannot serve the recipe; on iteration, a tar is gone, or too
+            many tiles are damaged.
     """
 
     def __init__(
@@ -121,12 +124,38 @@ class Curriculum:
         self._target = target
         self._stage = stains.stage(dataset, recipe, target)
         self._train = labels.of("train") if labels is not None else np.empty(0, np.int64)
+        self._damage = Damage(self.index.source, recipe.seed, recipe.loader.max_damaged)
+        self._told = 0
+        self._tiles: Loader | None = None  # the present phase's
         self._tables: dict[tuple[int, float], Ints] = {}
         self._check()
 
     def name(self, tile: int) -> str:
         """A sample's slide and first tile, for messages."""
         return self.index.name(tile)
+
+    def news(self) -> list[str]:
+        """Damaged tiles that were met since the last call, in words."""
+        found = self._damage.found[self._told :]
+        self._told += len(found)
+        passed_over = self._tiles.news() if self._tiles is not None else []
+        return passed_over + [f"left white {tile}" for tile in found]
+
+    def close(self) -> None:
+        """Stop reading, and close files; iterating is over then. Tells of tiles that could not be fitted."""
+        self._close_tiles()
+        fitted, left = (0, 0) if self._stage is None else self._stage.counts()
+        if left:
+            print(
+                f"stain fitted on {fitted} tiles of regions and slides, {left} left as they are",
+                file=sys.stderr,
+            )
+        self.index.source.close()
+
+    def _close_tiles(self) -> None:
+        if self._tiles is not None:
+            self._tiles.close()
+            self._tiles = None
 
     def __iter__(self) -> Iterator[Batch]:
         first, local = self.recipe.place(self.start)
@@ -164,7 +193,9 @@ class Curriculum:
 
     def _phase(self, number: int, start: int) -> Iterator[Batch]:
         phase = self.recipe.hierarchy.phases[number]
-        tiles = iter(self._loader(number, start)) if phase.tile is not None else None
+        self._close_tiles()
+        self._tiles = self._loader(number, start) if phase.tile is not None else None
+        tiles = iter(self._tiles) if self._tiles is not None else None
         region_pixels = iter(self._stream(number, start, "region")) if phase.region else None
         slide_pixels = iter(self._stream(number, start, "slide")) if phase.slide else None
         for step in range(start, phase.steps):
@@ -218,7 +249,15 @@ class Curriculum:
 
         on_device = objective == "slide" and phase.slide is not None and phase.slide.pixels == "device"
         size = self.recipe.hierarchy.tile
-        return TileStream(self.index, requests, size, self._stage, on_device=on_device, **self._options)
+        return TileStream(
+            self.index,
+            requests,
+            size,
+            self._stage,
+            on_device=on_device,
+            damage=self._damage,
+            **self._options,
+        )
 
     def _region_layouts(self, number: int, step: int) -> tuple[list[Layout], Ints]:
         phase = self.recipe.hierarchy.phases[number]

@@ -5,8 +5,8 @@
     TCGA-A2,val,p2,lung,            an empty label is unknown
 
 ``slide_id`` is the slide's name, as in the dataset's slides/ folder. ``split`` may be train, val or test;
-without it every slide is for training. A column ``patient`` or ``group`` names what must not be divided
-between splits. Every other column is a task.
+without it every slide is for training. A column ``patient_id``, ``patient`` or ``group`` names what must not
+be divided between splits. Every other column is a task.
 """
 
 import csv
@@ -26,8 +26,8 @@ from pathprep.shards import slide_name
 Ints = npt.NDArray[np.int64]
 
 ID, SPLIT = "slide_id", "split"
-GROUPS = ("patient", "group")
-SPLITS = ("train", "val", "test")
+GROUPS = ("patient_id", "patient", "group")
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}  # spellings
 UNKNOWN = -1
 
 
@@ -179,11 +179,11 @@ def _slides(path: Path, rows: list[dict[str, str]], known: set[str]) -> tuple[st
 
 
 def _splits(path: Path, rows: list[dict[str, str]]) -> tuple[str, ...]:
-    found = tuple(row.get(SPLIT, "train") for row in rows)
-    wrong = sorted(set(found) - set(SPLITS))
+    found = [row.get(SPLIT, "train") for row in rows]
+    wrong = sorted(split for split in set(found) if split.lower() not in SPLITS)
     if wrong:
-        raise UsageError(f"{path}: split {wrong[0]!r}; give one of {', '.join(SPLITS)}")
-    return found
+        raise UsageError(f"{path}: split {wrong[0]!r}; give one of train, val, test")
+    return tuple(SPLITS[split.lower()] for split in found)
 
 
 def _check_groups(

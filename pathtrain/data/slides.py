@@ -4,9 +4,11 @@ A slide is all of its tiles, a region the tiles in k x k cells of the slide's gr
 stored twice. Which one comes when is computed (pathtrain.data.order): a run resumes by its step alone.
 What a recipe does to stain is done here too, to the whole tile and before it is resized; all tiles of a slide
 or region share the random part of it, as they share the slide's staining.
+
+Each JPEG is checked against its CRC32. Where training allows for damage, a damaged tile is left white, as a
+cell without a tile is, for what it could be replaced with lies elsewhere; else it is an error.
 """
 
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,15 +16,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
 import torch
 import torch.utils.dlpack
 from nvidia.dali import fn, pipeline_def, types
 from torch import Tensor
 
 from pathprep import stain as stains
-from pathprep.errors import DatasetError, UsageError
+from pathprep.errors import DatasetError, PathprepError, UsageError
 from pathprep.shards import Dataset
+from pathtrain.data import views
+from pathtrain.data.damage import Damage
 from pathtrain.data.order import Ints, hashed
+from pathtrain.data.source import DamagedTile, DatasetSource
 from pathtrain.data.stain import Stage
 from pathtrain.errors import TrainError
 from pathtrain.models.layout import Layout
@@ -30,7 +36,7 @@ from pathtrain.models.layout import Layout
 BATCH = 64  # tiles decoded at a time
 DEPTH = 2  # such batches ahead
 WHITE = 255
-_COLUMNS = ["x", "y", "column", "row", "stored", "offset", "length", "crc32"]
+_COLUMNS = ["x", "y", "column", "row", "stored"]
 _STREAM = 0x736C696465  # keeps the hashes of stain jitter apart from those of tiles
 
 
@@ -52,6 +58,7 @@ class SlideIndex:
                 "need a dataset from `pathprep shard`"
             )
         self.dataset, self.tiles = dataset, dataset.tiles(_COLUMNS)
+        self.source = DatasetSource(dataset)
         if not len(self.tiles):
             raise DatasetError(f"{dataset.root}: no tiles to train on; see `pathprep report {dataset.root}`")
 
@@ -92,24 +99,12 @@ class SlideIndex:
 
     def name(self, tile: int) -> str:
         """A tile's slide and level-0 coordinates, for messages."""
-        slide = self.tiles.slides[int(self.tiles.slide_of(tile))]
-        return f"slide {slide}, tile {self.tiles.columns['x'][tile]}_{self.tiles.columns['y'][tile]}"
+        return self.source.name(tile)
 
-    def read(self, tile: int) -> npt.NDArray[np.uint8]:
-        """A tile's JPEG, checked.
-
-        Raises:
-            DatasetError: the bytes are not those that were written.
-        """
-        column = self.tiles.columns
-        slide = self.tiles.slides[int(self.tiles.slide_of(tile))]
-        data = self.dataset.read(slide, int(column["offset"][tile]), int(column["length"][tile]))
-        if zlib.crc32(data) != column["crc32"][tile]:
-            raise DatasetError(
-                f"{self.dataset.root}: {self.name(tile)} is damaged (its CRC32 differs); "
-                f"run `pathprep verify {self.dataset.root}`"
-            )
-        return np.frombuffer(data, np.uint8)
+    def damaged(self, tile: int, reason: str) -> DatasetError:
+        """That a tile is damaged, to be raised."""
+        root = self.dataset.root
+        return DatasetError(f"{root}: {self.name(tile)} is damaged: {reason}; run `pathprep verify {root}`")
 
 
 @dataclass(frozen=True)
@@ -128,6 +123,10 @@ class Request:
         return cls(np.concatenate([layout.tiles for layout in layouts]), np.repeat(numbers, sizes))
 
 
+_Piece = tuple[Ints, Ints]  # tiles and jitter of a batch
+Pixels = npt.NDArray[np.uint8]
+
+
 class TileStream:
     """Pixels of one request after another, the next in preparation while one is used.
 
@@ -140,6 +139,11 @@ class TileStream:
         on_device: whether the pixels stay on that GPU; else they are in the CPU's memory, pinned if there is
             a GPU.
         threads: DALI's CPU threads.
+        damage: where damaged tiles are noted, which are white then; None: they are an error.
+
+    Raises:
+        DatasetError: on iteration, a tile is damaged, or a tar is gone.
+        TrainError: on iteration, too many tiles are damaged, or DALI stops for another reason.
     """
 
     def __init__(
@@ -151,9 +155,13 @@ class TileStream:
         device_id: int | None = None,
         on_device: bool = False,
         threads: int = 2,
+        damage: Damage | None = None,
     ) -> None:
         self._index, self._requests, self._size, self._stage = index, requests, size, stage
         self._gpu, self._on_device = device_id, on_device and device_id is not None
+        self._damage = damage
+        self._failure: PathprepError | None = None
+        self._bad: set[int] = set()
         self._feeding = self._batches()
         same = bool(np.all(index.tiles.columns["stored"] == size))
         self._pipeline = _pipeline(self._feed, stage, None if same else size, threads, device_id)
@@ -179,28 +187,55 @@ class TileStream:
             try:
                 (output,) = self._pipeline.run()
             except RuntimeError as error:  # DALI's; the pipeline is dead after it
+                if self._failure is not None:
+                    raise self._failure from None
                 first = self._index.name(int(request.tiles[start]))
-                said = str(error).partition("encountered:")[2].strip() or str(error)
                 place = f"{self._index.dataset.root}: at {first} or one of the next tiles"
-                raise TrainError(f"{place}: {said.splitlines()[0]}") from None
+                raise TrainError(f"{place}: {views.said(error)}") from None
             batch = torch.utils.dlpack.from_dlpack(output.as_tensor())
             pixels[start : start + len(batch)].copy_(batch)
+        pixels[:count][np.isin(request.tiles, list(self._bad))] = WHITE
         return pixels
 
-    def _batches(self) -> Iterator[tuple[Ints, Ints]]:
+    def _note(self, tile: int, reason: str) -> None:
+        if self._damage is None:
+            raise self._index.damaged(tile, reason)
+        self._damage.add(tile, reason)
+        self._bad.add(tile)
+
+    def _batches(self) -> Iterator[_Piece]:
         for request in self._requests():
             for start in range(0, len(request.tiles), BATCH):
                 yield request.tiles[start : start + BATCH], request.jitter[start : start + BATCH]
 
     def _feed(self, iteration: int) -> list[Any]:
         """A batch's input to the graph. After the last request come batches that nobody takes."""
-        tiles, jitter = next(self._feeding, (None, None))
-        if tiles is None or jitter is None:
+        piece = next(self._feeding, None)
+        if piece is None:
             raise StopIteration
-        fed: list[Any] = [[self._index.read(tile) for tile in tiles.tolist()]]
-        if self._stage is not None:
-            fed += self._stage.inputs(tiles, jitter)
+        tiles, jitter = piece
+        try:
+            fed: list[Any] = [[self._read(tile) for tile in tiles.tolist()]]
+            if self._stage is not None:
+                fed += self._stage.inputs(tiles, jitter)
+        except PathprepError as error:  # of which DALI would leave no more than the text
+            self._failure = error
+            raise
         return fed
+
+    def _read(self, tile: int) -> Pixels:
+        """A tile's JPEG; a white one if it is damaged."""
+        try:
+            data = self._index.source.read(tile)
+            simplejpeg.decode_jpeg_header(data)  # what is no JPEG may crash DALI
+            return np.frombuffer(data, np.uint8)
+        except DamagedTile as reason:
+            self._note(tile, str(reason))
+        except ValueError as reason:
+            self._note(tile, f"cannot be decoded ({reason})")
+        side = int(self._index.tiles.columns["stored"][tile])
+        white = np.full((side, side, 3), WHITE, np.uint8)
+        return np.frombuffer(simplejpeg.encode_jpeg(white), np.uint8)
 
 
 def _pipeline(

@@ -126,3 +126,12 @@ def test_unknown_tasks_cost_nothing_but_get_a_gradient_of_zero() -> None:
     assert scores[1].grad.tolist() == [0, 0]
     both = masked_cross_entropy(scores, torch.tensor([1, 0]), weights)
     torch.testing.assert_close(both.detach(), (expected - torch.log_softmax(scores[1].detach(), 0)[0]) / 2)
+
+
+def test_columns_and_splits_are_spelt_as_in_the_evaluation_of_slides(tmp_path: Path) -> None:
+    text = "slide_id,split,patient_id,organ\ns1,Train,p1,lung\ns2,train,p2,colon\ns3,valid,p3,lung\n"
+    found = read(write(tmp_path, text), KNOWN)
+    assert [task.name for task in found.tasks] == ["organ"]
+    assert found.splits == ("train", "train", "val")
+    with pytest.raises(UsageError, match="patient_id p1 has slides in train and in val"):
+        read(write(tmp_path, text.replace("p3", "p1")), KNOWN)

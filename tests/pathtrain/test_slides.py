@@ -1,18 +1,20 @@
 """Whole slides and regions from a dataset folder: the right tiles in the right cells, the right pixels."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import simplejpeg
-from toys import noise, write_dataset
+from toys import noise, spoil, write_dataset
 
 from pathprep import stain as stains
 from pathprep.errors import DatasetError, UsageError
 from pathprep.shards import Dataset
 from pathtrain.data import stain
 from pathtrain.data.curriculum import due, turns
+from pathtrain.data.damage import Damage
 from pathtrain.data.order import Ints
 from pathtrain.data.slides import BATCH, Request, SlideIndex, TileStream
 from pathtrain.errors import TrainError
@@ -30,7 +32,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def decoded(index: SlideIndex, tiles: Ints) -> np.ndarray:
-    return np.stack([simplejpeg.decode_jpeg(index.read(int(tile)).tobytes()) for tile in tiles])
+    return np.stack([simplejpeg.decode_jpeg(index.source.read(int(tile))) for tile in tiles])
 
 
 def test_a_layout_puts_every_tile_into_its_cell() -> None:
@@ -123,17 +125,41 @@ def test_stain_jitter_is_one_for_a_slide_and_another_for_the_next(dataset: Path)
     assert (expected == first[0]).all()
 
 
-def test_damaged_tiles_are_named(dataset: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """Tile BATCH + 1 of slide s has wrong bytes, and tile 2 right bytes that are no JPEG."""
     copy = write_dataset(tmp_path / "copy", {"s": noise(BATCH + 3)})
-    index = SlideIndex(Dataset(copy))
-    offset = int(index.tiles.columns["offset"][BATCH + 1])
-    with (copy / "shards" / "s.tar").open("r+b") as file:
-        file.seek(offset + 300)
-        file.write(b"damaged")
+    spoil(copy, "s", BATCH + 1, b"damaged")
+    spoil(copy, "s", 2, None)
+    return copy
+
+
+def test_damaged_tiles_are_named(damaged: Path) -> None:
+    index = SlideIndex(Dataset(damaged))
+    for tile, reason in ((2, "cannot be decoded"), (BATCH + 1, "its CRC32 differs")):
+        layout = Layout.of(np.array([tile]), np.array([0]), np.array([0]), 4)
+        stream = TileStream(index, lambda: iter([Request.of([layout], np.zeros(1, np.int64))]), 32, None)  # noqa: B023
+        name = re.escape(index.name(tile))
+        with pytest.raises(DatasetError, match=f"{name} is damaged: {reason}.*; run `pathprep verify"):
+            list(stream)
+
+
+def test_damaged_tiles_are_left_white_and_told(damaged: Path) -> None:
+    index = SlideIndex(Dataset(damaged))
     layout = index.slide("s", 4)
-    stream = TileStream(index, lambda: iter([Request.of([layout], np.zeros(1, np.int64))]), 32, None)
-    with pytest.raises((DatasetError, TrainError), match="slide s, tile .* is damaged"):
-        list(stream)
+    request = Request.of([layout], np.zeros(1, np.int64))
+    damage = Damage(index.source, 0, limit=2)
+    for pixels in TileStream(index, lambda: iter([request] * 3), 32, None, damage=damage):
+        for at, tile in enumerate(layout.tiles.tolist()):
+            if tile in (2, BATCH + 1):
+                assert (pixels[at] == 255).all()
+            else:
+                expected = simplejpeg.decode_jpeg(index.source.read(tile))
+                assert abs(pixels[at].numpy().astype(int) - expected).mean() < 1
+    assert sorted(found.tile for found in damage.found) == [2, BATCH + 1]
+    too_many = Damage(index.source, 0, limit=1)
+    with pytest.raises(TrainError, match="more than loader.max_damaged=1"):
+        list(TileStream(index, lambda: iter([request]), 32, None, damage=too_many))
 
 
 def test_imported_tiles_have_no_slides(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
