@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -26,13 +26,19 @@ def pretrain(
     dataset: Annotated[Path, typer.Argument(help="A dataset folder, as `pathprep shard` writes it.")] = Path(
         "dataset"
     ),
-    recipe: Annotated[str, typer.Option(help="smoke, exaonepath1, or a .yaml file.")] = "smoke",
+    recipe: Annotated[
+        str, typer.Option(help="smoke, exaonepath1, exaonepath2, exaonepath2-tiny, or a .yaml file.")
+    ] = "smoke",
     out: Annotated[
         Path | None, typer.Option(help="The run's folder. Default: runs/<recipe>. A run there is resumed.")
     ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe's value: --set optim.lr=0.001"),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="For exaonepath2: CSV or Parquet of slides, slide_id and a column per task."),
     ] = None,
     fresh: Annotated[bool, typer.Option(help="Start over; an old run is renamed to OUT.old-N.")] = False,
     wandb: Annotated[
@@ -52,7 +58,7 @@ def pretrain(
     from pathtrain.trainer import pretrain as run
 
     out = out or Path("runs") / Path(recipe).stem
-    summary = run(dataset, resolved, out, fresh, Console(), wandb)
+    summary = run(dataset, resolved, out, fresh, Console(), wandb, labels)
     if summary.loss is not None and os.environ.get("RANK", "0") == "0":
         typer.echo(f"{out}: {summary.steps} steps done, last loss {summary.loss:.4f}")
     if summary.stopped is not None:
@@ -67,6 +73,9 @@ def embed(
     ],
     out: Annotated[Path, typer.Option(help="Folder for one file per slide.")] = Path("features"),
     format: Annotated[str, typer.Option(help="hdf5, as CLAM and TRIDENT read it, or parquet.")] = "hdf5",
+    level: Annotated[
+        str, typer.Option(help="tile; of runs with three stages also region or slide.")
+    ] = "tile",
     size: Annotated[
         int | None, typer.Option(help="Side that tiles are resized to. Default: the model's.")
     ] = None,
@@ -83,6 +92,15 @@ def embed(
     from pathtrain.embed import embed as run
     from pathtrain.encode import How
 
+    if level in ("region", "slide"):
+        from pathtrain.embed_levels import Level
+        from pathtrain.embed_levels import embed as embed_level
+
+        count = embed_level(model, source, out, cast(Level, level), device, threads)
+        typer.echo(f"{out}: {count} files written, features of level {level}")
+        return
+    if level != "tile":
+        raise UsageError(f"--level {level}: give tile, region or slide")
     done = run(model, source, out, How(size, batch, threads, device, precision), format)
     who = f"process {done.place.rank} of {done.place.world}: " if done.place.world > 1 else ""
     kept = f", {done.kept} kept as they were" if done.kept else ""

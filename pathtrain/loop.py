@@ -91,6 +91,7 @@ class Loop:
         console: Console,
         probe: Callable[[dict[str, Tensor]], Row] | None = None,
         wandb: Wandb | None = None,
+        after: Callable[[int], Row] | None = None,
     ) -> Summary:
         """Take the steps that are left.
 
@@ -100,6 +101,7 @@ class Loop:
             probe: on rank 0, called with the encoder's weights every ``collapse.every`` steps; what it
                 returns is logged.
             wandb: on rank 0, gets the log's rows too.
+            after: called with the number of finished steps after each; what it returns is logged.
 
         Raises:
             TrainError: loss or gradient are not finite.
@@ -124,17 +126,18 @@ class Loop:
                 for line in batches.news():  # of this rank's samples, whichever it is
                     print(f"step {self.done}: {line}", file=sys.stderr)
                 meter.count(done)
+                found = after(self.done) if after is not None else {}
                 log.advance(self.done)
                 ended = done.stop or self.done == self.total
                 every = self.recipe.collapse.every
                 probing = every > 0 and (self.done % every == 0 or ended)
-                if self.done % self.recipe.checkpoint.every == 0 or ended:
-                    self._save(log)
-                if self.done % self.recipe.log_every == 0 or probing or ended:
+                if self.done % self.recipe.log_every == 0 or probing or found or ended:
                     values = step.scheduled(self.recipe, self.method, self.total, self.done - 1)
-                    row = {"step": self.done, "loss": loss, **values, **meter.row()}
+                    row = {"step": self.done, "loss": loss, **values, **meter.row(), **found}
                     log.write(row | self._probe(probe) if probing else row)
                     meter.restart()
+                if self.done % self.recipe.checkpoint.every == 0 or ended:
+                    self._save(log)
                 if ended:
                     break
         stopped = None

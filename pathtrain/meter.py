@@ -15,7 +15,8 @@ class Meter:
 
     def __init__(self, recipe: Recipe, method: Method, ranks: Ranks) -> None:
         self._recipe, self._method, self._ranks = recipe, method, ranks
-        self._peak = flops.peak(ranks.device, recipe.precision)
+        # samples of several kinds, where the recipe's batch is 0, have no one cost
+        self._peak = flops.peak(ranks.device, recipe.precision) if recipe.batch else None
         self._flops = 0  # a tile
         self._last: Done | None = None
         self.restart()
@@ -31,6 +32,7 @@ class Meter:
     def count(self, done: Done) -> None:
         """A step is done."""
         self._steps += 1
+        self._images += len(done.each) * self._ranks.world
         self._waited += done.wait
         self._last = done
 
@@ -38,7 +40,7 @@ class Meter:
         """Rates since the last row, and the last step's own figures."""
         assert self._last is not None
         seconds = time.perf_counter() - self._since
-        images = self._recipe.batch * self._steps / seconds
+        images = self._images / seconds
         return {
             "gradient_norm": self._last.gradient_norm,
             **self._last.means,
@@ -50,4 +52,4 @@ class Meter:
 
     def restart(self) -> None:
         """Begin the next row."""
-        self._since, self._waited, self._steps = time.perf_counter(), 0.0, 0
+        self._since, self._waited, self._steps, self._images = time.perf_counter(), 0.0, 0, 0

@@ -44,11 +44,11 @@ class Done:
 
 def scheduled(recipe: Recipe, method: Method, total: int, step: int) -> dict[str, float]:
     """Every value that follows from the step alone."""
-    optim = recipe.optim
+    at, span, optim = recipe.span(step, total)
     decay = optim.weight_decay
     return {
-        "lr": schedules.warmed_cosine(step, total, optim.warmup_steps, optim.lr, optim.min_lr),
-        "weight_decay": schedules.cosine(step, total, decay.start, decay.end),
+        "lr": schedules.warmed_cosine(at, span, optim.warmup_steps, optim.lr, optim.min_lr),
+        "weight_decay": schedules.cosine(at, span, decay.start, decay.end),
         **method.schedule(step),
     }
 

@@ -8,20 +8,23 @@ import torch
 from rich.console import Console
 
 from pathprep import atomic
-from pathprep.errors import DatasetError
+from pathprep.errors import DatasetError, UsageError
 from pathprep.shards import Dataset
 from pathprep.stain import Target
-from pathtrain import checkpoint, distributed, lock, wandb_board
+from pathtrain import checkpoint, distributed, hierarchy, lock, wandb_board
 from pathtrain import identity as identities
 from pathtrain.data import stain
 from pathtrain.data.loader import Loader, open_data
 from pathtrain.data.mixed import Mixed
+from pathtrain.data.slide_labels import SlideLabels
 from pathtrain.distributed import Ranks
 from pathtrain.errors import CheckpointError
 from pathtrain.live import LiveCollapse
 from pathtrain.loop import Loop, Summary
-from pathtrain.methods.base import Method
+from pathtrain.methods.base import Method, Source
 from pathtrain.methods.dino import Dino
+from pathtrain.methods.hierarchical import Hierarchical
+from pathtrain.recipes.hierarchy import HierarchicalRecipe
 from pathtrain.recipes.load import dump
 from pathtrain.recipes.schema import Recipe
 from pathtrain.target import RunTarget, settle
@@ -31,7 +34,13 @@ __all__ = ["Summary", "pretrain"]
 
 
 def pretrain(
-    dataset: Path, recipe: Recipe, run: Path, fresh: bool, console: Console, wandb: str | None = None
+    dataset: Path,
+    recipe: Recipe,
+    run: Path,
+    fresh: bool,
+    console: Console,
+    wandb: str | None = None,
+    labels: Path | None = None,
 ) -> Summary:
     """Train, or go on with, a run; under torchrun every rank calls it.
 
@@ -41,6 +50,7 @@ def pretrain(
         fresh: start over; an old run there is renamed to RUN.old-1, RUN.old-2, ...
         console: where progress and messages go, from rank 0.
         wandb: a project of Weights & Biases to log to as well.
+        labels: of slides, for the phases of a hierarchical recipe that need them.
 
     Raises:
         CheckpointError: the run was started with another recipe or dataset, or its checkpoints are damaged.
@@ -63,7 +73,8 @@ def pretrain(
             recipe = recipe.model_copy(update={"collapse": recipe.collapse.model_copy(update={"every": 0})})
         target = settle(recipe.stain, None if fresh else run)
         total = recipe.total_steps(tiles)
-        identity = identities.identity(recipe, data, tiles, target)
+        known = _labels(recipe, labels, data)
+        identity = identities.identity(recipe, data, tiles, target) | hierarchy.identity(known)
         config = identities.digest(identity)
 
         def begin() -> checkpoint.Entry | None:
@@ -80,15 +91,21 @@ def pretrain(
         if ranks.first:
             _describe(run, recipe, dataset, data, identity, target)
         state = None if entry is None else checkpoint.read(run, entry)
-        method = _method(recipe, total, ranks.device, fresh=state is None)
+        method = _method(recipe, total, ranks.device, state is None, known)
         loop = Loop(recipe, method, run, total, config, ranks, state)
-        probe = board = None
+        probe = board = after = None
+        if isinstance(method, Hierarchical) and isinstance(data, Dataset):
+            after = hierarchy.validation(method, data, known, run, ranks)
         if ranks.first and recipe.collapse.every:
             probe = LiveCollapse(dataset, recipe, RunTarget.of_training(target, data), ranks.device)
         if ranks.first and wandb is not None:
             board = Wandb(wandb, run, recipe.model_dump(mode="json"))
         return loop.train(
-            lambda start: _loader(data, recipe, start, ranks, target), console, probe=probe, wandb=board
+            lambda start: _source(data, recipe, start, ranks, target, known),
+            console,
+            probe=probe,
+            wandb=board,
+            after=after,
         )
 
 
@@ -127,13 +144,39 @@ def _describe(
     atomic.write_bytes(run / "recipe.yaml", dump(recipe).encode())
 
 
-def _method(recipe: Recipe, total: int, device: torch.device, fresh: bool) -> Method:
+def _labels(recipe: Recipe, labels: Path | None, data: Dataset | Mixed) -> SlideLabels | None:
+    if isinstance(recipe, HierarchicalRecipe):
+        if isinstance(data, Mixed):
+            raise UsageError(
+                f"{data.root}: mixed shards have no slides; the method hierarchical needs a dataset"
+            )
+        return hierarchy.read_labels(recipe, labels, data)
+    if labels is not None:
+        raise UsageError(f"--labels {labels}: the method {recipe.method} learns without labels; leave it out")
+    return None
+
+
+def _method(
+    recipe: Recipe, total: int, device: torch.device, fresh: bool, labels: SlideLabels | None
+) -> Method:
     """The recipe's method; the same weights on every rank."""
     torch.manual_seed(recipe.seed)
-    return {"dino": Dino}[recipe.method](recipe, total, device, fresh=fresh)
+    if isinstance(recipe, HierarchicalRecipe):
+        return Hierarchical(recipe, total, device, fresh, labels)
+    return Dino(recipe, total, device, fresh)
 
 
-def _loader(data: Dataset | Mixed, recipe: Recipe, start: int, ranks: Ranks, target: Target | None) -> Loader:
+def _source(
+    data: Dataset | Mixed,
+    recipe: Recipe,
+    start: int,
+    ranks: Ranks,
+    target: Target | None,
+    labels: SlideLabels | None,
+) -> Source:
+    if isinstance(recipe, HierarchicalRecipe):
+        assert isinstance(data, Dataset)  # or its labels could not have been read
+        return hierarchy.source(data, recipe, labels, start, ranks, target)
     return Loader(
         data,
         recipe,

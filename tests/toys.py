@@ -1,18 +1,22 @@
 """Datasets and runs small enough for unit tests, written through the project's own writers."""
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 import simplejpeg
 import torch
 from PIL import Image
 
 from pathprep import atomic
-from pathprep.shards import FORMAT, VERSION, ShardWriter, build_id
+from pathprep.markers import sealed
+from pathprep.shards import FORMAT, VERSION, ShardWriter, build_id, sha256
 from pathtrain import checkpoint
 from pathtrain.models.backbone import build
 from pathtrain.recipes.load import dump, load
@@ -139,3 +143,20 @@ def moved(name: str, parameter: torch.Tensor) -> torch.Tensor:
         return parameter
     queries, _, values = parameter.chunk(3)
     return torch.cat([queries, values])
+
+
+def spoil(root: Path, slide: str, row: int, data: bytes | None) -> None:
+    """Overwrite a part of a tile; None: it is no JPEG, but was written like that: its CRC is right."""
+    path = root / "index" / f"{slide}.parquet"
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    wrong = data if data is not None else b"x" * rows[row]["length"]
+    with (root / "shards" / f"{slide}.tar").open("r+b") as tar:
+        tar.seek(rows[row]["offset"] + (200 if data is not None else 0))
+        tar.write(wrong)
+    if data is None:
+        rows[row]["crc32"] = zlib.crc32(wrong)
+        pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+        marker = json.loads((root / "slides" / f"{slide}.json").read_text())
+        marker["files"][f"index/{slide}.parquet"] = {"size": path.stat().st_size, "sha256": sha256(path)}
+        (root / "slides" / f"{slide}.json").write_text(json.dumps(sealed(marker)))

@@ -14,6 +14,7 @@ from pathtrain.evaluate.cli_collapse import collapse
 from pathtrain.evaluate.cli_linear import linear
 from pathtrain.evaluate.cli_slides import slides
 from pathtrain.evaluate.cli_table import table
+from pathtrain.evaluate.cli_tasks import tasks
 from pathtrain.evaluate.options import Batch, Device, Labels, Model, Seed, Size, Threads, ends, save
 
 app = typer.Typer(no_args_is_help=True, help="Evaluate a frozen encoder.", rich_markup_mode=None)
@@ -82,4 +83,5 @@ def knn_tables(result: dict[str, Any]) -> Group:
 app.command()(linear)
 app.command()(collapse)
 app.command()(table)
+app.command()(tasks)
 app.command()(slides)

@@ -23,14 +23,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from pathprep.errors import UsageError
 from pathprep.shards import slide_name
+from pathtrain.data.slide_labels import GROUPS as PATIENTS
+from pathtrain.data.slide_labels import ID as SLIDE
+from pathtrain.data.slide_labels import SPLIT
+from pathtrain.data.slide_labels import SPLITS as PARTS
 from pathtrain.data.tiles import read_csv
 
 Ints = npt.NDArray[np.int64]
 
-SLIDE = "slide_id"
-SPLIT = "split"
-PATIENTS = ("patient_id", "patient", "group")
-PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 BUILT_IN = Path(__file__).parent
 
 

@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from pathtrain.errors import RecipeError
+from pathtrain.recipes.hierarchy import HierarchicalRecipe
 from pathtrain.recipes.schema import Recipe
 
 
@@ -41,7 +42,8 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _apply(values, override)
     try:
-        return Recipe.model_validate(values)
+        kind = HierarchicalRecipe if values.get("method") == "hierarchical" else Recipe
+        return kind.model_validate(values)
     except ValidationError as error:
         lines = [
             f"recipe {label}: {_where(e['loc'])}{e['msg'].removeprefix('Value error, ')}"

@@ -264,7 +264,7 @@ class Recipe(Strict):
         collapse: the collapse score while training.
     """
 
-    method: Literal["dino"]
+    method: Literal["dino", "hierarchical"]
     seed: int = Field(ge=0, lt=2**63)
     steps: Annotated[int, Field(gt=0)] | None = None
     epochs: Positive | None = None
@@ -288,6 +288,10 @@ class Recipe(Strict):
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give exactly one of steps and epochs")
         return self
+
+    def span(self, step: int, total: int) -> tuple[int, int, OptimConfig]:
+        """What the optimiser's schedules follow at a step: the place and length of what they span."""
+        return step, total, self.optim
 
     def total_steps(self, tiles: int) -> int:
         """Optimiser steps of the run on a dataset of ``tiles`` tiles; epochs are rounded up to a step."""

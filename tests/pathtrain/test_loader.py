@@ -5,22 +5,18 @@ import json
 import os
 import re
 import threading
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
-from toys import TINY, noise, write_dataset
+from toys import TINY, noise, spoil, write_dataset
 
 from pathprep import corpus
 from pathprep.errors import DatasetError
-from pathprep.markers import sealed
-from pathprep.shards import Dataset, sha256
+from pathprep.shards import Dataset
 from pathtrain.data import order
 from pathtrain.data.loader import Batch, Loader
 from pathtrain.data.source import DatasetSource, Files
@@ -146,23 +142,6 @@ def damaged(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, list[
     spoil(root, "a", 3, None)
     spoil(root, "a", 4, None)
     return root, [3, 4], r"cannot be decoded \(.+\)"
-
-
-def spoil(root: Path, slide: str, row: int, data: bytes | None) -> None:
-    """Overwrite a part of a tile; None: it is no JPEG, but was written like that: its CRC is right."""
-    path = root / "index" / f"{slide}.parquet"
-    table = pq.read_table(path)
-    rows = table.to_pylist()
-    wrong = data if data is not None else b"x" * rows[row]["length"]
-    with (root / "shards" / f"{slide}.tar").open("r+b") as tar:
-        tar.seek(rows[row]["offset"] + (200 if data is not None else 0))
-        tar.write(wrong)
-    if data is None:
-        rows[row]["crc32"] = zlib.crc32(wrong)
-        pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
-        marker = json.loads((root / "slides" / f"{slide}.json").read_text())
-        marker["files"][f"index/{slide}.parquet"] = {"size": path.stat().st_size, "sha256": sha256(path)}
-        (root / "slides" / f"{slide}.json").write_text(json.dumps(sealed(marker)))
 
 
 def replaced(positions: np.ndarray, bad: list[int], seed: int = 0, count: int = 22) -> list[int]:

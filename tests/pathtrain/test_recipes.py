@@ -22,8 +22,9 @@ def test_dumped_recipes_load_as_the_same(name: str, tmp_path: Path) -> None:
     assert load(tmp_path / "recipe.yaml") == recipe
 
 
-def test_every_value_of_a_published_recipe_is_marked() -> None:
-    lines = (resources.files("pathtrain.recipes") / "exaonepath1.yaml").read_text().splitlines()
+@pytest.mark.parametrize("name", ["exaonepath1", "exaonepath2"])
+def test_every_value_of_a_published_recipe_is_marked(name: str) -> None:
+    lines = (resources.files("pathtrain.recipes") / f"{name}.yaml").read_text().splitlines()
     for before, line in pairwise(lines):
         code, _, comment = line.partition("#")
         value = code.partition(":")[2].strip()
@@ -128,7 +129,7 @@ def test_steps_and_epochs_replace_each_other() -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("nothing", "no such recipe; there are exaonepath1, smoke"), ("nothing.yaml", "No such file")],
+    [("nothing", "no such recipe; there are exaonepath1, exaonepath2, "), ("nothing.yaml", "No such file")],
 )
 def test_absent_recipes(name: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):

@@ -1,0 +1,30 @@
+"""Cross-entropy of several tasks of which a slide knows some."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def masked_cross_entropy(scores: Sequence[Tensor], labels: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """The mean over the known tasks of a slide of the class's weight times its cross-entropy, float32.
+
+    Every head gets a gradient, of zero where the task is unknown: then all ranks exchange the same.
+
+    Args:
+        scores: per task (C,).
+        labels: (T,) class numbers, -1 where unknown; at least one is known.
+        weights: per task (C,).
+
+    Returns:
+        Scalar, in nats.
+    """
+    terms = []
+    for score, label, weight in zip(scores, labels.tolist(), weights, strict=True):
+        wide = score if score.dtype == torch.float64 else score.float()
+        if label < 0:
+            terms.append(0.0 * wide.sum())
+        else:
+            terms.append(-weight[label] * functional.log_softmax(wide, dim=0)[label])
+    return torch.stack(terms).sum() / (labels >= 0).sum()

@@ -1,0 +1,189 @@
+"""Gradients through any number of tiles in the memory of a few: the graph is cut at the tiles' vectors.
+
+    1. all tiles, chunk by chunk, without a graph              -> vectors (N, D), kept on the CPU
+    2. what follows the vectors, with a graph, and back        -> the loss, and its gradient (N, D)
+    3. the same chunks once more, with a graph, and back, each from its part of that gradient
+
+The sum over the chunks is the gradient of the plain graph, by the chain rule; the price is one forward pass
+more (4 where a plain step costs 3). Chunks must give the second time what they gave the first, so the random
+numbers of dropout and stochastic depth are replayed, and the precision is the same.
+
+Gao et al. 2021, "Scaling deep contrastive learning batch size under memory limited setup" (GradCache);
+EXAONE Path 2.0 trains this way through whole slides. No collective is called in here: ranks may have
+different numbers of tiles, and gradients are averaged once, after all that a step has accumulated.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Encode = Callable[[Tensor], Tensor]
+_TRIAL = 8  # tiles that the memory of a chunk is measured with
+_SPARE = 0.6  # share of the free memory that a chunk may take: allocators leave gaps
+_CPU_CHUNK = 32  # no gain beyond on the CPU, measured
+
+
+@dataclass(frozen=True)
+class Random:
+    """The state of torch's generators: the CPU's, and a GPU's if one is used."""
+
+    cpu: Tensor
+    cuda: Tensor | None
+
+    @classmethod
+    def now(cls, device: torch.device) -> "Random":
+        """The present state."""
+        cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        return cls(torch.get_rng_state(), cuda)
+
+    def replay(self, device: torch.device) -> None:
+        """Go back to this state."""
+        torch.set_rng_state(self.cpu)
+        if self.cuda is not None:
+            torch.cuda.set_rng_state(self.cuda, device)
+
+
+def cached_loss(
+    encode: Encode,
+    pixels: Tensor,
+    loss_of: Callable[[Tensor], Tensor],
+    chunk: int,
+    device: torch.device,
+    trained: bool = True,
+) -> Tensor:
+    """A loss over all tiles, whose ``backward`` adds the gradients to the parameters' ``grad``.
+
+    What torch.autocast is set to at the call holds for both passes.
+
+    Args:
+        encode: tiles (n, ...) on ``device``, as cut from ``pixels`` -> vectors (n, D). It may be random, in
+            torch's generators, but must not change before ``backward``.
+        pixels: (N, ...) on any device; pinned on the CPU, its copies overlap with the work.
+        loss_of: vectors (N, D), on the CPU -> the loss, a scalar with graph.
+        chunk: tiles at a time.
+        device: where ``encode`` works.
+        trained: False leaves the encoder without gradients, and out the third part.
+
+    Returns:
+        The loss, a scalar with graph; to go back through once.
+    """
+    anchor = torch.zeros((), device=device, requires_grad=True)  # so that autograd comes by
+    found: Tensor = _Cached.apply(anchor, _Passes(encode, pixels, loss_of, chunk, device, trained))
+    return found
+
+
+class _Passes:
+    """The three parts, of which ``forward`` does two but for going back."""
+
+    def __init__(
+        self,
+        encode: Encode,
+        pixels: Tensor,
+        loss_of: Callable[[Tensor], Tensor],
+        chunk: int,
+        device: torch.device,
+        trained: bool,
+    ) -> None:
+        self._encode, self._parts, self._loss_of, self._device = (
+            encode,
+            torch.split(pixels, chunk),
+            loss_of,
+            device,
+        )
+        self._chunk, self._trained = chunk, trained
+        self._reduced = torch.is_autocast_enabled(device.type)
+        self._dtype = torch.get_autocast_dtype(device.type)
+
+    def cast(self) -> torch.autocast:
+        # no cache: weights that were cast without a graph would be taken again with one
+        return torch.autocast(self._device.type, self._dtype, self._reduced, cache_enabled=False)
+
+    def forward(self) -> Tensor:
+        self._before = Random.now(self._device)
+        self._vectors = encode_chunks(self._encode, self._parts, self._device, self.cast)
+        self._vectors.requires_grad_(self._trained)
+        with torch.enable_grad(), self.cast():
+            self._loss = self._loss_of(self._vectors)
+        return self._loss.detach().clone()
+
+    def backward(self, factor: Tensor) -> None:
+        with torch.enable_grad():
+            self._loss.backward(factor)  # type: ignore[no-untyped-call]
+            if not self._trained:
+                return
+            assert self._vectors.grad is not None
+            after = Random.now(self._device)
+            # the chunks draw in turn what they drew before: one state serves all
+            self._before.replay(self._device)
+            for part, grad in zip(self._parts, torch.split(self._vectors.grad, self._chunk), strict=True):
+                with self.cast():
+                    again = self._encode(part.to(self._device, non_blocking=True))
+                again.backward(grad.to(self._device, non_blocking=True))  # type: ignore[no-untyped-call]
+            after.replay(self._device)
+
+
+class _Cached(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, passes: _Passes) -> Tensor:
+        ctx.passes = passes
+        return passes.forward()
+
+    @staticmethod
+    def backward(ctx: Any, factor: Tensor) -> tuple[None, None]:
+        ctx.passes.backward(factor)
+        return None, None
+
+
+@torch.no_grad()
+def encode_chunks(
+    encode: Encode, parts: Sequence[Tensor], device: torch.device, cast: Callable[[], torch.autocast]
+) -> Tensor:
+    """Vectors (N, D) of all chunks on the CPU, pinned if ``device`` is a GPU; without a graph."""
+    found: Tensor | None = None
+    total, done = sum(map(len, parts)), 0
+    for part in parts:
+        with cast():
+            out = encode(part.to(device, non_blocking=True))
+        if found is None:
+            pin = device.type == "cuda"
+            found = torch.empty((total, *out.shape[1:]), dtype=out.dtype, pin_memory=pin)
+        found[done : done + len(part)].copy_(out, non_blocking=True)
+        done += len(part)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)  # the copies to the CPU must have arrived
+    assert found is not None, "no tiles"
+    return found
+
+
+def chunk_size(
+    encode: Encode, parameters: Iterable[nn.Parameter], sample: Tensor, device: torch.device
+) -> int:
+    """How many tiles at a time the free memory holds, a power of two from 8 to 4096; 32 on the CPU.
+
+    Measured: a few tiles go forward and back, gradients and random state stay as they are. The number
+    belongs into the checkpoint, since what dropout draws depends on it.
+
+    Args:
+        sample: (1, ...) a tile.
+    """
+    if device.type != "cuda":
+        return _CPU_CHUNK
+    random = Random.now(device)
+    wanted = [p for p in parameters if p.requires_grad]
+    tiles = sample.expand(_TRIAL, *sample.shape[1:]).to(device)
+    torch.cuda.synchronize(device)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    start = torch.cuda.memory_allocated(device)
+    grads = torch.autograd.grad(encode(tiles).float().sum(), wanted, allow_unused=True)
+    peak = torch.cuda.max_memory_allocated(device) - start
+    del grads
+    torch.cuda.empty_cache()
+    random.replay(device)
+    free, _ = torch.cuda.mem_get_info(device)
+    # the gradients count into the peak too: a little too careful
+    fitting = max(8, int(_SPARE * free / (peak / _TRIAL)))
+    return int(min(4096, 1 << (fitting.bit_length() - 1)))
