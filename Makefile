@@ -68,5 +68,6 @@ bench: install
 	$(BIN)/python bench/bench_tiling.py $(if $(SLIDE),--data '$(SLIDE)') --json
 	$(BIN)/python bench/bench_shard.py --size 40000 --json
 	$(BIN)/python bench/bench_loader.py --json
+	$(BIN)/python bench/bench_train.py --json
 	$(BIN)/python bench/bench_index.py --json
 	$(BIN)/python bench/bench_mix.py --json

@@ -87,7 +87,7 @@ def embed(
     """Write the features of every tile: HDF5 as CLAM and TRIDENT read it, or Parquet.
 
     Run again, it goes on where it stopped. On 8 GPUs:
-    torchrun --nproc-per-node 8 -m pathtrain.cli embed ...
+    torchrun --nproc-per-node 8 -m pathtrain embed ...
     """
     from pathtrain.embed import embed as run
     from pathtrain.encode import How
