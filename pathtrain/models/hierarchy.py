@@ -139,7 +139,7 @@ def _overwritten(vectors: Tensor, sizes: list[int]) -> list[Tensor]:
         piece.grad = None
 
     for piece in pieces:
-        piece.register_post_accumulate_grad_hook(overwrite)
+        piece.register_post_accumulate_grad_hook(overwrite)  # type: ignore[no-untyped-call]
     return pieces
 
 
