@@ -9,8 +9,9 @@ One supervised step through three small stages, in a process of its own for each
     plain          one graph that keeps everything
 
 Memory is the peak of the process's resident set during the step, less what it was before, when weights and
-pixels were there. What of ``cached`` must grow with the tiles is shown apart: the vectors, their gradient,
-and the same in pieces, group by group of regions, until it is joined.
+pixels were there. What of ``cached`` must grow with the tiles is one copy of the vectors, whose place their
+gradient takes: the total is shown as it is, and less that copy. Growth is from 1,000 tiles on: with fewer, a
+chunk or the regions' group is not full.
 On a GPU, when there is one, it is the allocator's. A case whose memory, as far as the smaller ones tell,
 would exceed the limit is left out. (Checkpointing a whole chunk from pixels to vectors at once, instead of
 block by block, would be gradient caching by another name.)
@@ -72,7 +73,7 @@ class Step:
 
     def loss_of(self, vectors: Tensor) -> Tensor:
         save = self.case == "cached"
-        regions = region_vectors(self.stage2, vectors, self.layout, 1, DEVICE, save)
+        regions = region_vectors(self.stage2, vectors, self.layout, 1, DEVICE, save, in_place=save)
         scores = self.head(slide_vector(self.stage3, regions, self.layout, save))
         return nn.functional.cross_entropy(scores[None], torch.tensor([1], device=DEVICE))
 
@@ -123,7 +124,7 @@ def measure(case: str, tiles: int) -> dict[str, Any]:
         before = resident("VmRSS")
         slide.step()
         peak = resident("VmHWM")
-    vectors = 3 * (tiles + 1) * DIM * 4
+    vectors = (tiles + 1) * DIM * 4
     return {"bytes": peak - before, "pixel_bytes": slide.pixels.numel(), "vector_bytes": vectors}
 
 
@@ -179,15 +180,15 @@ def main() -> None:
             a_tile = found["bytes"] / tiles
     timed = child("--time")
     table = Table(title="Memory of a step beyond weights and pixels, MB")
-    for heading in ("tiles", "pixels", "vectors", "cached, beyond vectors", *CASES[1:]):
+    for heading in ("tiles", "pixels", "vectors", "cached", "cached less vectors", *CASES[1:]):
         table.add_column(heading, justify="right")
     for tiles in sorted(options.tiles):
         own = memory["cached"][str(tiles)]
         beyond = own["bytes"] - own["vector_bytes"]
         others = [memory[case].get(str(tiles)) for case in CASES[1:]]
         shown = ["left out" if other is None else f"{other['bytes'] / 1e6:,.0f}" for other in others]
-        row = [own["pixel_bytes"], own["vector_bytes"], beyond]
-        table.add_row(f"{tiles:,}", *(f"{value / 1e6:,.0f}" for value in row), *shown)
+        row = [own["pixel_bytes"], own["vector_bytes"], own["bytes"], beyond]
+        table.add_row(f"{tiles:,}", *(f"{value / 1e6:,.1f}" for value in row), *shown)
     console = Console()
     console.print(table)
     console.print(

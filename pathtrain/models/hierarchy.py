@@ -85,7 +85,13 @@ def sincos(places: Tensor, dim: int) -> Tensor:
 
 
 def region_vectors(
-    stage2: GridViT, vectors: Tensor, layout: Layout, group: int, device: torch.device, save_memory: bool
+    stage2: GridViT,
+    vectors: Tensor,
+    layout: Layout,
+    group: int,
+    device: torch.device,
+    save_memory: bool,
+    in_place: bool = False,
 ) -> Tensor:
     """(R, dim) vectors of a slide's regions, ``group`` regions at a time.
 
@@ -93,11 +99,14 @@ def region_vectors(
         vectors: (N + 1, D) of the tiles in the layout's order, and last that of the background; anywhere:
             each group's part is brought to ``device``.
         save_memory: keep nothing of a group but its vectors, and compute it again going back.
+        in_place: ``vectors`` is a leaf that nothing else uses: going back, its gradient takes its place,
+            group by group, and ``vectors.grad`` is the same memory. One copy instead of three.
     """
     starts = np.arange(0, len(layout.counts), group)
     sizes = np.add.reduceat(layout.counts, starts)
     # split, not a slice for each: going back, slices would each make zeros of the whole
-    *pieces, background = torch.split(vectors, [*sizes.tolist(), 1])
+    split = _overwritten if in_place else torch.split
+    *pieces, background = split(vectors, [*sizes.tolist(), 1])
     places = cells_of(layout.side, device)
 
     def regions(piece: Tensor, background: Tensor, index: Tensor) -> Tensor:
@@ -117,6 +126,21 @@ def region_vectors(
         else:
             found.append(regions(piece, background, index))
     return torch.cat(found)
+
+
+def _overwritten(vectors: Tensor, sizes: list[int]) -> list[Tensor]:
+    """The vectors in pieces, each of which is overwritten by its gradient when that is complete."""
+    vectors.grad = vectors.detach()
+    pieces = [piece.detach().requires_grad_() for piece in torch.split(vectors.detach(), sizes)]
+
+    def overwrite(piece: Tensor) -> None:
+        assert piece.grad is not None
+        piece.data.copy_(piece.grad)  # not seen by autograd, which has no more use for it
+        piece.grad = None
+
+    for piece in pieces:
+        piece.register_post_accumulate_grad_hook(overwrite)  # type: ignore[no-untyped-call]
+    return pieces
 
 
 def slide_vector(stage3: GridViT, regions: Tensor, layout: Layout, save_memory: bool) -> Tensor:

@@ -51,7 +51,8 @@ def slide(count: int, dtype: torch.dtype) -> tuple[Tensor, Layout]:
 
 def loss_of(net: nn.ModuleDict, layout: Layout, save_memory: bool) -> Any:
     def loss(vectors: Tensor) -> Tensor:
-        regions = region_vectors(net["stage2"], vectors, layout, 3, CPU, save_memory)
+        in_place = vectors.is_leaf and vectors.requires_grad  # as training has it; the plain graph cannot
+        regions = region_vectors(net["stage2"], vectors, layout, 3, CPU, save_memory, in_place)
         scores = net["tasks"](slide_vector(net["stage3"], regions, layout, save_memory))
         return nn.functional.cross_entropy(scores[None].float().to(scores.dtype), torch.tensor([2]))
 
