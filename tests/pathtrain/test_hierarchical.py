@@ -158,8 +158,8 @@ def test_it_learns_what_the_labels_say_and_scores_it_elsewhere(
     (tmp_path / "other.csv").write_text("slide_id,colour\nnew-a,a\nnew-b,b\none,\n")
     found = evaluate(run, other, tmp_path / "other.csv")
     assert found == {"colour": {"auroc": 1.0, "balanced_accuracy": 1.0, "slides": 2}}
-    assert embed(run, other, tmp_path / "regions", "region") == 3
-    assert embed(run, other, tmp_path / "slides", "slide") == 3
+    assert embed(run, other, tmp_path / "regions", "region").written == 3
+    assert embed(run, other, tmp_path / "slides", "slide").written == 3
     with h5py.File(tmp_path / "regions" / "new-a.h5") as file:  # 5 tiles in a row, regions of 4
         assert file["coords"][:].tolist() == [[0, 0], [4 * 32, 0]]
         assert file["features"].shape == (2, 16)
