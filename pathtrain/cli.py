@@ -111,6 +111,7 @@ def embed(
             typer.echo(f"failed (in {out / 'failed'}, tried again by the next run):", err=True)
         for name, reason in done.failed.items():
             typer.echo(f"  {name}: {reason}", err=True)
+    done.place.leave()
     if done.failed:
         raise typer.Exit(1)
 

@@ -5,8 +5,10 @@ pixels / 255, normalised with the model's mean and std, in eval mode, in float32
 """
 
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -85,7 +87,7 @@ class Place:
         return cls(rank, world, card)
 
     def gather(self, value: T) -> list[T]:
-        """Every process's value, in their order, on all of them; waits for the slowest. Once in a process.
+        """Every process's value, in their order, on all of them; waits for the slowest. ``leave`` follows.
 
         Raises:
             PeerError: another process stopped.
@@ -100,8 +102,18 @@ class Place:
         except (ValueError, RuntimeError, dist.DistError) as error:
             line = str(error).strip().splitlines()[0]
             raise PeerError(f"process {self.rank} of {self.world}: lost the others ({line})") from None
-        dist.destroy_process_group()
         return found
+
+    def leave(self) -> None:
+        """Wait until all processes have come here, and may end.
+
+        When one ends with an error, torchrun sends SIGTERM to the others, which have nothing left to do.
+        """
+        if self.world > 1:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            with suppress(RuntimeError):  # another one is gone
+                dist.barrier()
+            dist.destroy_process_group()
 
 
 def pick_device(name: str) -> torch.device:

@@ -421,4 +421,6 @@ def test_torchrun(tmp_path: Path, dataset: Path, run: Path) -> None:
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1, done.stderr
     assert done.stdout.count("7 files written, 1 failed") == 1
+    assert done.stderr.count("  s0: slide s0, tile 32_0 in ") == 1
+    assert re.findall(r"exitcode  : (-?\d+)", done.stderr) == ["1", "1"]
     assert sorted(path.stem for path in (tmp_path / "two").glob("*.h5")) == [f"s{n}" for n in range(1, 8)]
