@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, UndefinedError
 from markupsafe import Markup
 
 from pathprep import atomic, chart
@@ -84,24 +84,28 @@ def report(run: Path, out: Path | None = None, results: Sequence[Path] = ()) -> 
     step = saved[-1].step if saved else 0
     found = report_results.find(run, results)
     views, views_missing = _views(run, recipe, info)
-    page = _template().render(
-        name=run.resolve().name,
-        run=run,
-        facts=_facts(recipe, info, rows, step),
-        dataset=info.get("dataset", "DATASET"),
-        tasks=TASKS,
-        curves=_curves(rows),
-        views=views,
-        views_missing=views_missing,
-        step=step,
-        missing=[
-            text.format(run=run, dataset=info.get("dataset", "DATASET"))
-            for task, text in COMMANDS.items()
-            if task not in found
-        ],
-        **{task.removeprefix("collapse "): found.get(task) for task in report_results.FILES},
-        recipe=dump(recipe),
-    )
+    try:
+        page = _template().render(
+            name=run.resolve().name,
+            run=run,
+            facts=_facts(recipe, info, rows, step),
+            dataset=info.get("dataset", "DATASET"),
+            tasks=TASKS,
+            curves=_curves(rows),
+            views=views,
+            views_missing=views_missing,
+            step=step,
+            missing=[
+                text.format(run=run, dataset=info.get("dataset", "DATASET"))
+                for task, text in COMMANDS.items()
+                if task not in found
+            ],
+            **{task.removeprefix("collapse "): found.get(task) for task in report_results.FILES},
+            recipe=dump(recipe),
+        )
+    except UndefinedError as error:
+        files = ", ".join(str(result.source) for result in found.values())
+        raise UsageError(f"{files}: of another version ({error}); run `pathtrain evaluate` again") from None
     out = out or run / "report.html"
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -115,8 +119,8 @@ def _template() -> Any:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["share"] = lambda value: "-" if value is None else f"{value:.3f}"
-    environment.filters["range"] = lambda ends: f"{ends[0]:.3f} to {ends[1]:.3f}"
+    environment.filters["share"] = lambda value: "-" if value is None else f"{float(value):.3f}"
+    environment.filters["range"] = lambda ends: " to ".join(f"{float(end):.3f}" for end in ends)
     return environment.from_string(Path(__file__).with_suffix(".html").read_text())
 
 

@@ -72,13 +72,15 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _result(path: Path) -> Result:
     value = _read(path)
-    entries = value.get("models") or value.get("panels") or [value]
-    models = [entry["model"] for entry in entries]
-    picture = path.parent / value["tsne"]["file"] if "tsne" in value else None
-    return Result(
-        value,
-        list(dict.fromkeys(model["name"] for model in models)),
-        models[-1]["step"],  # of panels the normalised model, whose run they are
-        data_url("image/png", picture.read_bytes()) if picture and picture.is_file() else None,
-        path,
-    )
+    try:
+        models = [entry["model"] for entry in value.get("models") or value.get("panels") or [value]]
+        picture = path.parent / value["tsne"]["file"] if "tsne" in value else None
+        return Result(
+            value,
+            list(dict.fromkeys(model["name"] for model in models)),
+            models[-1]["step"],  # of panels the normalised model, whose run they are
+            data_url("image/png", picture.read_bytes()) if picture and picture.is_file() else None,
+            path,
+        )
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"{path}: of another version (no {error}); run `pathtrain evaluate` again") from None

@@ -188,6 +188,16 @@ def test_results_that_cannot_be_shown(run: Path, linear: tuple[str, ...], tmp_pa
             report(run, results=[tmp_path / f"{name}.json" for name in names])
 
 
+def test_results_of_another_version(run: Path, linear: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    invoke(*linear, "--json", path)
+    whole = json.loads(path.read_text())
+    for key in ("model", "majority"):
+        atomic.write_json(path, {name: value for name, value in whole.items() if name != key})
+        with pytest.raises(UsageError, match=r"mine.json: of another version \(.*\); run `pathtrain"):
+            report(run, results=[path])
+
+
 def test_errors(tmp_path: Path, run: Path) -> None:
     with pytest.raises(ModelError, match="not a run"):
         report(tmp_path / "nothing")
