@@ -82,6 +82,8 @@ def linear_tables(result: dict[str, Any]) -> Group:
         f"iterations; resize {result['resize']}, crop {result['crop']}.\n"
         f"The paper does not state its lr schedule: {settings['schedule']} here.\n" + _stain_line(result)
     )
+    if result["group_kind"] == "tile":
+        scores.caption += "\nThe tiles have no groups: tiles of one slide or patient may be on both sides."
     for name in result["classes"]:
         entries = [row["per_class"][name] for row in result["results"]]
         shown = ["-" if entry["recall"] is None else f"{entry['recall']:.3f}" for entry in entries]
