@@ -13,11 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from pathprep.errors import DatasetError
 from pathprep.shards import Dataset
 from pathprep.stain import StainFit
 from pathtrain.data import order
 from pathtrain.data.order import Ints
+
+NO_TILES: Ints = np.empty(0, np.int64)
 
 
 class DamagedTile(Exception):
@@ -154,18 +158,25 @@ def wrong(data: Any, place: Place) -> str:
 
 
 class DatasetSource(Source):
-    """A dataset folder: every tile once an epoch, in a seeded permutation of all."""
+    """A dataset folder: every tile once an epoch, in a seeded permutation of all.
 
-    def __init__(self, dataset: Dataset) -> None:
+    Args:
+        held_out: numbers of tiles (H,), rising, that do not come.
+    """
+
+    def __init__(self, dataset: Dataset, held_out: Ints = NO_TILES) -> None:
         super().__init__()
         self.dataset, self.root, self.stain = dataset, dataset.root, dataset.params["stain"]
         self._index = dataset.tiles(["x", "y", "offset", "length", "crc32"])
+        # among the tiles that do come, the place before which each held out one would lie
+        self._gaps = held_out - np.arange(len(held_out))
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._index) - len(self._gaps)
 
     def order(self, positions: Ints, seed: int) -> Ints:
-        return order.tiles(positions, len(self), seed)
+        found = order.tiles(positions, len(self), seed)
+        return found + np.searchsorted(self._gaps, found, side="right")
 
     def place(self, tile: int) -> Place:
         offset, length, crc32 = (int(self._index.columns[n][tile]) for n in ("offset", "length", "crc32"))
