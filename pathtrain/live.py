@@ -38,33 +38,43 @@ class HeldOut:
     """Slides that training does not see.
 
     Attributes:
-        dataset: they are of.
+        dataset: they are of; None if there is no score.
         slides: their names; empty stands for all of the dataset.
         tiles: numbers (H,), rising, of their tiles in the training data.
     """
 
-    dataset: Path
+    dataset: Path | None = None
     slides: tuple[str, ...] = ()
     tiles: Ints = field(default_factory=NO_TILES.copy)
+
+    def __str__(self) -> str:
+        if self.dataset is None:
+            return (
+                "no collapse score: no slides can be held out of mixed shards; give others, "
+                "--set collapse.dataset=DATASET"
+            )
+        if not self.slides:
+            return f"collapse score on {self.dataset}"
+        return f"held out for the collapse score: {len(self.slides)} slides, {len(self.tiles)} tiles"
 
 
 def hold_out(data: Dataset | Mixed, recipe: Recipe) -> HeldOut:
     """What the recipe's ``collapse`` is measured on; every process of a run finds the same.
 
+    Without ``collapse.every``, or of mixed shards, whose slides lie in no one place, nothing.
+
     Raises:
-        UsageError: the training data has too few slides to do without some, or is of mixed shards, whose
-            slides cannot be told apart.
+        UsageError: the training data has too few slides to do without some.
     """
     config = recipe.collapse
+    if not config.every:
+        return HeldOut()
     if config.dataset is not None:
         if config.dataset.resolve() == data.root.resolve():
             raise UsageError(f"collapse.dataset={config.dataset}: is what is trained on; give other slides")
         return HeldOut(config.dataset)
     if isinstance(data, Mixed):
-        raise UsageError(
-            f"{data.root}: mixed shards, of which no slides can be held out for the collapse score; give "
-            "other slides, --set collapse.dataset=DATASET, or none, --set collapse.every=0"
-        )
+        return HeldOut()
     tiles = DatasetTiles(data.root)
     counts = tiles.counts()
     usable = sum(count >= 2 for count in counts.values())
@@ -99,6 +109,7 @@ class LiveCollapse:
     ) -> None:
         config = recipe.collapse
         self.seed, self.threads, self.device = recipe.seed, threads, device
+        assert held_out.dataset is not None
         self.tiles = open_slides(held_out.dataset, target)
         self.order = sample(self.tiles, config.tiles, recipe.seed, config.slides, held_out.slides)
         self.group = self.tiles.groups_of(self.order)

@@ -18,7 +18,6 @@ from pathtrain.data.loader import Loader, open_data
 from pathtrain.data.mixed import Mixed
 from pathtrain.data.order import Ints
 from pathtrain.data.slide_labels import SlideLabels
-from pathtrain.data.source import NO_TILES
 from pathtrain.distributed import Ranks
 from pathtrain.errors import CheckpointError
 from pathtrain.identity import Changes
@@ -73,14 +72,18 @@ def pretrain(
         if not tiles:
             raise DatasetError(f"{dataset}: no tiles to train on; see `pathprep report {dataset}`")
         stain.check(data, recipe.stain)
-        held_out = hold_out(data, recipe) if recipe.collapse.every else None
-        without = NO_TILES if held_out is None else held_out.tiles
-        tiles -= len(without)
+        held_out = hold_out(data, recipe)
+        if recipe.collapse.every:
+            console.print(str(held_out), highlight=False)
+            if held_out.dataset is None:
+                off = recipe.collapse.model_copy(update={"every": 0})
+                recipe = recipe.model_copy(update={"collapse": off})
+        tiles -= len(held_out.tiles)
         target = settle(recipe.stain, None if fresh else run)
         total = recipe.total_steps(tiles)
         known = _labels(recipe, labels, data)
-        unseen = () if held_out is None else held_out.slides
-        identity = identities.identity(recipe, data, tiles, target, unseen) | hierarchy.identity(known)
+        identity = identities.identity(recipe, data, tiles, target, held_out.slides)
+        identity |= hierarchy.identity(known)
 
         def begin() -> tuple[checkpoint.Entry | None, Changes]:
             held.enter_context(lock.exclusive(run))
@@ -95,24 +98,19 @@ def pretrain(
             return Summary(total, total, None)
         if ranks.first:
             _describe(run, recipe, dataset, data, identity, target, entry, changed)
-        if unseen:
-            console.print(
-                f"held out for the collapse score: {len(unseen)} slides, {len(without)} tiles",
-                highlight=False,
-            )
         state = None if entry is None else checkpoint.read(run, entry)
         method = _method(recipe, total, ranks.device, state is None, known)
         loop = Loop(recipe, method, run, total, identities.fixed(identity), ranks, state)
         probe = board = after = None
         if isinstance(method, Hierarchical) and isinstance(data, Dataset):
             after = hierarchy.validation(method, data, known, run, ranks)
-        if ranks.first and held_out is not None:
+        if ranks.first and recipe.collapse.every:
             normalised = RunTarget.of_training(target, data)
             probe = LiveCollapse(held_out, recipe, normalised, ranks.device, ranks.threads)
         if ranks.first and wandb is not None:
             board = Wandb(wandb, run, recipe.model_dump(mode="json"))
         return loop.train(
-            lambda start: _source(data, recipe, start, ranks, target, known, without),
+            lambda start: _source(data, recipe, start, ranks, target, known, held_out.tiles),
             console,
             probe=probe,
             wandb=board,

@@ -1,5 +1,6 @@
 """What is measured and shown while training: collapse score, figures of a row, Weights & Biases."""
 
+import io
 import json
 import sys
 from contextlib import closing
@@ -14,6 +15,7 @@ from rich.console import Console
 from toys import TINY, noise, write_dataset
 
 from pathprep.errors import UsageError
+from pathprep.mix import mix
 from pathprep.shards import Dataset
 from pathtrain import report
 from pathtrain.data.loader import Loader
@@ -115,6 +117,19 @@ def test_the_score_on_another_dataset(dataset: Path, tmp_path: Path) -> None:
     assert identity["dataset tiles"] == 36
     with pytest.raises(UsageError, match="is what is trained on"):
         hold_out(Dataset(dataset), load("smoke", [*SETTINGS, f"collapse.dataset={dataset}"]))
+
+
+def test_mixed_shards_have_a_score_on_other_slides_only(dataset: Path, tmp_path: Path) -> None:
+    mix([dataset], tmp_path / "mixed", tiles_per_shard=10)
+    out = io.StringIO()
+    console = Console(file=out, width=200)
+    settings = (*SETTINGS, "steps=2")
+    pretrain(tmp_path / "mixed", load("smoke", settings), tmp_path / "none", False, console)
+    assert "no collapse score: no slides can be held out of mixed shards" in out.getvalue()
+    assert not any("collapse_ratio" in row for row in rows(tmp_path / "none"))
+    recipe = load("smoke", [*settings, f"collapse.dataset={dataset}"])
+    pretrain(tmp_path / "mixed", recipe, tmp_path / "some", False, console)
+    assert ["collapse_ratio" in row for row in rows(tmp_path / "some")] == [True]
 
 
 def test_too_few_slides_to_hold_some_out(tmp_path: Path) -> None:
