@@ -78,18 +78,22 @@ def save(run: Path, value: dict[str, Any], step: int, config: str, keep: int) ->
     return entry
 
 
-def latest(run: Path) -> tuple[Entry, dict[str, Any]] | None:
-    """The newest intact checkpoint and its content, on the CPU; None if the run has not written one.
+def latest(run: Path) -> Entry | None:
+    """The newest intact checkpoint; None if the run has not written one.
 
     Raises:
         CheckpointError: there are checkpoints, and all of them are damaged.
     """
     found = entries(run)
     for entry in reversed(found):
+        path = folder(run) / entry.file
         try:
-            return entry, read(run, entry)
-        except CheckpointError as error:
-            _warn(f"{error}; an older checkpoint is used")
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256:
+                    return entry
+            _warn(f"{path} is damaged (its SHA-256 differs); an older checkpoint is used")
+        except FileNotFoundError:
+            _warn(f"{path} is gone; an older checkpoint is used")
     if found:
         raise CheckpointError(f"{folder(run)}: all {len(found)} checkpoints are damaged; --fresh starts over")
     return None
@@ -124,7 +128,7 @@ def load(run: Path) -> dict[str, Any]:
     found = latest(run)
     if found is None:
         raise CheckpointError(f"{run}: no checkpoint there; train it with `pathtrain pretrain --out {run}`")
-    return found[1]
+    return read(run, found)
 
 
 def _warn(text: str) -> None:

@@ -41,6 +41,10 @@ def pretrain(
         typer.Option(help="For exaonepath2: CSV or Parquet of slides, slide_id and a column per task."),
     ] = None,
     fresh: Annotated[bool, typer.Option(help="Start over; an old run is renamed to OUT.old-N.")] = False,
+    change: Annotated[
+        bool,
+        typer.Option("--change", help="Go on although optim.* or precision differ from the run's."),
+    ] = False,
     wandb: Annotated[
         str | None, typer.Option(metavar="PROJECT", help="Log to Weights & Biases too (pip install wandb).")
     ] = None,
@@ -58,7 +62,7 @@ def pretrain(
     from pathtrain.trainer import pretrain as run
 
     out = out or Path("runs") / Path(recipe).stem
-    summary = run(dataset, resolved, out, fresh, Console(), wandb, labels)
+    summary = run(dataset, resolved, out, fresh, Console(), wandb, labels, change)
     if summary.loss is not None and os.environ.get("RANK", "0") == "0":
         typer.echo(f"{out}: {summary.steps} steps done, last loss {summary.loss:.4f}")
     if summary.stopped is not None:

@@ -112,13 +112,12 @@ def embed(
 
 def _made(run: Path, level: Level) -> dict[str, Any]:
     """What of a run the features depend on."""
-    found = checkpoint.latest(run)
-    assert found is not None  # it was opened
-    entry, state = found
+    entry = checkpoint.latest(run)
+    assert entry is not None  # it was opened
     target = of_run(run, load_recipe(run / "recipe.yaml"))
     shape = [entry.sha256, entry.config, target and target.changes()]
     fingerprint = hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
-    return {"fingerprint": fingerprint, "level": level, "step": int(state["step"])}
+    return {"fingerprint": fingerprint, "level": level, "step": entry.step}
 
 
 def _tar(data: Dataset, slide: str) -> dict[str, Any]:

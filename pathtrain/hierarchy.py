@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from pathprep.errors import UsageError
 from pathprep.shards import Dataset
 from pathprep.stain import Target
 from pathtrain.data import slide_labels
 from pathtrain.data.curriculum import Curriculum
+from pathtrain.data.order import Ints
 from pathtrain.data.slide_labels import SlideLabels
 from pathtrain.data.slides import SlideIndex
 from pathtrain.distributed import Ranks
@@ -59,6 +59,7 @@ def source(
     start: int,
     ranks: Ranks,
     target: Target | None,
+    held_out: Ints,
 ) -> Curriculum:
     """This rank's batches from a step on."""
     return Curriculum(
@@ -69,8 +70,9 @@ def source(
         rank=ranks.rank,
         world=ranks.world,
         device_id=_device_id(ranks),
-        threads=torch.get_num_threads(),
+        threads=ranks.threads,
         target=target,
+        held_out=held_out,
     )
 
 
@@ -99,8 +101,7 @@ def validation(
             if not scorer:
                 stage = quiet_stage(dataset, method.recipe, run)
                 index = SlideIndex(dataset)
-                threads = torch.get_num_threads()
-                scorer.append(TaskScorer(method, index, labels, stage, _device_id(ranks), threads))
+                scorer.append(TaskScorer(method, index, labels, stage, _device_id(ranks), ranks.threads))
             results = rows_of(scorer[0].score(rows), "val")
         return results
 

@@ -5,6 +5,7 @@ Kept flat in RUN/run.json, so that a difference is named by its recipe key.
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,26 @@ from pathtrain.recipes.schema import Recipe
 # for each micro-batch.
 FREE = {"checkpoint", "log_every", "loader", "collapse", "micro_batch", "compile", "sharding"}
 FREE_OF_MODEL = {"checkpoint"}
+# What it may change if it is asked to: what helps a run past a loss that is not finite
+CHANGEABLE = ("precision", "optim.")
+
+Changes = dict[str, list[Any]]
 
 
-def identity(recipe: Recipe, dataset: Dataset | Mixed, tiles: int, target: Target | None) -> dict[str, Any]:
+def identity(
+    recipe: Recipe,
+    dataset: Dataset | Mixed,
+    tiles: int,
+    target: Target | None,
+    held_out: Collection[str] = (),
+) -> dict[str, Any]:
     """Everything that a resume must find unchanged: recipe keys, and which tiles there are.
 
     The target counts by its values, wherever its file lies.
+
+    Args:
+        tiles: that are trained on.
+        held_out: slides of the dataset that are not.
     """
     counts = dataset.tile_counts()
     values = {k: v for k, v in recipe.model_dump(mode="json").items() if k not in FREE}
@@ -43,6 +58,7 @@ def identity(recipe: Recipe, dataset: Dataset | Mixed, tiles: int, target: Targe
         "dataset build id": dataset.info["build_id"],
         "dataset tiles": tiles,
         "dataset slides": digest(counts)[:16],
+        **({"held-out slides": sorted(held_out)} if held_out else {}),
     }
 
 
@@ -58,27 +74,52 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def check(run: Path, identity: dict[str, Any]) -> None:
-    """Compare with what the run was started with.
+def fixed(identity: dict[str, Any]) -> str:
+    """Digest of what a resume can never change; a checkpoint carries it."""
+    return digest({key: value for key, value in identity.items() if not key.startswith(CHANGEABLE)})
+
+
+def check(run: Path, identity: dict[str, Any], change: bool = False) -> Changes:
+    """Compare with what the run was started with, or last changed to.
+
+    Args:
+        change: whether what is CHANGEABLE may differ.
+
+    Returns:
+        What differs: key to value before and now.
 
     Raises:
-        CheckpointError: it differs, or cannot be read.
+        CheckpointError: it differs and must not, or cannot be read.
     """
     try:
         before = json.loads((run / "run.json").read_bytes())["identity"]
     except FileNotFoundError:
         if checkpoint.entries(run):
             raise CheckpointError(f"{run}: has checkpoints but no run.json; --fresh starts over") from None
-        return
+        return {}
     except (ValueError, KeyError):
         raise CheckpointError(f"{run}/run.json is damaged; --fresh starts over") from None
     if not checkpoint.entries(run):
-        return  # it never took its first steps, or none that were kept
-    changed = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
-    if changed:
-        shown = "; ".join(f"{key} was {before.get(key)}, is {identity.get(key)}" for key in changed[:3])
+        return {}  # it never took its first steps, or none that were kept
+    changed = {
+        key: [before.get(key), identity.get(key)]
+        for key in {**before, **identity}
+        if before.get(key) != identity.get(key)
+    }
+    allowed = all(key.startswith(CHANGEABLE) for key in changed)
+    if changed and not (allowed and change):
+        shown = "; ".join(f"{key} was {was}, is {now}" for key, (was, now) in list(changed.items())[:3])
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        raise CheckpointError(f"{run} was started otherwise: {shown}{more}; --fresh starts over")
+        what = "--change goes on with it, " if allowed else ""
+        raise CheckpointError(f"{run} was started otherwise: {shown}{more}; {what}--fresh starts over")
+    return changed
+
+
+def changes(run: Path, step: int, changed: Changes) -> list[dict[str, Any]]:
+    """What a run has changed on its way, ``{step, changed}`` each, and what it changes now."""
+    path = run / "run.json"
+    before: list[dict[str, Any]] = json.loads(path.read_bytes()).get("changes", []) if path.exists() else []
+    return before + ([{"step": step, "changed": changed}] if changed else [])
 
 
 def set_aside(run: Path, console: Console) -> None:

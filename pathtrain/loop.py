@@ -84,6 +84,8 @@ class Loop:
         self.optimizer = adamw(method.student, recipe.optim)
         if state is not None:
             self.optimizer.load_state_dict(divided_optimizer_state(state["optimizer"], self.optimizer))
+            for group in self.optimizer.param_groups:
+                group["betas"] = recipe.optim.betas  # which may have changed; the rest is set at each step
 
     def train(
         self,
@@ -182,7 +184,7 @@ class Loop:
 
         def write() -> str:
             found = checkpoint.latest(self.folder)
-            last = None if found is None else str(checkpoint.folder(self.folder) / found[0].file)
+            last = None if found is None else str(checkpoint.folder(self.folder) / found.file)
             record = {
                 "step": number,
                 "loss": str(done.loss),
@@ -201,5 +203,5 @@ class Loop:
         )
         raise TrainError(
             f"step {number}: the {what}; {last}. {which}: {', '.join(shown[:3])}{', ...' * (len(shown) > 3)} "
-            f"(all in {path}). Start over with a lower optim.lr, or with precision=float32: --fresh"
+            f"(all in {path}). Go on with a lower optim.lr, or with precision=float32: --change --set ..."
         )

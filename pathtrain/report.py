@@ -24,6 +24,7 @@ from pathtrain.data.decode import decode, resize
 from pathtrain.data.loader import Loader, open_data
 from pathtrain.errors import ModelError
 from pathtrain.evaluate.published import TASKS
+from pathtrain.live import hold_out
 from pathtrain.recipes.load import dump, load
 from pathtrain.recipes.schema import Recipe, StainConfig
 from pathtrain.target import of_run
@@ -190,7 +191,13 @@ def _views(run: Path, recipe: Recipe, info: dict[str, Any]) -> tuple[list[dict[s
             raise DatasetError(f"{dataset.root}: was built again since the run, with another build id")
         few = recipe.model_copy(update={"batch": TILES_SHOWN})
         target = of_run(run, recipe)
-        loader = Loader(dataset, few, threads=1, target=target.target if target else None)
+        loader = Loader(
+            dataset,
+            few,
+            threads=1,
+            target=target.target if target else None,
+            held_out=hold_out(dataset, recipe).tiles,
+        )
         batch = next(iter(loader))
         stored = [decode(loader.read(int(tile)), loader.name(int(tile))) for tile in batch.tiles]
         stained = loader.stained(0, stored)

@@ -16,10 +16,12 @@ from pathtrain import identity as identities
 from pathtrain.data import stain
 from pathtrain.data.loader import Loader, open_data
 from pathtrain.data.mixed import Mixed
+from pathtrain.data.order import Ints
 from pathtrain.data.slide_labels import SlideLabels
 from pathtrain.distributed import Ranks
 from pathtrain.errors import CheckpointError
-from pathtrain.live import LiveCollapse
+from pathtrain.identity import Changes
+from pathtrain.live import LiveCollapse, hold_out
 from pathtrain.loop import Loop, Summary
 from pathtrain.methods.base import Method, Source
 from pathtrain.methods.dino import Dino
@@ -41,6 +43,7 @@ def pretrain(
     console: Console,
     wandb: str | None = None,
     labels: Path | None = None,
+    change: bool = False,
 ) -> Summary:
     """Train, or go on with, a run; under torchrun every rank calls it.
 
@@ -51,6 +54,7 @@ def pretrain(
         console: where progress and messages go, from rank 0.
         wandb: a project of Weights & Biases to log to as well.
         labels: of slides, for the phases of a hierarchical recipe that need them.
+        change: go on although the recipe's ``optim`` or ``precision`` differ from the run's so far.
 
     Raises:
         CheckpointError: the run was started with another recipe or dataset, or its checkpoints are damaged.
@@ -68,40 +72,45 @@ def pretrain(
         if not tiles:
             raise DatasetError(f"{dataset}: no tiles to train on; see `pathprep report {dataset}`")
         stain.check(data, recipe.stain)
-        if isinstance(data, Mixed) and recipe.collapse.every:
-            console.print(f"{dataset}: mixed shards, so there is no collapse score", highlight=False)
-            recipe = recipe.model_copy(update={"collapse": recipe.collapse.model_copy(update={"every": 0})})
+        held_out = hold_out(data, recipe)
+        if recipe.collapse.every:
+            console.print(str(held_out), highlight=False)
+            if held_out.dataset is None:
+                off = recipe.collapse.model_copy(update={"every": 0})
+                recipe = recipe.model_copy(update={"collapse": off})
+        tiles -= len(held_out.tiles)
         target = settle(recipe.stain, None if fresh else run)
         total = recipe.total_steps(tiles)
         known = _labels(recipe, labels, data)
-        identity = identities.identity(recipe, data, tiles, target) | hierarchy.identity(known)
-        config = identities.digest(identity)
+        identity = identities.identity(recipe, data, tiles, target, held_out.slides)
+        identity |= hierarchy.identity(known)
 
-        def begin() -> checkpoint.Entry | None:
+        def begin() -> tuple[checkpoint.Entry | None, Changes]:
             held.enter_context(lock.exclusive(run))
             if fresh and any(path.name != lock.NAME for path in run.iterdir()):
                 identities.set_aside(run, console)
                 held.enter_context(lock.exclusive(run))
-            return _begin(run, identity, config, total)
+            return _begin(run, identity, total, change)
 
-        entry = ranks.decide(begin)
+        entry, changed = ranks.decide(begin)
         if entry is not None and entry.step >= total:
             console.print(f"{run}: finished, {total} of {total} steps; --fresh starts over", highlight=False)
             return Summary(total, total, None)
         if ranks.first:
-            _describe(run, recipe, dataset, data, identity, target)
+            _describe(run, recipe, dataset, data, identity, target, entry, changed)
         state = None if entry is None else checkpoint.read(run, entry)
         method = _method(recipe, total, ranks.device, state is None, known)
-        loop = Loop(recipe, method, run, total, config, ranks, state)
+        loop = Loop(recipe, method, run, total, identities.fixed(identity), ranks, state)
         probe = board = after = None
         if isinstance(method, Hierarchical) and isinstance(data, Dataset):
             after = hierarchy.validation(method, data, known, run, ranks)
         if ranks.first and recipe.collapse.every:
-            probe = LiveCollapse(dataset, recipe, RunTarget.of_training(target, data), ranks.device)
+            normalised = RunTarget.of_training(target, data)
+            probe = LiveCollapse(held_out, recipe, normalised, ranks.device, ranks.threads)
         if ranks.first and wandb is not None:
             board = Wandb(wandb, run, recipe.model_dump(mode="json"))
         return loop.train(
-            lambda start: _source(data, recipe, start, ranks, target, known),
+            lambda start: _source(data, recipe, start, ranks, target, known, held_out.tiles),
             console,
             probe=probe,
             wandb=board,
@@ -109,16 +118,18 @@ def pretrain(
         )
 
 
-def _begin(run: Path, identity: dict[str, Any], config: str, total: int) -> checkpoint.Entry | None:
-    """Check the run's folder; returns the checkpoint to go on from."""
-    identities.check(run, identity)
+def _begin(
+    run: Path, identity: dict[str, Any], total: int, change: bool
+) -> tuple[checkpoint.Entry | None, Changes]:
+    """Check the run's folder; returns the checkpoint to go on from, and what has changed since it."""
+    changed = identities.check(run, identity, change)
     found = checkpoint.latest(run)
-    if found is not None and found[0].config != config:
-        raise CheckpointError(f"{run}: {found[0].file} is not of the run in run.json; --fresh starts over")
-    if found is None or found[0].step < total:
+    if found is not None and found.config != identities.fixed(identity):
+        raise CheckpointError(f"{run}: {found.file} is not of the run in run.json; --fresh starts over")
+    if found is None or found.step < total:
         atomic.sweep(run)
         atomic.sweep(checkpoint.folder(run))
-    return None if found is None else found[0]
+    return found, changed
 
 
 def _describe(
@@ -128,8 +139,10 @@ def _describe(
     data: Dataset | Mixed,
     identity: dict[str, Any],
     target: Target | None,
+    entry: checkpoint.Entry | None,
+    changed: Changes,
 ) -> None:
-    """Write what the run is."""
+    """Write what the run is, and what was changed on its way."""
     normalised = RunTarget.of_training(target, data)
     about = {
         "dataset": str(dataset),
@@ -137,6 +150,7 @@ def _describe(
         "normalised": normalised is not None,
         "slides": len(data.tile_counts()),
         "versions": identities.versions(),
+        "changes": identities.changes(run, 0 if entry is None else entry.step, changed),
     }
     atomic.write_json(run / "run.json", about)
     if normalised is not None:
@@ -173,10 +187,11 @@ def _source(
     ranks: Ranks,
     target: Target | None,
     labels: SlideLabels | None,
+    held_out: Ints,
 ) -> Source:
     if isinstance(recipe, HierarchicalRecipe):
         assert isinstance(data, Dataset)  # or its labels could not have been read
-        return hierarchy.source(data, recipe, labels, start, ranks, target)
+        return hierarchy.source(data, recipe, labels, start, ranks, target, held_out)
     return Loader(
         data,
         recipe,
@@ -186,4 +201,5 @@ def _source(
         device_id=ranks.device.index or 0 if ranks.device.type == "cuda" else None,
         threads=ranks.threads,
         target=target,
+        held_out=held_out,
     )

@@ -24,6 +24,7 @@ from pathtrain.data.loader import Loader
 from pathtrain.data.order import Ints
 from pathtrain.data.slide_labels import SlideLabels
 from pathtrain.data.slides import Request, SlideIndex, TileStream
+from pathtrain.data.source import NO_TILES
 from pathtrain.errors import TrainError
 from pathtrain.models.layout import Layout
 from pathtrain.recipes.hierarchy import HierarchicalRecipe, Phase
@@ -97,6 +98,7 @@ class Curriculum:
         device_id: GPU to decode on, or None.
         threads: DALI's CPU threads.
         target: what stain.mode normalize goes to.
+        held_out: numbers of tiles (H,), rising, of whole slides that do not come.
 
     Raises:
         UsageError: a batch cannot be divided among the ranks; a phase asks for regions or labelled slides
@@ -116,6 +118,7 @@ class Curriculum:
         device_id: int | None = None,
         threads: int = 2,
         target: Target | None = None,
+        held_out: Ints = NO_TILES,
     ) -> None:
         self.dataset, self.recipe, self.labels, self.start = dataset, recipe, labels, start
         self.rank, self.world = rank, world
@@ -123,7 +126,13 @@ class Curriculum:
         self._options: dict[str, Any] = {"device_id": device_id, "threads": threads}
         self._target = target
         self._stage = stains.stage(dataset, recipe, target)
-        self._train = labels.of("train") if labels is not None else np.empty(0, np.int64)
+        self._held_out = held_out
+        self._without = np.unique(self.index.tiles.slide_of(held_out))
+        self._train = np.empty(0, np.int64)
+        if labels is not None:
+            absent = {self.index.tiles.slides[slide] for slide in self._without.tolist()}
+            rows = labels.of("train")
+            self._train = rows[np.array([labels.slides[row] not in absent for row in rows.tolist()], bool)]
         self._damage = Damage(self.index.source, recipe.seed, recipe.loader.max_damaged)
         self._told = 0
         self._tiles: Loader | None = None  # the present phase's
@@ -185,7 +194,8 @@ class Curriculum:
         assert phase.region is not None
         key = phase.region.side, phase.region.min_tiles
         if key not in self._tables:
-            self._tables[key] = self.index.regions(*key)
+            found = self.index.regions(*key)
+            self._tables[key] = found[~np.isin(found[:, 0], self._without)]
         return self._tables[key]
 
     def _seed(self, phase: int, objective: str) -> int:
@@ -232,6 +242,7 @@ class Curriculum:
             rank=self.rank,
             world=self.world,
             target=self._target,
+            held_out=self._held_out,
             **self._options,
         )
 

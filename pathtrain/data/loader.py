@@ -32,7 +32,7 @@ from pathtrain.data import order, params, stain, views
 from pathtrain.data.damage import Damage, Damaged
 from pathtrain.data.mixed import Mixed, MixedSource
 from pathtrain.data.order import Ints
-from pathtrain.data.source import DamagedTile, DatasetSource, Source, wrong
+from pathtrain.data.source import NO_TILES, DamagedTile, DatasetSource, Source, wrong
 from pathtrain.errors import TrainError
 from pathtrain.recipes.schema import Recipe
 
@@ -73,22 +73,23 @@ def open_data(path: Path) -> Dataset | Mixed:
     return Dataset(path)
 
 
-def source_of(data: Dataset | Mixed) -> Source:
-    """Its tiles, as training takes them."""
-    return MixedSource(data) if isinstance(data, Mixed) else DatasetSource(data)
+def source_of(data: Dataset | Mixed, held_out: Ints = NO_TILES) -> Source:
+    """Its tiles, as training takes them; of a dataset without those held out."""
+    return MixedSource(data) if isinstance(data, Mixed) else DatasetSource(data, held_out)
 
 
 class Loader:
     """Iterates over steps for ever; the caller stops.
 
     Args:
-        data: its tiles are all used.
+        data: its tiles are all used, but for those held out.
         recipe: views, normalisation, batch, seed and limit of damaged tiles.
         start_step: first step to give.
         rank, world: this process takes every world-th tile of a step, from ``rank`` on.
         device_id: GPU to decode on, or None for the CPU.
         threads: DALI's CPU threads.
         target: what the recipe's stain.mode normalize goes to; None for the one that it names.
+        held_out: of a dataset, numbers of tiles (H,), rising, that do not come.
 
     Raises:
         DatasetError: the data has no tiles; on iteration, a tar is gone.
@@ -106,10 +107,11 @@ class Loader:
         device_id: int | None = None,
         threads: int = 2,
         target: Target | None = None,
+        held_out: Ints = NO_TILES,
     ) -> None:
         self.recipe, self.start = recipe, start_step
         self.rank, self.world = rank, world
-        self.source = source_of(data)
+        self.source = source_of(data, held_out)
         if not len(self.source):
             raise DatasetError(f"{data.root}: no tiles to train on; see `pathprep report {data.root}`")
         if recipe.batch < world:

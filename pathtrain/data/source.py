@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import simplejpeg
 
 from pathprep.errors import DatasetError
@@ -21,6 +22,8 @@ from pathprep.stain import StainFit
 from pathprep.tileindex import TileIndex
 from pathtrain.data import order
 from pathtrain.data.order import Ints
+
+NO_TILES: Ints = np.empty(0, np.int64)
 
 
 class DamagedTile(Exception):
@@ -166,21 +169,25 @@ class DatasetSource(Source):
     """A dataset folder: every tile once an epoch, in a seeded permutation of all.
 
     Args:
+        held_out: numbers of tiles (H,), rising, that do not come.
         index: of the dataset, with at least COLUMNS; None opens it.
     """
 
     COLUMNS = ("x", "y", "offset", "length", "crc32")
 
-    def __init__(self, dataset: Dataset, index: TileIndex | None = None) -> None:
+    def __init__(self, dataset: Dataset, held_out: Ints = NO_TILES, index: TileIndex | None = None) -> None:
         super().__init__()
         self.dataset, self.root, self.stain = dataset, dataset.root, dataset.params["stain"]
         self._index = dataset.tiles(self.COLUMNS) if index is None else index
+        # among the tiles that do come, the place before which each held out one would lie
+        self._gaps = held_out - np.arange(len(held_out))
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._index) - len(self._gaps)
 
     def order(self, positions: Ints, seed: int) -> Ints:
-        return order.tiles(positions, len(self), seed)
+        found = order.tiles(positions, len(self), seed)
+        return found + np.searchsorted(self._gaps, found, side="right")
 
     def place(self, tile: int) -> Place:
         offset, length, crc32 = (int(self._index.columns[n][tile]) for n in ("offset", "length", "crc32"))

@@ -12,7 +12,7 @@ of what a network sees at inference serves ``embed`` and every evaluation:
 import csv
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -96,7 +96,7 @@ class DatasetTiles(Tiles):
         self.index = self.dataset.tiles(("x", "y", "side", "offset", "length", "crc32"))
         if not len(self.index):
             raise DatasetError(f"{path}: holds no tile; look at `pathprep report {path}`")
-        self._reader = DatasetSource(self.dataset, self.index)
+        self._reader = DatasetSource(self.dataset, index=self.index)
         self.slides, self.starts = self.index.slides, self.index.starts
         self.labels: list[str] | None = None
         names: list[str] = self.slides
@@ -122,6 +122,26 @@ class DatasetTiles(Tiles):
     def group(self) -> Ints:  # type: ignore[override]
         """(N,) int64, each tile's group."""
         return self._numbers[self.slide] if self.labels is None else self._numbers
+
+    def counts(self) -> dict[str, int]:
+        """Tiles of each group."""
+        weights = np.diff(self.starts) if self.labels is None else None
+        found = np.bincount(self._numbers, weights, minlength=len(self.groups))
+        return dict(zip(self.groups, found.astype(np.int64).tolist(), strict=True))
+
+    def members(self, names: Collection[str]) -> dict[str, Ints]:
+        """Tile numbers, rising, of some groups; of a dataset of slides the other tiles are not touched."""
+        wanted = [number for number, name in enumerate(self.groups) if name in names]
+        rows = np.flatnonzero(np.isin(self._numbers, wanted))
+        rows = rows[np.argsort(self._numbers[rows], kind="stable")]
+        parts = np.split(rows, np.flatnonzero(np.diff(self._numbers[rows])) + 1) if len(rows) else []
+        if self.labels is None:  # the numbers are those of slides
+            parts = [np.concatenate([np.arange(*self.starts[s : s + 2]) for s in part]) for part in parts]
+        return {self.groups[number]: part for number, part in zip(wanted, parts, strict=True)}
+
+    def groups_of(self, tiles: Ints) -> Ints:
+        """(B,) the group of each of some tiles (B,)."""
+        return self._numbers[self.index.slide_of(tiles) if self.labels is None else tiles]
 
     @cached_property
     def coords(self) -> Ints:

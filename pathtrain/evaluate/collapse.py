@@ -16,7 +16,7 @@ once. The three panels of the study: pathtrain.evaluate.panels.
 """
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def collapse(
     """
     tiles = open_slides(dataset, model.target)
     order = sample(tiles, tiles_per_slide, seed, slides)
-    kept, slide = np.unique(tiles.group[order], return_inverse=True)
+    kept, slide = np.unique(tiles.groups_of(order), return_inverse=True)
     if len(kept) < 2:
         raise UsageError(
             f"{dataset}: feature collapse needs 2 {tiles.kind}s with at least 2 tiles, not {len(kept)}"
@@ -132,23 +132,23 @@ def choose(counts: Mapping[str, int], slides: int | None, per_slide: int, seed: 
     return sorted(usable[:slides])
 
 
-def sample(tiles: DatasetTiles, per_slide: int, seed: int, slides: int | None = None) -> Ints:
+def sample(
+    tiles: DatasetTiles, per_slide: int, seed: int, slides: int | None = None, of: Collection[str] = ()
+) -> Ints:
     """Tile numbers, rising; a slide's sample depends on its name and the seed, not on other slides.
 
     Of imported tiles, the groups stand for slides.
+
+    Args:
+        of: the slides to choose from; empty for all.
 
     Raises:
         UsageError: ``per_slide`` is below 2.
     """
     check_per_slide(per_slide)
-    counts = np.bincount(tiles.group, minlength=len(tiles.groups))
-    chosen = set(choose(dict(zip(tiles.groups, counts.tolist(), strict=True)), slides, per_slide, seed))
-    parts = []
-    ends = np.cumsum(np.bincount(tiles.group, minlength=len(tiles.groups)))
-    members = np.split(np.argsort(tiles.group, kind="stable"), ends[:-1])
-    for name, rows in zip(tiles.groups, members, strict=True):
-        if name in chosen:
-            parts.append(rows[generator(name, seed).permutation(len(rows))[:per_slide]])
+    counts = {name: count for name, count in tiles.counts().items() if not of or name in of}
+    members = tiles.members(set(choose(counts, slides, per_slide, seed)))
+    parts = [rows[generator(name, seed).permutation(len(rows))[:per_slide]] for name, rows in members.items()]
     return np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
 
 

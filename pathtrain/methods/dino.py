@@ -49,6 +49,8 @@ class Dino:
         self.globals = recipe.views.globals.count
         make = backbone.create if fresh else backbone.build
         body = make(recipe.model, self.config.drop_path)
+        crops = {"views.globals.size": recipe.views.globals, "views.locals.size": recipe.views.locals}
+        backbone.check(body, recipe.model, {key: crop.size for key, crop in crops.items() if crop.count})
         head = DinoHead(int(body.num_features), self.config.head)  # type: ignore[arg-type]  # timm's
         self.student = Network({"backbone": body, "head": head}).to(device).train()
         # eval switches stochastic depth off, as the original's teacher has none

@@ -22,6 +22,7 @@ from pathtrain.methods.base import Outcome, slices
 from pathtrain.methods.dino import Dino
 from pathtrain.methods.gradient_cache import cached_loss, chunk_size, encode_chunks
 from pathtrain.methods.region_dino import RegionTeaching
+from pathtrain.models import backbone as body
 from pathtrain.models.dino_head import DinoHead
 from pathtrain.models.hierarchy import GridViT, region_vectors, slide_vector
 from pathtrain.models.layout import Layout
@@ -74,6 +75,7 @@ class Hierarchical:
         config = recipe.hierarchy
         self.tile = Dino(recipe, total, device, fresh)
         backbone = self.tile.student["backbone"]
+        body.check(backbone, recipe.model, {"hierarchy.tile": config.tile})
         stage2 = GridViT(config.stage2, int(backbone.num_features))  # type: ignore[arg-type]  # timm's
         self.region = RegionTeaching(stage2, config.region_head, recipe.dino, device)
         stage3 = GridViT(config.stage3, config.stage2.dim)

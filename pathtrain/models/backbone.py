@@ -7,6 +7,7 @@ that lacks a weight of the architecture, or has weights it does not know, is an 
 
 import pickle
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -50,7 +51,35 @@ def build(model: ModelConfig, drop_path: float = 0.0) -> nn.Module:
     try:
         return cast(nn.Module, timm.create_model(model.name, pretrained=False, **fixed, **model.kwargs))
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        raise ModelError(f"model: timm cannot make {model.name}: {_first_line(error)}") from None
+        said = _first_line(error)
+        if "dynamic_img_size" in said:  # which any that can has
+            said = "it is no vision transformer that takes images of several sizes"
+        raise ModelError(f"model: timm cannot make {model.name}: {said}") from None
+
+
+@torch.no_grad()
+def check(backbone: nn.Module, model: ModelConfig, sizes: Mapping[str, int]) -> None:
+    """Try it on a blank image of each size.
+
+    Args:
+        sizes: recipe key to side in pixels.
+
+    Raises:
+        ModelError: it does not take a size, or gives something else than a vector per image.
+    """
+    before, device = backbone.training, next(backbone.parameters()).device
+    backbone.eval()
+    for key, size in sizes.items():
+        try:
+            shape = tuple(backbone(torch.zeros(1, 3, size, size, device=device)).shape)
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise ModelError(f"{key}={size}: {model.name} cannot take it: {_first_line(error)}") from None
+        if shape != (1, backbone.num_features):
+            raise ModelError(
+                f"model.kwargs: {model.name} gives {' x '.join(map(str, shape[1:]))} numbers per image with "
+                "them, where one vector is needed; is it global_pool?"
+            )
+    backbone.train(before)
 
 
 def create(model: ModelConfig, drop_path: float = 0.0) -> nn.Module:

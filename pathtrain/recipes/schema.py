@@ -74,8 +74,9 @@ class Crop(Strict):
     @model_validator(mode="after")
     def _per_view(self) -> Self:
         for name in ("blur", "solarise"):
-            if len(getattr(self, name)) not in (1, self.count):
-                raise ValueError(f"{name} needs 1 or {self.count} values, one per view")
+            given = len(getattr(self, name))
+            if given not in (1, self.count):
+                raise ValueError(f"count is {self.count}, {name} has {given} values: give 1, or one per view")
         if self.scale[0] > self.scale[1]:
             raise ValueError("scale needs the smaller value first")
         return self
@@ -234,15 +235,18 @@ class CheckpointConfig(Strict):
 
 
 class CollapseConfig(Strict):
-    """The collapse score while training: the teacher on a fixed sample of tiles; see pathtrain.live.
+    """The collapse score while training: the teacher on a fixed sample of held-out tiles; see pathtrain.live.
 
     Attributes:
         every: steps between two scores; 0 for none.
-        slides: how many slides, drawn with the recipe's seed; all if there are fewer.
+        dataset: of slides that training does not see; null: slides of the training data, drawn with the
+            recipe's seed, are held out of it.
+        slides: how many slides; of the training data no more than a tenth, but at least 2.
         tiles: of each of them.
     """
 
     every: Count = 0
+    dataset: Path | None = None
     slides: int = Field(default=10, ge=2)
     tiles: int = Field(default=100, ge=2)
 

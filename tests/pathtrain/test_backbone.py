@@ -148,3 +148,30 @@ def test_equals_plain_timm() -> None:
     theirs.load_state_dict(ours.state_dict())
     images = torch.randn(2, 3, 32, 32)
     assert torch.allclose(ours.eval()(images), theirs.eval()(images), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "size", "message"),
+    [
+        ({}, 24, r"views.locals.size=24: vit_tiny_patch16_224 cannot take it: .*patch size"),
+        ({"global_pool": ""}, 32, r"gives 5 x 24 numbers per image .* is it global_pool\?"),
+    ],
+)
+def test_what_does_not_go_with_the_views_is_said_before_training(
+    kwargs: dict[str, object], size: int, message: str
+) -> None:
+    network = build(config(**kwargs))
+    with pytest.raises(ModelError, match=message):
+        backbone.check(network, config(**kwargs), {"views.locals.size": size})
+
+
+def test_a_check_leaves_no_trace() -> None:
+    network, before = build(config()), torch.random.get_rng_state()
+    backbone.check(network, config(), {"views.globals.size": 32, "views.locals.size": 16})
+    assert network.training
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_not_a_transformer() -> None:
+    with pytest.raises(ModelError, match="resnet18: it is no vision transformer"):
+        build(ModelConfig(name="resnet18"))

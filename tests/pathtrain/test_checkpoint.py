@@ -24,9 +24,8 @@ def test_round_trip(tmp_path: Path) -> None:
     fill(tmp_path, [5])
     found = checkpoint.latest(tmp_path)
     assert found is not None
-    entry, content = found
-    assert (entry.file, entry.step, entry.config) == ("00000005.pt", 5, "config")
-    assert torch.equal(content["weights"], torch.full((100,), 5.0))
+    assert (found.file, found.step, found.config) == ("00000005.pt", 5, "config")
+    assert torch.equal(checkpoint.read(tmp_path, found)["weights"], torch.full((100,), 5.0))
     assert json.loads((tmp_path / "checkpoints" / "latest.json").read_text())["step"] == 5
 
 
@@ -64,7 +63,7 @@ def test_a_damaged_newest_is_passed_over_with_a_warning(
         path.with_suffix(".json").write_text('{"file": "000')
     found = checkpoint.latest(tmp_path)
     assert found is not None
-    assert found[0].step == 5
+    assert found.step == 5
     assert capsys.readouterr().err.startswith("warning: ")
 
 
@@ -82,13 +81,13 @@ def test_a_file_without_its_entry_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / "00000010.json").unlink()
     found = checkpoint.latest(tmp_path)
     assert found is not None
-    assert found[0].step == 5
+    assert found.step == 5
 
 
 def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, {"step": 1, "evil": print}, 1, "config", 1)
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
-        checkpoint.latest(tmp_path)
+        checkpoint.load(tmp_path)
 
 
 def test_damaged_ones_of_later_steps_do_not_push_the_intact_one_out(tmp_path: Path) -> None:
@@ -98,5 +97,5 @@ def test_damaged_ones_of_later_steps_do_not_push_the_intact_one_out(tmp_path: Pa
     fill(tmp_path, [130], keep=1)
     found = checkpoint.latest(tmp_path)
     assert found is not None
-    assert found[0].step == 130
+    assert found.step == 130
     assert len(checkpoint.entries(tmp_path)) == 1

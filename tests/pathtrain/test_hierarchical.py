@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,13 @@ from rich.console import Console
 from toys import TINY, noise, spoil, write_dataset
 
 from pathprep.errors import UsageError
+from pathprep.shards import Dataset
 from pathtrain import checkpoint
+from pathtrain.data.curriculum import Curriculum
 from pathtrain.embed_levels import Level, embed
 from pathtrain.evaluate.heads import evaluate, open_run
+from pathtrain.hierarchy import read_labels
+from pathtrain.live import hold_out
 from pathtrain.recipes.hierarchy import HierarchicalRecipe
 from pathtrain.recipes.load import load
 from pathtrain.trainer import pretrain
@@ -219,3 +224,15 @@ def test_a_run_of_another_method_has_no_heads(dataset: Path, labels: Path, tmp_p
     pretrain(dataset, load("smoke", [*TINY, "steps=1"]), tmp_path / "run", False, Console(quiet=True))
     with pytest.raises(UsageError, match="its method is dino"):
         evaluate(tmp_path / "run", dataset, labels)
+
+
+def test_slides_that_are_held_out_come_in_no_objective(dataset: Path, labels: Path) -> None:
+    made = recipe("collapse={every: 1, slides: 2, tiles: 6}")
+    data = Dataset(dataset)
+    held_out = hold_out(data, made)
+    known = read_labels(made, labels, data)
+    with closing(Curriculum(data, made, known, held_out=held_out.tiles)) as batches:
+        seen = {batches.name(tile).split(",")[0] for batch in batches for tile in batch.tiles.tolist()}
+    assert len(held_out.slides) == 2
+    assert len(seen) > 2
+    assert not seen & {f"slide {name}" for name in held_out.slides}

@@ -1,20 +1,27 @@
 """What is measured and shown while training: collapse score, figures of a row, Weights & Biases."""
 
+import io
+import json
 import sys
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 from toys import TINY, noise, write_dataset
 
 from pathprep.errors import UsageError
+from pathprep.mix import mix
+from pathprep.shards import Dataset
 from pathtrain import report
-from pathtrain.errors import ModelError
+from pathtrain.data.loader import Loader
+from pathtrain.errors import CheckpointError, ModelError
 from pathtrain.evaluate.collapse import collapse
-from pathtrain.live import LiveCollapse
+from pathtrain.live import HeldOut, LiveCollapse, hold_out
 from pathtrain.logs import rows
 from pathtrain.models import load as models
 from pathtrain.models.backbone import build
@@ -27,7 +34,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    colours = {"a": (180, 90, 160), "b": (90, 60, 140), "c": (200, 150, 190)}
+    colours = {"a": (180, 90, 160), "b": (90, 60, 140), "c": (200, 150, 190), "d": (160, 80, 120)}
     slides = {name: noise(9, 48, colour, seed=n) for n, (name, colour) in enumerate(colours.items())}
     return write_dataset(tmp_path_factory.mktemp("live") / "dataset", slides)
 
@@ -51,12 +58,12 @@ def test_rows(run: Path) -> None:
 
 
 def test_the_score_is_that_of_the_evaluation(run: Path, dataset: Path) -> None:
-    recipe = load("smoke", [*SETTINGS, "collapse.slides=3"])
+    recipe = load("smoke", [*SETTINGS, "collapse.slides=4"])
     model = models.load(run)
-    live = LiveCollapse(dataset, recipe, None, CPU)
-    assert len(live.order) == 18
+    live = LiveCollapse(HeldOut(dataset), recipe, None, CPU, 1)
+    assert len(live.order) == 24
     found = live(model.module.state_dict())
-    expected, _ = collapse(model, dataset, tiles_per_slide=6, k=1, seed=recipe.seed)
+    expected, _ = collapse(model, dataset, tiles_per_slide=6, k=2, seed=recipe.seed)
     for name in ("own_share", "chance", "ratio"):
         assert found[f"collapse_{name}"] == pytest.approx(expected[name])
 
@@ -64,15 +71,70 @@ def test_the_score_is_that_of_the_evaluation(run: Path, dataset: Path) -> None:
 def test_fewer_slides_are_drawn_by_the_seed(dataset: Path) -> None:
     drawn = set()
     for seed in range(8):
-        live = LiveCollapse(dataset, load("smoke", [*SETTINGS, f"seed={seed}"]), None, CPU)
+        recipe = load("smoke", [*SETTINGS, f"seed={seed}"])
+        live = LiveCollapse(hold_out(Dataset(dataset), recipe), recipe, None, CPU, 1)
         assert len(live.order) == 12
         drawn.add(tuple(sorted(set(live.tiles.group[live.order].tolist()))))
     assert len(drawn) > 1
 
 
-def test_one_slide_is_not_enough(tmp_path: Path) -> None:
-    alone = write_dataset(tmp_path / "dataset", {"a": noise(5, 48)})
-    with pytest.raises(UsageError, match="collapse.every needs 2 slides"):
+def test_training_never_sees_the_slides_that_are_held_out(run: Path, dataset: Path) -> None:
+    recipe = load("smoke", SETTINGS)
+    held_out = hold_out(Dataset(dataset), recipe)
+    assert len(held_out.slides) == 2
+    with closing(Loader(Dataset(dataset), recipe, held_out=held_out.tiles)) as loader:
+        assert len(loader) == 18
+        epoch = np.concatenate([loader.tiles(step) for step in range(3)])  # of six tiles
+    seen = {loader.name(tile).split(",")[0] for tile in epoch.tolist()}
+    assert len(set(epoch.tolist())) == 18
+    assert seen == {f"slide {name}" for name in "abcd" if name not in held_out.slides}
+    identity = json.loads((run / "run.json").read_text())["identity"]
+    assert identity["held-out slides"] == list(held_out.slides)
+    assert identity["dataset tiles"] == 18
+    # one slide more or less in training would be another run
+    with pytest.raises(CheckpointError, match="held-out slides was"):
+        pretrain(dataset, load("smoke", [*SETTINGS, "collapse.every=0"]), run, False, Console(quiet=True))
+
+
+def test_no_more_than_a_tenth_is_held_out(tmp_path: Path) -> None:
+    slides = {f"s{number:02}": noise(3, seed=number) for number in range(30)}
+    data = Dataset(write_dataset(tmp_path / "dataset", slides))
+    sizes = {
+        wanted: len(hold_out(data, load("smoke", [*SETTINGS, f"collapse.slides={wanted}"])).slides)
+        for wanted in (2, 3, 10)
+    }
+    assert sizes == {2: 2, 3: 3, 10: 3}
+
+
+def test_the_score_on_another_dataset(dataset: Path, tmp_path: Path) -> None:
+    other = write_dataset(tmp_path / "other", {"x": noise(7), "y": noise(7, seed=1), "z": noise(7, seed=2)})
+    settings = (*SETTINGS, "collapse.slides=10", f"collapse.dataset={other}")
+    pretrain(dataset, load("smoke", settings), tmp_path / "run", False, Console(quiet=True))
+    logged = [row for row in rows(tmp_path / "run") if "collapse_chance" in row]
+    assert [row["step"] for row in logged] == [2, 4, 5]
+    assert all(row["collapse_chance"] == pytest.approx(5 / 17) for row in logged)
+    identity = json.loads((tmp_path / "run" / "run.json").read_text())["identity"]
+    assert identity["dataset tiles"] == 36
+    with pytest.raises(UsageError, match="is what is trained on"):
+        hold_out(Dataset(dataset), load("smoke", [*SETTINGS, f"collapse.dataset={dataset}"]))
+
+
+def test_mixed_shards_have_a_score_on_other_slides_only(dataset: Path, tmp_path: Path) -> None:
+    mix([dataset], tmp_path / "mixed", tiles_per_shard=10)
+    out = io.StringIO()
+    console = Console(file=out, width=200)
+    settings = (*SETTINGS, "steps=2")
+    pretrain(tmp_path / "mixed", load("smoke", settings), tmp_path / "none", False, console)
+    assert "no collapse score: no slides can be held out of mixed shards" in out.getvalue()
+    assert not any("collapse_ratio" in row for row in rows(tmp_path / "none"))
+    recipe = load("smoke", [*settings, f"collapse.dataset={dataset}"])
+    pretrain(tmp_path / "mixed", recipe, tmp_path / "some", False, console)
+    assert ["collapse_ratio" in row for row in rows(tmp_path / "some")] == [True]
+
+
+def test_too_few_slides_to_hold_some_out(tmp_path: Path) -> None:
+    alone = write_dataset(tmp_path / "dataset", {"a": noise(5, 48), "b": noise(1), "c": noise(2)})
+    with pytest.raises(UsageError, match="needs 4 slides with at least 2 tiles, not 2"):
         pretrain(alone, load("smoke", SETTINGS), tmp_path / "run", False, Console(quiet=True))
 
 
@@ -80,7 +142,7 @@ def test_features_that_are_not_finite_have_no_score(
     dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = load("smoke", SETTINGS)
-    live = LiveCollapse(dataset, recipe, None, CPU)
+    live = LiveCollapse(HeldOut(dataset), recipe, None, CPU, 1)
     weights = {
         name: torch.full_like(value, torch.nan) for name, value in build(recipe.model).state_dict().items()
     }
@@ -141,8 +203,9 @@ def test_without_its_package(dataset: Path, tmp_path: Path, monkeypatch: pytest.
 def test_a_damaged_tile_of_the_sample_costs_the_score_and_not_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = write_dataset(tmp_path / "dataset", {"a": noise(6), "b": noise(6, seed=1)})
-    tar = data / "shards" / "a.tar"
+    data = write_dataset(tmp_path / "dataset", {name: noise(6, seed=ord(name)) for name in "abcd"})
+    held_out = hold_out(Dataset(data), load("smoke", SETTINGS)).slides
+    tar = data / "shards" / f"{held_out[0]}.tar"
     content = bytearray(tar.read_bytes())
     content[600] ^= 255
     tar.write_bytes(content)

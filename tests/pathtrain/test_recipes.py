@@ -57,7 +57,7 @@ def test_the_published_values() -> None:
         ("batch=many", "recipe smoke: batch: Input should be a valid integer"),
         ("method=ibot", "recipe smoke: method: Input should be 'dino'"),
         ("views.globals.scale=[1,0.5]", "recipe smoke: views.globals: scale needs the smaller value first"),
-        ("views.locals.blur=[0.5,0.5]", "recipe smoke: views.locals: blur needs 1 or 4 values"),
+        ("views.locals.blur=[0.5,0.5]", "recipe smoke: views.locals: count is 4, blur has 2 values"),
         ("views.globals.count=1", "recipe smoke: views"),
         ("dino.momentum.end=1.5", "recipe smoke: dino: momentum must be at most 1"),
         ("stain.concentration=0.1", "recipe smoke: stain: concentration and angle need mode normalize or"),

@@ -52,10 +52,13 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("trainer") / "dataset", slides)
 
 
-def train(dataset: Path, run: Path, *more: str, fresh: bool = False) -> tuple[Summary, str]:
+def train(
+    dataset: Path, run: Path, *more: str, fresh: bool = False, change: bool = False
+) -> tuple[Summary, str]:
     """In this process; returns what it printed too."""
     out = io.StringIO()
-    summary = pretrain(dataset, load("smoke", [*SETTINGS, *more]), run, fresh, Console(file=out, width=200))
+    recipe, console = load("smoke", [*SETTINGS, *more]), Console(file=out, width=200)
+    summary = pretrain(dataset, recipe, run, fresh, console, change=change)
     return summary, out.getvalue()
 
 
@@ -196,6 +199,27 @@ def test_another_recipe_is_refused(dataset: Path, straight: Path, change: list[s
         train(dataset, straight, *change)
     assert message in str(caught.value)
     assert str(caught.value).endswith("--fresh starts over")
+
+
+def test_the_optimiser_and_the_precision_may_change_if_asked(dataset: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    saved = ("steps=6", "checkpoint.every=3", "checkpoint.keep=2")
+    train(dataset, run, *saved)
+    (run / "checkpoints" / "00000006.json").unlink()
+    slower = (*saved, "optim.lr=0.0001", "optim.betas=[0.8, 0.99]")
+    with pytest.raises(CheckpointError, match="optim.lr was 0.0003, is 0.0001; --change goes on with it"):
+        train(dataset, run, *slower)
+    with pytest.raises(CheckpointError, match="batch was 6, is 7.* --fresh starts over") as caught:
+        train(dataset, run, *slower, "batch=7", change=True)
+    assert "--change" not in str(caught.value)
+    assert train(dataset, run, *slower, change=True)[0].resumed_from == 3
+    (change,) = json.loads((run / "run.json").read_text())["changes"]
+    betas = [[0.9, 0.999], [0.8, 0.99]]
+    assert change == {"step": 3, "changed": {"optim.lr": [0.0003, 0.0001], "optim.betas": betas}}
+    groups = checkpoint.load(run)["optimizer"]["param_groups"]
+    assert [tuple(group["betas"]) for group in groups] == [(0.8, 0.99)] * 2
+    # and it is the changed run now
+    assert train(dataset, run, *slower)[0].loss is None
 
 
 def test_how_often_to_save_and_log_may_change(dataset: Path, straight: Path) -> None:
