@@ -92,6 +92,7 @@ def report(run: Path, out: Path | None = None, results: Sequence[Path] = ()) -> 
             facts=_facts(recipe, info, rows, step),
             dataset=info.get("dataset", "DATASET"),
             tasks=TASKS,
+            heads=report_results.heads(run),
             curves=_curves(rows),
             views=views,
             views_missing=views_missing,

@@ -57,6 +57,16 @@ def find(run: Path, files: Sequence[Path] = ()) -> dict[str, Result]:
     return {task: _result(path) for task, path in {**found, **given}.items()}
 
 
+def heads(run: Path) -> dict[str, Any] | None:
+    """What `pathtrain evaluate tasks` found of a run with slide-level heads.
+
+    Raises:
+        UsageError: the file is damaged.
+    """
+    path = run / FOLDER / "tasks.json"
+    return _read(path) if path.is_file() else None
+
+
 def data_url(kind: str, data: bytes) -> str:
     """A picture as the page holds it."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"

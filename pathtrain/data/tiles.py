@@ -277,10 +277,12 @@ def open_tiles(path: Path, target: RunTarget | None = None) -> DatasetTiles | Fo
         DatasetError: it is a dataset that cannot be used.
     """
     tiles: DatasetTiles | FolderTiles
-    if (path / "dataset.json").is_file() or is_mixed(path):
+    if (path / "dataset.json").is_file():
         tiles = DatasetTiles(path)
     elif (path / LABELS_FILE).is_file():
         tiles = FolderTiles(path)
+    elif is_mixed(path):
+        tiles = DatasetTiles(path)  # which says what to give instead
     else:
         raise UsageError(
             f"{path}: neither a dataset (dataset.json, from `pathprep shard`) nor a folder of labelled "

@@ -1,6 +1,7 @@
 """The run's page: complete, self-contained, readable in a real browser, and honest about what is missing."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pathprep.shards import Dataset, build_id
 from pathtrain.errors import ModelError
 from pathtrain.evaluate.cli import app
 from pathtrain.export import export
+from pathtrain.live import hold_out
 from pathtrain.recipes.load import dump, load
 from pathtrain.report import report
 from pathtrain.target import RunTarget
@@ -124,6 +126,18 @@ def test_the_stain_stage_is_shown(normalising: Callable[..., Path], target: stai
     assert "as stored" in plain
 
 
+def test_views_are_of_slides_that_are_trained_on(tmp_path: Path) -> None:
+    slides = {name: noise(3, side=48, seed=seed) for seed, name in enumerate("abcde")}
+    dataset = write_dataset(tmp_path / "dataset", slides)
+    run, recipe = write_run(tmp_path / "run", dataset), load("smoke", [*TINY, "steps=20", "collapse.every=5"])
+    (run / "recipe.yaml").write_text(dump(recipe))
+    held_out = hold_out(Dataset(dataset), recipe).slides
+    shown = set(re.findall("<h3>slide (.), tile", report(run).read_text()))
+    assert len(held_out) == 2
+    assert shown
+    assert not shown & set(held_out)
+
+
 def test_a_lost_target_is_said(normalising: Callable[..., Path]) -> None:
     run = normalising()
     (run / "target.json").unlink()
@@ -167,6 +181,13 @@ def test_figures_are_those_of_the_results(run: Path, linear: tuple[str, ...], tm
             low, high = row[f"{key}_interval"]
             assert f"<td>{row[key]:.3f}</td>" in page
             assert f"<td>{low:.3f} to {high:.3f}</td>" in page
+
+
+def test_scores_of_a_runs_own_heads(run: Path) -> None:
+    (run / "evaluation").mkdir()
+    scores = {"organ": {"auroc": 0.912, "balanced_accuracy": None, "slides": 12}}
+    atomic.write_json(run / "evaluation" / "tasks.json", scores)
+    assert "<td>organ</td><td>0.912</td><td>-</td><td>12</td>" in report(run).read_text()
 
 
 def test_a_result_of_an_exported_model(run: Path, linear: tuple[str, ...], tmp_path: Path) -> None:
