@@ -90,29 +90,34 @@ def embed(
 ) -> None:
     """Write the features of every tile: HDF5 as CLAM and TRIDENT read it, or Parquet.
 
-    Run again, it goes on where it stopped. On 8 GPUs:
+    Run again, it goes on where it stopped, and tries slides again that failed. On 8 GPUs:
     torchrun --nproc-per-node 8 -m pathtrain embed ...
+
+    Exit code 1: a slide failed (a damaged tile); the others are done.
     """
     from pathtrain.embed import embed as run
     from pathtrain.encode import How
 
     if level in ("region", "slide"):
+        if (size, batch, precision) != (None, 64, "float32"):
+            raise UsageError(f"--level {level}: takes no --size, --batch or --precision; the run has its own")
         from pathtrain.embed_levels import Level
         from pathtrain.embed_levels import embed as embed_level
 
-        count = embed_level(model, source, out, cast(Level, level), device, threads)
-        typer.echo(f"{out}: {count} files written, features of level {level}")
-        return
-    if level != "tile":
+        done = embed_level(model, source, out, cast(Level, level), device, threads, format)
+    elif level == "tile":
+        done = run(model, source, out, How(size, batch, threads, device, precision), format)
+    else:
         raise UsageError(f"--level {level}: give tile, region or slide")
-    done = run(model, source, out, How(size, batch, threads, device, precision), format)
-    who = f"process {done.place.rank} of {done.place.world}: " if done.place.world > 1 else ""
-    kept = f", {done.kept} kept as they were" if done.kept else ""
-    empty = f", {done.empty} slides without a tile" if done.empty else ""
-    typer.echo(
-        f"{who}{out}: {done.written} files written{kept}{empty}; {done.tiles} tiles, "
-        f"{done.dim} numbers each, {done.seconds:.1f} s"
-    )
+    if done.place.rank == 0:  # for all processes
+        typer.echo(f"{out}: {done}")
+        if done.failed:
+            typer.echo(f"failed (in {out / 'failed'}, tried again by the next run):", err=True)
+        for name, reason in done.failed.items():
+            typer.echo(f"  {name}: {reason}", err=True)
+    done.place.leave()
+    if done.failed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -131,11 +136,15 @@ def export(
 def report(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     out: Annotated[Path | None, typer.Option(help="The page. Default: RUN/report.html.")] = None,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(help="A result of `pathtrain evaluate` that is not in RUN/evaluation; may be repeated."),
+    ] = None,
 ) -> None:
     """Write one HTML page: curves, loader wait, views, evaluations."""
     from pathtrain.report import report as write
 
-    typer.echo(str(write(run, out)))
+    typer.echo(str(write(run, out, results or ())))
 
 
 def main() -> Any:

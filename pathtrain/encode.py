@@ -5,24 +5,31 @@ pixels / 255, normalised with the model's mean and std, in eval mode, in float32
 """
 
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.distributed as dist
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from pathprep.errors import UsageError
 from pathtrain.data.tiles import Ints, Tiles, batches
-from pathtrain.errors import ModelError
+from pathtrain.errors import ModelError, PeerError
 from pathtrain.models.load import LoadedModel
 
 Features = npt.NDArray[np.float32]
+T = TypeVar("T")
 
+PATIENCE = timedelta(days=30)  # for the slowest of several processes
 PRECISIONS = ("float32", "bfloat16")
 
 
@@ -73,10 +80,40 @@ class Place:
             rank, world, card = (int(os.environ.get(name, usual)) for name, usual in names.items())
         except ValueError:
             rank, world, card = -1, 0, 0
-        if not (0 <= rank < world and card >= 0):
-            shown = ", ".join(f"{name}={os.environ.get(name)}" for name in names)
+        together = world == 1 or "MASTER_ADDR" in os.environ
+        if not (0 <= rank < world and card >= 0 and together):
+            shown = ", ".join(f"{name}={os.environ.get(name)}" for name in (*names, "MASTER_ADDR"))
             raise UsageError(f"{shown}: not what torchrun sets; start with torchrun, or unset them")
         return cls(rank, world, card)
+
+    def gather(self, value: T) -> list[T]:
+        """Every process's value, in their order, on all of them; waits for the slowest. ``leave`` follows.
+
+        Raises:
+            PeerError: another process stopped.
+        """
+        if self.world == 1:
+            return [value]
+        found: list[Any] = [None] * self.world
+        try:
+            # by the CPU: what waits for hours should hold no card; begun only now, for the same reason
+            dist.init_process_group("gloo", rank=self.rank, world_size=self.world, timeout=PATIENCE)
+            dist.all_gather_object(found, value)
+        except (ValueError, RuntimeError, dist.DistError) as error:
+            line = str(error).strip().splitlines()[0]
+            raise PeerError(f"process {self.rank} of {self.world}: lost the others ({line})") from None
+        return found
+
+    def leave(self) -> None:
+        """Wait until all processes have come here, and may end.
+
+        When one ends with an error, torchrun sends SIGTERM to the others, which have nothing left to do.
+        """
+        if self.world > 1:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            with suppress(RuntimeError):  # another one is gone
+                dist.barrier()
+            dist.destroy_process_group()
 
 
 def pick_device(name: str) -> torch.device:

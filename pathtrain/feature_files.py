@@ -5,7 +5,7 @@
       coords    (N, 2) int64, x and y of the tile's corner in level-0 pixels; TRIDENT's attributes on it:
                 patch_size (at the target magnification), patch_size_level0, overlap, name, and
                 level0_magnification and target_magnification, nominal: 10 / MPP, rounded
-      attributes: what it was made from (MADE_FROM)
+      attributes: what it was made from: of tiles fingerprint, build_id, source_sha256, size, precision
     <slide>.parquet    a row per tile: features (a list of D float32), x, y; the attributes, those of coords
                        too, as JSON in the schema's metadata, under the key ``pathtrain``
 
@@ -15,8 +15,9 @@ Of image folders and imported tiles there are the strings files, labels and grou
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import h5py
 import numpy as np
@@ -26,32 +27,44 @@ import pyarrow.parquet as pq
 
 from pathprep import atomic
 
-MADE_FROM = ("fingerprint", "build_id", "source_sha256", "size", "precision")
 METADATA = b"pathtrain"
 SINGULAR = {"files": "file", "labels": "label", "groups": "group"}
 
 Features = npt.NDArray[np.float32]
 
 
-class Part(Protocol):
-    """What is written beside the features: see pathtrain.embed.Part."""
+@dataclass(frozen=True)
+class Part:
+    """One file: what is in it beside the features.
 
-    @property
-    def tiles(self) -> range: ...
-    @property
-    def made(self) -> dict[str, Any]: ...
-    @property
-    def arrays(self) -> Callable[[], dict[str, npt.NDArray[Any]]]: ...
-    @property
-    def coords_attributes(self) -> dict[str, Any]: ...
+    Attributes:
+        name: of the file, without its ending.
+        tiles: that it is made from.
+        made: what it is made from, which is written to it: strings and numbers.
+        arrays: makes the arrays beside the features, when the file is written: those of all slides at once
+            would fill the memory.
+        coords_attributes: of ``coords``.
+        rows: tells how many the features have; None: one per tile.
+    """
+
+    name: str
+    tiles: range
+    made: dict[str, Any]
+    arrays: Callable[[], dict[str, npt.NDArray[Any]]]
+    coords_attributes: dict[str, Any]
+    rows: Callable[[], int] | None = None
+
+    def holds(self, rows: int) -> bool:
+        """Whether the features have so many rows."""
+        return rows == (len(self.tiles) if self.rows is None else self.rows())
 
 
 def hdf5_fits(path: Path, part: Part) -> bool:
     """Whether a file is whole and was made from the same things."""
     try:
         with h5py.File(path, "r") as file:
-            made = {key: file.attrs.get(key) for key in MADE_FROM}
-            return bool(made == part.made and file["features"].shape[0] == len(part.tiles))
+            made = {key: file.attrs.get(key) for key in part.made}
+            return bool(made == part.made and part.holds(len(file["features"])))
     except (OSError, KeyError):  # absent, or not HDF5
         return False
 
@@ -73,7 +86,7 @@ def parquet_fits(path: Path, part: Part) -> bool:
     try:
         found = pq.read_metadata(path)
         about = json.loads((found.metadata or {})[METADATA])
-        return bool(about["made_from"] == part.made and found.num_rows == len(part.tiles))
+        return bool(about["made_from"] == part.made and part.holds(found.num_rows))
     except (OSError, KeyError, ValueError, TypeError, pa.ArrowException):  # absent, or not such a file
         return False
 

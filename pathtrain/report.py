@@ -4,25 +4,27 @@ What is missing says which command makes it. The page is made from the run's fil
 dataset, if it is still there, for the views.
 """
 
-import base64
 import json
 import math
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import simplejpeg
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, UndefinedError
 from markupsafe import Markup
 
 from pathprep import atomic, chart
 from pathprep.errors import DatasetError, PathprepError, UsageError
 from pathprep.markers import read_marker
-from pathtrain import checkpoint, logs
+from pathtrain import checkpoint, logs, report_results
 from pathtrain.data.decode import decode, resize
 from pathtrain.data.loader import Loader, open_data
 from pathtrain.errors import ModelError
+from pathtrain.evaluate.published import TASKS
+from pathtrain.live import hold_out
 from pathtrain.recipes.load import dump, load
 from pathtrain.recipes.schema import Recipe, StainConfig
 from pathtrain.target import of_run
@@ -44,16 +46,25 @@ CURVES = {
     "data_wait": "Time waiting for data (share)",
     "seconds_step": "Seconds per step",
 }
+# What measures what is not there yet
+COMMANDS = {
+    "linear": "pathtrain evaluate linear {run} --train TILES --test TILES",
+    "table": "pathtrain evaluate table {run} --tasks FOLDER",
+    "knn": "pathtrain evaluate knn {run} --train DATASET --labels LABELS.csv",
+    "collapse": "pathtrain evaluate collapse {run} {dataset}",
+    "collapse panels": "pathtrain evaluate collapse --plain MODEL DATASET --normalised MODEL DATASET",
+}
 TILES_SHOWN = 4
 WHOLE_TILE = 224  # pixels of the picture of a whole tile
 
 
-def report(run: Path, out: Path | None = None) -> Path:
+def report(run: Path, out: Path | None = None, results: Sequence[Path] = ()) -> Path:
     """Write the page.
 
     Args:
         run: a run folder; unfinished ones too.
         out: the page; RUN/report.html by default.
+        results: of evaluations that are not in the run's folder.
 
     Returns:
         Where the page is.
@@ -61,7 +72,7 @@ def report(run: Path, out: Path | None = None) -> Path:
     Raises:
         ModelError: ``run`` is not a run folder.
         RecipeError: its recipe cannot be read.
-        UsageError: an evaluation's file is damaged, or the page cannot be written.
+        UsageError: an evaluation's file is damaged or of something else, or the page cannot be written.
     """
     if not (run / "recipe.yaml").is_file():
         raise ModelError(
@@ -72,21 +83,31 @@ def report(run: Path, out: Path | None = None) -> Path:
     rows = logs.rows(run)
     saved = checkpoint.entries(run)
     step = saved[-1].step if saved else 0
+    found = report_results.find(run, results)
     views, views_missing = _views(run, recipe, info)
-    page = _template().render(
-        name=run.resolve().name,
-        run=run,
-        facts=_facts(recipe, info, rows, step),
-        dataset=info.get("dataset", "DATASET"),
-        curves=_curves(rows),
-        views=views,
-        views_missing=views_missing,
-        step=step,
-        knn=_result(run / "evaluation" / "knn.json"),
-        collapse=_result(run / "evaluation" / "collapse.json"),
-        tsne=_picture_file(run / "evaluation" / "tsne.png"),
-        recipe=dump(recipe),
-    )
+    try:
+        page = _template().render(
+            name=run.resolve().name,
+            run=run,
+            facts=_facts(recipe, info, rows, step),
+            dataset=info.get("dataset", "DATASET"),
+            tasks=TASKS,
+            heads=report_results.heads(run),
+            curves=_curves(rows),
+            views=views,
+            views_missing=views_missing,
+            step=step,
+            missing=[
+                text.format(run=run, dataset=info.get("dataset", "DATASET"))
+                for task, text in COMMANDS.items()
+                if task not in found
+            ],
+            **{task.removeprefix("collapse "): found.get(task) for task in report_results.FILES},
+            recipe=dump(recipe),
+        )
+    except UndefinedError as error:
+        files = ", ".join(str(result.source) for result in found.values())
+        raise UsageError(f"{files}: of another version ({error}); run `pathtrain evaluate` again") from None
     out = out or run / "report.html"
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -100,8 +121,8 @@ def _template() -> Any:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["share"] = lambda value: "-" if value is None else f"{value:.3f}"
-    environment.filters["range"] = lambda ends: f"{ends[0]:.3f} to {ends[1]:.3f}"
+    environment.filters["share"] = lambda value: "-" if value is None else f"{float(value):.3f}"
+    environment.filters["range"] = lambda ends: " to ".join(f"{float(end):.3f}" for end in ends)
     return environment.from_string(Path(__file__).with_suffix(".html").read_text())
 
 
@@ -171,7 +192,13 @@ def _views(run: Path, recipe: Recipe, info: dict[str, Any]) -> tuple[list[dict[s
             raise DatasetError(f"{dataset.root}: was built again since the run, with another build id")
         few = recipe.model_copy(update={"batch": TILES_SHOWN})
         target = of_run(run, recipe)
-        loader = Loader(dataset, few, threads=1, target=target.target if target else None)
+        loader = Loader(
+            dataset,
+            few,
+            threads=1,
+            target=target.target if target else None,
+            held_out=hold_out(dataset, recipe).tiles,
+        )
         batch = next(iter(loader))
         stored = [decode(loader.read(int(tile)), loader.name(int(tile))) for tile in batch.tiles]
         stained = loader.stained(0, stored)
@@ -200,21 +227,4 @@ def _pixels(view: Any, recipe: Recipe) -> Any:
 
 
 def _jpeg(pixels: Any) -> str:
-    return _data("image/jpeg", simplejpeg.encode_jpeg(pixels, 88, "RGB", "444"))
-
-
-def _data(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def _picture_file(path: Path) -> str | None:
-    return _data("image/png", path.read_bytes()) if path.is_file() else None
-
-
-def _result(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    value = read_marker(path)
-    if value is None:
-        raise UsageError(f"{path}: damaged; run its `pathtrain evaluate` command again, or remove it")
-    return value
+    return report_results.data_url("image/jpeg", simplejpeg.encode_jpeg(pixels, 88, "RGB", "444"))

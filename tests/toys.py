@@ -145,18 +145,32 @@ def moved(name: str, parameter: torch.Tensor) -> torch.Tensor:
     return torch.cat([queries, values])
 
 
-def spoil(root: Path, slide: str, row: int, data: bytes | None) -> None:
-    """Overwrite a part of a tile; None: it is no JPEG, but was written like that: its CRC is right."""
+def spoil(root: Path, slide: str, row: int, data: bytes | None, header: bool = False) -> None:
+    """Overwrite a part of a tile; None: it is no JPEG (or has no more than the header of one), but was
+    written like that: its CRC is right."""
+    place = pq.read_table(root / "index" / f"{slide}.parquet").slice(row, 1).to_pylist()[0]
+    with (root / "shards" / f"{slide}.tar").open("r+b") as tar:
+        tar.seek(place["offset"])
+        jpeg = tar.read(place["length"])
+        if data is not None:
+            tar.seek(place["offset"] + 200)
+            tar.write(data)
+            return
+    kept = jpeg[: jpeg.index(b"\xff\xda") + 14] if header else b""
+    rewrite(root, slide, row, kept + b"x" * (len(jpeg) - len(kept)))
+
+
+def rewrite(root: Path, slide: str, row: int, data: bytes) -> None:
+    """Other bytes of the same length as a tile's JPEG, as if they had been written: their CRC is right."""
     path = root / "index" / f"{slide}.parquet"
     table = pq.read_table(path)
     rows = table.to_pylist()
-    wrong = data if data is not None else b"x" * rows[row]["length"]
+    assert len(data) == rows[row]["length"]
     with (root / "shards" / f"{slide}.tar").open("r+b") as tar:
-        tar.seek(rows[row]["offset"] + (200 if data is not None else 0))
-        tar.write(wrong)
-    if data is None:
-        rows[row]["crc32"] = zlib.crc32(wrong)
-        pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
-        marker = json.loads((root / "slides" / f"{slide}.json").read_text())
-        marker["files"][f"index/{slide}.parquet"] = {"size": path.stat().st_size, "sha256": sha256(path)}
-        (root / "slides" / f"{slide}.json").write_text(json.dumps(sealed(marker)))
+        tar.seek(rows[row]["offset"])
+        tar.write(data)
+    rows[row]["crc32"] = zlib.crc32(data)
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    marker = json.loads((root / "slides" / f"{slide}.json").read_text())
+    marker["files"][f"index/{slide}.parquet"] = {"size": path.stat().st_size, "sha256": sha256(path)}
+    (root / "slides" / f"{slide}.json").write_text(json.dumps(sealed(marker)))

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import simplejpeg
 
 from pathprep.errors import DatasetError
 from pathprep.shards import Dataset
 from pathprep.stain import StainFit
+from pathprep.tileindex import TileIndex
 from pathtrain.data import order
 from pathtrain.data.order import Ints
 
@@ -151,10 +153,16 @@ class Source(ABC):
 
 
 def wrong(data: Any, place: Place) -> str:
-    """In what way bytes (anything with a buffer) are not those of a tile; empty if they are."""
+    """In what way bytes (anything with a buffer) are not those of a tile's JPEG; empty if they are."""
     if len(data) != place.length:
         return f"its tar ends {place.length - len(data)} bytes too early"
-    return "" if zlib.crc32(data) == place.crc32 else "its CRC32 differs"
+    if zlib.crc32(data) != place.crc32:
+        return "its CRC32 differs"
+    try:  # what is no JPEG may crash DALI, and with it the process; this takes 1 to 3 microseconds
+        simplejpeg.decode_jpeg_header(data)
+    except ValueError as error:
+        return f"cannot be decoded ({error})"
+    return ""
 
 
 class DatasetSource(Source):
@@ -162,12 +170,15 @@ class DatasetSource(Source):
 
     Args:
         held_out: numbers of tiles (H,), rising, that do not come.
+        index: of the dataset, with at least COLUMNS; None opens it.
     """
 
-    def __init__(self, dataset: Dataset, held_out: Ints = NO_TILES) -> None:
+    COLUMNS = ("x", "y", "offset", "length", "crc32")
+
+    def __init__(self, dataset: Dataset, held_out: Ints = NO_TILES, index: TileIndex | None = None) -> None:
         super().__init__()
         self.dataset, self.root, self.stain = dataset, dataset.root, dataset.params["stain"]
-        self._index = dataset.tiles(["x", "y", "offset", "length", "crc32"])
+        self._index = dataset.tiles(self.COLUMNS) if index is None else index
         # among the tiles that do come, the place before which each held out one would lie
         self._gaps = held_out - np.arange(len(held_out))
 

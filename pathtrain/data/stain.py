@@ -8,7 +8,7 @@ share its stain. Random numbers come from the tile's position in the run alone (
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,6 +157,20 @@ class Stage:
                 self._counts = xp.zeros(2, xp.int64)
             fitted = status == int(Status.FITTED)
             self._counts += xp.stack([fitted.sum(), (~fitted).sum()])
+
+
+def on_batches(stage: Stage, threads: int) -> Callable[..., list[Any]]:
+    """What DALI's python_function calls: a batch's decoded tiles and, for each of the stage's inputs, the
+    batch's arrays -> the changed tiles; numpy, or CuPy on DALI's stream.
+
+    DALI's own threads wait for it, hence as many threads as they are.
+    """
+
+    def change(tiles: list[Any], *given: list[Any]) -> list[Any]:
+        stacked = [stain.arrays.namespace(each[0]).stack(each) for each in given]
+        return stage.apply(tiles, stacked, threads)
+
+    return change
 
 
 def stage(data: Dataset | Mixed, recipe: Recipe, target: Target | None = None) -> Stage | None:

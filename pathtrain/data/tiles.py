@@ -10,7 +10,6 @@ of what a network sees at inference serves ``embed`` and every evaluation:
 """
 
 import csv
-import zlib
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Collection, Iterator
@@ -21,10 +20,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pathprep import mixed
 from pathprep.errors import DatasetError, UsageError
+from pathprep.markers import read_marker
 from pathprep.shards import Dataset
+from pathprep.verify import is_mixed
 from pathtrain.data.decode import Pixels, decode, resize, resize_and_crop
 from pathtrain.data.normalise import Normaliser, normaliser
+from pathtrain.data.source import DamagedTile, DatasetSource
 from pathtrain.data.stain import Floats
 from pathtrain.target import RunTarget
 
@@ -62,7 +65,12 @@ class Tiles(ABC):
 
     @abstractmethod
     def name(self, tile: int) -> str:
-        """What an error message calls the tile."""
+        """What an error message calls the tile, with the file that it is in."""
+
+    @property
+    @abstractmethod
+    def fix(self) -> str:
+        """What can be done about a damaged tile."""
 
 
 class DatasetTiles(Tiles):
@@ -84,10 +92,11 @@ class DatasetTiles(Tiles):
     kind = "slide"
 
     def __init__(self, path: Path) -> None:
-        self.path, self.dataset = path, Dataset(path)
+        self.path, self.dataset = path, open_dataset(path)
         self.index = self.dataset.tiles(("x", "y", "side", "offset", "length", "crc32"))
         if not len(self.index):
             raise DatasetError(f"{path}: holds no tile; look at `pathprep report {path}`")
+        self._reader = DatasetSource(self.dataset, index=self.index)
         self.slides, self.starts = self.index.slides, self.index.starts
         self.labels: list[str] | None = None
         names: list[str] = self.slides
@@ -156,15 +165,19 @@ class DatasetTiles(Tiles):
         return [group or f"{folders[slide]}/{source}" for group, slide, source in places]
 
     def read(self, tile: int) -> bytes:
-        slide, column = self.slides[int(self.index.slide_of(tile))], self.index.columns
-        data = self.dataset.read(slide, int(column["offset"][tile]), int(column["length"][tile]))
-        if zlib.crc32(data) != column["crc32"][tile]:
-            raise DatasetError(f"{self.name(tile)}: damaged (CRC); run `pathprep verify {self.path}`")
-        return data
+        try:
+            return self._reader.read(tile)
+        except DamagedTile as reason:
+            raise DatasetError(f"{self.name(tile)}: {reason}; {self.fix}") from None
 
     def name(self, tile: int) -> str:
-        slide, column = self.slides[int(self.index.slide_of(tile))], self.index.columns
-        return f"{self.path}/shards/{slide}.tar: {column['x'][tile]}_{column['y'][tile]}.jpg"
+        return f"{self._reader.name(tile)} in {self._reader.place(tile).tar}"
+
+    @property
+    def fix(self) -> str:
+        if self.dataset.kind == "tiles":
+            return f"see `pathprep verify {self.path}`, and import its tiles again"
+        return f"`pathprep repair {self.path}` makes damaged slides again"
 
 
 def _numbered(names: list[str]) -> tuple[list[str], Ints]:
@@ -202,10 +215,14 @@ class FolderTiles(Tiles):
         try:
             return path.read_bytes()
         except OSError as error:
-            raise DatasetError(f"{path}: {error.strerror}; {LABELS_FILE} lists it") from None
+            raise DatasetError(f"{path}: {error.strerror}; {self.fix}") from None
 
     def name(self, tile: int) -> str:
         return str(self.path / self.files[tile])
+
+    @property
+    def fix(self) -> str:
+        return f"put it right, or take it out of {self.path / LABELS_FILE}"
 
 
 def read_csv(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
@@ -232,6 +249,22 @@ def read_csv(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
     return [{name.strip(): value.strip() for name, value in row.items()} for row in rows]
 
 
+def open_dataset(path: Path) -> Dataset:
+    """A dataset folder.
+
+    Raises:
+        UsageError: it holds mixed shards.
+        DatasetError: it is no dataset, or one that cannot be used.
+    """
+    if is_mixed(path):
+        sources = [source["path"] for source in (read_marker(path / mixed.INFO) or {}).get("sources", ())]
+        raise UsageError(
+            f"{path}: holds mixed shards (`pathprep mix`), which only training reads; give the dataset that "
+            f"they were mixed from{': ' if sources else ''}{' or '.join(sources)}"
+        )
+    return Dataset(path)
+
+
 def open_tiles(path: Path, target: RunTarget | None = None) -> DatasetTiles | FolderTiles:
     """The tiles of a dataset folder, or of a folder of labelled images.
 
@@ -240,7 +273,7 @@ def open_tiles(path: Path, target: RunTarget | None = None) -> DatasetTiles | Fo
         target: of the model that they are for; they are normalised to it where they are not yet.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: it is neither, or holds mixed shards.
         DatasetError: it is a dataset that cannot be used.
     """
     tiles: DatasetTiles | FolderTiles
@@ -248,6 +281,8 @@ def open_tiles(path: Path, target: RunTarget | None = None) -> DatasetTiles | Fo
         tiles = DatasetTiles(path)
     elif (path / LABELS_FILE).is_file():
         tiles = FolderTiles(path)
+    elif is_mixed(path):
+        tiles = DatasetTiles(path)  # which says what to give instead
     else:
         raise UsageError(
             f"{path}: neither a dataset (dataset.json, from `pathprep shard`) nor a folder of labelled "
@@ -285,7 +320,10 @@ def batches(
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
     def prepare(data: bytes, tile: int, matrix: Floats | None) -> Pixels:
-        pixels = decode(data, tiles.name(tile))
+        try:
+            pixels = decode(data, tiles.name(tile))
+        except DatasetError as error:
+            raise DatasetError(f"{error}; {tiles.fix}") from None
         if tiles.normaliser is not None:
             pixels = tiles.normaliser(pixels, matrix, tile)
         return resize(pixels, size) if short is None else resize_and_crop(pixels, short, size)

@@ -25,10 +25,9 @@ import numpy as np
 import numpy.typing as npt
 from nvidia.dali import fn, pipeline_def, types
 
-from pathprep import stain
 from pathtrain.data.mixed import Stretch
 from pathtrain.data.params import Drawn, Floats, View
-from pathtrain.data.stain import Stage
+from pathtrain.data.stain import Stage, on_batches
 from pathtrain.recipes.schema import Recipe
 
 # ITU-R BT.601, which PIL, torchvision and YIQ use
@@ -94,19 +93,6 @@ def colour(drawn: Drawn) -> tuple[Floats, Floats]:
     return matrix, offset
 
 
-def _stained(stage: Stage, threads: int) -> Callable[..., list[Any]]:
-    """The stain stage: decoded tiles (H, W, 3) and its inputs for each, numpy, or CuPy on DALI's stream.
-
-    DALI's own threads wait for the callback, hence as many threads as they are.
-    """
-
-    def apply(tiles: list[Any], *given: list[Any]) -> list[Any]:
-        stacked = [stain.arrays.namespace(each[0]).stack(each) for each in given]
-        return stage.apply(tiles, stacked, threads)
-
-    return apply
-
-
 @dataclass(frozen=True)
 class Reader:
     """Tiles of mixed shards instead of JPEGs from the source.
@@ -169,11 +155,10 @@ def _graph(
     indexes: list[str],
 ) -> Any:
     plan = [(view, columns(recipe, view)) for view in views]
-    device = "cpu" if device_id is None else "gpu"
     # made out here: what is called inside the graph is traced, with all that it calls
     fed_stain = stage.width if stage else 0
     width = 1 + (0 if reader else fed_stain) + sum(len(keys) for _view, keys in plan)
-    stained = _stained(stage, threads) if stage else None
+    change = on_batches(stage, threads) if stage else None
     tars = [str(path) for path in reader.stretch.tars] if reader else []
     mean = [255 * value for value in recipe.model.mean]
     std = [255 * value for value in recipe.model.std]
@@ -203,15 +188,8 @@ def _graph(
             jpeg = given_first
             of_stain = [fed.pop(0) for _ in range(fed_stain)]
         tile = decoded(jpeg, device_id)
-        if stained is not None:
-            tile = fn.python_function(
-                tile,
-                *(numbers if device == "cpu" else numbers.gpu() for numbers in of_stain),
-                function=stained,
-                batch_processing=True,
-                output_layouts="HWC",
-                device=device,
-            )
+        if change is not None:
+            tile = stained(tile, of_stain, change, device_id)
         out = []
         for view, keys in plan:
             given = {key: fed.pop(0) for key in keys}
@@ -254,6 +232,22 @@ def decoded(jpeg: Any, device_id: int | None) -> Any:
         device="cpu" if device_id is None else "mixed",
         output_type=types.RGB,
         jpeg_fancy_upsampling=True,
+    )
+
+
+def stained(tile: Any, given: list[Any], change: Callable[..., list[Any]], device_id: int | None) -> Any:
+    """The graph's stain stage: decoded tiles through ``change`` (pathtrain.data.stain.on_batches).
+
+    Args:
+        given: the stage's inputs, on the CPU.
+    """
+    return fn.python_function(
+        tile,
+        *(numbers if device_id is None else numbers.gpu() for numbers in given),
+        function=change,
+        batch_processing=True,
+        output_layouts="HWC",
+        device="cpu" if device_id is None else "gpu",
     )
 
 

@@ -15,7 +15,7 @@ from pathtrain.evaluate.cli_linear import linear
 from pathtrain.evaluate.cli_slides import slides
 from pathtrain.evaluate.cli_table import table
 from pathtrain.evaluate.cli_tasks import tasks
-from pathtrain.evaluate.options import Batch, Device, Labels, Model, Seed, Size, Threads, ends, save
+from pathtrain.evaluate.options import Batch, Device, Labels, Model, Seed, Size, Threads, ends, named, save
 
 app = typer.Typer(no_args_is_help=True, help="Evaluate a frozen encoder.", rich_markup_mode=None)
 
@@ -61,7 +61,7 @@ def knn_tables(result: dict[str, Any]) -> Group:
         f"{result['groups']} {result['group_kind']}s"
     )
     recalls = Table(title="Recall")
-    scores.add_column("features", no_wrap=True)
+    scores.add_column("features")
     for heading in ("accuracy", "balanced accuracy"):
         scores.add_column(heading, justify="right", no_wrap=True)
     recalls.add_column("class")
@@ -69,14 +69,14 @@ def knn_tables(result: dict[str, Any]) -> Group:
     for row in result["results"]:
         name = result["model"]["name"] if row["name"] == "model" else row["name"]
         cells = [f"{row[key]:.3f} {ends(row[f'{key}_interval'])}" for key in ("accuracy", "balanced")]
-        scores.add_row(name, *cells)
+        scores.add_row(named(name), *cells)
         recalls.add_column(name, justify="right")
     scores.add_row("majority class", f"{result['majority']:.3f}" + " " * len(" [0.000, 0.000]"))
     scores.caption = f"[95 % interval], bootstrap over {result['group_kind']}s"
     for name in result["classes"]:
         entries = [row["per_class"][name] for row in result["results"]]
         shown = ["-" if entry["recall"] is None else f"{entry['recall']:.3f}" for entry in entries]
-        recalls.add_row(name, str(entries[0]["tiles"]), *shown)
+        recalls.add_row(named(name), str(entries[0]["tiles"]), *shown)
     return Group(scores, recalls)
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from pathprep import atomic
 from pathprep.errors import UsageError
-from pathtrain.evaluate.options import Batch, Device, Precision, Seed, Size, Threads, ends, save
+from pathtrain.evaluate.options import Batch, Device, Precision, Seed, Size, Threads, dense, ends, named, save
 
 if TYPE_CHECKING:
     from pathtrain.encode import How
@@ -151,9 +151,7 @@ def _write(folder: Path, name: str, picture: bytes) -> None:
 
 def panels_table(result: dict[str, Any]) -> Table:
     """A row per panel, and what changes between them."""
-    table = Table(
-        title=f"Feature collapse: {result['slides']} slides, {result['tiles']} tiles, k={result['k']}"
-    )
+    table = dense(f"Feature collapse: {result['slides']} slides, {result['tiles']} tiles, k={result['k']}")
     table.add_column("")
     for heading in ("own share", "ratio", "silhouette"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -164,19 +162,19 @@ def panels_table(result: dict[str, Any]) -> Table:
 
     for panel in result["panels"]:
         cells = [cell(panel, "own_share"), cell(panel, "ratio"), cell(panel, "silhouette", "+")]
-        table.add_row(panel["panel"], *cells, end_section=panel["panel"] == "c")
+        table.add_row(named(panel["panel"]), *cells, end_section=panel["panel"] == "c")
     for row in result["baselines"]:
         cells = [cell(row, "own_share"), cell(row, "ratio"), cell(row, "silhouette", "+")]
-        name = f"{row['name'].split()[0]} ({row['tiles_of']})"
-        table.add_row(name, *cells, end_section=row is result["baselines"][-1])
+        name = f"{row['name'].split()[0]} {row['tiles_of']}"
+        table.add_row(named(name), *cells, end_section=row is result["baselines"][-1])
     for step, change in result["changes"].items():
-        table.add_row(step, *(cell(change, key, "+") for key in ("own_share", "ratio", "silhouette")))
+        table.add_row(named(step), *(cell(change, key, "+") for key in ("own_share", "ratio", "silhouette")))
     legend = [f"{panel['panel']}: {panel['title']}" for panel in result["panels"]]
     by_chance = " ".join(f"{panel['silhouette_chance']:+.2f}" for panel in result["panels"])
     table.caption = "\n".join(
         [
             "; ".join(legend),
-            "random (a), colour (a): random weights, and mean and SD of colour, on the tiles of a",
+            "random a, colour a: random weights, and mean and SD of colour, on the tiles of a",
             "[95 % interval], bootstrap over slides",
             f"By chance: own share {result['panels'][0]['chance']:.2f}, silhouette {by_chance}",
             result["verdict"],
@@ -192,11 +190,11 @@ def collapse_table(result: dict[str, Any]) -> Table:
     )
     table.add_column("slide")
     for heading in ("tiles", "own share", "chance", "ratio", "silhouette"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     rows = {"all": result, **result["slides"]}
     for name, row in rows.items():
         table.add_row(
-            name,
+            named(name),
             str(row["tiles"]),
             f"{row['own_share']:.3f}",
             f"{row['chance']:.3f}",

@@ -8,31 +8,18 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from pathtrain.evaluate.options import (
-    Batch,
-    Device,
     Labels,
     Model,
-    Precision,
-    Target,
-    Threads,
+    Training,
     ends,
+    named,
     save,
     settle_target,
+    with_training,
 )
 
-Seeds = Annotated[int, typer.Option(min=1, help="Layers that are trained, from --seed on.")]
-Lr = Annotated[float, typer.Option(help="Of SGD.")]
-Momentum = Annotated[float, typer.Option(help="Of SGD.")]
-Decay = Annotated[float, typer.Option("--weight-decay", help="Of SGD.")]
-SgdBatch = Annotated[int, typer.Option("--sgd-batch", min=1, help="Tiles per step of SGD.")]
-Iterations = Annotated[int, typer.Option(min=1, help="Steps of SGD.")]
-Schedule = Annotated[str, typer.Option(help="Of the lr: cosine (to 0) or constant; the paper does not say.")]
-Crop = Annotated[int | None, typer.Option("--size", help="Central crop. Default: the model's size.")]
-Resize = Annotated[
-    int | None, typer.Option(help="Shorter side before the crop. Default: 256/224 of the crop.")
-]
 
-
+@with_training
 def linear(
     model: Model,
     train: Annotated[Path, typer.Option(help="Dataset, or folder of images with a labels.csv.")],
@@ -43,37 +30,17 @@ def linear(
     out_json: Annotated[
         Path | None, typer.Option("--json", help="Result file. Default: evaluation/linear.json of a run.")
     ] = None,
-    target: Target = "model",
-    seeds: Seeds = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split, the layers and the bootstrap.")] = 0,
-    lr: Lr = 0.1,
-    momentum: Momentum = 0.9,
-    weight_decay: Decay = 0.0,
-    sgd_batch: SgdBatch = 128,
-    iterations: Iterations = 12_500,
-    schedule: Schedule = "cosine",
-    size: Crop = None,
-    resize: Resize = None,
-    batch: Batch = 64,
-    threads: Threads = 2,
-    device: Device = "auto",
-    precision: Precision = "float32",
+    *,
+    training: Training,
 ) -> None:
     """A linear layer on frozen features, as EXAONEPath 1.0 has it, beside random weights and colour."""
-    from pathtrain.encode import How
     from pathtrain.evaluate import linear as study
     from pathtrain.evaluate.common import folder_of
     from pathtrain.models.load import load
 
-    loaded = settle_target(load(model), target)
+    loaded = settle_target(load(model), training.target)
     result = study.linear(
-        loaded,
-        train,
-        test,
-        labels,
-        settings=study.Settings(lr, momentum, weight_decay, sgd_batch, iterations, schedule, seeds),  # type: ignore[arg-type]
-        seed=seed,
-        how=How(size, batch, threads, device, precision, resize),
+        loaded, train, test, labels, settings=training.settings, seed=training.seed, how=training.how
     )
     Console(markup=False).print(linear_tables(result))
     folder = folder_of(loaded, None)
@@ -92,7 +59,7 @@ def linear_tables(result: dict[str, Any]) -> Group:
         title=f"Linear evaluation, {result['protocol']}: {result['train_tiles']} and {result['test_tiles']} "
         f"tiles, {result['groups']} {result['group_kind']}s tested"
     )
-    scores.add_column("features", no_wrap=True)
+    scores.add_column("features")
     for heading in ("top-1", "balanced"):
         scores.add_column(heading, justify="right", no_wrap=True)
     recalls = Table(title="Recall")
@@ -105,7 +72,7 @@ def linear_tables(result: dict[str, Any]) -> Group:
             over = row[f"{key}_seeds_interval"]
             half = f" +-{(over[1] - over[0]) / 2:.3f}" if over else ""
             cells.append(f"{row[key]:.3f}{half} {ends(row[f'{key}_interval'])}")
-        scores.add_row(name, *cells)
+        scores.add_row(named(name), *cells)
         recalls.add_column(name, justify="right")
     scores.add_row("majority class", f"{result['majority']:.3f}" + " " * PAD)
     scores.caption = (
@@ -115,10 +82,12 @@ def linear_tables(result: dict[str, Any]) -> Group:
         f"iterations; resize {result['resize']}, crop {result['crop']}.\n"
         f"The paper does not state its lr schedule: {settings['schedule']} here.\n" + _stain_line(result)
     )
+    if result["group_kind"] == "tile":
+        scores.caption += "\nThe tiles have no groups: tiles of one slide or patient may be on both sides."
     for name in result["classes"]:
         entries = [row["per_class"][name] for row in result["results"]]
         shown = ["-" if entry["recall"] is None else f"{entry['recall']:.3f}" for entry in entries]
-        recalls.add_row(name, str(entries[0]["tiles"]), *shown)
+        recalls.add_row(named(name), str(entries[0]["tiles"]), *shown)
     return Group(scores, recalls)
 
 

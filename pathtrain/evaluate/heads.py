@@ -14,6 +14,7 @@ from pathtrain import checkpoint
 from pathtrain.data import slide_labels, stain
 from pathtrain.data.slide_labels import SlideLabels, Task
 from pathtrain.data.slides import Request, SlideIndex, TileStream
+from pathtrain.data.tiles import open_dataset
 from pathtrain.encode import pick_device
 from pathtrain.errors import CheckpointError
 from pathtrain.evaluate.metrics import Ints, auroc, balanced_accuracy
@@ -128,7 +129,7 @@ def evaluate(
     method, recipe = open_run(run, where)
     if not method.tasks:
         raise UsageError(f"{run}: has no slide-level heads: none of its phases trains on slides")
-    data = Dataset(dataset)
+    data = open_dataset(dataset)
     known = {name for name, count in data.tile_counts().items() if count}
     tasks = tuple(Task(entry["name"], tuple(entry["classes"])) for entry in method.tasks)
     found = slide_labels.read_for(labels, known, tasks)

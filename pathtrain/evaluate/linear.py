@@ -99,8 +99,9 @@ def linear(
             before, by default in the paper's ratio to the crop.
 
     Returns:
-        JSON-able: what was done, counts, stain statuses, and per features accuracy and balanced accuracy:
-        mean, per seed, interval over seeds (None for one seed), bootstrap interval over groups; and recalls.
+        JSON-able: what was done, counts (``group_kind`` is ``tile`` where no groups are known), stain
+        statuses, and per features accuracy and balanced accuracy: mean, per seed, interval over seeds (None
+        for one seed), bootstrap interval over groups; and recalls.
 
     Raises:
         UsageError: labels that do not fit, a group on both sides, a class only in test, or a setting.
@@ -117,6 +118,8 @@ def linear(
         bank, queries = hold_out(sets[0], found.classes, sources[0], seed)
     else:
         bank, queries = sets
+    grouped = sources[-1].kind == "slide" or any(len(np.unique(s.group)) < len(s.group) for s in sets)
+    kind = sources[-1].kind if grouped else "tile"
     majority = int(np.bincount(bank.labels).argmax())
     device = pick_device(how.device)
     results = [
@@ -128,7 +131,7 @@ def linear(
         "model": describe(model),
         "train": str(train),
         "test": None if test is None else str(test),
-        "protocol": "train to test" if test is not None else f"80:20 by {sources[0].kind}",
+        "protocol": "train to test" if test is not None else f"80:20 by {kind}",
         "settings": asdict(settings),
         "unknown": list(UNKNOWN),
         "resize": how.short,
@@ -140,7 +143,7 @@ def linear(
         "test_tiles": len(queries.labels),
         "train_groups": len(np.unique(bank.group)),
         "groups": len(np.unique(queries.group)),
-        "group_kind": sources[-1].kind,
+        "group_kind": kind,
         "stain": {str(tiles.path): stain_of(tiles) for tiles in sources},
         "majority": float((queries.labels == majority).mean()),
         "results": results,

@@ -20,6 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pathprep.errors import UsageError
+from pathprep.verify import is_mixed
 from pathtrain.data.tiles import LABELS_FILE
 from pathtrain.encode import How
 from pathtrain.evaluate.common import describe
@@ -86,7 +87,8 @@ def _of_file(path: Path) -> dict[str, Source]:
 
 
 def _holds_tiles(path: Path) -> bool:
-    return (path / "dataset.json").is_file() or (path / LABELS_FILE).is_file()
+    """Also mixed shards, for which ``linear`` says what to give instead."""
+    return (path / "dataset.json").is_file() or (path / LABELS_FILE).is_file() or is_mixed(path)
 
 
 def table(

@@ -1,7 +1,11 @@
 """Features on disk: layout, order, restart, mixed tile sizes, damaged tiles, image folders."""
 
+import errno
 import json
 import os
+import re
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,14 +17,19 @@ import pytest
 import simplejpeg
 import torch
 from PIL import Image
-from toys import noise, write_dataset, write_run
+from toys import noise, spoil, write_dataset, write_run
+from typer.testing import CliRunner
 
-from pathprep.errors import DatasetError, UsageError
+from pathprep.errors import UsageError
+from pathprep.mix import mix
+from pathtrain.cli import app
 from pathtrain.data.decode import resize
+from pathtrain.data.source import Files
 from pathtrain.data.tiles import DatasetTiles, open_tiles
-from pathtrain.embed import Part, embed, share
+from pathtrain.embed import embed
 from pathtrain.encode import How, Place, encode
-from pathtrain.feature_files import MADE_FROM
+from pathtrain.feature_files import Part
+from pathtrain.feature_run import share
 from pathtrain.models.load import load
 
 
@@ -110,7 +119,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from pathtrain import embed, feature_files
-ending, fits, whole = embed.FORMATS["hdf5"]
+ending, fits, whole = feature_files.FORMATS["hdf5"]
 def dying(path, part, features):
     if part.name == "b":
         cut = feature_files.h5py.File
@@ -121,7 +130,7 @@ def dying(path, part, features):
             os.kill(os.getpid(), signal.SIGKILL)
         feature_files.h5py.File = partial
     whole(path, part, features)
-embed.FORMATS["hdf5"] = ending, fits, dying
+feature_files.FORMATS["hdf5"] = ending, fits, dying
 embed.embed(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
 """
 
@@ -150,13 +159,82 @@ def test_truncated_file_is_written_again(tmp_path: Path, dataset: Path, run: Pat
     assert (out / "a.h5").read_bytes() == whole
 
 
-def test_damaged_tile_is_named(tmp_path: Path, dataset: Path, run: Path) -> None:
-    tar = dataset / "shards" / "a.tar"
-    data = bytearray(tar.read_bytes())
-    data[600] ^= 255
-    tar.write_bytes(data)
-    with pytest.raises(DatasetError, match=r"a\.tar: 0_0\.jpg: damaged .*pathprep verify"):
-        embed(run, dataset, tmp_path / "features")
+DAMAGE = {
+    "CRC": "its CRC32 differs",
+    "short": "its tar ends [0-9]+ bytes too early",
+    "gone": "No such file or directory",
+    "JPEG": r"cannot be decoded \(.+\)",
+    "header": r"cannot be decoded \(.+\)",
+    "disk": r"cannot be read \(Input/output error\)",
+}
+
+
+def damage(dataset: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In slide a: of tile 4, and of the tiles after it if its tar ends too early or is gone."""
+    tar, place = dataset / "shards" / "a.tar", DatasetTiles(dataset).index.columns["offset"]
+    if how == "gone":
+        tar.unlink()
+    elif how == "short":
+        os.truncate(tar, int(place[4]) + 100)
+    elif how == "disk":
+        read = Files.read
+
+        def failing(self: Files, path: Path, length: int, offset: int) -> bytes:
+            if (path, offset) == (tar, place[4]):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return read(self, path, length, offset)
+
+        monkeypatch.setattr(Files, "read", failing)
+    else:
+        spoil(dataset, "a", 4, b"damage" if how == "CRC" else None, header=how == "header")
+
+
+@pytest.mark.parametrize(("how", "format"), [*((how, "hdf5") for how in DAMAGE), ("CRC", "parquet")])
+def test_a_damaged_slide_costs_its_own_file(
+    tmp_path: Path, dataset: Path, run: Path, how: str, format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, ending = tmp_path / "features", {"hdf5": ".h5", "parquet": ".parquet"}[format]
+    shutil.copytree(dataset, tmp_path / "intact")
+    where, fix = "slide a, tile 128_0 in ", f"`pathprep repair {dataset}` makes damaged slides again"
+    if how == "gone":
+        where, fix = "", f"run `pathprep verify {dataset}`"
+    with monkeypatch.context() as during:
+        damage(dataset, how, during)
+        for again in (False, True):
+            done = embed(run, dataset, out, How(batch=4), format)
+            assert (done.written, done.kept, done.tiles) == ((0, 1, 0) if again else (1, 0, 5))
+            assert list(done.failed) == ["a"]
+            assert re.fullmatch(f"{where}{dataset}/shards/a.tar: {DAMAGE[how]}; {fix}", done.failed["a"])
+            record = json.loads((out / "failed" / "a.json").read_text())
+            assert record == {"slide": "a", "error": done.failed["a"]}
+            assert sorted(path.name for path in out.iterdir()) == [f"b{ending}", "failed"]
+    before = (out / f"b{ending}").stat()
+    shutil.rmtree(dataset)
+    (tmp_path / "intact").rename(dataset)
+    mended = embed(run, dataset, out, How(batch=4), format)
+    assert (mended.written, mended.kept, mended.failed) == (1, 1, {})
+    assert (out / f"b{ending}").stat().st_mtime_ns == before.st_mtime_ns
+    assert not list((out / "failed").iterdir())
+
+
+def test_a_file_of_another_model_does_not_outlive_damage(tmp_path: Path, dataset: Path, run: Path) -> None:
+    """It would be taken for this model's."""
+    out = tmp_path / "features"
+    embed(run, dataset, out)
+    spoil(dataset, "a", 4, b"damage")
+    assert embed(run, dataset, out).failed == {}  # the file is of the intact tar, as the marker has it
+    assert list(embed(write_run(tmp_path / "other", dataset, seed=1), dataset, out).failed) == ["a"]
+    assert sorted(path.name for path in out.iterdir()) == ["b.h5", "failed"]
+
+
+def test_the_command_lists_what_failed(tmp_path: Path, dataset: Path, run: Path) -> None:
+    spoil(dataset, "a", 4, b"damage")
+    arguments = ["embed", str(run), str(dataset), "--out", str(tmp_path / "features")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 1
+    assert "1 files written, 1 slides without a tile, 1 failed; 5 tiles, 24 numbers each" in done.stdout
+    listed = r"failed, tried again by the next run\):\n  a: slide a, tile 128_0 in .*pathprep repair"
+    assert re.search(listed, done.stderr)
 
 
 def test_image_folder_gives_features_files_labels_groups(tmp_path: Path, run: Path) -> None:
@@ -178,11 +256,12 @@ def test_image_folder_gives_features_files_labels_groups(tmp_path: Path, run: Pa
 def test_broken_and_missing_images_are_named(tmp_path: Path, run: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
     (tmp_path / "labels.csv").write_text("file,label\nbroken.jpg,x\n")
-    with pytest.raises(DatasetError, match=r"broken\.jpg: cannot be decoded"):
-        embed(run, tmp_path, tmp_path / "features")
+    (reason,) = embed(run, tmp_path, tmp_path / "features").failed.values()
+    fix = r"put it right, or take it out of .*labels\.csv"
+    assert re.search(rf"broken\.jpg: cannot be decoded .*; {fix}", reason)
     (tmp_path / "labels.csv").write_text("file,label\nmissing.jpg,x\n")
-    with pytest.raises(DatasetError, match=r"missing\.jpg: No such file"):
-        embed(run, tmp_path, tmp_path / "features")
+    (reason,) = embed(run, tmp_path, tmp_path / "features").failed.values()
+    assert re.search(rf"missing\.jpg: No such file .*; {fix}", reason)
 
 
 @pytest.mark.parametrize(
@@ -203,6 +282,16 @@ def test_neither_dataset_nor_folder(tmp_path: Path, run: Path) -> None:
         embed(run, tmp_path, tmp_path / "features")
 
 
+def test_mixed_shards_are_for_training(tmp_path: Path, dataset: Path, run: Path) -> None:
+    mix([dataset], tmp_path / "mixed")
+    says = rf"mixed: holds mixed shards .*; give the dataset that they were mixed from: {dataset}$"
+    with pytest.raises(UsageError, match=says):
+        embed(run, tmp_path / "mixed", tmp_path / "features")
+    for level in ("region", "slide"):
+        arguments = ["embed", str(run), str(tmp_path / "mixed"), "--level", level]
+        assert isinstance(CliRunner().invoke(app, arguments).exception, UsageError)
+
+
 def test_parquet_holds_what_hdf5_holds(tmp_path: Path, dataset: Path, run: Path) -> None:
     out = tmp_path / "features"
     embed(run, dataset, out)
@@ -214,7 +303,7 @@ def test_parquet_holds_what_hdf5_holds(tmp_path: Path, dataset: Path, run: Path)
         assert table["features"].type.list_size == 24
         assert np.array_equal(np.stack([table["x"], table["y"]], axis=1), file["coords"][:])
         about = json.loads(table.schema.metadata[b"pathtrain"])
-        assert about["made_from"] == {key: file.attrs[key] for key in MADE_FROM}
+        assert about["made_from"] == dict(file.attrs)
         assert about["coords"]["patch_size_level0"] == file["coords"].attrs["patch_size_level0"] == 64
     assert embed(run, dataset, out, format="parquet").kept == 2
     (out / "b.parquet").write_bytes((out / "b.parquet").read_bytes()[:-20])
@@ -266,49 +355,72 @@ def test_shares_are_disjoint_complete_and_even() -> None:
     assert share(parts, Place()) == parts
 
 
-@pytest.mark.parametrize("rank", ["2", "-1", "x"])
+@pytest.mark.parametrize("rank", ["2", "-1", "x", "0"])
 def test_wrong_environment(
     tmp_path: Path, dataset: Path, run: Path, rank: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(
-        UsageError, match=f"RANK={rank}, WORLD_SIZE=2, LOCAL_RANK=None: not what torchrun sets"
+        UsageError,
+        match=f"RANK={rank}, WORLD_SIZE=2, LOCAL_RANK=None, MASTER_ADDR=None: not what torchrun sets",
     ):
         embed(run, dataset, tmp_path / "features")
 
 
-def test_two_processes_write_what_one_writes(tmp_path: Path, dataset: Path, run: Path) -> None:
-    """Started as torchrun starts them: by the command, with nothing but the environment between them."""
-    embed(run, dataset, tmp_path / "one")
-    command = [sys.executable, "-m", "pathtrain.cli", "embed", run, dataset, "--out", tmp_path / "two"]
-    world = {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    both = [
+def both(*arguments: object) -> tuple[list[int], list[str], list[str]]:
+    """Exit codes, stdout and stderr of the command in two processes, started as torchrun starts them."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = str(taken.getsockname()[1])
+    world = {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
         subprocess.Popen(
-            [*map(str, command)],
+            [sys.executable, "-m", "pathtrain.cli", "embed", *map(str, arguments)],
             env={**os.environ, **world, "RANK": rank, "LOCAL_RANK": rank},
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
         for rank in "01"
     ]
-    said = [process.communicate(timeout=300)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert "process 0 of 2: " in said[0]
-    assert "1 files written, 1 slides without a tile; 13 tiles" in said[0]
-    assert "1 files written; 5 tiles" in said[1]
+    said = [process.communicate(timeout=300) for process in processes]
+    return [process.returncode for process in processes], [out for out, _ in said], [err for _, err in said]
+
+
+def test_two_processes_write_what_one_writes(tmp_path: Path, dataset: Path, run: Path) -> None:
+    embed(run, dataset, tmp_path / "one")
+    codes, said, errors = both(run, dataset, "--out", tmp_path / "two")
+    assert codes == [0, 0], errors
+    assert "two: 2 files written, 1 slides without a tile; 18 tiles, 24 numbers each, " in said[0]
+    assert said[0].endswith(", 2 processes\n")
+    assert said[1] == ""
     names = [{path.name for path in (tmp_path / folder).iterdir()} for folder in ("one", "two")]
     assert names[0] == names[1] == {"a.h5", "b.h5"}
     for name in names[0]:
         with h5py.File(tmp_path / "one" / name) as one, h5py.File(tmp_path / "two" / name) as two:
             np.testing.assert_allclose(one["features"][:], two["features"][:], atol=1e-5)
             assert np.array_equal(one["coords"][:], two["coords"][:])
+    spoil(dataset, "b", 1, b"damage")  # of the second process
+    (tmp_path / "two" / "b.h5").unlink()
+    codes, said, errors = both(run, dataset, "--out", tmp_path / "two")
+    assert codes == [1, 1]
+    assert "two: 0 files written, 1 kept as they were, 1 slides without a tile, 1 failed; " in said[0]
+    assert "b: slide b, tile 64_0 in " in errors[0]
+    assert (said[1], "tile 64_0" in errors[1]) == ("", False)
 
 
 @pytest.mark.slow
 def test_torchrun(tmp_path: Path, dataset: Path, run: Path) -> None:
+    """Torchrun ends all processes when one ends with an error, so that none may do it before the others."""
+    slides = {f"s{number}": noise(40, seed=number) for number in range(8)}
+    many = write_dataset(tmp_path / "many", slides)
+    spoil(many, "s0", 1, b"damage")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    command = [*launcher, "-m", "pathtrain.cli", "embed", run, dataset, "--out", tmp_path / "two"]
+    command = [*launcher, "-m", "pathtrain.cli", "embed", run, many, "--out", tmp_path / "two"]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["a.h5", "b.h5"]
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.count("7 files written, 1 failed") == 1
+    assert done.stderr.count("  s0: slide s0, tile 32_0 in ") == 1
+    assert re.findall(r"exitcode  : (-?\d+)", done.stderr) == ["1", "1"]
+    assert sorted(path.stem for path in (tmp_path / "two").glob("*.h5")) == [f"s{n}" for n in range(1, 8)]

@@ -1,5 +1,6 @@
 """The linear layer against scikit-learn and a plain loop; splits, preparation, intervals, the command."""
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from torchvision.transforms import v2
@@ -23,6 +25,7 @@ from pathtrain.data.tiles import FolderTiles
 from pathtrain.encode import How
 from pathtrain.errors import TrainError
 from pathtrain.evaluate.cli import app
+from pathtrain.evaluate.cli_linear import linear_tables
 from pathtrain.evaluate.labelled import Set, hold_out
 from pathtrain.evaluate.linear import (
     Settings,
@@ -168,7 +171,13 @@ def test_shared_groups_are_refused_and_named(run: Path, tmp_path: Path) -> None:
 def test_files_of_one_name_are_not_one_group(run: Path, tmp_path: Path) -> None:
     names = {"g1": "p", "g2": "b"}
     train, test = folder(tmp_path / "train", names, False), folder(tmp_path / "test", names, False)
-    assert linear(load(run), train, test, settings=FEW)["groups"] == 8
+    result = linear(load(run), train, test, settings=FEW)
+    assert (result["groups"], result["group_kind"]) == (8, "tile")
+    console = Console(file=io.StringIO(), width=120)
+    console.print(linear_tables(result))
+    assert "The tiles have no groups" in console.file.getvalue()  # type: ignore[attr-defined]
+    alone = linear(load(run), folder(tmp_path / "alone", {"g1": "p", "g2": "b"}, False), settings=FEW)
+    assert alone["protocol"] == "80:20 by tile"
 
 
 def test_without_a_test_set_a_fifth_is_held_out_by_group(run: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import shutil
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,13 @@ import h5py
 import pytest
 import torch
 from rich.console import Console
-from toys import TINY, noise, write_dataset
+from toys import TINY, noise, spoil, write_dataset
 
 from pathprep.errors import UsageError
 from pathprep.shards import Dataset
 from pathtrain import checkpoint
 from pathtrain.data.curriculum import Curriculum
-from pathtrain.embed_levels import embed
+from pathtrain.embed_levels import Level, embed
 from pathtrain.evaluate.heads import evaluate, open_run
 from pathtrain.hierarchy import read_labels
 from pathtrain.live import hold_out
@@ -163,13 +165,36 @@ def test_it_learns_what_the_labels_say_and_scores_it_elsewhere(
     (tmp_path / "other.csv").write_text("slide_id,colour\nnew-a,a\nnew-b,b\none,\n")
     found = evaluate(run, other, tmp_path / "other.csv")
     assert found == {"colour": {"auroc": 1.0, "balanced_accuracy": 1.0, "slides": 2}}
-    assert embed(run, other, tmp_path / "regions", "region") == 3
-    assert embed(run, other, tmp_path / "slides", "slide") == 3
+    assert embed(run, other, tmp_path / "regions", "region").written == 3
+    assert embed(run, other, tmp_path / "slides", "slide").written == 3
     with h5py.File(tmp_path / "regions" / "new-a.h5") as file:  # 5 tiles in a row, regions of 4
         assert file["coords"][:].tolist() == [[0, 0], [4 * 32, 0]]
         assert file["features"].shape == (2, 16)
     with h5py.File(tmp_path / "slides" / "new-a.h5") as file:
         assert file["features"].shape == (1, 16)
+
+
+@pytest.mark.parametrize("level", ["region", "slide"])
+def test_embedding_leaves_damaged_slides_out(
+    level: Level, whole: tuple[Path, list[Any]], dataset: Path, tmp_path: Path
+) -> None:
+    run, out, copy = whole[0], tmp_path / "features", tmp_path / "copy"
+    assert embed(run, dataset, out, level).written == 8
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    shutil.copytree(dataset, copy)
+    spoil(copy, "a1", 2, b"damage")
+    tar = (copy / "shards" / "b0.tar").rename(tmp_path / "b0.tar")
+    for again in (False, True):
+        done = embed(run, copy, tmp_path / "some", level)
+        assert (done.written, done.kept) == ((0, 6) if again else (6, 0))
+        assert sorted(done.failed) == ["a1", "b0"]
+        damage = rf"slide a1, tile 64_0 in {copy}/shards/a1.tar: its CRC32 differs; `pathprep repair {copy}`"
+        assert re.match(damage, done.failed["a1"])
+        assert re.match(rf"{copy}/shards/b0.tar: no such file; `pathprep repair {copy}`", done.failed["b0"])
+    tar.rename(copy / "shards" / "b0.tar")
+    assert (embed(run, copy, tmp_path / "some", level).written) == 1
+    found = {path.name: path.read_bytes() for path in (tmp_path / "some").glob("*.h5")}
+    assert found == {name: data for name, data in before.items() if name != "a1.h5"}
 
 
 def test_a_frozen_stage_1_stays_as_it_was(dataset: Path, labels: Path, tmp_path: Path) -> None:

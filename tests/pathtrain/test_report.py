@@ -1,20 +1,25 @@
 """The run's page: complete, self-contained, readable in a real browser, and honest about what is missing."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from browser import check_page
-from toys import noise, write_dataset, write_run
+from toys import TINY, labelled_folder, noise, write_dataset, write_run
 from typer.testing import CliRunner
 
 from pathprep import atomic, stain
 from pathprep.errors import UsageError
-from pathprep.shards import build_id
+from pathprep.shards import Dataset, build_id
 from pathtrain.errors import ModelError
 from pathtrain.evaluate.cli import app
+from pathtrain.export import export
+from pathtrain.live import hold_out
+from pathtrain.recipes.load import dump, load
 from pathtrain.report import report
+from pathtrain.target import RunTarget
 
 
 @pytest.fixture
@@ -28,26 +33,54 @@ def run(tmp_path: Path, dataset: Path) -> Path:
     return write_run(tmp_path / "run", dataset)
 
 
+def invoke(*arguments: object) -> None:
+    done = CliRunner().invoke(app, [str(each) for each in arguments])
+    assert done.exit_code == 0, done.output
+
+
 @pytest.fixture
 def evaluated(run: Path, dataset: Path, tmp_path: Path) -> Path:
     (tmp_path / "labels.csv").write_text("slide,label\na,<b>tumour</b>\nb,normal\nc,normal\n")
-    common = ["--k", "5"]
-    knn = ["knn", str(run), "--train", str(dataset), "--labels", str(tmp_path / "labels.csv"), *common]
-    assert CliRunner().invoke(app, knn).exit_code == 0
-    assert CliRunner().invoke(app, ["collapse", str(run), str(dataset), *common]).exit_code == 0
+    invoke("knn", run, "--train", dataset, "--labels", tmp_path / "labels.csv", "--k", 5)
+    invoke("collapse", run, dataset, "--k", 5)
     return run
+
+
+@pytest.fixture
+def linear(run: Path, tmp_path: Path) -> tuple[str, ...]:
+    """What linear evaluations of the run need; the folder is also a task."""
+    (tmp_path / "tasks").mkdir()
+    groups = {f"g{number}": "pb"[number % 2] for number in range(10)}
+    folder = labelled_folder(tmp_path / "tasks" / "pcam", groups, each=2)
+    return "linear", str(run), "--train", str(folder), "--iterations", "20", "--seeds", "2"
+
+
+@pytest.fixture
+def panels(run: Path, dataset: Path, tmp_path: Path) -> Path:
+    """A folder with the three panels of the run and one that normalises."""
+    other = write_run(tmp_path / "normalised", dataset, seed=1)
+    (other / "recipe.yaml").write_text(dump(load("smoke", [*TINY, "steps=20", "stain.mode=normalize"])))
+    RunTarget.of(stain.Target.default(), Dataset(dataset)).save(other)
+    pairs = ("--plain", run, dataset, "--normalised", other, dataset)
+    invoke("collapse", *pairs, "--k", 5, "--out", tmp_path / "panels")
+    return tmp_path / "panels"
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize(("width", "dark"), [(1200, False), (390, False), (390, True)])
-def test_page_in_a_browser(evaluated: Path, width: int, dark: bool) -> None:
-    result = check_page(report(evaluated), width, None, dark)
+def test_page_in_a_browser(
+    evaluated: Path, linear: tuple[str, ...], panels: Path, tmp_path: Path, width: int, dark: bool
+) -> None:
+    invoke(*linear)
+    invoke("table", evaluated, "--tasks", tmp_path / "tasks", *linear[4:])
+    page = report(evaluated, results=[panels / "collapse-panels.json"])
+    result = check_page(page, width, None, dark)
     assert result.errors == []
     assert result.external == []
     assert result.broken == []
     assert result.without_alt == 0
     assert result.overflow == 0
-    assert result.images == 4 * (1 + 2 + 4) + 1  # tiles and views, and the t-SNE
+    assert result.images == 4 * (1 + 2 + 4) + 1 + 1  # tiles and views, and both t-SNEs
     for text in (
         "20 of 20",
         "Loss",
@@ -55,8 +88,13 @@ def test_page_in_a_browser(evaluated: Path, width: int, dark: bool) -> None:
         "random weights",
         "colour: mean and SD",
         "own share",
+        "Linear evaluation",
+        "EXAONEPath 1.0, published",
+        "normalised model, normalised tiles",
+        "from a to c",
     ):
         assert text in result.text
+    assert "Not measured yet" not in result.text
     assert "<b>tumour</b>" in result.text  # shown as it is written, not as bold
 
 
@@ -88,6 +126,18 @@ def test_the_stain_stage_is_shown(normalising: Callable[..., Path], target: stai
     assert "as stored" in plain
 
 
+def test_views_are_of_slides_that_are_trained_on(tmp_path: Path) -> None:
+    slides = {name: noise(3, side=48, seed=seed) for seed, name in enumerate("abcde")}
+    dataset = write_dataset(tmp_path / "dataset", slides)
+    run, recipe = write_run(tmp_path / "run", dataset), load("smoke", [*TINY, "steps=20", "collapse.every=5"])
+    (run / "recipe.yaml").write_text(dump(recipe))
+    held_out = hold_out(Dataset(dataset), recipe).slides
+    shown = set(re.findall("<h3>slide (.), tile", report(run).read_text()))
+    assert len(held_out) == 2
+    assert shown
+    assert not shown & set(held_out)
+
+
 def test_a_lost_target_is_said(normalising: Callable[..., Path]) -> None:
     run = normalising()
     (run / "target.json").unlink()
@@ -115,6 +165,58 @@ def test_old_evaluation_is_called_old(evaluated: Path) -> None:
         "Measured on the model of step 10. The newest checkpoint is of step 20"
         in report(evaluated).read_text()
     )
+
+
+def test_figures_are_those_of_the_results(run: Path, linear: tuple[str, ...], tmp_path: Path) -> None:
+    invoke(*linear, "--json", tmp_path / "mine.json")
+    page = report(run).read_text()
+    assert "Linear evaluation</h2>" not in page
+    assert f"pathtrain evaluate linear {run}" in page
+    page = report(run, results=[tmp_path / "mine.json"]).read_text()
+    assert f"pathtrain evaluate linear {run}" not in page
+    assert f"From <code>{tmp_path / 'mine.json'}</code>" in page
+    result = json.loads((tmp_path / "mine.json").read_text())
+    for row in result["results"]:
+        for key in ("accuracy", "balanced"):
+            low, high = row[f"{key}_interval"]
+            assert f"<td>{row[key]:.3f}</td>" in page
+            assert f"<td>{low:.3f} to {high:.3f}</td>" in page
+
+
+def test_scores_of_a_runs_own_heads(run: Path) -> None:
+    (run / "evaluation").mkdir()
+    scores = {"organ": {"auroc": 0.912, "balanced_accuracy": None, "slides": 12}}
+    atomic.write_json(run / "evaluation" / "tasks.json", scores)
+    assert "<td>organ</td><td>0.912</td><td>-</td><td>12</td>" in report(run).read_text()
+
+
+def test_a_result_of_an_exported_model(run: Path, linear: tuple[str, ...], tmp_path: Path) -> None:
+    export(run, tmp_path / "model")
+    invoke("linear", tmp_path / "model", *linear[2:], "--json", tmp_path / "mine.json")
+    assert "Measured on model." in report(run, results=[tmp_path / "mine.json"]).read_text()
+
+
+def test_results_that_cannot_be_shown(run: Path, linear: tuple[str, ...], tmp_path: Path) -> None:
+    invoke(*linear, "--json", tmp_path / "mine.json")
+    (tmp_path / "other.json").write_text("{}")
+    (tmp_path / "copy.json").write_bytes((tmp_path / "mine.json").read_bytes())
+    for names, message in (
+        (["nowhere"], "nowhere.json: no such file"),
+        (["other"], r"other.json: not a result of .* \(knn, linear, table, collapse, collapse panels\)"),
+        (["mine", "copy"], r"copy.json: of the same evaluation as .*mine.json \(linear\)"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            report(run, results=[tmp_path / f"{name}.json" for name in names])
+
+
+def test_results_of_another_version(run: Path, linear: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    invoke(*linear, "--json", path)
+    whole = json.loads(path.read_text())
+    for key in ("model", "majority"):
+        atomic.write_json(path, {name: value for name, value in whole.items() if name != key})
+        with pytest.raises(UsageError, match=r"mine.json: of another version \(.*\); run `pathtrain"):
+            report(run, results=[path])
 
 
 def test_errors(tmp_path: Path, run: Path) -> None:

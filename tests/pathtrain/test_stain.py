@@ -167,7 +167,7 @@ def test_datasets_that_do_not_serve_a_mode(
 
 
 def test_mode_none_has_no_stage(stained: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(views, "_stained", lambda *_: 1 / 0)
+    monkeypatch.setattr(views, "on_batches", lambda *_: 1 / 0)
     loader = Loader(Dataset(stained("fit")), recipe())
     next(iter(loader))
     assert loader.stained(0, []) is None
@@ -219,7 +219,7 @@ def test_the_loaders_pixels_are_the_stain_of_the_decoded_tiles(
     """Bit by bit, for tiles of differing sizes: what the stage gets, what it gives, what comes out."""
     dataset = Dataset(stained("fit"))
     seen: list[tuple[list[Any], list[Any]]] = []
-    build = views._stained
+    build = views.on_batches
 
     def spying(stage: Stage, threads: int) -> Any:
         inner = build(stage, threads)
@@ -231,7 +231,7 @@ def test_the_loaders_pixels_are_the_stain_of_the_decoded_tiles(
 
         return apply
 
-    monkeypatch.setattr(views, "_stained", spying)
+    monkeypatch.setattr(views, "on_batches", spying)
     wanted = load("smoke", [*TINY, *UNCHANGED, "batch=7", "stain.mode=normalize", *more])
     loader = Loader(dataset, wanted, threads=threads)
     every = rows(dataset)
@@ -263,7 +263,7 @@ def test_fits_made_on_loading(
     """Bit by bit those of the decoded tiles; what cannot be fitted stays as it is, and is counted."""
     dataset = Dataset(stained(mode))
     seen: list[tuple[list[Any], list[Any]]] = []
-    build = views._stained
+    build = views.on_batches
 
     def spying(stage: Stage, threads: int) -> Any:
         inner = build(stage, threads)
@@ -275,7 +275,7 @@ def test_fits_made_on_loading(
 
         return apply
 
-    monkeypatch.setattr(views, "_stained", spying)
+    monkeypatch.setattr(views, "on_batches", spying)
     wanted = load("smoke", [*TINY, *UNCHANGED, "batch=20", "stain.mode=normalize", "stain.fit=load", *more])
     loader = Loader(dataset, wanted)
     assert loader.unfitted == (0, 0)
@@ -358,7 +358,7 @@ def test_a_failing_stage_is_an_error_that_says_why(stained: Make, monkeypatch: p
 
         return apply
 
-    monkeypatch.setattr(views, "_stained", broken)
+    monkeypatch.setattr(views, "on_batches", broken)
     with pytest.raises(TrainError, match=r"step 1: .*ArithmeticError: out of ink"):
         take(1, Dataset(stained("fit")), recipe("stain.mode=normalize"))
 
@@ -379,7 +379,7 @@ def test_gpu_tiles_go_through_in_one_call_with_stacked_matrices(monkeypatch: pyt
     monkeypatch.setattr(stain, "apply", lambda tiles, matrix, **how: calls.append((matrix, how)) or tiles)
     tiles, matrices = [Array([1]), Array([2]), Array([3])], [Array([4]), Array([5]), Array([6])]
     config = StainConfig(mode="jitter", basis="hed", concentration=0.1)
-    assert views._stained(Stage(config, None, None, {}, 230.0, 0), 2)(tiles, matrices) is tiles
+    assert views.on_batches(Stage(config, None, None, {}, 230.0, 0), 2)(tiles, matrices) is tiles
     assert calls == [(tuple(matrices), {"io": 230.0, "threads": 2})]
 
 

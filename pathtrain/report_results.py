@@ -1,0 +1,96 @@
+"""The evaluations that a run's page shows: those in RUN/evaluation, and files that are given."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pathprep.errors import UsageError
+from pathprep.markers import read_marker
+
+FOLDER = "evaluation"
+# Task of a result file -> its name in the run's folder
+FILES = {
+    "knn": "knn.json",
+    "linear": "linear.json",
+    "table": "table.json",
+    "collapse": "collapse.json",
+    "collapse panels": "collapse-panels.json",
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One evaluation.
+
+    Attributes:
+        value: what its command wrote.
+        models: names of the models that it is of. step: of the run's model, if it was a run.
+        picture: the t-SNE beside the file, as a data URL, or None.
+        source: the file.
+    """
+
+    value: dict[str, Any]
+    models: list[str]
+    step: int | None
+    picture: str | None
+    source: Path
+
+
+def find(run: Path, files: Sequence[Path] = ()) -> dict[str, Result]:
+    """Task -> result; a file that is given goes before the run's own of the same task.
+
+    Raises:
+        UsageError: a file is damaged, or none of an evaluation; two that are given are of one task.
+    """
+    found = {task: run / FOLDER / name for task, name in FILES.items() if (run / FOLDER / name).is_file()}
+    given: dict[str, Path] = {}
+    for path in files:
+        task = str(_read(path).get("task"))
+        if task not in FILES:
+            known = ", ".join(FILES)
+            raise UsageError(f"{path}: not a result of `pathtrain evaluate` that the page shows ({known})")
+        if task in given:
+            raise UsageError(f"{path}: of the same evaluation as {given[task]} ({task}); give one of them")
+        given[task] = path
+    return {task: _result(path) for task, path in {**found, **given}.items()}
+
+
+def heads(run: Path) -> dict[str, Any] | None:
+    """What `pathtrain evaluate tasks` found of a run with slide-level heads.
+
+    Raises:
+        UsageError: the file is damaged.
+    """
+    path = run / FOLDER / "tasks.json"
+    return _read(path) if path.is_file() else None
+
+
+def data_url(kind: str, data: bytes) -> str:
+    """A picture as the page holds it."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    value = read_marker(path)
+    if value is None:
+        what = "damaged; run its `pathtrain evaluate` command again, or remove it"
+        raise UsageError(f"{path}: {what if path.is_file() else 'no such file'}")
+    return value
+
+
+def _result(path: Path) -> Result:
+    value = _read(path)
+    try:
+        models = [entry["model"] for entry in value.get("models") or value.get("panels") or [value]]
+        picture = path.parent / value["tsne"]["file"] if "tsne" in value else None
+        return Result(
+            value,
+            list(dict.fromkeys(model["name"] for model in models)),
+            models[-1]["step"],  # of panels the normalised model, whose run they are
+            data_url("image/png", picture.read_bytes()) if picture and picture.is_file() else None,
+            path,
+        )
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"{path}: of another version (no {error}); run `pathtrain evaluate` again") from None
