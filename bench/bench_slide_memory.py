@@ -73,7 +73,7 @@ class Step:
 
     def loss_of(self, vectors: Tensor) -> Tensor:
         save = self.case == "cached"
-        regions = region_vectors(self.stage2, vectors, self.layout, 1, DEVICE, save, in_place=save)
+        regions = region_vectors(self.stage2, vectors, self.layout, 1, DEVICE, save)
         scores = self.head(slide_vector(self.stage3, regions, self.layout, save))
         return nn.functional.cross_entropy(scores[None], torch.tensor([1], device=DEVICE))
 

@@ -51,8 +51,7 @@ def slide(count: int, dtype: torch.dtype) -> tuple[Tensor, Layout]:
 
 def loss_of(net: nn.ModuleDict, layout: Layout, save_memory: bool) -> Any:
     def loss(vectors: Tensor) -> Tensor:
-        in_place = vectors.is_leaf and vectors.requires_grad  # as training has it; the plain graph cannot
-        regions = region_vectors(net["stage2"], vectors, layout, 3, CPU, save_memory, in_place)
+        regions = region_vectors(net["stage2"], vectors, layout, 3, CPU, save_memory)
         scores = net["tasks"](slide_vector(net["stage3"], regions, layout, save_memory))
         return nn.functional.cross_entropy(scores[None].float().to(scores.dtype), torch.tensor([2]))
 
@@ -104,7 +103,7 @@ def test_without_the_replay_the_gradients_would_differ(monkeypatch: pytest.Monke
     _, expected = plain(net, pixels, layout)
     net.zero_grad(set_to_none=True)
     torch.manual_seed(5)
-    monkeypatch.setattr("pathtrain.methods.gradient_cache.Random.replay", lambda self, device: None)
+    monkeypatch.setattr("pathtrain.models.replay.Random.replay", lambda self, device: None)
     cached_loss(net["stage1"], pixels, loss_of(net, layout, True), CHUNK, CPU).backward()
     found = gradients(net)["stage1.blocks.0.attn.qkv.weight"]
     assert not torch.allclose(found, expected["stage1.blocks.0.attn.qkv.weight"], rtol=1e-3)
