@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import pytest
 import torch
+from hierarchies import COLOURS, FIRST, SECOND, SMALL, write_labels, write_slides
 from rich.console import Console
 from toys import TINY, noise, write_dataset
 
@@ -20,28 +21,6 @@ from pathtrain.recipes.load import load
 from pathtrain.trainer import pretrain
 
 CPU = torch.device("cpu")
-HEAD = "{out_dim: 32, hidden_dim: 24, bottleneck_dim: 8, layers: 2, norm_last_layer: true}"
-REGION = (
-    "region: {weight: 0.5, batch: 4, side: 2, min_tiles: 0.5, flip: 0.5, "
-    "globals: {count: 2, size: 2}, locals: {count: 2, size: 1}}"
-)
-FIRST = f"{{name: first, steps: 4, alternate: in_turn, tile: {{weight: 1.0, batch: 4}}, {REGION}}}"
-SECOND = (
-    f"{{name: second, steps: 4, alternate: together, lr: 0.001, tile: {{weight: 0.5, batch: 4}}, {REGION}, "
-    "slide: {weight: 1.0, batch: 2, side: 4, class_weights: balanced, chunk: 5}, validate_every: 2}"
-)
-SMALL = (
-    *TINY,
-    "hierarchy.tile=32",
-    "hierarchy.stage2={dim: 16, depth: 1, heads: 2, dropout: 0.1}",
-    "hierarchy.stage3={dim: 16, depth: 1, heads: 2, dropout: 0.1, drop_path: 0.1}",
-    f"hierarchy.region_head={HEAD}",
-    f"dino.head={HEAD}",
-    "dino.drop_path=0.1",
-    "log_every=1",
-    "stain={mode: jitter, basis: hed, concentration: 0.1}",
-)
-COLOURS = {"a": (180, 90, 160), "b": (90, 160, 90)}
 
 
 def recipe(*more: str, phases: str = f"[{FIRST}, {SECOND}]") -> HierarchicalRecipe:
@@ -52,26 +31,12 @@ def recipe(*more: str, phases: str = f"[{FIRST}, {SECOND}]") -> HierarchicalReci
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight slides of 9 to 16 tiles, of two colours."""
-    slides = {
-        f"{kind}{number}": noise(9 + number * 2 + (kind == "a"), colour=colour, seed=number)
-        for kind, colour in COLOURS.items()
-        for number in range(4)
-    }
-    return write_dataset(tmp_path_factory.mktemp("slides") / "dataset", slides)
+    return write_slides(tmp_path_factory.mktemp("slides") / "dataset")
 
 
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two tasks, the second mostly unknown; two slides for validation."""
-    path = tmp_path_factory.mktemp("labels") / "labels.csv"
-    rows = ["slide_id,split,patient,colour,odd"]
-    for kind in COLOURS:
-        for number in range(4):
-            odd = ("even", "odd")[number % 2] if number < 2 else ""
-            rows.append(f"{kind}{number},{'val' if number == 3 else 'train'},{kind}{number},{kind},{odd}")
-    path.write_text("\n".join(rows) + "\n")
-    return path
+    return write_labels(tmp_path_factory.mktemp("labels") / "labels.csv")
 
 
 def train(dataset: Path, labels: Path | None, run: Path, made: HierarchicalRecipe) -> list[dict[str, Any]]:
