@@ -67,6 +67,7 @@ def pretrain(
 
 @app.command()
 def embed(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(help="A run folder, or an exported model.")],
     source: Annotated[
         Path, typer.Argument(metavar="DATASET", help="A dataset, or a folder of images with a labels.csv.")
@@ -96,6 +97,11 @@ def embed(
         from pathtrain.embed_levels import Level
         from pathtrain.embed_levels import embed as embed_level
 
+        # what a run of three stages has settled, and the one format of regions
+        for option in ("format", "size", "batch", "precision"):
+            source = context.get_parameter_source(option)
+            if source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP"):
+                raise UsageError(f"--{option} is for --level tile: leave it out with --level {level}")
         count = embed_level(model, source, out, cast(Level, level), device, threads)
         typer.echo(f"{out}: {count} files written, features of level {level}")
         return

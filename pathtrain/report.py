@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from pathprep import atomic, chart
 from pathprep.errors import DatasetError, PathprepError, UsageError
 from pathprep.markers import read_marker
-from pathtrain import checkpoint, logs
+from pathtrain import checkpoint, logs, pages
 from pathtrain.data.decode import decode, resize
 from pathtrain.data.loader import Loader, open_data
 from pathtrain.errors import ModelError
@@ -97,12 +96,10 @@ def report(run: Path, out: Path | None = None) -> Path:
 
 
 def _template() -> Any:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = pages.environment()
     environment.filters["share"] = lambda value: "-" if value is None else f"{value:.3f}"
     environment.filters["range"] = lambda ends: f"{ends[0]:.3f} to {ends[1]:.3f}"
-    return environment.from_string(Path(__file__).with_suffix(".html").read_text())
+    return environment.get_template("report.html")
 
 
 def _facts(

@@ -11,9 +11,11 @@ import torch
 from hierarchies import COLOURS, FIRST, SECOND, SMALL, write_labels, write_slides
 from rich.console import Console
 from toys import TINY, noise, write_dataset
+from typer.testing import CliRunner
 
 from pathprep.errors import UsageError
 from pathtrain import checkpoint
+from pathtrain.cli import app
 from pathtrain.embed_levels import embed
 from pathtrain.evaluate.heads import evaluate, open_run
 from pathtrain.recipes.hierarchy import HierarchicalRecipe
@@ -159,3 +161,15 @@ def test_a_run_of_another_method_has_no_heads(dataset: Path, labels: Path, tmp_p
     pretrain(dataset, load("smoke", [*TINY, "steps=1"]), tmp_path / "run", False, Console(quiet=True))
     with pytest.raises(UsageError, match="its method is dino"):
         evaluate(tmp_path / "run", dataset, labels)
+
+
+@pytest.mark.parametrize("option", ["--size=32", "--batch=64", "--format=hdf5", "--precision=bfloat16"])
+def test_options_of_tiles_are_refused_with_another_level(
+    option: str, whole: tuple[Path, list[Any]], dataset: Path, tmp_path: Path
+) -> None:
+    call = ["embed", str(whole[0]), str(dataset), "--level", "slide", "--out", str(tmp_path / "out"), option]
+    found = CliRunner().invoke(app, call)
+    assert isinstance(found.exception, UsageError)
+    name = option.partition("=")[0]
+    assert str(found.exception) == f"{name} is for --level tile: leave it out with --level slide"
+    assert not (tmp_path / "out").exists()
