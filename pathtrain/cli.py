@@ -99,8 +99,8 @@ def embed(
 
         # what a run of three stages has settled, and the one format of regions
         for option in ("format", "size", "batch", "precision"):
-            source = context.get_parameter_source(option)
-            if source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP"):
+            given = context.get_parameter_source(option)
+            if given is not None and given.name not in ("DEFAULT", "DEFAULT_MAP"):
                 raise UsageError(f"--{option} is for --level tile: leave it out with --level {level}")
         count = embed_level(model, source, out, cast(Level, level), device, threads)
         typer.echo(f"{out}: {count} files written, features of level {level}")
