@@ -22,14 +22,13 @@ import torch.utils.dlpack
 from nvidia.dali import fn, pipeline_def, types
 from torch import Tensor
 
-from pathprep import stain as stains
 from pathprep.errors import DatasetError, PathprepError, UsageError
 from pathprep.shards import Dataset
 from pathtrain.data import views
 from pathtrain.data.damage import Damage
 from pathtrain.data.order import Ints, hashed
 from pathtrain.data.source import DamagedTile, DatasetSource
-from pathtrain.data.stain import Stage
+from pathtrain.data.stain import Stage, in_pipeline
 from pathtrain.errors import TrainError
 from pathtrain.models.layout import Layout
 
@@ -247,13 +246,7 @@ def _pipeline(
 ) -> Any:
     """The built graph: JPEGs and what the stage needs -> (B, H, W, 3) uint8; ``size`` None: as stored."""
     device = "cpu" if device_id is None else "gpu"
-
     width = 0 if stage is None else stage.width
-
-    def stained(tiles: list[Any], *given: list[Any]) -> list[Any]:
-        assert stage is not None
-        stacked = [stains.arrays.namespace(part[0]).stack(part) for part in given]
-        return stage.apply(tiles, stacked, threads)
 
     @pipeline_def  # type: ignore[untyped-decorator]
     def graph() -> Any:
@@ -268,7 +261,7 @@ def _pipeline(
             tile = fn.python_function(
                 tile,
                 *(part if device == "cpu" else part.gpu() for part in fed),
-                function=stained,
+                function=in_pipeline(stage, threads),
                 batch_processing=True,
                 output_layouts="HWC",
                 device=device,

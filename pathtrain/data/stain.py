@@ -8,7 +8,7 @@ share its stain. Random numbers come from the tile's position in the run alone (
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,6 +180,20 @@ def stage(data: Dataset | Mixed, recipe: Recipe, target: Target | None = None) -
         fits = MixedSource(data) if isinstance(data, Mixed) else stored_fits(data)
     options = {key: made[key] for key in targets.FIT_OPTIONS if key in made}
     return Stage(config, fits, goal, options, made.get("io", IO), recipe.seed)
+
+
+def in_pipeline(stage: Stage, threads: int) -> Callable[..., list[Any]]:
+    """What DALI's python_function calls: decoded tiles (H, W, 3), then for each of the stage's ``inputs`` a
+    row per tile; numpy, or CuPy on DALI's stream.
+
+    DALI's own threads wait for it, hence as many threads as they are.
+    """
+
+    def apply(tiles: list[Any], *given: list[Any]) -> list[Any]:
+        stacked = [stain.arrays.namespace(part[0]).stack(part) for part in given]
+        return stage.apply(tiles, stacked, threads)
+
+    return apply
 
 
 def check(data: Dataset | Mixed, config: StainConfig) -> None:
