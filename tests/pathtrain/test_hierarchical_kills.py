@@ -18,7 +18,7 @@ from toys import moved
 from pathtrain import checkpoint
 from pathtrain.logs import rows
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 EACH = 20  # steps of a phase: more than go by between two looks at the log
 PHASES = re.sub(r"steps: \d+", f"steps: {EACH}", f"[{FIRST}, {SECOND}]")
 SETTINGS = (*SMALL, f"hierarchy.phases={PHASES}", "checkpoint.every=3")
@@ -54,7 +54,11 @@ def start(inputs: tuple[Path, Path], run: Path, *more: str, ranks: int = 1) -> s
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    out, _ = process.communicate(timeout=300)
+    try:
+        out, _ = process.communicate(timeout=500)
+    except subprocess.TimeoutExpired:
+        end(process)
+        raise
     assert process.returncode == 0, out
     return " ".join(out.split())
 
@@ -65,11 +69,16 @@ def kill(process: subprocess.Popen[str], run: Path, step: int, wait: float) -> i
         time.sleep(0.005)
     time.sleep(wait)
     assert process.poll() is None, process.communicate()[0]
+    end(process)
+    last: int = rows(run)[-1]["step"]
+    return last
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """SIGKILL to it and to all that it has started."""
     for number in family(process.pid):
         os.kill(number, signal.SIGKILL)
     process.communicate(timeout=60)
-    last: int = rows(run)[-1]["step"]
-    return last
 
 
 def family(parent: int) -> list[int]:
