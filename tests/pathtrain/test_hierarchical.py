@@ -42,7 +42,10 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(dataset: Path, labels: Path | None, run: Path, made: HierarchicalRecipe) -> list[dict[str, Any]]:
-    pretrain(dataset, made, run, False, Console(quiet=True), labels=labels)
+    done = pretrain(dataset, made, run, False, Console(quiet=True), labels=labels)
+    assert done.stopped is None, (
+        f"{done.stopped} came from outside: training ends in order, the test does not"
+    )
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
