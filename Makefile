@@ -71,3 +71,4 @@ bench: install
 	$(BIN)/python bench/bench_train.py --json
 	$(BIN)/python bench/bench_index.py --json
 	$(BIN)/python bench/bench_mix.py --json
+	$(BIN)/python bench/bench_slide_memory.py --json

@@ -1,6 +1,7 @@
 """Training through a whole slide: memory against its number of tiles, and time against arithmetic.
 
-    python bench/bench_slide_memory.py [--tiles 100 1000 5000 20000] [--limit-gb 2] [--json [FILE]]
+    python bench/bench_slide_memory.py [--tiles 100 1000 10000 20000] [--limit-gb 2]
+                                        [--json [FILE]]
 
 One supervised step through three small stages, in a process of its own for each case:
 
@@ -8,11 +9,12 @@ One supervised step through three small stages, in a process of its own for each
     checkpointing  one graph, each block of stage 1 keeping its input alone (timm's grad checkpointing)
     plain          one graph that keeps everything
 
-Memory is the peak of the process's resident set during the step, less what it was before, when weights and
-pixels were there. What of ``cached`` must grow with the tiles is one copy of the vectors, whose place their
-gradient takes: the total is shown as it is, and less that copy. Growth is from 1,000 tiles on: with fewer, a
-chunk or the regions' group is not full.
-On a GPU, when there is one, it is the allocator's. A case whose memory, as far as the smaller ones tell,
+Memory is the most that tensors take at one time during the step, every allocation and release counted,
+beyond weights and pixels; beside it the peak of the process's resident set, less what it was before, which
+has the graph's own objects and the gaps of malloc too. Of the vectors (N + 1, D) one copy is taken off as
+well: they must grow with the tiles, and their gradient takes their place. Growth is from 1,000 tiles on:
+with fewer, a chunk or the regions' group is not full.
+On a GPU, when there is one, both are the allocator's. A case whose memory, as far as the smaller ones tell,
 would exceed the limit is left out. (Checkpointing a whole chunk from pixels to vectors at once, instead of
 block by block, would be gradient caching by another name.)
 
@@ -27,6 +29,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +41,8 @@ from machine import add_json, save
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
+from torch._C._profiler import _EventType
+from torch.profiler import ProfilerActivity, profile
 
 from pathtrain.methods.gradient_cache import cached_loss
 from pathtrain.models.hierarchy import GridViT, region_vectors, slide_vector
@@ -73,7 +79,7 @@ class Step:
 
     def loss_of(self, vectors: Tensor) -> Tensor:
         save = self.case == "cached"
-        regions = region_vectors(self.stage2, vectors, self.layout, 1, DEVICE, save, in_place=save)
+        regions = region_vectors(self.stage2, vectors, self.layout, 1, DEVICE, save)
         scores = self.head(slide_vector(self.stage3, regions, self.layout, save))
         return nn.functional.cross_entropy(scores[None], torch.tensor([1], device=DEVICE))
 
@@ -86,6 +92,11 @@ class Step:
             loss = self.loss_of(torch.cat(parts))
         loss.backward()  # type: ignore[no-untyped-call]
         self.wait()
+
+    def zero(self) -> None:
+        """As before the first step."""
+        for module in (self.stage1, self.stage2, self.stage3, self.head):
+            module.zero_grad(set_to_none=True)
 
     @torch.no_grad()
     def forward(self) -> None:
@@ -109,8 +120,25 @@ def resident(field: str) -> int:
     raise SystemExit(f"no {field} in /proc/self/status")
 
 
+def live_peak(call: Callable[[], None]) -> int:
+    """Bytes of the tensors that a call had at one time on the CPU, beyond those that were there before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        call()
+    assert profiled.profiler is not None
+    assert profiled.profiler.kineto_results is not None
+    waiting = profiled.profiler.kineto_results.experimental_event_tree()
+    changes: list[tuple[int, int]] = []
+    while waiting:
+        event = waiting.pop()
+        waiting.extend(event.children)
+        if event.tag == _EventType.Allocation:
+            changes.append((event.start_time_ns, event.extra_fields.alloc_size))
+    changes.sort(key=lambda change: change[0])
+    return max(accumulate(size for _, size in changes))
+
+
 def measure(case: str, tiles: int) -> dict[str, Any]:
-    """In a child: one step's peak, after a small one that brings in what is loaded late."""
+    """In a child: one step's peaks, after a small one that brings in what is loaded late."""
     torch.set_num_threads(1)
     Step(case, 2 * CHUNK).step()
     slide = Step(case, tiles)
@@ -118,14 +146,16 @@ def measure(case: str, tiles: int) -> dict[str, Any]:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         slide.step()
-        peak = torch.cuda.max_memory_allocated()
+        live = peak = torch.cuda.max_memory_allocated() - before
     else:
         Path("/proc/self/clear_refs").write_text("5")  # the peak is now the present
         before = resident("VmRSS")
         slide.step()
-        peak = resident("VmHWM")
-    vectors = (tiles + 1) * DIM * 4
-    return {"bytes": peak - before, "pixel_bytes": slide.pixels.numel(), "vector_bytes": vectors}
+        peak = resident("VmHWM") - before
+        slide.zero()
+        live = live_peak(slide.step)
+    found = {"live_bytes": live, "resident_bytes": peak, "pixel_bytes": slide.pixels.numel()}
+    return found | {"vector_bytes": (tiles + 1) * DIM * 4}
 
 
 def time_steps() -> dict[str, Any]:
@@ -133,7 +163,8 @@ def time_steps() -> dict[str, Any]:
     torch.set_num_threads(1)
     slide = Step("cached", TIMED)
     slide.step()
-    steps, forwards = [], []
+    steps: list[float] = []
+    forwards: list[float] = []
     for _ in range(ROUNDS):
         for call, found in ((slide.forward, forwards), (slide.step, steps)):
             start = time.process_time() if DEVICE.type == "cpu" else time.perf_counter()
@@ -155,10 +186,30 @@ def child(*arguments: str) -> dict[str, Any]:
     return found
 
 
+def both(found: dict[str, Any], less: int = 0) -> str:
+    """Megabytes of tensors, and of the resident set."""
+    return f"{(found['live_bytes'] - less) / 1e6:,.1f} ({(found['resident_bytes'] - less) / 1e6:,.1f})"
+
+
+def growth(cached: dict[str, Any]) -> dict[str, Any] | None:
+    """Share by which memory less one copy of the vectors grows from 1,000 tiles, or the next number, on."""
+    counts = [count for count in sorted(map(int, cached)) if count >= 1000]
+    if len(counts) < 2:
+        return None
+    first, last = (cached[str(count)] for count in (counts[0], counts[-1]))
+    shares = {
+        name: (last[f"{name}_bytes"] - last["vector_bytes"])
+        / (first[f"{name}_bytes"] - first["vector_bytes"])
+        - 1
+        for name in ("live", "resident")
+    }
+    return {"from": counts[0], "to": counts[-1], **shares}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--tiles", nargs="+", type=int, default=[100, 1000, 5000, 20000])
+    parser.add_argument("--tiles", nargs="+", type=int, default=[100, 1000, 10_000, 20_000])
     parser.add_argument("--limit-gb", type=float, default=2.0, help="most that a case may take")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--time", action="store_true", help=argparse.SUPPRESS)
@@ -177,25 +228,34 @@ def main() -> None:
             if case != "cached" and a_tile * tiles > 1e9 * options.limit_gb:
                 continue
             memory[case][str(tiles)] = found = child("--child", case, str(tiles))
-            a_tile = found["bytes"] / tiles
+            a_tile = found["resident_bytes"] / tiles
     timed = child("--time")
-    table = Table(title="Memory of a step beyond weights and pixels, MB")
+    table = Table(title="Memory of a step beyond weights and pixels, MB: tensors (resident set)")
     for heading in ("tiles", "pixels", "vectors", "cached", "cached less vectors", *CASES[1:]):
         table.add_column(heading, justify="right")
     for tiles in sorted(options.tiles):
         own = memory["cached"][str(tiles)]
-        beyond = own["bytes"] - own["vector_bytes"]
         others = [memory[case].get(str(tiles)) for case in CASES[1:]]
-        shown = ["left out" if other is None else f"{other['bytes'] / 1e6:,.0f}" for other in others]
-        row = [own["pixel_bytes"], own["vector_bytes"], own["bytes"], beyond]
-        table.add_row(f"{tiles:,}", *(f"{value / 1e6:,.1f}" for value in row), *shown)
+        table.add_row(
+            f"{tiles:,}",
+            *(f"{own[key] / 1e6:,.1f}" for key in ("pixel_bytes", "vector_bytes")),
+            both(own),
+            both(own, own["vector_bytes"]),
+            *("left out" if other is None else both(other) for other in others),
+        )
     console = Console()
     console.print(table)
     console.print(
         f"A step takes {timed['step_s']:.2f} s on {TIMED} tiles, a forward pass {timed['forward_s']:.2f} s: "
         f"{timed['of_bound']:.2f} of the bound of 4 forward passes"
     )
-    save(options.json, "bench_slide_memory", {"memory": memory, "time": timed})
+    grown = growth(memory["cached"])
+    if grown is not None:
+        console.print(
+            f"Cached, less the vectors, from {grown['from']:,} to {grown['to']:,} tiles: tensors "
+            f"{grown['live']:+.2%}, resident set {grown['resident']:+.2%}"
+        )
+    save(options.json, "bench_slide_memory", {"memory": memory, "growth": grown, "time": timed})
 
 
 if __name__ == "__main__":

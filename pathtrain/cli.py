@@ -71,6 +71,7 @@ def pretrain(
 
 @app.command()
 def embed(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(help="A run folder, or an exported model.")],
     source: Annotated[
         Path, typer.Argument(metavar="DATASET", help="A dataset, or a folder of images with a labels.csv.")
@@ -99,8 +100,10 @@ def embed(
     from pathtrain.encode import How
 
     if level in ("region", "slide"):
-        if (size, batch, precision) != (None, 64, "float32"):
-            raise UsageError(f"--level {level}: takes no --size, --batch or --precision; the run has its own")
+        for option in ("size", "batch", "precision"):  # the run has its own
+            given = context.get_parameter_source(option)
+            if given is not None and given.name not in ("DEFAULT", "DEFAULT_MAP"):
+                raise UsageError(f"--{option} is for --level tile: leave it out with --level {level}")
         from pathtrain.embed_levels import Level
         from pathtrain.embed_levels import embed as embed_level
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
-from jinja2 import Environment, StrictUndefined, UndefinedError
+from jinja2 import UndefinedError
 from markupsafe import Markup
 
 from pathprep import atomic, chart
 from pathprep.errors import DatasetError, PathprepError, UsageError
 from pathprep.markers import read_marker
-from pathtrain import checkpoint, logs, report_results
+from pathtrain import checkpoint, logs, pages, report_results
 from pathtrain.data.decode import decode, resize
 from pathtrain.data.loader import Loader, open_data
 from pathtrain.errors import ModelError
@@ -118,12 +118,10 @@ def report(run: Path, out: Path | None = None, results: Sequence[Path] = ()) -> 
 
 
 def _template() -> Any:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = pages.environment()
     environment.filters["share"] = lambda value: "-" if value is None else f"{float(value):.3f}"
     environment.filters["range"] = lambda ends: " to ".join(f"{float(end):.3f}" for end in ends)
-    return environment.from_string(Path(__file__).with_suffix(".html").read_text())
+    return environment.get_template("report.html")
 
 
 def _facts(

@@ -22,14 +22,13 @@ import torch.utils.dlpack
 from nvidia.dali import fn, pipeline_def, types
 from torch import Tensor
 
-from pathprep import stain as stains
 from pathprep.errors import DatasetError, PathprepError, UsageError
 from pathprep.shards import Dataset
 from pathtrain.data import views
 from pathtrain.data.damage import Damage
 from pathtrain.data.order import Ints, hashed
 from pathtrain.data.source import DamagedTile, DatasetSource
-from pathtrain.data.stain import Stage
+from pathtrain.data.stain import Stage, on_batches
 from pathtrain.errors import TrainError
 from pathtrain.models.layout import Layout
 
@@ -226,13 +225,9 @@ class TileStream:
     def _read(self, tile: int) -> Pixels:
         """A tile's JPEG; a white one if it is damaged."""
         try:
-            data = self._index.source.read(tile)
-            simplejpeg.decode_jpeg_header(data)  # what is no JPEG may crash DALI
-            return np.frombuffer(data, np.uint8)
+            return np.frombuffer(self._index.source.read(tile), np.uint8)
         except DamagedTile as reason:
             self._note(tile, str(reason))
-        except ValueError as reason:
-            self._note(tile, f"cannot be decoded ({reason})")
         side = int(self._index.tiles.columns["stored"][tile])
         white = np.full((side, side, 3), WHITE, np.uint8)
         return np.frombuffer(simplejpeg.encode_jpeg(white), np.uint8)
@@ -246,33 +241,15 @@ def _pipeline(
     device_id: int | None,
 ) -> Any:
     """The built graph: JPEGs and what the stage needs -> (B, H, W, 3) uint8; ``size`` None: as stored."""
-    device = "cpu" if device_id is None else "gpu"
-
     width = 0 if stage is None else stage.width
-
-    def stained(tiles: list[Any], *given: list[Any]) -> list[Any]:
-        assert stage is not None
-        stacked = [stains.arrays.namespace(part[0]).stack(part) for part in given]
-        return stage.apply(tiles, stacked, threads)
+    change = on_batches(stage, threads) if stage else None
 
     @pipeline_def  # type: ignore[untyped-decorator]
     def graph() -> Any:
         jpeg, *fed = fn.external_source(source=source, num_outputs=1 + width, batch=True)
-        tile = fn.decoders.image(
-            jpeg,
-            device="cpu" if device_id is None else "mixed",
-            output_type=types.RGB,
-            jpeg_fancy_upsampling=True,
-        )
-        if stage is not None:
-            tile = fn.python_function(
-                tile,
-                *(part if device == "cpu" else part.gpu() for part in fed),
-                function=stained,
-                batch_processing=True,
-                output_layouts="HWC",
-                device=device,
-            )
+        tile = views.decoded(jpeg, device_id)
+        if change is not None:
+            tile = views.stained(tile, fed, change, device_id)
         if size is not None:
             tile = fn.resize(tile, size=(size, size), interp_type=types.INTERP_CUBIC, antialias=True)
         return tile

@@ -153,7 +153,8 @@ def tables(result: dict[str, Any]) -> Group:
         table = Table(title=f"{task['name']}: {task['slides']} slides ({counts}), {task['split']} split")
         table.add_column("features", overflow="fold")  # the numbers must stay whole on 80 columns
         table.add_column("method", no_wrap=True)
-        for heading in ("AUROC", "over seeds", "over patients", "balanced"):
+        drawn = "over patients" if task["patients"] else "over slides"
+        for heading in ("AUROC", "over seeds", drawn, "balanced"):
             table.add_column(heading, justify="right", no_wrap=True)
         for row in task["results"]:
             auroc, balanced = row["auroc"], row["balanced_accuracy"]

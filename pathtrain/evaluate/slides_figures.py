@@ -105,7 +105,10 @@ def radar(result: dict[str, Any]) -> bytes:
         axes.plot([*angles, angles[0]], closed, "o-", ms=3.5, lw=1.6, color=colours[row], label=_label(row))
     names = [task["name"] + ("\n(missing)" if task["missing"] else "") for task in tasks]
     axes.set_xticks(angles, names, fontsize=9)
-    axes.tick_params(axis="x", pad=14)
+    axes.tick_params(axis="x", pad=8)
+    for label, angle in zip(axes.get_xticklabels(), angles, strict=True):  # outside of the circle
+        across = np.sin(angle)
+        label.set_horizontalalignment("center" if abs(across) < 0.1 else "left" if across > 0 else "right")
     lowest = np.nanmin([value for own in values.values() for value in own])
     axes.set_ylim(max(0.0, min(0.4, np.floor(10 * lowest) / 10)), 1.0)
     axes.set_rlabel_position(180 / len(tasks))

@@ -2,11 +2,9 @@
 
 import base64
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-
+from pathtrain import pages
 from pathtrain.evaluate.slides_figures import Heatmap
 
 
@@ -57,14 +55,12 @@ def page(result: dict[str, Any], charts: dict[str, bytes], heatmaps: Sequence[He
 
 
 def _template() -> Any:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = pages.environment()
     environment.filters["score"] = lambda value: "-" if value is None else f"{value:.3f}"
     environment.filters["range"] = lambda ends: "-" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
     environment.filters["jpeg"] = lambda data: _data("image/jpeg", data)
     environment.filters["feature"] = lambda name: "colour: mean and SD" if name == "colour" else name
-    return environment.from_string((Path(__file__).parent / "slides.html").read_text())
+    return environment.get_template("evaluate/slides.html")
 
 
 def _data(kind: str, data: bytes) -> str:

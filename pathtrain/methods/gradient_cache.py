@@ -15,36 +15,17 @@ different numbers of tiles, and gradients are averaged once, after all that a st
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pathtrain.models.replay import Random, Replay
+
 Encode = Callable[[Tensor], Tensor]
 _TRIAL = 8  # tiles that the memory of a chunk is measured with
 _SPARE = 0.6  # share of the free memory that a chunk may take: allocators leave gaps
 _CPU_CHUNK = 32  # no gain beyond on the CPU, measured
-
-
-@dataclass(frozen=True)
-class Random:
-    """The state of torch's generators: the CPU's, and a GPU's if one is used."""
-
-    cpu: Tensor
-    cuda: Tensor | None
-
-    @classmethod
-    def now(cls, device: torch.device) -> "Random":
-        """The present state."""
-        cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-        return cls(torch.get_rng_state(), cuda)
-
-    def replay(self, device: torch.device) -> None:
-        """Go back to this state."""
-        torch.set_rng_state(self.cpu)
-        if self.cuda is not None:
-            torch.cuda.set_rng_state(self.cuda, device)
 
 
 def cached_loss(
@@ -88,42 +69,32 @@ class _Passes:
         device: torch.device,
         trained: bool,
     ) -> None:
-        self._encode, self._parts, self._loss_of, self._device = (
-            encode,
-            torch.split(pixels, chunk),
-            loss_of,
-            device,
-        )
-        self._chunk, self._trained = chunk, trained
-        self._reduced = torch.is_autocast_enabled(device.type)
-        self._dtype = torch.get_autocast_dtype(device.type)
-
-    def cast(self) -> torch.autocast:
-        # no cache: weights that were cast without a graph would be taken again with one
-        return torch.autocast(self._device.type, self._dtype, self._reduced, cache_enabled=False)
+        self._encode, self._loss_of, self._device = encode, loss_of, device
+        self._parts, self._chunk, self._trained = torch.split(pixels, chunk), chunk, trained
+        self._loss: Tensor | None = None
 
     def forward(self) -> Tensor:
-        self._before = Random.now(self._device)
-        self._vectors = encode_chunks(self._encode, self._parts, self._device, self.cast)
+        self._replay = Replay(self._device)
+        self._vectors = encode_chunks(self._encode, self._parts, self._device, self._replay.cast)
         self._vectors.requires_grad_(self._trained)
-        with torch.enable_grad(), self.cast():
+        with torch.enable_grad(), self._replay.cast():
             self._loss = self._loss_of(self._vectors)
         return self._loss.detach().clone()
 
     def backward(self, factor: Tensor) -> None:
+        assert self._loss is not None, "the graph is gone after the first time"
         with torch.enable_grad():
             self._loss.backward(factor)  # type: ignore[no-untyped-call]
-            if not self._trained:
-                return
-            assert self._vectors.grad is not None
-            after = Random.now(self._device)
-            # the chunks draw in turn what they drew before: one state serves all
-            self._before.replay(self._device)
+        self._loss = None  # what is left of its graph would stay beside the chunks'
+        if not self._trained:
+            return
+        assert self._vectors.grad is not None
+        # the chunks draw in turn what they drew before: one state serves all
+        with self._replay.again():
             for part, grad in zip(self._parts, torch.split(self._vectors.grad, self._chunk), strict=True):
-                with self.cast():
+                with self._replay.cast():
                     again = self._encode(part.to(self._device, non_blocking=True))
                 again.backward(grad.to(self._device, non_blocking=True))  # type: ignore[no-untyped-call]
-            after.replay(self._device)
 
 
 class _Cached(torch.autograd.Function):

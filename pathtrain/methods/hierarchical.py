@@ -245,13 +245,7 @@ class Hierarchical:
         def loss_of(vectors: Tensor) -> Tensor:
             save = config.checkpointing
             regions = region_vectors(
-                self._stage("stage2"),
-                vectors,
-                slide.layout,
-                config.regions,
-                self.device,
-                save,
-                in_place=vectors.requires_grad,
+                self._stage("stage2"), vectors, slide.layout, config.regions, self.device, save
             )
             vector = slide_vector(self._stage("stage3"), regions, slide.layout, save)
             scores = [head(vector) for head in self.heads]

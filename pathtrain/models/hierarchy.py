@@ -9,6 +9,9 @@ A cell of a region without a tile is background: one white tile is embedded per 
 all of them. A region without any tile is left out.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import torch
 from timm.models import named_apply
@@ -17,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pathtrain.models.layout import Layout
+from pathtrain.models.replay import Replay
 from pathtrain.recipes.hierarchy import StageConfig
 
 _TEMPERATURE = 10_000.0  # of the sines, as Vaswani et al. 2017 and MoCo v3 have it
@@ -85,62 +89,86 @@ def sincos(places: Tensor, dim: int) -> Tensor:
 
 
 def region_vectors(
-    stage2: GridViT,
-    vectors: Tensor,
-    layout: Layout,
-    group: int,
-    device: torch.device,
-    save_memory: bool,
-    in_place: bool = False,
+    stage2: GridViT, vectors: Tensor, layout: Layout, group: int, device: torch.device, save_memory: bool
 ) -> Tensor:
     """(R, dim) vectors of a slide's regions, ``group`` regions at a time.
 
     Args:
         vectors: (N + 1, D) of the tiles in the layout's order, and last that of the background; anywhere:
             each group's part is brought to ``device``.
-        save_memory: keep nothing of a group but its vectors, and compute it again going back.
-        in_place: ``vectors`` is a leaf that nothing else uses: going back, its gradient takes its place,
-            group by group, and ``vectors.grad`` is the same memory. One copy instead of three.
+        save_memory: keep nothing of a group but its regions' vectors, and compute it again going back.
+            ``vectors``, if gradients are wanted for them, must be a leaf that nothing else uses: their
+            gradient takes their place, group by group, and ``vectors.grad`` is the same memory.
     """
-    starts = np.arange(0, len(layout.counts), group)
-    sizes = np.add.reduceat(layout.counts, starts)
-    # split, not a slice for each: going back, slices would each make zeros of the whole
-    split = _overwritten if in_place else torch.split
-    *pieces, background = split(vectors, [*sizes.tolist(), 1])
-    places = cells_of(layout.side, device)
-
-    def regions(piece: Tensor, background: Tensor, index: Tensor) -> Tensor:
-        table = torch.cat([piece, background]).to(device)
-        out: Tensor = stage2(table[index], places)
-        return out
-
-    found = []
-    for start, first, piece in zip(starts, np.cumsum(sizes) - sizes, pieces, strict=True):
-        cells = layout.cells[start : start + group]
-        local = np.where(cells == len(layout.tiles), len(piece), cells - first)
-        index = torch.from_numpy(local).to(device)
-
-        if save_memory:
-            # the index tells torch which GPU's random state to keep: the other tensors are on the CPU
-            found.append(checkpoint(regions, piece, background, index, use_reentrant=False))
-        else:
-            found.append(regions(piece, background, index))
-    return torch.cat(found)
+    groups = _Groups(stage2, vectors, layout, group, device)
+    if save_memory:
+        anchor = torch.zeros((), device=device, requires_grad=True)  # so that autograd comes by
+        again: Tensor = _Again.apply(anchor, groups)
+        return again
+    return torch.cat([groups.regions(place, *groups.inputs(place)) for place in groups])
 
 
-def _overwritten(vectors: Tensor, sizes: list[int]) -> list[Tensor]:
-    """The vectors in pieces, each of which is overwritten by its gradient when that is complete."""
-    vectors.grad = vectors.detach()
-    pieces = [piece.detach().requires_grad_() for piece in torch.split(vectors.detach(), sizes)]
+class _Groups:
+    """A slide's regions, some at a time."""
 
-    def overwrite(piece: Tensor) -> None:
-        assert piece.grad is not None
-        piece.data.copy_(piece.grad)  # not seen by autograd, which has no more use for it
-        piece.grad = None
+    def __init__(
+        self, stage2: GridViT, vectors: Tensor, layout: Layout, group: int, device: torch.device
+    ) -> None:
+        self._stage2, self._vectors, self._layout, self._device = stage2, vectors, layout, device
+        self._places = cells_of(layout.side, device)
+        starts = range(0, len(layout.counts), group)
+        self._rows = [slice(start, start + group) for start in starts]
+        ends = np.cumsum([layout.counts[rows].sum() for rows in self._rows]).tolist()
+        self._tiles = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
-    for piece in pieces:
-        piece.register_post_accumulate_grad_hook(overwrite)  # type: ignore[no-untyped-call]
-    return pieces
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self._rows)))
+
+    def inputs(self, place: int) -> tuple[Tensor, Tensor]:
+        """The tiles' vectors of a group, and the background's (1, D)."""
+        return self._vectors[self._tiles[place]], self._vectors[-1:]
+
+    def regions(self, place: int, tiles: Tensor, background: Tensor) -> Tensor:
+        """The vectors of a group's regions, from its ``inputs``."""
+        cells, first = self._layout.cells[self._rows[place]], self._tiles[place].start
+        index = np.where(cells == len(self._layout.tiles), len(tiles), cells - first)
+        table = torch.cat([tiles, background]).to(self._device)
+        found: Tensor = self._stage2(table[torch.from_numpy(index).to(self._device)], self._places)
+        return found
+
+    def forward(self) -> Tensor:
+        """All of them, without a graph."""
+        self._replay = Replay(self._device)
+        with torch.no_grad():
+            return torch.cat([self.regions(place, *self.inputs(place)) for place in self])
+
+    def backward(self, grads: Tensor) -> None:
+        """Each group once more, and back."""
+        wanted, data = self._vectors.requires_grad, self._vectors.detach()
+        background = data[-1:].clone().requires_grad_(wanted)  # its gradient is that of all groups
+        with self._replay.again():
+            for place in self:
+                tiles = data[self._tiles[place]].requires_grad_(wanted)
+                with self._replay.cast():
+                    found = self.regions(place, tiles, background)
+                found.backward(grads[self._rows[place]])  # type: ignore[no-untyped-call]
+                if tiles.grad is not None:
+                    data[self._tiles[place]] = tiles.grad
+        if background.grad is not None:
+            data[-1:] = background.grad
+            self._vectors.grad = data
+
+
+class _Again(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, groups: _Groups) -> Tensor:
+        ctx.groups = groups
+        return groups.forward()
+
+    @staticmethod
+    def backward(ctx: Any, grads: Tensor) -> tuple[None, None]:
+        ctx.groups.backward(grads)
+        return None, None
 
 
 def slide_vector(stage3: GridViT, regions: Tensor, layout: Layout, save_memory: bool) -> Tensor:

@@ -1,6 +1,8 @@
 """Gradients of the cut graph against those of the plain one, and against one pass over everything."""
 
 import os
+from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import timm
 import torch
 import torch.multiprocessing as mp
 from torch import Tensor, nn
+from torch._C._profiler import _EventType
+from torch.profiler import ProfilerActivity, profile
 
 from pathtrain.distributed import Ranks
 from pathtrain.methods.gradient_cache import cached_loss, chunk_size
@@ -51,8 +55,7 @@ def slide(count: int, dtype: torch.dtype) -> tuple[Tensor, Layout]:
 
 def loss_of(net: nn.ModuleDict, layout: Layout, save_memory: bool) -> Any:
     def loss(vectors: Tensor) -> Tensor:
-        in_place = vectors.is_leaf and vectors.requires_grad  # as training has it; the plain graph cannot
-        regions = region_vectors(net["stage2"], vectors, layout, 3, CPU, save_memory, in_place)
+        regions = region_vectors(net["stage2"], vectors, layout, 3, CPU, save_memory)
         scores = net["tasks"](slide_vector(net["stage3"], regions, layout, save_memory))
         return nn.functional.cross_entropy(scores[None].float().to(scores.dtype), torch.tensor([2]))
 
@@ -104,7 +107,7 @@ def test_without_the_replay_the_gradients_would_differ(monkeypatch: pytest.Monke
     _, expected = plain(net, pixels, layout)
     net.zero_grad(set_to_none=True)
     torch.manual_seed(5)
-    monkeypatch.setattr("pathtrain.methods.gradient_cache.Random.replay", lambda self, device: None)
+    monkeypatch.setattr("pathtrain.models.replay.Random.replay", lambda self, device: None)
     cached_loss(net["stage1"], pixels, loss_of(net, layout, True), CHUNK, CPU).backward()
     found = gradients(net)["stage1.blocks.0.attn.qkv.weight"]
     assert not torch.allclose(found, expected["stage1.blocks.0.attn.qkv.weight"], rtol=1e-3)
@@ -155,6 +158,35 @@ def test_the_chunk_on_the_cpu_leaves_the_random_state() -> None:
     torch.set_rng_state(before)
     assert chunk_size(net, net.parameters(), torch.zeros(1, 3, 16, 16), CPU) == 32
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def live_peak(call: Callable[[], Any]) -> int:
+    """Bytes of the tensors that a call had at one time, beyond those that were there before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        call()
+    waiting = profiled.profiler.kineto_results.experimental_event_tree()
+    changes = []
+    while waiting:
+        event = waiting.pop()
+        waiting.extend(event.children)
+        if event.tag == _EventType.Allocation:
+            changes.append((event.start_time_ns, event.extra_fields.alloc_size))
+    return max(accumulate(size for _, size in sorted(changes, key=lambda change: change[0])))
+
+
+def test_memory_does_not_grow_with_the_tiles() -> None:
+    """Beyond pixels and one copy of the vectors; that of the plain graph does."""
+    net = network(torch.float32)
+    beyond: dict[str, list[int]] = {"cached": [], "plain": []}
+    for count in (100, 100, 600):  # what is made once is made at first
+        pixels, layout = slide(count, torch.float32)
+        of = loss_of(net, layout, True)
+        net.zero_grad(set_to_none=True)
+        peak = live_peak(lambda: cached_loss(net["stage1"], pixels, of, CHUNK, CPU).backward())  # noqa: B023
+        beyond["cached"].append(peak - (count + 1) * 12 * 4)
+        beyond["plain"].append(live_peak(lambda: plain(net, pixels, layout)))  # noqa: B023
+    assert beyond["cached"][2] < 1.05 * beyond["cached"][1]
+    assert beyond["plain"][2] > 2 * beyond["plain"][1]
 
 
 def _rank(rank: int, folder: str) -> None:

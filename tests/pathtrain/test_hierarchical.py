@@ -11,12 +11,15 @@ from typing import Any
 import h5py
 import pytest
 import torch
+from hierarchies import COLOURS, FIRST, SECOND, SMALL, write_labels, write_slides
 from rich.console import Console
 from toys import TINY, noise, spoil, write_dataset
+from typer.testing import CliRunner
 
 from pathprep.errors import UsageError
 from pathprep.shards import Dataset
 from pathtrain import checkpoint
+from pathtrain.cli import app
 from pathtrain.data.curriculum import Curriculum
 from pathtrain.embed_levels import Level, embed
 from pathtrain.evaluate.heads import evaluate, open_run
@@ -27,28 +30,6 @@ from pathtrain.recipes.load import load
 from pathtrain.trainer import pretrain
 
 CPU = torch.device("cpu")
-HEAD = "{out_dim: 32, hidden_dim: 24, bottleneck_dim: 8, layers: 2, norm_last_layer: true}"
-REGION = (
-    "region: {weight: 0.5, batch: 4, side: 2, min_tiles: 0.5, flip: 0.5, "
-    "globals: {count: 2, size: 2}, locals: {count: 2, size: 1}}"
-)
-FIRST = f"{{name: first, steps: 4, alternate: in_turn, tile: {{weight: 1.0, batch: 4}}, {REGION}}}"
-SECOND = (
-    f"{{name: second, steps: 4, alternate: together, lr: 0.001, tile: {{weight: 0.5, batch: 4}}, {REGION}, "
-    "slide: {weight: 1.0, batch: 2, side: 4, class_weights: balanced, chunk: 5}, validate_every: 2}"
-)
-SMALL = (
-    *TINY,
-    "hierarchy.tile=32",
-    "hierarchy.stage2={dim: 16, depth: 1, heads: 2, dropout: 0.1}",
-    "hierarchy.stage3={dim: 16, depth: 1, heads: 2, dropout: 0.1, drop_path: 0.1}",
-    f"hierarchy.region_head={HEAD}",
-    f"dino.head={HEAD}",
-    "dino.drop_path=0.1",
-    "log_every=1",
-    "stain={mode: jitter, basis: hed, concentration: 0.1}",
-)
-COLOURS = {"a": (180, 90, 160), "b": (90, 160, 90)}
 
 
 def recipe(*more: str, phases: str = f"[{FIRST}, {SECOND}]") -> HierarchicalRecipe:
@@ -59,30 +40,17 @@ def recipe(*more: str, phases: str = f"[{FIRST}, {SECOND}]") -> HierarchicalReci
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight slides of 9 to 16 tiles, of two colours."""
-    slides = {
-        f"{kind}{number}": noise(9 + number * 2 + (kind == "a"), colour=colour, seed=number)
-        for kind, colour in COLOURS.items()
-        for number in range(4)
-    }
-    return write_dataset(tmp_path_factory.mktemp("slides") / "dataset", slides)
+    return write_slides(tmp_path_factory.mktemp("slides") / "dataset")
 
 
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two tasks, the second mostly unknown; two slides for validation."""
-    path = tmp_path_factory.mktemp("labels") / "labels.csv"
-    rows = ["slide_id,split,patient,colour,odd"]
-    for kind in COLOURS:
-        for number in range(4):
-            odd = ("even", "odd")[number % 2] if number < 2 else ""
-            rows.append(f"{kind}{number},{'val' if number == 3 else 'train'},{kind}{number},{kind},{odd}")
-    path.write_text("\n".join(rows) + "\n")
-    return path
+    return write_labels(tmp_path_factory.mktemp("labels") / "labels.csv")
 
 
 def train(dataset: Path, labels: Path | None, run: Path, made: HierarchicalRecipe) -> list[dict[str, Any]]:
-    pretrain(dataset, made, run, False, Console(quiet=True), labels=labels)
+    done = pretrain(dataset, made, run, False, Console(quiet=True), labels=labels)
+    assert done.stopped is None, f"{done.stopped} came from outside: not a failure of training"
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
@@ -236,3 +204,15 @@ def test_slides_that_are_held_out_come_in_no_objective(dataset: Path, labels: Pa
     assert len(held_out.slides) == 2
     assert len(seen) > 2
     assert not seen & {f"slide {name}" for name in held_out.slides}
+
+
+@pytest.mark.parametrize("option", ["--size=32", "--batch=64", "--precision=bfloat16"])
+def test_options_of_tiles_are_refused_with_another_level(
+    option: str, whole: tuple[Path, list[Any]], dataset: Path, tmp_path: Path
+) -> None:
+    call = ["embed", str(whole[0]), str(dataset), "--level", "slide", "--out", str(tmp_path / "out"), option]
+    found = CliRunner().invoke(app, call)
+    assert isinstance(found.exception, UsageError)
+    name = option.partition("=")[0]
+    assert str(found.exception) == f"{name} is for --level tile: leave it out with --level slide"
+    assert not (tmp_path / "out").exists()
