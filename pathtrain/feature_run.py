@@ -89,9 +89,10 @@ def make(parts: Sequence[Part], empty: int, out: Path, format: str, encode: Enco
             write(path, part, found)
             tiles, dim = tiles + len(part.tiles), found.shape[1]
             progress.line(f"{part.name}: {len(part.tiles)} tiles")
-    for part in mine:
-        if part.name not in failed:
-            _record(out, part).unlink(missing_ok=True)
+    mended = {part.name for part in mine} - failed.keys()
+    for path in (out / FAILED).glob("*.json"):  # few; slides may be many
+        if path.stem in mended:
+            path.unlink(missing_ok=True)
     kept, seconds = len(mine) - len(todo), time.perf_counter() - start
     every = place.gather((len(todo) - len(failed), kept, failed, tiles, dim, seconds))
     return Summary(

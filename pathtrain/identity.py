@@ -5,6 +5,7 @@ Kept flat in RUN/run.json, so that a difference is named by its recipe key.
 
 import hashlib
 import json
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from pathtrain.recipes.schema import Recipe
 FREE = {"checkpoint", "log_every", "loader", "collapse", "micro_batch", "compile", "sharding"}
 FREE_OF_MODEL = {"checkpoint"}
 # What it may change if it is asked to: what helps a run past a loss that is not finite
-CHANGEABLE = ("precision", "optim.")
+CHANGEABLE = re.compile(r"precision$|optim\.|hierarchy\.phases\.\d+\.(lr|warmup_steps)$")
 
 Changes = dict[str, list[Any]]
 
@@ -65,6 +66,8 @@ def identity(
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
+        if isinstance(value, list) and any(isinstance(part, dict) for part in value):
+            value = {str(number): part for number, part in enumerate(value)}
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
 
@@ -74,9 +77,21 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def held_out(run: Path) -> list[str] | None:
+    """The slides that a run has held out so far; None if it has not begun."""
+    if not checkpoint.entries(run):
+        return None
+    try:
+        before = json.loads((run / "run.json").read_bytes())["identity"]
+    except (OSError, ValueError, KeyError):
+        return None  # ``check`` says more
+    found: list[str] = before.get("held-out slides", [])
+    return found
+
+
 def fixed(identity: dict[str, Any]) -> str:
     """Digest of what a resume can never change; a checkpoint carries it."""
-    return digest({key: value for key, value in identity.items() if not key.startswith(CHANGEABLE)})
+    return digest({key: value for key, value in identity.items() if not CHANGEABLE.match(key)})
 
 
 def check(run: Path, identity: dict[str, Any], change: bool = False) -> Changes:
@@ -106,7 +121,7 @@ def check(run: Path, identity: dict[str, Any], change: bool = False) -> Changes:
         for key in {**before, **identity}
         if before.get(key) != identity.get(key)
     }
-    allowed = all(key.startswith(CHANGEABLE) for key in changed)
+    allowed = all(CHANGEABLE.match(key) for key in changed)
     if changed and not (allowed and change):
         shown = "; ".join(f"{key} was {was}, is {now}" for key, (was, now) in list(changed.items())[:3])
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""

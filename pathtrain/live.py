@@ -6,7 +6,8 @@ out of the run's order.
 """
 
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,72 +23,107 @@ from pathtrain.data.source import NO_TILES
 from pathtrain.data.tiles import DatasetTiles
 from pathtrain.encode import How, encode
 from pathtrain.errors import ModelError
-from pathtrain.evaluate.collapse import Sample, choose, measure, open_slides, sample
+from pathtrain.evaluate.collapse import Sample, generator, measure, open_slides, sample
 from pathtrain.models.backbone import build
 from pathtrain.models.load import LoadedModel
 from pathtrain.recipes.schema import Recipe
 from pathtrain.target import RunTarget
 
 NEIGHBOURS = 20  # as `pathtrain evaluate collapse`; fewer on samples with fewer tiles than 10 times that
-SHARE = 10  # a tenth of a dataset's slides are held out at most
-FEWEST = 4  # slides, of which two are held out
+SHARE = 10  # a tenth of a dataset's slides are held out at most, or two
+INSTEAD = "give other slides, --set collapse.dataset=DATASET, or none, --set collapse.every=0"
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Slides that training does not see.
+    """What training leaves out, and what the collapse score is measured on.
 
     Attributes:
-        dataset: they are of; None if there is no score.
-        slides: their names; empty stands for all of the dataset.
-        tiles: numbers (H,), rising, of their tiles in the training data.
+        slides: of the training data, that are left out.
+        tiles: numbers (H,), rising, of their tiles.
+        dataset: what is measured on, these slides of the training data or others; None for no score.
+        said: what the user should know.
     """
 
-    dataset: Path | None = None
     slides: tuple[str, ...] = ()
     tiles: Ints = field(default_factory=NO_TILES.copy)
-
-    def __str__(self) -> str:
-        if self.dataset is None:
-            return (
-                "no collapse score: no slides can be held out of mixed shards; give others, "
-                "--set collapse.dataset=DATASET"
-            )
-        if not self.slides:
-            return f"collapse score on {self.dataset}"
-        return f"held out for the collapse score: {len(self.slides)} slides, {len(self.tiles)} tiles"
+    dataset: Path | None = None
+    said: str = ""
 
 
-def hold_out(data: Dataset | Mixed, recipe: Recipe) -> HeldOut:
-    """What the recipe's ``collapse`` is measured on; every process of a run finds the same.
+def hold_out(
+    data: Dataset | Mixed, recipe: Recipe, labelled: Collection[str] = (), before: Sequence[str] | None = None
+) -> HeldOut:
+    """What the recipe's ``collapse`` leaves out of training; every process of a run finds the same.
 
-    Without ``collapse.every``, or of mixed shards, whose slides lie in no one place, nothing.
+    Args:
+        labelled: slides that training has labels of; they are not held out.
+        before: what the run has held out so far, which does not change; None for a new run.
 
     Raises:
-        UsageError: the training data has too few slides to do without some.
+        UsageError: the training data has too few slides to do without some, or ``collapse.dataset`` is no
+            dataset of other slides.
     """
     config = recipe.collapse
+    if config.every and config.dataset is not None:
+        _check_apart(data, config.dataset)
+    slides = tuple(before or ())
+    if before is None and config.every and config.dataset is None and isinstance(data, Dataset):
+        slides = _draw(DatasetTiles(data.root), recipe, labelled)
+    found = HeldOut(slides, tiles_of(data, slides))
+    kept = f"{len(slides)} slides, {len(found.tiles)} of {sum(data.tile_counts().values())} tiles"
     if not config.every:
-        return HeldOut()
+        return replace(found, said=f"held out as before: {kept}" if slides else "")
     if config.dataset is not None:
-        if config.dataset.resolve() == data.root.resolve():
-            raise UsageError(f"collapse.dataset={config.dataset}: is what is trained on; give other slides")
-        return HeldOut(config.dataset)
-    if isinstance(data, Mixed):
-        return HeldOut()
-    tiles = DatasetTiles(data.root)
-    counts = tiles.counts()
-    usable = sum(count >= 2 for count in counts.values())
-    if usable < FEWEST:
+        return replace(found, dataset=config.dataset, said=f"collapse score on {config.dataset}")
+    if slides:
+        return replace(found, dataset=data.root, said=f"held out for the collapse score: {kept}")
+    why = "mixed shards have no slides" if isinstance(data, Mixed) else "the run began without slides"
+    said = f"no collapse score: {why} to hold out; --set collapse.dataset=DATASET measures on others"
+    return replace(found, said=said)
+
+
+def tiles_of(data: Dataset | Mixed, slides: Sequence[str]) -> Ints:
+    """Tile numbers, rising, of slides (of imported tiles, of groups) that are held out."""
+    if not slides or isinstance(data, Mixed):
+        return NO_TILES
+    return np.sort(np.concatenate([*DatasetTiles(data.root).members(set(slides)).values()]))
+
+
+def _draw(tiles: DatasetTiles, recipe: Recipe, labelled: Collection[str]) -> tuple[str, ...]:
+    counts, kind = tiles.counts(), tiles.kind
+    used: set[str] = set()
+    if labelled:
+        groups = tiles.groups_of(tiles.starts[:-1]).tolist()
+        used = {tiles.groups[g] for slide, g in zip(tiles.slides, groups, strict=True) if slide in labelled}
+    free = [name for name, count in counts.items() if count >= 2 and name not in used]
+    if len(free) < 2:
         raise UsageError(
-            f"{data.root}: collapse.every holds 2 slides out of training, and needs {FEWEST} {tiles.kind}s "
-            f"with at least 2 tiles, not {usable}; give other slides, --set collapse.dataset=DATASET, "
-            "or none, --set collapse.every=0"
+            f"{tiles.path}: the collapse score needs 2 {kind}s with at least 2 tiles that training can do "
+            f"without, not {len(free)}{'; labelled ones are needed for training' if used else ''}; {INSTEAD}"
         )
-    wanted = max(2, min(config.slides, usable // SHARE))
-    chosen = choose(counts, wanted, config.tiles, recipe.seed)
-    members = tiles.members(set(chosen))
-    return HeldOut(data.root, tuple(chosen), np.sort(np.concatenate(list(members.values()))))
+    free.sort(key=lambda name: generator(name, recipe.seed).random())
+    chosen = free[: max(2, min(recipe.collapse.slides, len(counts) // SHARE))]
+    taken, whole = sum(counts[name] for name in chosen), sum(counts.values())
+    if 2 * taken > whole:
+        raise UsageError(
+            f"{tiles.path}: the {len(chosen)} {kind}s drawn for the collapse score have {taken} of {whole} "
+            f"tiles, and training would lose them; {INSTEAD}"
+        )
+    return tuple(sorted(chosen))
+
+
+def _check_apart(data: Dataset | Mixed, other: Path) -> None:
+    """That a dataset has slides for the score, and is not what is trained on."""
+    trained = [Path(source["path"]) for source in data.info["sources"]] if isinstance(data, Mixed) else []
+    if other.resolve() in [path.resolve() for path in (data.root, *trained)]:
+        raise UsageError(f"collapse.dataset={other}: is what is trained on; give other slides")
+    tiles = open_slides(other, None)
+    usable = sum(count >= 2 for count in tiles.counts().values())
+    if usable < 2:
+        raise UsageError(
+            f"collapse.dataset={other}: needs 2 {tiles.kind}s with at least 2 tiles, not {usable}"
+        )
 
 
 class LiveCollapse:
@@ -99,26 +135,18 @@ class LiveCollapse:
         target: what tiles are normalised to.
         device: what it computes on.
         threads: that decode.
-
-    Raises:
-        UsageError: fewer than two slides with two tiles each.
     """
 
     def __init__(
         self, held_out: HeldOut, recipe: Recipe, target: RunTarget | None, device: torch.device, threads: int
     ) -> None:
         config = recipe.collapse
-        self.seed, self.threads, self.device = recipe.seed, threads, device
         assert held_out.dataset is not None
+        self.seed, self.threads, self.device = recipe.seed, threads, device
         self.tiles = open_slides(held_out.dataset, target)
-        self.order = sample(self.tiles, config.tiles, recipe.seed, config.slides, held_out.slides)
+        own = held_out.slides if config.dataset is None else ()
+        self.order = sample(self.tiles, config.tiles, recipe.seed, config.slides, own)
         self.group = self.tiles.groups_of(self.order)
-        found = len(np.unique(self.group))
-        if found < 2:
-            raise UsageError(
-                f"{held_out.dataset}: the collapse score needs 2 {self.tiles.kind}s with at least 2 tiles, "
-                f"not {found}"
-            )
         module = build(recipe.model).eval().requires_grad_(False)
         embed: Any = module.patch_embed
         size, patch = int(embed.img_size[0]), int(embed.patch_size[0])

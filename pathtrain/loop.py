@@ -203,5 +203,6 @@ class Loop:
         )
         raise TrainError(
             f"step {number}: the {what}; {last}. {which}: {', '.join(shown[:3])}{', ...' * (len(shown) > 3)} "
-            f"(all in {path}). Go on with a lower optim.lr, or with precision=float32: --change --set ..."
+            f"(all in {path}). Go on with a lower {self.recipe.rate_key(self.done)}, or with "
+            "precision=float32: --change --set ..."
         )

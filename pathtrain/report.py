@@ -24,7 +24,8 @@ from pathtrain.data.decode import decode, resize
 from pathtrain.data.loader import Loader, open_data
 from pathtrain.errors import ModelError
 from pathtrain.evaluate.published import TASKS
-from pathtrain.live import hold_out
+from pathtrain.identity import held_out
+from pathtrain.live import tiles_of
 from pathtrain.recipes.load import dump, load
 from pathtrain.recipes.schema import Recipe, StainConfig
 from pathtrain.target import of_run
@@ -195,7 +196,7 @@ def _views(run: Path, recipe: Recipe, info: dict[str, Any]) -> tuple[list[dict[s
             few,
             threads=1,
             target=target.target if target else None,
-            held_out=hold_out(dataset, recipe).tiles,
+            held_out=tiles_of(dataset, held_out(run) or ()),
         )
         batch = next(iter(loader))
         stored = [decode(loader.read(int(tile)), loader.name(int(tile))) for tile in batch.tiles]

@@ -75,7 +75,7 @@ def data_url(kind: str, data: bytes) -> str:
 def _read(path: Path) -> dict[str, Any]:
     value = read_marker(path)
     if value is None:
-        what = "damaged; run its `pathtrain evaluate` command again, or remove it"
+        what = "damaged, or no result of `pathtrain evaluate`; run its command again"
         raise UsageError(f"{path}: {what if path.is_file() else 'no such file'}")
     return value
 

@@ -72,32 +72,28 @@ def pretrain(
         if not tiles:
             raise DatasetError(f"{dataset}: no tiles to train on; see `pathprep report {dataset}`")
         stain.check(data, recipe.stain)
-        held_out = hold_out(data, recipe)
-        if recipe.collapse.every:
-            console.print(str(held_out), highlight=False)
-            if held_out.dataset is None:
-                off = recipe.collapse.model_copy(update={"every": 0})
-                recipe = recipe.model_copy(update={"collapse": off})
+        known = _labels(recipe, labels, data)
+        labelled = [known.slides[row] for row in known.of("train")] if known is not None else []
+        held_out = hold_out(data, recipe, labelled, None if fresh else identities.held_out(run))
+        if held_out.said:
+            console.print(held_out.said, highlight=False, soft_wrap=True)
+        if held_out.dataset is None:  # no score
+            off = recipe.collapse.model_copy(update={"every": 0})
+            recipe = recipe.model_copy(update={"collapse": off})
         tiles -= len(held_out.tiles)
         target = settle(recipe.stain, None if fresh else run)
         total = recipe.total_steps(tiles)
-        known = _labels(recipe, labels, data)
         identity = identities.identity(recipe, data, tiles, target, held_out.slides)
         identity |= hierarchy.identity(known)
 
         def begin() -> tuple[checkpoint.Entry | None, Changes]:
             held.enter_context(lock.exclusive(run))
-            if fresh and any(path.name != lock.NAME for path in run.iterdir()):
-                identities.set_aside(run, console)
-                held.enter_context(lock.exclusive(run))
-            return _begin(run, identity, total, change)
+            return (None, {}) if fresh else _begin(run, identity, total, change)
 
         entry, changed = ranks.decide(begin)
         if entry is not None and entry.step >= total:
             console.print(f"{run}: finished, {total} of {total} steps; --fresh starts over", highlight=False)
             return Summary(total, total, None)
-        if ranks.first:
-            _describe(run, recipe, dataset, data, identity, target, entry, changed)
         state = None if entry is None else checkpoint.read(run, entry)
         method = _method(recipe, total, ranks.device, state is None, known)
         loop = Loop(recipe, method, run, total, identities.fixed(identity), ranks, state)
@@ -107,6 +103,15 @@ def pretrain(
         if ranks.first and recipe.collapse.every:
             normalised = RunTarget.of_training(target, data)
             probe = LiveCollapse(held_out, recipe, normalised, ranks.device, ranks.threads)
+
+        def settled() -> None:
+            """What could be wrong was not: only now an old run goes, and the new one says what it is."""
+            if fresh and any(path.name != lock.NAME for path in run.iterdir()):
+                identities.set_aside(run, console)
+                held.enter_context(lock.exclusive(run))
+            _describe(run, recipe, dataset, data, identity, target, entry, changed)
+
+        ranks.decide(settled)
         if ranks.first and wandb is not None:
             board = Wandb(wandb, run, recipe.model_dump(mode="json"))
         return loop.train(
@@ -148,7 +153,7 @@ def _describe(
         "dataset": str(dataset),
         "identity": identity,
         "normalised": normalised is not None,
-        "slides": len(data.tile_counts()),
+        "slides": _slides(data) - len(identity.get("held-out slides", ())),
         "versions": identities.versions(),
         "changes": identities.changes(run, 0 if entry is None else entry.step, changed),
     }
@@ -156,6 +161,13 @@ def _describe(
     if normalised is not None:
         normalised.save(run)
     atomic.write_bytes(run / "recipe.yaml", dump(recipe).encode())
+
+
+def _slides(data: Dataset | Mixed) -> int:
+    """Slides of the data; of imported tiles, their shards."""
+    if isinstance(data, Mixed):
+        return sum(int(source["slides"]) for source in data.info["sources"])
+    return len(data.tile_counts())
 
 
 def _labels(recipe: Recipe, labels: Path | None, data: Dataset | Mixed) -> SlideLabels | None:

@@ -98,7 +98,7 @@ class Curriculum:
         device_id: GPU to decode on, or None.
         threads: DALI's CPU threads.
         target: what stain.mode normalize goes to.
-        held_out: numbers of tiles (H,), rising, of whole slides that do not come.
+        held_out: numbers of tiles (H,), rising, of whole slides that do not come; of none with a label.
 
     Raises:
         UsageError: a batch cannot be divided among the ranks; a phase asks for regions or labelled slides
@@ -128,11 +128,7 @@ class Curriculum:
         self._stage = stains.stage(dataset, recipe, target)
         self._held_out = held_out
         self._without = np.unique(self.index.tiles.slide_of(held_out))
-        self._train = np.empty(0, np.int64)
-        if labels is not None:
-            absent = {self.index.tiles.slides[slide] for slide in self._without.tolist()}
-            rows = labels.of("train")
-            self._train = rows[np.array([labels.slides[row] not in absent for row in rows.tolist()], bool)]
+        self._train = labels.of("train") if labels is not None else np.empty(0, np.int64)
         self._damage = Damage(self.index.source, recipe.seed, recipe.loader.max_damaged)
         self._told = 0
         self._tiles: Loader | None = None  # the present phase's

@@ -102,7 +102,9 @@ def open_run(run: Path, device: torch.device) -> tuple[Hierarchical, Hierarchica
         raise UsageError(f"{run}: no run there (recipe.yaml and checkpoints/, from `pathtrain pretrain`)")
     recipe = load_recipe(run / "recipe.yaml")
     if not isinstance(recipe, HierarchicalRecipe):
-        raise UsageError(f"{run}: its method is {recipe.method}, which has no slide-level heads")
+        raise UsageError(
+            f"{run}: its method is {recipe.method}, which has no regions and no slide-level heads"
+        )
     state = checkpoint.load(run)
     tasks = tuple(Task(entry["name"], tuple(entry["classes"])) for entry in state.get("tasks", ()))
     empty = np.empty((0, len(tasks)), np.int64)

@@ -189,6 +189,12 @@ class HierarchicalRecipe(Recipe):
         optim = self.optim.model_copy(update={k: v for k, v in changed.items() if v is not None})
         return local, phase.steps, optim
 
+    def rate_key(self, step: int) -> str:
+        """The phase's own, if it has one."""
+        number, _ = self.place(step)
+        own = self.hierarchy.phases[number].lr is not None
+        return f"hierarchy.phases.{number}.lr" if own else super().rate_key(step)
+
     def place(self, step: int) -> tuple[int, int]:
         """The phase that a step lies in, and its number within the phase."""
         for number, phase in enumerate(self.hierarchy.phases):

@@ -79,12 +79,20 @@ def _apply(values: dict[str, Any], override: str) -> None:
     except yaml.YAMLError as error:
         raise RecipeError(f"--set {override}: not YAML: {_one_line(error)}") from None
     *parents, last = key.split(".")
-    node = values
-    for parent in parents:
-        node = node.setdefault(parent, {})
-        if not isinstance(node, dict):
-            raise RecipeError(f"--set {override}: {parent} holds a value, not keys")
-    node[last] = value
+    node: Any = values
+    for number, part in enumerate([*parents, last]):
+        if isinstance(node, list):  # of phases, by their number from 0
+            if not part.isdecimal() or int(part) >= len(node):
+                raise RecipeError(
+                    f"--set {override}: {parents[number - 1]} has 0 to {len(node) - 1}, not {part}"
+                )
+            part = int(part)  # type: ignore[assignment]
+        elif not isinstance(node, dict):
+            raise RecipeError(f"--set {override}: {parents[number - 1]} holds a value, not keys")
+        if number == len(parents):
+            node[part] = value
+        else:
+            node = node.setdefault(part, {}) if isinstance(node, dict) else node[part]
     other = {"steps": "epochs", "epochs": "steps"}.get(key)
     if other and value is not None:
         values.pop(other, None)

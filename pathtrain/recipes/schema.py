@@ -239,8 +239,8 @@ class CollapseConfig(Strict):
 
     Attributes:
         every: steps between two scores; 0 for none.
-        dataset: of slides that training does not see; null: slides of the training data, drawn with the
-            recipe's seed, are held out of it.
+        dataset: of slides that training does not see; null: slides of the training data are held out of it,
+            drawn with the recipe's seed when the run begins, and none that have labels.
         slides: how many slides; of the training data no more than a tenth, but at least 2.
         tiles: of each of them.
     """
@@ -296,6 +296,10 @@ class Recipe(Strict):
     def span(self, step: int, total: int) -> tuple[int, int, OptimConfig]:
         """What the optimiser's schedules follow at a step: the place and length of what they span."""
         return step, total, self.optim
+
+    def rate_key(self, step: int) -> str:
+        """The key of the learning rate at a step."""
+        return "optim.lr"
 
     def total_steps(self, tiles: int) -> int:
         """Optimiser steps of the run on a dataset of ``tiles`` tiles; epochs are rounded up to a step."""

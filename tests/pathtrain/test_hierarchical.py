@@ -22,6 +22,7 @@ from pathtrain import checkpoint
 from pathtrain.cli import app
 from pathtrain.data.curriculum import Curriculum
 from pathtrain.embed_levels import Level, embed
+from pathtrain.errors import CheckpointError
 from pathtrain.evaluate.heads import evaluate, open_run
 from pathtrain.hierarchy import read_labels
 from pathtrain.live import hold_out
@@ -197,8 +198,8 @@ def test_a_run_of_another_method_has_no_heads(dataset: Path, labels: Path, tmp_p
 def test_slides_that_are_held_out_come_in_no_objective(dataset: Path, labels: Path) -> None:
     made = recipe("collapse={every: 1, slides: 2, tiles: 6}")
     data = Dataset(dataset)
-    held_out = hold_out(data, made)
     known = read_labels(made, labels, data)
+    held_out = hold_out(data, made, ["a0", "a1", "b0", "b1", "b2"])
     with closing(Curriculum(data, made, known, held_out=held_out.tiles)) as batches:
         seen = {batches.name(tile).split(",")[0] for batch in batches for tile in batch.tiles.tolist()}
     assert len(held_out.slides) == 2
@@ -216,3 +217,19 @@ def test_options_of_tiles_are_refused_with_another_level(
     name = option.partition("=")[0]
     assert str(found.exception) == f"{name} is for --level tile: leave it out with --level slide"
     assert not (tmp_path / "out").exists()
+
+
+def test_the_rate_of_a_phase_may_change_if_asked(dataset: Path, labels: Path, tmp_path: Path) -> None:
+    run, quiet = tmp_path / "run", Console(quiet=True)
+    made = recipe("checkpoint.every=5", "checkpoint.keep=9")
+    train(dataset, labels, run, made)
+    (run / "checkpoints" / "00000008.json").unlink()
+    assert (made.rate_key(3), made.rate_key(4)) == ("optim.lr", "hierarchy.phases.1.lr")
+    slower = recipe("checkpoint.every=5", "checkpoint.keep=9", "hierarchy.phases.1.lr=0.0001")
+    with pytest.raises(
+        CheckpointError, match=r"phases.1.lr was 0.001, is 0.0001; --change goes on"
+    ):
+        pretrain(dataset, slower, run, False, quiet, labels=labels)
+    assert pretrain(dataset, slower, run, False, quiet, labels=labels, change=True).resumed_from == 5
+    last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
+    assert last["lr"] < 0.0001

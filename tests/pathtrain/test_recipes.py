@@ -77,6 +77,7 @@ def test_the_published_values() -> None:
         ("steps=null", "recipe smoke: give exactly one of steps and epochs"),
         ("steps", "--set steps: expected key=value"),
         ("optim.lr.x=1", "--set optim.lr.x=1: lr holds a value, not keys"),
+        ("views.globals.scale.2=1", "--set views.globals.scale.2=1: scale has 0 to 1, not 2"),
         ("steps=[1", "--set steps=[1: not YAML"),
     ],
 )

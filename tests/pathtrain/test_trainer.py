@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from toys import TINY, noise, write_dataset
 
 from pathprep import stain
-from pathprep.errors import DatasetError
+from pathprep.errors import DatasetError, PathprepError
 from pathprep.markers import sealed
 from pathprep.shards import build_id
 from pathtrain import checkpoint
@@ -274,6 +274,17 @@ def test_fresh_sets_aside_what_cannot_be_gone_on_with(dataset: Path, tmp_path: P
     (run / "run.json").unlink()
     assert train(dataset, run, "steps=2", fresh=True)[0].resumed_from == 0
     assert (tmp_path / "run.old-1" / "checkpoints" / "00000002.pt").exists()
+
+
+def test_a_fresh_start_that_fails_leaves_the_old_run_where_it_is(dataset: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(dataset, run, "steps=2")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    for wrong in ("views.locals.size=17", "collapse={every: 1, dataset: /nonexistent}"):
+        with pytest.raises(PathprepError):
+            train(dataset, run, wrong, fresh=True)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert not run.with_name("run.old-1").exists()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(dataset: Path, tmp_path: Path) -> None:
