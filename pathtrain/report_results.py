@@ -26,13 +26,15 @@ class Result:
 
     Attributes:
         value: what its command wrote.
-        models: names of the models that it is of. step: of the run's model, if it was a run.
+        models: names of the models that it is of.
+        own: whether one of them is the run's. step: of that one.
         picture: the t-SNE beside the file, as a data URL, or None.
         source: the file.
     """
 
     value: dict[str, Any]
     models: list[str]
+    own: bool
     step: int | None
     picture: str | None
     source: Path
@@ -54,7 +56,7 @@ def find(run: Path, files: Sequence[Path] = ()) -> dict[str, Result]:
         if task in given:
             raise UsageError(f"{path}: of the same evaluation as {given[task]} ({task}); give one of them")
         given[task] = path
-    return {task: _result(path) for task, path in {**found, **given}.items()}
+    return {task: _result(path, run) for task, path in {**found, **given}.items()}
 
 
 def heads(run: Path) -> dict[str, Any] | None:
@@ -80,15 +82,20 @@ def _read(path: Path) -> dict[str, Any]:
     return value
 
 
-def _result(path: Path) -> Result:
+def _result(path: Path, run: Path) -> Result:
     value = _read(path)
     try:
         models = [entry["model"] for entry in value.get("models") or value.get("panels") or [value]]
+        # what lies in the run's folder is of it; of several models, the one that is called as the run is
+        mine = [model for model in models if model["name"] == run.resolve().name]
+        if not mine and len(models) == 1 and path.parent.resolve() == (run / FOLDER).resolve():
+            mine = models
         picture = path.parent / value["tsne"]["file"] if "tsne" in value else None
         return Result(
             value,
             list(dict.fromkeys(model["name"] for model in models)),
-            models[-1]["step"],  # of panels the normalised model, whose run they are
+            bool(mine),
+            mine[-1]["step"] if mine else None,
             data_url("image/png", picture.read_bytes()) if picture and picture.is_file() else None,
             path,
         )

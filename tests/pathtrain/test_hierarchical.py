@@ -226,9 +226,7 @@ def test_the_rate_of_a_phase_may_change_if_asked(dataset: Path, labels: Path, tm
     (run / "checkpoints" / "00000008.json").unlink()
     assert (made.rate_key(3), made.rate_key(4)) == ("optim.lr", "hierarchy.phases.1.lr")
     slower = recipe("checkpoint.every=5", "checkpoint.keep=9", "hierarchy.phases.1.lr=0.0001")
-    with pytest.raises(
-        CheckpointError, match=r"phases.1.lr was 0.001, is 0.0001; --change goes on"
-    ):
+    with pytest.raises(CheckpointError, match=r"phases.1.lr was 0.001, is 0.0001; --change goes on"):
         pretrain(dataset, slower, run, False, quiet, labels=labels)
     assert pretrain(dataset, slower, run, False, quiet, labels=labels, change=True).resumed_from == 5
     last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])

@@ -238,3 +238,16 @@ def test_out(run: Path, tmp_path: Path) -> None:
     assert report(run) == run / "report.html"
     page = report(run, tmp_path / "deep" / "page.html")
     assert page.read_text().startswith("<!doctype html>")
+
+
+def test_a_result_of_another_model_is_not_called_this_run(
+    evaluated: Path, dataset: Path, tmp_path: Path
+) -> None:
+    other = write_run(tmp_path / "other", dataset, steps=30)
+    page = report(other, results=[evaluated / "evaluation" / "knn.json"]).read_text()
+    assert "Measured on run, which is not this run." in page
+    assert "this model" not in page
+    assert "run the command again" not in page
+    own = report(evaluated).read_text()
+    assert "Measured on the model of step 20." in own
+    assert "this model" in own
