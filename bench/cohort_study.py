@@ -10,10 +10,10 @@ the same slides, regions and steps in the same order:
     whole curriculum  both phases of the recipe: DINO on tiles and regions too (--curriculum-seeds)
 
 and once, as they have no random part, logistic regressions on mean and SD of red, green and blue of a
-slide's tiles: as they are stored, and normalised, which is what the models get. AUROC and balanced accuracy on
-the test slides: mean over seeds with the smallest and largest. Differences are paired by seed and slide; their
-intervals are a bootstrap over the test slides, drawn within each combination of labels: what another training
-set would change is not in them.
+slide's tiles: as they are stored, and normalised, which is what the models get. AUROC and balanced accuracy
+on the test slides: mean over seeds with the smallest and largest. Differences are paired by seed and slide;
+their intervals are a bootstrap over the test slides, drawn within each combination of labels: what another
+training set would change is not in them.
 
 The recipe's values were chosen on the training slides alone (25 of them to train, 15 to look at). A run that
 is there is gone on with, so that the study can be interrupted. A table (.md) goes with the results.
@@ -221,10 +221,10 @@ def markdown(said: dict[str, Any]) -> str:
     lines += ["", *verdict(said["differences"]), ""]
     times = {case: f"{np.mean(values):.0f}" for case, values in said["seconds"].items()}
     lines += [
-        f"Recipe {RECIPE}, {said['seeds']} seeds; mean seconds of a training on this machine, which did other "
-        f"work too: {', '.join(f'{case} {value}' for case, value in times.items())}. The recipe's values were "
-        "chosen on the training slides alone (25 to train, 15 to look at); the test slides were used for this "
-        "table only. They are few: one slide in the wrong place moves an AUROC by some hundredths.",
+        f"Recipe {RECIPE}, {said['seeds']} seeds. Mean seconds of a training on this machine, which did "
+        f"other work too: {', '.join(f'{case} {value}' for case, value in times.items())}. The recipe's "
+        "values were chosen on the training slides alone (25 to train, 15 to look at); the test slides were "
+        "used for this table only. They are few: one slide moves an AUROC by some hundredths.",
         "",
     ]
     return "\n".join(lines)

@@ -1,9 +1,9 @@
 """What of a slide a training step sees: some of its regions, and each tile turned at random.
 
 A pure function of (seed, position in the run), as all that is random in training: a resume needs the step
-alone. A slide's label is given to the part of it that is drawn: a step sees more slides for the same work, and
-a cohort of few slides gives more that is different. Tissue has no up and no left, so a tile may be turned and
-mirrored without changing what it is.
+alone. A slide's label is given to the part of it that is drawn: a step sees more slides for the same work,
+and a cohort of few slides gives more that is different. Tissue has no up and no left, so a tile may be turned
+and mirrored without changing what it is.
 """
 
 from dataclasses import replace
