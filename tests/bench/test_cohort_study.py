@@ -5,11 +5,13 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pathtrain.data.slide_labels import SlideLabels, Task
+from pathtrain.recipes.hierarchy import HierarchicalRecipe
 from pathtrain.recipes.load import load
 
 BENCH = Path(__file__).parents[2] / "bench"
@@ -37,8 +39,9 @@ def said(right: bool) -> list[np.ndarray]:
 
 
 def test_cases_differ_in_what_they_say_alone(study: ModuleType) -> None:
-    def made(case: str) -> list[dict[str, object]]:
+    def made(case: str) -> list[dict[str, Any]]:
         recipe = load(study.RECIPE, study.overrides(case, 3, 7))
+        assert isinstance(recipe, HierarchicalRecipe)
         assert recipe.seed == 3
         return [phase.model_dump() for phase in recipe.hierarchy.phases]
 
