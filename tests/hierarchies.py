@@ -7,12 +7,13 @@ from toys import TINY, noise, write_dataset
 HEAD = "{out_dim: 32, hidden_dim: 24, bottleneck_dim: 8, layers: 2, norm_last_layer: true}"
 REGION = (
     "region: {weight: 0.5, batch: 4, side: 2, min_tiles: 0.5, flip: 0.5, "
-    "globals: {count: 2, size: 2}, locals: {count: 2, size: 1}}"
+    "globals: {count: 2, size: 2}, locals: {count: 2, size: 1}, teacher_temp: 0.03, center_momentum: 0.7}"
 )
 FIRST = f"{{name: first, steps: 4, alternate: in_turn, tile: {{weight: 1.0, batch: 4}}, {REGION}}}"
 SECOND = (
     f"{{name: second, steps: 4, alternate: together, lr: 0.001, tile: {{weight: 0.5, batch: 4}}, {REGION}, "
-    "slide: {weight: 1.0, batch: 2, side: 4, class_weights: balanced, chunk: 5}, validate_every: 2}"
+    "slide: {weight: 1.0, batch: 2, side: 2, draw: 3, orient: true, class_weights: balanced, "
+    "chunk: 5}, validate_every: 2}"
 )
 SMALL = (
     *TINY,

@@ -23,6 +23,7 @@ from pathtrain.data.damage import Damage
 from pathtrain.data.loader import Loader
 from pathtrain.data.order import Ints
 from pathtrain.data.slide_labels import SlideLabels
+from pathtrain.data.slide_views import drawn, orient, orientations
 from pathtrain.data.slides import Request, SlideIndex, TileStream
 from pathtrain.data.source import NO_TILES
 from pathtrain.errors import TrainError
@@ -55,7 +56,7 @@ class Slide:
 
     Attributes:
         pixels: (N + 1, H, W, 3) uint8, the background last.
-        layout: of its tiles.
+        layout: of its tiles, or of those that a step draws.
         labels: (T,) class numbers, -1 where unknown.
     """
 
@@ -217,11 +218,13 @@ class Curriculum:
                 regions = Regions(next(region_pixels), Layout.joined(found), places)
                 samples.append(np.array([layout.tiles[0] for layout in found]))
             if slide_pixels is not None and due(phase, step, "slide"):
-                for row, layout, _ in self._slide_layouts(number, step):
+                for row, layout, place in self._slide_layouts(number, step):
                     assert self.labels is not None
-                    slides.append(
-                        Slide(next(slide_pixels), layout, torch.from_numpy(self.labels.values[row]))
-                    )
+                    assert phase.slide is not None
+                    pixels = next(slide_pixels)
+                    if phase.slide.orient:
+                        orient(pixels, orientations(layout.tiles, self._seed(number, "slide"), place))
+                    slides.append(Slide(pixels, layout, torch.from_numpy(self.labels.values[row])))
                     samples.append(layout.tiles[:1])
             wait = time.perf_counter() - started
             yield Batch(Work(views, regions, slides), np.concatenate(samples), wait)
@@ -284,12 +287,15 @@ class Curriculum:
         phase = self.recipe.hierarchy.phases[number]
         assert phase.slide is not None
         assert self.labels is not None
-        turn = turns(phase, step, "slide")
+        turn, seed = turns(phase, step, "slide"), self._seed(number, "slide")
         places = order.positions(turn, phase.slide.batch, self.rank, self.world)
-        chosen = order.tiles(places, len(self._train), self._seed(number, "slide"))
+        chosen = order.tiles(places, len(self._train), seed)
         for which, place in zip(chosen, places.tolist(), strict=True):
             row = int(self._train[which])
-            yield row, self.index.slide(self.labels.slides[row], phase.slide.side), place
+            layout = self.index.slide(self.labels.slides[row], phase.slide.side)
+            if phase.slide.draw is not None:
+                layout = drawn(layout, phase.slide.draw, seed, place)
+            yield row, layout, place
 
     def _slide_requests(self, number: int, step: int) -> Iterator[Request]:
         for _, layout, place in self._slide_layouts(number, step):

@@ -57,7 +57,7 @@ class TaskScorer:
         Args:
             rows: of the labels; slides whose label of a task is unknown do not count for it.
         """
-        found = [np.stack(p) if p else np.empty((0, 2)) for p in zip(*self._probabilities(rows), strict=True)]
+        found = [np.stack(p) if p else np.empty((0, 2)) for p in zip(*self.probabilities(rows), strict=True)]
         results = {}
         for number, (task, probabilities) in enumerate(zip(self.labels.tasks, found, strict=True)):
             labels = self.labels.values[rows, number]
@@ -69,7 +69,7 @@ class TaskScorer:
             }
         return results
 
-    def _probabilities(self, rows: Ints) -> Iterator[list[Any]]:
+    def probabilities(self, rows: Ints) -> Iterator[list[Any]]:
         """Per slide: per task (C,) float64."""
         config = self.config or SlideTasks(weight=1, batch=1, side=2, class_weights="none")
         names = [self.labels.slides[row] for row in rows]

@@ -166,7 +166,9 @@ class Hierarchical:
             momentum = self.recipe.dino.center_momentum
             self.tile.center = self.tile.center * momentum + means["tile_center"] * (1 - momentum)
         if "region_center" in means:
-            self.region.update({"center": means["region_center"]})
+            region = self._at(step)[2].region
+            assert region is not None
+            self.region.update({"center": means["region_center"]}, region)
         rate = 1 - self.schedule(step)["momentum"]
         for pair in (self.tile, self.region):
             torch._foreach_lerp_(local(pair.teacher.parameters()), local(pair.student.parameters()), rate)

@@ -42,7 +42,7 @@ class RegionTeaching:
     Args:
         stage2: the student's; new.
         head: the projection head's sizes.
-        config: temperatures and the centre's momentum; as on tiles.
+        config: temperatures and the centre's momentum, where a phase has no own.
         device: where everything lives.
     """
 
@@ -59,9 +59,9 @@ class RegionTeaching:
         Args:
             grids: (B, k, k, D) tile vectors.
             places: (B,) the regions' positions in the run, which their crops follow from.
-            config: the crops.
+            config: crops, and its own temperature.
             seed: of the run.
-            temp: of the teacher.
+            temp: of the teacher, where ``config`` has no own.
         """
         count = config.globals.count
         kinds = [config.globals] * count + [config.locals] * config.locals.count
@@ -70,13 +70,16 @@ class RegionTeaching:
         with torch.no_grad():
             teacher = self.teacher([large])
         student = self.student([large, small] if small else [large])
-        each, entropy = dino_terms(student, teacher, self.center, self.config.student_temp, temp)
+        warmth = temp if config.teacher_temp is None else config.teacher_temp
+        each, entropy = dino_terms(student, teacher, self.center, self.config.student_temp, warmth)
         means = {"center": teacher.float().mean(dim=(0, 1)), "teacher_entropy": entropy}
         return Outcome(each.mean(), each.detach(), means)
 
-    def update(self, means: Mapping[str, Tensor]) -> None:
+    def update(self, means: Mapping[str, Tensor], config: RegionDino) -> None:
         """Move the centre."""
-        self.center = updated_center(self.center, means["center"], self.config.center_momentum)
+        own = config.center_momentum
+        momentum = self.config.center_momentum if own is None else own
+        self.center = updated_center(self.center, means["center"], momentum)
 
 
 def crop(grids: Tensor, crops: GridCrops, flip: float, number: int, places: Ints, seed: int) -> Tensor:

@@ -27,7 +27,7 @@ _TEMPERATURE = 10_000.0  # of the sines, as Vaswani et al. 2017 and MoCo v3 have
 
 
 class GridViT(nn.Module):
-    """Vectors on a grid -> one vector: class token, positions, pre-norm blocks, norm.
+    """Vectors on a grid -> one vector: class token (or the mean), positions, pre-norm blocks, norm.
 
     Args:
         config: sizes, dropout and stochastic depth.
@@ -39,7 +39,7 @@ class GridViT(nn.Module):
         super().__init__()
         self.dim = config.dim
         self.project = nn.Sequential(nn.Linear(inputs, config.dim), nn.GELU())
-        self.token = nn.Parameter(torch.empty(1, 1, config.dim))
+        self.token = nn.Parameter(torch.empty(1, 1, config.dim)) if config.pool == "token" else None
         depths = torch.linspace(0, config.drop_path, config.depth).tolist()
         self.blocks = nn.ModuleList(
             Block(
@@ -54,7 +54,8 @@ class GridViT(nn.Module):
         )
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
         named_apply(init_weights_vit_jax, self)  # unlike 0.02 for all widths, not drowned by the positions
-        nn.init.trunc_normal_(self.token, std=0.02)
+        if self.token is not None:
+            nn.init.trunc_normal_(self.token, std=0.02)
 
     def forward(self, vectors: Tensor, places: Tensor, save_memory: bool = False) -> Tensor:
         """The vectors of B grids.
@@ -69,10 +70,11 @@ class GridViT(nn.Module):
         """
         x = self.project(vectors)
         x = x + sincos(places, self.dim).to(x)
-        x = torch.cat([self.token.expand(len(x), -1, -1), x], dim=1)
+        if self.token is not None:
+            x = torch.cat([self.token.expand(len(x), -1, -1), x], dim=1)
         for block in self.blocks:
             x = checkpoint(block, x, use_reentrant=False) if save_memory else block(x)
-        found: Tensor = self.norm(x[:, 0])
+        found: Tensor = self.norm(x[:, 0] if self.token is not None else x.mean(dim=1))
         return found
 
 

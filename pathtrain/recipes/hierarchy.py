@@ -15,6 +15,8 @@ class StageConfig(Strict):
     Attributes:
         dim: width; a multiple of 4 (positions) and of ``heads``.
         depth, heads: of the transformer.
+        pool: the grid's vector: ``token``, the class token's; or ``mean``, of all cells' tokens, which passes
+            a gradient to each cell from the first step on and is learnt faster from few slides.
         dropout: of attention and the layers' outputs.
         drop_path: stochastic depth of the last block; it climbs linearly from 0 over the blocks.
     """
@@ -22,6 +24,7 @@ class StageConfig(Strict):
     dim: Number
     depth: Number
     heads: Number
+    pool: Literal["token", "mean"] = "token"
     dropout: float = Field(default=0.0, ge=0, lt=1)
     drop_path: float = Field(default=0.0, ge=0, lt=1)
 
@@ -61,6 +64,9 @@ class RegionDino(Strict):
         min_tiles: share of a region's cells that must hold a tile for it to be drawn.
         globals, locals: crops; the teacher sees the globals.
         flip: probability of mirroring a crop, left-right and top-bottom each.
+        teacher_temp: the teacher's temperature on regions; null: that of ``dino``, with its warm-up. Few
+            regions a step need a softer teacher than many tiles do, or it collapses.
+        center_momentum: of the centre on regions; null: that of ``dino``.
     """
 
     weight: Positive
@@ -70,6 +76,8 @@ class RegionDino(Strict):
     globals: GridCrops
     locals: GridCrops
     flip: Share
+    teacher_temp: Positive | None = None
+    center_momentum: Share | None = None
 
     @model_validator(mode="after")
     def _crops(self) -> Self:
@@ -87,6 +95,9 @@ class SlideTasks(Strict):
         weight: of its loss.
         batch: slides a step, over all devices.
         side: k; stage 2 sees k x k tiles at a time.
+        draw: regions of each slide that a step takes, at random; null: all of them. Slides are always scored
+            by all of their regions.
+        orient: whether each tile is turned by quarters and mirrored at random.
         class_weights: ``balanced`` weighs a class by the inverse of its frequency, ``none`` does not.
         stage1: ``trained``, with the gradient into stage 1; or ``frozen``.
         pixels: where a slide's tiles are kept between the two passes: ``host`` (pinned) or ``device``.
@@ -98,6 +109,8 @@ class SlideTasks(Strict):
     weight: Positive
     batch: Number
     side: Annotated[int, Field(ge=2)]
+    draw: Number | None = None
+    orient: bool = False
     class_weights: Literal["balanced", "none"]
     stage1: Literal["trained", "frozen"] = "trained"
     pixels: Literal["host", "device"] = "host"
