@@ -9,10 +9,8 @@ linear: brightness and contrast as torchvision's (contrast around the crop's mea
 as a blend with luminance, greyscale as saturation 0, hue as a rotation of the chroma plane of YIQ, which
 keeps luminance and differs from the HSV rotation of torchvision by a few grey levels on stained tissue.
 The order is brightness, contrast, saturation, hue, greyscale, with one rounding and clipping at the end.
-Then blur and solarise, as DINO does, and last the mirror, which commutes with all of them, together with
-normalisation and the change to channels first.
-
-DALI traces the ``if`` statements below into its graph; they take only the samples that need the work.
+Then blur and solarise, as DINO does (all of these: pathtrain.data.effects), and last the mirror, which
+commutes with all of them, together with normalisation and the change to channels first.
 """
 
 import tempfile
@@ -25,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from nvidia.dali import fn, pipeline_def, types
 
+from pathtrain.data import effects
 from pathtrain.data.mixed import Stretch
 from pathtrain.data.params import Drawn, Floats, View
 from pathtrain.data.stain import Stage, on_batches
@@ -34,7 +33,6 @@ from pathtrain.recipes.schema import Recipe
 LUMA = np.array([0.299, 0.587, 0.114])
 _YIQ = np.array([LUMA, [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
 _RGB = np.linalg.inv(_YIQ)
-SOLARISE_FROM = 128  # PIL.ImageOps.solarize's default
 
 Inputs = list[Any]
 
@@ -154,10 +152,13 @@ def _graph(
     reader: Reader | None,
     indexes: list[str],
 ) -> Any:
-    plan = [(view, columns(recipe, view)) for view in views]
+    plan: list[tuple[View, list[str], effects.Compiled | None]] = []
+    for view in views:
+        keys = columns(recipe, view)
+        plan.append((view, keys, effects.Compiled(keys, threads) if device_id is None else None))
     # made out here: what is called inside the graph is traced, with all that it calls
     fed_stain = stage.width if stage else 0
-    width = 1 + (0 if reader else fed_stain) + sum(len(keys) for _view, keys in plan)
+    width = 1 + (0 if reader else fed_stain) + sum(len(keys) for _view, keys, _work in plan)
     change = on_batches(stage, threads) if stage else None
     tars = [str(path) for path in reader.stretch.tars] if reader else []
     mean = [255 * value for value in recipe.model.mean]
@@ -191,7 +192,7 @@ def _graph(
         if change is not None:
             tile = stained(tile, of_stain, change, device_id)
         out = []
-        for view, keys in plan:
+        for view, keys, work in plan:
             given = {key: fed.pop(0) for key in keys}
             x: Any = fn.resize(
                 tile,
@@ -202,18 +203,16 @@ def _graph(
                 interp_type=types.INTERP_CUBIC,
                 antialias=True,
             )
-            if "matrix" in given:
-                if given["coloured"]:
-                    average = fn.reductions.mean(x, axes=(0, 1)).cpu()  # arguments live on the CPU
-                    offset = fn.reductions.sum(average * given["offset"])
-                    x = fn.coord_transform(x, M=given["matrix"], T=offset, dtype=types.UINT8)
-            if "blur" in given:
-                if given["blur"]:
-                    x = fn.gaussian_blur(x, sigma=given["sigma"])
-            if "solarise" in given:
-                if given["solarise"]:
-                    bright = fn.cast(x >= SOLARISE_FROM, dtype=types.UINT8)
-                    x = fn.cast(bright * (255 - x) + (1 - bright) * x, dtype=types.UINT8)
+            if work is None:
+                x = effects.by_dali(x, given)
+            elif work.names:
+                x = fn.python_function(
+                    x,
+                    *(given[name] for name in work.names),
+                    function=work,
+                    batch_processing=True,
+                    output_layouts="HWC",
+                )
             out.append(
                 fn.crop_mirror_normalize(
                     x, mirror=given["flip"], mean=mean, std=std, output_layout="CHW", dtype=types.FLOAT

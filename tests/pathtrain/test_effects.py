@@ -1,0 +1,75 @@
+"""Colour, blur and solarising of views: the compiled ones against a float64 reference and against DALI's."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from nvidia.dali import fn, pipeline_def
+from scipy import ndimage
+
+from pathtrain.data import effects, params, views
+from pathtrain.recipes.load import load
+
+COUNT = 24
+Pixels = npt.NDArray[np.uint8]
+
+
+def noise(side: int, seed: int = 0) -> Pixels:
+    fine = np.random.default_rng(seed).normal(140, 60, (side, side, 3))
+    return np.clip(ndimage.gaussian_filter(fine, (1, 1, 0)) * 2 - 140, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.3, 0.5, 1.0, 1.7, 2.0])
+@pytest.mark.parametrize("shape", [(40, 56), (5, 4), (1, 9)])
+def test_blur_is_a_gaussian_of_three_sigma_mirrored_at_the_border(
+    sigma: float, shape: tuple[int, int]
+) -> None:
+    tile = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
+    reach = int(np.ceil(3 * sigma))
+    expected = ndimage.gaussian_filter(tile.astype(float), (sigma, sigma, 0), mode="mirror", radius=reach)
+    found = effects.Compiled(["blur", "sigma"], 1)([tile], [np.array(True)], [np.float32(sigma)])[0]
+    assert np.abs(found - expected).max() < 0.51
+    assert found.dtype == np.uint8
+
+
+def by_dali(tiles: list[Pixels], given: dict[str, npt.NDArray[Any]]) -> list[Pixels]:
+    def feed(name: str) -> Any:
+        return lambda: list(given[name])
+
+    feeds = {name: feed(name) for name in given}
+
+    @pipeline_def(batch_size=len(tiles), num_threads=1, device_id=None, enable_conditionals=True)  # type: ignore[untyped-decorator]
+    def graph() -> Any:
+        fed = {name: fn.external_source(source=source, batch=True) for name, source in feeds.items()}
+        return effects.by_dali(fn.external_source(source=lambda: tiles, batch=True, layout="HWC"), fed)
+
+    pipeline = graph()
+    (out,) = pipeline.run()
+    return [np.asarray(out.at(number)) for number in range(len(tiles))]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_compiled_effects_are_those_of_dali(number: int, threads: int) -> None:
+    recipe = load("exaonepath1", ["views.globals.solarise=[0.3,0.3]", "views.locals.solarise=[0.3]"])
+    view = params.views(recipe.views)[number]
+    tiles = [noise(view.size, seed) for seed in range(COUNT)]
+    drawn = params.draw(recipe.views, view, number, np.arange(COUNT), 0)
+    keys = views.columns(recipe, view)
+    given = dict(zip(keys, views.inputs(drawn, keys), strict=True))
+    work = effects.Compiled(keys, threads)
+    assert work.names == list(effects.NAMES)
+    before = [tile.copy() for tile in tiles]
+    found = work(tiles, *(list(given[name]) for name in work.names))
+    expected = by_dali(tiles, {name: given[name] for name in work.names})
+    different = [np.abs(one.astype(int) - other) for one, other in zip(found, expected, strict=True)]
+    # solarising what was rounded to 127 here and to 128 there gives 127 and 127
+    assert max(each.max() for each in different) <= 1
+    assert np.mean([each > 0 for each in different]) < 1e-3
+    assert all(np.array_equal(one, other) for one, other in zip(tiles, before, strict=True))
+    assert any(not np.array_equal(one, other) for one, other in zip(found, tiles, strict=True))
+
+
+def test_what_a_recipe_never_does_is_not_asked_for() -> None:
+    assert effects.Compiled(["start", "end", "flip"], 1).names == []
