@@ -1,7 +1,7 @@
 """What is done to a view's pixels after the crop: colour, blur, solarise; by DALI on GPUs, compiled on CPUs.
 
 Both do the same, to a grey level (the tests hold one against the other). On the CPU DALI's coord_transform
-takes 24 ns a pixel and its gaussian_blur 68, which was a third of the loader's time; here it is 3 and 8.
+takes 24 ns a pixel and its gaussian_blur 68, which was a third of the loader's time; here it is 3 and 5.
 """
 
 import math
