@@ -85,7 +85,8 @@ def _changed(view: Pixels, given: dict[str, npt.NDArray[Any]]) -> Pixels:
 def _kernel(sigma: float) -> Floats:
     """Half a Gaussian window, from its middle: as wide as DALI's, three sigma to each side."""
     weights = np.exp(-0.5 * (np.arange(math.ceil(3 * sigma) + 1) / sigma) ** 2)
-    return (weights / (2 * weights.sum() - weights[0])).astype(np.float32)
+    half: Floats = (weights / (2 * weights.sum() - weights[0])).astype(np.float32)
+    return half
 
 
 @_jit  # type: ignore[untyped-decorator]
