@@ -127,25 +127,27 @@ def test_low_space_is_seen_before_the_first_slide_and_not_after_the_last(
     )
     assert ("less than the 100.0 MB" in summary.stopped, summary.markers, started) == (True, {}, [])
     # what has filled the disk was the last slide: nothing is left to stop
-    monkeypatch.setattr(
-        run, "free", lambda _: 10**6 if len(list((root / "slides").iterdir())) == 3 else 10**9
-    )
-    summary = run.shard(sources.find([folder]), root, PARAMS, launcher=Noting(started), min_free=10**8)
+    launcher = Noting(started)
+    monkeypatch.setattr(run, "free", lambda _: 10**6 if launcher.finished == 3 else 10**9)
+    summary = run.shard(sources.find([folder]), root, PARAMS, launcher=launcher, min_free=10**8)
     assert (summary.stopped, len(summary.markers), len(started)) == ("", 3, 3)
 
 
 @dataclass
 class Noting:
-    """Local, one slide at a time, and which slides it was given."""
+    """Local, one slide at a time, which slides it was given, and how many it has told the end of."""
 
     started: list[str]
+    finished: int = 0
 
     def threads(self, tasks: int) -> int:
         return 1
 
     def run(self, tasks: Sequence[Task], board: Board, timeout: float | None) -> Iterator[Outcome | None]:
         self.started += [task.source.name for task in tasks]
-        yield from Local(1).run(tasks, board, timeout)
+        for outcome in Local(1).run(tasks, board, timeout):
+            self.finished += outcome is not None
+            yield outcome
 
 
 def test_sizes_in_words() -> None:
