@@ -1,6 +1,7 @@
 """What a run would make is known before it, and a disk that cannot hold it stops it in order."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -145,9 +146,10 @@ class Noting:
 
     def run(self, tasks: Sequence[Task], board: Board, timeout: float | None) -> Iterator[Outcome | None]:
         self.started += [task.source.name for task in tasks]
-        for outcome in Local(1).run(tasks, board, timeout):
-            self.finished += outcome is not None
-            yield outcome
+        with closing(Local(1).run(tasks, board, timeout)) as outcomes:
+            for outcome in outcomes:
+                self.finished += outcome is not None
+                yield outcome
 
 
 def test_sizes_in_words() -> None:
