@@ -43,7 +43,7 @@ def pretrain(
     fresh: Annotated[bool, typer.Option(help="Start over; an old run is renamed to OUT.old-N.")] = False,
     change: Annotated[
         bool,
-        typer.Option("--change", help="Go on although optim.* or precision differ from the run's."),
+        typer.Option("--change", help="Go on although optim.*, a phase's lr or precision differ."),
     ] = False,
     wandb: Annotated[
         str | None, typer.Option(metavar="PROJECT", help="Log to Weights & Biases too (pip install wandb).")

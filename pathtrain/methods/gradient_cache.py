@@ -15,12 +15,11 @@ different numbers of tiles, and gradients are averaged once, after all that a st
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pathtrain.models.replay import Random, Replay
+from pathtrain.models.replay import Random, Replay, join
 
 Encode = Callable[[Tensor], Tensor]
 _TRIAL = 8  # tiles that the memory of a chunk is measured with
@@ -52,9 +51,7 @@ def cached_loss(
     Returns:
         The loss, a scalar with graph; to go back through once.
     """
-    anchor = torch.zeros((), device=device, requires_grad=True)  # so that autograd comes by
-    found: Tensor = _Cached.apply(anchor, _Passes(encode, pixels, loss_of, chunk, device, trained))
-    return found
+    return join(_Passes(encode, pixels, loss_of, chunk, device, trained), device)
 
 
 class _Passes:
@@ -95,18 +92,6 @@ class _Passes:
                 with self._replay.cast():
                     again = self._encode(part.to(self._device, non_blocking=True))
                 again.backward(grad.to(self._device, non_blocking=True))  # type: ignore[no-untyped-call]
-
-
-class _Cached(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, anchor: Tensor, passes: _Passes) -> Tensor:
-        ctx.passes = passes
-        return passes.forward()
-
-    @staticmethod
-    def backward(ctx: Any, factor: Tensor) -> tuple[None, None]:
-        ctx.passes.backward(factor)
-        return None, None
 
 
 @torch.no_grad()

@@ -10,7 +10,6 @@ all of them. A region without any tile is left out.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pathtrain.models.layout import Layout
-from pathtrain.models.replay import Replay
+from pathtrain.models.replay import Replay, join
 from pathtrain.recipes.hierarchy import StageConfig
 
 _TEMPERATURE = 10_000.0  # of the sines, as Vaswani et al. 2017 and MoCo v3 have it
@@ -104,9 +103,7 @@ def region_vectors(
     """
     groups = _Groups(stage2, vectors, layout, group, device)
     if save_memory:
-        anchor = torch.zeros((), device=device, requires_grad=True)  # so that autograd comes by
-        again: Tensor = _Again.apply(anchor, groups)
-        return again
+        return join(groups, device)
     return torch.cat([groups.regions(place, *groups.inputs(place)) for place in groups])
 
 
@@ -159,18 +156,6 @@ class _Groups:
         if background.grad is not None:
             data[-1:] = background.grad
             self._vectors.grad = data
-
-
-class _Again(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, anchor: Tensor, groups: _Groups) -> Tensor:
-        ctx.groups = groups
-        return groups.forward()
-
-    @staticmethod
-    def backward(ctx: Any, grads: Tensor) -> tuple[None, None]:
-        ctx.groups.backward(grads)
-        return None, None
 
 
 def slide_vector(stage3: GridViT, regions: Tensor, layout: Layout, save_memory: bool) -> Tensor:

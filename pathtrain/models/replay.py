@@ -1,8 +1,9 @@
-"""What a pass depends on besides its input: when it is made a second time, it must come out as the first."""
+"""Passes that are made twice, forward without a graph and again going back: the second as the first."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -53,3 +54,32 @@ class Replay:
         with torch.enable_grad():
             yield
         after.replay(self._device)
+
+
+class Passes(Protocol):
+    """What does its own way back."""
+
+    def forward(self) -> Tensor:
+        """The result, without a graph."""
+
+    def backward(self, grads: Tensor) -> None:
+        """Add to the gradients of parameters and inputs, from that of the result."""
+
+
+def join(passes: Passes, device: torch.device) -> Tensor:
+    """The result of ``forward``, as part of a graph that calls ``backward``."""
+    anchor = torch.zeros((), device=device, requires_grad=True)  # so that autograd comes by
+    found: Tensor = _Joined.apply(anchor, passes)
+    return found
+
+
+class _Joined(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, passes: Passes) -> Tensor:
+        ctx.passes = passes
+        return passes.forward()
+
+    @staticmethod
+    def backward(ctx: Any, grads: Tensor) -> tuple[None, None]:
+        ctx.passes.backward(grads)
+        return None, None

@@ -80,13 +80,14 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise RecipeError(f"--set {override}: not YAML: {_one_line(error)}") from None
     *parents, last = key.split(".")
     node: Any = values
+    part: Any
     for number, part in enumerate([*parents, last]):
         if isinstance(node, list):  # of phases, by their number from 0
             if not part.isdecimal() or int(part) >= len(node):
                 raise RecipeError(
                     f"--set {override}: {parents[number - 1]} has 0 to {len(node) - 1}, not {part}"
                 )
-            part = int(part)  # type: ignore[assignment]
+            part = int(part)
         elif not isinstance(node, dict):
             raise RecipeError(f"--set {override}: {parents[number - 1]} holds a value, not keys")
         if number == len(parents):
