@@ -35,15 +35,16 @@ from machine import add_json, save
 from rich.console import Console
 from rich.table import Table
 
-from pathprep import atomic, columns, corpus, markers, shards
+from pathprep import atomic, columns, corpus, markers
 from pathprep.columns import Arrays
 from pathprep.committed import SETTLED_S, Entry
-from pathprep.shards import SCHEMA, Dataset
+from pathprep.dataset.schema import FOLDERS, FORMAT, SCHEMA, STATUSES, VERSION, build_id, sha256
+from pathprep.shards import Dataset
 
 LOADER = ["x", "y", "offset", "length", "crc32"]  # what training reads
 COLUMNS = [*LOADER, "region", "column", "row"]
 SIDE, PER_REGION = 512, 16
-BUILD = shards.build_id({})
+BUILD = build_id({})
 
 
 def counts(tiles: int, slides: int) -> npt.NDArray[np.int64]:
@@ -119,9 +120,9 @@ def marker(name: str, tiles: int, size: int, sha256: str) -> dict[str, Any]:
 
 
 def start(root: Path) -> None:
-    for folder in shards.FOLDERS:
+    for folder in FOLDERS:
         (root / folder).mkdir(parents=True)
-    info = {"format": shards.FORMAT, "version": shards.VERSION, "build_id": BUILD, "params": {}}
+    info = {"format": FORMAT, "version": VERSION, "build_id": BUILD, "params": {}}
     atomic.write_json(root / "dataset.json", info)
 
 
@@ -155,7 +156,7 @@ def tabulate(root: Path, tiles: int, slides: int) -> None:
     for number, count in enumerate(counts(tiles, slides).tolist()):
         name, path = f"s{number:05d}", root / "index" / f"s{number:05d}.parquet"
         made = slide(number, count, SCHEMA.names)
-        made["stain_status"] = np.array(shards.STATUSES)[made["stain_status"]]
+        made["stain_status"] = np.array(STATUSES)[made["stain_status"]]
         arrays = []
         for field in SCHEMA:
             values: Any = pa.array(made[field.name].ravel())
@@ -164,7 +165,7 @@ def tabulate(root: Path, tiles: int, slides: int) -> None:
             else:
                 arrays.append(values.cast(field.type))
         pq.write_table(pa.table(arrays, SCHEMA), path, compression="zstd")
-        about = marker(name, count, path.stat().st_size, shards.sha256(path))
+        about = marker(name, count, path.stat().st_size, sha256(path))
         atomic.write_json(root / "slides" / f"{name}.json", about)
     time.sleep(SETTLED_S + 0.1)
 

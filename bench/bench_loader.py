@@ -37,10 +37,11 @@ from PIL import Image, ImageFilter
 from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
 from torchvision.transforms import v2
 
+from pathprep.folders import open_data
 from pathprep.mix import mix
 from pathprep.shards import Dataset
 from pathtrain.data import params
-from pathtrain.data.loader import Loader, open_data
+from pathtrain.data.loader import Loader
 from pathtrain.recipes.load import load
 from pathtrain.recipes.schema import Recipe
 

@@ -28,7 +28,9 @@ from machine import add_json, interleave, save
 from rich.console import Console
 from rich.table import Table
 
-from pathprep import atomic, shards
+from pathprep import atomic
+from pathprep.dataset.schema import FOLDERS, FORMAT, SCHEMA, VERSION, build_id
+from pathprep.dataset.writer import ShardWriter
 from pathprep.mix import GB, mix
 
 SIDE = 256
@@ -37,19 +39,19 @@ SIDE = 256
 def make(root: Path, slides: int, tiles: int) -> int:
     """A dataset; returns the bytes of its tars."""
     params = {"tile": SIDE, "mpp": 0.5, "mode": "resize", "stain": {"mode": "none"}}
-    build = shards.build_id(params)
-    for folder in shards.FOLDERS:
+    build = build_id(params)
+    for folder in FOLDERS:
         (root / folder).mkdir(parents=True)
-    info = {"format": shards.FORMAT, "version": shards.VERSION, "build_id": build, "params": params}
+    info = {"format": FORMAT, "version": VERSION, "build_id": build, "params": params}
     atomic.write_json(root / "dataset.json", info)
     rng = np.random.default_rng(0)
     # slides differ in size as they do in archives
     counts = rng.multinomial(tiles, rng.dirichlet(np.full(slides, 2.0)))
-    row = {name: 0 for name in shards.SCHEMA.names if name not in ("offset", "length", "crc32")}
+    row = {name: 0 for name in SCHEMA.names if name not in ("offset", "length", "crc32")}
     row |= {"side": SIDE, "stored": SIDE, "stain_status": "none", "he": None, "max_c": None}
     row |= {name: None for name in ("label", "group", "source") if name in row}
     for slide, count in enumerate(counts.tolist()):
-        with shards.ShardWriter(root, f"slide-{slide:03}") as writer:
+        with ShardWriter(root, f"slide-{slide:03}") as writer:
             for number, length in enumerate(
                 rng.normal(16_000, 3_000, count).clip(4_000).astype(int).tolist()
             ):

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pathprep import atomic
-from pathprep.shards import SCHEMA, STATUSES
+from pathprep.dataset.schema import SCHEMA, STATUSES
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,12 +18,23 @@ from pathprep import atomic, columns
 from pathprep.columns import Arrays
 from pathprep.errors import DatasetError
 from pathprep.markers import read_sealed
-from pathprep.shards import Dataset
 
 LAYOUT = 1  # part of the key: raise it when the meaning of a file of the index changes
 THREADS = 8  # reading small files waits more than it works, above all over a network
 # A marker this young may be replaced within the clock's resolution, unseen: its listing is not remembered
 SETTLED_S = 2
+
+
+class Folder(Protocol):
+    """What is asked of a dataset here: its folder, and what its dataset.json says."""
+
+    @property
+    def root(self) -> Path:
+        """The folder."""
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """dataset.json."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +52,7 @@ def slides_of(slides: Iterable[Entry]) -> dict[str, int]:
     return {slide.name: slide.tiles for slide in slides}
 
 
-def signature_of(dataset: Dataset) -> tuple[str, int, bool]:
+def signature_of(dataset: Folder) -> tuple[str, int, bool]:
     """Hash of the listing of slides/, the number of markers, and whether all are old enough to trust it."""
     seen = []
     with suppress(FileNotFoundError), os.scandir(dataset.root / "slides") as entries:
@@ -54,7 +67,7 @@ def signature_of(dataset: Dataset) -> tuple[str, int, bool]:
     return digest, len(seen), newest / 1e9 < time.time() - SETTLED_S
 
 
-def committed(dataset: Dataset) -> list[Entry]:
+def committed(dataset: Folder) -> list[Entry]:
     """The slides of this build, in the order of names, by their markers; no marker is kept in memory.
 
     Raises:
@@ -86,13 +99,13 @@ def committed(dataset: Dataset) -> list[Entry]:
     return []
 
 
-def key_of(dataset: Dataset, slides: list[Entry]) -> str:
+def key_of(dataset: Folder, slides: list[Entry]) -> str:
     """Hash of the build, the slides and their tables: 16 hex digits."""
     rows = [(slide.name, slide.tiles, slide.sha256) for slide in slides]
     return hashlib.sha256(repr((LAYOUT, dataset.info["build_id"], rows)).encode()).hexdigest()[:16]
 
 
-def columns_of(dataset: Dataset, slide: Entry, names: list[str]) -> Arrays:
+def columns_of(dataset: Folder, slide: Entry, names: list[str]) -> Arrays:
     """A slide's columns, from a table whose bytes are those that its marker vouches for.
 
     Raises:
@@ -114,7 +127,7 @@ def columns_of(dataset: Dataset, slide: Entry, names: list[str]) -> Arrays:
         raise DatasetError(f"{path}: {reason}; run `pathprep verify {dataset.root}`") from None
 
 
-def tables(dataset: Dataset, slides: list[Entry], names: list[str]) -> Iterator[Arrays]:
+def tables(dataset: Folder, slides: list[Entry], names: list[str]) -> Iterator[Arrays]:
     """The columns of all slides that have tiles; a few tables are in memory at a time."""
     full = [slide for slide in slides if slide.tiles]
     step = 2 * THREADS

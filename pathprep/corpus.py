@@ -36,9 +36,9 @@ import pyarrow.parquet as pq
 
 from pathprep import atomic, columns
 from pathprep.columns import Arrays
-from pathprep.committed import Entry, columns_of, committed, key_of, signature_of, slides_of, tables
+from pathprep.committed import Entry, Folder, columns_of, committed, key_of, signature_of, slides_of, tables
+from pathprep.dataset.schema import SCHEMA
 from pathprep.errors import DatasetError
-from pathprep.shards import SCHEMA, Dataset
 from pathprep.tileindex import TileIndex
 
 FOLDER, TABLE = "tiles", "slides.parquet"
@@ -47,7 +47,7 @@ MAPPED_FROM = 128
 TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# Made by pathprep from index/; may be deleted.\n"
 
 
-def tiles(dataset: Dataset, names: Iterable[str]) -> TileIndex:
+def tiles(dataset: Folder, names: Iterable[str]) -> TileIndex:
     """All tiles of a dataset.
 
     Args:
@@ -71,12 +71,12 @@ def tiles(dataset: Dataset, names: Iterable[str]) -> TileIndex:
     )
 
 
-def tile_counts(dataset: Dataset) -> dict[str, int]:
+def tile_counts(dataset: Folder) -> dict[str, int]:
     """Committed slides of this build and their number of tiles, in the order of names; zero is among them."""
     return _open(dataset, [])[0]
 
 
-def _open(dataset: Dataset, names: list[str]) -> tuple[dict[str, int], Arrays]:
+def _open(dataset: Folder, names: list[str]) -> tuple[dict[str, int], Arrays]:
     """Number of tiles per slide, and the arrays that these columns take."""
     wanted = columns.files(names)
     for name in names:
@@ -121,7 +121,7 @@ def _remove_others(folder: Path) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def homes(dataset: Dataset) -> list[Path]:
+def homes(dataset: Folder) -> list[Path]:
     """Where the index may lie: in the dataset, or else in the user's cache."""
     root = dataset.root.resolve()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -129,7 +129,7 @@ def homes(dataset: Dataset) -> list[Path]:
     return [dataset.root / FOLDER, cache / "pathprep" / name]
 
 
-def _make(dataset: Dataset, folder: Path, slides: list[Entry], names: list[str]) -> None:
+def _make(dataset: Folder, folder: Path, slides: list[Entry], names: list[str]) -> None:
     """Write what is missing or damaged under a key: the table of slides, and columns first asked for."""
     total = sum(slide.tiles for slide in slides)
     folder.mkdir(exist_ok=True)
@@ -159,7 +159,7 @@ def write_slides(folder: Path, slides: list[Entry]) -> None:
     atomic.write_bytes(folder / TABLE, data.getvalue())
 
 
-def _current(dataset: Dataset, signature: str, wanted: list[str]) -> tuple[dict[str, int], Arrays] | None:
+def _current(dataset: Folder, signature: str, wanted: list[str]) -> tuple[dict[str, int], Arrays] | None:
     """What is there for the slides as they are listed; None if anything is missing or damaged."""
     for home in homes(dataset):
         try:
@@ -173,7 +173,7 @@ def _current(dataset: Dataset, signature: str, wanted: list[str]) -> tuple[dict[
     return None
 
 
-def _load(dataset: Dataset, folder: Path, wanted: list[str]) -> tuple[dict[str, int], Arrays] | None:
+def _load(dataset: Folder, folder: Path, wanted: list[str]) -> tuple[dict[str, int], Arrays] | None:
     try:
         table = pq.read_table(folder / TABLE, columns=["name", "tiles", "sha256"]).to_pydict()
         slides = [Entry(name, tiles, 0, sha) for name, tiles, sha in zip(*table.values(), strict=True)]
@@ -202,7 +202,7 @@ def _arrays(folder: Path, wanted: list[str], slides: dict[str, int]) -> Arrays |
     return found
 
 
-def _writable(dataset: Dataset) -> Path:
+def _writable(dataset: Folder) -> Path:
     """The first home that takes files, made if absent.
 
     Raises:
@@ -235,7 +235,7 @@ def _locked(home: Path) -> Iterator[None]:
         yield
 
 
-def check(dataset: Dataset) -> list[str]:
+def check(dataset: Folder) -> list[str]:
     """Compare the index, if there is one for the slides as they are, with their tables: a line per bad file.
 
     Raises:

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from pathprep import atomic, markers, mixed, permutation, shards
+from pathprep import atomic, markers, mixed, permutation
+from pathprep.dataset.schema import build_id, sha256
 from pathprep.errors import UsageError
 from pathprep.launchers.local import cores
 from pathprep.mix_pass import Job, Maker
@@ -111,7 +112,7 @@ def mix(
             "sources": corpus.describe(),
         }
         count = -(-len(corpus) // tiles_per_shard)
-        summary = Summary(root, shards.build_id(plan), len(corpus), count, corpus.components, corpus.renamed)
+        summary = Summary(root, build_id(plan), len(corpus), count, corpus.components, corpus.renamed)
         prepare(root, plan, count)
         done = dict(_finished(root, summary.mix_id, count, pool))
         summary.reused = len(done)
@@ -200,7 +201,7 @@ def _finished(
             path = root / name
             if not path.is_file() or path.stat().st_size != entry["size"]:
                 return None
-            if shards.sha256(path) != entry["sha256"]:
+            if sha256(path) != entry["sha256"]:
                 return None
         return number, marker
 
@@ -246,7 +247,7 @@ def _commit(root: Path, corpus: Corpus, plan: dict[str, Any], markers: list[dict
     info = {
         "format": mixed.FORMAT,
         "version": mixed.VERSION,
-        "mix_id": shards.build_id(plan),
+        "mix_id": build_id(plan),
         "plan": plan,
         "tiles": len(corpus),
         "components": list(corpus.components),

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pathprep import shards
+from pathprep.dataset.schema import SCHEMA
 from pathprep.errors import UsageError
 from pathprep.permutation import Ints
 from pathprep.shards import Dataset
@@ -72,7 +72,7 @@ class Source:
 def _labels(
     dataset: Dataset, index: TileIndex, pool: ThreadPoolExecutor
 ) -> tuple[npt.NDArray[np.int32] | None, list[str]]:
-    if "label" not in shards.SCHEMA.names or not index.slides:
+    if "label" not in SCHEMA.names or not index.slides:
         return None, []
 
     def read(slide: str) -> pa.ChunkedArray:

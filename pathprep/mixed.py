@@ -21,7 +21,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pathprep import markers, shards
+from pathprep import markers
+from pathprep.dataset.schema import SCHEMA, STATUSES
 from pathprep.errors import DatasetError
 from pathprep.permutation import Ints
 
@@ -33,7 +34,7 @@ BLOCK = tarfile.BLOCKSIZE
 END = 2 * BLOCK  # of a tar: two blocks of zeros
 
 # jpg: as the dataset stores it. fit: FIT_VALUES float32, little-endian: he (3, 2) row-major, max_c (2),
-# and the number in shards.STATUSES; zeros for he and max_c where nothing was fitted. txt: the label, UTF-8
+# and the number in STATUSES; zeros for he and max_c where nothing was fitted. txt: the label, UTF-8
 COMPONENTS = ("jpg", "fit", "txt")
 FIT_VALUES = 9
 
@@ -53,7 +54,7 @@ def schema(components: Sequence[str]) -> pa.Schema:
         ("crc32", pa.uint32()),  # of the JPEG's bytes
     ]
     if "fit" in components:
-        fields += [(name, shards.SCHEMA.field(name).type) for name in ("stain_status", "he", "max_c")]
+        fields += [(name, SCHEMA.field(name).type) for name in ("stain_status", "he", "max_c")]
     if "txt" in components:
         fields.append(("label", pa.dictionary(pa.int32(), pa.string())))
     return pa.schema(fields)
@@ -200,7 +201,7 @@ def _fits(rows: pa.Table) -> npt.NDArray[np.float32]:
         numbers = values.drop_null().flatten().to_numpy(zero_copy_only=False)
         out[valid, place] = numbers.reshape(-1, place.stop - place.start)
     status = rows["stain_status"].combine_chunks()
-    codes = np.array([shards.STATUSES.index(name) for name in status.dictionary.to_pylist()], np.float32)
+    codes = np.array([STATUSES.index(name) for name in status.dictionary.to_pylist()], np.float32)
     out[:, 8] = codes[status.indices.to_numpy(zero_copy_only=False)]
     return out
 

@@ -19,8 +19,10 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from pathprep import damage, engines, grid, shards, stain, tissue
+from pathprep import damage, engines, grid, stain, tissue
 from pathprep.blocks import Clock, Tiles, Worker, fit_columns
+from pathprep.dataset.schema import STATUSES
+from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import TooCoarse
 from pathprep.grid import Block, Cells, Grid
 from pathprep.params import ShardParams
@@ -105,7 +107,7 @@ def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
         progress.planned(len(chosen))
         progress.stage(2)
         with (
-            shards.ShardWriter(task.root, source.name, task.rebuild) as writer,
+            ShardWriter(task.root, source.name, task.rebuild) as writer,
             ThreadPoolExecutor(1) as aside,
         ):
             previews = aside.submit(_previews, slide, found)  # Python mostly, while the tiles are not
@@ -144,7 +146,7 @@ def _leave_out(task: Task, marker: dict[str, Any], slide: Slide, reason: str) ->
     """Commit that a slide has no tiles at one of several resolutions, which is no failure."""
     overview = slide.overview(max(1.0, max(slide.width, slide.height) / PREVIEW_SIDE))
     nothing = {"counts": dict.fromkeys(COUNTS, 0), "stain": {}, "stain_fit": None, "seconds": {"total": 0.0}}
-    with shards.ShardWriter(task.root, task.source.name, task.rebuild) as writer:
+    with ShardWriter(task.root, task.source.name, task.rebuild) as writer:
         mpp = resolution(slide, task.params, task.source.mpp)
         if mpp.source != DEFAULT_MPP:
             del marker["inputs"]["default_mpp"]
@@ -183,7 +185,7 @@ def _jpeg(overview: Pixels) -> bytes:
 
 
 def _write_tiles(
-    writer: shards.ShardWriter,
+    writer: ShardWriter,
     worker: Worker,
     cells: Cells,
     threads: int,
@@ -224,7 +226,7 @@ def _write_tiles(
             late.clear()
             second = grid.blocks(worker.plan, missing)
             write(_in_order(pool, lambda block: worker.second_pass(block, pooled), second, 2 * threads))
-    counted = {status: statuses[status] for status in shards.STATUSES if statuses[status]}
+    counted = {status: statuses[status] for status in STATUSES if statuses[status]}
     fitted = pooled is not None and pooled.status[0] == stain.Status.FITTED
     fit = fit_columns(pooled, 0) if fitted and pooled is not None else None
     return counted, fit, dict(dropped)

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from pathprep import atomic, markers, shards
+from pathprep import atomic, markers
+from pathprep.dataset.schema import FOLDERS
 from pathprep.errors import DatasetError, StoreError
 from pathprep.pipeline import STAGES, Progress, Task, process
 from pathprep.quarantine import Standing, standing
@@ -96,7 +97,7 @@ def opened(store: Store, scratch: Path | None = None, *, dry: bool = False) -> I
     try:
         with _workspace(place, "run") as root, ThreadPoolExecutor(THREADS) as pool:
             remote = Remote(store, place, root)
-            for listing in pool.map(store.sizes, shards.FOLDERS):
+            for listing in pool.map(store.sizes, FOLDERS):
                 remote.sizes |= listing
             if not dry:
                 store.sweep([*remote.sizes])
@@ -180,7 +181,7 @@ def _workspace(scratch: Path, name: str) -> Iterator[Path]:
     with atomic.pending(scratch / name) as (_, lock):
         folder = scratch / lock.name.removeprefix(atomic.PREFIX)
         try:
-            for part in shards.FOLDERS:
+            for part in FOLDERS:
                 (folder / part).mkdir(parents=True)
             yield folder
         finally:

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from pathprep import run
+from pathprep.folders import verify
 from pathprep.launchers import cards
 from pathprep.launchers.local import Local
 from pathprep.params import ShardParams
 from pathprep.run import Plan, Summary, Watcher
 from pathprep.shards import Dataset
 from pathprep.sources import Source
-from pathprep.verify import Findings, verify
+from pathprep.verify import Findings
 
 
 @dataclass

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
-from pathprep import atomic, report_contact, report_qc, report_stain, shards
+from pathprep import atomic, report_contact, report_qc, report_stain
+from pathprep.dataset.schema import STATUSES
 from pathprep.errors import UsageError
 from pathprep.report_charts import histograms, mpp_chart, stain_charts
 from pathprep.report_measure import ENOUGH_SLIDES, ENOUGH_TILES, Measured, Tile, flag, measure
@@ -132,7 +133,7 @@ def _content(dataset: Dataset) -> dict[str, Any]:
         "problems": shown.problems,
         "status_words": STATUS_WORDS,
         "reasons": REASONS,
-        "statuses": shards.STATUSES,
+        "statuses": STATUSES,
     }
 
 

@@ -29,7 +29,6 @@ from pathprep.shards import Dataset
 MAX_TILES = 20_000  # 27 bytes each in the page, and a few milliseconds for every step of a slider
 EXAMPLES = 14  # by each figure
 SIDE = 112  # pixels of an example
-FIRST_VERSION = 3  # of the pixels: earlier ones have no pen and no HSV figures
 
 Floats = npt.NDArray[np.float64]
 
@@ -86,11 +85,12 @@ class Sample:
 
 def section(dataset: Dataset, slides: list[Measured], seed: int) -> Markup:
     """The section as HTML; empty if the dataset has no tiles."""
-    if dataset.params.get("pixels_version", 0) < FIRST_VERSION:
-        return _render(old=True)
     found = sample(dataset, slides, seed)
     if not len(found):
         return Markup("")
+    imported = dataset.kind == "tiles"
+    if np.isnan(found.figures).any():  # a version before that measured them wrote null, or no such column
+        return _render(old=True, imported=imported)
     examples, problems = _examples(dataset, found, seed)
     thresholds: dict[str, float] = dataset.params.get("qc", {})
     data = {
@@ -111,6 +111,7 @@ def section(dataset: Dataset, slides: list[Measured], seed: int) -> Markup:
     }
     return _render(
         old=False,
+        imported=imported,
         # what could end the script element is written as an escape
         data=Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")),
         rules=[(rule, SHOWN[rule.figure]) for rule in qc.RULES],
@@ -226,11 +227,14 @@ def chosen_examples(found: Sample) -> npt.NDArray[np.int64]:
 
 
 def _pictures(dataset: Dataset, found: Sample, chosen: list[int]) -> tuple[dict[int, Pixels], dict[str, str]]:
-    """Tiles as they were measured: stored ones from the tar, normalised and dropped ones from their slide."""
+    """Tiles as they were measured: stored ones from the tar, normalised and dropped ones from their slide.
+
+    Imported tiles have no slide: they are shown as they are stored.
+    """
     pictures: dict[int, Pixels] = {}
     problems: dict[str, str] = {}
     from_slides: dict[str, list[int]] = {}
-    plain = dataset.params["stain"]["mode"] != "bake"
+    plain = dataset.kind == "tiles" or dataset.params["stain"]["mode"] != "bake"
     for tile in chosen:
         name, (offset, length) = found.slides[found.slide[tile]], found.member[tile].tolist()
         if not plain or offset < 0:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pathprep import shards
+from pathprep.dataset.schema import STATUSES
 from pathprep.errors import DatasetError
 from pathprep.report_measure import Measured
 from pathprep.shards import Dataset
@@ -101,7 +101,7 @@ def _cells(dataset: Dataset, slide: Measured) -> dict[str, str]:
     status = np.array(table["stain_status"].to_pylist(), dtype=object)
     cells = np.stack([table["row"].to_numpy(), table["column"].to_numpy()], 1).astype(np.int64)
     paths = {}
-    for name in shards.STATUSES:
+    for name in STATUSES:
         chosen = cells[status == name]
         if len(chosen):
             paths[name] = _squares(chosen[np.lexsort(chosen.T[::-1])], len(cells) <= SINGLE_SQUARES)

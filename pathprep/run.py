@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from pathprep import atomic, markers, shards
+from pathprep import atomic, markers
+from pathprep.dataset.schema import FOLDERS, FORMAT, VERSION, build_id
 from pathprep.errors import DatasetError, UsageError
 from pathprep.errors import in_words as in_words_of
 from pathprep.forecast import check_space, free, in_words
@@ -313,13 +314,13 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
         UsageError: it holds slides made with other parameters and ``rebuild`` is off.
     """
     values = params.as_dict()
-    build_id = shards.build_id(values)
-    info = {"format": shards.FORMAT, "version": shards.VERSION, "build_id": build_id, "params": values}
+    build = build_id(values)
+    info = {"format": FORMAT, "version": VERSION, "build_id": build, "params": values}
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root}: not a folder; choose another --out")
     if not dry:
         try:
-            for folder in shards.FOLDERS:
+            for folder in FOLDERS:
                 (root / folder).mkdir(parents=True, exist_ok=True)
             _sweep(root)
         except (FileExistsError, NotADirectoryError):
@@ -329,10 +330,10 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
     path = root / "dataset.json"
     there = path.exists()  # asked first: another run may be writing it
     old = markers.read_marker(path)
-    if there and (old is None or old.get("format") != shards.FORMAT):
+    if there and (old is None or old.get("format") != FORMAT):
         raise DatasetError(f"{path}: not written by pathprep; choose another --out")
     if old == info:
-        return build_id
+        return build
     if old is not None and not rebuild and not dry and any((root / "slides").glob("*.json")):
         changed = ", ".join(_differences(old.get("params", {}), values))
         raise UsageError(
@@ -341,7 +342,7 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
         )
     if not dry:
         atomic.write_json(path, info)
-    return build_id
+    return build
 
 
 def changes(root: Path, params: Params) -> str:
@@ -353,7 +354,7 @@ def changes(root: Path, params: Params) -> str:
 
 
 def _sweep(root: Path) -> None:
-    for folder in (root, *(root / name for name in shards.FOLDERS)):
+    for folder in (root, *(root / name for name in FOLDERS)):
         atomic.sweep(folder)
 
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
 from pathprep.markers import read_marker, read_sealed
 from pathprep.readers import EXTENSIONS, one_per_series
-from pathprep.shards import slide_name
 
 READERS = 8  # markers at a time
 

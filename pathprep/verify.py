@@ -1,7 +1,4 @@
-"""Checks a folder to the byte: files against markers, index against tar, every tile's CRC.
-
-Mixed shards (`pathprep mix`) are checked by pathprep.verify_mixed.
-"""
+"""Checks a dataset to the byte: files against markers, index against tar, every tile's CRC."""
 
 import tarfile
 import zlib
@@ -15,9 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pathprep import atomic, corpus, markers, mixed, shards
+from pathprep import atomic, corpus, markers
+from pathprep.dataset.schema import FOLDERS, sha256
+from pathprep.dataset.tar import dali_index
 from pathprep.errors import DatasetError
-from pathprep.shards import Dataset, dali_index
+from pathprep.shards import Dataset
 
 
 @dataclass
@@ -43,31 +42,12 @@ def verify(root: Path, threads: int = 2) -> Iterator[Findings]:
     Raises:
         DatasetError: not a dataset.
     """
-    if is_mixed(root):
-        from pathprep import verify_mixed
-
-        yield from verify_mixed.verify(root, threads)
-        return
     dataset = Dataset(root)
     with ThreadPoolExecutor(threads) as pool:
         yield from pool.map(lambda name: check_slide(root, dataset.markers[name]), dataset.slides)
     lost = _lost(dataset)
     yield from lost
     yield _check_folder(dataset, {found.slide for found in lost})
-
-
-def is_mixed(root: Path) -> bool:
-    """Whether a folder holds mixed shards, finished or not, rather than a dataset."""
-    return any((root / name).exists() for name in (mixed.INFO, "unfinished"))
-
-
-def kind_of(root: Path) -> str:
-    """What a folder was made of: ``slides``, imported ``tiles``, or ``mixed`` shards of datasets.
-
-    Raises:
-        DatasetError: not a dataset.
-    """
-    return "mixed" if is_mixed(root) else Dataset(root).kind
 
 
 def check_slide(root: Path, marker: dict[str, Any]) -> Findings:
@@ -82,7 +62,7 @@ def check_slide(root: Path, marker: dict[str, Any]) -> Findings:
             continue
         if size != entry["size"]:
             found.problems.append(f"{name}: {size} bytes, {entry['size']} were written")
-        elif shards.sha256(root / name) != entry["sha256"]:
+        elif sha256(root / name) != entry["sha256"]:
             found.problems.append(f"{name}: its bytes have changed since it was written (SHA-256)")
     index = root / "index" / f"{slide}.parquet"
     try:
@@ -158,7 +138,7 @@ def _check_folder(dataset: Dataset, lost: Container[str]) -> Findings:
     owned = {name for marker in dataset.markers.values() for name in marker["files"]}
     owned |= {f"slides/{name}.json" for name in dataset.markers}
     owned |= {f"failed/{name}.json" for name in dataset.failed()}
-    for folder in shards.FOLDERS:
+    for folder in FOLDERS:
         for path in sorted((dataset.root / folder).glob("*")):
             name = f"{folder}/{path.name}"
             if name in owned or path.name.partition(".")[0] in lost:

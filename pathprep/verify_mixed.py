@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pathprep import atomic, mixed, shards
+from pathprep import atomic, mixed
+from pathprep.dataset.schema import build_id, sha256
 from pathprep.mixed import BLOCK, Skeleton
 from pathprep.verify import Findings
 
@@ -38,7 +39,7 @@ def _check_shard(root: Path, marker: dict[str, Any], components: Sequence[str]) 
             found.problems.append(f"{name}: no such file")
         elif path.stat().st_size != entry["size"]:
             found.problems.append(f"{name}: {path.stat().st_size} bytes, {entry['size']} were written")
-        elif shards.sha256(path) != entry["sha256"]:
+        elif sha256(path) != entry["sha256"]:
             found.problems.append(f"{name}: its bytes have changed since it was written (SHA-256)")
     tar, idx, index = (root / name for name in mixed.files(marker["shard"]))
     try:
@@ -86,7 +87,7 @@ def _check_tar(path: Path, sums: list[int], skeleton: Skeleton, found: Findings)
 
 def _check_folder(root: Path, info: dict[str, Any]) -> Findings:
     found = Findings("(folder)")
-    if shards.build_id(info["plan"]) != info["mix_id"]:
+    if build_id(info["plan"]) != info["mix_id"]:
         found.problems.append(f"{mixed.INFO}: was changed since it was written (mix_id)")
     total = sum(marker["tiles"] for marker in info["shards"])
     if not total == info["tiles"] == sum(source["tiles"] for source in info["sources"]):

@@ -15,11 +15,11 @@ from typing import Any, Literal
 import numpy as np
 
 from pathprep.errors import DatasetError, UsageError
+from pathprep.folders import open_dataset
 from pathprep.shards import Dataset
 from pathtrain import checkpoint
 from pathtrain.data.damage import Damage
 from pathtrain.data.slides import Request, SlideIndex, TileStream
-from pathtrain.data.tiles import open_dataset
 from pathtrain.encode import Features, TileProgress, pick_device
 from pathtrain.evaluate.heads import open_run, quiet_stage
 from pathtrain.feature_files import Part

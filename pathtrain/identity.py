@@ -14,10 +14,10 @@ import timm
 import torch
 from rich.console import Console
 
+from pathprep.mixed_reader import MixedDataset
 from pathprep.shards import Dataset
 from pathprep.stain import Target
 from pathtrain import checkpoint
-from pathtrain.data.mixed import Mixed
 from pathtrain.errors import CheckpointError
 from pathtrain.recipes.schema import Recipe
 
@@ -33,7 +33,7 @@ Changes = dict[str, list[Any]]
 
 def identity(
     recipe: Recipe,
-    dataset: Dataset | Mixed,
+    dataset: Dataset | MixedDataset,
     tiles: int,
     target: Target | None,
     held_out: Collection[str] = (),

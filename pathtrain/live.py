@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from pathprep.errors import DatasetError, UsageError
+from pathprep.mixed_reader import MixedDataset
 from pathprep.shards import Dataset
-from pathtrain.data.mixed import Mixed
 from pathtrain.data.order import Ints
 from pathtrain.data.source import NO_TILES
 from pathtrain.data.tiles import DatasetTiles
@@ -52,7 +52,10 @@ class HeldOut:
 
 
 def hold_out(
-    data: Dataset | Mixed, recipe: Recipe, labelled: Collection[str] = (), before: Sequence[str] | None = None
+    data: Dataset | MixedDataset,
+    recipe: Recipe,
+    labelled: Collection[str] = (),
+    before: Sequence[str] | None = None,
 ) -> HeldOut:
     """What the recipe's ``collapse`` leaves out of training; every process of a run finds the same.
 
@@ -78,14 +81,14 @@ def hold_out(
         return replace(found, dataset=config.dataset, said=f"collapse score on {config.dataset}")
     if slides:
         return replace(found, dataset=data.root, said=f"held out for the collapse score: {kept}")
-    why = "mixed shards have no slides" if isinstance(data, Mixed) else "the run began without slides"
+    why = "mixed shards have no slides" if isinstance(data, MixedDataset) else "the run began without slides"
     said = f"no collapse score: {why} to hold out; --set collapse.dataset=DATASET measures on others"
     return replace(found, said=said)
 
 
-def tiles_of(data: Dataset | Mixed, slides: Sequence[str]) -> Ints:
+def tiles_of(data: Dataset | MixedDataset, slides: Sequence[str]) -> Ints:
     """Tile numbers, rising, of slides (of imported tiles, of groups) that are held out."""
-    if not slides or isinstance(data, Mixed):
+    if not slides or isinstance(data, MixedDataset):
         return NO_TILES
     return np.sort(np.concatenate([*DatasetTiles(data.root).members(set(slides)).values()]))
 
@@ -113,9 +116,11 @@ def _draw(tiles: DatasetTiles, recipe: Recipe, labelled: Collection[str]) -> tup
     return tuple(sorted(chosen))
 
 
-def _check_apart(data: Dataset | Mixed, other: Path) -> None:
+def _check_apart(data: Dataset | MixedDataset, other: Path) -> None:
     """That a dataset has slides for the score, and is not what is trained on."""
-    trained = [Path(source["path"]) for source in data.info["sources"]] if isinstance(data, Mixed) else []
+    trained = (
+        [Path(source["path"]) for source in data.info["sources"]] if isinstance(data, MixedDataset) else []
+    )
     if other.resolve() in [path.resolve() for path in (data.root, *trained)]:
         raise UsageError(f"collapse.dataset={other}: is what is trained on; give other slides")
     tiles = open_slides(other, None)

@@ -18,10 +18,11 @@ from markupsafe import Markup
 
 from pathprep import atomic, chart
 from pathprep.errors import DatasetError, PathprepError, UsageError
+from pathprep.folders import open_data
 from pathprep.markers import read_marker
 from pathtrain import checkpoint, logs, pages, report_results
 from pathtrain.data.decode import decode, resize
-from pathtrain.data.loader import Loader, open_data
+from pathtrain.data.loader import Loader
 from pathtrain.errors import ModelError
 from pathtrain.evaluate.published import TASKS
 from pathtrain.identity import held_out

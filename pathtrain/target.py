@@ -18,9 +18,9 @@ from pydantic import Field, ValidationError
 from pathprep import atomic
 from pathprep.errors import StainError
 from pathprep.markers import read_marker
+from pathprep.mixed_reader import MixedDataset
 from pathprep.shards import Dataset
 from pathprep.stain import ALPHA, BETA, IO, Target
-from pathtrain.data.mixed import Mixed
 from pathtrain.errors import ModelError, RecipeError
 from pathtrain.recipes.schema import Positive, Recipe, StainConfig, Strict
 
@@ -49,14 +49,14 @@ class RunTarget(Strict):
     io: Annotated[float, Field(ge=1, le=256)] = IO
 
     @classmethod
-    def of(cls, target: Target, dataset: Dataset | Mixed) -> Self:
+    def of(cls, target: Target, dataset: Dataset | MixedDataset) -> Self:
         """A target with the options that a dataset's tiles were fitted with."""
         stain = dataset.params["stain"]
         options = {key: stain[key] for key in FIT_OPTIONS if key in stain}
         return cls.model_validate({"name": target.name, **target.as_params(), **options})
 
     @classmethod
-    def of_training(cls, target: Target | None, dataset: Dataset | Mixed) -> Self | None:
+    def of_training(cls, target: Target | None, dataset: Dataset | MixedDataset) -> Self | None:
         """What the tiles of a run are normalised to; None if they are not.
 
         Args:

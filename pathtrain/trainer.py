@@ -9,13 +9,14 @@ from rich.console import Console
 
 from pathprep import atomic
 from pathprep.errors import DatasetError, UsageError
+from pathprep.folders import open_data
+from pathprep.mixed_reader import MixedDataset
 from pathprep.shards import Dataset
 from pathprep.stain import Target
 from pathtrain import checkpoint, distributed, hierarchy, lock, wandb_board
 from pathtrain import identity as identities
 from pathtrain.data import stain
-from pathtrain.data.loader import Loader, open_data
-from pathtrain.data.mixed import Mixed
+from pathtrain.data.loader import Loader
 from pathtrain.data.order import Ints
 from pathtrain.data.slide_labels import SlideLabels
 from pathtrain.distributed import Ranks
@@ -141,7 +142,7 @@ def _describe(
     run: Path,
     recipe: Recipe,
     dataset: Path,
-    data: Dataset | Mixed,
+    data: Dataset | MixedDataset,
     identity: dict[str, Any],
     target: Target | None,
     entry: checkpoint.Entry | None,
@@ -163,16 +164,16 @@ def _describe(
     atomic.write_bytes(run / "recipe.yaml", dump(recipe).encode())
 
 
-def _slides(data: Dataset | Mixed) -> int:
+def _slides(data: Dataset | MixedDataset) -> int:
     """Slides of the data; of imported tiles, their shards."""
-    if isinstance(data, Mixed):
+    if isinstance(data, MixedDataset):
         return sum(int(source["slides"]) for source in data.info["sources"])
     return len(data.tile_counts())
 
 
-def _labels(recipe: Recipe, labels: Path | None, data: Dataset | Mixed) -> SlideLabels | None:
+def _labels(recipe: Recipe, labels: Path | None, data: Dataset | MixedDataset) -> SlideLabels | None:
     if isinstance(recipe, HierarchicalRecipe):
-        if isinstance(data, Mixed):
+        if isinstance(data, MixedDataset):
             raise UsageError(
                 f"{data.root}: mixed shards have no slides; the method hierarchical needs a dataset"
             )
@@ -193,7 +194,7 @@ def _method(
 
 
 def _source(
-    data: Dataset | Mixed,
+    data: Dataset | MixedDataset,
     recipe: Recipe,
     start: int,
     ranks: Ranks,

@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 
 from pathprep import atomic
+from pathprep.dataset.schema import FORMAT, VERSION, build_id, sha256
+from pathprep.dataset.writer import ShardWriter
 from pathprep.markers import sealed
-from pathprep.shards import FORMAT, VERSION, ShardWriter, build_id, sha256
 from pathtrain import checkpoint
 from pathtrain.models.backbone import build
 from pathtrain.recipes.load import dump, load

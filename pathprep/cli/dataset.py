@@ -18,8 +18,8 @@ def verify(
 
     Exit code 0: all is well; 1: something is damaged, and each bad tile is named.
     """
-    from pathprep.verify import kind_of
-    from pathprep.verify import verify as verify_dataset
+    from pathprep.folders import kind_of
+    from pathprep.folders import verify as verify_dataset
 
     bad, checked, slides, fixable = [], 0, 0, 0
     for found in verify_dataset(dataset):

@@ -183,10 +183,11 @@ def check_rebuild(root: Path, params: "ShardParams") -> None:
     Raises:
         UsageError: saying so.
     """
-    from pathprep import markers, shards
+    from pathprep import markers
+    from pathprep.dataset.schema import build_id
 
     info = markers.read_marker(root / "dataset.json") or {}
-    same = info.get("build_id") == shards.build_id(params.as_dict())
+    same = info.get("build_id") == build_id(params.as_dict())
     if same and any((root / "slides").glob("*.json")):
         raise UsageError(
             "--rebuild with --launcher slurm: the dataset has these parameters already, and an element that "

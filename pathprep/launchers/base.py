@@ -8,14 +8,15 @@ from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from pathprep import markers, shards
+from pathprep import markers
+from pathprep.dataset.schema import STATUSES
 from pathprep.errors import FULL_DISK, DatasetError, PathprepError
 from pathprep.pipeline import STAGES, Progress
 from pathprep.remote import RemoteTask
 
 # How often a slide is tried whose process died or ran out of time; errors of the slide itself repeat
 ATTEMPTS = 2
-_COLUMNS = 3 + len(shards.STATUSES)  # stage, tiles planned, tiles done, then tiles per stain status
+_COLUMNS = 3 + len(STATUSES)  # stage, tiles planned, tiles done, then tiles per stain status
 
 
 class Task(Protocol):
@@ -64,7 +65,7 @@ class Board:
             cells[base + column] = value
 
         def done(statuses: Counter[str]) -> None:
-            for number, status in enumerate(shards.STATUSES):
+            for number, status in enumerate(STATUSES):
                 cells[base + 3 + number] += statuses[status]
             cells[base + 2] += statuses.total()
 
@@ -78,7 +79,7 @@ class Board:
         """Tiles planned and done, and done per stain status, of all tasks together."""
         rows = self.cells[:]
         sums = [sum(rows[column::_COLUMNS]) for column in range(_COLUMNS)]
-        return sums[1], sums[2], dict(zip(shards.STATUSES, sums[3:], strict=True))
+        return sums[1], sums[2], dict(zip(STATUSES, sums[3:], strict=True))
 
 
 class Outcome(NamedTuple):

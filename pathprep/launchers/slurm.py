@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from pathprep import atomic
+from pathprep.dataset.schema import slide_name
 from pathprep.errors import PathprepError, UsageError
-from pathprep.shards import slide_name
 
 
 def check(elements: int, arguments: str) -> None:

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
-from pathprep.shards import slide_name
 from pathprep.tilesets import tables
 from pathprep.tilesets.items import Item, TileSet, split_of
 from pathprep.tilesets.tables import Columns

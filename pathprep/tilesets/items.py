@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pathprep.shards import slide_name
+from pathprep.dataset.schema import slide_name
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from pathprep import atomic, markers, run, shards
+from pathprep import atomic, markers, run
+from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
 from pathprep.launchers.base import Board, Outcome
 from pathprep.launchers.local import Local
@@ -49,7 +50,7 @@ def import_tiles(
         UsageError: the folder holds slides, tiles made with other parameters, or another set of this name.
         OSError: the folder cannot be written.
     """
-    title = shards.slide_name(name or found.name)
+    title = slide_name(name or found.name)
     plan = pack(found.items, title, params.tiles_per_shard)
     parts = [Part(shard, found.root, title, items[0].split, items) for shard, items in plan.items()]
     _check(root, title, found.root, plan.keys(), rebuild)

@@ -13,10 +13,13 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from pathprep import jpeg, shards, stain
+from pathprep import jpeg, stain
+from pathprep.dataset.schema import STATUSES
+from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import UnreadableSlide
 from pathprep.kernels.tiling_cpu import cut
 from pathprep.pipeline import Progress
+from pathprep.qc import FIGURES
 from pathprep.readers.base import Pixels
 from pathprep.tilesets import images
 from pathprep.tilesets.images import Picture
@@ -108,7 +111,7 @@ def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
     progress.planned(len(part.items))
     progress.stage(2)
     with ExitStack() as stack:
-        writer = stack.enter_context(shards.ShardWriter(task.root, part.name, task.rebuild))
+        writer = stack.enter_context(ShardWriter(task.root, part.name, task.rebuild))
         worker = _Worker(part, task.params, _reader(part, stack))
         pool = stack.enter_context(ThreadPoolExecutor(task.threads))
         found = _write(writer, worker, pool, progress)
@@ -130,7 +133,7 @@ def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
             ],
             "labels": dict(sorted(Counter(item.label or "" for item in kept).items())),
             "groups": len({item.group for item in kept} - {None}),
-            "stain": {status: found.statuses[status] for status in shards.STATUSES if found.statuses[status]},
+            "stain": {status: found.statuses[status] for status in STATUSES if found.statuses[status]},
             "stain_fit": found.pooled,
             "seconds": {"total": time.perf_counter() - start},
         }
@@ -160,9 +163,7 @@ class _Found:
     pooled: dict[str, Any] | None
 
 
-def _write(
-    writer: shards.ShardWriter, worker: "_Worker", pool: ThreadPoolExecutor, progress: Progress
-) -> _Found:
+def _write(writer: ShardWriter, worker: "_Worker", pool: ThreadPoolExecutor, progress: Progress) -> _Found:
     """Write all tiles; those without a fit of their own are read again when the pooled fits are known."""
     found = _Found({}, Counter(), None)
     fits: dict[int, stain.StainFit] = {}
@@ -262,17 +263,14 @@ class _Worker:
 
     def _row(self, number: int, pixels: Pixels, fit: stain.StainFit | None) -> dict[str, Any]:
         item, side = self.part.items[number], len(pixels)
-        _, qc = cut(pixels, np.zeros((1, 2), np.int32), side, side)
+        _, figures = cut(pixels, np.zeros((1, 2), np.int32), side, side)
         values = {
             "x": number,
             "y": 0,
             "side": side,
             "stored": side,
             "mpp": self.params.mpp,
-            "saturation": float(qc[0, 0]),
-            "white": float(qc[0, 1]),
-            "focus": float(qc[0, 2]),
-            "stained": float(qc[0, 3]),
+            **dict(zip(FIGURES, figures[0].tolist(), strict=True)),
             "stain_status": "none",
             "he": None,
             "label": item.label,

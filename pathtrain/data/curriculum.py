@@ -126,7 +126,7 @@ class Curriculum:
         self.index = SlideIndex(dataset)
         self._options: dict[str, Any] = {"device_id": device_id, "threads": threads}
         self._target = target
-        self._stage = stains.stage(dataset, recipe, target)
+        self._stage = stains.stage(dataset, recipe.stain, recipe.seed, self.index.source.fits, target)
         self._held_out = held_out
         self._without = np.unique(self.index.tiles.slide_of(held_out))
         self._train = labels.of("train") if labels is not None else np.empty(0, np.int64)

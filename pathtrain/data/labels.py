@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 from skimage.measure import points_in_poly
 
+from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
-from pathprep.shards import slide_name
 from pathtrain.data.tiles import DatasetTiles, FolderTiles, read_csv
 
 Ints = npt.NDArray[np.int64]

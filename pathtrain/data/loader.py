@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,13 +23,13 @@ import simplejpeg
 import torch
 import torch.utils.dlpack
 
-from pathprep import mixed
 from pathprep.errors import DatasetError, PathprepError
+from pathprep.mixed_reader import MixedDataset
 from pathprep.shards import Dataset
 from pathprep.stain import Target
 from pathtrain.data import order, params, stain, views
 from pathtrain.data.damage import Damage, Damaged
-from pathtrain.data.mixed import Mixed, MixedSource
+from pathtrain.data.mixed import MixedSource
 from pathtrain.data.order import Ints
 from pathtrain.data.source import NO_TILES, DamagedTile, DatasetSource, Source, wrong
 from pathtrain.errors import TrainError
@@ -62,20 +61,9 @@ class Batch:
     wait: float
 
 
-def open_data(path: Path) -> Dataset | Mixed:
-    """What a run can be trained on: a dataset folder, or a folder of mixed shards.
-
-    Raises:
-        DatasetError: it is neither, or cannot be used.
-    """
-    if (path / mixed.INFO).exists() or (path / "unfinished" / "plan.json").exists():
-        return Mixed(path)
-    return Dataset(path)
-
-
-def source_of(data: Dataset | Mixed, held_out: Ints = NO_TILES) -> Source:
+def source_of(data: Dataset | MixedDataset, held_out: Ints = NO_TILES) -> Source:
     """Its tiles, as training takes them; of a dataset without those held out."""
-    return MixedSource(data) if isinstance(data, Mixed) else DatasetSource(data, held_out)
+    return MixedSource(data) if isinstance(data, MixedDataset) else DatasetSource(data, held_out)
 
 
 class Loader:
@@ -99,7 +87,7 @@ class Loader:
 
     def __init__(
         self,
-        data: Dataset | Mixed,
+        data: Dataset | MixedDataset,
         recipe: Recipe,
         start_step: int = 0,
         rank: int = 0,
@@ -117,7 +105,7 @@ class Loader:
         if recipe.batch < world:
             raise TrainError(f"batch={recipe.batch} is less than a tile for each of {world} processes")
         self._damage = Damage(self.source, recipe.seed, recipe.loader.max_damaged)
-        self._stain = stain.stage(data, recipe, target)
+        self._stain = stain.stage(data, recipe.stain, recipe.seed, self.source.fits, target)
         self._views = params.views(recipe.views)
         self._columns = [views.columns(recipe, view) for view in self._views]
         self._device_id, self._threads = device_id, threads

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from pathprep import columns, mixed
 from pathprep.errors import DatasetError
+from pathprep.mixed_reader import MixedDataset
 from pathprep.permutation import Ints, tiles
 from pathprep.stain import StainFit, Status
 from pathtrain.data.source import Place, Source
@@ -32,32 +33,6 @@ FIT_COLUMNS = ("he", "max_c")
 Columns = dict[str, npt.NDArray[Any]]
 
 
-class Mixed:
-    """A folder of mixed shards, with what training asks of a dataset.
-
-    Attributes:
-        root: the folder.
-        info: what mixed.json says; ``build_id`` stands for the mix and all of its tiles.
-        params: ``stain`` as in the datasets that were mixed, which agree in it.
-
-    Raises:
-        DatasetError: no finished mixed shards there.
-    """
-
-    def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
-        info = mixed.read_info(self.root)
-        self.info: dict[str, Any] = {**info, "build_id": info["mix_id"]}
-        self.params: dict[str, Any] = info["sources"][0]["params"]
-
-    def tile_counts(self) -> dict[str, int]:
-        """Shards and their number of tiles, in their order."""
-        return {shard["shard"]: shard["tiles"] for shard in self.info["shards"]}
-
-    def close(self) -> None:
-        """There is nothing open; a dataset has tars."""
-
-
 @dataclass(frozen=True)
 class Stretch:
     """What readers.webdataset takes: tars, one after the other, and the text of an index for each."""
@@ -69,7 +44,7 @@ class Stretch:
 class MixedSource(Source):
     """The tiles of mixed shards; their numbers are their places in the mix, shard after shard."""
 
-    def __init__(self, data: Mixed) -> None:
+    def __init__(self, data: MixedDataset) -> None:
         super().__init__()
         self.root, self.stain = data.root, data.params["stain"]
         counts = data.tile_counts()

@@ -15,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pathprep import stain
-from pathprep.shards import STATUSES, Dataset
+from pathprep.dataset.schema import STATUSES
+from pathprep.shards import Dataset
 from pathprep.stain import StainFit, Status
 from pathtrain.data.order import Ints
 from pathtrain.data.pools import Pools
-from pathtrain.data.stain import Floats, StoredFits, stored_fits
+from pathtrain.data.stain import Floats
+from pathtrain.stored_fits import StoredFits, stored_fits
 from pathtrain.target import RunTarget
 
 Pixels = npt.NDArray[np.uint8]

@@ -20,8 +20,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
-from pathprep.shards import slide_name
 
 Ints = npt.NDArray[np.int64]
 

@@ -22,6 +22,7 @@ from pathprep.stain import StainFit
 from pathprep.tileindex import TileIndex
 from pathtrain.data import order
 from pathtrain.data.order import Ints
+from pathtrain.stored_fits import stored_fits
 
 NO_TILES: Ints = np.empty(0, np.int64)
 
@@ -202,8 +203,6 @@ class DatasetSource(Source):
         return bool(self.stain["mode"] != "none")
 
     def fits(self) -> Fits:
-        from pathtrain.data.stain import stored_fits  # which knows this module
-
         return stored_fits(self.dataset)
 
     def _slide(self, tile: int) -> str:

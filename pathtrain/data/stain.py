@@ -9,67 +9,23 @@ share its stain. Random numbers come from the tile's position in the run alone (
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pathprep import stain
+from pathprep.mixed_reader import MixedDataset
 from pathprep.shards import Dataset
-from pathprep.stain import IO, Jitter, StainFit, Status, Target
+from pathprep.stain import IO, Jitter, Status, Target
 from pathtrain import target as targets
 from pathtrain.data import params
-from pathtrain.data.mixed import Mixed, MixedSource
 from pathtrain.data.order import Ints
 from pathtrain.data.source import Fits
 from pathtrain.errors import TrainError
-from pathtrain.recipes.schema import Recipe, StainConfig
+from pathtrain.recipes.schema import StainConfig
 
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class StoredFits:
-    """The stains that a dataset's tiles have as they are stored, in the order of its index.
-
-    Attributes:
-        he: (N, 3, 2) float32, and max_c: (N, 2) float32; one row for all where the tiles were normalised
-            when they were stored.
-        own: (N, 2) float32, max_c as it was fitted; NaN for tiles that have no fit, which stay as they are.
-    """
-
-    he: npt.NDArray[np.float32] | Floats
-    max_c: npt.NDArray[np.float32] | Floats
-    own: npt.NDArray[np.float32]
-
-    def take(self, tiles: Ints) -> StainFit:
-        """The fits of some tiles; all that have one are FITTED."""
-        rows = tiles if len(self.he) == len(self.own) else np.zeros(len(tiles), np.int64)
-        use = ~np.isnan(self.own[tiles, 0])
-        return StainFit(
-            np.where(use[:, None, None], self.he[rows], 0.0).astype(np.float64),
-            np.where(use[:, None], self.max_c[rows], 0.0).astype(np.float64),
-            np.zeros(len(tiles), np.int64),
-            np.where(use, Status.FITTED, Status.UNFITTED).astype(np.uint8),
-        )
-
-
-def stored_fits(dataset: Dataset) -> StoredFits:
-    """Find them.
-
-    The index holds what was fitted on the plain tiles. Tiles that were baked have the stains of the
-    dataset's target instead.
-
-    Args:
-        dataset: made with ``--stain fit`` or ``bake``.
-    """
-    made = dataset.params["stain"]
-    if made["mode"] == "bake":
-        own = dataset.tiles(["max_c"]).columns["max_c"]
-        return StoredFits(np.array([made["target"]["he"]]), np.array([made["target"]["max_c"]]), own)
-    columns = dataset.tiles(["he", "max_c"]).columns
-    return StoredFits(columns["he"].reshape(-1, 3, 2), columns["max_c"], columns["max_c"])
 
 
 class Stage:
@@ -173,30 +129,35 @@ def on_batches(stage: Stage, threads: int) -> Callable[..., list[Any]]:
     return change
 
 
-def stage(data: Dataset | Mixed, recipe: Recipe, target: Target | None = None) -> Stage | None:
-    """The stage of a recipe on a dataset or mixed shards; None if it has none.
+def stage(
+    data: Dataset | MixedDataset,
+    config: StainConfig,
+    seed: int,
+    stored: Callable[[], Fits],
+    target: Target | None = None,
+) -> Stage | None:
+    """The stain stage on a dataset or mixed shards; None if the recipe asks for none.
 
     Args:
-        target: to normalise to; None for the one that the recipe names.
+        config: the recipe's ``stain``. seed: the recipe's.
+        stored: gives the fits that the tiles were stored with; called if they are needed.
+        target: to normalise to; None for the one that ``config`` names.
 
     Raises:
         TrainError: see ``check``.
         RecipeError: the recipe's target cannot be read.
     """
-    config = recipe.stain
     check(data, config)
     if config.mode == "none":
         return None
     goal = (target or targets.settle(config)) if config.mode == "normalize" else None
     made = data.params["stain"]
-    fits: Fits | None = None
-    if config.needs_fits and config.fit == "stored":
-        fits = MixedSource(data) if isinstance(data, Mixed) else stored_fits(data)
+    fits = stored() if config.needs_fits and config.fit == "stored" else None
     options = {key: made[key] for key in targets.FIT_OPTIONS if key in made}
-    return Stage(config, fits, goal, options, made.get("io", IO), recipe.seed)
+    return Stage(config, fits, goal, options, made.get("io", IO), seed)
 
 
-def check(data: Dataset | Mixed, config: StainConfig) -> None:
+def check(data: Dataset | MixedDataset, config: StainConfig) -> None:
     """Refuse a mode that the tiles cannot serve.
 
     Raises:
@@ -210,7 +171,7 @@ def check(data: Dataset | Mixed, config: StainConfig) -> None:
         )
     if not config.needs_fits or config.fit == "load":
         return
-    if made["mode"] == "none" or (made["mode"] == "bake" and isinstance(data, Mixed)):
+    if made["mode"] == "none" or (made["mode"] == "bake" and isinstance(data, MixedDataset)):
         other = ", or stain.basis=hed" if config.mode == "jitter" else ""
         raise TrainError(
             f"{data.root}: holds no stain fits, which stain.mode={config.mode} needs; use stain.fit=load, "

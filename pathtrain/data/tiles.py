@@ -20,11 +20,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pathprep import mixed
 from pathprep.errors import DatasetError, UsageError
-from pathprep.markers import read_marker
-from pathprep.shards import Dataset
-from pathprep.verify import is_mixed
+from pathprep.folders import is_mixed, open_dataset
 from pathtrain.data.decode import Pixels, decode, resize, resize_and_crop
 from pathtrain.data.normalise import Normaliser, normaliser
 from pathtrain.data.source import DamagedTile, DatasetSource
@@ -247,22 +244,6 @@ def read_csv(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
         if None in row or None in row.values():
             raise UsageError(f"{path}: line {number} has not {len(columns)} cells, as the header has")
     return [{name.strip(): value.strip() for name, value in row.items()} for row in rows]
-
-
-def open_dataset(path: Path) -> Dataset:
-    """A dataset folder.
-
-    Raises:
-        UsageError: it holds mixed shards.
-        DatasetError: it is no dataset, or one that cannot be used.
-    """
-    if is_mixed(path):
-        sources = [source["path"] for source in (read_marker(path / mixed.INFO) or {}).get("sources", ())]
-        raise UsageError(
-            f"{path}: holds mixed shards (`pathprep mix`), which only training reads; give the dataset that "
-            f"they were mixed from{': ' if sources else ''}{' or '.join(sources)}"
-        )
-    return Dataset(path)
 
 
 def open_tiles(path: Path, target: RunTarget | None = None) -> DatasetTiles | FolderTiles:

@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
-from pathprep.shards import slide_name
 
 Floats = npt.NDArray[np.float32]
 KEPT_BYTES = 2 << 30  # of features in memory; what does not fit is read again when its turn comes

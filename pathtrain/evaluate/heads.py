@@ -1,6 +1,7 @@
 """The heads that a hierarchical run has learnt, on slides: while it trains, and afterwards on any dataset."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,19 @@ import torch
 from torch.nn import functional
 
 from pathprep.errors import UsageError
+from pathprep.folders import open_dataset
 from pathprep.shards import Dataset
 from pathtrain import checkpoint
 from pathtrain.data import slide_labels, stain
 from pathtrain.data.slide_labels import SlideLabels, Task
 from pathtrain.data.slides import Request, SlideIndex, TileStream
-from pathtrain.data.tiles import open_dataset
 from pathtrain.encode import pick_device
 from pathtrain.errors import CheckpointError
 from pathtrain.evaluate.metrics import Ints, auroc, balanced_accuracy
 from pathtrain.methods.hierarchical import Hierarchical
 from pathtrain.recipes.hierarchy import HierarchicalRecipe, SlideTasks
 from pathtrain.recipes.load import load as load_recipe
+from pathtrain.stored_fits import stored_fits
 from pathtrain.target import of_run
 
 
@@ -150,7 +152,7 @@ def quiet_stage(data: Dataset, recipe: HierarchicalRecipe, run: Path) -> stain.S
     config = recipe.stain.model_copy(update={"concentration": 0.0, "angle": 0.0})
     target = of_run(run, recipe)
     assert target is not None
-    return stain.stage(data, recipe.model_copy(update={"stain": config}), target.target)
+    return stain.stage(data, config, recipe.seed, partial(stored_fits, data), target.target)
 
 
 def rows_of(results: dict[str, dict[str, Any]], prefix: str) -> dict[str, float]:

@@ -21,8 +21,8 @@ import numpy.typing as npt
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
-from pathprep.shards import slide_name
 from pathtrain.data.slide_labels import GROUPS as PATIENTS
 from pathtrain.data.slide_labels import ID as SLIDE
 from pathtrain.data.slide_labels import SPLIT

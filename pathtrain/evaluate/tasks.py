@@ -20,7 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pathprep.errors import UsageError
-from pathprep.verify import is_mixed
+from pathprep.folders import is_mixed
 from pathtrain.data.tiles import LABELS_FILE
 from pathtrain.encode import How
 from pathtrain.evaluate.common import describe

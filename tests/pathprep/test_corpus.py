@@ -15,14 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pathprep import atomic, columns, committed, corpus, markers, shards
+from pathprep import atomic, columns, committed, corpus, markers
+from pathprep.dataset.schema import FOLDERS, FORMAT, SCHEMA, STATUSES, VERSION, build_id
+from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import DatasetError
-from pathprep.shards import SCHEMA, Dataset, ShardWriter
+from pathprep.folders import verify
+from pathprep.shards import Dataset
 from pathprep.tileindex import TileIndex
-from pathprep.verify import verify
 
 PARAMS = {"tile": 64}
-BUILD = shards.build_id(PARAMS)
+BUILD = build_id(PARAMS)
 EVERY = list(SCHEMA.names)[: SCHEMA.get_field_index("crc32") + 1]  # the rest is text
 
 
@@ -55,14 +57,14 @@ def row(rng: np.random.Generator, cell: int, across: int, status: str) -> dict[s
 
 def write(root: Path, slide: str, tiles: int, seed: int = 0) -> None:
     """A slide whose tiles lie at random cells, in random order."""
-    for folder in shards.FOLDERS:
+    for folder in FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
-    info = {"format": shards.FORMAT, "version": shards.VERSION, "build_id": BUILD, "params": PARAMS}
+    info = {"format": FORMAT, "version": VERSION, "build_id": BUILD, "params": PARAMS}
     atomic.write_json(root / "dataset.json", info)
     rng = np.random.default_rng([seed, *slide.encode()])
     with ShardWriter(root, slide) as writer:
         for cell in rng.permutation(300)[:tiles].tolist():
-            writer.add(rng.bytes(20), row(rng, cell, 20, shards.STATUSES[cell % 4]))
+            writer.add(rng.bytes(20), row(rng, cell, 20, STATUSES[cell % 4]))
         writer.commit({"build_id": BUILD, "inputs": {}, "source": {"path": slide}}, {})
 
 
@@ -100,7 +102,7 @@ def assert_right(root: Path, index: TileIndex) -> None:
         if name in ("he", "max_c"):
             wanted = [v or [np.nan] * array.shape[1] for v in wanted]
         elif name == "stain_status":
-            wanted = [shards.STATUSES.index(v) for v in wanted]
+            wanted = [STATUSES.index(v) for v in wanted]
         elif name == "tissue_pixels":
             wanted = [-1 if v is None else v for v in wanted]
         assert np.array_equal(array, np.array(wanted, array.dtype).reshape(array.shape), equal_nan=True), name

@@ -12,7 +12,8 @@ from cuda_shim.card import Full, Lost, ShimCard, install
 from pathprep.kernels import tiling_cpu
 from slides import tissue, write_tiff
 
-from pathprep import engines, jpeg, pipeline, run, shards, stain
+from pathprep import engines, jpeg, pipeline, run, stain
+from pathprep.dataset.schema import build_id
 from pathprep.engines.cpu import CpuEngine
 from pathprep.engines.cuda import CudaEngine
 from pathprep.engines.probe import try_out
@@ -233,7 +234,7 @@ def test_the_device_is_a_parameter_and_devices_are_not_mixed(tmp_path: Path, sli
     cuda = replace(PARAMS, device="cuda")
     assert "device" not in PARAMS.as_dict()  # so that datasets made before there was a choice go on
     assert cuda.as_dict() == {**PARAMS.as_dict(), "device": "cuda"}
-    assert shards.build_id(cuda.as_dict()) != shards.build_id(PARAMS.as_dict())
+    assert build_id(cuda.as_dict()) != build_id(PARAMS.as_dict())
     shard(tmp_path, slide, PARAMS)
     with pytest.raises(UsageError, match=r"device None there, cuda now.*another --out, or --rebuild"):
         run.prepare(tmp_path, cuda, rebuild=False)

@@ -15,12 +15,12 @@ import pytest
 from slides import tissue, write_tiff
 
 from pathprep import atomic, pipeline, run
+from pathprep.folders import verify
 from pathprep.launchers import server
 from pathprep.params import ShardParams
 from pathprep.pipeline import Task
 from pathprep.shards import Dataset
 from pathprep.sources import Source
-from pathprep.verify import verify
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
 

@@ -11,11 +11,11 @@ from slides import tissue, write_tiff
 
 from pathprep import forecast, run, sources
 from pathprep.errors import UsageError
+from pathprep.folders import verify
 from pathprep.launchers.base import Board, Outcome, Task
 from pathprep.launchers.local import Local
 from pathprep.params import QcParams, ShardParams
 from pathprep.shards import Dataset
-from pathprep.verify import verify
 
 PARAMS = ShardParams(tile=64, region=1024)
 

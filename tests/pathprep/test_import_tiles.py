@@ -16,10 +16,12 @@ from PIL import Image
 from tilesets import folders, mhist, pcam, tile, write_csv
 from typer.testing import CliRunner
 
-from pathprep import jpeg, shards, stain
+from pathprep import jpeg, stain
 from pathprep import run as runs
 from pathprep.cli import app
+from pathprep.dataset.schema import SCHEMA
 from pathprep.errors import UsageError
+from pathprep.folders import verify
 from pathprep.launchers import local
 from pathprep.launchers.local import Outcome
 from pathprep.params import ShardParams, StainParams
@@ -32,7 +34,6 @@ from pathprep.tilesets.find import find
 from pathprep.tilesets.items import Item, pack
 from pathprep.tilesets.params import TileParams
 from pathprep.tilesets.tables import Columns
-from pathprep.verify import verify
 
 # webdataset leaves its file to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -535,11 +536,11 @@ def test_a_dataset_from_before_labels_reads_as_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = folders(tmp_path / "set", {"x/1.png": tile(0), "y/1.png": tile(1)})
-    old = shards.SCHEMA
+    old = SCHEMA
     for name in ("label", "group", "source"):
         old = old.remove(old.get_field_index(name))
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "SCHEMA", old)
+        patch.setattr("pathprep.dataset.writer.SCHEMA", old)
         patch.setattr(local, "run", lambda tasks, *_: (Outcome(t, t.run(Progress()), None) for t in tasks))
         importing(source, tmp_path / "out")
     dataset = Dataset(tmp_path / "out")
@@ -547,7 +548,7 @@ def test_a_dataset_from_before_labels_reads_as_without(
     assert dataset.index("set-00000", ["x", "group"]).to_pylist() == [
         {"x": n, "group": None} for n in range(2)
     ]
-    assert dataset.index("set-00000").schema.remove_metadata().equals(shards.SCHEMA)
+    assert dataset.index("set-00000").schema.remove_metadata().equals(SCHEMA)
 
 
 def test_a_crash_or_a_vanished_set_is_a_failure_of_its_shards(

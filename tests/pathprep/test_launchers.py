@@ -19,13 +19,16 @@ import runs
 from runs import contents, wait_for_work
 from slides import tissue, write_tiff
 
-from pathprep import atomic, run, shards, sources
+from pathprep import atomic, run, sources
+from pathprep.dataset.schema import FOLDERS, FORMAT, SCHEMA, build_id
+from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import DatasetError
+from pathprep.folders import verify
 from pathprep.launchers import local
 from pathprep.launchers.base import Board, Outcome, Task
 from pathprep.launchers.local import Local, cores
 from pathprep.params import ShardParams
-from pathprep.verify import verify
+from pathprep.shards import Dataset
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
 OPTIONS = ("--tile", 64)
@@ -105,18 +108,18 @@ def test_a_slide_that_another_run_has_finished_meanwhile_is_skipped(folder: Path
     assert times(tmp_path) != before
 
 
-BUILD = shards.build_id({})
+BUILD = build_id({})
 
 
 def test_an_equal_shard_that_another_run_has_committed_stays(tmp_path: Path) -> None:
-    for name in shards.FOLDERS:
+    for name in FOLDERS:
         (tmp_path / name).mkdir()
-    row = {name: 0 for name in shards.SCHEMA.names if name not in ("offset", "length", "crc32")}
+    row = {name: 0 for name in SCHEMA.names if name not in ("offset", "length", "crc32")}
     row |= {"stain_status": "none"} | dict.fromkeys(("he", "max_c", "label", "group", "source"))
 
     def commit(data: bytes, seconds: int, size: int = 1, replace: bool = False) -> dict[str, Any]:
-        with shards.ShardWriter(tmp_path, "a", replace) as writer:
-            writer.add(data, {k: v for k, v in row.items() if k in shards.SCHEMA.names})
+        with ShardWriter(tmp_path, "a", replace) as writer:
+            writer.add(data, {k: v for k, v in row.items() if k in SCHEMA.names})
             marker = {
                 "build_id": BUILD,
                 "inputs": {"size": size},
@@ -139,7 +142,7 @@ def test_an_equal_shard_that_another_run_has_committed_stays(tmp_path: Path) -> 
 
 
 def _verified(root: Path) -> list[Any]:
-    info = {"format": shards.FORMAT, "version": 1, "build_id": BUILD, "params": {}}
+    info = {"format": FORMAT, "version": 1, "build_id": BUILD, "params": {}}
     atomic.write_json(root / "dataset.json", info)
     return [found for found in verify(root) if not found.tiles]
 
@@ -163,15 +166,15 @@ def test_a_failure_here_is_none_if_another_run_has_committed_the_slide(folder: P
     summary = shard(tmp_path, folder, launcher=Failing(lambda: shard(tmp_path, folder)))
     assert (len(summary.skipped), summary.failures) == (6, {})
     assert not list((tmp_path / "failed").iterdir())
-    assert len(shards.Dataset(tmp_path).slides) == 6
+    assert len(Dataset(tmp_path).slides) == 6
     # a slide that was to be made again, and cannot be, stays as it was
     assert len(shard(tmp_path, folder, launcher=Failing(), rebuild=True).failures) == 6
-    assert len(shards.Dataset(tmp_path).slides) == 6
+    assert len(Dataset(tmp_path).slides) == 6
     assert not list((tmp_path / "failed").iterdir())
     # but not with other parameters
     other = replace(PARAMS, quality=70)
     assert len(shard(tmp_path, folder, params=other, launcher=Failing(), rebuild=True).failures) == 6
-    assert shards.Dataset(tmp_path).slides == []
+    assert Dataset(tmp_path).slides == []
     assert len(list((tmp_path / "failed").iterdir())) == 6
 
 
@@ -180,7 +183,7 @@ def test_a_run_stops_if_another_takes_the_folder_over(folder: Path, tmp_path: Pa
     taken = After(lambda: shard(tmp_path, folder / "s0.tif", params=other, rebuild=True))
     with pytest.raises(DatasetError, match=r"dataset.json: has build id .* another run has begun to rebuild"):
         shard(tmp_path, folder, launcher=taken)
-    assert shards.Dataset(tmp_path).slides == ["s0"]
+    assert Dataset(tmp_path).slides == ["s0"]
     assert not list((tmp_path / "failed").iterdir())
     gone = After((tmp_path / "dataset.json").unlink)
     with pytest.raises(DatasetError, match=r"dataset.json: not there, as seen from .* same path on every"):
@@ -193,7 +196,7 @@ def test_runs_may_begin_at_the_same_moment(tmp_path: Path) -> None:
             root = tmp_path / str(number)
             found = pool.map(lambda _, root=root: run.prepare(root, PARAMS, rebuild=False), range(8))
             assert len(set(found)) == 1
-            assert sorted(p.name for p in root.iterdir()) == sorted((*shards.FOLDERS, "dataset.json"))
+            assert sorted(p.name for p in root.iterdir()) == sorted((*FOLDERS, "dataset.json"))
 
 
 @pytest.mark.parametrize("after", [0.6, 1.5])

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import simplejpeg
@@ -23,13 +22,15 @@ import webdataset as wds
 from nvidia.dali import fn, pipeline_def, types
 from slides import tissue
 
-from pathprep import atomic, mix_pass, mixed, permutation, shards
+from pathprep import atomic, mix_pass, mixed, permutation
 from pathprep.cli import main
+from pathprep.dataset.schema import FOLDERS, FORMAT, SCHEMA, STATUSES, VERSION, build_id
+from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import DatasetError, UsageError
+from pathprep.folders import verify
 from pathprep.mix import GB, Job, mix, passes
 from pathprep.mix_sources import LONGEST_NAME, key_names
-from pathprep.shards import Dataset, ShardWriter
-from pathprep.verify import verify
+from pathprep.shards import Dataset
 
 HE = [0.5, 0.2, 0.7, 0.8, 0.4, 0.5]
 PICTURES = [simplejpeg.encode_jpeg(tissue(32, 32, seed=n), 50 + n) for n in range(40)]
@@ -44,17 +45,17 @@ def write(
 ) -> Path:
     """A dataset; no two tiles of a slide are alike, and sizes differ."""
     params = {"tile": 32, "mpp": mpp, "mode": "resize", "stain": {"mode": stain}}
-    build = shards.build_id(params)
-    for folder in shards.FOLDERS:
+    build = build_id(params)
+    for folder in FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
-    info = {"format": shards.FORMAT, "version": shards.VERSION, "build_id": build, "params": params}
+    info = {"format": FORMAT, "version": VERSION, "build_id": build, "params": params}
     atomic.write_json(root / "dataset.json", info)
     for slide, tiles in slides.items():
         with ShardWriter(root, slide) as writer:
             for number in range(tiles):
-                status = shards.STATUSES[number % 3] if stain == "fit" else "none"
+                status = STATUSES[number % 3] if stain == "fit" else "none"
                 fitted = status in ("fitted", "slide_fit")
-                row: dict[str, Any] = {name: 0 for name in shards.SCHEMA.names if name in ("column", "row")}
+                row: dict[str, Any] = {name: 0 for name in SCHEMA.names if name in ("column", "row")}
                 row |= {"region": 0, "side": 32, "stored": 32, "mpp": mpp, "tissue": 1.0, "saturation": 0.5}
                 row |= {
                     "white": 0.0,
@@ -194,15 +195,8 @@ def test_dali_reads_jpegs_and_fits_by_the_index(fit: Path, tmp_path: Path) -> No
             np.testing.assert_array_equal(images.at(number), simplejpeg.decode_jpeg(members["jpg"]))
 
 
-def with_label(monkeypatch: pytest.MonkeyPatch) -> None:
-    if "label" not in shards.SCHEMA.names:
-        field = pa.field("label", pa.dictionary(pa.int16(), pa.string()))
-        monkeypatch.setattr(shards, "SCHEMA", shards.SCHEMA.append(field))
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_labels_come_along_where_a_tile_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_label(monkeypatch)
     labels = {"a": "tumour", "b": "stroma, dämmrig"}
     one = write(tmp_path / "1", {"a": 5, "none": 4}, "fit", labels=labels)
     two = write(tmp_path / "2", {"b": 6, "n": 0}, "fit", labels=labels)
@@ -439,7 +433,7 @@ def test_what_does_not_go_together_is_refused(fit: Path, tmp_path: Path) -> None
     native = write(tmp_path / "native", {"r": 3})
     info = json.loads((native / "dataset.json").read_text())
     info["params"]["mode"] = "native"
-    atomic.write_json(native / "dataset.json", {**info, "build_id": shards.build_id(info["params"])})
+    atomic.write_json(native / "dataset.json", {**info, "build_id": build_id(info["params"])})
     with pytest.raises(UsageError, match="tile size is 32 px in .*plain and 32 px at 0.5 MPP in level-0"):
         mix([plain, native], out)
     with pytest.raises(UsageError, match="empty: no tile to mix"):

@@ -11,15 +11,16 @@ import pytest
 from slides import FLAWED_SIDE, FLAWS, flawed, write_tiff
 from typer.testing import CliRunner
 
-from pathprep import markers, pipeline, qc, run, shards
+from pathprep import markers, pipeline, qc, run
 from pathprep.cli import app
+from pathprep.dataset.schema import build_id
 from pathprep.errors import UsageError
+from pathprep.folders import verify
 from pathprep.params import ShardParams, StainParams
 from pathprep.pipeline import Task
 from pathprep.qc import FIGURES, QcParams, in_words, verdicts
 from pathprep.shards import Dataset
 from pathprep.sources import Source
-from pathprep.verify import verify
 
 SIDE = FLAWED_SIDE
 PARAMS = ShardParams(tile=SIDE, region=SIDE, min_tissue=0.2, stain=StainParams("fit"))
@@ -166,10 +167,10 @@ def test_the_first_rule_that_fails_counts(values: dict[str, float], reason: str 
 def test_thresholds_that_are_not_set_change_nothing() -> None:
     assert "qc" not in ShardParams().as_dict()
     plain, same = ShardParams(), ShardParams(qc=QcParams())
-    assert shards.build_id(plain.as_dict()) == shards.build_id(same.as_dict())
+    assert build_id(plain.as_dict()) == build_id(same.as_dict())
     one = ShardParams(qc=QcParams(min_hsv=0.6)).as_dict()
     assert one["qc"] == {"min_hsv": 0.6}
-    assert shards.build_id(one) != shards.build_id(plain.as_dict())
+    assert build_id(one) != build_id(plain.as_dict())
 
 
 @pytest.mark.parametrize(

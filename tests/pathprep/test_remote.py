@@ -21,12 +21,12 @@ from slides import tissue, write_tiff
 
 from pathprep import remote, run, sources
 from pathprep.errors import DatasetError, StoreError, UsageError
+from pathprep.folders import verify
 from pathprep.launchers import base
 from pathprep.params import ShardParams
 from pathprep.pipeline import Progress, Task
 from pathprep.remote import RemoteTask
 from pathprep.store import Store
-from pathprep.verify import verify
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
 SLIDES = 3

@@ -11,16 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from browser import FLAGS, NAMES, check_page
+from pathprep.kernels import tiling_reference
 from slides import FLAWED_SIDE, flawed, tissue, write_tiff
+from tilesets import folders, tile
 
 from pathprep import qc, report_measure, report_qc, run, sources
+from pathprep.dataset.schema import sha256
 from pathprep.markers import sealed
 from pathprep.params import ShardParams, StainParams
 from pathprep.qc import FIGURES, QcParams
 from pathprep.report import report
-from pathprep.shards import Dataset, build_id
+from pathprep.shards import Dataset
+from pathprep.tilesets.find import find
+from pathprep.tilesets.params import TileParams
+from pathprep.tilesets.run import import_tiles
 
 FILTERS = QcParams(max_pen=0.2, min_hsv=0.6)
 
@@ -157,15 +164,34 @@ def test_damaged_record_of_dropped_tiles(dataset: Path, tmp_path: Path) -> None:
 
 
 def test_datasets_without_the_figures_say_so(dataset: Path, tmp_path: Path) -> None:
-    info = json.loads((dataset / "dataset.json").read_text())
-    info["params"]["pixels_version"] = 2
-    info["build_id"] = build_id(info["params"])
+    """Versions before this one wrote tables without the columns of pen marks and HSV."""
     for path in (dataset / "slides").glob("*.json"):
-        path.write_text(json.dumps(sealed(json.loads(path.read_text()) | {"build_id": info["build_id"]})))
-    (dataset / "dataset.json").write_text(json.dumps(info))
+        marker = json.loads(path.read_text())
+        for name in (name for name in marker["files"] if name.endswith(".parquet")):
+            pq.write_table(pq.read_table(dataset / name).drop_columns(["pen", "hsv"]), dataset / name)
+            size = (dataset / name).stat().st_size
+            marker["files"][name] = {"size": size, "sha256": sha256(dataset / name)}
+        path.write_text(json.dumps(sealed(marker)))
     page = report(dataset, tmp_path / "page.html").read_text()
     assert "made by an earlier version, which did not measure pen marks" in page
+    assert "<code>pathprep shard</code> that made it" in page
     assert "qc-data" not in page
+
+
+@pytest.mark.parametrize("mode", ["none", "bake"])
+def test_an_imported_set_has_every_figure_and_its_own_words(tmp_path: Path, mode: Any) -> None:
+    images = {f"class{n % 2}/{n}.png": tile(n, 64) for n in range(6)}
+    source = folders(tmp_path / "set", images)
+    import_tiles(find(source), tmp_path / "imported", TileParams(stain=StainParams(mode)), workers=1)
+    _, figures = everything(tmp_path / "imported")
+    expected = np.stack([tiling_reference.quality(image) for image in images.values()])
+    np.testing.assert_allclose(np.sort(figures, axis=0), np.sort(expected, axis=0), rtol=1e-4, atol=1e-6)
+    page = report(tmp_path / "imported", tmp_path / "page.html")
+    assert "earlier version" not in page.read_text()
+    assert "An imported set is kept whole" in page.read_text()
+    data = page_data(page)
+    assert len(data["examples"]) == len(images)
+    assert all(len(base64.b64decode(rule["values"])) == 4 * len(images) for rule in data["rules"])
 
 
 def test_no_tile_no_section(tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ from slides import tissue, write_tiff
 
 from pathprep import run, sources
 from pathprep.errors import UsageError
+from pathprep.folders import verify
 from pathprep.params import ShardParams
 from pathprep.shards import Dataset
-from pathprep.verify import verify
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
 

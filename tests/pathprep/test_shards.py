@@ -20,9 +20,12 @@ import webdataset as wds
 from nvidia.dali import fn, pipeline_def
 from slides import tissue
 
-from pathprep import atomic, markers, shards
+from pathprep import atomic, markers
+from pathprep.dataset.schema import FOLDERS, FORMAT, SCHEMA, VERSION, build_id, sha256, slide_name
+from pathprep.dataset.tar import tar_header
+from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import DatasetError, in_words
-from pathprep.shards import Dataset, ShardWriter
+from pathprep.shards import Dataset
 
 
 def row(number: int) -> dict[str, Any]:
@@ -54,11 +57,11 @@ def tile(number: int) -> bytes:
 
 
 def write(root: Path, slide: str, tiles: int) -> dict[str, Any]:
-    for folder in shards.FOLDERS:
+    for folder in FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
     params = {"tile": 64}
-    build = shards.build_id(params)
-    info = {"format": shards.FORMAT, "version": shards.VERSION, "build_id": build, "params": params}
+    build = build_id(params)
+    info = {"format": FORMAT, "version": VERSION, "build_id": build, "params": params}
     atomic.write_json(root / "dataset.json", info)
     with ShardWriter(root, slide) as writer:
         for number in range(tiles):
@@ -97,7 +100,7 @@ def test_index_row_leads_to_the_bytes(tmp_path: Path) -> None:
     write(tmp_path, "b", 3)
     dataset = Dataset(tmp_path)
     assert dataset.slides == ["a", "b"]
-    assert dataset.index("a").schema.remove_metadata().equals(shards.SCHEMA)
+    assert dataset.index("a").schema.remove_metadata().equals(SCHEMA)
     tiles = dataset.tiles(["offset", "length", "x"])
     assert (len(tiles), tiles.slides, tiles.starts.tolist()) == (7, ["a", "b"], [0, 4, 7])
     for number, slide in enumerate(tiles.slide_of(np.arange(7))):
@@ -106,7 +109,7 @@ def test_index_row_leads_to_the_bytes(tmp_path: Path) -> None:
         )
         assert data == tile(tiles.columns["x"][number] // 64)
     assert marker["files"]["shards/a.tar"]["size"] == (tmp_path / "shards/a.tar").stat().st_size
-    assert marker["files"]["shards/a.tar"]["sha256"] == shards.sha256(tmp_path / "shards/a.tar")
+    assert marker["files"]["shards/a.tar"]["sha256"] == sha256(tmp_path / "shards/a.tar")
 
 
 def test_equal_tiles_give_equal_files(tmp_path: Path) -> None:
@@ -119,7 +122,7 @@ def test_equal_tiles_give_equal_files(tmp_path: Path) -> None:
 def test_tar_headers_are_those_of_tarfile(name: str, size: int) -> None:
     info = tarfile.TarInfo(name)
     info.size, info.mode = size, 0o644
-    assert shards.tar_header(name, size) == info.tobuf(tarfile.USTAR_FORMAT)
+    assert tar_header(name, size) == info.tobuf(tarfile.USTAR_FORMAT)
 
 
 def test_an_empty_slide_has_no_tar_and_is_done(tmp_path: Path) -> None:
@@ -188,7 +191,7 @@ def test_many_slides_do_not_exhaust_file_handles(tmp_path: Path, monkeypatch: py
     ("stem", "name"), [("TCGA-A1.B2", "TCGA-A1_B2"), ("föö bar", "f___bar"), ("ok_-9", "ok_-9")]
 )
 def test_slide_names(stem: str, name: str) -> None:
-    assert shards.slide_name(stem) == name
+    assert slide_name(stem) == name
 
 
 def test_atomic_write_keeps_the_old_file_on_error(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from PIL import Image
 from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
 
 from pathprep import slide_target, stain
+from pathprep.dataset.schema import STATUSES
 from pathprep.errors import StainError, UsageError
-from pathprep.shards import STATUSES
 from pathprep.stain import StainFit, Status, Target
 
 Tile = npt.NDArray[np.uint8]

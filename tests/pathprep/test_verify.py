@@ -8,9 +8,10 @@ import pytest
 from slides import tissue, write_tiff
 
 from pathprep import run, sources
+from pathprep.folders import verify
 from pathprep.params import ShardParams
 from pathprep.shards import Dataset
-from pathprep.verify import Findings, verify
+from pathprep.verify import Findings
 
 PARAMS = ShardParams(tile=64, region=256)
 

@@ -15,10 +15,11 @@ from rich.console import Console
 from toys import TINY, noise, write_dataset
 
 from pathprep.errors import UsageError
+from pathprep.folders import open_data
 from pathprep.mix import mix
 from pathprep.shards import Dataset
 from pathtrain import checkpoint, report
-from pathtrain.data.loader import Loader, open_data
+from pathtrain.data.loader import Loader
 from pathtrain.errors import ModelError
 from pathtrain.evaluate.collapse import collapse
 from pathtrain.live import HeldOut, LiveCollapse, hold_out

@@ -18,11 +18,13 @@ from toys import TINY, noise, write_dataset
 
 from pathprep import permutation
 from pathprep.errors import DatasetError
+from pathprep.folders import open_data
 from pathprep.mix import mix
+from pathprep.mixed_reader import MixedDataset
 from pathprep.shards import Dataset
 from pathtrain.data import mixed
-from pathtrain.data.loader import Batch, Loader, open_data
-from pathtrain.data.mixed import Mixed, MixedSource
+from pathtrain.data.loader import Batch, Loader
+from pathtrain.data.mixed import MixedSource
 from pathtrain.data.source import DatasetSource
 from pathtrain.errors import TrainError
 from pathtrain.recipes.load import load
@@ -93,7 +95,7 @@ def test_the_order_is_that_of_the_shards(shuffled: Path) -> None:
 
 
 def test_seeds_differ(shuffled: Path) -> None:
-    source, positions = MixedSource(Mixed(shuffled)), np.arange(40)
+    source, positions = MixedSource(MixedDataset(shuffled)), np.arange(40)
     orders = {tuple(source.order(positions, seed).tolist()) for seed in range(12)}
     assert len(orders) > 6  # of 24 * 24
     assert orders == {tuple(expected(shuffled, positions, seed)) for seed in range(12)}
@@ -107,7 +109,7 @@ def test_pixels_are_those_of_the_dataset(plain: Path, shuffled: Path) -> None:
         [numbers[f"slide {row['slide']}, tile {row['x']}_{row['y']}"] for row in rows(shuffled)]
     )
     other = Loader(Dataset(plain), recipe())
-    order = MixedSource(Mixed(shuffled)).order
+    order = MixedSource(MixedDataset(shuffled)).order
     other.source.order = lambda positions, seed: number[order(positions, seed)]  # type: ignore[method-assign]
     for mine, theirs in zip(take(9, shuffled, recipe()), islice(other, 9), strict=True):
         assert np.array_equal(number[mine.tiles], theirs.tiles)
@@ -121,7 +123,7 @@ def test_a_restart_at_any_step_gives_the_same(
     """Also when DALI's reader is opened again at the end of each stretch, here after every step."""
     straight = take(9, shuffled, recipe())
     monkeypatch.setattr(mixed, "SEGMENTS", segments)
-    assert MixedSource(Mixed(shuffled)).steps(6) == (1 if segments == 2 else 52)
+    assert MixedSource(MixedDataset(shuffled)).steps(6) == (1 if segments == 2 else 52)
     for start in (0, 3, 5):
         again = take(9 - start, shuffled, recipe(), start_step=start, threads=1)
         assert all(map(same, straight[start:], again))
@@ -138,7 +140,7 @@ def test_ranks_take_disjoint_parts_of_the_same_steps(shuffled: Path, world: int)
 
 
 def test_what_the_reader_reads_are_the_tars_bytes(shuffled: Path) -> None:
-    source = MixedSource(Mixed(shuffled))
+    source = MixedSource(MixedDataset(shuffled))
     for tile, row in enumerate(rows(shuffled)):
         place = source.place(tile)
         assert place.tar.read_bytes()[row["offset"] : row["offset"] + row["length"]] == source.read(tile)
@@ -148,7 +150,7 @@ def test_what_the_reader_reads_are_the_tars_bytes(shuffled: Path) -> None:
 
 def spoil(root: Path, tile: int, how: str) -> str:
     """Damage a tile; what is said of it."""
-    source = MixedSource(Mixed(root))
+    source = MixedSource(MixedDataset(root))
     place = source.place(tile)
     if how == "short":
         os.truncate(place.tar, place.offset + place.length - 1)
@@ -245,7 +247,7 @@ def test_baked_mixes_hold_no_fits(stained: Make, tmp_path: Path) -> None:
 def test_which_folder_is_what(plain: Path, shuffled: Path, copy: Path, tmp_path: Path) -> None:
     assert isinstance(open_data(plain), Dataset)
     data = open_data(shuffled)
-    assert isinstance(data, Mixed)
+    assert isinstance(data, MixedDataset)
     assert data.info["build_id"] == json.loads((shuffled / "mixed.json").read_text())["mix_id"]
     assert list(data.tile_counts().values()) == [5, 6, 5, 6]
     with pytest.raises(DatasetError, match="not a dataset"):

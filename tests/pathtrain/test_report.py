@@ -11,8 +11,9 @@ from toys import TINY, labelled_folder, noise, write_dataset, write_run
 from typer.testing import CliRunner
 
 from pathprep import atomic, stain
+from pathprep.dataset.schema import build_id
 from pathprep.errors import UsageError
-from pathprep.shards import Dataset, build_id
+from pathprep.shards import Dataset
 from pathtrain.errors import ModelError
 from pathtrain.evaluate.cli import app
 from pathtrain.export import export

@@ -19,10 +19,11 @@ from pathprep.shards import Dataset
 from pathprep.stain import Jitter, StainFit, Status
 from pathtrain.data import params, views
 from pathtrain.data.loader import Batch, Loader
-from pathtrain.data.stain import Stage, stage, stored_fits
+from pathtrain.data.stain import Stage, stage
 from pathtrain.errors import RecipeError, TrainError
 from pathtrain.recipes.load import load
 from pathtrain.recipes.schema import Recipe, StainConfig
+from pathtrain.stored_fits import stored_fits
 
 JITTERED = ["stain.concentration=0.2", "stain.angle=5"]
 Make = Callable[..., Path]

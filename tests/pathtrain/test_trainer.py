@@ -19,9 +19,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from toys import TINY, noise, write_dataset
 
 from pathprep import stain
+from pathprep.dataset.schema import build_id
 from pathprep.errors import DatasetError, PathprepError
 from pathprep.markers import sealed
-from pathprep.shards import build_id
 from pathtrain import checkpoint
 from pathtrain.errors import CheckpointError, RecipeError, TrainError
 from pathtrain.logs import rows

@@ -1,0 +1,62 @@
+"""Which kind of folder is this: a dataset of slides, one of imported tiles, or mixed shards; and open it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pathprep import mixed, verify_mixed
+from pathprep.errors import UsageError
+from pathprep.markers import read_marker
+from pathprep.mixed_reader import MixedDataset
+from pathprep.shards import Dataset
+from pathprep.verify import Findings
+
+
+def is_mixed(root: Path) -> bool:
+    """Whether a folder holds mixed shards, finished or not, rather than a dataset."""
+    return any((root / name).exists() for name in (mixed.INFO, "unfinished"))
+
+
+def kind_of(root: Path) -> str:
+    """What a folder was made of: ``slides``, imported ``tiles``, or ``mixed`` shards of datasets.
+
+    Raises:
+        DatasetError: not a dataset.
+    """
+    return "mixed" if is_mixed(root) else Dataset(root).kind
+
+
+def open_data(root: Path) -> Dataset | MixedDataset:
+    """A dataset folder, or a folder of mixed shards.
+
+    Raises:
+        DatasetError: it is neither, or cannot be used.
+    """
+    return MixedDataset(root) if is_mixed(root) else Dataset(root)
+
+
+def open_dataset(root: Path) -> Dataset:
+    """A dataset folder, for what mixed shards cannot serve.
+
+    Raises:
+        UsageError: it holds mixed shards.
+        DatasetError: it is no dataset, or one that cannot be used.
+    """
+    if is_mixed(root):
+        sources = [source["path"] for source in (read_marker(root / mixed.INFO) or {}).get("sources", ())]
+        raise UsageError(
+            f"{root}: holds mixed shards (`pathprep mix`), which only training reads; give the dataset that "
+            f"they were mixed from{': ' if sources else ''}{' or '.join(sources)}"
+        )
+    return Dataset(root)
+
+
+def verify(root: Path, threads: int = 2) -> Iterator[Findings]:
+    """Check a dataset or mixed shards to the byte.
+
+    Yields:
+        Findings per slide or shard, in their order; last those of the folder, named ``(folder)``.
+
+    Raises:
+        DatasetError: neither, or mixed shards that are not finished.
+    """
+    return verify_mixed.verify(root, threads) if is_mixed(root) else verify(root, threads)
