@@ -35,11 +35,14 @@ from machine import add_json, save
 from rich.console import Console
 from rich.table import Table
 
-from pathprep import atomic, columns, corpus, markers
-from pathprep.columns import Arrays
-from pathprep.committed import SETTLED_S, Entry
+from pathprep.dataset import columns
+from pathprep.dataset import index_cache as corpus
+from pathprep.dataset import marker as markers
+from pathprep.dataset.columns import Arrays
+from pathprep.dataset.listing import SETTLED_S, Entry
+from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import FOLDERS, FORMAT, SCHEMA, STATUSES, VERSION, build_id, sha256
-from pathprep.shards import Dataset
+from pathprep.storage import atomic
 
 LOADER = ["x", "y", "offset", "length", "crc32"]  # what training reads
 COLUMNS = [*LOADER, "region", "column", "row"]

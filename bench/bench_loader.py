@@ -37,13 +37,13 @@ from PIL import Image, ImageFilter
 from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
 from torchvision.transforms import v2
 
+from pathprep.dataset.reader import Dataset
 from pathprep.folders import open_data
-from pathprep.mix import mix
-from pathprep.shards import Dataset
-from pathtrain.data import params
+from pathprep.mixed.make import mix
+from pathtrain.data import view_params as params
 from pathtrain.data.loader import Loader
 from pathtrain.recipes.load import load
-from pathtrain.recipes.schema import Recipe
+from pathtrain.recipes.recipe import Recipe
 
 OURS = "pathtrain"
 WARM = 5  # batches; DataLoader prepares 2 per worker ahead, ours 2

@@ -28,10 +28,10 @@ from machine import add_json, interleave, save
 from rich.console import Console
 from rich.table import Table
 
-from pathprep import atomic
 from pathprep.dataset.schema import FOLDERS, FORMAT, SCHEMA, VERSION, build_id
 from pathprep.dataset.writer import ShardWriter
-from pathprep.mix import GB, mix
+from pathprep.mixed.make import GB, mix
+from pathprep.storage import atomic
 
 SIDE = 256
 

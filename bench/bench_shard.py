@@ -72,9 +72,9 @@ def recode(slide: Path, index: Path, pool: ThreadPoolExecutor) -> None:
     """The floor of one slide."""
     import numpy as np
 
-    from pathprep import jpeg
-    from pathprep.grid import BLOCK
-    from pathprep.slide import Slide
+    from pathprep.slides.grid import BLOCK
+    from pathprep.slides.slide import Slide
+    from pathprep.tiles import jpeg
 
     table = pq.read_table(index, columns=["x", "y", "side"])
     if not table.num_rows:
@@ -121,7 +121,7 @@ def main() -> None:
         PEERS[options.case](*options.files)
         return
 
-    from pathprep.synth import synthesize  # not at the top: the plain script must not pay for it
+    from pathprep.synth.archive import synthesize  # not at the top: the plain script must not pay for it
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

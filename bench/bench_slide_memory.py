@@ -44,10 +44,10 @@ from torch import Tensor, nn
 from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
 
+from pathtrain.data.layout import Layout
 from pathtrain.methods.gradient_cache import cached_loss
-from pathtrain.models.hierarchy import GridViT, region_vectors, slide_vector
-from pathtrain.models.layout import Layout
-from pathtrain.recipes.hierarchy import StageConfig
+from pathtrain.models.grid_vit import GridViT, region_vectors, slide_vector
+from pathtrain.recipes.hierarchical import StageConfig
 
 CASES = ("cached", "checkpointing", "plain")
 PIXELS, DIM, CHUNK = 32, 96, 128

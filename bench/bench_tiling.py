@@ -19,10 +19,11 @@ import numpy.typing as npt
 from bench_macenko import paint
 from machine import add_json, describe, interleave, save
 from openslide import OpenSlide
-from pathprep.kernels import tiling_cpu, tiling_cuda
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+
+from pathprep.kernels import tiling_cpu, tiling_cuda
 
 Pixels = npt.NDArray[np.uint8]
 Cases = dict[str, Callable[[], object]]

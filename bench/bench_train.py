@@ -32,16 +32,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
-from pathprep.shards import Dataset
-from pathtrain import flops, step
+from pathprep.dataset.reader import Dataset
 from pathtrain.data.loader import Loader
-from pathtrain.distributed import Ranks
+from pathtrain.distributed.fsdp import compile_networks
+from pathtrain.distributed.ranks import Ranks
 from pathtrain.methods.base import Batch
 from pathtrain.methods.dino import Dino
-from pathtrain.optim import adamw
 from pathtrain.recipes.load import load
-from pathtrain.recipes.schema import Recipe
-from pathtrain.sharding import compile_networks
+from pathtrain.recipes.recipe import Recipe
+from pathtrain.training import flops, step
+from pathtrain.training.optim import adamw
 
 TOTAL = 1000  # steps that the schedules span
 

@@ -40,15 +40,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pathprep import atomic
-from pathprep.shards import Dataset
+from pathprep.dataset.reader import Dataset
+from pathprep.storage import atomic
 from pathtrain.data.slide_labels import UNKNOWN, SlideLabels, read, read_for
-from pathtrain.data.slides import Request, SlideIndex, TileStream
-from pathtrain.data.stain import Stage, stage
-from pathtrain.evaluate.heads import TaskScorer, open_run, quiet_stage
-from pathtrain.evaluate.metrics import auroc, balanced_accuracy
-from pathtrain.recipes.hierarchy import HierarchicalRecipe
+from pathtrain.data.slide_stream import Request, SlideIndex, TileStream
+from pathtrain.evaluate.slides.heads import TaskScorer, open_run, quiet_stage
+from pathtrain.evaluate.slides.metrics import auroc, balanced_accuracy
+from pathtrain.recipes.hierarchical import HierarchicalRecipe
 from pathtrain.recipes.load import load
+from pathtrain.stain.stage import Stage, stage
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pathprep import atomic
+from pathprep.storage import atomic
 
 PACKAGES = [
     "numpy",

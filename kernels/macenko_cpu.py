@@ -28,6 +28,7 @@ import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+
 from pathprep.kernels.macenko_reference import (
     ALPHA,
     BETA,

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from pathprep.kernels.cuda import Device, module
 from pathprep.kernels.macenko_reference import (
     ALPHA,

@@ -10,6 +10,7 @@ from typing import Any
 import numba as nb
 import numpy as np
 import numpy.typing as npt
+
 from pathprep.kernels.tiling_reference import FIGURES, LUMINANCE, STAINED, WHITE, Bytes, check
 
 Singles = npt.NDArray[np.float32]

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from pathprep.kernels.cuda import PLAIN_SHARED, Device, module
 from pathprep.kernels.tiling_reference import FIGURES, LUMINANCE, STAINED, WHITE, check
 

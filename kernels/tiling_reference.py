@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from pathprep.kernels.macenko_reference import BETA, IO, optical_density
 
 # An empty field is near 240 on every channel and tissue at the glass limit of Macenko (OD 0.15) is 206:

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from pathprep import mixed, verify_mixed
+from pathprep.dataset.marker import read_marker
+from pathprep.dataset.reader import Dataset
+from pathprep.dataset.verify import Findings
 from pathprep.errors import UsageError
-from pathprep.markers import read_marker
-from pathprep.mixed_reader import MixedDataset
-from pathprep.shards import Dataset
-from pathprep.verify import Findings
+from pathprep.mixed import format as mixed
+from pathprep.mixed import verify as verify_mixed
+from pathprep.mixed.reader import MixedDataset
 
 
 def is_mixed(root: Path) -> bool:

@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pytest
 from slides import tissue, write_tiff
 
-from pathprep.slide import Slide
+from pathprep.slides.slide import Slide
 
 # cuCIM first: see pathprep/readers/cucim.py. The commands never load both; a test process does.
 with tempfile.TemporaryDirectory() as _folder:

@@ -21,14 +21,16 @@ import tifffile
 from pebble import ProcessExpired, ProcessPool
 from slides import tissue
 
-from pathprep import damage, jpeg, pipeline, run
-from pathprep import tissue as segmentation
+from pathprep.dataset.reader import Dataset
 from pathprep.errors import PathprepError
 from pathprep.launchers import server
-from pathprep.params import ShardParams, StainParams
-from pathprep.pipeline import Task
-from pathprep.shards import Dataset
-from pathprep.sources import Source
+from pathprep.sharding import pipeline, run
+from pathprep.sharding.params import ShardParams, StainParams
+from pathprep.sharding.pipeline import Task
+from pathprep.slides import cross_check as damage
+from pathprep.slides import tissue as segmentation
+from pathprep.slides.find import Source
+from pathprep.tiles import jpeg
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -5,6 +5,7 @@ from unittest.mock import patch
 import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
+
 from pathprep.kernels import macenko_reference as reference
 
 Tile = npt.NDArray[np.uint8]

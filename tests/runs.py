@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pathprep.pipeline import Progress
-from pathprep.sources import Source
+from pathprep.sharding.pipeline import Progress
+from pathprep.slides.find import Source
 
 COMMAND = "import sys; from pathprep.cli import main; sys.argv = ['pathprep', *sys.argv[1:]]; main()"
 

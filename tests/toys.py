@@ -14,13 +14,13 @@ import simplejpeg
 import torch
 from PIL import Image
 
-from pathprep import atomic
+from pathprep.dataset.marker import sealed
 from pathprep.dataset.schema import FORMAT, VERSION, build_id, sha256
 from pathprep.dataset.writer import ShardWriter
-from pathprep.markers import sealed
-from pathtrain import checkpoint
+from pathprep.storage import atomic
 from pathtrain.models.backbone import build
 from pathtrain.recipes.load import dump, load
+from pathtrain.runs import checkpoint
 
 Pixels = npt.NDArray[np.uint8]
 

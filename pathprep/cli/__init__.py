@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from pathprep import __version__
-from pathprep.cli import dataset, import_tiles, inspect, mix, shard, synth, target
+from pathprep.cli import import_tiles, inspect, mix, shard, synth, target
+from pathprep.cli import report as dataset
 from pathprep.cli.options import errors, output
 from pathprep.errors import PathprepError, UsageError, in_words
 

@@ -26,7 +26,7 @@ from pathprep.cli.options import (
 from pathprep.errors import UsageError
 
 if TYPE_CHECKING:
-    from pathprep.run import Summary
+    from pathprep.sharding.run import Summary
 
 STAIN_WORDS = {"slide_fit": "pooled fit of the group or shard"}
 SHOWN = 10  # damaged images that are printed; failed/ names all
@@ -88,11 +88,11 @@ def import_tiles(
     from pathprep.launchers import server
 
     server.start()
-    from pathprep.params import StainParams
-    from pathprep.progress import watcher
+    from pathprep.cli.console import watcher
+    from pathprep.sharding.params import StainParams
+    from pathprep.storage.tables import Columns
     from pathprep.tilesets import find, run
     from pathprep.tilesets.params import TileParams
-    from pathprep.tilesets.tables import Columns
 
     if target is not None and stain != Stain.bake:
         raise UsageError(f"--target {target}: only --stain bake normalises; give both or neither")

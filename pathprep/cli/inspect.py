@@ -38,8 +38,8 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show what slides are and how many tiles `shard` would make of them."""
-    from pathprep.inspect import inspect as inspect_slide
-    from pathprep.params import ShardParams
+    from pathprep.sharding.inspect import inspect as inspect_slide
+    from pathprep.sharding.params import ShardParams
 
     params = ShardParams(
         tile=tile,

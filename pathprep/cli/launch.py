@@ -16,9 +16,9 @@ from pathprep.errors import UsageError
 
 if TYPE_CHECKING:
     from pathprep.launchers.base import Launcher
-    from pathprep.params import ShardParams
-    from pathprep.remote import Remote
-    from pathprep.run import Plan
+    from pathprep.sharding.params import ShardParams
+    from pathprep.sharding.remote import Remote
+    from pathprep.sharding.run import Plan
 
 PANEL = "Many machines"
 
@@ -128,8 +128,8 @@ def place(out: str, scratch: Path | None, *, dry: bool) -> "Iterator[tuple[Path,
     if "://" not in out:
         yield Path(out), None
         return
-    from pathprep.remote import opened
-    from pathprep.store import Store
+    from pathprep.sharding.remote import opened
+    from pathprep.storage.url_store import Store
 
     with opened(Store.of(out), scratch, dry=dry) as remote:
         yield remote.root, remote
@@ -183,7 +183,7 @@ def check_rebuild(root: Path, params: "ShardParams") -> None:
     Raises:
         UsageError: saying so.
     """
-    from pathprep import markers
+    from pathprep.dataset import marker as markers
     from pathprep.dataset.schema import build_id
 
     info = markers.read_marker(root / "dataset.json") or {}
@@ -198,8 +198,8 @@ def check_rebuild(root: Path, params: "ShardParams") -> None:
 
 def submit_array(context: typer.Context, plan: "Plan", root: Path) -> None:
     """Write the script of an array job that does what the command line says, and submit it."""
+    from pathprep.cli.console import counted
     from pathprep.launchers import slurm
-    from pathprep.progress import counted
 
     given = context.params
     script = slurm.script(

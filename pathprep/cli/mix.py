@@ -28,8 +28,8 @@ def mix(
     Run again to go on: finished shards are checked and kept.
     Exit code 0: all is written; 1: something failed; 2: wrong usage; 130: interrupted.
     """
-    from pathprep.mix import mix as mix_datasets
-    from pathprep.mix_progress import print_summary, watcher
+    from pathprep.cli.console_mix import print_summary, watcher
+    from pathprep.mixed.make import mix as mix_datasets
 
     with watcher(errors) as watch:
         summary = mix_datasets(

@@ -10,7 +10,7 @@ from rich.console import Console
 from pathprep.errors import StainError, UsageError
 
 if TYPE_CHECKING:
-    from pathprep.run import Summary
+    from pathprep.sharding.run import Summary
     from pathprep.stain import Target
 
 # Results go to stdout, everything about the work to stderr, so that --json can be piped

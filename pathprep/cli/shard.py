@@ -35,8 +35,8 @@ from pathprep.errors import UsageError
 
 if TYPE_CHECKING:
     from pathprep.launchers.base import Launcher
-    from pathprep.params import ShardParams
-    from pathprep.run import Plan
+    from pathprep.sharding.params import ShardParams
+    from pathprep.sharding.run import Plan
 
 
 class TissueMethod(StrEnum):
@@ -178,12 +178,13 @@ def shard(
         from pathprep.launchers import slurm
 
         slurm.check(array or 0, sbatch_args)
-    from pathprep import run, sources
+    from pathprep.cli.console import counted, print_summary, watcher
     from pathprep.launchers import local
-    from pathprep.params import ShardParams, StainParams
-    from pathprep.progress import counted, print_summary, watcher
-    from pathprep.qc import QcParams
-    from pathprep.tissue import TissueParams
+    from pathprep.sharding import run
+    from pathprep.sharding.params import ShardParams, StainParams
+    from pathprep.slides import find as sources
+    from pathprep.slides.tissue import TissueParams
+    from pathprep.tiles.qc import QcParams
 
     mpps, cards = _numbers(mpp), _cards(gpus)
     params = ShardParams(
@@ -288,8 +289,8 @@ def _dry_run(
     as_json: bool,
     on_disk: bool,
 ) -> None:
-    from pathprep import forecast
-    from pathprep.progress import counting, print_forecast
+    from pathprep.cli.console import counting, print_forecast
+    from pathprep.sharding import forecast
 
     with counting(errors, "slides looked at") as watch:
         found = forecast.look(plan.todo, root, params, launcher, timeout=timeout, watch=watch)

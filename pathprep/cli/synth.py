@@ -18,7 +18,7 @@ def synth(
     workers: Annotated[int, typer.Option(min=1, help="Threads.")] = 2,
 ) -> None:
     """Make slides that look like H&E, with their ground truth, to try everything without data."""
-    from pathprep.synth import synthesize
+    from pathprep.synth.archive import synthesize
 
     paths = synthesize(
         out, slides=slides, size=size, seed=seed, native_tile=native_tile, workers=workers, mpp=mpp

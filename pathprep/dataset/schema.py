@@ -8,7 +8,7 @@
     dropped/<slide>.parquet      a row per tile that a quality filter dropped (DROPPED); absent if none was
     failed/<slide>.json          quarantine
     previews/<slide>.jpg         thumbnail; previews/<slide>.geojson: tissue contours, level-0 pixels
-    tiles/                       index/ once more, for opening many slides (pathprep.corpus); may be deleted
+    tiles/                       index/ once more, for opening many slides (index_cache); may be deleted
 
 Files are renamed into place one by one and the marker last, so a slide without a valid marker does
 not exist for a reader. Equal inputs and parameters give equal bytes.
@@ -26,7 +26,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pathprep.qc import FIGURES
+from pathprep.tiles.qc import FIGURES
 
 FORMAT = "pathprep-dataset"
 VERSION = 1

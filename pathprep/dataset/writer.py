@@ -13,11 +13,11 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pathprep import atomic
+from pathprep.dataset.marker import committed, read_marker, read_sealed, same_inputs, sealed
 from pathprep.dataset.schema import DROPPED, SCHEMA
 from pathprep.dataset.tar import dali_index, tar_header
 from pathprep.errors import DatasetError, NameTaken
-from pathprep.markers import committed, read_marker, read_sealed, same_inputs, sealed
+from pathprep.storage import atomic
 
 
 class ShardWriter:

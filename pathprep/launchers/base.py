@@ -8,11 +8,11 @@ from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from pathprep import markers
+from pathprep.dataset import marker as markers
 from pathprep.dataset.schema import STATUSES
 from pathprep.errors import FULL_DISK, DatasetError, PathprepError
-from pathprep.pipeline import STAGES, Progress
-from pathprep.remote import RemoteTask
+from pathprep.sharding.pipeline import STAGES, Progress
+from pathprep.sharding.remote import RemoteTask
 
 # How often a slide is tried whose process died or ran out of time; errors of the slide itself repeat
 ATTEMPTS = 2

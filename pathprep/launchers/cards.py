@@ -26,7 +26,7 @@ def find(asked: int | None) -> int:
     Raises:
         UsageError: there are fewer, one does not work, or CuPy or nvImageCodec is not installed.
     """
-    command = [sys.executable, "-m", "pathprep.engines.probe", *([] if asked is None else [str(asked)])]
+    command = [sys.executable, "-m", "pathprep.tiles.engines.probe", *([] if asked is None else [str(asked)])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         found = json.loads(done.stdout.splitlines()[-1])

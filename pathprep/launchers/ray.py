@@ -31,7 +31,7 @@ from ray.exceptions import (
 from pathprep.errors import UsageError
 from pathprep.launchers import base
 from pathprep.launchers.base import ATTEMPTS, Board, Outcome, Task
-from pathprep.pipeline import Progress
+from pathprep.sharding.pipeline import Progress
 
 # How many nodes may die under one slide before it is given up
 NODE_DEATHS = 10

@@ -13,7 +13,7 @@ def context() -> ForkServerContext:
     # Slides are the parallelism; a BLAS thread pool in every worker would only wait
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     chosen = multiprocessing.get_context("forkserver")
-    chosen.set_forkserver_preload(["pathprep.launchers.warm"])
+    chosen.set_forkserver_preload(["pathprep.sharding.warm"])
     # Ctrl-C is this process's to handle: the server inherits a mask, and while it loads nothing else would
     # keep it from printing a traceback. The tracker comes first, since starting it takes the mask off.
     resource_tracker.ensure_running()

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pathprep import atomic
 from pathprep.dataset.schema import slide_name
 from pathprep.errors import PathprepError, UsageError
+from pathprep.storage import atomic
 
 
 def check(elements: int, arguments: str) -> None:

@@ -8,11 +8,11 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from pathprep import atomic
 from pathprep.errors import StainError
 from pathprep.kernels.macenko_reference import ALPHA, BETA, IO
 from pathprep.stain.arrays import Array, to_numpy
 from pathprep.stain.fits import FITTED, StainFit, fit
+from pathprep.storage import atomic
 
 Floats = npt.NDArray[np.float64]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
-from pathprep.tilesets import tables
+from pathprep.storage import tables
+from pathprep.storage.tables import Columns
 from pathprep.tilesets.items import Item, TileSet, split_of
-from pathprep.tilesets.tables import Columns
 
 FORMATS = ("hdf5", "folders", "csv")
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")

@@ -8,11 +8,11 @@ import h5py
 import numpy as np
 
 from pathprep.errors import UsageError
-from pathprep.readers.base import Pixels
-from pathprep.tilesets import tables
+from pathprep.slides.readers.base import Pixels
+from pathprep.storage import tables
+from pathprep.storage.tables import Columns
 from pathprep.tilesets.images import SIDES
 from pathprep.tilesets.items import Item, split_of
-from pathprep.tilesets.tables import Columns
 
 SUFFIXES = ("_x.h5", "_x.hdf5")
 # Rows are read one by one in rising order, and a compressed chunk of them must be unpacked only once

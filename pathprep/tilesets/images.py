@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pathprep import jpeg
-from pathprep.readers.base import Pixels
+from pathprep.slides.readers.base import Pixels
+from pathprep.tiles import jpeg
 
 SIDES = (16, 4096)  # pixels; what a dataset's tiles may have
 MODES = ("RGB", "RGBA", "P", "L")

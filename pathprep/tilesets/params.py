@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pathprep.errors import UsageError
-from pathprep.params import StainParams
+from pathprep.sharding.params import StainParams
 
 # Raised when the same parameters give other bytes than before, so that old shards are rebuilt
 PIXELS_VERSION = 1

@@ -5,12 +5,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from pathprep import atomic, markers, run
+from pathprep.dataset import marker as markers
 from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
 from pathprep.launchers.base import Board, Outcome
 from pathprep.launchers.local import Local
-from pathprep.run import Summary, Watcher
+from pathprep.sharding import run
+from pathprep.sharding.run import Summary, Watcher
+from pathprep.storage import atomic
 from pathprep.tilesets.items import TileSet, pack
 from pathprep.tilesets.params import TileParams
 from pathprep.tilesets.shard import Part, Task

@@ -13,14 +13,15 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from pathprep import jpeg, stain
+from pathprep import stain
 from pathprep.dataset.schema import STATUSES
 from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import UnreadableSlide
 from pathprep.kernels.tiling_cpu import cut
-from pathprep.pipeline import Progress
-from pathprep.qc import FIGURES
-from pathprep.readers.base import Pixels
+from pathprep.sharding.pipeline import Progress
+from pathprep.slides.readers.base import Pixels
+from pathprep.tiles import jpeg
+from pathprep.tiles.qc import FIGURES
 from pathprep.tilesets import images
 from pathprep.tilesets.images import Picture
 from pathprep.tilesets.items import Item

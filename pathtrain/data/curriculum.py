@@ -14,21 +14,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
-from pathprep.shards import Dataset
 from pathprep.stain import Target
 from pathtrain.data import order
-from pathtrain.data import stain as stains
-from pathtrain.data.damage import Damage
+from pathtrain.data.damaged_tiles import Damage
+from pathtrain.data.layout import Layout
 from pathtrain.data.loader import Loader
 from pathtrain.data.order import Ints
 from pathtrain.data.slide_labels import SlideLabels
+from pathtrain.data.slide_stream import Request, SlideIndex, TileStream
 from pathtrain.data.slide_views import drawn, orient, orientations
-from pathtrain.data.slides import Request, SlideIndex, TileStream
 from pathtrain.data.source import NO_TILES
 from pathtrain.errors import TrainError
-from pathtrain.models.layout import Layout
-from pathtrain.recipes.hierarchy import HierarchicalRecipe, Phase
+from pathtrain.recipes.hierarchical import HierarchicalRecipe, Phase
+from pathtrain.stain import stage as stains
 
 # Keep the orders of tiles, regions and slides apart, and those of the phases
 _SEEDS = {"tile": 0, "region": 1, "slide": 2}

@@ -4,7 +4,7 @@
 
 A dataset's tiles are read by offset, by threads some steps ahead (a random read of a local tar costs under a
 fifth of a sequential one). Mixed shards are read by DALI's readers.webdataset. Either way each JPEG is
-checked against its CRC32, a damaged one is replaced (pathtrain.data.damage), and tiles of different native
+checked against its CRC32, a damaged one is replaced (damaged_tiles), and tiles of different native
 sizes may meet in one batch. There is no state but the step: a loader that starts at step s gives what any
 other gives there, from the same bytes.
 """
@@ -23,17 +23,20 @@ import simplejpeg
 import torch
 import torch.utils.dlpack
 
+from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError, PathprepError
-from pathprep.mixed_reader import MixedDataset
-from pathprep.shards import Dataset
+from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import Target
-from pathtrain.data import order, params, stain, views
-from pathtrain.data.damage import Damage, Damaged
-from pathtrain.data.mixed import MixedSource
+from pathtrain.data import order
+from pathtrain.data import view_graph as views
+from pathtrain.data import view_params as params
+from pathtrain.data.damaged_tiles import Damage, Damaged
+from pathtrain.data.mixed_source import MixedSource
 from pathtrain.data.order import Ints
 from pathtrain.data.source import NO_TILES, DamagedTile, DatasetSource, Source, wrong
 from pathtrain.errors import TrainError
-from pathtrain.recipes.schema import Recipe
+from pathtrain.recipes.recipe import Recipe
+from pathtrain.stain import stage as stain
 
 # One batch in work while one is trained on; not swept, more costs memory.
 DEPTH = 2

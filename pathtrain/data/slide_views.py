@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pathtrain.data.layout import Layout
 from pathtrain.data.order import Ints, hashed
-from pathtrain.models.layout import Layout
 
 _REGIONS, _TURNS = 0x647261776E, 0x7475726E  # keep these hashes apart from others
 

@@ -16,13 +16,13 @@ from typing import Any, Protocol
 import numpy as np
 import simplejpeg
 
+from pathprep.dataset.reader import Dataset
+from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import DatasetError
-from pathprep.shards import Dataset
 from pathprep.stain import StainFit
-from pathprep.tileindex import TileIndex
 from pathtrain.data import order
 from pathtrain.data.order import Ints
-from pathtrain.stored_fits import stored_fits
+from pathtrain.stain.stored_fits import stored_fits
 
 NO_TILES: Ints = np.empty(0, np.int64)
 

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pathtrain import schedules
+from pathtrain.distributed.fsdp import local
 from pathtrain.losses.dino import dino_terms, updated_center
+from pathtrain.methods import schedules
 from pathtrain.methods.base import Outcome, slices
 from pathtrain.models import backbone
 from pathtrain.models.dino_head import DinoHead
-from pathtrain.recipes.schema import Recipe
-from pathtrain.sharding import local
+from pathtrain.recipes.recipe import Recipe
 
 
 class Network(nn.ModuleDict):

@@ -2,7 +2,7 @@
 
     1. all tiles, chunk by chunk, without a graph              -> vectors (N, D), kept on the CPU
     2. what follows the vectors, with a graph, and back        -> the loss, and its gradient (N, D), which may
-       take the vectors' place (pathtrain.models.hierarchy.region_vectors)
+       take the vectors' place (pathtrain.models.grid_vit.region_vectors)
     3. the same chunks once more, with a graph, and back, each from its part of that gradient
 
 The sum over the chunks is the gradient of the plain graph, by the chain rule; the price is one forward pass

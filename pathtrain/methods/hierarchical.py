@@ -14,20 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pathtrain import schedules
 from pathtrain.data.curriculum import Regions, Slide, Work
+from pathtrain.data.layout import Layout
 from pathtrain.data.slide_labels import SlideLabels
+from pathtrain.distributed.fsdp import local
 from pathtrain.losses.tasks import masked_cross_entropy
+from pathtrain.methods import schedules
 from pathtrain.methods.base import Outcome, slices
 from pathtrain.methods.dino import Dino
 from pathtrain.methods.gradient_cache import cached_loss, chunk_size, encode_chunks
 from pathtrain.methods.region_dino import RegionTeaching
 from pathtrain.models import backbone as body
 from pathtrain.models.dino_head import DinoHead
-from pathtrain.models.hierarchy import GridViT, region_vectors, slide_vector
-from pathtrain.models.layout import Layout
-from pathtrain.recipes.hierarchy import HierarchicalRecipe, Phase, SlideTasks
-from pathtrain.sharding import local
+from pathtrain.models.grid_vit import GridViT, region_vectors, slide_vector
+from pathtrain.recipes.hierarchical import HierarchicalRecipe, Phase, SlideTasks
 
 # How a slide goes through stages 1 and 2 where no phase says it
 INFERENCE = SlideTasks(weight=1.0, batch=1, side=2, class_weights="none", checkpointing=False)

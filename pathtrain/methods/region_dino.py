@@ -16,9 +16,9 @@ from pathtrain.data.order import Ints, hashed
 from pathtrain.losses.dino import dino_terms, updated_center
 from pathtrain.methods.base import Outcome
 from pathtrain.models.dino_head import DinoHead
-from pathtrain.models.hierarchy import GridViT, cells_of
-from pathtrain.recipes.hierarchy import GridCrops, RegionDino
-from pathtrain.recipes.schema import DinoConfig, HeadConfig
+from pathtrain.models.grid_vit import GridViT, cells_of
+from pathtrain.recipes.hierarchical import GridCrops, RegionDino
+from pathtrain.recipes.recipe import DinoConfig, HeadConfig
 
 _STREAM = 0x726567696F6E  # keeps these hashes apart from others
 

@@ -24,7 +24,7 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import nn
 
 from pathtrain.errors import ModelError
-from pathtrain.recipes.schema import ModelConfig
+from pathtrain.recipes.recipe import ModelConfig
 
 State = dict[str, torch.Tensor]
 ANSWER_S = 10  # seconds that the hub may take to answer

@@ -9,8 +9,8 @@ import yaml
 from pydantic import ValidationError
 
 from pathtrain.errors import RecipeError
-from pathtrain.recipes.hierarchy import HierarchicalRecipe
-from pathtrain.recipes.schema import Recipe
+from pathtrain.recipes.hierarchical import HierarchicalRecipe
+from pathtrain.recipes.recipe import Recipe
 
 
 def names() -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pathtrain.data.slide_labels import SlideLabels, Task
-from pathtrain.recipes.hierarchy import HierarchicalRecipe
+from pathtrain.recipes.hierarchical import HierarchicalRecipe
 from pathtrain.recipes.load import load
 
 BENCH = Path(__file__).parents[2] / "bench"

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pathprep.kernels import cuda, macenko_cuda, tiling_cuda
 
 from cuda_shim import Shim, ShimDevice
 from pathprep import stain
+from pathprep.kernels import cuda, macenko_cuda, tiling_cuda
 from pathprep.stain import arrays, fits
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
+
 from pathprep.kernels import macenko_reference as reference
 
 HE = np.array([[0.65, 0.25], [0.70, 0.85], [0.30, 0.46]])

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from pathprep.kernels import cuda
 
 MOST, STATIC = 232448, 304

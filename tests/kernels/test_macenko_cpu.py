@@ -19,6 +19,7 @@ from macenko_cases import (
     is_decided,
     pointing_away,
 )
+
 from pathprep.kernels import macenko_cpu
 from pathprep.kernels import macenko_reference as reference
 from pathprep.kernels.threads_cpu import THREAD_PIXELS

@@ -26,6 +26,7 @@ from macenko_cases import (
     is_decided,
     pointing_away,
 )
+
 from pathprep.kernels import cuda, macenko_cuda
 from pathprep.kernels import macenko_reference as reference
 

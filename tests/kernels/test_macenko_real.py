@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from pathprep.kernels import macenko_cpu
-from pathprep.kernels import macenko_reference as reference
 from PIL import Image
 from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
+
+from pathprep.kernels import macenko_cpu
+from pathprep.kernels import macenko_reference as reference
 
 Tile = npt.NDArray[np.uint8]
 

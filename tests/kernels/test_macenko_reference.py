@@ -4,8 +4,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from pathprep.kernels import macenko_reference as reference
 from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
+
+from pathprep.kernels import macenko_reference as reference
 
 Tile = npt.NDArray[np.uint8]
 

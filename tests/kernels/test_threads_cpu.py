@@ -4,6 +4,7 @@ from threading import Barrier, Event, get_ident
 from unittest.mock import patch
 
 import pytest
+
 from pathprep.kernels.threads_cpu import share_out
 
 

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import rgb_to_hsv
+from PIL import Image
+
 from pathprep.kernels import macenko_reference
 from pathprep.kernels import tiling_reference as reference
 from pathprep.kernels.tiling_cpu import cut
-from PIL import Image
 
 Tile = npt.NDArray[np.uint8]
 

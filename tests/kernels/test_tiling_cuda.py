@@ -11,6 +11,7 @@ import pytest
 from cuda_shim import Shim, ShimDevice
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from pathprep.kernels import cuda, tiling_cuda
 from pathprep.kernels import tiling_reference as reference
 

@@ -16,15 +16,16 @@ from typing import Any
 import pytest
 from slides import tissue, write_tiff
 
-from pathprep import run, sources
-from pathprep.engines import probe
 from pathprep.errors import DeviceLost, UsageError
 from pathprep.launchers import base, cards, local, server
 from pathprep.launchers.base import Board
 from pathprep.launchers.cards import Seats
-from pathprep.params import ShardParams
-from pathprep.pipeline import Task
-from pathprep.sources import Source
+from pathprep.sharding import run
+from pathprep.sharding.params import ShardParams
+from pathprep.sharding.pipeline import Task
+from pathprep.slides import find as sources
+from pathprep.slides.find import Source
+from pathprep.tiles.engines import probe
 
 PARAMS = ShardParams(tile=64, region=256)
 fork = multiprocessing.get_context("fork")

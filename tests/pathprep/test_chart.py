@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from pathprep import chart
-from pathprep.chart import Dots, Mark
+from pathprep.page import chart
+from pathprep.page.chart import Dots, Mark
 
 
 @pytest.mark.parametrize(

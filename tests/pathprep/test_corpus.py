@@ -15,13 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pathprep import atomic, columns, committed, corpus, markers
+from pathprep.dataset import columns
+from pathprep.dataset import index_cache as corpus
+from pathprep.dataset import listing as committed
+from pathprep.dataset import marker as markers
+from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import FOLDERS, FORMAT, SCHEMA, STATUSES, VERSION, build_id
+from pathprep.dataset.tile_index import TileIndex
 from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import DatasetError
 from pathprep.folders import verify
-from pathprep.shards import Dataset
-from pathprep.tileindex import TileIndex
+from pathprep.storage import atomic
 
 PARAMS = {"tile": 64}
 BUILD = build_id(PARAMS)
@@ -345,8 +349,9 @@ def test_a_damaged_marker_is_named_and_its_slide_not_left_out_silently(tmp_path:
 
 OPEN = """
 import sys
-from pathprep import columns, corpus
-from pathprep.shards import Dataset
+from pathprep.dataset import columns
+from pathprep.dataset import index_cache as corpus
+from pathprep.dataset.reader import Dataset
 corpus.MAPPED_FROM = 1
 """
 

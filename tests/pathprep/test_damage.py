@@ -10,11 +10,13 @@ from damaged_slides import anatomy, examine_all, patch, write_base
 from PIL import Image
 from slides import tissue
 
-from pathprep import damage, grid, run
 from pathprep.errors import UnreadableSlide
-from pathprep.grid import Block, Grid
-from pathprep.params import ShardParams, StainParams
-from pathprep.sources import find
+from pathprep.sharding import run
+from pathprep.sharding.params import ShardParams, StainParams
+from pathprep.slides import cross_check as damage
+from pathprep.slides import grid
+from pathprep.slides.find import find
+from pathprep.slides.grid import Block, Grid
 
 HERE = Path("a.svs")
 SIDE, WIDTH, HEIGHT, DOWNSAMPLE = 256, 1100, 900, 8

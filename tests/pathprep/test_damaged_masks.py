@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pathprep.errors import MaskError
-from pathprep.tissue import load_mask
+from pathprep.slides.tissue import load_mask
 
 SIZE = (100, 80)  # of the slide
 SHAPE = (40, 50)  # of the overview

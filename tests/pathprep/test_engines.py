@@ -9,21 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 from cuda_shim.card import Full, Lost, ShimCard, install
-from pathprep.kernels import tiling_cpu
 from slides import tissue, write_tiff
 
-from pathprep import engines, jpeg, pipeline, run, stain
+from pathprep import stain
+from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import build_id
-from pathprep.engines.cpu import CpuEngine
-from pathprep.engines.cuda import CudaEngine
-from pathprep.engines.probe import try_out
 from pathprep.errors import DeviceError, DeviceLost, UsageError
-from pathprep.params import ShardParams, StainParams
-from pathprep.pipeline import Task
-from pathprep.qc import FIGURES, QcParams
-from pathprep.shards import Dataset
-from pathprep.slide import Slide
-from pathprep.sources import Source
+from pathprep.kernels import tiling_cpu
+from pathprep.sharding import pipeline, run
+from pathprep.sharding.params import ShardParams, StainParams
+from pathprep.sharding.pipeline import Task
+from pathprep.slides.find import Source
+from pathprep.slides.slide import Slide
+from pathprep.tiles import engines, jpeg
+from pathprep.tiles.engines.cpu import CpuEngine
+from pathprep.tiles.engines.cuda import CudaEngine
+from pathprep.tiles.engines.probe import try_out
+from pathprep.tiles.qc import FIGURES, QcParams
 
 PARAMS = ShardParams(tile=64, region=256, quality=95, subsampling="444")
 
@@ -295,7 +297,7 @@ def test_the_process_that_workers_are_forked_from_does_not_touch_the_gpu() -> No
     import sys
 
     code = (
-        "import os, pathprep.launchers.warm;"
+        "import os, pathprep.sharding.warm;"
         "print([f for f in map(os.readlink, map('/proc/self/fd/{}'.format, range(64))) if 'nvidia' in f])"
     )
     code = code.replace("map(os.readlink, ", "(os.readlink(p) if os.path.lexists(p) else '' for p in ")

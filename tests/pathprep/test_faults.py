@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 from slides import tissue, write_tiff
 
-from pathprep import atomic, pipeline, run
+from pathprep.dataset.reader import Dataset
 from pathprep.folders import verify
 from pathprep.launchers import server
-from pathprep.params import ShardParams
-from pathprep.pipeline import Task
-from pathprep.shards import Dataset
-from pathprep.sources import Source
+from pathprep.sharding import pipeline, run
+from pathprep.sharding.params import ShardParams
+from pathprep.sharding.pipeline import Task
+from pathprep.slides.find import Source
+from pathprep.storage import atomic
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
 

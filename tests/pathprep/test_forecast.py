@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from slides import tissue, write_tiff
 
-from pathprep import forecast, run, sources
+from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
 from pathprep.folders import verify
 from pathprep.launchers.base import Board, Outcome, Task
 from pathprep.launchers.local import Local
-from pathprep.params import QcParams, ShardParams
-from pathprep.shards import Dataset
+from pathprep.sharding import forecast, run
+from pathprep.sharding.params import QcParams, ShardParams
+from pathprep.slides import find as sources
 
 PARAMS = ShardParams(tile=64, region=1024)
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from slides import tissue, write_tiff
 
-from pathprep import grid
 from pathprep.errors import MppError
-from pathprep.grid import Grid
-from pathprep.slide import Slide
+from pathprep.slides import grid
+from pathprep.slides.grid import Grid
+from pathprep.slides.slide import Slide
 
 
 @pytest.fixture(scope="module")

@@ -16,24 +16,25 @@ from PIL import Image
 from tilesets import folders, mhist, pcam, tile, write_csv
 from typer.testing import CliRunner
 
-from pathprep import jpeg, stain
-from pathprep import run as runs
+from pathprep import stain
 from pathprep.cli import app
+from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import SCHEMA
 from pathprep.errors import UsageError
 from pathprep.folders import verify
 from pathprep.launchers import local
 from pathprep.launchers.local import Outcome
-from pathprep.params import ShardParams, StainParams
-from pathprep.pipeline import Progress
-from pathprep.report import report
-from pathprep.run import Summary
-from pathprep.shards import Dataset
+from pathprep.report.page import report
+from pathprep.sharding import run as runs
+from pathprep.sharding.params import ShardParams, StainParams
+from pathprep.sharding.pipeline import Progress
+from pathprep.sharding.run import Summary
+from pathprep.storage.tables import Columns
+from pathprep.tiles import jpeg
 from pathprep.tilesets import images, run
 from pathprep.tilesets.find import find
 from pathprep.tilesets.items import Item, pack
 from pathprep.tilesets.params import TileParams
-from pathprep.tilesets.tables import Columns
 
 # webdataset leaves its file to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -9,8 +9,8 @@ from damaged_slides import anatomy, patch, write_base
 from slides import tissue, write_tiff
 
 from pathprep.errors import UnreadableSlide
-from pathprep.readers import choose, open_reader
-from pathprep.readers.base import Resolution
+from pathprep.slides.readers import choose, open_reader
+from pathprep.slides.readers.base import Resolution
 
 PEERS = ("cucim", "openslide")
 

@@ -19,7 +19,7 @@ import runs
 from runs import contents, wait_for_work
 from slides import tissue, write_tiff
 
-from pathprep import atomic, run, sources
+from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import FOLDERS, FORMAT, SCHEMA, build_id
 from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import DatasetError
@@ -27,8 +27,10 @@ from pathprep.folders import verify
 from pathprep.launchers import local
 from pathprep.launchers.base import Board, Outcome, Task
 from pathprep.launchers.local import Local, cores
-from pathprep.params import ShardParams
-from pathprep.shards import Dataset
+from pathprep.sharding import run
+from pathprep.sharding.params import ShardParams
+from pathprep.slides import find as sources
+from pathprep.storage import atomic
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
 OPTIONS = ("--tile", 64)

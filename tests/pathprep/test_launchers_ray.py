@@ -19,8 +19,10 @@ import tifffile
 from runs import contents, wait_for_work
 from slides import tissue, write_tiff
 
-from pathprep import atomic, run, sources
-from pathprep.params import ShardParams
+from pathprep.sharding import run
+from pathprep.sharding.params import ShardParams
+from pathprep.slides import find as sources
+from pathprep.storage import atomic
 
 pytest.importorskip("ray")
 
@@ -35,7 +37,7 @@ from ray.exceptions import (
 from pathprep.errors import DatasetError, UnreadableSlide
 from pathprep.launchers import ray as launcher
 from pathprep.launchers.base import Board
-from pathprep.pipeline import Task
+from pathprep.sharding.pipeline import Task
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
 OPTIONS = ("--tile", 64, "--launcher", "ray")

@@ -7,11 +7,11 @@ import pytest
 from slides import tissue, write_tiff
 
 from pathprep.errors import UnreadableSlide
-from pathprep.params import ShardParams
-from pathprep.readers import limits
-from pathprep.readers.base import Level
-from pathprep.slide import Slide
-from pathprep.survey import survey
+from pathprep.sharding.params import ShardParams
+from pathprep.sharding.survey import survey
+from pathprep.slides.readers import limits
+from pathprep.slides.readers.base import Level
+from pathprep.slides.slide import Slide
 
 HERE = Path("a.svs")
 

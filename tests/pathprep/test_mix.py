@@ -22,15 +22,18 @@ import webdataset as wds
 from nvidia.dali import fn, pipeline_def, types
 from slides import tissue
 
-from pathprep import atomic, mix_pass, mixed, permutation
+from pathprep import permutation
 from pathprep.cli import main
+from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import FOLDERS, FORMAT, SCHEMA, STATUSES, VERSION, build_id
 from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import DatasetError, UsageError
 from pathprep.folders import verify
-from pathprep.mix import GB, Job, mix, passes
-from pathprep.mix_sources import LONGEST_NAME, key_names
-from pathprep.shards import Dataset
+from pathprep.mixed import format as mixed
+from pathprep.mixed import make_pass as mix_pass
+from pathprep.mixed.inputs import LONGEST_NAME, key_names
+from pathprep.mixed.make import GB, Job, mix, passes
+from pathprep.storage import atomic
 
 HE = [0.5, 0.2, 0.7, 0.8, 0.4, 0.5]
 PICTURES = [simplejpeg.encode_jpeg(tissue(32, 32, seed=n), 50 + n) for n in range(40)]
@@ -232,7 +235,7 @@ def test_labels_come_along_where_a_tile_has_one(tmp_path: Path, monkeypatch: pyt
 
 def run_until(datasets: list[Path], out: Path, finished: int) -> None:
     """The command in a process of its own, killed when so many shards have their marker."""
-    code = "import sys; from pathlib import Path; from pathprep.mix import mix\n"
+    code = "import sys; from pathlib import Path; from pathprep.mixed.make import mix\n"
     code += "mix([Path(a) for a in sys.argv[2:]], Path(sys.argv[1]), tiles_per_shard=40, memory=0.0006)"
     child = subprocess.Popen([sys.executable, "-c", code, out, *datasets])
     while child.poll() is None and len(list((out / "unfinished").glob("mixed-*.json"))) < finished:

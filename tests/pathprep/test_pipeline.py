@@ -7,16 +7,18 @@ from typing import Any
 import numpy as np
 import openslide
 import pytest
-from pathprep.kernels.tiling_reference import resample
 from slides import tissue, write_tiff
 from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
 
-from pathprep import jpeg, pipeline, run, stain
+from pathprep import stain
+from pathprep.dataset.reader import Dataset
 from pathprep.errors import MaskError, MppError
-from pathprep.params import ShardParams, StainParams
-from pathprep.pipeline import Task
-from pathprep.shards import Dataset
-from pathprep.sources import Source
+from pathprep.kernels.tiling_reference import resample
+from pathprep.sharding import pipeline, run
+from pathprep.sharding.params import ShardParams, StainParams
+from pathprep.sharding.pipeline import Task
+from pathprep.slides.find import Source
+from pathprep.tiles import jpeg
 
 # Tests compare what is stored with the JPEG of what should be: equal to the bit
 EXACT = ShardParams(tile=64, region=256, quality=100, subsampling="444", stain=StainParams("none"))

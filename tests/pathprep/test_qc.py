@@ -11,16 +11,18 @@ import pytest
 from slides import FLAWED_SIDE, FLAWS, flawed, write_tiff
 from typer.testing import CliRunner
 
-from pathprep import markers, pipeline, qc, run
 from pathprep.cli import app
+from pathprep.dataset import marker as markers
+from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import build_id
 from pathprep.errors import UsageError
 from pathprep.folders import verify
-from pathprep.params import ShardParams, StainParams
-from pathprep.pipeline import Task
-from pathprep.qc import FIGURES, QcParams, in_words, verdicts
-from pathprep.shards import Dataset
-from pathprep.sources import Source
+from pathprep.sharding import pipeline, run
+from pathprep.sharding.params import ShardParams, StainParams
+from pathprep.sharding.pipeline import Task
+from pathprep.slides.find import Source
+from pathprep.tiles import qc
+from pathprep.tiles.qc import FIGURES, QcParams, in_words, verdicts
 
 SIDE = FLAWED_SIDE
 PARAMS = ShardParams(tile=SIDE, region=SIDE, min_tissue=0.2, stain=StainParams("fit"))

@@ -19,14 +19,15 @@ import runs
 from moto.server import ThreadedMotoServer
 from slides import tissue, write_tiff
 
-from pathprep import remote, run, sources
 from pathprep.errors import DatasetError, StoreError, UsageError
 from pathprep.folders import verify
 from pathprep.launchers import base
-from pathprep.params import ShardParams
-from pathprep.pipeline import Progress, Task
-from pathprep.remote import RemoteTask
-from pathprep.store import Store
+from pathprep.sharding import remote, run
+from pathprep.sharding.params import ShardParams
+from pathprep.sharding.pipeline import Progress, Task
+from pathprep.sharding.remote import RemoteTask
+from pathprep.slides import find as sources
+from pathprep.storage.url_store import Store
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
 SLIDES = 3

@@ -18,26 +18,24 @@ from browser import check_page
 from PIL import Image
 from slides import tissue, write_tiff
 
-from pathprep import (
-    jpeg,
-    report_before,
-    report_contact,
-    report_measure,
-    report_slides,
-    report_stain,
-    report_words,
-    run,
-    sources,
-    stain,
-)
-from pathprep import report as report_module
+from pathprep import stain
+from pathprep.dataset.marker import sealed
+from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError, UsageError
-from pathprep.markers import sealed
-from pathprep.params import ShardParams, StainMode, StainParams
-from pathprep.report import report
-from pathprep.report_before import Wanted
-from pathprep.report_measure import Measured
-from pathprep.shards import Dataset
+from pathprep.report import contact_sheet as report_contact
+from pathprep.report import measure as report_measure
+from pathprep.report import page as report_module
+from pathprep.report import slide_pictures as report_slides
+from pathprep.report import slide_pixels as report_before
+from pathprep.report import stain_outliers as report_stain
+from pathprep.report import words as report_words
+from pathprep.report.measure import Measured
+from pathprep.report.page import report
+from pathprep.report.slide_pixels import Wanted
+from pathprep.sharding import run
+from pathprep.sharding.params import ShardParams, StainMode, StainParams
+from pathprep.slides import find as sources
+from pathprep.tiles import jpeg
 
 SIDE = 64  # of the tiles of these datasets
 Shard = Callable[[StainMode], Path]

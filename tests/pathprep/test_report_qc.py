@@ -14,17 +14,21 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from browser import FLAGS, NAMES, check_page
-from pathprep.kernels import tiling_reference
 from slides import FLAWED_SIDE, flawed, tissue, write_tiff
 from tilesets import folders, tile
 
-from pathprep import qc, report_measure, report_qc, run, sources
+from pathprep.dataset.marker import sealed
+from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import sha256
-from pathprep.markers import sealed
-from pathprep.params import ShardParams, StainParams
-from pathprep.qc import FIGURES, QcParams
-from pathprep.report import report
-from pathprep.shards import Dataset
+from pathprep.kernels import tiling_reference
+from pathprep.report import measure as report_measure
+from pathprep.report import quality as report_qc
+from pathprep.report.page import report
+from pathprep.sharding import run
+from pathprep.sharding.params import ShardParams, StainParams
+from pathprep.slides import find as sources
+from pathprep.tiles import qc
+from pathprep.tiles.qc import FIGURES, QcParams
 from pathprep.tilesets.find import find
 from pathprep.tilesets.params import TileParams
 from pathprep.tilesets.run import import_tiles

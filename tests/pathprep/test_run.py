@@ -20,11 +20,12 @@ import tifffile
 from runs import COMMAND, contents, wait_for_work
 from slides import tissue, write_tiff
 
-from pathprep import run, sources
+from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
 from pathprep.folders import verify
-from pathprep.params import ShardParams
-from pathprep.shards import Dataset
+from pathprep.sharding import run
+from pathprep.sharding.params import ShardParams
+from pathprep.slides import find as sources
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
 

@@ -20,12 +20,13 @@ import webdataset as wds
 from nvidia.dali import fn, pipeline_def
 from slides import tissue
 
-from pathprep import atomic, markers
+from pathprep.dataset import marker as markers
+from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import FOLDERS, FORMAT, SCHEMA, VERSION, build_id, sha256, slide_name
 from pathprep.dataset.tar import tar_header
 from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import DatasetError, in_words
-from pathprep.shards import Dataset
+from pathprep.storage import atomic
 
 
 def row(number: int) -> dict[str, Any]:

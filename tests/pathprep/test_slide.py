@@ -11,8 +11,8 @@ import tifffile
 from slides import tissue, write_tiff
 
 from pathprep.errors import MppError, UnreadableSlide
-from pathprep.readers import choose, one_per_series, open_reader
-from pathprep.slide import MppRules, Slide
+from pathprep.slides.readers import choose, one_per_series, open_reader
+from pathprep.slides.slide import MppRules, Slide
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_files_that_cucim_gets_wrong_go_to_openslide(tmp_path: Path) -> None:
 
 
 def test_cucim_after_torch_is_refused_not_hung(tiff: Path) -> None:
-    code = "import sys, torch, pathlib; from pathprep.slide import Slide; Slide(pathlib.Path(sys.argv[1]))"
+    code = "import sys, torch, pathlib; from pathprep.slides import slide; slide.Slide(pathlib.Path(sys.argv[1]))"
     done = subprocess.run([sys.executable, "-c", code, str(tiff)], capture_output=True, check=False)
     if b"UsageError" not in done.stderr:  # with a GPU it works
         assert done.returncode == 0
@@ -140,7 +140,7 @@ def test_overview_is_the_area_average(tmp_path: Path, levels: int) -> None:
 def test_overview_in_strips_equals_one_piece(monkeypatch: pytest.MonkeyPatch, tiff: Path) -> None:
     with Slide(tiff) as slide:
         whole = slide.overview(3.7)
-        monkeypatch.setattr("pathprep.slide.STRIP_PIXELS", 900 * 40)
+        monkeypatch.setattr("pathprep.slides.slide.STRIP_PIXELS", 900 * 40)
         np.testing.assert_array_equal(slide.overview(3.7), whole)
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from pathprep import atomic
+from pathprep.dataset.marker import sealed
 from pathprep.errors import UsageError
-from pathprep.markers import sealed
-from pathprep.sources import Source, find, with_names
+from pathprep.slides.find import Source, find, with_names
+from pathprep.storage import atomic
 
 
 def touch(path: Path, data: bytes = b"x") -> Path:

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
 
-from pathprep import slide_target, stain
+from pathprep import stain
 from pathprep.dataset.schema import STATUSES
 from pathprep.errors import StainError, UsageError
+from pathprep.sharding import fit_target as slide_target
 from pathprep.stain import StainFit, Status, Target
 
 Tile = npt.NDArray[np.uint8]

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pytest
 import torch
 from cuda_shim import Shim, ShimDevice
-from pathprep.kernels import cuda, macenko_cuda
 from slides import tissue
 
 from pathprep import stain
 from pathprep.errors import StainError
+from pathprep.kernels import cuda, macenko_cuda
 from pathprep.stain import Jitter, StainFit, Target, arrays, fits
 
 Tile = npt.NDArray[np.uint8]

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from pathprep.kernels import macenko_reference as reference
 from skimage.color import combine_stains, hed_from_rgb, rgb_from_hed, separate_stains
 
 from pathprep import stain
+from pathprep.kernels import macenko_reference as reference
 from pathprep.stain import Jitter, StainFit, Status, Target
 
 Floats = npt.NDArray[np.float64]

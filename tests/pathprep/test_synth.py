@@ -12,10 +12,11 @@ from cucim import CuImage
 from PIL import Image
 from skimage.draw import polygon2mask
 
-from pathprep import synth, synth_pyramid
 from pathprep.errors import UsageError
-from pathprep.synth_paint import paint
-from pathprep.synth_scene import CLASSES, make_scene
+from pathprep.synth import archive as synth
+from pathprep.synth import pyramid as synth_pyramid
+from pathprep.synth.paint import paint
+from pathprep.synth.scene import CLASSES, make_scene
 
 SIZE = 3000  # not a multiple of 240, 256 or 16
 

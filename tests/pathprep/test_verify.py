@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from slides import tissue, write_tiff
 
-from pathprep import run, sources
+from pathprep.dataset.reader import Dataset
+from pathprep.dataset.verify import Findings
 from pathprep.folders import verify
-from pathprep.params import ShardParams
-from pathprep.shards import Dataset
-from pathprep.verify import Findings
+from pathprep.sharding import run
+from pathprep.sharding.params import ShardParams
+from pathprep.slides import find as sources
 
 PARAMS = ShardParams(tile=64, region=256)
 

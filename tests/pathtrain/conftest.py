@@ -8,13 +8,14 @@ import pytest
 from slides import tissue, write_tiff
 from toys import TINY, write_run
 
-from pathprep import pipeline, run, stain
-from pathprep.params import ShardParams, StainParams
-from pathprep.pipeline import Task
-from pathprep.shards import Dataset
-from pathprep.sources import Source
+from pathprep import stain
+from pathprep.dataset.reader import Dataset
+from pathprep.sharding import pipeline, run
+from pathprep.sharding.params import ShardParams, StainParams
+from pathprep.sharding.pipeline import Task
+from pathprep.slides.find import Source
 from pathtrain.recipes.load import dump, load
-from pathtrain.target import RunTarget
+from pathtrain.stain.target import RunTarget
 
 Make = Callable[..., Path]
 

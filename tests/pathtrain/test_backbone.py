@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from pathtrain.errors import ModelError
 from pathtrain.models import backbone
 from pathtrain.models.backbone import build, create
-from pathtrain.recipes.schema import ModelConfig
+from pathtrain.recipes.recipe import ModelConfig
 
 SMALL = {"img_size": 32, "patch_size": 16, "depth": 2, "embed_dim": 24, "num_heads": 2}
 

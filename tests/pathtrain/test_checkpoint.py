@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pathtrain import checkpoint
 from pathtrain.errors import CheckpointError
+from pathtrain.runs import checkpoint
 
 
 def value(step: int) -> dict[str, object]:

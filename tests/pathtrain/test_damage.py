@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pathtrain.data import order
-from pathtrain.data.damage import Damage
+from pathtrain.data.damaged_tiles import Damage
 from pathtrain.data.source import Source
 from pathtrain.errors import TrainError
 

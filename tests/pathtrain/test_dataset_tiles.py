@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 from slides import tissue, write_tiff
 
-from pathprep import run, sources
-from pathprep.params import ShardParams, StainParams
-from pathtrain.data.tiles import DatasetTiles
+from pathprep.sharding import run
+from pathprep.sharding.params import ShardParams, StainParams
+from pathprep.slides import find as sources
+from pathtrain.data.whole_tiles import DatasetTiles
 
 
 def test_a_slide_at_several_resolutions_is_one_group(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ import torch
 from toys import TINY, moved, noise, write_dataset
 
 from pathprep.errors import UsageError
-from pathtrain import checkpoint, distributed
-from pathtrain.distributed import Ranks
-from pathtrain.logs import rows
+from pathtrain.distributed import ranks as distributed
+from pathtrain.distributed.ranks import Ranks
+from pathtrain.runs import checkpoint
+from pathtrain.training.logs import rows
 
 SETTINGS = (
     *TINY,

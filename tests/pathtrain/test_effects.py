@@ -8,7 +8,9 @@ import pytest
 from nvidia.dali import fn, pipeline_def
 from scipy import ndimage
 
-from pathtrain.data import effects, params, views
+from pathtrain.data import view_effects as effects
+from pathtrain.data import view_graph as views
+from pathtrain.data import view_params as params
 from pathtrain.recipes.load import load
 
 COUNT = 24

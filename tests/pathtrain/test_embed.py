@@ -21,16 +21,16 @@ from toys import noise, spoil, write_dataset, write_run
 from typer.testing import CliRunner
 
 from pathprep.errors import UsageError
-from pathprep.mix import mix
+from pathprep.mixed.make import mix
 from pathtrain.cli import app
-from pathtrain.data.decode import resize
 from pathtrain.data.source import Files
-from pathtrain.data.tiles import DatasetTiles, open_tiles
-from pathtrain.embed import embed
-from pathtrain.encode import How, Place, encode
-from pathtrain.feature_files import Part
-from pathtrain.feature_run import share
-from pathtrain.models.load import load
+from pathtrain.data.whole_tiles import DatasetTiles, open_tiles
+from pathtrain.features.embed import embed
+from pathtrain.features.encode import How, Place, encode
+from pathtrain.features.files import Part
+from pathtrain.features.write import share
+from pathtrain.images import resize
+from pathtrain.runs.model import load
 
 
 @pytest.fixture
@@ -118,7 +118,8 @@ def test_slide_that_changed_is_embedded_again(tmp_path: Path, dataset: Path, run
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from pathtrain import embed, feature_files
+from pathtrain.features import embed
+from pathtrain.features import files as feature_files
 ending, fits, whole = feature_files.FORMATS["hdf5"]
 def dying(path, part, features):
     if part.name == "b":
@@ -376,7 +377,7 @@ def both(*arguments: object) -> tuple[list[int], list[str], list[str]]:
     world = {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "pathtrain.cli", "embed", *map(str, arguments)],
+            [sys.executable, "-m", "pathtrain", "embed", *map(str, arguments)],
             env={**os.environ, **world, "RANK": rank, "LOCAL_RANK": rank},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -417,7 +418,7 @@ def test_torchrun(tmp_path: Path, dataset: Path, run: Path) -> None:
     many = write_dataset(tmp_path / "many", slides)
     spoil(many, "s0", 1, b"damage")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    command = [*launcher, "-m", "pathtrain.cli", "embed", run, many, "--out", tmp_path / "two"]
+    command = [*launcher, "-m", "pathtrain", "embed", run, many, "--out", tmp_path / "two"]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1, done.stderr
     assert done.stdout.count("7 files written, 1 failed") == 1

@@ -12,12 +12,12 @@ from toys import noise, write_dataset, write_run
 from typer.testing import CliRunner
 
 from pathprep.errors import UsageError
-from pathtrain.data.tiles import DatasetTiles
-from pathtrain.evaluate import tsne
-from pathtrain.evaluate.cli import app
-from pathtrain.evaluate.collapse import Sample, collapse, measure, sample, silhouette
-from pathtrain.export import export
-from pathtrain.models.load import load
+from pathtrain.cli.evaluate import app
+from pathtrain.data.whole_tiles import DatasetTiles
+from pathtrain.evaluate.tiles import tsne
+from pathtrain.evaluate.tiles.collapse import Sample, collapse, measure, sample, silhouette
+from pathtrain.runs.export import export
+from pathtrain.runs.model import load
 
 
 def gaussians(sizes: list[int], apart: float, seed: int = 0) -> Sample:

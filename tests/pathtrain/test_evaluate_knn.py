@@ -10,12 +10,12 @@ from toys import noise, write_dataset, write_run
 from typer.testing import CliRunner
 
 from pathprep.errors import UsageError
-from pathtrain.encode import How
-from pathtrain.evaluate import common
-from pathtrain.evaluate.cli import app
-from pathtrain.evaluate.common import interval, neighbours
-from pathtrain.evaluate.knn import TEMPERATURE, knn, vote
-from pathtrain.models.load import load
+from pathtrain.cli.evaluate import app
+from pathtrain.evaluate import statistics as common
+from pathtrain.evaluate.statistics import interval, neighbours
+from pathtrain.evaluate.tiles.knn import TEMPERATURE, knn, vote
+from pathtrain.features.encode import How
+from pathtrain.runs.model import load
 
 PINK, BLUE = (220, 120, 180), (90, 90, 200)
 

@@ -20,14 +20,12 @@ from typer.testing import CliRunner
 
 from pathprep import stain
 from pathprep.errors import StainError, UsageError
-from pathtrain.data.decode import resize_and_crop
-from pathtrain.data.tiles import FolderTiles
-from pathtrain.encode import How
+from pathtrain.cli.evaluate import app
+from pathtrain.cli.evaluate_linear import linear_tables
+from pathtrain.data.whole_tiles import FolderTiles
 from pathtrain.errors import TrainError
-from pathtrain.evaluate.cli import app
-from pathtrain.evaluate.cli_linear import linear_tables
-from pathtrain.evaluate.labelled import Set, hold_out
-from pathtrain.evaluate.linear import (
+from pathtrain.evaluate.tiles.labelled import Set, hold_out
+from pathtrain.evaluate.tiles.linear import (
     Settings,
     _order,
     evaluate,
@@ -36,7 +34,9 @@ from pathtrain.evaluate.linear import (
     prepared,
     train_layer,
 )
-from pathtrain.models.load import load
+from pathtrain.features.encode import How
+from pathtrain.images import resize_and_crop
+from pathtrain.runs.model import load
 
 CPU = torch.device("cpu")
 FEW = Settings(iterations=60, batch=8, seeds=2)

@@ -8,8 +8,8 @@ import torch
 from featured import key_bags
 from sklearn.metrics import roc_auc_score
 
-from pathtrain.evaluate import mil_training
-from pathtrain.evaluate.mil_training import TrainConfig, Trained, predict, train
+from pathtrain.evaluate.slides import mil_training
+from pathtrain.evaluate.slides.mil_training import TrainConfig, Trained, predict, train
 from pathtrain.models.mil import MilConfig
 
 CPU = torch.device("cpu")

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from pathprep import stain
 from pathprep.errors import UsageError
-from pathtrain.data.tiles import DatasetTiles
-from pathtrain.evaluate.cli import app
-from pathtrain.evaluate.collapse import Sample, choose, measure
-from pathtrain.evaluate.panels import change, common, panels, verdict
-from pathtrain.models.load import load
+from pathtrain.cli.evaluate import app
+from pathtrain.data.whole_tiles import DatasetTiles
+from pathtrain.evaluate.papers.collapse_panels import change, common, panels, verdict
+from pathtrain.evaluate.tiles.collapse import Sample, choose, measure
+from pathtrain.runs.model import load
 
 Make = Callable[..., Path]
 

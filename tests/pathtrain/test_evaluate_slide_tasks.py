@@ -10,10 +10,10 @@ from featured import write_features, write_labels
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from pathprep.errors import UsageError
-from pathtrain.evaluate.bags import Bags
-from pathtrain.evaluate.scores import Predictions, over_seeds, score
-from pathtrain.evaluate.slide_tasks import Missing, Task, read_tasks
-from pathtrain.evaluate.splits import hold_out, splits
+from pathtrain.evaluate.slides.scores import Predictions, over_seeds, score
+from pathtrain.evaluate.slides.splits import hold_out, splits
+from pathtrain.evaluate.slides.tasks import Missing, Task, read_tasks
+from pathtrain.features.bags import Bags
 
 
 def rows(count: int = 12, **more: Any) -> list[dict[str, Any]]:

@@ -15,16 +15,17 @@ from rich.console import Console
 from toys import noise, write_dataset
 from typer.testing import CliRunner
 
-from pathprep import atomic, markers
+from pathprep.dataset import marker as markers
 from pathprep.errors import UsageError
-from pathtrain.evaluate.bags import Bags
-from pathtrain.evaluate.cli import app
-from pathtrain.evaluate.cli_slides import tables
-from pathtrain.evaluate.mil_training import TrainConfig
-from pathtrain.evaluate.slide_colour import colour
-from pathtrain.evaluate.slide_tasks import Missing, read_tasks
-from pathtrain.evaluate.slides import SlidesConfig, evaluate
-from pathtrain.evaluate.slides_figures import paint
+from pathprep.storage import atomic
+from pathtrain.cli.evaluate import app
+from pathtrain.cli.evaluate_slides import tables
+from pathtrain.evaluate.slides.benchmark import SlidesConfig, evaluate
+from pathtrain.evaluate.slides.colour import colour
+from pathtrain.evaluate.slides.figures import paint
+from pathtrain.evaluate.slides.mil_training import TrainConfig
+from pathtrain.evaluate.slides.tasks import Missing, read_tasks
+from pathtrain.features.bags import Bags
 
 PINK, BLUE = (220, 120, 180), (90, 90, 200)
 COUNT = 18
@@ -146,7 +147,7 @@ def test_attention_is_of_test_slides_and_of_those_asked_for(features: Path, labe
 
 
 def test_colour_is_the_mean_and_sd_of_all_pixels(dataset: Path) -> None:
-    from pathtrain.data.tiles import DatasetTiles, decode
+    from pathtrain.data.whole_tiles import DatasetTiles, decode
 
     tiles = DatasetTiles(dataset)
     pixels = np.stack([decode(tiles.read(n), "") for n in range(12)]).reshape(-1, 3) / 255

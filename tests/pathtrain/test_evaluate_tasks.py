@@ -11,14 +11,14 @@ from toys import write_run
 from typer.testing import CliRunner
 
 from pathprep.errors import UsageError
-from pathtrain.evaluate.cli import app
-from pathtrain.evaluate.linear import Settings
-from pathtrain.evaluate.published import EXAONEPATH, TASKS
-from pathtrain.evaluate.tasks import Source, figure, find, table
-from pathtrain.export import export
+from pathtrain.cli.evaluate import app
+from pathtrain.evaluate.papers.published import EXAONEPATH, TASKS
+from pathtrain.evaluate.papers.tile_table import Source, figure, find, table
+from pathtrain.evaluate.tiles.linear import Settings
 from pathtrain.models.backbone import build
-from pathtrain.models.load import load
-from pathtrain.recipes.schema import ModelConfig
+from pathtrain.recipes.recipe import ModelConfig
+from pathtrain.runs.export import export
+from pathtrain.runs.model import load
 
 FEW = Settings(iterations=60, batch=8, seeds=2)
 GROUPS = {f"g{number}": "pb"[number % 2] for number in range(10)}

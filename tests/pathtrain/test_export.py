@@ -11,8 +11,8 @@ from toys import noise, write_run
 
 from pathprep.errors import UsageError
 from pathtrain.errors import CheckpointError, ModelError
-from pathtrain.export import export
-from pathtrain.models.load import load, untrained
+from pathtrain.runs.export import export
+from pathtrain.runs.model import load, untrained
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_failure_while_writing_leaves_the_old_export(
     run: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = load(model).fingerprint
-    monkeypatch.setattr("pathtrain.export._card", lambda *_: 1 / 0)
+    monkeypatch.setattr("pathtrain.runs.export._card", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export(run, model)
     assert load(model).fingerprint == before

@@ -17,13 +17,13 @@ import torch
 from rich.console import Console
 from toys import TINY, noise, write_dataset
 
-from pathtrain import checkpoint, lock
 from pathtrain.errors import RunBusyError, TrainError
-from pathtrain.logs import rows
 from pathtrain.methods.dino import Dino
 from pathtrain.recipes.load import load
-from pathtrain.stopping import StopRequests
-from pathtrain.trainer import Summary, pretrain
+from pathtrain.runs import checkpoint, lock
+from pathtrain.training.logs import rows
+from pathtrain.training.pretrain import Summary, pretrain
+from pathtrain.training.stopping import StopRequests
 
 SETTINGS = (*TINY, "steps=6", "batch=6", "log_every=1", "checkpoint.every=2")
 

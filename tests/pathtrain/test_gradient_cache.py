@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
 
-from pathtrain.distributed import Ranks
+from pathtrain.data.layout import Layout
+from pathtrain.distributed.ranks import Ranks
 from pathtrain.methods.gradient_cache import cached_loss, chunk_size
-from pathtrain.models.hierarchy import GridViT, region_vectors, slide_vector
-from pathtrain.models.layout import Layout
-from pathtrain.recipes.hierarchy import StageConfig
+from pathtrain.models.grid_vit import GridViT, region_vectors, slide_vector
+from pathtrain.recipes.hierarchical import StageConfig
 
 CPU = torch.device("cpu")
 CHUNK = 16

@@ -16,19 +16,19 @@ from rich.console import Console
 from toys import TINY, noise, spoil, write_dataset
 from typer.testing import CliRunner
 
+from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
-from pathprep.shards import Dataset
-from pathtrain import checkpoint
 from pathtrain.cli import app
 from pathtrain.data.curriculum import Curriculum
-from pathtrain.embed_levels import Level, embed
 from pathtrain.errors import CheckpointError
-from pathtrain.evaluate.heads import evaluate, open_run
-from pathtrain.hierarchy import read_labels
-from pathtrain.live import hold_out
-from pathtrain.recipes.hierarchy import HierarchicalRecipe
+from pathtrain.evaluate.slides.heads import evaluate, open_run
+from pathtrain.features.embed_levels import Level, embed
+from pathtrain.recipes.hierarchical import HierarchicalRecipe
 from pathtrain.recipes.load import load
-from pathtrain.trainer import pretrain
+from pathtrain.runs import checkpoint
+from pathtrain.training.collapse_probe import hold_out
+from pathtrain.training.hierarchical import read_labels
+from pathtrain.training.pretrain import pretrain
 
 CPU = torch.device("cpu")
 

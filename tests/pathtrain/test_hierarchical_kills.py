@@ -15,8 +15,8 @@ import torch
 from hierarchies import FIRST, SECOND, SMALL, write_labels, write_slides
 from toys import moved
 
-from pathtrain import checkpoint
-from pathtrain.logs import rows
+from pathtrain.runs import checkpoint
+from pathtrain.training.logs import rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 EACH = 20  # steps of a phase: more than go by between two looks at the log

@@ -8,19 +8,19 @@ import pytest
 from tilesets import folders, write_csv
 from toys import noise, write_dataset, write_run
 
+from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
-from pathprep.shards import Dataset
 from pathprep.tilesets import run as imports
 from pathprep.tilesets.find import find
 from pathprep.tilesets.params import TileParams
-from pathtrain.data.labels import read_labels
 from pathtrain.data.loader import Loader
-from pathtrain.data.tiles import DatasetTiles, open_tiles
-from pathtrain.embed import embed
-from pathtrain.evaluate.collapse import collapse, sample
-from pathtrain.evaluate.knn import knn
-from pathtrain.models.load import load
+from pathtrain.data.tile_labels import read_labels
+from pathtrain.data.whole_tiles import DatasetTiles, open_tiles
+from pathtrain.evaluate.tiles.collapse import collapse, sample
+from pathtrain.evaluate.tiles.knn import knn
+from pathtrain.features.embed import embed
 from pathtrain.recipes.load import load as load_recipe
+from pathtrain.runs.model import load
 
 PINK, BLUE = (220, 120, 180), (90, 90, 200)
 PATIENTS = {"a": "p", "b": "b", "c": "p", "d": "b"}

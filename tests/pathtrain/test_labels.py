@@ -8,8 +8,8 @@ import pytest
 from toys import noise, write_dataset
 
 from pathprep.errors import UsageError
-from pathtrain.data.labels import Labels, read_labels
-from pathtrain.data.tiles import open_tiles
+from pathtrain.data.tile_labels import Labels, read_labels
+from pathtrain.data.whole_tiles import open_tiles
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import warnings
 import pytest
 import torch
 
-from pathtrain import schedules
 from pathtrain.losses.dino import dino_loss, updated_center
+from pathtrain.methods import schedules
 from pathtrain.models.dino_head import DinoHead
-from pathtrain.recipes.schema import HeadConfig
+from pathtrain.recipes.recipe import HeadConfig
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # lightly's imports warn of their own age

@@ -14,20 +14,21 @@ import torch
 from rich.console import Console
 from toys import TINY, noise, write_dataset
 
+from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
 from pathprep.folders import open_data
-from pathprep.mix import mix
-from pathprep.shards import Dataset
-from pathtrain import checkpoint, report
+from pathprep.mixed.make import mix
 from pathtrain.data.loader import Loader
 from pathtrain.errors import ModelError
-from pathtrain.evaluate.collapse import collapse
-from pathtrain.live import HeldOut, LiveCollapse, hold_out
-from pathtrain.logs import rows
-from pathtrain.models import load as models
+from pathtrain.evaluate.tiles.collapse import collapse
 from pathtrain.models.backbone import build
 from pathtrain.recipes.load import load
-from pathtrain.trainer import pretrain
+from pathtrain.report import page as report
+from pathtrain.runs import checkpoint
+from pathtrain.runs import model as models
+from pathtrain.training.collapse_probe import HeldOut, LiveCollapse, hold_out
+from pathtrain.training.logs import rows
+from pathtrain.training.pretrain import pretrain
 
 SETTINGS = (*TINY, "steps=5", "batch=6", "log_every=3", "collapse={every: 2, slides: 2, tiles: 6}")
 CPU = torch.device("cpu")

@@ -14,15 +14,16 @@ import pytest
 import torch
 from toys import TINY, noise, rewrite, spoil, write_dataset
 
-from pathprep import corpus
+from pathprep.dataset import index_cache as corpus
+from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
-from pathprep.shards import Dataset
-from pathtrain.data import order, views
+from pathtrain.data import order
+from pathtrain.data import view_graph as views
 from pathtrain.data.loader import Batch, Loader
 from pathtrain.data.source import DatasetSource, Files
 from pathtrain.errors import TrainError
 from pathtrain.recipes.load import load
-from pathtrain.recipes.schema import Recipe
+from pathtrain.recipes.recipe import Recipe
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathtrain.losses.dino import dino_loss
 from pathtrain.methods.dino import Dino
 from pathtrain.models.dino_head import DinoHead
 from pathtrain.recipes.load import load
-from pathtrain.recipes.schema import HeadConfig
+from pathtrain.recipes.recipe import HeadConfig
 
 CPU = torch.device("cpu")
 

@@ -17,18 +17,18 @@ import torch
 from toys import TINY, noise, write_dataset
 
 from pathprep import permutation
+from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
 from pathprep.folders import open_data
-from pathprep.mix import mix
-from pathprep.mixed_reader import MixedDataset
-from pathprep.shards import Dataset
-from pathtrain.data import mixed
+from pathprep.mixed.make import mix
+from pathprep.mixed.reader import MixedDataset
+from pathtrain.data import mixed_source as mixed
 from pathtrain.data.loader import Batch, Loader
-from pathtrain.data.mixed import MixedSource
+from pathtrain.data.mixed_source import MixedSource
 from pathtrain.data.source import DatasetSource
 from pathtrain.errors import TrainError
 from pathtrain.recipes.load import load
-from pathtrain.recipes.schema import Recipe
+from pathtrain.recipes.recipe import Recipe
 
 COUNT = 22  # in shards of 5, 6, 5 and 6
 Make = Callable[..., Path]

@@ -17,24 +17,24 @@ from slides import tissue
 from toys import TINY, write_run
 
 from pathprep import stain
-from pathprep.params import StainParams
-from pathprep.shards import Dataset
+from pathprep.dataset.reader import Dataset
+from pathprep.sharding.params import StainParams
 from pathprep.tilesets.find import find
 from pathprep.tilesets.params import TileParams
 from pathprep.tilesets.run import import_tiles
-from pathtrain.data.decode import resize
-from pathtrain.data.tiles import DatasetTiles, batches, open_tiles
-from pathtrain.embed import embed
-from pathtrain.encode import How, encode
+from pathtrain.data.whole_tiles import DatasetTiles, batches, open_tiles
 from pathtrain.errors import ModelError
-from pathtrain.evaluate.collapse import collapse
-from pathtrain.evaluate.knn import knn
-from pathtrain.export import export
-from pathtrain.models.load import load, untrained
+from pathtrain.evaluate.tiles.collapse import collapse
+from pathtrain.evaluate.tiles.knn import knn
+from pathtrain.features.embed import embed
+from pathtrain.features.encode import How, encode
+from pathtrain.images import resize
 from pathtrain.recipes.load import dump
 from pathtrain.recipes.load import load as load_recipe
-from pathtrain.target import RunTarget, of_run
-from pathtrain.trainer import pretrain
+from pathtrain.runs.export import export
+from pathtrain.runs.model import load, untrained
+from pathtrain.stain.target import RunTarget, of_run
+from pathtrain.training.pretrain import pretrain
 
 Make = Callable[..., Path]
 

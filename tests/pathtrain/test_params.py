@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torchvision.transforms import RandomResizedCrop
 
-from pathtrain.data import params
+from pathtrain.data import view_params as params
 from pathtrain.recipes.load import load
 
 RECIPE = load("exaonepath1")

@@ -5,10 +5,10 @@ import torch
 
 from pathtrain.losses.dino import dino_terms
 from pathtrain.methods.region_dino import RegionTeaching
-from pathtrain.models.hierarchy import GridViT, cells_of
-from pathtrain.recipes.hierarchy import GridCrops, RegionDino, StageConfig
+from pathtrain.models.grid_vit import GridViT, cells_of
+from pathtrain.recipes.hierarchical import GridCrops, RegionDino, StageConfig
 from pathtrain.recipes.load import load
-from pathtrain.recipes.schema import HeadConfig
+from pathtrain.recipes.recipe import HeadConfig
 
 CPU = torch.device("cpu")
 HEAD = HeadConfig(out_dim=16, hidden_dim=12, bottleneck_dim=8, layers=2, norm_last_layer=True)

@@ -10,17 +10,18 @@ from browser import check_page
 from toys import TINY, labelled_folder, noise, write_dataset, write_run
 from typer.testing import CliRunner
 
-from pathprep import atomic, stain
+from pathprep import stain
+from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import build_id
 from pathprep.errors import UsageError
-from pathprep.shards import Dataset
+from pathprep.storage import atomic
+from pathtrain.cli.evaluate import app
 from pathtrain.errors import ModelError
-from pathtrain.evaluate.cli import app
-from pathtrain.export import export
-from pathtrain.live import hold_out
 from pathtrain.recipes.load import dump, load
-from pathtrain.report import report
-from pathtrain.target import RunTarget
+from pathtrain.report.page import report
+from pathtrain.runs.export import export
+from pathtrain.stain.target import RunTarget
+from pathtrain.training.collapse_probe import hold_out
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pathtrain import schedules
+from pathtrain.methods import schedules
 
 
 def original(base: float, final: float, total: int, warmup: int) -> np.ndarray:

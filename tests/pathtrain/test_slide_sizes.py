@@ -10,10 +10,10 @@ from hierarchies import SMALL, write_labels, write_slides
 from rich.console import Console
 from typer.testing import CliRunner
 
-from pathtrain import logs
 from pathtrain.cli import app
 from pathtrain.recipes.load import load
-from pathtrain.trainer import pretrain
+from pathtrain.training import logs
+from pathtrain.training.pretrain import pretrain
 
 SLIDE = "slide: {weight: 1.0, batch: 7, side: 16, class_weights: none, chunk: 256}"
 PHASES = f"[{{name: slides, steps: 2, alternate: together, lr: 0.001, {SLIDE}}}]"

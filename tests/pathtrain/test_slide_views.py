@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
+from pathtrain.data.layout import Layout
 from pathtrain.data.slide_views import drawn, orient, orientations
-from pathtrain.models.layout import Layout
 
 SEED = 3
 

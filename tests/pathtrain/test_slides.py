@@ -10,17 +10,17 @@ import simplejpeg
 from toys import noise, spoil, write_dataset
 
 from pathprep import stain as stains
+from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError, UsageError
-from pathprep.shards import Dataset
-from pathtrain.data import stain
 from pathtrain.data.curriculum import due, turns
-from pathtrain.data.damage import Damage
+from pathtrain.data.damaged_tiles import Damage
+from pathtrain.data.layout import Layout
 from pathtrain.data.order import Ints
-from pathtrain.data.slides import BATCH, Request, SlideIndex, TileStream
+from pathtrain.data.slide_stream import BATCH, Request, SlideIndex, TileStream
 from pathtrain.errors import TrainError
-from pathtrain.models.layout import Layout
-from pathtrain.recipes.hierarchy import Phase
+from pathtrain.recipes.hierarchical import Phase
 from pathtrain.recipes.load import load
+from pathtrain.stain import stage as stain
 
 
 @pytest.fixture(scope="module")

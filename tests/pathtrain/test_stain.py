@@ -14,16 +14,18 @@ import simplejpeg
 import torch
 from toys import TINY, noise, write_dataset
 
-from pathprep import corpus, stain
-from pathprep.shards import Dataset
+from pathprep import stain
+from pathprep.dataset import index_cache as corpus
+from pathprep.dataset.reader import Dataset
 from pathprep.stain import Jitter, StainFit, Status
-from pathtrain.data import params, views
+from pathtrain.data import view_graph as views
+from pathtrain.data import view_params as params
 from pathtrain.data.loader import Batch, Loader
-from pathtrain.data.stain import Stage, stage
 from pathtrain.errors import RecipeError, TrainError
 from pathtrain.recipes.load import load
-from pathtrain.recipes.schema import Recipe, StainConfig
-from pathtrain.stored_fits import stored_fits
+from pathtrain.recipes.recipe import Recipe, StainConfig
+from pathtrain.stain.stage import Stage, stage
+from pathtrain.stain.stored_fits import stored_fits
 
 JITTERED = ["stain.concentration=0.2", "stain.angle=5"]
 Make = Callable[..., Path]

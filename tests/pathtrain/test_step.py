@@ -11,14 +11,14 @@ import pytest
 import torch
 from toys import TINY, moved
 
-from pathtrain import flops, step
-from pathtrain.distributed import Ranks
+from pathtrain.distributed.fsdp import compile_networks
+from pathtrain.distributed.ranks import Ranks
 from pathtrain.methods.dino import Dino
 from pathtrain.models.backbone import checkpoint_activations
-from pathtrain.optim import adamw
 from pathtrain.recipes.load import load
-from pathtrain.recipes.schema import ModelConfig
-from pathtrain.sharding import compile_networks
+from pathtrain.recipes.recipe import ModelConfig
+from pathtrain.training import flops, step
+from pathtrain.training.optim import adamw
 
 CPU = torch.device("cpu")
 ONE = Ranks(0, 1, CPU)

@@ -19,16 +19,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from toys import TINY, noise, write_dataset
 
 from pathprep import stain
+from pathprep.dataset.marker import sealed
 from pathprep.dataset.schema import build_id
 from pathprep.errors import DatasetError, PathprepError
-from pathprep.markers import sealed
-from pathtrain import checkpoint
 from pathtrain.errors import CheckpointError, RecipeError, TrainError
-from pathtrain.logs import rows
 from pathtrain.methods.dino import Dino
-from pathtrain.optim import clip_each
 from pathtrain.recipes.load import load
-from pathtrain.trainer import Summary, pretrain
+from pathtrain.runs import checkpoint
+from pathtrain.training.logs import rows
+from pathtrain.training.optim import clip_each
+from pathtrain.training.pretrain import Summary, pretrain
 
 STEPS = 24
 SETTINGS = (
@@ -94,7 +94,7 @@ def logged(run: Path) -> list[dict[str, Any]]:
 
 def command(dataset: Path, run: Path) -> list[str]:
     settings = [part for setting in SETTINGS for part in ("--set", setting)]
-    return [sys.executable, "-m", "pathtrain.cli", "pretrain", str(dataset), "--out", str(run), *settings]
+    return [sys.executable, "-m", "pathtrain", "pretrain", str(dataset), "--out", str(run), *settings]
 
 
 @pytest.mark.slow

@@ -14,9 +14,10 @@ from PIL import Image, ImageOps
 from scipy import ndimage
 from torchvision.transforms import functional
 
-from pathtrain.data import params, views
+from pathtrain.data import view_graph as views
+from pathtrain.data import view_params as params
 from pathtrain.recipes.load import load
-from pathtrain.recipes.schema import Recipe
+from pathtrain.recipes.recipe import Recipe
 
 SIDE = 96
 SIZE = 64

@@ -1,0 +1,273 @@
+"""Mixes datasets: all their tiles in one random order, in shards of equal size, to stream from object stores.
+
+The order is a keyed permutation (pathprep.permutation), so which tiles a shard holds is known without the
+others. As many shards as ``memory`` holds are made in a pass: their tiles are read in the order in which
+they lie in the datasets, each straight to its place in its new tar, and the tars are written one by one.
+Reading is nearly sequential as long as a pass takes a fair share of all tiles.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pathprep import permutation
+from pathprep.dataset import marker as markers
+from pathprep.dataset.schema import build_id, sha256
+from pathprep.errors import UsageError
+from pathprep.launchers.local import cores
+from pathprep.mixed import format as mixed
+from pathprep.mixed.inputs import Corpus
+from pathprep.mixed.make_pass import Job, Maker
+from pathprep.storage import atomic
+
+GB = 10**9
+
+
+@dataclass
+class Summary:
+    """The account of a mix.
+
+    Attributes:
+        tiles, shards: of the whole mix. reused: shards that an earlier run had finished.
+        passes: how often the datasets were gone through. read, written: tiles so far, by this run.
+        renamed: slides with another name in keys than in their dataset.
+        bytes: of the tars that this run wrote. interrupted: stopped by Ctrl-C.
+    """
+
+    root: Path
+    mix_id: str
+    tiles: int
+    shards: int
+    components: tuple[str, ...]
+    renamed: int
+    reused: int = 0
+    todo: int = 0
+    passes: int = 0
+    read: int = 0
+    written: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary as `--json` prints it."""
+        return {
+            "mixed": str(self.root),
+            "mix_id": self.mix_id,
+            "tiles": self.tiles,
+            "shards": self.shards,
+            "components": list(self.components),
+            "renamed_slides": self.renamed,
+            "shards_reused": self.reused,
+            "tiles_written": self.written,
+            "bytes_written": self.bytes,
+            "passes": self.passes,
+            "interrupted": self.interrupted,
+            "seconds": round(self.seconds, 3),
+            "tiles_per_second": round(self.written / self.seconds, 1) if self.seconds else 0.0,
+        }
+
+
+Watcher = Callable[[Summary], None]
+
+
+def mix(
+    datasets: Sequence[Path],
+    root: Path,
+    *,
+    tiles_per_shard: int = 10_000,
+    seed: int = 0,
+    memory: float = 4.0,
+    workers: int | None = None,
+    watch: Watcher | None = None,
+) -> Summary:
+    """Write mixed shards; finished shards of an earlier run of the same mix are checked and kept.
+
+    Args:
+        datasets: their folders. Their order matters only where slides share a name.
+        root: the folder for the mix, made if absent.
+        tiles_per_shard: at most so many; shards differ by at most one tile.
+        seed: of the order.
+        memory: GB (10^9 bytes) of tars that are held at a time. Never changes a byte of the output.
+        workers: threads; default one per core. Never changes a byte of the output.
+        watch: called often with the summary so far.
+
+    Raises:
+        UsageError: datasets that do not go together, a folder with something else, too little memory.
+        DatasetError: a tile is damaged; it names the slide.
+        OSError: the folder cannot be written.
+    """
+    if tiles_per_shard < 1 or seed < 0 or not memory > 0:
+        raise UsageError("--tiles-per-shard must be above 0, --seed 0 or more, --memory above 0")
+    start = time.perf_counter()
+    with _threads(workers or cores()) as pool:
+        corpus = Corpus(datasets, pool)
+        plan = {
+            "version": mixed.VERSION,
+            "seed": seed,
+            "tiles_per_shard": tiles_per_shard,
+            "sources": corpus.describe(),
+        }
+        count = -(-len(corpus) // tiles_per_shard)
+        summary = Summary(root, build_id(plan), len(corpus), count, corpus.components, corpus.renamed)
+        prepare(root, plan, count)
+        done = dict(_finished(root, summary.mix_id, count, pool))
+        summary.reused = len(done)
+        summary.todo = len(corpus) - sum(marker["tiles"] for marker in done.values())
+        maker = Maker(corpus, root, summary.mix_id, pool)
+        jobs = (_job(corpus, number, count, seed) for number in range(count) if number not in done)
+        try:
+            for batch in passes(jobs, int(memory * GB)):
+                summary.passes += 1
+                for event in maker.make(batch):
+                    if isinstance(event, int):
+                        summary.read += event
+                    else:
+                        done[event["number"]] = event
+                        summary.written += event["tiles"]
+                        summary.bytes += event["files"][mixed.files(event["shard"])[0]]["size"]
+                    summary.seconds = time.perf_counter() - start
+                    if watch:
+                        watch(summary)
+            _commit(root, corpus, plan, [done[number] for number in range(count)])
+        except KeyboardInterrupt:
+            summary.interrupted = True
+        summary.seconds = time.perf_counter() - start
+    return summary
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool that drops what it has not begun when it is left by an error."""
+    pool = ThreadPoolExecutor(count, thread_name_prefix="mix")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def prepare(root: Path, plan: dict[str, Any], count: int) -> None:
+    """Make or check the folder: remove what killed runs left, note the plan.
+
+    Raises:
+        UsageError: the folder holds a dataset, or a mix of other datasets or with other options.
+    """
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root}: not a folder; choose another --out")
+    if (root / "dataset.json").exists():
+        raise UsageError(f"{root}: holds a dataset; choose another --out")
+    noted = root / "unfinished" / "plan.json"
+    info, old = markers.read_marker(root / mixed.INFO), markers.read_marker(noted)
+    if info is not None:
+        if info.get("format") != mixed.FORMAT:
+            raise UsageError(f"{root / mixed.INFO}: not written by pathprep; choose another --out")
+        old = info["plan"]
+    if old is not None and old != plan:
+        changed = [
+            f"{name} {old.get(name)} there, {plan[name]} now"
+            if name != "sources"
+            else "other tiles or datasets"
+            for name in plan
+            if old.get(name) != plan[name]
+        ]
+        raise UsageError(f"{root}: holds another mix ({', '.join(changed)}); use another --out, or delete it")
+    for folder in mixed.FOLDERS:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        atomic.sweep(root / folder)
+    atomic.sweep(root)
+    if info is None and old is None:
+        atomic.write_json(noted, plan)
+
+
+def _finished(
+    root: Path, mix_id: str, count: int, pool: ThreadPoolExecutor
+) -> list[tuple[int, dict[str, Any]]]:
+    """Markers of the shards whose files are there with their size and hash, by number."""
+    info = markers.read_marker(root / mixed.INFO) or {"shards": []}
+    known = {marker["shard"]: marker for marker in info["shards"]}
+    for path in (root / "unfinished").glob("mixed-*.json"):
+        marker = markers.read_marker(path)
+        if marker is not None and marker.pop("mix_id", None) == mix_id:
+            known[path.stem] = marker
+
+    def check(number: int) -> tuple[int, dict[str, Any]] | None:
+        marker = known.get(mixed.name(number))
+        if marker is None:
+            return None
+        for name, entry in marker["files"].items():
+            path = root / name
+            if not path.is_file() or path.stat().st_size != entry["size"]:
+                return None
+            if sha256(path) != entry["sha256"]:
+                return None
+        return number, marker
+
+    return [found for found in pool.map(check, range(count)) if found is not None]
+
+
+def _job(corpus: Corpus, number: int, count: int, seed: int) -> Job:
+    total = len(corpus)
+    places = np.arange(number * total // count, (number + 1) * total // count)
+    tiles = permutation.tiles(places, total, seed)
+    columns = [corpus.column("length", np.sort(tiles)).astype(np.int64)]
+    if "fit" in corpus.components:
+        columns.append(np.full(len(tiles), 4 * mixed.FIT_VALUES))
+    if "txt" in corpus.components:
+        bytes_of = np.array([*(len(label.encode()) for label in corpus.labels), -1])
+        columns.append(bytes_of[corpus.column("label", np.sort(tiles))])
+    return Job(number, tiles, mixed.layout(np.stack(columns, 1))[1])
+
+
+def passes(jobs: Iterable[Job], memory: int) -> Iterator[list[Job]]:
+    """As many shards at a time as ``memory`` bytes hold.
+
+    Raises:
+        UsageError: one shard alone is larger.
+    """
+    batch: list[Job] = []
+    for job in jobs:
+        if job.size > memory:
+            raise UsageError(
+                f"--memory {memory / GB:g} GB holds no shard: {mixed.name(job.number)} has "
+                f"{job.size / GB:.3g} GB; give more, or fewer --tiles-per-shard"
+            )
+        if sum(other.size for other in batch) + job.size > memory:
+            yield batch
+            batch = []
+        batch.append(job)
+    if batch:
+        yield batch
+
+
+def _commit(root: Path, corpus: Corpus, plan: dict[str, Any], markers: list[dict[str, Any]]) -> None:
+    """Write mixed.json, and remove what only an unfinished folder needs."""
+    info = {
+        "format": mixed.FORMAT,
+        "version": mixed.VERSION,
+        "mix_id": build_id(plan),
+        "plan": plan,
+        "tiles": len(corpus),
+        "components": list(corpus.components),
+        "labels": corpus.labels,
+        "sources": [
+            {"path": str(source.root.resolve()), "params": source.dataset.params, **about}
+            for source, about in zip(corpus.sources, plan["sources"], strict=True)
+        ],
+        "shards": markers,
+    }
+    atomic.write_json(root / mixed.INFO, info)
+    for path in (root / "unfinished").glob("*.json"):
+        path.unlink(missing_ok=True)
+    owned = {name for marker in markers for name in marker["files"]}
+    for folder in ("shards", "index"):  # of a mix into more shards that was killed before its first marker
+        for path in (root / folder).glob("mixed-*"):
+            if f"{folder}/{path.name}" not in owned:
+                path.unlink()
+    with suppress(OSError):  # somebody else's file is in it: verify names that
+        (root / "unfinished").rmdir()

@@ -1,0 +1,224 @@
+"""Numbers of a dataset's slides for its page: one pass over the indexes, little kept of each slide."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pathprep.dataset.reader import Dataset
+from pathprep.errors import DatasetError
+from pathprep.report import stain_outliers as report_stain
+from pathprep.report.stain_outliers import LIMIT, Floats
+from pathprep.tiles import qc
+
+COLUMNS = ["x", "y", "side", "tissue", "saturation", "white", "focus", "stain_status", "he", "max_c"]
+COLUMNS += ["tissue_pixels", "offset", "length"]
+
+# Medians and deviations of fewer say nothing
+ENOUGH_TILES = 20
+ENOUGH_SLIDES = 8
+# A slide with less than this share of the median slide's tiles has lost its tissue, or is a fragment
+FEW_TILES = 0.1
+# Macenko fails on tiles that are nearly all glass or one flat colour: normally well below one in ten
+BORROWED = 0.1
+# Deviations of a slide's median sharpness (logarithm) below the dataset's
+FOCUS_FLOOR = 0.2
+DOTS_PER_SLIDE = 60
+CANDIDATES = 4  # unusual tiles, and tiles without a fit of their own, that a slide offers for display
+
+
+class Histogram(NamedTuple):
+    """What is counted over which bins; ``log``: the edges are decimal logarithms."""
+
+    title: str
+    unit: str
+    edges: Floats
+    log: bool = False
+
+
+HISTOGRAMS = {
+    "tissue": Histogram("Tissue in the tile", "share inside the tissue mask", np.linspace(0, 1, 21)),
+    "saturation": Histogram("Colour saturation", "mean HSV saturation", np.linspace(0, 1, 41)),
+    "white": Histogram("White pixels", "share of the tile", np.linspace(0, 1, 21)),
+    "focus": Histogram(
+        "Sharpness", "variance of the Laplacian, grey levels²; low is blurred", np.linspace(0, 5, 41), True
+    ),
+}
+
+
+class Tile(NamedTuple):
+    """A tile that may be shown; ``score`` orders candidates, ``why`` says what is odd about it."""
+
+    slide: str
+    x: int
+    y: int
+    side: int
+    offset: int
+    length: int
+    status: str
+    he: tuple[float, ...] | None
+    max_c: tuple[float, ...] | None
+    score: float
+    why: str
+
+
+@dataclass
+class Measured:
+    """A slide.
+
+    Attributes:
+        problem: why its index could not be used; "" if it could.
+        histograms: counts over the bins of HISTOGRAMS.
+        focus: median of log10 of the tiles' sharpness; None without tiles.
+        dots: (n, 6) numbers (report_stain) of a sample of tiles with their own fit.
+        judged, unusual: tiles compared with their slide, and those of them beyond LIMIT deviations.
+        odd: the most unusual. borrowed: some without a fit of their own. sample: some at random.
+        flags: what to look at, the weightiest first; filled in by ``flag``.
+    """
+
+    name: str
+    marker: dict[str, Any]
+    problem: str = ""
+    histograms: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    focus: float | None = None
+    dots: Floats = field(default_factory=lambda: np.empty((0, 6)))
+    judged: int = 0
+    unusual: int = 0
+    odd: list[Tile] = field(default_factory=list)
+    borrowed: list[Tile] = field(default_factory=list)
+    sample: list[Tile] = field(default_factory=list)
+    flags: list[tuple[float, str]] = field(default_factory=list)
+
+    @property
+    def weight(self) -> float:
+        """How much the slide deserves a look."""
+        return sum(weight for weight, _ in self.flags)
+
+    @property
+    def stain_outlier(self) -> bool:
+        """Whether its pooled fit is beyond LIMIT deviations from the other slides'."""
+        return any(text.startswith("stain unlike") for _, text in self.flags)
+
+
+def measure(dataset: Dataset, name: str, seed: int, samples: int) -> Measured:
+    """Read a slide's index and keep what the page needs, with ``samples`` tiles at random."""
+    found = Measured(name, dataset.markers[name])
+    for file, entry in found.marker["files"].items():
+        path = dataset.root / file
+        size = path.stat().st_size if path.is_file() else None
+        if size != entry["size"]:
+            found.problem = f"{file} is {'missing' if size is None else 'of another size than recorded'}"
+            return found
+    try:
+        table = dataset.index(name, COLUMNS)
+    except DatasetError as error:
+        found.problem = str(error)
+        return found
+    rng = np.random.default_rng([seed, *name.encode()])
+    for column, (_, _, edges, log) in HISTOGRAMS.items():
+        values = table[column].to_numpy().astype(np.float64)
+        if log:
+            values = np.log10(np.maximum(values, 1.0))
+        found.histograms[column] = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0]
+    if not table.num_rows:
+        return found
+    found.focus = float(np.median(np.log10(np.maximum(table["focus"].to_numpy(), 1.0))))
+    picked = rng.choice(table.num_rows, min(samples, table.num_rows), replace=False)
+    found.sample = [_tile(table, name, int(row), 0.0, "") for row in picked]
+    _measure_stain(found, table, rng)
+    return found
+
+
+def _measure_stain(found: Measured, table: pa.Table, rng: np.random.Generator) -> None:
+    status = np.array(table["stain_status"].to_pylist(), dtype=object)
+    lost = np.flatnonzero((status == "slide_fit") | (status == "unfitted"))
+    for row in rng.choice(lost, min(CANDIDATES, len(lost)), replace=False):
+        pixels = table["tissue_pixels"][int(row)].as_py()
+        found.borrowed.append(_tile(table, found.name, int(row), 0.0, f"{pixels:,} tissue pixels"))
+    rows, values = report_stain.from_table(table)
+    if not len(rows):
+        return
+    kept = rng.choice(len(rows), min(DOTS_PER_SLIDE, len(rows)), replace=False)
+    found.dots = values[kept]
+    if len(rows) < ENOUGH_TILES:
+        return
+    distances = report_stain.deviations(values)
+    worst = distances.max(axis=1)
+    found.judged, found.unusual = len(rows), int((worst > LIMIT).sum())
+    for place in np.argsort(-worst, kind="stable")[:CANDIDATES]:
+        if worst[place] > LIMIT:
+            label = report_stain.LABELS[int(distances[place].argmax())]
+            why = f"{label}, {worst[place]:.1f} deviations"
+            found.odd.append(_tile(table, found.name, int(rows[place]), float(worst[place]), why))
+
+
+def _tile(table: pa.Table, slide: str, row: int, score: float, why: str) -> Tile:
+    value = table.slice(row, 1).to_pylist()[0]
+    x, y, side, offset, length = (value[name] for name in ("x", "y", "side", "offset", "length"))
+    he, max_c = (None if value[name] is None else tuple(value[name]) for name in ("he", "max_c"))
+    return Tile(slide, x, y, side, offset, length, value["stain_status"], he, max_c, score, why)
+
+
+def flag(slides: list[Measured]) -> None:
+    """Write down what deserves a look on each slide, compared with the others."""
+    for slide in slides:
+        _flag_alone(slide)
+    filled = [slide for slide in slides if slide.focus is not None]
+    if len(filled) < ENOUGH_SLIDES:
+        return
+    usual = float(np.median([slide.marker["tiles"] for slide in filled]))
+    focus = np.array([slide.focus for slide in filled], np.float64)
+    middle = float(np.median(focus))
+    scale = max(1.4826 * float(np.median(np.abs(focus - middle))), FOCUS_FLOOR)
+    for slide, sharpness in zip(filled, focus.tolist(), strict=True):
+        tiles = slide.marker["tiles"]
+        if tiles < FEW_TILES * usual:
+            slide.flags.append((15, f"few tiles: {tiles:,}, the median slide has {usual:,.0f}"))
+        if (middle - sharpness) / scale > LIMIT:
+            slide.flags.append(
+                (20, f"blurred: median sharpness {10**sharpness:,.0f}, usual {10**middle:,.0f}")
+            )
+    fitted = [slide for slide in filled if slide.marker["stain_fit"]]
+    if len(fitted) >= ENOUGH_SLIDES:
+        fits = [slide.marker["stain_fit"] for slide in fitted]
+        values = report_stain.numbers([fit["he"] for fit in fits], [fit["max_c"] for fit in fits])
+        for slide, distances in zip(fitted, report_stain.deviations(values), strict=True):
+            worst = int(distances.argmax())
+            if distances[worst] > LIMIT:
+                what = f"{report_stain.LABELS[worst]}, {distances[worst]:.1f} deviations"
+                weight = 20 + min(20.0, float(distances[worst]))
+                slide.flags.append((weight, f"stain unlike the other slides: {what}"))
+    for slide in slides:
+        slide.flags.sort(key=lambda entry: -entry[0])
+
+
+def _flag_alone(slide: Measured) -> None:
+    marker, tiles = slide.marker, slide.marker["tiles"]
+    if slide.problem:
+        slide.flags.append((200, f"damaged: {slide.problem}"))
+    if marker.get("left_out"):
+        return
+    damaged = marker["counts"].get("damaged", 0)
+    if damaged:
+        slide.flags.append((50, f"{damaged:,} images damaged or missing: left out"))
+    if not tiles and damaged:
+        return
+    if not tiles:
+        little = marker["counts"].get("little_tissue", 0)
+        poor = sum(marker["counts"].get(reason, 0) for reason in qc.REASONS)
+        reason = f"{little:,} squares had too little tissue" if little else "no tissue was found"
+        if poor:
+            reason = f"the quality filters dropped all {poor:,} tiles of tissue"
+        slide.flags.append((100, f"no tile kept: {reason}"))
+        return
+    unfitted, borrowed = (marker["stain"].get(status, 0) for status in ("unfitted", "slide_fit"))
+    if unfitted:
+        slide.flags.append((30, f"{unfitted:,} of {tiles:,} tiles without any stain fit: left as they were"))
+    if borrowed > BORROWED * tiles:
+        slide.flags.append((15, f"{borrowed:,} of {tiles:,} tiles took the slide's stain fit"))
+    if marker["mpp_source"] == "--default-mpp":
+        slide.flags.append(
+            (5, f"MPP {marker['mpp']:g} was assumed (--default-mpp): the file does not state it")
+        )

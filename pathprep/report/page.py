@@ -1,0 +1,197 @@
+"""A dataset as one HTML page that needs nothing else: can this run be trusted, and where should one look?
+
+Made from the dataset's files alone; only the pictures of tiles before normalisation come from the slides,
+if those are still where they were. Memory and the size of the page are bounded whatever the archive's
+size: every slide is measured and stands in the table, the most suspicious ones are drawn.
+"""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+
+from pathprep.dataset.reader import Dataset
+from pathprep.dataset.schema import STATUSES
+from pathprep.errors import UsageError
+from pathprep.report import contact_sheet as report_contact
+from pathprep.report import quality as report_qc
+from pathprep.report import stain_outliers as report_stain
+from pathprep.report.charts import histograms, mpp_chart, stain_charts
+from pathprep.report.measure import ENOUGH_SLIDES, ENOUGH_TILES, Measured, Tile, flag, measure
+from pathprep.report.slide_pictures import picture
+from pathprep.report.words import FAILURES_SHOWN, REASONS, STATUS_WORDS, findings, in_words
+from pathprep.storage import atomic
+
+# A drawn slide takes 20 to 120 KB: at 200 the page stays below about 20 MB, which every browser opens
+MAX_SLIDES = 200
+SAMPLE = 24  # tiles of the contact sheet
+ODD = 12  # unusual tiles shown; at most two of a slide
+BORROWED = 12  # tiles without a fit of their own shown
+
+
+def report(dataset: Path, out: Path) -> Path:
+    """Write the page.
+
+    Args:
+        dataset: a dataset folder; unfinished and empty ones too.
+        out: the page.
+
+    Returns:
+        Where the page is.
+
+    Raises:
+        DatasetError: not a dataset.
+        UsageError: the page cannot be written.
+    """
+    page = _template().render(**_content(Dataset(dataset)))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(out, page.encode())
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be written ({error.strerror})") from None
+    return out
+
+
+def _template() -> Any:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["count"] = lambda value: f"{value:,}"
+    environment.filters["share"] = lambda part, whole: f"{part / whole:.1%}" if whole else "-"
+    environment.filters["seconds"] = lambda value: f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+    environment.filters["size"] = _size
+    return environment.from_string(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
+
+
+def _size(value: float) -> str:
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "bytes" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:,.1f} TB"
+
+
+def _content(dataset: Dataset) -> dict[str, Any]:
+    start = time.perf_counter()
+    # The same dataset gives the same sample
+    seed = int(dataset.info["build_id"], 16)
+    names = dataset.slides
+    # More than its part of each: slides with few tiles leave room
+    samples = 4 * -(-SAMPLE // max(1, len(names)))
+    slides = [measure(dataset, name, seed, samples) for name in names]
+    flag(slides)
+    ranked = sorted(slides, key=lambda slide: (-slide.weight, slide.name))
+    failures = dataset.failed()
+    imported = dataset.kind == "tiles"
+    drawn = [] if imported else [(slide, picture(dataset, slide)) for slide in ranked[:MAX_SLIDES]]
+    odd = _worst(slides)
+    borrowed = _spread((slide.borrowed for slide in slides), BORROWED, seed)
+    sample = _spread((slide.sample for slide in slides), SAMPLE, seed)
+    shown = report_contact.sheet(dataset, [*sample, *odd, *borrowed])
+    quality = report_qc.section(dataset, slides, seed)
+    dataset.close()
+    tiles = sum(slide.marker["tiles"] for slide in slides)
+    stale = sum(1 for _ in (dataset.root / "slides").glob("*.json")) - len(slides)
+    return {
+        "name": dataset.root.resolve().name,
+        "root": dataset.root,
+        "made": datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z"),
+        "seconds_made": lambda: time.perf_counter() - start,
+        "findings": findings(slides, failures, stale),
+        "facts": _facts(dataset, slides, failures, tiles),
+        "words": in_words(dataset.params),
+        "parameters": json.dumps(dataset.params, indent=1),
+        "mode": dataset.params["stain"]["mode"],
+        "imported": imported,
+        "labels": _label_bars(slides) if imported else [],
+        "slides": ranked,
+        "drawn": drawn,
+        "left_out": 0 if imported else len(ranked) - len(drawn),
+        "failures": list(failures.items())[:FAILURES_SHOWN],
+        "failures_left": max(0, len(failures) - FAILURES_SHOWN),
+        "tiles": tiles,
+        "counts": _bars(_total(slides, "counts"), REASONS),
+        "stains": _bars(_total(slides, "stain"), STATUS_WORDS),
+        "sources": _bars(Counter(slide.marker["mpp_source"] for slide in slides), {}),
+        "stages": _bars(_total(slides, "seconds", leave="total"), {}),
+        "mpps": mpp_chart(slides),
+        "stain_charts": stain_charts(slides, dataset.params, seed),
+        "outliers": [slide for slide in ranked if slide.stain_outlier],
+        "judged": sum(slide.judged for slide in slides),
+        "unusual": sum(slide.unusual for slide in slides),
+        "limit": report_stain.LIMIT,
+        "enough_slides": ENOUGH_SLIDES,
+        "enough_tiles": ENOUGH_TILES,
+        "histograms": histograms(slides),
+        "quality": quality,
+        "sample": [shown.pairs[tile] for tile in sample if tile in shown.pairs],
+        "odd": [shown.pairs[tile] for tile in odd if tile in shown.pairs],
+        "borrowed": [shown.pairs[tile] for tile in borrowed if tile in shown.pairs],
+        "problems": shown.problems,
+        "status_words": STATUS_WORDS,
+        "reasons": REASONS,
+        "statuses": STATUSES,
+    }
+
+
+def _facts(
+    dataset: Dataset, slides: list[Measured], failures: dict[str, dict[str, Any]], tiles: int
+) -> list[tuple[str, str]]:
+    stored = sum(entry["size"] for slide in slides for entry in slide.marker["files"].values())
+    empty = sum(not slide.marker["tiles"] for slide in slides)
+    unit = "Shards" if dataset.kind == "tiles" else "Slides"
+    failed = sum(entry.get("kind") != "images" for entry in failures.values())
+    return [
+        (f"{unit} done", f"{len(slides):,}"),
+        (f"{unit} failed", f"{failed:,}"),
+        ("Done, but without a tile", f"{empty:,}"),
+        ("Tiles", f"{tiles:,}"),
+        ("Size", _size(stored)),
+        ("Build id", dataset.info["build_id"]),
+    ]
+
+
+def _total(slides: list[Measured], key: str, leave: str = "") -> Counter[str]:
+    total: Counter[str] = Counter()
+    for slide in slides:
+        total.update({name: value for name, value in slide.marker[key].items() if name != leave})
+    return total
+
+
+def _bars(total: Counter[str], words: dict[str, str]) -> list[tuple[str, str, float, float]]:
+    """Key, name, value and share of the whole, in the order of ``words``, then of size."""
+    whole = sum(total.values())
+    order = {key: place for place, key in enumerate(words)}
+    keys = sorted(
+        (key for key in total if total[key]), key=lambda key: (order.get(key, len(order)), -total[key])
+    )
+    return [
+        (key, words.get(key, key.replace("_", " ")), total[key], total[key] / (whole or 1)) for key in keys
+    ]
+
+
+def _label_bars(slides: list[Measured]) -> list[tuple[str, str, float, float]]:
+    total = _total(slides, "labels")
+    return _bars(total, {name: name or "(no label)" for name in sorted(total)})
+
+
+def _worst(slides: list[Measured]) -> list[Tile]:
+    tiles = [tile for slide in slides for tile in slide.odd[:2]]
+    return sorted(tiles, key=lambda tile: -tile.score)[:ODD]
+
+
+def _spread(groups: Iterable[list[Tile]], most: int, seed: int) -> list[Tile]:
+    """Tiles of as many slides as possible: one of each in random order, then a second, and so on."""
+    filled = [group for group in groups if group]
+    order = np.random.default_rng(seed).permutation(len(filled))
+    rounds = max((len(group) for group in filled), default=0)
+    chosen = [
+        filled[place][turn] for turn in range(rounds) for place in order.tolist() if turn < len(filled[place])
+    ]
+    return sorted(chosen[:most], key=lambda tile: (tile.slide, tile.y, tile.x))

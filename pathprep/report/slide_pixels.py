@@ -1,0 +1,95 @@
+"""Pixels of tiles as the slide file has them, read in a child process that may die without harm.
+
+Imports no more than a child needs to start quickly.
+"""
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import TimeoutError
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from pebble import ProcessExpired, ProcessPool
+from PIL import Image
+
+from pathprep.errors import SlideError
+from pathprep.slides.readers import ReaderName
+from pathprep.slides.readers.base import Pixels
+from pathprep.slides.slide import Slide
+
+# A few tiles take well under a second; a share of a network that hangs must not hang the page
+TIMEOUT_S = 60.0
+
+
+class Wanted(NamedTuple):
+    """Tiles of one slide: level-0 boxes x, y, side; ``source`` is the marker's."""
+
+    slide: str
+    source: dict[str, Any]
+    reader: ReaderName
+    boxes: list[tuple[int, int, int]]
+
+
+class Before(NamedTuple):
+    """The pictures, in the order of the boxes; or none and why."""
+
+    slide: str
+    pictures: list[Pixels]
+    problem: str
+
+
+def read(wanted: list[Wanted], side: int) -> Iterator[Before]:
+    """Read every slide's tiles, reduced to at most ``side`` pixels, one slide at a time."""
+    present = []
+    for item in wanted:
+        problem = _changed(item.source)
+        if problem:
+            yield Before(item.slide, [], problem)
+        else:
+            present.append(item)
+    if not present:
+        return
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPool(1, context=context) as pool:
+        waiting = [pool.schedule(_read_slide, args=[item, side], timeout=TIMEOUT_S) for item in present]
+        for item, future in zip(present, waiting, strict=True):
+            error = future.exception()
+            if error is None:
+                yield Before(item.slide, future.result(), "")
+            else:
+                yield Before(item.slide, [], _problem(error, item.source["path"]))
+
+
+def _problem(error: BaseException, path: str) -> str:
+    if isinstance(error, SlideError):
+        return str(error)
+    if isinstance(error, ProcessExpired):
+        return f"the reader crashed on {path}"
+    if isinstance(error, TimeoutError):
+        return f"reading {path} took longer than {TIMEOUT_S:g} s"
+    return f"{path}: {type(error).__name__}: {error}"
+
+
+def _changed(source: dict[str, Any]) -> str:
+    path = Path(source["path"])
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return f"the slide file is no longer at {path}"
+    return "" if size == source["size"] else f"the slide file {path} has another size than when it was cut"
+
+
+def _read_slide(item: Wanted, side: int) -> list[Pixels]:
+    with Slide(Path(item.source["path"]), item.reader) as slide:
+        return [reduced(slide.read(0, x, y, box, box), side) for x, y, box in item.boxes]
+
+
+def reduced(pixels: Pixels, side: int) -> Pixels:
+    """At most ``side`` pixels along the longer edge, by area averaging."""
+    picture = Image.fromarray(pixels)
+    factor = max(picture.size) / side
+    if factor <= 1:
+        return pixels
+    size = (max(1, round(picture.width / factor)), max(1, round(picture.height / factor)))
+    return np.asarray(picture.resize(size, Image.Resampling.BOX))

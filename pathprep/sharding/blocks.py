@@ -1,0 +1,178 @@
+"""The work on one block of a slide: read, cut, check, drop, fit, normalise, encode.
+
+The steps on pixels run on an engine (engines/); every step releases the GIL.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pathprep import stain
+from pathprep.errors import DeviceError
+from pathprep.sharding.params import ShardParams
+from pathprep.slides import cross_check as damage
+from pathprep.slides.grid import Block, Cells, Grid
+from pathprep.slides.slide import Slide
+from pathprep.tiles import engines
+from pathprep.tiles.qc import FIGURES, REASONS, Figures, verdicts
+
+
+@dataclass
+class Clock:
+    """Seconds spent per stage. Every thread has its own; the slide's is their sum."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def add(self, other: "Clock") -> None:
+        """Sum another clock into this one."""
+        for name, value in other.seconds.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + value
+
+
+@dataclass
+class Tiles:
+    """What a block became: encoded tiles with their rows, rows of those that a quality filter dropped, and
+    cells that need the slide's pooled fit."""
+
+    encoded: list[tuple[bytes, dict[str, Any]]]
+    dropped: list[dict[str, Any]]
+    deferred: Cells
+    fits: stain.StainFit | None
+    clock: Clock
+
+
+def fit_columns(fit: stain.StainFit, number: int) -> dict[str, Any]:
+    """A fit as the index and the marker record it."""
+    return {"he": fit.he[number].ravel().tolist(), "max_c": fit.max_c[number].tolist()}
+
+
+@dataclass(frozen=True)
+class Worker:
+    """The work on one block; called from several threads."""
+
+    slide: Slide
+    plan: Grid
+    share: npt.NDArray[np.float64]
+    params: ShardParams
+    check: damage.Check | None
+    engine: engines.Engine
+
+    def first_pass(self, block: Block) -> Tiles:
+        """Read, cut, drop, fit; normalise and encode what has a fit of its own."""
+        clock = Clock()
+        with self._cut(block, clock) as (tiles, qc):
+            block, tiles, qc, dropped = self._sift(block, tiles, qc)
+            if self.params.stain.mode == "none":
+                rows = [self._row(block, i, qc[i]) for i in range(len(qc))]
+                return Tiles(self._encode(tiles, rows, clock), dropped, block.cells[:0], None, clock)
+            with clock("stain"):
+                fits = self.engine.fit(tiles, self.params.stain)
+            own = fits.status == stain.Status.FITTED
+            finished = self._finish(block, tiles, qc, fits, own, clock)
+            return Tiles(finished, dropped, block.cells[~own], fits, clock)
+
+    def second_pass(self, block: Block, pooled: stain.StainFit) -> Tiles:
+        """Tiles without a fit of their own, with the slide's: left as they are if it has none either.
+
+        They passed the quality filters in the first pass.
+        """
+        clock = Clock()
+        with self._cut(block, clock) as (tiles, qc):
+            with clock("stain"):
+                fits = stain.fall_back(self.engine.fit(tiles, self.params.stain), pooled)
+            finished = self._finish(block, tiles, qc, fits, np.ones(len(qc), bool), clock)
+            return Tiles(finished, [], block.cells[:0], None, clock)
+
+    @contextmanager
+    def _cut(self, block: Block, clock: Clock) -> Iterator[tuple[engines.Tiles, Figures]]:
+        """The tiles of a block and their figures; within it, the engine works on that block."""
+        with clock("read"):
+            pixels = self.slide.read(self.plan.level, block.x, block.y, block.width, block.height)
+        side = self.plan.side // self.plan.downsample
+        try:
+            with self.engine.block():
+                with clock("cut"):
+                    tiles, qc = self.engine.cut(pixels, block.origins, side, self.plan.stored)
+                    if self.check is not None:
+                        self.check.tiles(block, tiles, self.engine.host)
+                yield tiles, qc
+        except DeviceError as error:
+            raise type(error)(f"{self.slide.path}: {error}") from None
+
+    def _sift(
+        self, block: Block, tiles: engines.Tiles, qc: Figures
+    ) -> tuple[Block, engines.Tiles, Figures, list[dict[str, Any]]]:
+        """Block, tiles and figures of what passes the quality filters, and rows of the others."""
+        failed = verdicts(qc, self.params.qc)
+        fails, passes = np.flatnonzero(failed >= 0).tolist(), failed < 0
+        dropped = [self._row(block, i, qc[i]) | {"reason": REASONS[failed[i]]} for i in fails]
+        rest = replace(block, cells=block.cells[passes], origins=block.origins[passes])
+        return rest, self.engine.select(tiles, passes), qc[passes], dropped
+
+    def _finish(
+        self,
+        block: Block,
+        tiles: engines.Tiles,
+        qc: Figures,
+        fits: stain.StainFit,
+        which: npt.NDArray[np.bool_],
+        clock: Clock,
+    ) -> list[tuple[bytes, dict[str, Any]]]:
+        """Normalise (with ``bake``) and encode some of a block's tiles, each with its row."""
+        settings = self.params.stain
+        rows = [self._row(block, i, qc[i], fits) for i in np.flatnonzero(which).tolist()]
+        tiles = self.engine.select(tiles, which)
+        if settings.mode == "bake":
+            with clock("stain"):
+                matrices = stain.matrix(fits, settings.target)[which]
+                tiles = self.engine.apply(tiles, matrices, settings.io)
+        return self._encode(tiles, rows, clock)
+
+    def _encode(
+        self, tiles: engines.Tiles, rows: list[dict[str, Any]], clock: Clock
+    ) -> list[tuple[bytes, dict[str, Any]]]:
+        with clock("encode"):
+            encoded = self.engine.encode(tiles, self.params.quality, self.params.subsampling)
+        return list(zip(encoded, rows, strict=True))
+
+    def _row(
+        self, block: Block, number: int, qc: npt.NDArray[np.float32], fits: stain.StainFit | None = None
+    ) -> dict[str, Any]:
+        column, row = block.cells[number].tolist()
+        plan = self.plan
+        values = {
+            "x": column * plan.stride,
+            "y": row * plan.stride,
+            "column": column,
+            "row": row,
+            "region": plan.region(column, row),
+            "side": plan.side,
+            "stored": plan.stored,
+            "mpp": plan.mpp,
+            "tissue": float(self.share[row, column]),
+            **dict(zip(FIGURES, qc.tolist(), strict=True)),
+            "stain_status": "none",
+            "he": None,
+            "max_c": None,
+            "tissue_pixels": None,
+        }
+        if fits is not None:
+            status = stain.Status(fits.status[number])
+            values["stain_status"] = status.name.lower()
+            values["tissue_pixels"] = int(fits.tissue_pixels[number])
+            if status != stain.Status.UNFITTED:
+                values |= fit_columns(fits, number)
+        return values

@@ -1,0 +1,143 @@
+"""A stain target from a picture, or from a slide: the pooled fit of a random choice of its tiles."""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image, UnidentifiedImageError
+
+from pathprep import stain
+from pathprep.errors import StainError, UsageError
+from pathprep.kernels.macenko_reference import MAX_PIXELS
+from pathprep.kernels.tiling_cpu import cut
+from pathprep.sharding.params import ShardParams
+from pathprep.sharding.survey import survey
+from pathprep.slides import grid
+from pathprep.slides.readers import EXTENSIONS
+from pathprep.slides.slide import MPP_RANGE, Slide
+from pathprep.stain import ALPHA, BETA, IO, StainFit, Status, Target
+
+# On a TCGA slide of 613 tiles the pooled vectors of so many were within 0.3 degrees of those of all
+TILES = 200
+MICROMETRES = {tifffile.RESUNIT.CENTIMETER: 1e4, tifffile.RESUNIT.INCH: 2.54e4}
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Options of pathprep.stain.fit.
+
+    Raises:
+        UsageError: one is outside its range.
+    """
+
+    keep: str = "all"
+    alpha: float = ALPHA
+    beta: float = BETA
+    io: float = IO
+
+    def __post_init__(self) -> None:
+        try:
+            stain.fit([], **asdict(self))
+        except ValueError as error:
+            raise UsageError(f"--{error}") from None
+
+
+@dataclass(frozen=True)
+class SlideTarget:
+    """A target, how many tiles were looked at, and how many of them had a fit."""
+
+    target: Target
+    tiles: int
+    fitted: int
+
+
+def is_slide(path: Path) -> bool:
+    """Whether a file is read as a slide rather than as one picture.
+
+    A slide has a suffix that only slides have, or is a TIFF that is tiled, is a pyramid, or states a
+    plausible MPP. Other files are pictures if Pillow knows them, else slides: then the slide reader says
+    what is wrong.
+
+    Raises:
+        UsageError: no such file.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file")
+    suffix = path.suffix.lower()
+    if suffix in EXTENSIONS - {".tif", ".tiff"}:
+        return True
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            page = tiff.pages.first
+            return bool(page.is_tiled or page.subifds or len(tiff.series[0].levels) > 1 or _has_mpp(page))
+    except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError):
+        pass
+    try:
+        with Image.open(path):
+            return False
+    except (UnidentifiedImageError, OSError):
+        return suffix not in Image.registered_extensions() or suffix in EXTENSIONS
+
+
+def _has_mpp(page: tifffile.TiffPage) -> bool:
+    """Whether resolution tags give a microscope's pixel size, not a printer's dots per inch."""
+    unit, (x, _) = MICROMETRES.get(page.resolutionunit), page.resolution
+    return unit is not None and x > 0 and MPP_RANGE[0] <= unit / x <= MPP_RANGE[1]
+
+
+def fit_picture(path: Path, how: FitOptions) -> Target:
+    """Fit a target on a plain image.
+
+    Raises:
+        UsageError: Pillow cannot read it, or it is too large.
+        StainError: it holds no plausible pair of stains.
+    """
+    try:
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture.convert("RGB"))
+    except (OSError, Image.DecompressionBombError) as error:
+        raise UsageError(f"{path}: not a readable picture ({error})") from None
+    height, width = pixels.shape[:2]
+    if height * width > MAX_PIXELS:
+        raise UsageError(
+            f"{path}: {width} x {height} pixels; a picture has at most {MAX_PIXELS} (4096 x 4096): crop it"
+        )
+    return Target.fit(pixels, path.name, **asdict(how))
+
+
+def fit_slide(path: Path, params: ShardParams, how: FitOptions, tiles: int = TILES) -> SlideTarget:
+    """Fit a target on a slide.
+
+    Its tissue is found and cut into tiles as `pathprep shard` does it; a random choice of the tiles is
+    fitted, and the fits are pooled.
+
+    Args:
+        path: of the slide.
+        params: grid, tissue, MPP rules, reader and seed; its stain plays no part.
+        how: options of the fits.
+        tiles: at most so many.
+
+    Raises:
+        SlideError: the slide cannot be used.
+        StainError: it has no tile with enough tissue, or none of them has a plausible fit.
+    """
+    fits = []
+    with Slide(path, params.reader) as slide:
+        found = survey(slide, params)
+        plan = found.plan
+        chosen = grid.choose(found.kept, tiles, params.seed, path.name)
+        if not len(chosen):
+            raise StainError(
+                f"{path}: no tile of {plan.side} px has {params.min_tissue:.0%} tissue; "
+                "look at it with `pathprep inspect`, or fit the target on a picture of tissue"
+            )
+        for block in grid.blocks(plan, chosen):
+            pixels = slide.read(plan.level, block.x, block.y, block.width, block.height)
+            cells, _ = cut(pixels, block.origins, plan.side // plan.downsample, plan.stored)
+            fits.append(stain.fit(cells, **asdict(how)))
+    every = StainFit(
+        *(np.concatenate([getattr(part, column.name) for part in fits]) for column in fields(StainFit))
+    )
+    fitted = int((every.status == Status.FITTED).sum())
+    return SlideTarget(Target.of(stain.pool(every), path.name), len(chosen), fitted)

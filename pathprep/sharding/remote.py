@@ -1,0 +1,200 @@
+"""A dataset on S3 or any other filesystem that fsspec knows: made in a local folder, uploaded slide by slide.
+
+A worker makes a slide in a folder of its own on the local disk, uploads its files, the marker last, and
+removes them. What is done is decided by the markers and the listing of the remote folder alone, as in a
+local dataset, and the bytes are the same. Object stores put a whole object or none; on other filesystems a
+file is uploaded under a temporary name and moved. Several runs may work on one URL: the last put wins, with
+equal bytes.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from pathprep.dataset import marker as markers
+from pathprep.dataset.schema import FOLDERS
+from pathprep.errors import DatasetError, StoreError
+from pathprep.sharding.pipeline import STAGES, Progress, Task, process
+from pathprep.sharding.quarantine import Standing, standing
+from pathprep.storage import atomic
+from pathprep.storage.url_store import Store
+
+# Small requests wait on the network, not on a core
+THREADS = 32
+
+
+@dataclass
+class Remote:
+    """A remote dataset during a run.
+
+    Attributes:
+        store: where it is. scratch: folder on the local disk where slides are made.
+        root: a local folder with dataset.json, markers and quarantine as they were when the run began.
+        sizes: name -> bytes of every remote file at that time.
+    """
+
+    store: Store
+    scratch: Path
+    root: Path
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    def size(self, name: str) -> int:
+        """Bytes of a file when the run began; -1 if it was absent."""
+        return self.sizes.get(name, -1)
+
+    def publish(self, name: str) -> None:
+        """Upload a file of ``root``, unless it is as it was when the run began."""
+        path = self.root / name
+        if self.store.read(name) != path.read_bytes():
+            self.store.put(path, name)
+
+    def task(self, task: Task) -> "RemoteTask":
+        """The same slide, made here or on another machine, for the store."""
+        return RemoteTask(**_values(task), store=self.store, scratch=self.scratch)
+
+    def record(self, name: str, marker: dict[str, Any]) -> None:
+        """Take note of a slide that is done."""
+        (self.root / "slides" / f"{name}.json").write_text(json.dumps(marker))
+
+    def fail(self, task: Task, failure: Mapping[str, Any]) -> tuple[Standing, dict[str, Any] | None]:
+        """Publish the quarantine file that ``root`` holds of a task; see run._record for the order of things.
+
+        Returns:
+            What stands under the slide's name, and its marker.
+        """
+        name, own = task.source.name, f"slides/{task.source.name}.json"
+        found, marker = Standing.NOTHING, None
+        # the summary has it too: a network that fails now fails the slide, not the run
+        with suppress(StoreError):
+            self.publish(f"failed/{name}.json")
+            marker = self.store.read_sealed(own)
+            found = standing(marker, task, failure, self.store.size)
+            if found.stays:
+                self.store.remove(f"failed/{name}.json")
+            elif found is Standing.OUTDATED and task.source.path.exists():
+                self.store.remove(own)
+        if found is Standing.DONE and marker is not None:
+            self.record(name, marker)
+        return found, marker
+
+
+@contextmanager
+def opened(store: Store, scratch: Path | None = None, *, dry: bool = False) -> Iterator[Remote]:
+    """See what a remote dataset holds: one listing a folder, and the markers, read side by side.
+
+    Args:
+        store: where. scratch: for slides in work; default: under the system's temporary folder.
+        dry: write nothing to the store.
+    """
+    place = _scratch(store, scratch)
+    try:
+        with _workspace(place, "run") as root, ThreadPoolExecutor(THREADS) as pool:
+            remote = Remote(store, place, root)
+            for listing in pool.map(store.sizes, FOLDERS):
+                remote.sizes |= listing
+            if not dry:
+                store.sweep([*remote.sizes])
+            small = [name for name in remote.sizes if name.startswith(("slides/", "failed/"))]
+            names = ["dataset.json", *(n for n in small if n.endswith(".json") and atomic.PREFIX not in n)]
+            for name, data in zip(names, pool.map(store.read, names), strict=True):
+                if data is not None:
+                    (root / name).write_bytes(data)
+            yield remote
+    finally:
+        _sweep(place)  # what stopped workers have left
+
+
+@dataclass(frozen=True)
+class RemoteTask(Task):
+    """A slide to shard into a store. ``root`` is the launching machine's and not used."""
+
+    store: Store = field(kw_only=True)
+    scratch: Path = field(kw_only=True)
+
+    def work(self, progress: Progress) -> tuple[dict[str, Any], bool]:
+        """Make and upload the slide; see launchers.base.work."""
+        store, name = self.store, self.source.name
+        self._check_build()
+        inputs = self.source.inputs()
+        if not self.rebuild:
+            standing = store.standing(name, self.build_id, inputs)
+            if standing is not None:
+                return standing, False
+        with _workspace(self.scratch, name) as folder:
+            marker = process(Task(**(_values(self) | {"root": folder})), progress)
+            progress.stage(STAGES.index("upload"))
+            return self._upload(folder, marker)
+
+    def _check_build(self) -> None:
+        info = self.store.read_json("dataset.json")
+        if info is None:
+            raise DatasetError(f"{self.store}/dataset.json: not there any more")
+        if info.get("build_id") != self.build_id:
+            raise DatasetError(
+                f"{self.store}/dataset.json: has build id {info.get('build_id')}, but this run's is "
+                f"{self.build_id}: another run has begun to rebuild the dataset with other parameters"
+            )
+
+    def _upload(self, folder: Path, marker: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        store, name = self.store, self.source.name
+        own = f"slides/{name}.json"
+        old = store.read_json(own)
+        if not self.rebuild and markers.vouches(old, self.build_id, marker["inputs"], store.size):
+            assert old is not None
+            if old["files"] == marker["files"]:
+                store.remove(f"failed/{name}.json")
+                return old, False
+        if old is not None:  # it must not vouch for the files that now take its files' place
+            store.remove(own)
+        for file in (f"shards/{name}.tar", f"shards/{name}.idx", f"dropped/{name}.parquet"):
+            if file not in marker["files"]:  # an earlier build may have made it
+                store.remove(file)
+        for file in sorted(marker["files"]):
+            store.put(folder / file, file)
+        store.put(folder / own, own)
+        store.remove(f"failed/{name}.json")
+        return marker, True
+
+
+def _values(task: Task) -> dict[str, Any]:
+    return {item.name: getattr(task, item.name) for item in fields(Task)}
+
+
+def _scratch(store: Store, chosen: Path | None) -> Path:
+    """A folder for one user and one URL: runs with other URLs do not sweep here."""
+    digest = hashlib.sha256(store.url.encode()).hexdigest()[:12]
+    return (chosen or Path(tempfile.gettempdir())).absolute() / f"pathprep-{os.getuid()}-{digest}"
+
+
+@contextmanager
+def _workspace(scratch: Path, name: str) -> Iterator[Path]:
+    """A new dataset folder, removed at the end. A locked file beside it tells that its owner lives."""
+    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _sweep(scratch)
+    with atomic.pending(scratch / name) as (_, lock):
+        folder = scratch / lock.name.removeprefix(atomic.PREFIX)
+        try:
+            for part in FOLDERS:
+                (folder / part).mkdir(parents=True)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    atomic.discard(lock)
+
+
+def _sweep(scratch: Path) -> None:
+    """Remove the workspaces of dead processes."""
+    if scratch.is_dir():
+        folders = [path for path in scratch.iterdir() if path.is_dir()]  # each is younger than its lock
+        atomic.sweep(scratch)
+        for folder in folders:
+            if not (scratch / f"{atomic.PREFIX}{folder.name}").exists():
+                shutil.rmtree(folder, ignore_errors=True)

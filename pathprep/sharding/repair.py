@@ -1,0 +1,66 @@
+"""Makes the damaged slides of a dataset again, from their slide files and the dataset's own parameters."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pathprep.dataset.reader import Dataset
+from pathprep.dataset.verify import Findings
+from pathprep.folders import verify
+from pathprep.launchers import cards
+from pathprep.launchers.local import Local
+from pathprep.sharding import run
+from pathprep.sharding.params import ShardParams
+from pathprep.sharding.run import Plan, Summary, Watcher
+from pathprep.slides.find import Source
+
+
+@dataclass
+class Repair:
+    """What was found and what was done.
+
+    Attributes:
+        damaged: of the slides. folder: files that belong to no slide; nothing is done about them.
+        summary: of the run that made the slides again; None if there was no damage.
+    """
+
+    damaged: list[Findings]
+    folder: Findings
+    summary: Summary | None
+
+
+def repair(
+    root: Path, *, workers: int | None = None, timeout: float | None = None, watch: Watcher | None = None
+) -> Repair:
+    """Verify a dataset and make the damaged slides again; the others are not touched.
+
+    Args:
+        root: the dataset folder. workers, timeout, watch: see run.shard.
+
+    Raises:
+        DatasetError: not a dataset.
+        UsageError: it was made by another version, or on a GPU and there is none here.
+    """
+    dataset = Dataset(root)
+    *slides, folder = verify(root)
+    damaged = [found for found in slides if found.problems or found.tiles]
+    known = [found.slide for found in damaged if not found.lost]
+    if not known:
+        return Repair(damaged, folder, None)
+    # whatever MPP a slide has, it was accepted before
+    params = replace(ShardParams.from_dict(dataset.params), low_mpp=1e-9, high_mpp=1e9)
+    todo = [source_of(name, dataset.markers[name]) for name in known]
+    plan = Plan(dataset.info["build_id"], todo, todo, {})
+    launcher = Local(workers, cards.find(None) if params.device == "cuda" else 0)
+    run.prepare(root, params, rebuild=False)
+    made = run.make(plan, root, params, launcher, timeout=timeout, rebuild=True, watch=watch)
+    return Repair(damaged, folder, made)
+
+
+def source_of(name: str, marker: dict[str, Any]) -> Source:
+    """The slide that a shard was made from, as the marker records it."""
+    made, given = marker["source"], marker["inputs"]
+    slide = marker.get("slide_id", name)
+    at = marker["target_mpp"] if slide != name else None
+    mask = Path(made["mask"]) if made.get("mask") else None
+    return Source(Path(made["path"]), given["mpp"], mask, name, slide, at, given.get("default_mpp"))

@@ -1,0 +1,110 @@
+"""Readers of slide files: libjpeg-turbo for JPEG TIFF and SVS, cuCIM for other TIFFs, OpenSlide for the rest.
+
+``choose`` looks at the file before a native library does, because some files crash cuCIM or are read
+wrongly by it: TIFFs with deflate or WebP tiles, strips, 16 bits, or pyramids in SubIFDs. What declares
+impossible sizes is refused before anything is opened.
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import Literal
+
+from pathprep.errors import UnreadableSlide
+from pathprep.slides.readers import jpeg_tiff
+from pathprep.slides.readers.base import Level, Reader
+from pathprep.slides.readers.directory import Directory, read_directory
+
+__all__ = ["EXTENSIONS", "Level", "Reader", "ReaderName", "choose", "one_per_series", "open_reader"]
+
+ReaderName = Literal["auto", "tiff", "cucim", "openslide"]
+
+# What is picked up from a folder. A file named on the command line is tried whatever its suffix.
+EXTENSIONS = frozenset(
+    {".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".dcm"}
+)
+
+# TIFF compressions that cuCIM's default plugin decodes correctly, and where it says so if it cannot: none,
+# and Aperio JPEG 2000 (RGB). A corrupt JPEG or LZW tile it shows as zeros, or as the tile read before.
+CUCIM_COMPRESSIONS = frozenset({1, 33005})
+
+
+def choose(path: Path) -> Literal["tiff", "cucim", "openslide"]:
+    """The reader for a file: for tiled 8-bit RGB TIFFs ``tiff`` if they are JPEG, cuCIM if they are JPEG 2000
+    or not compressed, else OpenSlide.
+
+    Raises:
+        UnreadableSlide: the file declares impossible sizes, or is cut off.
+    """
+    return _choice(read_directory(path))
+
+
+def _choice(directory: Directory | None) -> Literal["tiff", "cucim", "openslide"]:
+    if directory is None:
+        return "openslide"  # which says what is wrong with the file
+    if jpeg_tiff.suits(directory):
+        return "tiff"
+    suits = (
+        # OpenSlide knows the ways of the other vendors
+        directory.vendor in ("aperio", "generic-tiff")
+        and not directory.subifds
+        and all(
+            page.plain
+            and page.compression in CUCIM_COMPRESSIONS
+            # cuCIM shows black where there is no tile, OpenSlide the background
+            and page.counts.all()
+            for page in directory.pages
+        )
+    )
+    return "cucim" if suits else "openslide"
+
+
+def open_reader(path: Path, name: ReaderName = "auto") -> Reader:
+    """Open a slide file.
+
+    Raises:
+        UnreadableSlide: the file is absent, empty, or no reader understands it.
+    """
+    if not path.exists():
+        raise UnreadableSlide(f"{path}: no such file")
+    if path.is_dir():
+        raise UnreadableSlide(f"{path}: is a folder, not a slide")
+    if path.stat().st_size == 0:
+        raise UnreadableSlide(f"{path}: the file is empty; copy it again from its source")
+    # whichever reader is asked for: what is impossible is refused here, before a native library opens it
+    directory = read_directory(path)
+    if name == "auto":
+        name = _choice(directory)
+    if name == "tiff":
+        return jpeg_tiff.JpegTiffReader(path, directory)
+    # Imported here: each loads a native library, and a run needs only the one its slides need
+    if name == "cucim":
+        from pathprep.slides.readers.cucim import CucimReader
+
+        return CucimReader(path)
+    from pathprep.slides.readers.openslide import OpenSlideReader
+
+    return OpenSlideReader(path)
+
+
+def one_per_series(paths: list[Path]) -> list[Path]:
+    """Drop all but the first DICOM file of a series: a DICOM slide is a folder of files, one a level.
+
+    OpenSlide opens the whole slide from any of them. Files of other formats pass through.
+    """
+    from openslide import OpenSlide, OpenSlideError
+
+    folders = Counter(path.parent for path in paths if path.suffix.lower() == ".dcm")
+    seen: set[str] = set()
+    kept = []
+    for path in paths:
+        if path.suffix.lower() == ".dcm" and folders[path.parent] > 1:
+            try:
+                with OpenSlide(str(path)) as slide:
+                    series = slide.properties.get("dicom.SeriesInstanceUID", str(path))
+            except OpenSlideError:
+                series = str(path)  # kept, so that the run reports it
+            if series in seen:
+                continue
+            seen.add(series)
+        kept.append(path)
+    return kept

@@ -1,0 +1,57 @@
+"""Reads with OpenSlide what cuCIM does not: NDPI, MRXS, SCN, BIF, DICOM, other compressions."""
+
+from pathlib import Path
+
+import numpy as np
+import openslide
+
+from pathprep.errors import UnreadableSlide
+from pathprep.slides.readers.base import Level, Pixels, Resolution, number
+
+
+class OpenSlideReader:
+    """A slide opened by OpenSlide."""
+
+    name = "openslide"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._slide = openslide.OpenSlide(str(path))
+        except openslide.OpenSlideError as error:
+            raise UnreadableSlide(
+                f"{path}: OpenSlide cannot open it ({error}); is it a complete slide?"
+            ) from None
+        properties = self._slide.properties
+        self.vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
+        self.levels = [
+            Level(w, h, float(d))
+            for (w, h), d in zip(self._slide.level_dimensions, self._slide.level_downsamples, strict=True)
+        ]
+        x = number(properties.get(openslide.PROPERTY_NAME_MPP_X))
+        y = number(properties.get(openslide.PROPERTY_NAME_MPP_Y))
+        source = "TIFF resolution tags" if self.vendor == "generic-tiff" else f"{self.vendor} metadata"
+        self.resolution = Resolution(x, y, source) if x and y else None
+        background = properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "ffffff")
+        self._background = np.frombuffer(bytes.fromhex(background), np.uint8).astype(np.uint16)
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        """See Reader.read."""
+        scale = self.levels[level].downsample
+        try:
+            region = self._slide.read_region((round(x * scale), round(y * scale)), level, (width, height))
+        except openslide.OpenSlideError as error:
+            raise UnreadableSlide(
+                f"{self.path}: cannot read {width}x{height} at {x},{y} of level {level} ({error})"
+            ) from None
+        rgba = np.asarray(region)
+        if rgba[:, :, 3].min() == 255:
+            return np.ascontiguousarray(rgba[:, :, :3])
+        # Areas that the scanner did not cover are transparent: they become the slide's background colour
+        alpha = rgba[:, :, 3:].astype(np.uint16)
+        blended = (rgba[:, :, :3] * alpha + self._background * (255 - alpha) + 127) // 255
+        return blended.astype(np.uint8)
+
+    def close(self) -> None:
+        """Release the file."""
+        self._slide.close()

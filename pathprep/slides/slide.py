@@ -1,0 +1,146 @@
+"""One slide: its size, its resolution with provenance, its blocks of pixels, its thumbnail."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+from PIL import Image
+
+from pathprep.errors import MppError, UnreadableSlide
+from pathprep.slides.readers import Level, Reader, ReaderName, limits, open_reader
+from pathprep.slides.readers.base import Pixels
+
+# Scanners report pixel pitches that differ by well under a per cent between x and y; more is another geometry
+ANISOTROPY = 0.01
+# An overview is read in strips of at most so many pixels (48 MB)
+STRIP_PIXELS = 1 << 24
+# The finest scanners are at 0.1, and above 10 there is no tissue structure left: beyond, it is a wrong tag
+MPP_RANGE = (0.05, 10.0)
+DEFAULT_MPP = "--default-mpp"  # as the source of a resolution
+
+
+class Mpp(NamedTuple):
+    """Micrometres per level-0 pixel and where the figure comes from."""
+
+    value: float
+    source: str
+
+
+@dataclass(frozen=True)
+class MppRules:
+    """How a slide's resolution is settled.
+
+    Attributes:
+        override: replaces what the file says (a CSV column), for this slide.
+        default: used only where the file says nothing.
+        low, high: a figure outside is an error.
+    """
+
+    override: float | None = None
+    default: float | None = None
+    low: float = MPP_RANGE[0]
+    high: float = MPP_RANGE[1]
+
+
+class Slide:
+    """An open slide; use as a context manager. ``read`` may be called from several threads."""
+
+    def __init__(self, path: Path, reader: ReaderName = "auto") -> None:
+        self.path = path
+        self._reader: Reader = open_reader(path, reader)
+        limits.check_levels(path, self._reader.levels)
+        self.reader = self._reader.name
+        self.vendor = self._reader.vendor
+        self.levels: list[Level] = [
+            level._replace(downsample=_snap(level.downsample)) for level in self._reader.levels
+        ]
+        self.width, self.height, _ = self.levels[0]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._reader.close()
+
+    def mpp(self, rules: MppRules) -> Mpp:
+        """Micrometres per level-0 pixel: the override, else the file's own, else the default.
+
+        Raises:
+            MppError: missing without a default, absurd, or different along x and y.
+        """
+        found = self._reader.resolution
+        if rules.override is not None:
+            mpp = Mpp(rules.override, "CSV column")
+        elif found is not None:
+            if abs(found.x - found.y) > ANISOTROPY * max(found.x, found.y):
+                raise MppError(
+                    f"{self.path}: pixels are not square ({found.x:g} x {found.y:g} MPP, {found.source}); "
+                    "state the true MPP in the mpp column of a CSV of slides"
+                )
+            mpp = Mpp((found.x + found.y) / 2, found.source)
+        elif rules.default is not None:
+            mpp = Mpp(rules.default, DEFAULT_MPP)
+        else:
+            raise MppError(
+                f"{self.path}: the file does not state its MPP; "
+                "give --default-mpp 0.25 (for example), or an mpp column in a CSV of slides"
+            )
+        if not rules.low <= mpp.value <= rules.high:
+            raise MppError(
+                f"{self.path}: {mpp.value:g} MPP ({mpp.source}) is outside {rules.low:g} to {rules.high:g}; "
+                "state the true MPP in the mpp column of a CSV of slides, or widen --min-mpp/--max-mpp"
+            )
+        return mpp
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        """Pixels of a box of one level, (height, width, 3) uint8; x, y in that level's pixels.
+
+        Raises:
+            UnreadableSlide: the box leaves the level or is too large, or the file is damaged there.
+        """
+        bounds = self.levels[level]
+        if x < 0 or y < 0 or x + width > bounds.width or y + height > bounds.height:
+            raise UnreadableSlide(
+                f"{self.path}: box {width}x{height} at {x},{y} leaves level {level} "
+                f"({bounds.width}x{bounds.height})"
+            )
+        limits.check_block(self.path, width, height)
+        pixels = self._reader.read(level, x, y, width, height)
+        if pixels.shape != (height, width, 3):
+            raise UnreadableSlide(f"{self.path}: reader returned {pixels.shape} for {(height, width, 3)}")
+        return pixels
+
+    def overview(self, downsample: float) -> Pixels:
+        """The whole slide, smaller by about ``downsample`` along each side: (h, w, 3) uint8.
+
+        Read from the smallest level that is large enough, in strips, each reduced by area averaging,
+        so that memory does not grow with a slide that has no small levels.
+
+        Raises:
+            UnreadableSlide: the overview would be larger than any slide's, or the file is damaged.
+        """
+        width = max(1, round(self.width / downsample))
+        height = max(1, round(self.height / downsample))
+        limits.check_overview(self.path, width, height)
+        fitting = [
+            i for i, level in enumerate(self.levels) if level.width >= width and level.height >= height
+        ]
+        source = fitting[-1] if fitting else 0
+        level = self.levels[source]
+        rows = max(1, min(height, STRIP_PIXELS // level.width * height // level.height))
+        strips = []
+        for top in range(0, height, rows):
+            bottom = min(height, top + rows)
+            y0, y1 = top * level.height // height, math.ceil(bottom * level.height / height)
+            strip = Image.fromarray(self.read(source, 0, y0, level.width, y1 - y0))
+            box = (0, top * level.height / height - y0, level.width, bottom * level.height / height - y0)
+            strips.append(np.asarray(strip.resize((width, bottom - top), Image.Resampling.BOX, box=box)))
+        return np.concatenate(strips)
+
+
+def _snap(downsample: float) -> float:
+    """Levels are whole fractions; their stated downsample is off because sizes were rounded down."""
+    whole = round(downsample)
+    return float(whole) if abs(downsample - whole) < 0.005 * whole else downsample

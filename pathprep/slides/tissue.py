@@ -1,0 +1,326 @@
+"""Where the tissue is: on a small overview, as CLAM finds it, or from the user's own mask.
+
+Method (Lu et al. 2021, CLAM): HSV saturation, median filter, a threshold (fixed, or Otsu's), closing,
+then components and holes filtered by area. Three things differ. So that one setting suits a biopsy and
+a resection, the overview is chosen by micrometres rather than by pyramid level, and areas are in square
+micrometres. And the glass is made white first: under a scanner whose glass is a little pink or blue, a
+fixed threshold takes all of it for tissue.
+"""
+
+import json
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+from scipy import ndimage
+from skimage import measure
+
+from pathprep.errors import MaskError
+from pathprep.slides.readers.base import Pixels
+
+Mask = npt.NDArray[np.bool_]
+Ring = npt.NDArray[np.float64]
+
+# A small slide is looked at more closely than OVERVIEW_MPP, so that its outline has some pixels
+OVERVIEW_MPP = 8.0
+OVERVIEW_MIN_SIDE = 1024
+# Glass under any scanner seen here is above 200 in every channel, and its saturation (0 to 255) under 20;
+# more colour than that is pale tissue that fills the view.
+GLASS_MIN, GLASS_SATURATION = 200, 20
+STRIP = 256  # rows of an overview at a time
+# No coordinate of a mask is beyond (nor is NaN below)
+FAR = 1e9
+
+
+@dataclass(frozen=True)
+class TissueParams:
+    """Settings of the segmentation; pixel counts are those of the overview, as in CLAM.
+
+    Attributes:
+        method: ``threshold`` (CLAM's default) or ``otsu``. Otsu always splits, also a field that is
+            tissue everywhere, hence not the default.
+        threshold: saturation, 0 to 255, above which a pixel is tissue (CLAM: 8).
+        median: side of the median filter (CLAM: 7).
+        closing: side of the square closing (CLAM: 4).
+        min_area: square micrometres; smaller pieces are dropped. Default: one 256 px tile at 0.5 MPP.
+        max_hole: square micrometres; smaller holes are filled. Default: a quarter of such a tile (CLAM
+            fills larger ones; here tiles are kept by their share of tissue, so a white one must show).
+    """
+
+    method: Literal["threshold", "otsu"] = "threshold"
+    threshold: int = 8
+    median: int = 7
+    closing: int = 4
+    min_area: float = 128.0**2
+    max_hole: float = 64.0**2
+
+
+def overview_downsample(width: int, height: int, mpp: float) -> float:
+    """Level-0 pixels per overview pixel for a slide of this size."""
+    return max(1.0, min(OVERVIEW_MPP / mpp, max(width, height) / OVERVIEW_MIN_SIDE))
+
+
+def segment(overview: Pixels, mpp: float, params: TissueParams) -> Mask:
+    """Tissue mask of an overview.
+
+    Args:
+        overview: (h, w, 3) uint8 RGB.
+        mpp: micrometres per overview pixel.
+        params: settings.
+
+    Returns:
+        (h, w) bool.
+    """
+    saturation = _saturation(overview, glass_colour(overview))
+    threshold = params.threshold if params.method == "threshold" else _otsu(saturation, params)
+    mask = median_above(saturation, threshold, params.median)
+    if params.closing > 1:
+        side = params.closing
+        # Padded with edge values: a closing must not eat tissue at the slide's border
+        padded = np.pad(mask, side, mode="edge")
+        mask = ndimage.binary_closing(padded, np.ones((side, side), bool))[side:-side, side:-side]
+    mask = _drop_small(mask, params.min_area / mpp**2)
+    return ~_drop_small(~mask, params.max_hole / mpp**2, keep_border=True)
+
+
+def _otsu(saturation: npt.NDArray[np.uint8], params: TissueParams) -> int:
+    from skimage import filters  # takes a third of a second to import
+
+    smooth = filters.rank.median(saturation, np.ones((params.median, params.median), np.uint8))
+    flat = smooth.min() == smooth.max()
+    return params.threshold if flat else int(filters.threshold_otsu(smooth))
+
+
+def median_above(values: npt.NDArray[np.uint8], threshold: int, side: int) -> Mask:
+    """Where the median of the square around a pixel is above a threshold, as skimage's rank.median has it.
+
+    That is, where at least half of the square's pixels are; beyond the border there are none. Counting
+    them is several times faster than finding the median.
+    """
+    kind = np.uint8 if 2 * side**2 < 256 else np.uint32
+    counts = [_window_sums(np.ones((1, n), kind), side)[0] for n in values.shape]
+    above = _window_sums(_window_sums((values > threshold).astype(kind), side).T, side).T
+    return np.asarray(2 * above >= counts[0][:, None] * counts[1])
+
+
+def _window_sums(values: npt.NDArray[np.unsignedinteger[Any]], side: int) -> npt.NDArray[Any]:
+    """Sums of the ``side`` values around each along the last axis; zeros beyond the ends."""
+    padded = np.pad(values, ((0, 0), (side // 2, (side - 1) // 2)))
+    sums = padded[:, : values.shape[1]].copy()
+    for shift in range(1, side):
+        sums += padded[:, shift : shift + values.shape[1]]
+    return sums
+
+
+def glass_colour(overview: Pixels) -> npt.NDArray[np.int32]:
+    """(3,) colour of the bare glass, 1 to 255; white where the brightest pixels are not glass.
+
+    The median of the 5 % of pixels that are brightest in their darkest channel, if that is bright and
+    nearly grey.
+    """
+    darkest = np.minimum(np.minimum(overview[:, :, 0], overview[:, :, 1]), overview[:, :, 2])
+    least = _quantile(Image.fromarray(darkest).histogram(), 0.95)
+    bright = Image.fromarray((darkest >= least).view(np.uint8) * np.uint8(255))
+    counts = np.reshape(Image.fromarray(overview).histogram(bright), (3, 256))
+    colour = np.array([_quantile(channel, 0.5) for channel in counts]).astype(np.int32)
+    low, high = int(colour.min()), int(colour.max())
+    if low < GLASS_MIN or 255 * (high - low) > GLASS_SATURATION * high:
+        return np.full(3, 255, np.int32)
+    return colour
+
+
+def _quantile(counts: npt.ArrayLike, share: float) -> float:
+    """np.quantile of whole numbers of which there are so many each."""
+    ends = np.cumsum(counts)
+    place = share * (ends[-1] - 1)
+    low, high = np.searchsorted(ends, [np.floor(place), np.ceil(place)], side="right")
+    return float(low + (high - low) * (place % 1))
+
+
+def _saturation(overview: Pixels, glass: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
+    """(h, w) HSV saturation, 0 to 255, once the glass is white."""
+    levels = np.minimum(np.arange(256)[:, None] * 255 // glass, 255).astype(np.uint8)
+    saturation = np.empty(overview.shape[:2], np.uint8)
+    for rows in _strips(len(overview)):
+        white = [levels[:, k][overview[rows, :, k]] for k in range(3)]
+        high = np.maximum(np.maximum(white[0], white[1]), white[2]).astype(np.int32)
+        chroma = high - np.minimum(np.minimum(white[0], white[1]), white[2])
+        saturation[rows] = (255 * chroma + high // 2) // np.maximum(high, 1)
+    return saturation
+
+
+def _strips(height: int) -> Iterator[slice]:
+    """Rows, some at a time: temporary arrays of a whole overview would take a gigabyte."""
+    return (slice(top, min(height, top + STRIP)) for top in range(0, height, STRIP))
+
+
+def _drop_small(mask: Mask, pixels: float, keep_border: bool = False) -> Mask:
+    """Remove components smaller than ``pixels``; with ``keep_border``, not those that touch the border."""
+    labels, count = ndimage.label(mask)
+    if not count:
+        return mask
+    sizes = np.zeros(count + 1, np.int64)
+    for rows in _strips(len(mask)):
+        sizes += np.bincount(labels[rows].ravel(), minlength=count + 1)
+    keep = sizes >= pixels
+    if keep_border:
+        for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+            keep[edge] = True
+    keep[0] = False
+    return np.concatenate([keep[labels[rows]] for rows in _strips(len(mask))])
+
+
+def fractions(
+    mask: Mask, width: int, height: int, columns: int, rows: int, side: int, stride: int
+) -> npt.NDArray[np.float64]:
+    """Share of every grid cell that lies inside the mask, exact to the mask's pixels.
+
+    Args:
+        mask: (h, w) bool over the whole slide.
+        width, height: of the slide, level-0 pixels.
+        columns, rows: of the grid.
+        side, stride: of the cells, level-0 pixels.
+
+    Returns:
+        (rows, columns), 0 to 1.
+    """
+    # The running integral of a piecewise constant picture is linear inside each pixel, so interpolating it
+    # at fractional edges is exact.
+    left = np.arange(columns) * stride * (mask.shape[1] / width)
+    top = np.arange(rows) * stride * (mask.shape[0] / height)
+    w, h = side * mask.shape[1] / width, side * mask.shape[0] / height
+    across = np.concatenate(
+        [_between(mask[part].cumsum(1, dtype=np.int32), left, left + w) for part in _strips(len(mask))]
+    )
+    inside = _between(across.cumsum(0).T, top, top + h).T
+    return np.asarray(np.clip(inside / (w * h), 0.0, 1.0))
+
+
+def _between(
+    sums: npt.NDArray[Any], start: npt.NDArray[np.float64], end: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """(r, k): what rows (r, n), of which ``sums`` are the running sums, add up to from start to end (k,)."""
+    padded = np.pad(sums, ((0, 0), (1, 0)))
+
+    def at(where: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        where = np.minimum(where, sums.shape[1])
+        first = np.minimum(where.astype(np.intp), sums.shape[1] - 1)
+        below = padded[:, first]
+        return np.asarray(below + (where - first) * (padded[:, first + 1] - below))
+
+    return at(end) - at(start)
+
+
+def contours(mask: Mask, width: int, height: int) -> list[list[Ring]]:
+    """Outlines: a polygon per piece, [outer ring, hole, ...]; rings (n, 2) of x, y in level-0 pixels."""
+    scale = np.array([width / mask.shape[1], height / mask.shape[0]])
+    labels, _ = ndimage.label(mask)
+    polygons = []
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        piece = np.pad(labels[box] == number, 1)
+        rings = []
+        for line in measure.find_contours(piece.astype(np.float32), 0.5):
+            ring = measure.approximate_polygon(line, 0.5)[:, ::-1]
+            # minus the padding; a pixel's centre is at .5
+            rings.append((ring - 0.5 + [box[1].start, box[0].start]) * scale)
+        areas = [_area(ring) for ring in rings]
+        outer = int(np.argmax(np.abs(areas)))
+        holes = [ring for i, ring in enumerate(rings) if i != outer and len(ring) > 3]
+        polygons.append([rings[outer], *holes])
+    return polygons
+
+
+def _area(ring: Ring) -> float:
+    x, y = ring[:, 0], ring[:, 1]
+    return float(np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1])) / 2
+
+
+def to_geojson(polygons: list[list[Ring]]) -> bytes:
+    """A FeatureCollection that QuPath opens: one annotation of class Tissue per piece, level-0 pixels."""
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": [np.round(ring, 1).tolist() for ring in polygon]},
+            "properties": {
+                "objectType": "annotation",
+                "classification": {"name": "Tissue", "color": [60, 180, 75]},
+            },
+        }
+        for polygon in polygons
+    ]
+    return (json.dumps({"type": "FeatureCollection", "features": features}) + "\n").encode()
+
+
+def load_mask(path: Path, width: int, height: int, shape: tuple[int, int]) -> Mask:
+    """The user's own mask, brought to the overview's shape.
+
+    Args:
+        path: GeoJSON polygons in level-0 pixels, or a PNG over the whole slide (non-zero is tissue).
+        width, height: of the slide, level-0 pixels.
+        shape: (h, w) of the overview.
+
+    Raises:
+        MaskError: unreadable, without polygons, or of another shape than the slide.
+    """
+    if path.suffix.lower() in {".geojson", ".json"}:
+        return _mask_from_geojson(path, width, height, shape)
+    try:
+        with warnings.catch_warnings():
+            # Pillow refuses twice as many pixels as it warns of; between the two, a mask takes 0.2 GB
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                picture = image.convert("L")
+    except Image.DecompressionBombError as error:
+        raise MaskError(
+            f"{path}: too large for a mask ({error}); save it smaller, a pixel per 4 micrometres is enough"
+        ) from None
+    # a damaged PNG is an OSError, a SyntaxError or a ValueError
+    except (OSError, SyntaxError, ValueError) as error:
+        raise MaskError(f"{path}: not a readable picture ({error}); a mask is a PNG or a GeoJSON") from None
+    if abs(picture.width * height - picture.height * width) > 0.02 * picture.height * width:
+        raise MaskError(
+            f"{path}: {picture.width}x{picture.height} has another shape than the slide ({width}x{height}); "
+            "a mask must cover the whole slide"
+        )
+    return np.asarray(picture.resize((shape[1], shape[0]), Image.Resampling.NEAREST)) > 0
+
+
+def _mask_from_geojson(path: Path, width: int, height: int, shape: tuple[int, int]) -> Mask:
+    try:
+        content: Any = json.loads(path.read_bytes())
+        features = content["features"] if isinstance(content, dict) else content
+        geometries = [feature["geometry"] for feature in features]
+        polygons = []
+        for geometry in geometries:
+            if geometry["type"] == "Polygon":
+                polygons.append(geometry["coordinates"])
+            elif geometry["type"] == "MultiPolygon":
+                polygons.extend(geometry["coordinates"])
+        # a point may carry a third coordinate
+        rings = [[np.array([point[:2] for point in ring], float) for ring in polygon] for polygon in polygons]
+        if any(ring.ndim != 2 or len(ring) < 3 for polygon in rings for ring in polygon):
+            raise ValueError("a ring of fewer than three points")
+        if any(ring.shape[1] != 2 or not (np.abs(ring) < FAR).all() for polygon in rings for ring in polygon):
+            raise ValueError("a point that is not x, y in pixels")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise MaskError(f"{path}: not a GeoJSON FeatureCollection of polygons ({error!r})") from None
+    if not rings:
+        raise MaskError(f"{path}: holds no Polygon or MultiPolygon; export the annotations as GeoJSON again")
+    scale = np.array([shape[1] / width, shape[0] / height])
+    total = np.zeros(shape, bool)
+    for polygon in rings:
+        canvas = Image.new("1", (shape[1], shape[0]))
+        draw = ImageDraw.Draw(canvas)
+        for number, ring in enumerate(polygon):
+            draw.polygon([tuple(point) for point in ring * scale - 0.5], fill=int(number == 0))
+        total |= np.asarray(canvas)
+    if not total.any():
+        raise MaskError(
+            f"{path}: its polygons lie outside the slide ({width}x{height}); coordinates are level-0 pixels"
+        )
+    return total

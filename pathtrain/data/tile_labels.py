@@ -1,0 +1,226 @@
+"""Labels of tiles: from a CSV per slide or per tile, from drawn annotations, or from the set itself.
+
+An image folder brings its labels.csv, and a dataset of imported tiles has them in its index.
+
+    slide,label             every tile of the slide has it
+    slide,x,y,label         x and y as in the dataset's index: level-0 pixels of the tile's corner
+    a folder of GeoJSON     <slide>.geojson as QuPath exports it, level-0 pixels: a tile has the class of
+                            the polygon that holds its centre; of several, the smallest, and of equally
+                            large ones the last. Features without a class, points and lines hold no tile.
+
+An empty label, and a tile that no row or polygon covers, is unlabelled: -1.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from skimage.measure import points_in_poly
+
+from pathprep.dataset.schema import slide_name
+from pathprep.errors import UsageError
+from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, read_csv
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Names = list[str]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of several sets of tiles, with one numbering of the classes.
+
+    Attributes:
+        classes: names, sorted.
+        values: per set (N,) int64: a number into ``classes``, or -1 where the tile has no label.
+    """
+
+    classes: list[str]
+    values: list[Ints]
+
+
+def read_labels(sets: Sequence[DatasetTiles | FolderTiles], path: Path | None) -> Labels:
+    """Labels of each set: image folders bring their own; datasets take theirs from ``path``.
+
+    Without ``path``, datasets of imported tiles (`pathprep import-tiles`) take those of their index.
+
+    Args:
+        sets: at least one.
+        path: a CSV, or a folder of GeoJSON files; None if no dataset of slides is among the sets.
+
+    Raises:
+        UsageError: no labels for a dataset, labels that nothing uses, an unknown slide, a file that
+            cannot be read, a set without a labelled tile, or fewer than two classes.
+    """
+    datasets = [tiles for tiles in sets if isinstance(tiles, DatasetTiles)]
+    bare = [tiles for tiles in datasets if tiles.labels is None]
+    if bare and path is None:
+        raise UsageError(
+            f"{bare[0].path}: a dataset holds no labels; give --labels: a CSV with the columns "
+            "slide,label or slide,x,y,label, or a folder of GeoJSON annotations"
+        )
+    if path is not None and not datasets:
+        raise UsageError(f"--labels {path}: not used, image folders bring their labels.csv; leave it out")
+    named: list[Names] = []
+    found = iter(_of_datasets(datasets, path)) if path is not None else iter(())
+    for tiles in sets:
+        own = tiles.labels if path is None or isinstance(tiles, FolderTiles) else None
+        named.append(next(found) if own is None else list(own))
+    for tiles, names in zip(sets, named, strict=True):
+        if not any(names):
+            raise UsageError(f"{tiles.path}: none of its {len(tiles)} tiles has a label")
+    classes = sorted({label for names in named for label in names} - {""})
+    if len(classes) < 2:
+        raise UsageError(f"{path or sets[0].path}: labels of one class only ({classes}); two are needed")
+    numbers = {"": -1} | {label: number for number, label in enumerate(classes)}
+    values = [np.array([numbers[label] for label in names], dtype=np.int64) for names in named]
+    return Labels(classes, values)
+
+
+def _of_datasets(datasets: Sequence[DatasetTiles], path: Path) -> list[Names]:
+    if path.is_dir():
+        return _from_annotations(datasets, path)
+    rows = read_csv(path, ("slide", "label"))
+    for row in rows:
+        row["slide"] = slide_name(row["slide"])
+    _check_slides(datasets, {row["slide"] for row in rows}, path)
+    placed = {"x", "y"} & rows[0].keys()
+    if len(placed) == 1:
+        raise UsageError(
+            f"{path}: has only one of the columns x and y; give both, or neither to label slides"
+        )
+    per_set = _per_tile if placed else _per_slide
+    return [per_set(tiles, rows, path) for tiles in datasets]
+
+
+def _check_slides(datasets: Sequence[DatasetTiles], named: set[str], path: Path) -> None:
+    # A slide that kept no tile is known too: its label simply labels nothing
+    known = {slide for tiles in datasets for slide in tiles.dataset.tile_counts()}
+    unknown = sorted(named - known)
+    if unknown:
+        raise UsageError(
+            f"{path}: slide {unknown[0]} is not in {' or '.join(str(tiles.path) for tiles in datasets)} "
+            f"({len(unknown)} such; the dataset has {sorted(known)[0]}, for one); slides are named by "
+            "their stem, as in the dataset's slides/ folder"
+        )
+
+
+def _per_slide(tiles: DatasetTiles, rows: list[dict[str, str]], path: Path) -> Names:
+    labels: dict[str, str] = {}
+    for row in rows:
+        if labels.setdefault(row["slide"], row["label"]) != row["label"]:
+            raise UsageError(f"{path}: slide {row['slide']} has two labels; keep one row per slide")
+    return [labels.get(tiles.slides[slide], "") for slide in tiles.slide]
+
+
+def _per_tile(tiles: DatasetTiles, rows: list[dict[str, str]], path: Path) -> Names:
+    labels: dict[tuple[str, int, int], str] = {}
+    for line, row in enumerate(rows, 2):
+        try:
+            place = (row["slide"], int(row["x"]), int(row["y"]))
+        except ValueError:
+            raise UsageError(f"{path}: line {line}: x and y must be whole level-0 pixels") from None
+        if labels.setdefault(place, row["label"]) != row["label"]:
+            raise UsageError(f"{path}: line {line}: this tile has two labels; keep one row per tile")
+    places = zip(tiles.slide, tiles.coords, strict=True)
+    return [labels.get((tiles.slides[slide], int(x), int(y)), "") for slide, (x, y) in places]
+
+
+@dataclass(frozen=True)
+class Area:
+    """A drawn polygon with its holes.
+
+    Attributes:
+        label: name of its class.
+        rings: (V, 2) float64 each, x and y in level-0 pixels; the first is the outline.
+        size: area without the holes, square pixels.
+    """
+
+    label: str
+    rings: list[Floats]
+    size: float
+
+    def holds(self, points: Floats) -> npt.NDArray[np.bool_]:
+        """(P,) which of the points (P, 2) lie inside; a point in a hole does not."""
+        inside = np.zeros(len(points), dtype=bool)
+        low, high = self.rings[0].min(axis=0), self.rings[0].max(axis=0)
+        near = np.flatnonzero(((points >= low) & (points <= high)).all(axis=1))
+        for ring in self.rings:  # even-odd: each ring that a point is in turns it over
+            inside[near] ^= points_in_poly(points[near], ring)
+        return inside
+
+
+def _from_annotations(datasets: Sequence[DatasetTiles], folder: Path) -> list[Names]:
+    files = sorted(folder.glob("*.geojson"))
+    if not files:
+        raise UsageError(f"{folder}: holds no .geojson file; export annotations as <slide>.geojson")
+    areas = {slide_name(path.stem): read_areas(path) for path in files}
+    if len(areas) != len(files):
+        raise UsageError(f"{folder}: two files are of one slide; keep one per slide")
+    _check_slides(datasets, set(areas), folder)
+    return [_by_areas(tiles, areas) for tiles in datasets]
+
+
+def _by_areas(tiles: DatasetTiles, areas: dict[str, list[Area]]) -> Names:
+    names = np.full(len(tiles), "", dtype=object)
+    for number, slide in enumerate(tiles.slides):
+        start, end = tiles.starts[number], tiles.starts[number + 1]
+        centres = tiles.coords[start:end] + tiles.side[start:end, None] / 2
+        # Largest first, so that smaller ones inside it overwrite; sorted() keeps the file's order of equals
+        for area in sorted(areas.get(slide, ()), key=lambda area: -area.size):
+            names[start:end][area.holds(centres)] = area.label
+    return [str(name) for name in names]
+
+
+def read_areas(path: Path) -> list[Area]:
+    """Classified polygons of a GeoJSON file: a FeatureCollection, a list of features or one feature.
+
+    Raises:
+        UsageError: it is not GeoJSON.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+        features = value.get("features", [value]) if isinstance(value, dict) else value
+        return [area for feature in features for area in _areas(feature)]
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise UsageError(f"{path}: not GeoJSON annotations ({type(error).__name__}: {error})") from None
+
+
+def _areas(feature: dict[str, Any]) -> list[Area]:
+    geometry = feature["geometry"]
+    label = _class_name((feature.get("properties") or {}).get("classification"))
+    if label == "" or geometry is None:
+        return []
+    if geometry["type"] == "Polygon":
+        polygons = [geometry["coordinates"]]
+    elif geometry["type"] == "MultiPolygon":
+        polygons = geometry["coordinates"]
+    else:
+        return []
+    areas = []
+    for polygon in polygons:
+        rings = [np.array([point[:2] for point in ring], dtype=np.float64) for ring in polygon]
+        sizes = [_area(ring) for ring in rings]
+        areas.append(Area(label, rings, sizes[0] - sum(sizes[1:])))
+    return areas
+
+
+def _class_name(classification: Any) -> str:
+    """QuPath writes {"name": "Tumor"}, and newer versions {"names": ["Tumor", "Positive"]} for subclasses."""
+    if classification is None:
+        return ""
+    if isinstance(classification, str):
+        return classification.strip()
+    if "names" in classification:
+        return ": ".join(classification["names"])
+    return str(classification["name"]).strip()
+
+
+def _area(ring: Floats) -> float:
+    """Shoelace formula."""
+    x, y = ring[:, 0], ring[:, 1]
+    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2

@@ -1,0 +1,141 @@
+"""What each view of each tile looks like, as a pure function of (seed, position, view).
+
+DALI only carries these parameters out. Its own random operators are seeded per pipeline and advance
+with every batch, so what a tile looks like would depend on batch size, number of ranks and where a run
+was resumed, and resuming would need DALI's checkpoints, which accept another batch size without a word.
+Here every random number is a hash of integers: nothing has state, and a resume needs the step alone.
+
+Distributions are torchvision's (RandomResizedCrop, ColorJitter, ...) with two differences: crop boxes
+are relative and continuous, not rounded to pixels, so that they do not depend on the stored size; and
+colour operations keep one order (see pathtrain.data.view_graph), which ColorJitter shuffles.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pathtrain.data.order import Ints, Words, hashed
+from pathtrain.recipes.recipe import ViewsConfig
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+# Keep these hashes apart from each other and from those of the sample order
+_STREAM = 0x76696577
+_STAIN_STREAM = 0x737461696E
+_TRIES = 10  # RandomResizedCrop's
+
+
+@dataclass(frozen=True)
+class View:
+    """One of a tile's views: output pixels, range of area shares, probabilities."""
+
+    size: int
+    scale: tuple[float, float]
+    blur: float
+    solarise: float
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One view of B tiles.
+
+    Attributes:
+        start, end: (B, 2) crop box, y then x, as shares of the tile's side, 0 to 1.
+        flip: (B,) mirror left and right.
+        jitter: (B,) whether the four colour factors apply.
+        brightness, contrast, saturation: (B,) factors, 1 changes nothing.
+        hue: (B,) share of the colour circle, -0.5 to 0.5.
+        grey, solarise: (B,)
+        blur: (B,) whether to blur, with sigma (B,) in pixels.
+    """
+
+    start: Floats
+    end: Floats
+    flip: Flags
+    jitter: Flags
+    brightness: Floats
+    contrast: Floats
+    saturation: Floats
+    hue: Floats
+    grey: Flags
+    blur: Flags
+    sigma: Floats
+    solarise: Flags
+
+
+def views(config: ViewsConfig) -> list[View]:
+    """The views of a tile in their order: globals first."""
+    return [
+        View(
+            crop.size,
+            crop.scale,
+            crop.blur[number % len(crop.blur)],
+            crop.solarise[number % len(crop.solarise)],
+        )
+        for crop in (config.globals, config.locals)
+        for number in range(crop.count)
+    ]
+
+
+def draw(config: ViewsConfig, view: View, number: int, positions: Ints, seed: int) -> Drawn:
+    """Parameters of view ``number`` at each position of the run.
+
+    Args:
+        positions: (B,) places in the run (pathtrain.data.order), which differ in every epoch.
+    """
+    uniform = _uniform(hashed(seed, _STREAM, positions, number), 2 * _TRIES + 12)
+    areas, ratios, rest = np.split(uniform, [_TRIES, 2 * _TRIES], axis=1)
+    at_y, at_x, flip, jitter, brightness, contrast, saturation, hue, grey, blur, sigma, solarise = rest.T
+    start, end = _crop(areas, ratios, np.stack([at_y, at_x], axis=1), view.scale, config.ratio)
+    strength = config.jitter
+    return Drawn(
+        start=start,
+        end=end,
+        flip=flip < config.flip,
+        jitter=jitter < strength.p,
+        brightness=_between(brightness, max(0, 1 - strength.brightness), 1 + strength.brightness),
+        contrast=_between(contrast, max(0, 1 - strength.contrast), 1 + strength.contrast),
+        saturation=_between(saturation, max(0, 1 - strength.saturation), 1 + strength.saturation),
+        hue=_between(hue, -strength.hue, strength.hue),
+        grey=grey < config.greyscale,
+        blur=blur < view.blur,
+        sigma=_between(sigma, *config.blur_sigma),
+        solarise=solarise < view.solarise,
+    )
+
+
+def draw_stain(positions: Ints, seed: int) -> Floats:
+    """(B, 6) numbers, uniform in [-1, 1), for the stain jitter of the whole tile at each position."""
+    return _between(_uniform(hashed(seed, _STAIN_STREAM, positions), 6), -1.0, 1.0)
+
+
+def _uniform(base: Words, count: int) -> Floats:
+    """(B, count) numbers in [0, 1) from hashes (B,)."""
+    slots = hashed(base[:, None], np.arange(count))
+    return np.asarray((slots >> np.uint64(11)) * 2.0**-53, np.float64)
+
+
+def _between(uniform: Floats, low: float, high: float) -> Floats:
+    return low + uniform * (high - low)
+
+
+def _crop(
+    areas: Floats, ratios: Floats, place: Floats, scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[Floats, Floats]:
+    """Corners (B, 2) of the first of the tries that fits, else of the largest allowed box, centred.
+
+    As torchvision's RandomResizedCrop.get_params on a square image of side 1; ``place`` (B, 2) in [0, 1)
+    is where in its free room the box lies.
+    """
+    area = _between(areas, *scale)
+    aspect = np.exp(_between(ratios, np.log(ratio[0]), np.log(ratio[1])))
+    sides = np.sqrt(np.stack([area / aspect, area * aspect], axis=2))  # (B, tries, height and width)
+    fits = (sides <= 1).all(axis=2)
+    fitting = np.any(fits, axis=1, keepdims=True)
+    first = np.take_along_axis(sides, fits.argmax(axis=1)[:, None, None], axis=1)[:, 0]
+    nearest = min(max(1.0, ratio[0]), ratio[1])
+    size = np.where(fitting, first, np.minimum([1 / nearest, nearest], 1))
+    start = np.where(fitting, place, 0.5) * (1 - size)
+    return start, np.minimum(start + size, 1)

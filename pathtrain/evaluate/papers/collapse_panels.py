@@ -1,0 +1,231 @@
+"""The feature-collapse study of EXAONEPath 1.0 (arXiv 2408.00380, figure 2), with numbers.
+
+    (a) plain model, plain tiles
+    (b) plain model, normalised tiles
+    (c) normalised model, normalised tiles
+
+The same tiles of the same slides in all three, found by slide and place (by source for imported tiles), so
+the changes between panels are paired. The paper takes 1,000 random tiles from each of 10 slides and finds
+that slides mix more from (a) to (c).
+
+Features that hold less mix more, so beside the panels stand, on the same tiles, random weights and the mean
+and SD of colour: what plain and normalised tiles give by themselves.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pathprep.errors import UsageError
+from pathtrain.data.whole_tiles import DatasetTiles, outcome
+from pathtrain.evaluate.statistics import Ints, describe, interval
+from pathtrain.evaluate.tiles.collapse import (
+    Sample,
+    check_per_slide,
+    choose,
+    generator,
+    measure,
+    open_slides,
+)
+from pathtrain.features.encode import How, TileProgress, encode
+from pathtrain.runs.model import LoadedModel, untrained, with_target
+
+TITLES = {
+    "a": "plain model, plain tiles",
+    "b": "plain model, normalised tiles",
+    "c": "normalised model, normalised tiles",
+}
+CHANGES = (("a", "b"), ("b", "c"), ("a", "c"))
+FIGURES = ("own_share", "ratio", "silhouette")
+JUDGED = {"own_share": "own share", "silhouette": "silhouette"}
+
+Key = tuple[object, ...]
+
+
+def panels(
+    plain: tuple[LoadedModel, Path],
+    normalised: tuple[LoadedModel, Path],
+    *,
+    slides: int = 10,
+    tiles_per_slide: int = 1000,
+    k: int = 20,
+    seed: int = 0,
+    how: How | None = None,
+) -> tuple[dict[str, Any], list[Sample]]:
+    """Measure the three panels.
+
+    Args:
+        plain: the model trained on plain tiles, and a dataset of plain tiles.
+        normalised: the model trained on normalised tiles, and a dataset for it: baked to its target, or
+            plain (with fits or without): its tiles are then normalised for (b) and (c) as they are read.
+            The two datasets may be one.
+        slides: at most so many of those that both datasets have, as ``collapse.choose`` chooses.
+        tiles_per_slide: sampled without replacement; slides with fewer give all they have.
+        k: neighbours.
+        seed: of the sample and the bootstrap.
+        how: size, batch, threads, device, precision.
+
+    Returns:
+        JSON-able results, and the sample of each panel for the figure. ``verdict`` says in a sentence
+        whether the paper's order holds.
+
+    Raises:
+        UsageError: models or datasets that do not fit the panels, fewer than two common slides, or k not
+            below the number of tiles.
+    """
+    check_per_slide(tiles_per_slide)
+    (one, plain_data), (other, normalised_data) = plain, normalised
+    if one.target is not None:
+        raise UsageError(f"{one.name}: was trained on normalised tiles, it cannot be the model of --plain")
+    if other.target is None:
+        raise UsageError(f"{other.name}: was trained on plain tiles, it cannot be the model of --normalised")
+    sets = open_slides(plain_data, None), open_slides(normalised_data, other.target)
+    if sets[0].dataset.params["stain"]["mode"] == "bake":
+        raise UsageError(f"{plain_data}: its tiles are normalised; --plain needs plain ones")
+    orders, slide, names = common(*sets, slides=slides, per_slide=tiles_per_slide, seed=seed)
+    if not 1 <= k < len(slide):
+        raise UsageError(f"--k {k}: must be 1 to {len(slide) - 1}, the number of other tiles")
+    runs = {"a": (one, 0), "b": (with_target(one, other.target), 1), "c": (other, 1)}
+    samples, measured, baselines = [], [], []
+    with TileProgress(3 * len(slide), "encode") as progress:
+        for panel, (model, at) in runs.items():
+            untaught = [] if panel == "b" else [untrained(model, seed)]
+            (features, *random), colour = encode(
+                [model, *untaught], sets[at], orders[at], how or How(), progress.advance
+            )
+            progress.line(f"({panel}) {TITLES[panel]}: {len(slide)} tiles of {len(names)} slides")
+            samples.append(Sample(features, slide, names))
+            about = {"model": describe(model), "dataset": str((plain, normalised)[at][1])}
+            figures = measure(samples[-1], k, seed)
+            measured.append({"panel": panel, "title": TITLES[panel], **about, **figures})
+            if random:  # (b) has the tiles of (c)
+                scaled = (colour - colour.mean(axis=0)) / np.maximum(colour.std(axis=0), 1e-12)
+                for name, values in (("random weights", random[0]), ("colour", scaled)):
+                    title = f"{name}, {('plain', 'normalised')[at]} tiles"
+                    figures = measure(Sample(values, slide, names), k, seed)
+                    baselines.append({"name": name, "title": title, "tiles_of": panel, **figures})
+        progress.note(outcome(sets[1]))
+    found = {row["panel"]: row for row in measured}
+    differences = {f"{a} to {b}": change(found[a], found[b], seed) for a, b in CHANGES}
+    tiles_alone = change(baselines[0], baselines[2], seed)
+    return {
+        "task": "collapse panels",
+        "slides": len(names),
+        "tiles": len(slide),
+        "tiles_per_slide": tiles_per_slide,
+        "k": k,
+        "seed": seed,
+        "panels": measured,
+        "baselines": baselines,
+        "changes": differences,
+        "random_change": tiles_alone,
+        "verdict": f"{verdict(differences)} {beside(found, baselines[2], tiles_alone, seed)}",
+    }, samples
+
+
+def common(
+    one: DatasetTiles, other: DatasetTiles, *, slides: int, per_slide: int, seed: int
+) -> tuple[tuple[Ints, Ints], Ints, list[str]]:
+    """The same random tiles in both datasets.
+
+    Returns:
+        Tile numbers in each dataset, two arrays (n,); the tiles' slides (n,); the slides' names.
+
+    Raises:
+        UsageError: they have fewer than two slides in common, of two tiles or more.
+    """
+    counts = [
+        dict(zip(tiles.groups, np.bincount(tiles.group).tolist(), strict=True)) for tiles in (one, other)
+    ]
+    both = {name: min(counts[0][name], counts[1][name]) for name in counts[0] if name in counts[1]}
+    rows: tuple[list[int], list[int]] = ([], [])
+    slide: list[int] = []
+    names: list[str] = []
+    for name in choose(both, slides, per_slide, seed):
+        first, second = _keys(one, name), _keys(other, name)
+        shared = sorted(first.keys() & second.keys(), key=repr)
+        if len(shared) < 2:
+            continue
+        for at in generator(name, seed).permutation(len(shared))[:per_slide].tolist():
+            rows[0].append(first[shared[at]])
+            rows[1].append(second[shared[at]])
+            slide.append(len(names))
+        names.append(name)
+    if len(names) < 2:
+        raise UsageError(
+            f"{one.path} and {other.path}: have {len(names)} {one.kind}s with at least 2 tiles in common; "
+            "the panels need 2, sharded alike from the same slides"
+        )
+    return (np.array(rows[0]), np.array(rows[1])), np.array(slide), names
+
+
+def _keys(tiles: DatasetTiles, group: str) -> dict[Key, int]:
+    """Tile numbers of a slide by what a tile is called in any dataset of the same slides."""
+    numbers = np.flatnonzero(tiles.group == tiles.groups.index(group)).tolist()
+    if tiles.labels is not None:
+        return {(tiles.sources[number],): number for number in numbers}
+    slides, columns = tiles.index.slide_of(numbers).tolist(), tiles.index.columns
+    return {
+        (tiles.slides[slide], int(columns["x"][number]), int(columns["y"][number])): number
+        for slide, number in zip(slides, numbers, strict=True)
+    }
+
+
+def change(before: dict[str, Any], after: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Differences of the figures between two panels, with intervals by one bootstrap over their slides."""
+    tables = [
+        np.array([[row["tiles"], row["own_share"], row["chance"], row["silhouette"]] for row in side])
+        for side in (before["slides"].values(), after["slides"].values())
+    ]
+
+    def figures(table: Any) -> dict[str, float]:
+        counts, share, chance, width = table.T
+        return {
+            "own_share": float(np.average(share, weights=counts)),
+            "ratio": float((share * counts).sum() / (chance * counts).sum()),
+            "silhouette": float(np.average(width, weights=counts)),
+        }
+
+    everything = np.arange(len(tables[0]))
+    found: dict[str, Any] = {}
+    for name in FIGURES:
+
+        def difference(drawn: Ints, name: str = name) -> float:
+            return figures(tables[1][drawn])[name] - figures(tables[0][drawn])[name]
+
+        found[name] = difference(everything)
+        found[f"{name}_interval"] = interval(difference, len(everything), seed)
+    return found
+
+
+def verdict(changes: dict[str, Any]) -> str:
+    """Whether slides mix more from a to c, as in the paper: in the figures, and beyond their intervals."""
+    falls = [change[name] < 0 for change in changes.values() for name in JUDGED]
+    clear = [
+        f"{words} from {step}"
+        for step, change in changes.items()
+        for name, words in JUDGED.items()
+        if change[f"{name}_interval"][1] < 0
+    ]
+    rises = [
+        f"{words} from {step}"
+        for step, change in changes.items()
+        for name, words in JUDGED.items()
+        if change[f"{name}_interval"][0] > 0
+    ]
+    said = "holds" if all(falls) else "does not hold"
+    text = f"The paper's order (slides mix more from a to b to c) {said} in own share and silhouette."
+    text += f" Falls beyond their interval: {', '.join(clear) or 'none'}."
+    return text + (f" Rises beyond their interval: {', '.join(rises)}." if rises else "")
+
+
+def beside(found: dict[str, Any], random: dict[str, Any], tiles_alone: dict[str, Any], seed: int) -> str:
+    """What the tiles do without any training, and whether the normalised model differs from that."""
+    low, high = tiles_alone["own_share_interval"]
+    text = f"Random weights, from plain to normalised tiles: own share {tiles_alone['own_share']:+.2f} "
+    text += f"[{low:+.2f}, {high:+.2f}]; "
+    trained = change(random, found["c"], seed)
+    low, high = trained["own_share_interval"]
+    word = "less" if high < 0 else "more" if low > 0 else "neither more nor less, within the interval,"
+    return f"{text}c groups by slide {word} than they: {trained['own_share']:+.2f} [{low:+.2f}, {high:+.2f}]."

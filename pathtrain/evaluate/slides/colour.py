@@ -1,0 +1,58 @@
+"""What colour alone says of a slide: the baseline that every slide-level result stands beside."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pathprep.errors import UsageError
+from pathtrain.data.whole_tiles import DatasetTiles, batches
+from pathtrain.features.encode import TileProgress
+
+Floats = npt.NDArray[np.float32]
+
+SIDE = 256  # tiles of other sizes are resized to it, so that each counts the same
+BATCH = 64
+
+
+def colour(dataset: Path, slides: Sequence[str], threads: int = 2) -> dict[str, Floats]:
+    """Mean and SD of red, green and blue, 0 to 1, over all pixels of a slide's tiles as they are stored.
+
+    Args:
+        dataset: that the features were made from.
+        slides: names.
+        threads: that decode.
+
+    Returns:
+        Slide -> (6,): three means, three SDs.
+
+    Raises:
+        UsageError: a slide is not in the dataset.
+        DatasetError: not a dataset, or a tile is damaged.
+    """
+    source = DatasetTiles(dataset)
+    absent = sorted(set(slides) - set(source.slides))
+    if absent:
+        raise UsageError(
+            f"--dataset {dataset}: has no tile of slide {absent[0]} ({len(absent)} such); give the dataset "
+            "that the features were made from"
+        )
+    starts = {name: number for number, name in enumerate(source.slides)}
+    orders = {
+        slide: np.arange(source.starts[starts[slide]], source.starts[starts[slide] + 1]) for slide in slides
+    }
+    found: dict[str, Floats] = {}
+    with TileProgress(sum(map(len, orders.values())), "colour") as progress:
+        for slide, order in orders.items():
+            sums, squares, count = np.zeros(3), np.zeros(3), 0
+            for pixels in batches(source, order, size=SIDE, batch=BATCH, threads=threads):
+                values = pixels.reshape(-1, 3) / np.float32(255)
+                sums += values.sum(axis=0, dtype=np.float64)
+                squares += np.square(values).sum(axis=0, dtype=np.float64)
+                count += len(values)
+                progress.advance(len(pixels))
+            mean = sums / count
+            sd = np.sqrt(np.maximum(squares / count - mean**2, 0))
+            found[slide] = np.concatenate([mean, sd]).astype(np.float32)
+    return found

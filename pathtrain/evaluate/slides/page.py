@@ -1,0 +1,68 @@
+"""Slide-level results as one HTML page that needs nothing else: tables, charts, attention."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pathprep.page import environment as pages
+from pathtrain.evaluate.slides.figures import Heatmap
+
+
+def page(result: dict[str, Any], charts: dict[str, bytes], heatmaps: Sequence[Heatmap]) -> str:
+    """The page.
+
+    Args:
+        result: of pathtrain.evaluate.slides.benchmark.
+        charts: PNGs by name, ``bars`` and maybe ``radar``.
+        heatmaps: in the order of the page; none is said.
+    """
+    tasks = result["tasks"]
+    rows = list(dict.fromkeys((row["model"], row["method"]) for task in tasks for row in task["results"]))
+    overview = []
+    for model, method in rows:
+        found = [
+            next((r for r in task["results"] if (r["model"], r["method"]) == (model, method)), None)
+            for task in tasks
+        ]
+        values = [row["auroc"]["mean"] for row in found if row]
+        overview.append(
+            {
+                "model": model,
+                "method": method,
+                "values": [row["auroc"]["mean"] if row else None for row in found],
+                "mean": sum(values) / len(values),
+            }
+        )
+    # For each task the best of the table, to be set in bold
+    best = [
+        max((row["values"][n] for row in overview if row["values"][n] is not None), default=None)
+        for n in range(len(tasks))
+    ]
+    # One block per task and slide, each method beside the plain slide
+    groups: dict[tuple[str, str, str], list[Heatmap]] = {}
+    for one in heatmaps:
+        groups.setdefault((one.attention.task, one.attention.slide, one.attention.label), []).append(one)
+    return str(
+        _template().render(
+            result=result,
+            tasks=tasks,
+            overview=overview,
+            best=best,
+            charts={name: _data("image/png", data) for name, data in charts.items()},
+            groups=[(*key, own) for key, own in groups.items()],
+        )
+    )
+
+
+def _template() -> Any:
+    environment = pages.environment(Path(__file__).parent)
+    environment.filters["score"] = lambda value: "-" if value is None else f"{value:.3f}"
+    environment.filters["range"] = lambda ends: "-" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
+    environment.filters["jpeg"] = lambda data: _data("image/jpeg", data)
+    environment.filters["feature"] = lambda name: "colour: mean and SD" if name == "colour" else name
+    return environment.get_template("page.html")
+
+
+def _data(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,227 @@
+"""WSI-specific feature collapse: do features cluster by slide rather than by tissue?
+
+EXAONEPath's study (arXiv 2408.00380) shows it as a t-SNE of random tiles of some slides, coloured by
+slide. Here the picture comes with numbers, on the same sample:
+
+    own share   of a tile's k nearest neighbours by cosine, itself excluded, those from its own slide;
+                the mean over tiles
+    chance      what a random order of the tiles gives: (n_s - 1) / (n - 1) for a tile of a slide with n_s
+                of the n tiles; the mean over tiles
+    ratio       own share / chance: 1 is no collapse
+    silhouette  cosine, with slides as clusters: above 0 slides hold together; by chance, the mean over
+                random orders of the tiles
+
+Intervals are bootstraps over slides of the tiles' own shares, chances and silhouettes; neighbours are found
+once. The three panels of the study: pathtrain.evaluate.papers.collapse_panels.
+"""
+
+import zlib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pathprep.errors import UsageError
+from pathtrain.data.whole_tiles import DatasetTiles, open_tiles, outcome
+from pathtrain.evaluate.statistics import Flags, Floats, Ints, describe, interval, neighbours, unit
+from pathtrain.features.encode import How, TileProgress, encode
+from pathtrain.runs.model import LoadedModel
+from pathtrain.stain.target import RunTarget
+
+SHUFFLES = 20  # random orders of the tiles; the mean silhouette of 10,000 tiles then has an SD below 0.0005
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The sampled tiles: features (n, D), slide number (n,), and the slides' names."""
+
+    features: Floats
+    slide: Ints
+    slides: list[str]
+
+
+def collapse(
+    model: LoadedModel,
+    dataset: Path,
+    *,
+    slides: int | None = None,
+    tiles_per_slide: int = 1000,
+    k: int = 20,
+    seed: int = 0,
+    how: How | None = None,
+) -> tuple[dict[str, Any], Sample]:
+    """Measure a model on random tiles of the slides of a dataset.
+
+    Args:
+        model: the encoder.
+        dataset: with at least two slides that have two tiles or more.
+        slides: so many random ones, those with enough tiles first (``choose``); None for all.
+        tiles_per_slide: sampled without replacement; slides with fewer give all they have.
+        k: neighbours.
+        seed: of the sample and of the bootstrap.
+        how: size, batch, threads, device.
+
+    Returns:
+        JSON-able results, and the sample for the figure.
+
+    Raises:
+        UsageError: an image folder, fewer than two usable slides, or k not below the number of tiles.
+    """
+    tiles = open_slides(dataset, model.target)
+    order = sample(tiles, tiles_per_slide, seed, slides)
+    kept, slide = np.unique(tiles.groups_of(order), return_inverse=True)
+    if len(kept) < 2:
+        raise UsageError(
+            f"{dataset}: feature collapse needs 2 {tiles.kind}s with at least 2 tiles, not {len(kept)}"
+        )
+    if not 1 <= k < len(order):
+        raise UsageError(f"--k {k}: must be 1 to {len(order) - 1}, the number of other tiles")
+    with TileProgress(len(order), "encode") as progress:
+        (features,), _ = encode([model], tiles, order, how or How(), progress.advance)
+        progress.line(f"{dataset}: {len(order)} tiles of {len(kept)} slides")
+        progress.note(outcome(tiles))
+    taken = Sample(features, slide, [tiles.groups[number] for number in kept])
+    return {
+        "task": "collapse",
+        "model": describe(model),
+        "dataset": str(dataset),
+        "build_id": tiles.dataset.info["build_id"],
+        "stain": tiles.dataset.params["stain"]["mode"],
+        "tiles_per_slide": tiles_per_slide,
+        "tiles": len(order),
+        "k": k,
+        "seed": seed,
+        **measure(taken, k, seed),
+    }, taken
+
+
+def open_slides(dataset: Path, target: RunTarget | None) -> DatasetTiles:
+    """A dataset's tiles for a model with this target.
+
+    Raises:
+        UsageError: it is an image folder.
+    """
+    tiles = open_tiles(dataset, target)
+    if not isinstance(tiles, DatasetTiles):
+        raise UsageError(f"{dataset}: feature collapse is about slides; give a dataset from `pathprep shard`")
+    return tiles
+
+
+def check_per_slide(per_slide: int) -> None:
+    """Refuse a sample of less than 2 tiles a slide: a tile alone has no neighbour of its slide."""
+    if per_slide < 2:
+        raise UsageError(f"--tiles-per-slide {per_slide}: must be at least 2")
+
+
+def generator(name: str, seed: int) -> np.random.Generator:
+    """Random numbers of a slide: they depend on its name and the seed, not on other slides."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])
+
+
+def choose(counts: Mapping[str, int], slides: int | None, per_slide: int, seed: int) -> list[str]:
+    """Names of the slides to sample, sorted: those of 2 tiles or more, at most ``slides``.
+
+    Slides that can give ``per_slide`` tiles come first, in random order, then the others by their tiles.
+    """
+    usable = [name for name, count in counts.items() if count >= 2]
+    drawn = {name: generator(name, seed).random() for name in usable}
+    usable.sort(key=lambda name: (-min(counts[name], per_slide), drawn[name]))
+    return sorted(usable[:slides])
+
+
+def sample(
+    tiles: DatasetTiles, per_slide: int, seed: int, slides: int | None = None, of: Collection[str] = ()
+) -> Ints:
+    """Tile numbers, rising; a slide's sample depends on its name and the seed, not on other slides.
+
+    Of imported tiles, the groups stand for slides.
+
+    Args:
+        of: the slides to choose from; empty for all.
+
+    Raises:
+        UsageError: ``per_slide`` is below 2.
+    """
+    check_per_slide(per_slide)
+    counts = {name: count for name, count in tiles.counts().items() if not of or name in of}
+    members = tiles.members(set(choose(counts, slides, per_slide, seed)))
+    parts = [rows[generator(name, seed).permutation(len(rows))[:per_slide]] for name, rows in members.items()]
+    return np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
+
+
+def measure(taken: Sample, k: int, seed: int) -> dict[str, Any]:
+    """The numbers of the module's text, over all tiles and per slide."""
+    slide, n = taken.slide, len(taken.slide)
+    counts = np.bincount(slide)
+    own = np.empty(n)
+    for part, _, rows in neighbours(taken.features, taken.features, k, _itself(n)):
+        own[part] = (slide[rows] == slide[part, None]).mean(axis=1)
+    widths = silhouette(taken.features, slide)
+    share = np.bincount(slide, own) / counts
+    width = np.bincount(slide, widths) / counts
+    chance = (counts - 1) / (n - 1)
+
+    def ratio(slides: Ints) -> float:
+        weights = counts[slides]
+        return float((share[slides] * weights).sum() / (chance[slides] * weights).sum())
+
+    def mean_share(slides: Ints) -> float:
+        return float(np.average(share[slides], weights=counts[slides]))
+
+    def mean_width(slides: Ints) -> float:
+        return float(np.average(width[slides], weights=counts[slides]))
+
+    rng = np.random.default_rng(seed)
+    shuffled = [silhouette(taken.features, rng.permutation(slide)).mean() for _ in range(SHUFFLES)]
+    everything = np.arange(len(counts))
+    return {
+        "own_share": mean_share(everything),
+        "own_share_interval": interval(mean_share, len(counts), seed),
+        "chance": float(np.average(chance, weights=counts)),
+        "ratio": ratio(everything),
+        "ratio_interval": interval(ratio, len(counts), seed),
+        "silhouette": float(widths.mean()),
+        "silhouette_interval": interval(mean_width, len(counts), seed),
+        "silhouette_chance": float(np.mean(shuffled)),
+        "slides": {
+            name: {
+                "tiles": int(counts[number]),
+                "own_share": float(share[number]),
+                "chance": float(chance[number]),
+                "silhouette": float(width[number]),
+            }
+            for number, name in enumerate(taken.slides)
+        },
+    }
+
+
+def _itself(n: int) -> Callable[[slice], Flags]:
+    return lambda part: np.arange(part.start, part.stop)[:, None] == np.arange(n)[None, :]
+
+
+def silhouette(features: Floats, slide: Ints) -> npt.NDArray[np.float64]:
+    """Silhouette width of each row (n,) with cosine distance, exact in O(n S D).
+
+    The mean cosine distance of x to a set is 1 - x . mean(set), so no pairwise matrix is needed.
+
+    Args:
+        features: (n, D).
+        slide: (n,) numbers 0 to S - 1, each at least twice.
+    """
+    points = unit(features).astype(np.float64)
+    counts = np.bincount(slide)
+    sums = np.zeros((len(counts), points.shape[1]))
+    np.add.at(sums, slide, points)
+    distance = 1 - points @ (sums / counts[:, None]).T
+    rows = np.arange(len(points))
+    # Its own slide: the row itself is at distance 0 and does not count
+    inner = distance[rows, slide] * counts[slide] / (counts[slide] - 1)
+    distance[rows, slide] = np.inf
+    outer = distance.min(axis=1)
+    largest = np.maximum(inner, outer)
+    widths: npt.NDArray[np.float64] = np.zeros(len(points))
+    np.divide(outer - inner, largest, out=widths, where=largest > 0)
+    return widths

@@ -1,0 +1,132 @@
+"""How well neighbours in feature space share a tile's label, beside what colour alone and chance give.
+
+DINO's weighted vote (Caron et al. 2021, eval_knn.py; Wu et al. 2018): each of the k nearest training
+tiles by cosine votes for its label with weight exp(similarity / 0.07). Without a test set every tile is
+a query, and neighbours from its own slide (or group) do not count.
+
+Beside the model, by the same vote: random weights and colour (pathtrain.evaluate.tiles.labelled), the latter
+standardised on the training tiles.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pathprep.errors import UsageError
+from pathtrain.data.tile_labels import read_labels
+from pathtrain.data.whole_tiles import open_tiles
+from pathtrain.evaluate.statistics import Flags, Floats, Ints, describe, neighbours
+from pathtrain.evaluate.tiles.labelled import Set, check_split, encode_sets, score, standardise
+from pathtrain.features.encode import How
+from pathtrain.runs.model import LoadedModel
+
+TEMPERATURE = 0.07  # eval_knn.py's default
+
+
+def knn(
+    model: LoadedModel,
+    train: Path,
+    test: Path | None = None,
+    labels: Path | None = None,
+    *,
+    k: int = 20,
+    seed: int = 0,
+    how: How | None = None,
+) -> dict[str, Any]:
+    """Score a model; see the module's text.
+
+    Args:
+        model: the encoder.
+        train: a dataset or a folder of labelled images.
+        test: another; None leaves one slide out at a time.
+        labels: of the datasets among them; see pathtrain.data.tile_labels.
+        k: neighbours that vote.
+        seed: of the random weights and of the bootstrap.
+        how: size, batch, threads, device.
+
+    Returns:
+        JSON-able: protocol, classes, counts, majority rate, and per features accuracy, balanced accuracy
+        (mean recall), both with a 95 % bootstrap interval over slides or groups, and recall per class.
+
+    Raises:
+        UsageError: labels that do not fit, a group in both train and test, a class only in test, or k
+            larger than the number of tiles that may vote.
+    """
+    sources = [open_tiles(path, model.target) for path in (train, test) if path is not None]
+    found = read_labels(sources, labels)
+    if test is not None:
+        check_split(sources, found)
+    sets = encode_sets(model, sources, found, seed, how or How())
+    bank, queries = sets[0], sets[-1]
+    banned = _own_group(bank) if test is None else None
+    _check_k(bank, k, leave_out=test is None)
+    majority = int(np.bincount(bank.labels).argmax())
+    results = []
+    for name in bank.features:
+        if name == "colour":
+            vectors, points = standardise(bank, queries, name)
+        else:
+            vectors, points = bank.features[name], queries.features[name]
+        guesses = vote(vectors, bank.labels, points, k, len(found.classes), banned)
+        results.append({"name": name, **score(guesses[None], queries, found.classes, seed)})
+    return {
+        "task": "knn",
+        "model": describe(model),
+        "train": str(train),
+        "test": None if test is None else str(test),
+        "protocol": "train to test" if test is not None else f"leave one {sources[0].kind} out",
+        "k": k,
+        "temperature": TEMPERATURE,
+        "classes": found.classes,
+        "train_tiles": len(bank.labels),
+        "test_tiles": len(queries.labels),
+        "groups": len(np.unique(queries.group)),
+        "group_kind": sources[-1].kind,
+        "majority": float((queries.labels == majority).mean()),
+        "results": results,
+    }
+
+
+def vote(
+    bank: Floats,
+    labels: Ints,
+    queries: Floats,
+    k: int,
+    classes: int,
+    banned: Callable[[slice], Flags] | None = None,
+) -> Ints:
+    """Class of each query by the weighted vote of its k nearest rows of ``bank``.
+
+    Args:
+        bank: (N, D).
+        labels: (N,) class numbers of the bank's rows.
+        queries: (M, D).
+        k: neighbours.
+        classes: number of classes.
+        banned: given a slice of queries, (B, N) bool: rows that may not vote; None lets all vote.
+
+    Returns:
+        (M,) int64; of classes with equal votes, the lowest number.
+    """
+    none = banned or (lambda part: np.zeros((part.stop - part.start, len(bank)), dtype=bool))
+    guesses = np.empty(len(queries), dtype=np.int64)
+    for part, similarity, rows in neighbours(bank, queries, k, none):
+        # The largest similarity is taken out of the exponent: the same winner, and no overflow
+        weights = np.exp((similarity - similarity[:, :1]) / TEMPERATURE)
+        votes = np.zeros((len(rows), classes))
+        np.add.at(votes, (np.arange(len(rows))[:, None], labels[rows]), weights)
+        guesses[part] = votes.argmax(axis=1)
+    return guesses
+
+
+def _check_k(bank: Set, k: int, leave_out: bool) -> None:
+    largest = int(np.bincount(bank.group).max()) if leave_out else 0
+    allowed = len(bank.labels) - largest
+    if not 1 <= k <= allowed:
+        raise UsageError(f"--k {k}: must be 1 to {allowed}, the number of labelled tiles that may vote")
+
+
+def _own_group(bank: Set) -> Callable[[slice], Flags]:
+    return lambda part: bank.group[part, None] == bank.group[None, :]

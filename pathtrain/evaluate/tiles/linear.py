@@ -1,0 +1,274 @@
+"""Linear evaluation: one linear layer on frozen features, as the EXAONEPath 1.0 paper trains it.
+
+From the paper (arXiv 2408.00380): features of the frozen encoder, no augmentation; tiles normalised
+(Macenko) to the target of the encoder's training, those that their publisher normalised as well; resized
+to 256 and cropped to the central 224; SGD with lr 0.1, momentum 0.9 and no weight decay, batch 128, 12,500
+iterations; the last weights are used. 80:20 by group where there is no test set.
+
+Unknown, hence choices:
+    lr schedule     half a cosine from lr to 0, as DINO's eval_linear.py has; or constant
+    first weights   normal with SD 0.01, bias 0, as DINO's
+    feature scale   as the encoder gives them; colour, whose scale is arbitrary, is standardised
+    order           permutations of the training tiles, one after the other; batches may reach over an end
+
+All seeds are trained at once: their layers are slices of one tensor, their losses are added, so each is
+what it would be alone. Figures are means over seeds, with two intervals: of the mean over seeds (Student's
+t), which holds only what the first weights and the order change, and a bootstrap over the groups of the
+test set, which holds what other patients or slides would change.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from scipy.stats import t as student
+from torch.nn import functional
+
+from pathprep.errors import UsageError
+from pathtrain.data.tile_labels import read_labels
+from pathtrain.data.whole_tiles import Tiles, open_tiles
+from pathtrain.errors import TrainError
+from pathtrain.evaluate.statistics import LEVEL, Floats, Ints, describe
+from pathtrain.evaluate.tiles.labelled import Set, check_split, encode_sets, hold_out, score, standardise
+from pathtrain.features.encode import How, check_size, pick_device
+from pathtrain.runs.model import LoadedModel
+
+SHORT, CROP = 256, 224  # the paper's resize and crop; other sizes keep their ratio
+UNKNOWN = ("schedule", "first weights", "feature scale", "order")  # what the paper does not say
+BLOCK = 8192  # tiles classified at a time
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the layer is trained; the defaults are the paper's, but for the schedule, which it does not state.
+
+    Attributes:
+        lr, momentum, weight_decay: of SGD.
+        batch: tiles per iteration. iterations: steps of SGD.
+        schedule: ``cosine`` to 0, or ``constant``.
+        seeds: layers that are trained, each with its own first weights and order.
+    """
+
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    batch: int = 128
+    iterations: int = 12_500
+    schedule: Literal["cosine", "constant"] = "cosine"
+    seeds: int = 5
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Linear layers of S seeds: weight (S, D, C) and bias (S, 1, C)."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    def classes(self, features: Floats) -> Ints:
+        """(S, M) class numbers of features (M, D)."""
+        parts = []
+        for start in range(0, len(features), BLOCK):
+            points = torch.from_numpy(features[start : start + BLOCK]).to(self.weight.device)
+            parts.append((points @ self.weight + self.bias).argmax(dim=2).cpu().numpy())
+        return np.concatenate(parts, axis=1)
+
+
+def linear(
+    model: LoadedModel,
+    train: Path,
+    test: Path | None = None,
+    labels: Path | None = None,
+    *,
+    settings: Settings | None = None,
+    seed: int = 0,
+    how: How | None = None,
+) -> dict[str, Any]:
+    """Score a model; see the module's text.
+
+    Args:
+        model: the encoder; its target says what tiles are normalised to (models.load.with_target changes it).
+        train: a dataset or a folder of labelled images.
+        test: another; None holds a fifth of ``train`` out, by group.
+        labels: of datasets of slides; see pathtrain.data.tile_labels.
+        settings: of the training.
+        seed: of the split, the first seed of the layers, of the random weights and of the bootstrap.
+        how: ``size`` is the crop, the model's own by default; ``short`` what the shorter side is resized to
+            before, by default in the paper's ratio to the crop.
+
+    Returns:
+        JSON-able: what was done, counts (``group_kind`` is ``tile`` where no groups are known), stain
+        statuses, and per features accuracy and balanced accuracy: mean, per seed, interval over seeds (None
+        for one seed), bootstrap interval over groups; and recalls.
+
+    Raises:
+        UsageError: labels that do not fit, a group on both sides, a class only in test, or a setting.
+        TrainError: a layer's weights are not finite any more.
+    """
+    settings, how = settings or Settings(), prepared(model, how or How())
+    _check(settings)
+    sources = [open_tiles(path, model.target) for path in (train, test) if path is not None]
+    found = read_labels(sources, labels)
+    if test is not None:
+        check_split(sources, found)
+    sets = encode_sets(model, sources, found, seed, how)
+    if test is None:
+        bank, queries = hold_out(sets[0], found.classes, sources[0], seed)
+    else:
+        bank, queries = sets
+    grouped = sources[-1].kind == "slide" or any(len(np.unique(s.group)) < len(s.group) for s in sets)
+    kind = sources[-1].kind if grouped else "tile"
+    majority = int(np.bincount(bank.labels).argmax())
+    device = pick_device(how.device)
+    results = [
+        {"name": name, **evaluate(bank, queries, name, found.classes, settings, seed, device)}
+        for name in bank.features
+    ]
+    return {
+        "task": "linear",
+        "model": describe(model),
+        "train": str(train),
+        "test": None if test is None else str(test),
+        "protocol": "train to test" if test is not None else f"80:20 by {kind}",
+        "settings": asdict(settings),
+        "unknown": list(UNKNOWN),
+        "resize": how.short,
+        "crop": how.size,
+        "precision": how.precision,
+        "seed": seed,
+        "classes": found.classes,
+        "train_tiles": len(bank.labels),
+        "test_tiles": len(queries.labels),
+        "train_groups": len(np.unique(bank.group)),
+        "groups": len(np.unique(queries.group)),
+        "group_kind": kind,
+        "stain": {str(tiles.path): stain_of(tiles) for tiles in sources},
+        "majority": float((queries.labels == majority).mean()),
+        "results": results,
+    }
+
+
+def prepared(model: LoadedModel, how: How) -> How:
+    """``how`` with crop and resize settled.
+
+    Raises:
+        UsageError: the crop is larger than what is left after the resize, or does not fit the model.
+    """
+    size = check_size(model, how.size)
+    short = round(size * SHORT / CROP) if how.short is None else how.short
+    if short < size:
+        raise UsageError(f"--resize {short}: must be at least the crop, {size} pixels")
+    return How(size, how.batch, how.threads, how.device, how.precision, short)
+
+
+def stain_of(tiles: Tiles) -> dict[str, int] | str:
+    """What was done to the tiles' stain: how many were normalised, by status; or why none was."""
+    if tiles.normaliser is not None:
+        return tiles.normaliser.statuses
+    return (
+        "as stored: the model was trained on plain tiles" if tiles.target is None else "stored at the target"
+    )
+
+
+def evaluate(
+    bank: Set,
+    queries: Set,
+    name: str,
+    classes: list[str],
+    settings: Settings,
+    seed: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Train on one kind of features and score it; figures as ``linear`` returns them."""
+    if name == "colour":
+        vectors, points = standardise(bank, queries, name)
+    else:
+        vectors, points = bank.features[name], queries.features[name]
+    layer = train_layer(vectors, bank.labels, len(classes), settings, seed, device)
+    if not bool(torch.isfinite(layer.weight).all()):
+        raise TrainError(f"the linear layer on {name} is not finite after training; lower --lr")
+    guesses = layer.classes(points)
+    per_seed = [score_once(row, queries, len(classes)) for row in guesses]
+    spread = {
+        f"{key}_{what}": value
+        for number, key in enumerate(("accuracy", "balanced"))
+        for what, value in (
+            ("seeds", [pair[number] for pair in per_seed]),
+            ("seeds_interval", mean_interval([pair[number] for pair in per_seed])),
+        )
+    }
+    return {**score(guesses, queries, classes, seed), **spread}
+
+
+def train_layer(
+    features: Floats, labels: Ints, classes: int, settings: Settings, seed: int, device: torch.device
+) -> Layer:
+    """Cross-entropy by SGD; seed number s of the layers is ``seed`` + s.
+
+    Args:
+        features: (N, D).
+        labels: (N,) class numbers below ``classes``.
+    """
+    count, dim = features.shape
+    seeds = range(seed, seed + settings.seeds)
+    first = [
+        torch.empty(dim, classes).normal_(0, 0.01, generator=torch.Generator().manual_seed(s)) for s in seeds
+    ]
+    weight = torch.stack(first).to(device).requires_grad_()
+    bias = torch.zeros(len(seeds), 1, classes, device=device, requires_grad=True)
+    points, goals = torch.from_numpy(features).to(device), torch.from_numpy(labels).to(device)
+    orders = torch.from_numpy(np.stack([_order(count, settings, s) for s in seeds])).to(device)
+    optimizer = torch.optim.SGD(
+        [weight, bias], lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+    )
+    steps = settings.iterations
+    for step in range(steps):
+        if settings.schedule == "cosine":
+            optimizer.param_groups[0]["lr"] = settings.lr * (1 + np.cos(np.pi * step / steps)) / 2
+        rows = orders[:, step]
+        logits = torch.baddbmm(bias, points[rows], weight)
+        loss = functional.cross_entropy(logits.flatten(0, 1), goals[rows].flatten()) * len(seeds)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return Layer(weight.detach(), bias.detach())
+
+
+def _order(count: int, settings: Settings, seed: int) -> Ints:
+    """(iterations, batch) row numbers: permutations of all rows, one after the other."""
+    rng = np.random.default_rng(seed)
+    needed = settings.iterations * settings.batch
+    rounds = [rng.permutation(count) for _ in range(-(-needed // count))]
+    return np.concatenate(rounds)[:needed].reshape(settings.iterations, settings.batch)
+
+
+def score_once(guesses: Ints, queries: Set, classes: int) -> tuple[float, float]:
+    """Accuracy and balanced accuracy of one seed's guesses (M,)."""
+    right = guesses == queries.labels
+    total = np.bincount(queries.labels, minlength=classes)
+    recall = np.bincount(queries.labels, right, minlength=classes)[total > 0] / total[total > 0]
+    return float(right.mean()), float(recall.mean())
+
+
+def mean_interval(values: list[float]) -> list[float] | None:
+    """Student's 95 % interval of a mean; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    half = student.ppf((1 + LEVEL) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return [float(np.mean(values) - half), float(np.mean(values) + half)]
+
+
+def _check(settings: Settings) -> None:
+    rules = [
+        (settings.lr > 0, "--lr must be above 0"),
+        (0 <= settings.momentum < 1, "--momentum must be 0 to below 1"),
+        (settings.weight_decay >= 0, "--weight-decay must not be negative"),
+        (settings.batch >= 1 and settings.iterations >= 1, "--sgd-batch and --iterations must be at least 1"),
+        (settings.schedule in ("cosine", "constant"), "--schedule must be cosine or constant"),
+        (settings.seeds >= 1, "--seeds must be at least 1"),
+    ]
+    for holds, message in rules:
+        if not holds:
+            raise UsageError(message)

@@ -1,0 +1,130 @@
+"""Features of a dataset on disk: a file per slide, HDF5 or Parquet (pathtrain.features.files).
+
+An image folder gives one file, named as the folder. It has no coords: such images have no place on a slide;
+imported tiles (`pathprep import-tiles`) give the same, a file per shard.
+
+A file that was made from the same model, tar, size and precision is kept; see pathtrain.features.write.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pathprep.errors import DatasetError
+from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, open_tiles, outcome
+from pathtrain.features.encode import Features, How, TileProgress, check_size, encode
+from pathtrain.features.files import Part
+from pathtrain.features.write import Summary, make
+from pathtrain.runs.model import load
+
+
+def embed(model: Path, source: Path, out: Path, how: How | None = None, format: str = "hdf5") -> Summary:
+    """Write the features of every tile of a dataset, or of an image folder, to the folder ``out``.
+
+    Args:
+        model: a run or an exported model.
+        source: a dataset, or a folder of images with a labels.csv.
+        out: created; files in it that fit are kept, others of the same name are replaced.
+        how: size, batch, threads, device, precision.
+        format: ``hdf5`` or ``parquet``.
+
+    Raises:
+        PathprepError: the model, the dataset or an option is wrong, or another process stopped.
+    """
+    how = how or How()
+    loaded = load(model)
+    tiles = open_tiles(source, loaded.target)
+    made = {
+        "fingerprint": loaded.fingerprint,
+        "size": check_size(loaded, how.size),
+        "precision": how.precision,
+    }
+
+    def features(todo: list[Part], progress: TileProgress) -> Iterator[Features | DatasetError]:
+        for part in todo:
+            order = np.arange(part.tiles.start, part.tiles.stop)
+            try:
+                (found,), _ = encode([loaded], tiles, order, how, progress.advance)
+            except DatasetError as error:
+                yield error
+            else:
+                yield found
+        progress.note(outcome(tiles))
+
+    if isinstance(tiles, DatasetTiles):
+        parts = _of_dataset(tiles, made)
+        return make(parts, len(tiles.dataset.tile_counts()) - len(parts), out, format, features)
+    return make([_of_folder(tiles, made)], 0, out, format, features)
+
+
+def _of_dataset(tiles: DatasetTiles, made: dict[str, Any]) -> list[Part]:
+    params, parts = tiles.dataset.params, []
+    for number, slide in enumerate(tiles.slides):
+        start, end = int(tiles.starts[number]), int(tiles.starts[number + 1])
+        marker = tiles.dataset.marker(slide)
+        imported = tiles.labels is not None
+        parts.append(
+            Part(
+                name=slide,
+                tiles=range(start, end),
+                made={
+                    **made,
+                    "build_id": tiles.dataset.info["build_id"],
+                    "source_sha256": marker["files"][f"shards/{slide}.tar"]["sha256"],
+                },
+                arrays=partial(_strings if imported else _coords, tiles, slice(start, end)),
+                coords_attributes={}
+                if imported
+                else {
+                    "patch_size": params["tile"],
+                    "patch_size_level0": int(tiles.index.columns["side"][start]),
+                    "overlap": params["overlap"],
+                    "level0_magnification": round(10 / marker["mpp"]),
+                    "target_magnification": round(10 / marker.get("target_mpp", params["mpp"])),
+                    "name": slide,
+                },
+            )
+        )
+    return parts
+
+
+def _coords(tiles: DatasetTiles, part: slice) -> dict[str, npt.NDArray[Any]]:
+    return {"coords": tiles.places(part)}
+
+
+def _strings(tiles: DatasetTiles, part: slice) -> dict[str, npt.NDArray[Any]]:
+    """What imported tiles have instead of coordinates."""
+    columns = {
+        "files": tiles.sources[part],
+        "labels": (tiles.labels or [])[part],
+        "groups": [tiles.groups[number] for number in tiles.group[part]],
+    }
+    return _objects(columns)
+
+
+def _objects(columns: dict[str, list[str]]) -> dict[str, npt.NDArray[Any]]:
+    return {name: np.array(values, dtype=object) for name, values in columns.items()}
+
+
+def _of_folder(tiles: FolderTiles, made: dict[str, Any]) -> Part:
+    strings = {
+        "files": tiles.files,
+        "labels": tiles.labels,
+        "groups": [tiles.groups[number] for number in tiles.group],
+    }
+    digest = hashlib.sha256()
+    for row in zip(*strings.values(), strict=True):
+        state = (tiles.path / row[0]).stat() if (tiles.path / row[0]).is_file() else None
+        digest.update(repr((row, state and (state.st_size, state.st_mtime_ns))).encode())
+    return Part(
+        name=tiles.path.resolve().name,
+        tiles=range(len(tiles)),
+        made={**made, "build_id": "", "source_sha256": digest.hexdigest()},
+        arrays=lambda: _objects(strings),
+        coords_attributes={},
+    )

@@ -1,0 +1,115 @@
+"""Files of features: what ``embed`` writes for a slide, as HDF5 or Parquet.
+
+    <slide>.h5         the layout that CLAM and TRIDENT read
+      features  (N, D) float32, in the order of the dataset's index
+      coords    (N, 2) int64, x and y of the tile's corner in level-0 pixels; TRIDENT's attributes on it:
+                patch_size (at the target magnification), patch_size_level0, overlap, name, and
+                level0_magnification and target_magnification, nominal: 10 / MPP, rounded
+      attributes: what it was made from: of tiles fingerprint, build_id, source_sha256, size, precision
+    <slide>.parquet    a row per tile: features (a list of D float32), x, y; the attributes, those of coords
+                       too, as JSON in the schema's metadata, under the key ``pathtrain``
+
+Of image folders and imported tiles there are the strings files, labels and groups instead of coordinates
+(in Parquet the columns file, label and group).
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pathprep.storage import atomic
+
+METADATA = b"pathtrain"
+SINGULAR = {"files": "file", "labels": "label", "groups": "group"}
+
+Features = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file: what is in it beside the features.
+
+    Attributes:
+        name: of the file, without its ending.
+        tiles: that it is made from.
+        made: what it is made from, which is written to it: strings and numbers.
+        arrays: makes the arrays beside the features, when the file is written: those of all slides at once
+            would fill the memory.
+        coords_attributes: of ``coords``.
+        rows: tells how many the features have; None: one per tile.
+    """
+
+    name: str
+    tiles: range
+    made: dict[str, Any]
+    arrays: Callable[[], dict[str, npt.NDArray[Any]]]
+    coords_attributes: dict[str, Any]
+    rows: Callable[[], int] | None = None
+
+    def holds(self, rows: int) -> bool:
+        """Whether the features have so many rows."""
+        return rows == (len(self.tiles) if self.rows is None else self.rows())
+
+
+def hdf5_fits(path: Path, part: Part) -> bool:
+    """Whether a file is whole and was made from the same things."""
+    try:
+        with h5py.File(path, "r") as file:
+            made = {key: file.attrs.get(key) for key in part.made}
+            return bool(made == part.made and part.holds(len(file["features"])))
+    except (OSError, KeyError):  # absent, or not HDF5
+        return False
+
+
+def write_hdf5(path: Path, part: Part, features: Features) -> None:
+    """Write it whole or not at all."""
+    with atomic.pending(path) as (stream, temporary), h5py.File(stream, "w") as file:
+        file.attrs.update(part.made)
+        file["features"] = features
+        for name, array in part.arrays().items():
+            file[name] = array.astype(h5py.string_dtype()) if array.dtype == object else array
+        if "coords" in file:
+            file["coords"].attrs.update(part.coords_attributes)
+    atomic.publish(temporary, path)
+
+
+def parquet_fits(path: Path, part: Part) -> bool:
+    """Whether a file is whole and was made from the same things."""
+    try:
+        found = pq.read_metadata(path)
+        about = json.loads((found.metadata or {})[METADATA])
+        return bool(about["made_from"] == part.made and part.holds(found.num_rows))
+    except (OSError, KeyError, ValueError, TypeError, pa.ArrowException):  # absent, or not such a file
+        return False
+
+
+def write_parquet(path: Path, part: Part, features: Features) -> None:
+    """Write it whole or not at all."""
+    flat = pa.array(features.reshape(-1), pa.float32())
+    columns: dict[str, Any] = {"features": pa.FixedSizeListArray.from_arrays(flat, features.shape[1])}
+    for name, array in part.arrays().items():
+        if name == "coords":
+            columns |= {"x": pa.array(array[:, 0]), "y": pa.array(array[:, 1])}
+        else:
+            columns[SINGULAR[name]] = pa.array(array.tolist(), pa.string())
+    about = {"made_from": part.made, "coords": part.coords_attributes}
+    table = pa.table(columns).replace_schema_metadata({METADATA: json.dumps(about, sort_keys=True).encode()})
+    with atomic.pending(path) as (stream, temporary):
+        # random mantissas do not compress
+        pq.write_table(table, stream, compression="none", use_dictionary=False)
+    atomic.publish(temporary, path)
+
+
+# format -> ending, whether a file fits, how it is written
+FORMATS = {
+    "hdf5": (".h5", hdf5_fits, write_hdf5),
+    "parquet": (".parquet", parquet_fits, write_parquet),
+}

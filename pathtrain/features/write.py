@@ -1,0 +1,128 @@
+"""Making files of features: which are due, who makes them, and what became of each.
+
+A file that was made from the same things is kept; the others are written whole or not at all. A slide that
+cannot be used costs its own file: the reason stands in ``failed/<slide>.json``, the others are made, and the
+next run tries it again. A file that an older run made of it is removed, since it is of other tiles or
+another model.
+
+Under torchrun every process takes slides of its own, and its own card. They talk to each other once, at the
+end, so that all of them know what failed.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pathprep.errors import DatasetError, UsageError
+from pathprep.storage import atomic
+from pathtrain.features.encode import Features, Place, TileProgress
+from pathtrain.features.files import FORMATS, Part
+
+FAILED = "failed"
+
+# Features of parts in their order, or why there are none; progress is advanced by tiles
+Encode = Callable[[list[Part], TileProgress], Iterator[Features | DatasetError]]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was done, by all processes together.
+
+    Attributes:
+        written, kept: files. empty: slides without a tile, which have none.
+        failed: slide (or folder) -> why it has no file.
+        tiles: encoded. dim: D, 0 if nothing was encoded. seconds: of the slowest process.
+        place: this process.
+    """
+
+    written: int
+    kept: int
+    empty: int
+    failed: dict[str, str]
+    tiles: int
+    dim: int
+    seconds: float
+    place: Place
+
+    def __str__(self) -> str:
+        parts = [f"{self.written} files written"]
+        parts += [f"{self.kept} kept as they were"] if self.kept else []
+        parts += [f"{self.empty} slides without a tile"] if self.empty else []
+        parts += [f"{len(self.failed)} failed"] if self.failed else []
+        made = [f"{self.tiles} tiles, {self.dim} numbers each"] if self.written else []
+        made += [f"{self.seconds:.1f} s" + (f", {self.place.world} processes" * (self.place.world > 1))]
+        return f"{', '.join(parts)}; {', '.join(made)}"
+
+
+def make(parts: Sequence[Part], empty: int, out: Path, format: str, encode: Encode) -> Summary:
+    """Write this process's share of the files to the folder ``out``, which is created.
+
+    Args:
+        empty: slides without a tile, for the summary.
+
+    Raises:
+        UsageError: an unknown format.
+        PeerError: another process stopped.
+    """
+    if format not in FORMATS:
+        raise UsageError(f"--format {format}: give {' or '.join(FORMATS)}")
+    ending, fits, write = FORMATS[format]
+    place, start = Place.of_environment(), time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    for folder in (out, out / FAILED):
+        atomic.sweep(folder)
+    mine = share(parts, place)
+    todo = [part for part in mine if not fits(out / f"{part.name}{ending}", part)]
+    failed: dict[str, str] = {}
+    tiles = dim = 0
+    with TileProgress(sum(len(part.tiles) for part in todo), "embed") as progress:
+        for part, found in zip(todo, encode(todo, progress), strict=True):
+            path = out / f"{part.name}{ending}"
+            if isinstance(found, DatasetError):
+                failed[part.name] = str(found)
+                _record(out, part).parent.mkdir(exist_ok=True)
+                atomic.write_json(_record(out, part), {"slide": part.name, "error": str(found)})
+                path.unlink(missing_ok=True)
+                progress.note(f"{part.name}: failed")
+                continue
+            write(path, part, found)
+            tiles, dim = tiles + len(part.tiles), found.shape[1]
+            progress.line(f"{part.name}: {len(part.tiles)} tiles")
+    mended = {part.name for part in mine} - failed.keys()
+    for path in (out / FAILED).glob("*.json"):  # few; slides may be many
+        if path.stem in mended:
+            path.unlink(missing_ok=True)
+    kept, seconds = len(mine) - len(todo), time.perf_counter() - start
+    every = place.gather((len(todo) - len(failed), kept, failed, tiles, dim, seconds))
+    return Summary(
+        written=sum(one[0] for one in every),
+        kept=sum(one[1] for one in every),
+        empty=empty,
+        failed={name: why for one in every for name, why in sorted(one[2].items())},
+        tiles=sum(one[3] for one in every),
+        dim=max(one[4] for one in every),
+        seconds=max(one[5] for one in every),
+        place=place,
+    )
+
+
+def _record(out: Path, part: Part) -> Path:
+    return out / FAILED / f"{part.name}.json"
+
+
+def share(parts: Sequence[Part], place: Place) -> list[Part]:
+    """The files of one of several processes: each file in one share, the shares' tiles about equal.
+
+    It depends on the files alone, not on which are done: processes that start at different times agree.
+    """
+    if place.world == 1:
+        return list(parts)
+    loads = [0] * place.world
+    mine = []
+    for part in sorted(parts, key=lambda part: (-len(part.tiles), part.name)):
+        least = loads.index(min(loads))
+        loads[least] += len(part.tiles)
+        if least == place.rank:
+            mine.append(part)
+    return sorted(mine, key=lambda part: part.tiles.start)

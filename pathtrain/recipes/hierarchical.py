@@ -1,0 +1,217 @@
+"""What a recipe of the hierarchical method says beyond the shared keys."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pathtrain.recipes.recipe import Count, HeadConfig, OptimConfig, Positive, Recipe, Share, Strict
+
+Number = Annotated[int, Field(gt=0)]
+
+
+class StageConfig(Strict):
+    """Stage 2 or 3; see pathtrain.models.grid_vit.
+
+    Attributes:
+        dim: width; a multiple of 4 (positions) and of ``heads``.
+        depth, heads: of the transformer.
+        pool: the grid's vector: ``token``, the class token's; or ``mean``, of all cells' tokens, which passes
+            a gradient to each cell from the first step on and is learnt faster from few slides.
+        dropout: of attention and the layers' outputs.
+        drop_path: stochastic depth of the last block; it climbs linearly from 0 over the blocks.
+    """
+
+    dim: Number
+    depth: Number
+    heads: Number
+    pool: Literal["token", "mean"] = "token"
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.dim % 4 or self.dim % self.heads:
+            raise ValueError("dim must be a multiple of 4 and of heads")
+        return self
+
+
+class GridCrops(Strict):
+    """Square crops of a region's grid of vectors: views of DINO on regions."""
+
+    count: Count
+    size: Number
+
+
+class TileDino(Strict):
+    """DINO on tiles; views, head and temperatures are the recipe's ``views`` and ``dino``.
+
+    Attributes:
+        weight: of its loss.
+        batch: tiles a step, over all devices.
+    """
+
+    weight: Positive
+    batch: Number
+
+
+class RegionDino(Strict):
+    """DINO on the grids of stage-1 vectors of regions; trains stage 2 alone.
+
+    Attributes:
+        weight: of its loss.
+        batch: regions a step, over all devices.
+        side: k; a region is k x k tiles.
+        min_tiles: share of a region's cells that must hold a tile for it to be drawn.
+        globals, locals: crops; the teacher sees the globals.
+        flip: probability of mirroring a crop, left-right and top-bottom each.
+        teacher_temp: the teacher's temperature on regions; null: that of ``dino``, with its warm-up. Few
+            regions a step need a softer teacher than many tiles do, or it collapses.
+        center_momentum: of the centre on regions; null: that of ``dino``.
+    """
+
+    weight: Positive
+    batch: Number
+    side: Annotated[int, Field(ge=2)]
+    min_tiles: Annotated[float, Field(gt=0, le=1)]
+    globals: GridCrops
+    locals: GridCrops
+    flip: Share
+    teacher_temp: Positive | None = None
+    center_momentum: Share | None = None
+
+    @model_validator(mode="after")
+    def _crops(self) -> Self:
+        if self.globals.count < 2:
+            raise ValueError("globals.count must be at least 2: the loss pairs different views")
+        if max(self.globals.size, self.locals.size) > self.side:
+            raise ValueError(f"a crop does not fit into {self.side} x {self.side} cells")
+        return self
+
+
+class SlideTasks(Strict):
+    """Cross-entropy of the tasks through all three stages.
+
+    Attributes:
+        weight: of its loss.
+        batch: slides a step, over all devices.
+        side: k; stage 2 sees k x k tiles at a time.
+        draw: regions of each slide that a step takes, at random; null: all of them. Slides are always scored
+            by all of their regions.
+        orient: whether each tile is turned by quarters and mirrored at random.
+        class_weights: ``balanced`` weighs a class by the inverse of its frequency, ``none`` does not.
+        stage1: ``trained``, with the gradient into stage 1; or ``frozen``.
+        pixels: where a slide's tiles are kept between the two passes: ``host`` (pinned) or ``device``.
+        chunk: tiles through stage 1 at a time; null: as many as the free memory holds.
+        regions: through stage 2 at a time.
+        checkpointing: whether stages 2 and 3 compute their activations again going back.
+    """
+
+    weight: Positive
+    batch: Number
+    side: Annotated[int, Field(ge=2)]
+    draw: Number | None = None
+    orient: bool = False
+    class_weights: Literal["balanced", "none"]
+    stage1: Literal["trained", "frozen"] = "trained"
+    pixels: Literal["host", "device"] = "host"
+    chunk: Number | None = None
+    regions: Number = 8
+    checkpointing: bool = True
+
+
+class Phase(Strict):
+    """A part of the curriculum; its schedules (learning rate, weight decay, teacher) span its own steps.
+
+    Attributes:
+        name: for the log.
+        steps: optimiser steps.
+        alternate: ``together``: every step adds the gradients of all objectives; ``in_turn``: a step takes
+            one objective, tile, region, slide and again from the start.
+        tile, region, slide: the objectives; null for none.
+        validate_every: steps between two validations; at its end the phase always validates if it has slides.
+        lr, warmup_steps: null takes the recipe's ``optim``.
+    """
+
+    name: str
+    steps: Number
+    alternate: Literal["together", "in_turn"]
+    tile: TileDino | None = None
+    region: RegionDino | None = None
+    slide: SlideTasks | None = None
+    validate_every: Number | None = None
+    lr: Positive | None = None
+    warmup_steps: Count | None = None
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.objectives:
+            raise ValueError("needs at least one of tile, region, slide")
+        return self
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """Names of those it has, in their order."""
+        return tuple(name for name in ("tile", "region", "slide") if getattr(self, name) is not None)
+
+
+class Hierarchy(Strict):
+    """The hierarchy and its curriculum.
+
+    Attributes:
+        tile: side in pixels that tiles of slides and regions are resized to for stage 1.
+        stage2, stage3: their sizes.
+        region_head: DINO's head on regions.
+        tasks: columns of the labels file that are learnt; null for all.
+        phases: in their order.
+    """
+
+    tile: Number
+    stage2: StageConfig
+    stage3: StageConfig
+    region_head: HeadConfig
+    tasks: tuple[str, ...] | None = None
+    phases: tuple[Phase, ...] = Field(min_length=1)
+
+
+class HierarchicalRecipe(Recipe):
+    """A run of three stages: ``model`` is stage 1, and the phases give length and batches."""
+
+    method: Literal["hierarchical"]
+    batch: int = 0  # each objective has its own
+    hierarchy: Hierarchy
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if self.steps is not None or self.epochs is not None:
+            raise ValueError("steps and epochs are those of hierarchy.phases")
+        if self.batch:
+            raise ValueError("batch is that of each objective in hierarchy.phases")
+        if self.sharding != "none":
+            raise ValueError("sharding full is not for this method: a rank's slide needs whole weights")
+        return self
+
+    def total_steps(self, tiles: int) -> int:
+        """Steps of all phases."""
+        return sum(phase.steps for phase in self.hierarchy.phases)
+
+    def span(self, step: int, total: int) -> tuple[int, int, OptimConfig]:
+        """A phase's schedules span its own steps."""
+        number, local = self.place(step)
+        phase = self.hierarchy.phases[number]
+        changed = {"lr": phase.lr, "warmup_steps": phase.warmup_steps}
+        optim = self.optim.model_copy(update={k: v for k, v in changed.items() if v is not None})
+        return local, phase.steps, optim
+
+    def rate_key(self, step: int) -> str:
+        """The phase's own, if it has one."""
+        number, _ = self.place(step)
+        own = self.hierarchy.phases[number].lr is not None
+        return f"hierarchy.phases.{number}.lr" if own else super().rate_key(step)
+
+    def place(self, step: int) -> tuple[int, int]:
+        """The phase that a step lies in, and its number within the phase."""
+        for number, phase in enumerate(self.hierarchy.phases):
+            if step < phase.steps:
+                return number, step
+            step -= phase.steps
+        raise ValueError("beyond the last phase")

@@ -1,0 +1,309 @@
+"""What a recipe may say. Every key acts; a key that nothing reads does not exist here.
+
+One number stands for one thing: lengths and warm-ups are counted in optimiser steps, a learning rate
+is absolute (not per 256 samples), probabilities and shares are 0 to 1, colours are 0 to 1.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Channels = tuple[Share, Share, Share]
+
+# Kornblith-era constants that timm and torchvision carry for ImageNet weights.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Strict(BaseModel):
+    """Unknown keys and non-finite numbers are errors; a recipe does not change once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ModelConfig(Strict):
+    """A backbone: a timm architecture, its arguments, and where its first weights come from.
+
+    Attributes:
+        name: a timm architecture without a pretrained tag, such as ``vit_base_patch16_224``.
+        kwargs: arguments of that architecture (``img_size``, ``patch_size``, ``depth``, ``embed_dim``, ...).
+        init: ``random``, ``imagenet`` (timm's default weights), or the path of a .safetensors or .pth file.
+        mean, std: what a pixel in 0 to 1 is normalised with, per channel.
+        checkpoint: activation checkpointing: each block is run again in the backward pass instead of
+            keeping what it computed, about a third more time for a fraction of the memory.
+    """
+
+    name: str
+    kwargs: dict[str, Any] = {}
+    init: str = "random"
+    mean: Channels = IMAGENET_MEAN
+    std: tuple[Positive, Positive, Positive] = IMAGENET_STD
+    checkpoint: bool = False
+
+
+class HeadConfig(Strict):
+    """The projection head of DINO; see pathtrain.models.dino_head."""
+
+    out_dim: int = Field(gt=1)
+    hidden_dim: int = Field(gt=0)
+    bottleneck_dim: int = Field(gt=0)
+    layers: int = Field(ge=1)
+    norm_last_layer: bool
+
+
+class Crop(Strict):
+    """One kind of view.
+
+    Attributes:
+        count: views of this kind per tile.
+        size: pixels, square.
+        scale: smallest and largest share of the tile's area.
+        blur, solarise: probabilities; one number for every view of the kind, or one per view.
+    """
+
+    count: Count
+    size: int = Field(gt=0)
+    scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]]
+    blur: tuple[Share, ...]
+    solarise: tuple[Share, ...]
+
+    @model_validator(mode="after")
+    def _per_view(self) -> Self:
+        for name in ("blur", "solarise"):
+            given = len(getattr(self, name))
+            if given not in (1, self.count):
+                raise ValueError(f"count is {self.count}, {name} has {given} values: give 1, or one per view")
+        if self.scale[0] > self.scale[1]:
+            raise ValueError("scale needs the smaller value first")
+        return self
+
+
+class Jitter(Strict):
+    """Colour jitter with torchvision's ranges: a factor in [max(0, 1 - x), 1 + x], a hue shift in [-x, x]."""
+
+    p: Share
+    brightness: float = Field(ge=0)
+    contrast: float = Field(ge=0)
+    saturation: float = Field(ge=0)
+    hue: float = Field(ge=0, le=0.5)
+
+
+class ViewsConfig(Strict):
+    """The augmented crops of a tile; ``globals`` go to student and teacher, ``locals`` to the student."""
+
+    globals: Crop
+    locals: Crop
+    ratio: tuple[Positive, Positive]
+    flip: Share
+    jitter: Jitter
+    greyscale: Share
+    blur_sigma: tuple[Positive, Positive]
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.globals.count < 2:
+            raise ValueError("globals.count must be at least 2: the loss pairs different views")
+        for name in ("ratio", "blur_sigma"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} needs the smaller value first")
+        return self
+
+
+class StainConfig(Strict):
+    """What is done to the stain of a whole tile before its views are cut; see pathtrain.stain.stage.
+
+    Attributes:
+        mode: ``none``; ``normalize`` to a target by the fits that the dataset stores; or ``jitter``, which
+            keeps each tile's own stains and changes them at random.
+        target: of ``normalize``: a file from `pathprep target`; null for the field's reference.
+        concentration: the amount of each stain is multiplied by 1 + u, u uniform in +-concentration.
+        angle: degrees; each stain's vector is turned in a random direction, at most so far.
+        basis: what ``jitter`` takes for the stains: ``fit``, the tile's own; ``hed``, fixed haematoxylin,
+            eosin and DAB, which needs no fits.
+        fit: where a tile's fit comes from: ``stored`` with the dataset; or ``load``, made of the tile when it
+            has been read, for datasets without; then tiles that cannot be fitted stay as they are.
+
+    With ``normalize``, concentration and angle jitter the normalised tile.
+    """
+
+    mode: Literal["none", "normalize", "jitter"] = "none"
+    target: Path | None = None
+    concentration: Share = 0.0
+    angle: float = Field(default=0.0, ge=0, le=45)
+    basis: Literal["fit", "hed"] = "fit"
+    fit: Literal["stored", "load"] = "stored"
+
+    @model_validator(mode="after")
+    def _acts(self) -> Self:
+        rules = [
+            (self.mode == "none" and self.jitters, "concentration and angle need mode normalize or jitter"),
+            (self.mode != "normalize" and self.target is not None, "target needs mode normalize"),
+            (self.mode == "jitter" and not self.jitters, "mode jitter needs concentration or angle above 0"),
+            (self.mode != "jitter" and self.basis == "hed", "basis hed needs mode jitter"),
+            (self.mode == "none" and self.fit == "load", "fit load needs mode normalize or jitter"),
+            (self.basis == "hed" and self.fit == "load", "basis hed needs no fit: its stains are fixed"),
+            (self.basis == "hed" and self.angle > 0, "basis hed has no angle: its stains are fixed"),
+        ]
+        for broken, message in rules:
+            if broken:
+                raise ValueError(message)
+        return self
+
+    @property
+    def jitters(self) -> bool:
+        """Whether anything is random."""
+        return self.concentration > 0 or self.angle > 0
+
+    @property
+    def needs_fits(self) -> bool:
+        """Whether each tile's own stains are needed."""
+        return self.mode != "none" and self.basis == "fit"
+
+
+class LoaderConfig(Strict):
+    """Reading tiles while training.
+
+    Attributes:
+        max_damaged: damaged tiles that a process passes over before training stops.
+    """
+
+    max_damaged: Count = 100
+
+
+class Warmed(Strict):
+    """A value that climbs linearly from ``start`` to ``end`` over ``steps`` and stays there."""
+
+    start: Positive
+    end: Positive
+    steps: Count
+
+
+class Ramp(Strict):
+    """A value that goes from ``start`` to ``end`` over the whole run along half a cosine."""
+
+    start: float = Field(ge=0)
+    end: float = Field(ge=0)
+
+
+class DinoConfig(Strict):
+    """What is DINO's own; see pathtrain.methods.dino."""
+
+    head: HeadConfig
+    student_temp: Positive
+    teacher_temp: Warmed
+    center_momentum: Share
+    momentum: Ramp
+    freeze_last_layer_steps: Count
+    drop_path: float = Field(ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _momentum(self) -> Self:
+        if max(self.momentum.start, self.momentum.end) > 1:
+            raise ValueError("momentum must be at most 1")
+        return self
+
+
+class OptimConfig(Strict):
+    """AdamW.
+
+    Attributes:
+        lr: peak, absolute, of the whole batch.
+        min_lr: what the cosine ends at.
+        warmup_steps: linear climb from 0 to ``lr``.
+        weight_decay: of matrices; biases, norms and other vectors get none.
+        clip: largest L2 norm of one parameter tensor's gradient; null for none.
+    """
+
+    lr: Positive
+    min_lr: float = Field(ge=0)
+    warmup_steps: Count
+    weight_decay: Ramp
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
+    clip: Positive | None
+
+
+class CheckpointConfig(Strict):
+    """Every how many steps a checkpoint is written (also at the end), and how many are kept."""
+
+    every: int = Field(gt=0)
+    keep: int = Field(gt=0)
+
+
+class CollapseConfig(Strict):
+    """The collapse score while training: the teacher on a fixed sample of held-out tiles.
+
+    Attributes:
+        every: steps between two scores; 0 for none.
+        dataset: of slides that training does not see; null: slides of the training data are held out of it,
+            drawn with the recipe's seed when the run begins, and none that have labels.
+        slides: how many slides; of the training data no more than a tenth, but at least 2.
+        tiles: of each of them.
+    """
+
+    every: Count = 0
+    dataset: Path | None = None
+    slides: int = Field(default=10, ge=2)
+    tiles: int = Field(default=100, ge=2)
+
+
+class Recipe(Strict):
+    """A whole training run but for its data and its folder.
+
+    Attributes:
+        method: the training method.
+        seed: of sample order, augmentations, initial weights and drop path.
+        steps, epochs: length; exactly one of them.
+        batch: tiles per optimiser step, over all devices.
+        precision: of the forward pass (torch.autocast); weights and optimiser stay float32.
+        log_every: steps between two rows of log.jsonl.
+        micro_batch: largest number of tiles that go through the networks of one device at once; their
+            gradients are added up (accumulated), and the step is that of the whole batch. null: all at once.
+        compile: torch.compile of the backbones and the loss: a minute's start, then faster steps on a card.
+        sharding: ``full`` divides weights, gradients and optimiser among the ranks (FSDP2).
+        collapse: the collapse score while training.
+    """
+
+    method: Literal["dino", "hierarchical"]
+    seed: int = Field(ge=0, lt=2**63)
+    steps: Annotated[int, Field(gt=0)] | None = None
+    epochs: Positive | None = None
+    batch: int = Field(gt=0)
+    precision: Literal["float32", "bfloat16"]
+    model: ModelConfig
+    stain: StainConfig = StainConfig()
+    loader: LoaderConfig = LoaderConfig()
+    views: ViewsConfig
+    dino: DinoConfig
+    optim: OptimConfig
+    checkpoint: CheckpointConfig
+    log_every: int = Field(gt=0)
+    micro_batch: Annotated[int, Field(gt=0)] | None = None
+    compile: bool = False
+    sharding: Literal["none", "full"] = "none"
+    collapse: CollapseConfig = CollapseConfig()
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give exactly one of steps and epochs")
+        return self
+
+    def span(self, step: int, total: int) -> tuple[int, int, OptimConfig]:
+        """What the optimiser's schedules follow at a step: the place and length of what they span."""
+        return step, total, self.optim
+
+    def rate_key(self, step: int) -> str:
+        """The key of the learning rate at a step."""
+        return "optim.lr"
+
+    def total_steps(self, tiles: int) -> int:
+        """Optimiser steps of the run on a dataset of ``tiles`` tiles; epochs are rounded up to a step."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return max(1, -(-int(self.epochs * tiles) // self.batch))

@@ -1,0 +1,234 @@
+"""A run as one HTML page that needs nothing else: settings, curves, views, evaluations.
+
+What is missing says which command makes it. The page is made from the run's files alone, and from the
+dataset, if it is still there, for the views.
+"""
+
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+from jinja2 import UndefinedError
+from markupsafe import Markup
+
+from pathprep.dataset.marker import read_marker
+from pathprep.errors import DatasetError, PathprepError, UsageError
+from pathprep.folders import open_data
+from pathprep.page import chart
+from pathprep.page import environment as pages
+from pathprep.storage import atomic
+from pathtrain.data.loader import Loader
+from pathtrain.errors import ModelError
+from pathtrain.evaluate.papers.published import TASKS
+from pathtrain.images import decode, resize
+from pathtrain.recipes.load import dump, load
+from pathtrain.recipes.recipe import Recipe, StainConfig
+from pathtrain.report import results as report_results
+from pathtrain.runs import checkpoint
+from pathtrain.runs.identity import held_out
+from pathtrain.stain.target import of_run
+from pathtrain.training import logs
+from pathtrain.training.collapse_probe import tiles_of
+
+# What a row of log.jsonl may hold, in the order of the page; other keys follow under their own name
+CURVES = {
+    "loss": "Loss",
+    "lr": "Learning rate",
+    "weight_decay": "Weight decay",
+    "momentum": "Teacher momentum",
+    "teacher_temp": "Teacher temperature",
+    "gradient_norm": "Gradient norm (before clipping)",
+    "teacher_entropy": "Teacher entropy (nats)",
+    "collapse_ratio": "Feature collapse (own slide against chance; 1 is none)",
+    "collapse_own_share": "Feature collapse: neighbours from the own slide (share)",
+    "collapse_chance": "Feature collapse: chance",
+    "images_s": "Images per second",
+    "mfu": "Model FLOP utilisation",
+    "data_wait": "Time waiting for data (share)",
+    "seconds_step": "Seconds per step",
+}
+# What measures what is not there yet
+COMMANDS = {
+    "linear": "pathtrain evaluate linear {run} --train TILES --test TILES",
+    "table": "pathtrain evaluate table {run} --tasks FOLDER",
+    "knn": "pathtrain evaluate knn {run} --train DATASET --labels LABELS.csv",
+    "collapse": "pathtrain evaluate collapse {run} {dataset}",
+    "collapse panels": "pathtrain evaluate collapse --plain MODEL DATASET --normalised MODEL DATASET",
+}
+TILES_SHOWN = 4
+WHOLE_TILE = 224  # pixels of the picture of a whole tile
+
+
+def report(run: Path, out: Path | None = None, results: Sequence[Path] = ()) -> Path:
+    """Write the page.
+
+    Args:
+        run: a run folder; unfinished ones too.
+        out: the page; RUN/report.html by default.
+        results: of evaluations that are not in the run's folder.
+
+    Returns:
+        Where the page is.
+
+    Raises:
+        ModelError: ``run`` is not a run folder.
+        RecipeError: its recipe cannot be read.
+        UsageError: an evaluation's file is damaged or of something else, or the page cannot be written.
+    """
+    if not (run / "recipe.yaml").is_file():
+        raise ModelError(
+            f"{run}: not a run (no recipe.yaml); train one with `pathtrain pretrain --out {run}`"
+        )
+    recipe = load(run / "recipe.yaml")
+    info = read_marker(run / "run.json") or {}
+    rows = logs.rows(run)
+    saved = checkpoint.entries(run)
+    step = saved[-1].step if saved else 0
+    found = report_results.find(run, results)
+    views, views_missing = _views(run, recipe, info)
+    try:
+        page = _template().render(
+            name=run.resolve().name,
+            run=run,
+            facts=_facts(recipe, info, rows, step),
+            dataset=info.get("dataset", "DATASET"),
+            tasks=TASKS,
+            heads=report_results.heads(run),
+            curves=_curves(rows),
+            views=views,
+            views_missing=views_missing,
+            step=step,
+            missing=[
+                text.format(run=run, dataset=info.get("dataset", "DATASET"))
+                for task, text in COMMANDS.items()
+                if task not in found
+            ],
+            **{task.removeprefix("collapse "): found.get(task) for task in report_results.FILES},
+            recipe=dump(recipe),
+        )
+    except UndefinedError as error:
+        files = ", ".join(str(result.source) for result in found.values())
+        raise UsageError(f"{files}: of another version ({error}); run `pathtrain evaluate` again") from None
+    out = out or run / "report.html"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(out, page.encode())
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be written ({error.strerror})") from None
+    return out
+
+
+def _template() -> Any:
+    environment = pages.environment(Path(__file__).parent)
+    environment.filters["share"] = lambda value: "-" if value is None else f"{float(value):.3f}"
+    environment.filters["range"] = lambda ends: " to ".join(f"{float(end):.3f}" for end in ends)
+    return environment.get_template("page.html")
+
+
+def _facts(
+    recipe: Recipe, info: dict[str, Any], rows: list[dict[str, Any]], step: int
+) -> list[tuple[str, str]]:
+    identity, versions = info.get("identity", {}), info.get("versions", {})
+    tiles = identity.get("dataset tiles")
+    total = recipe.steps if tiles is None else recipe.total_steps(tiles)
+    logged = rows[-1]["step"] if rows else 0
+    facts = [
+        ("Steps", f"{max(step, logged):,}" + (f" of {total:,}" if total else "")),
+        ("Newest checkpoint", f"step {step:,}" if step else "none yet"),
+        ("Method", f"{recipe.method}, batch {recipe.batch}, {recipe.precision}"),
+        ("Backbone", f"{recipe.model.name} {json.dumps(recipe.model.kwargs) if recipe.model.kwargs else ''}"),
+        ("First weights", recipe.model.init),
+        ("Stain", _stain(recipe.stain)),
+        ("Dataset", str(info.get("dataset", "unknown"))),
+        ("Build id", str(identity.get("dataset build id", "unknown"))),
+        ("Tiles", f"{tiles:,}" if tiles else "unknown"),
+        ("Machine", ", ".join(f"{key} {value}" for key, value in versions.items()) or "unknown"),
+    ]
+    if rows:
+        facts[2:2] = [
+            ("Last loss", f"{rows[-1]['loss']:.4f}"),
+            ("Images per second", f"{statistics.median(row['images_s'] for row in rows):.1f} (median)"),
+            ("Waiting for data", f"{statistics.median(row['data_wait'] for row in rows):.1%} (median)"),
+        ]
+    return facts
+
+
+def _stain(config: StainConfig) -> str:
+    if config.mode == "none":
+        return "as stored"
+    jitter = []
+    if config.concentration:
+        jitter.append(f"concentration ±{config.concentration:g}")
+    if config.angle:
+        jitter.append(f"angle up to {config.angle:g}°")
+    words = "normalised to " + (config.target.name if config.target else "the reference")
+    if config.mode == "jitter":
+        words = "jitter of each tile's own" if config.basis == "fit" else "HED jitter"
+    return f"{words}{', ' if jitter else ''}{', '.join(jitter)}"
+
+
+def _curves(rows: list[dict[str, Any]]) -> list[tuple[str, str, Markup]]:
+    """Title, last value and chart of everything that was logged."""
+    found = {key for row in rows for key in row} - {"step"}
+    names = [key for key in CURVES if key in found] + sorted(found - CURVES.keys())
+    curves = []
+    for key in names:
+        kept = [row for row in rows if row.get(key) is not None and math.isfinite(row[key])]
+        if kept:
+            title = CURVES.get(key, key)
+            drawn = chart.line([row["step"] for row in kept], [row[key] for row in kept], title)
+            curves.append((title, chart.short(kept[-1][key]), drawn))
+    return curves
+
+
+def _views(run: Path, recipe: Recipe, info: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
+    """The first tiles of the run with their views as they went into training; or why there are none."""
+    if "dataset" not in info:
+        return [], "run.json does not say which dataset the run was trained on."
+    try:
+        dataset = open_data(Path(info["dataset"]))
+        if dataset.info["build_id"] != info.get("identity", {}).get("dataset build id"):
+            raise DatasetError(f"{dataset.root}: was built again since the run, with another build id")
+        few = recipe.model_copy(update={"batch": TILES_SHOWN})
+        target = of_run(run, recipe)
+        loader = Loader(
+            dataset,
+            few,
+            threads=1,
+            target=target.target if target else None,
+            held_out=tiles_of(dataset, held_out(run) or ()),
+        )
+        batch = next(iter(loader))
+        stored = [decode(loader.read(int(tile)), loader.name(int(tile))) for tile in batch.tiles]
+        stained = loader.stained(0, stored)
+        shown = []
+        for number, tile in enumerate(batch.tiles):
+            views = [_pixels(view[number].cpu().numpy(), recipe) for view in batch.views]
+            shown.append(
+                {
+                    "name": loader.name(int(tile)),
+                    "whole": _jpeg(resize(stored[number], WHOLE_TILE)),
+                    "stained": _jpeg(resize(stained[number], WHOLE_TILE)) if stained else None,
+                    "views": [{"size": len(view), "picture": _jpeg(view)} for view in views],
+                }
+            )
+        dataset.close()
+    except PathprepError as error:
+        return [], f"The views cannot be shown: {error}"
+    return shown, ""
+
+
+def _pixels(view: Any, recipe: Recipe) -> Any:
+    """(3, H, W) normalised -> (H, W, 3) uint8."""
+    std, mean = (np.array(values)[:, None, None] for values in (recipe.model.std, recipe.model.mean))
+    pixels = np.clip(np.rint((view * std + mean) * 255), 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+
+
+def _jpeg(pixels: Any) -> str:
+    return report_results.data_url("image/jpeg", simplejpeg.encode_jpeg(pixels, 88, "RGB", "444"))

@@ -1,0 +1,135 @@
+"""Checkpoints that are complete or absent, found by content rather than by name alone.
+
+    RUN/checkpoints/NNNNNNNN.pt    torch.save, written atomically; NNNNNNNN is the number of finished steps
+    RUN/checkpoints/NNNNNNNN.json  {file, step, sha256, config}, written after it; else the .pt does not count
+    RUN/checkpoints/latest.json    a copy of the newest of these, for people and other tools
+
+A checkpoint counts if its bytes have the recorded SHA-256. The newest that does is used; a damaged
+newer one is named in a warning, never loaded. Loading allows tensors and plain containers only, no code.
+"""
+
+import hashlib
+import io
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from pathprep.storage import atomic
+from pathtrain.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One checkpoint.
+
+    Attributes:
+        file: name in RUN/checkpoints.
+        step: finished optimiser steps.
+        sha256: of the file's bytes.
+        config: hash of everything that a resume must not change (recipe and dataset).
+    """
+
+    file: str
+    step: int
+    sha256: str
+    config: str
+
+
+def folder(run: Path) -> Path:
+    """Where a run keeps its checkpoints."""
+    return run / "checkpoints"
+
+
+def entries(run: Path) -> list[Entry]:
+    """Every checkpoint that was completed, oldest first; their bytes are not looked at."""
+    found = []
+    for path in folder(run).glob("[0-9]*.json"):
+        try:
+            found.append(Entry(**json.loads(path.read_bytes())))
+        except (ValueError, TypeError):
+            _warn(f"{path} is damaged; its checkpoint is not used")
+    return sorted(found, key=lambda entry: entry.step)
+
+
+def save(run: Path, value: dict[str, Any], step: int, config: str, keep: int) -> Entry:
+    """Write a checkpoint, then remove all but the newest ``keep``.
+
+    Args:
+        value: tensors, numbers, strings and containers of them.
+    """
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    data = buffer.getvalue()
+    path = folder(run) / f"{step:08d}.pt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    entry = Entry(path.name, step, hashlib.sha256(data).hexdigest(), config)
+    atomic.write_bytes(path, data)
+    atomic.write_json(path.with_suffix(".json"), asdict(entry))
+    atomic.write_json(path.with_name("latest.json"), asdict(entry))
+    # later ones are of a way that was given up, from a newer checkpoint that is damaged
+    kept = [other for other in entries(run) if other.step <= step][-keep:]
+    for old in (other for other in entries(run) if other not in kept):
+        path.with_name(old.file).with_suffix(".json").unlink()  # first: a .pt alone does not count
+        path.with_name(old.file).unlink(missing_ok=True)
+    return entry
+
+
+def latest(run: Path) -> Entry | None:
+    """The newest intact checkpoint; None if the run has not written one.
+
+    Raises:
+        CheckpointError: there are checkpoints, and all of them are damaged.
+    """
+    found = entries(run)
+    for entry in reversed(found):
+        path = folder(run) / entry.file
+        try:
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256:
+                    return entry
+            _warn(f"{path} is damaged (its SHA-256 differs); an older checkpoint is used")
+        except FileNotFoundError:
+            _warn(f"{path} is gone; an older checkpoint is used")
+    if found:
+        raise CheckpointError(f"{folder(run)}: all {len(found)} checkpoints are damaged; --fresh starts over")
+    return None
+
+
+def read(run: Path, entry: Entry) -> dict[str, Any]:
+    """A checkpoint's content, on the CPU.
+
+    Raises:
+        CheckpointError: it is gone or damaged.
+    """
+    path = folder(run) / entry.file
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is gone") from None
+    if hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise CheckpointError(f"{path} is damaged (its SHA-256 differs)")
+    return cast(dict[str, Any], torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
+
+
+def load(run: Path) -> dict[str, Any]:
+    """The newest intact checkpoint's content, on the CPU.
+
+    Returns:
+        Keys ``step``, ``student`` and ``teacher`` (each ``backbone`` and ``head`` state dicts), ``loss``,
+        ``optimizer``, ``config``.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    found = latest(run)
+    if found is None:
+        raise CheckpointError(f"{run}: no checkpoint there; train it with `pathtrain pretrain --out {run}`")
+    return read(run, found)
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)

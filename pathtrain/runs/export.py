@@ -1,0 +1,171 @@
+"""A run as a folder that plain timm opens: ``timm.create_model("local-dir:MODEL", pretrained=True)``.
+
+    MODEL/config.json          architecture, arguments, normalisation and input size, as timm writes them;
+                               and, which timm does not look at, the number of training slides, and the
+                               stain target if the model was trained on normalised tiles
+    MODEL/model.safetensors    the teacher's backbone
+    MODEL/README.md            where it came from and how to use it
+
+The folder is written under a temporary name beside MODEL and renamed: a half-written export does not
+exist under the name that was asked for.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from pathprep.dataset.marker import read_marker
+from pathprep.errors import UsageError
+from pathprep.storage import atomic
+from pathtrain.errors import ModelError
+from pathtrain.recipes.load import dump
+from pathtrain.recipes.load import load as load_recipe
+from pathtrain.runs.model import BUILT_IN, CONFIG_FILE, WEIGHTS_FILE, LoadedModel, load
+
+CREATOR = "pathtrain"  # config.json's "creator": an export of ours may be overwritten by another
+
+
+def export(run: Path, out: Path) -> LoadedModel:
+    """Write the teacher's backbone of a run's newest checkpoint to the folder ``out``.
+
+    An earlier export at ``out`` is replaced.
+
+    Returns:
+        The model that was written.
+
+    Raises:
+        ModelError: ``run`` is not a run folder.
+        CheckpointError: it has no intact checkpoint.
+        UsageError: ``out`` exists and is not an export.
+    """
+    model = load(run)
+    if model.run is None:
+        raise ModelError(f"{run}: already an exported model; give the run folder it came from")
+    if out.exists() and not _is_export(out):
+        raise UsageError(f"{out}: exists and is not an exported model; give another --out or remove it")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary, old = (out.with_name(f".export-{word}~{out.name}") for word in ("new", "old"))
+    for left in (temporary, old):  # by an export that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    temporary.mkdir()
+    save_file(model.module.state_dict(), temporary / WEIGHTS_FILE, metadata={"format": "pt"})
+    _sync(temporary / WEIGHTS_FILE)
+    atomic.write_json(temporary / CONFIG_FILE, _config(model))
+    atomic.write_bytes(temporary / "README.md", _card(model, run).encode())
+    if out.exists():  # a folder cannot be renamed over one with files in it
+        out.rename(old)
+    atomic.publish(temporary, out)
+    shutil.rmtree(old, ignore_errors=True)
+    return model
+
+
+def _is_export(path: Path) -> bool:
+    if path.is_dir() and not any(path.iterdir()):
+        return True
+    return (read_marker(path / CONFIG_FILE) or {}).get("creator") == CREATOR
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _config(model: LoadedModel) -> dict[str, Any]:
+    """The layout of timm's models._hub.save_config_for_hf, and what is ours."""
+    ours: dict[str, Any] = {"creator": CREATOR, "fingerprint": model.fingerprint}
+    if model.target is not None:
+        ours["target"] = model.target.as_dict()
+    if model.slides is not None:
+        ours["slides"] = model.slides
+    return {
+        "architecture": model.config.name,
+        "num_classes": 0,
+        "num_features": model.dim,
+        "global_pool": model.module.global_pool,
+        "model_args": {**model.config.kwargs, **BUILT_IN},
+        "pretrained_cfg": {
+            "num_classes": 0,
+            "input_size": [3, model.size, model.size],
+            "fixed_input_size": False,
+            "interpolation": "bicubic",
+            "crop_pct": 1.0,
+            "crop_mode": "center",
+            "mean": list(model.config.mean),
+            "std": list(model.config.std),
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+        },
+        **ours,
+    }
+
+
+def _card(model: LoadedModel, run: Path) -> str:
+    info = read_marker(run / "run.json") or {}
+    identity = info.get("identity", {})
+    recipe = load_recipe(run / "recipe.yaml")
+    facts = {
+        "Architecture": f"timm `{model.config.name}`, {json.dumps(model.config.kwargs)}",
+        "Features": f"{model.dim} numbers per image of {model.size} x {model.size} px",
+        "Normalisation": f"mean {list(model.config.mean)}, std {list(model.config.std)}",
+        "Stain": f"normalised (Macenko) to {model.target.name}" if model.target else "as stored",
+        "Optimiser steps": model.step,
+        "Method": recipe.method,
+        "Dataset": info.get("dataset", "unknown"),
+        "Dataset build id": identity.get("dataset build id", "unknown"),
+        "Slides": model.slides or "unknown",
+        "Tiles": identity.get("dataset tiles", "unknown"),
+        "Fingerprint": model.fingerprint,
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    return f"""# {model.name}
+
+A histology tile encoder, trained with `pathtrain pretrain` and exported with `pathtrain export`.
+
+| | |
+| --- | --- |
+{table}
+
+```python
+import timm
+
+encoder = timm.create_model("local-dir:FOLDER", pretrained=True).eval()  # FOLDER: where this file lies
+data = timm.data.resolve_model_data_config(encoder)
+transform = timm.data.create_transform(**data, is_training=False)
+features = encoder(transform(image)[None])  # image: a PIL tile; (1, {model.dim})
+```
+
+Tiles must be prepared as the dataset was: same field of view, same stain normalisation.
+{_stain_note(model)}
+## Recipe
+
+```yaml
+{dump(recipe)}```
+"""
+
+
+def _stain_note(model: LoadedModel) -> str:
+    """How plain timm users normalise; `pathtrain embed` and `evaluate` do it by themselves."""
+    if model.target is None:
+        return ""
+    how = model.target
+    return f"""
+This encoder was trained on normalised tiles. `pathtrain embed` and `pathtrain evaluate` normalise what is
+not yet; with timm alone:
+
+```python
+import numpy as np
+from pathprep import stain
+
+target = stain.Target(np.array({json.dumps(how.he)}), np.array({json.dumps(how.max_c)}), "{CREATOR}")
+# tile: (H, W, 3) uint8
+fits = stain.fit([tile], keep="{how.keep}", alpha={how.alpha}, beta={how.beta}, io={how.io})
+(tile,) = stain.apply([tile], stain.matrix(fits, target), io={how.io})
+```
+"""

@@ -1,0 +1,159 @@
+"""What makes two runs the same run: a resume must find all of it unchanged.
+
+Kept flat in RUN/run.json, so that a difference is named by its recipe key.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from rich.console import Console
+
+from pathprep.dataset.reader import Dataset
+from pathprep.mixed.reader import MixedDataset
+from pathprep.stain import Target
+from pathtrain.errors import CheckpointError
+from pathtrain.recipes.recipe import Recipe
+from pathtrain.runs import checkpoint
+
+# What a resume may change: it touches the weights by rounding at most, but that stochastic depth is drawn
+# for each micro-batch.
+FREE = {"checkpoint", "log_every", "loader", "collapse", "micro_batch", "compile", "sharding"}
+FREE_OF_MODEL = {"checkpoint"}
+# What it may change if it is asked to: what helps a run past a loss that is not finite
+CHANGEABLE = re.compile(r"precision$|optim\.|hierarchy\.phases\.\d+\.(lr|warmup_steps)$")
+
+Changes = dict[str, list[Any]]
+
+
+def identity(
+    recipe: Recipe,
+    dataset: Dataset | MixedDataset,
+    tiles: int,
+    target: Target | None,
+    held_out: Collection[str] = (),
+) -> dict[str, Any]:
+    """Everything that a resume must find unchanged: recipe keys, and which tiles there are.
+
+    The target counts by its values, wherever its file lies.
+
+    Args:
+        tiles: that are trained on.
+        held_out: slides of the dataset that are not.
+    """
+    counts = dataset.tile_counts()
+    values = {k: v for k, v in recipe.model_dump(mode="json").items() if k not in FREE}
+    values["model"] = {k: v for k, v in values["model"].items() if k not in FREE_OF_MODEL}
+    values["stain"]["target"] = None if target is None else target.as_params()
+    if recipe.stain.fit == "stored":
+        del values["stain"]["fit"]  # as this and the next were before there was a choice
+    if recipe.stain.mode == "none":
+        del values["stain"]  # so that runs from before there was a stain stage go on
+    return {
+        **_flat(values),
+        "dataset build id": dataset.info["build_id"],
+        "dataset tiles": tiles,
+        "dataset slides": digest(counts)[:16],
+        **({"held-out slides": sorted(held_out)} if held_out else {}),
+    }
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, list) and any(isinstance(part, dict) for part in value):
+            value = {str(number): part for number, part in enumerate(value)}
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON-able value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def held_out(run: Path) -> list[str] | None:
+    """The slides that a run has held out so far; None if it has not begun."""
+    if not checkpoint.entries(run):
+        return None
+    try:
+        before = json.loads((run / "run.json").read_bytes())["identity"]
+    except (OSError, ValueError, KeyError):
+        return None  # ``check`` says more
+    found: list[str] = before.get("held-out slides", [])
+    return found
+
+
+def fixed(identity: dict[str, Any]) -> str:
+    """Digest of what a resume can never change; a checkpoint carries it."""
+    return digest({key: value for key, value in identity.items() if not CHANGEABLE.match(key)})
+
+
+def check(run: Path, identity: dict[str, Any], change: bool = False) -> Changes:
+    """Compare with what the run was started with, or last changed to.
+
+    Args:
+        change: whether what is CHANGEABLE may differ.
+
+    Returns:
+        What differs: key to value before and now.
+
+    Raises:
+        CheckpointError: it differs and must not, or cannot be read.
+    """
+    try:
+        before = json.loads((run / "run.json").read_bytes())["identity"]
+    except FileNotFoundError:
+        if checkpoint.entries(run):
+            raise CheckpointError(f"{run}: has checkpoints but no run.json; --fresh starts over") from None
+        return {}
+    except (ValueError, KeyError):
+        raise CheckpointError(f"{run}/run.json is damaged; --fresh starts over") from None
+    if not checkpoint.entries(run):
+        return {}  # it never took its first steps, or none that were kept
+    changed = {
+        key: [before.get(key), identity.get(key)]
+        for key in {**before, **identity}
+        if before.get(key) != identity.get(key)
+    }
+    allowed = all(CHANGEABLE.match(key) for key in changed)
+    if changed and not (allowed and change):
+        shown = "; ".join(f"{key} was {was}, is {now}" for key, (was, now) in list(changed.items())[:3])
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        what = "--change goes on with it, " if allowed else ""
+        raise CheckpointError(f"{run} was started otherwise: {shown}{more}; {what}--fresh starts over")
+    return changed
+
+
+def changes(run: Path, step: int, changed: Changes) -> list[dict[str, Any]]:
+    """What a run has changed on its way, ``{step, changed}`` each, and what it changes now."""
+    path = run / "run.json"
+    before: list[dict[str, Any]] = json.loads(path.read_bytes()).get("changes", []) if path.exists() else []
+    return before + ([{"step": step, "changed": changed}] if changed else [])
+
+
+def set_aside(run: Path, console: Console) -> None:
+    """Rename an old run to RUN.old-1, RUN.old-2, ..."""
+    run, number = run.absolute(), 1
+    while (old := run.with_name(f"{run.name}.old-{number}")).exists():
+        number += 1
+    run.rename(old)
+    console.print(f"the old run is now {old}", highlight=False)
+
+
+def versions() -> dict[str, str]:
+    """What a run's numbers depend on beside its identity."""
+    return {"torch": torch.__version__, "timm": timm.__version__, "device": _device_name()}
+
+
+def _device_name() -> str:
+    return (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"cpu, {torch.get_num_threads()} threads"
+    )

@@ -1,0 +1,159 @@
+"""Opening a trained backbone: from a run's newest intact checkpoint, or from an exported folder.
+
+A run and its export give the same weights, hence the same fingerprint and the same features.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from pathprep.dataset.marker import read_marker
+from pathtrain.errors import CheckpointError, ModelError
+from pathtrain.models.backbone import build
+from pathtrain.recipes.load import load as load_recipe
+from pathtrain.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
+from pathtrain.runs import checkpoint
+from pathtrain.stain.target import RunTarget, of_run
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+# What backbone.build sets itself; an export writes it for timm, and it is taken out again here
+BUILT_IN = {"num_classes": 0, "dynamic_img_size": True}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A backbone ready for inference.
+
+    Attributes:
+        module: images (B, 3, H, W) float32, normalised -> features (B, D); in eval mode, on the CPU.
+        config: architecture, arguments, mean and std.
+        size: side of the square images that it takes by default, pixels.
+        patch: sides must be a multiple of it.
+        name: what tables call it: the folder's name.
+        fingerprint: 16 hex digits, a hash of architecture, normalisation, weights and target.
+        target: stains that tiles must be normalised to before anything else; None: as they are.
+        run: the run folder it came from, if any.
+        step: finished optimiser steps, if it came from a run.
+        slides: that it was trained on, if that is known.
+    """
+
+    module: nn.Module
+    config: ModelConfig
+    size: int
+    patch: int
+    name: str
+    fingerprint: str
+    target: RunTarget | None = None
+    run: Path | None = None
+    step: int | None = None
+    slides: int | None = None
+
+    @property
+    def dim(self) -> int:
+        """D, the length of a feature vector."""
+        return int(self.module.num_features)  # type: ignore[arg-type]
+
+
+def load(path: Path) -> LoadedModel:
+    """Open a run folder (the teacher's backbone) or an exported folder.
+
+    Raises:
+        ModelError: it is neither, or its weights or target are damaged or do not fit.
+        CheckpointError: the run has no intact checkpoint.
+        RecipeError: the run's recipe cannot be read.
+    """
+    if (path / WEIGHTS_FILE).is_file() and (path / CONFIG_FILE).is_file():
+        return _from_export(path)
+    if (path / "recipe.yaml").is_file():
+        return _from_run(path)
+    raise ModelError(
+        f"{path}: neither a run (recipe.yaml and checkpoints/, from `pathtrain pretrain`) "
+        f"nor an exported model ({CONFIG_FILE} and {WEIGHTS_FILE}, from `pathtrain export`)"
+    )
+
+
+def untrained(model: LoadedModel, seed: int = 0) -> LoadedModel:
+    """The same architecture with random weights: what a trained one must beat."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = build(model.config)
+    return replace(_finish(module, model.config, "random weights", model.target), size=model.size)
+
+
+def with_target(model: LoadedModel, target: RunTarget | None) -> LoadedModel:
+    """The same weights, for tiles that are normalised to another target, or taken as they are."""
+    return replace(model, target=target, fingerprint=_fingerprint(model.module, model.config, target))
+
+
+def _from_run(path: Path) -> LoadedModel:
+    recipe = load_recipe(path / "recipe.yaml")
+    config = recipe.model
+    value = checkpoint.load(path)
+    module = build(config)
+    try:
+        module.load_state_dict(value["teacher"]["backbone"])
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: its checkpoint does not fit recipe.yaml ({_line(error)})") from None
+    found = _finish(module, config, path.resolve().name, of_run(path, recipe))
+    slides = (read_marker(path / "run.json") or {}).get("slides")
+    return replace(found, run=path, step=int(value["step"]), slides=slides)
+
+
+def _from_export(path: Path) -> LoadedModel:
+    info = read_marker(path / CONFIG_FILE)
+    if info is None or "architecture" not in info:
+        raise ModelError(f"{path / CONFIG_FILE}: not a timm model configuration; export the model again")
+    shown = info.get("pretrained_cfg", {})
+    arguments = {key: value for key, value in info.get("model_args", {}).items() if key not in BUILT_IN}
+    try:
+        config = ModelConfig(
+            name=info["architecture"],
+            kwargs=arguments,
+            init=str(path / WEIGHTS_FILE),
+            mean=shown.get("mean", IMAGENET_MEAN),
+            std=shown.get("std", IMAGENET_STD),
+        )
+        target = RunTarget.model_validate(info["target"]) if "target" in info else None
+        module = build(config)
+        module.load_state_dict(load_file(path / WEIGHTS_FILE))
+    except (ValidationError, SafetensorError, RuntimeError, OSError) as error:
+        raise ModelError(f"{path}: its weights or configuration are damaged ({_line(error)})") from None
+    return replace(_finish(module, config, path.resolve().name, target), slides=info.get("slides"))
+
+
+def _finish(module: nn.Module, config: ModelConfig, name: str, target: RunTarget | None) -> LoadedModel:
+    module.eval().requires_grad_(False)
+    embed: Any = module.patch_embed
+    return LoadedModel(
+        module=module,
+        config=config,
+        size=int(embed.img_size[0]),
+        patch=int(embed.patch_size[0]),
+        name=name,
+        fingerprint=_fingerprint(module, config, target),
+        target=target,
+    )
+
+
+def _fingerprint(module: nn.Module, config: ModelConfig, target: RunTarget | None) -> str:
+    shape: list[Any] = [config.name, config.kwargs, list(config.mean), list(config.std)]
+    if target is not None:
+        shape.append(target.changes())
+    digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
+    for key, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

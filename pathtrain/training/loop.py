@@ -1,0 +1,209 @@
+"""The training loop: plain steps, killed and resumed to the bit.
+
+A run's place is the number of finished steps. Schedules, sample order, augmentations and torch's random
+state follow from it; weights, optimiser and what the method remembers are in the checkpoint. So a run that
+was killed at any moment goes on from its newest checkpoint as if nothing had happened, on the same number
+of ranks and threads or the same cards; on others it differs by rounding, and by the stochastic depth that
+each rank draws for itself.
+"""
+
+import math
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import Tensor
+
+from pathprep.storage import atomic
+from pathtrain.distributed.fsdp import compile_networks, divided_optimizer_state, shard, whole
+from pathtrain.distributed.ranks import Ranks
+from pathtrain.errors import TrainError
+from pathtrain.methods.base import Batch, Method, Source
+from pathtrain.recipes.recipe import Recipe
+from pathtrain.runs import checkpoint
+from pathtrain.training import step
+from pathtrain.training.logs import Log, NoLog, Row
+from pathtrain.training.meter import Meter
+from pathtrain.training.optim import adamw
+from pathtrain.training.stopping import StopRequests
+from pathtrain.training.wandb_board import Wandb
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a training command did.
+
+    Attributes:
+        resumed_from, steps: finished steps before and after.
+        loss: the last one; None if nothing was left to do.
+        stopped: the signal that ended it early, after a checkpoint.
+    """
+
+    resumed_from: int
+    steps: int
+    loss: float | None
+    stopped: str | None = None
+
+
+class Loop:
+    """One process's part of a run.
+
+    Args:
+        recipe: its ``seed``, ``batch``, ``optim``, ``checkpoint`` and the like; ``method`` is not looked at.
+        method: new, on ``ranks.device``.
+        folder: the run's; exists.
+        total: steps of the whole run.
+        config: hash of the run's identity, for its checkpoints.
+        ranks: all processes of the run.
+        state: a checkpoint to go on from.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        method: Method,
+        folder: Path,
+        total: int,
+        config: str,
+        ranks: Ranks,
+        state: dict[str, Any] | None = None,
+    ) -> None:
+        self.recipe, self.method, self.folder = recipe, method, folder
+        self.total, self.config, self.ranks = total, config, ranks
+        self.done = 0
+        if state is not None:
+            self.done = state["step"]
+            method.load_state(state)  # whole tensors, so before they are divided
+        if recipe.sharding == "full" and ranks.world > 1:
+            shard(method.networks())
+        if recipe.compile:
+            compile_networks(method.networks(), blocks=recipe.sharding == "full")
+        self.optimizer = adamw(method.student, recipe.optim)
+        if state is not None:
+            self.optimizer.load_state_dict(divided_optimizer_state(state["optimizer"], self.optimizer))
+            for group in self.optimizer.param_groups:
+                group["betas"] = recipe.optim.betas  # which may have changed; the rest is set at each step
+
+    def train(
+        self,
+        source: Callable[[int], Source],
+        console: Console,
+        probe: Callable[[dict[str, Tensor]], Row] | None = None,
+        wandb: Wandb | None = None,
+        after: Callable[[int], Row] | None = None,
+    ) -> Summary:
+        """Take the steps that are left.
+
+        Args:
+            source: called with the number of finished steps.
+            console: where progress goes; rank 0's is used.
+            probe: on rank 0, called with the encoder's weights every ``collapse.every`` steps; what it
+                returns is logged.
+            wandb: on rank 0, gets the log's rows too.
+            after: called with the number of finished steps after each; what it returns is logged.
+
+        Raises:
+            TrainError: loss or gradient are not finite.
+        """
+        start, loss = self.done, math.nan
+        if start:
+            console.print(f"resuming at step {start} of {self.total}", highlight=False)
+        new = Log(self.folder, start, self.total, console, wandb) if self.ranks.first else NoLog()
+        with StopRequests() as requests, new as log, closing(source(start)) as batches:
+            meter = Meter(self.recipe, self.method, self.ranks)
+            for batch in batches:
+                if self.done == start:
+                    meter.learn(batch)
+                stop = requests.received is not None
+                done = step.take(
+                    self.method, self.optimizer, self.recipe, self.ranks, batch, self.done, self.total, stop
+                )
+                if not done.taken:
+                    self._not_finite(done, batch, batches)
+                self.done += 1
+                loss = done.loss
+                for line in batches.news():  # of this rank's samples, whichever it is
+                    print(f"step {self.done}: {line}", file=sys.stderr)
+                meter.count(done)
+                found = after(self.done) if after is not None else {}
+                log.advance(self.done)
+                ended = done.stop or self.done == self.total
+                every = self.recipe.collapse.every
+                probing = every > 0 and (self.done % every == 0 or ended)
+                if self.done % self.recipe.log_every == 0 or probing or found or ended:
+                    values = step.scheduled(self.recipe, self.method, self.total, self.done - 1)
+                    row = {"step": self.done, "loss": loss, **values, **meter.row(), **found}
+                    log.write(row | self._probe(probe) if probing else row)
+                    meter.restart()
+                if self.done % self.recipe.checkpoint.every == 0 or ended:
+                    self._save(log)
+                if ended:
+                    break
+        stopped = None
+        if self.done < self.total:
+            stopped = next(name for name in self.ranks.gather(requests.received) if name)
+            console.print(
+                f"{stopped}: stopped after step {self.done} of {self.total}, checkpoint written; "
+                "the same command goes on",
+                highlight=False,
+            )
+        return Summary(start, self.done, loss, stopped)
+
+    def _probe(self, probe: Callable[[dict[str, Tensor]], Row] | None) -> Row:
+        """All ranks take part; rank 0 measures."""
+        weights = whole(self.method.encoder().state_dict(), keep=self.ranks.first)
+        found = self.ranks.gather(probe(weights) if probe is not None else {})
+        return found[0]
+
+    def _save(self, log: Log | NoLog) -> None:
+        """All ranks take part; rank 0 writes."""
+        state = {
+            "step": self.done,
+            **self.method.state(),
+            "optimizer": self.optimizer.state_dict(),
+            "config": self.config,
+        }
+        state = whole(state, keep=self.ranks.first)
+        if self.ranks.first:
+            log.sync()
+            checkpoint.save(self.folder, state, self.done, self.config, self.recipe.checkpoint.keep)
+
+    def _not_finite(self, done: step.Done, batch: Batch, source: Source) -> None:
+        """Say where, and which tiles; the weights have not moved."""
+        losses = done.each.float().tolist()
+        names = [source.name(int(tile)) for tile in batch.tiles]
+        everyone = self.ranks.gather(list(zip(names, losses, strict=True)))
+        tiles = [(rank, name, loss) for rank, part in enumerate(everyone) for name, loss in part]
+        bad = [name for _, name, loss in tiles if not math.isfinite(loss)]
+        number = self.done + 1
+        what = f"loss is {done.loss}" if not math.isfinite(done.loss) else "gradient is not finite"
+        path = self.folder / f"nonfinite-{number}.json"
+
+        def write() -> str:
+            found = checkpoint.latest(self.folder)
+            last = None if found is None else str(checkpoint.folder(self.folder) / found.file)
+            record = {
+                "step": number,
+                "loss": str(done.loss),
+                "gradient_norm": str(done.gradient_norm),
+                "checkpoint": last,
+                "not_finite": bad,
+                "tiles": [{"rank": r, "name": name, "loss": str(loss)} for r, name, loss in tiles],
+            }
+            atomic.write_json(path, record)
+            return f"the newest checkpoint is {last}" if last else "there is no checkpoint yet"
+
+        last = self.ranks.decide(write)
+        shown = bad or [name for _, name, _ in tiles]
+        which = (
+            f"Tiles whose own loss is not finite: {len(bad)} of {len(tiles)}" if bad else "Tiles of this step"
+        )
+        raise TrainError(
+            f"step {number}: the {what}; {last}. {which}: {', '.join(shown[:3])}{', ...' * (len(shown) > 3)} "
+            f"(all in {path}). Go on with a lower {self.recipe.rate_key(self.done)}, or with "
+            "precision=float32: --change --set ..."
+        )

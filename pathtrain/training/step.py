@@ -1,0 +1,109 @@
+"""One optimiser step over all ranks and all parts of a batch.
+
+Gradients and the method's means are those of the whole batch: a part counts by its share of the rank's
+tiles, and ranks count alike. A step waits for its numbers once, after the backward pass is queued.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pathtrain.distributed.fsdp import is_sharded
+from pathtrain.distributed.ranks import Ranks
+from pathtrain.methods import schedules
+from pathtrain.methods.base import Batch, Method
+from pathtrain.recipes.recipe import Recipe
+from pathtrain.training.optim import clip_each
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a step was; the same on all ranks but for ``each``.
+
+    Attributes:
+        loss: of the whole batch, before the step.
+        gradient_norm: L2, of all gradients together, before clipping.
+        wait: seconds that ranks were held up for data, on average.
+        stop: whether any rank was asked to stop.
+        means: the method's means of one element, for the log.
+        each: (B,) this rank's losses by tile.
+        taken: whether the weights moved: False where loss or gradient are not finite.
+    """
+
+    loss: float
+    gradient_norm: float
+    wait: float
+    stop: bool
+    means: dict[str, float]
+    each: Tensor
+    taken: bool
+
+
+def scheduled(recipe: Recipe, method: Method, total: int, step: int) -> dict[str, float]:
+    """Every value that follows from the step alone."""
+    at, span, optim = recipe.span(step, total)
+    decay = optim.weight_decay
+    return {
+        "lr": schedules.warmed_cosine(at, span, optim.warmup_steps, optim.lr, optim.min_lr),
+        "weight_decay": schedules.cosine(at, span, decay.start, decay.end),
+        **method.schedule(step),
+    }
+
+
+def take(
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    ranks: Ranks,
+    batch: Batch,
+    step: int,
+    total: int,
+    stop: bool,
+) -> Done:
+    """Do step number ``step`` (the first is 0); nothing moves if loss or gradient are not finite."""
+    now = scheduled(recipe, method, total, step)
+    decayed, plain = optimizer.param_groups
+    decayed["lr"] = plain["lr"] = now["lr"]
+    decayed["weight_decay"] = now["weight_decay"]
+    torch.manual_seed(random_state(recipe.seed, step, ranks.rank))
+    optimizer.zero_grad(set_to_none=True)
+    own = len(batch.tiles)
+    loss = torch.zeros((), device=ranks.device)
+    means: dict[str, Tensor] = {}
+    each = []
+    for part in method.split(batch.views, recipe.micro_batch or own):
+        with torch.autocast(ranks.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            outcome = method.loss(part, step)
+        share = len(outcome.each) / own
+        (outcome.loss * share).backward()  # type: ignore[no-untyped-call]
+        loss += outcome.loss.detach().float() * share
+        for name, value in outcome.means.items():
+            means[name] = means[name] + value * share if name in means else value * share
+        each.append(outcome.each)
+    for parameter in method.frozen(step):
+        parameter.grad = None  # AdamW then leaves it alone, weight decay included
+    trained = list(method.student.parameters())
+    if not is_sharded(trained):  # sharded gradients are averaged in the backward pass
+        ranks.average_gradients(trained)
+    norm = clip_each(trained, recipe.optim.clip, ranks)
+    names = list(means)
+    flat = [loss.view(1), loss.new_tensor([batch.wait, float(stop)]), *(means[n].flatten() for n in names)]
+    mean = ranks.sum(torch.cat(flat)) / ranks.world
+    parts = torch.split(mean, [1, 2, *(means[n].numel() for n in names)])
+    means = {name: part.view_as(means[name]) for name, part in zip(names, parts[2:], strict=True)}
+    shown = [name for name in names if means[name].numel() == 1]
+    numbers = [parts[0], norm.view(1), parts[1], *(means[name].view(1) for name in shown)]
+    value, length, wait, asked, *rest = torch.cat(numbers).tolist()
+    taken = math.isfinite(value) and math.isfinite(length)
+    if taken:
+        optimizer.step()
+        method.update(means, step)
+    return Done(value, length, wait, asked > 0, dict(zip(shown, rest, strict=True)), torch.cat(each), taken)
+
+
+def random_state(seed: int, step: int, rank: int) -> int:
+    """What torch's random generator starts a step with, so that a resume needs no saved state."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {step} {rank}".encode()).digest()[:8]) >> 1
