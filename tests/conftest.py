@@ -8,7 +8,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
-from slides import tissue, write_tiff
+from helpers.slides import tissue, write_tiff
 
 from pathprep.slides.slide import Slide
 

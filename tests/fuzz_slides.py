@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from damaged_slides import KINDS, Anatomy, Outcome, anatomy, examine_all, write_base
+from helpers.damaged_slides import KINDS, Anatomy, Outcome, anatomy, examine_all, write_base
 
 FINDINGS = ("gross", "crash", "timeout", "unexpected")
 # Garbage that nothing can tell from tissue is counted as ``unseen``, not as a finding (pathprep/damage.py): a

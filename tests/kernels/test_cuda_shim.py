@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cuda_shim import Shim
+from helpers.cuda_shim import Shim
 
 SOURCE = """
 extern __shared__ __align__(16) unsigned char dynamic_shared[];

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
-from macenko_cases import (
+from helpers.macenko_cases import (
     DEGENERATE,
     adversarial,
     assert_fit,
@@ -19,6 +17,8 @@ from macenko_cases import (
     is_decided,
     pointing_away,
 )
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from pathprep.kernels import macenko_cpu
 from pathprep.kernels import macenko_reference as reference

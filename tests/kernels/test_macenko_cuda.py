@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from cuda_shim import Shim, ShimDevice
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
-from macenko_cases import (
+from helpers.cuda_shim import Shim, ShimDevice
+from helpers.macenko_cases import (
     DEGENERATE,
     adversarial,
     assert_fit,
@@ -26,6 +24,8 @@ from macenko_cases import (
     is_decided,
     pointing_away,
 )
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from pathprep.kernels import cuda, macenko_cuda
 from pathprep.kernels import macenko_reference as reference

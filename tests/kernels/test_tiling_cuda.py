@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from cuda_shim import Shim, ShimDevice
+from helpers.cuda_shim import Shim, ShimDevice
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from slides import tissue, write_tiff
-from toys import TINY, write_run
+from helpers.slides import tissue, write_tiff
+from helpers.toys import TINY, write_run
 
 from pathprep import stain
 from pathprep.dataset.reader import Dataset

@@ -1,0 +1,113 @@
+"""verify finds every kind of damage and names the tile; run again, shard mends it."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers.slides import tissue, write_tiff
+
+from pathprep.dataset.reader import Dataset
+from pathprep.dataset.verify import Findings
+from pathprep.folders import verify
+from pathprep.sharding import run
+from pathprep.sharding.params import ShardParams
+from pathprep.slides import find as sources
+
+PARAMS = ShardParams(tile=64, region=256)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("slides")
+    for number in range(2):
+        write_tiff(folder / f"s{number}.tif", tissue(400, 500, seed=number))
+    return folder
+
+
+@pytest.fixture
+def root(folder: Path, tmp_path: Path) -> Path:
+    run.shard(sources.find([folder]), tmp_path, PARAMS)
+    return tmp_path
+
+
+def problems(root: Path) -> dict[str, Findings]:
+    return {found.slide: found for found in verify(root) if found.problems or found.tiles}
+
+
+def flip(path: Path, at: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
+
+
+def test_a_sound_dataset(root: Path) -> None:
+    assert problems(root) == {}
+    assert sum(found.checked for found in verify(root)) == len(Dataset(root).tiles())
+
+
+def test_one_flipped_bit_names_its_tile(root: Path, folder: Path) -> None:
+    row = Dataset(root).index("s0").to_pylist()[5]
+    flip(root / "shards/s0.tar", row["offset"] + row["length"] // 2)
+    found = problems(root)
+    assert list(found) == ["s0"]
+    assert [line.split(":")[0] for line in found["s0"].tiles] == [f"{row['x']}_{row['y']}.jpg"]
+    assert "CRC-32" in found["s0"].tiles[0]
+    assert "SHA-256" in found["s0"].problems[0]
+    run.shard(sources.find([folder]), root, PARAMS, rebuild=True)
+    assert problems(root) == {}
+
+
+def truncate(root: Path) -> None:
+    os.truncate(root / "shards/s0.tar", 20_000)
+
+
+def rename_member(root: Path) -> None:
+    flip(root / "shards/s0.tar", Dataset(root).index("s0")["offset"][3].as_py() - 512)
+
+
+def append(root: Path) -> None:
+    with (root / "shards/s0.tar").open("ab") as file:
+        file.write(b"more")
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (truncate, "shards/s0.tar: 20000 bytes"),
+        (append, "shards/s0.tar: does not end after the last tile"),
+        (lambda root: (root / "shards/s0.tar").unlink(), "shards/s0.tar: No such file"),
+        (lambda root: (root / "shards/s0.idx").write_text("v1.2 0\n"), "s0.idx: differs from the index"),
+        (lambda root: (root / "index/s0.parquet").write_bytes(b"no"), "tiles were not checked"),
+        (lambda root: (root / "previews/s0.jpg").unlink(), "previews/s0.jpg: No such file"),
+        (lambda root: (root / "shards/foreign.tar").touch(), "shards/foreign.tar: belongs to no slide"),
+        (lambda root: (root / "shards/.tmp-h~1~x.tar").touch(), "temporary file of a killed run"),
+        (lambda root: (root / "slides/s0.json").unlink(), "shards/s0.tar: belongs to no slide"),
+    ],
+)
+def test_every_kind_of_damage_is_found(root: Path, damage: Callable[[Path], None], expected: str) -> None:
+    damage(root)
+    lines = [line for found in problems(root).values() for line in found.problems]
+    assert any(expected in line for line in lines), lines
+
+
+def test_a_renamed_member_is_found(root: Path) -> None:
+    rename_member(root)
+    assert "holds no such member" in problems(root)["s0"].tiles[0]
+
+
+def test_truncation_names_every_lost_tile(root: Path) -> None:
+    truncate(root)
+    rows = Dataset(root).index("s0").to_pylist()
+    lost = [r for r in rows if r["offset"] + r["length"] > 20_000]
+    assert len(problems(root)["s0"].tiles) == len(lost) > 0
+
+
+def test_the_next_run_mends_missing_and_short_files(root: Path, folder: Path) -> None:
+    truncate(root)
+    (root / "index/s1.parquet").unlink()
+    summary = run.shard(sources.find([folder]), root, PARAMS)
+    assert sorted(summary.markers) == ["s0", "s1"]
+    assert problems(root) == {}

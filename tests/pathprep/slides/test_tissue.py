@@ -1,0 +1,164 @@
+"""Tissue detection, the user's own masks, and the share of tissue per grid cell."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.slides import tissue as tissue_pixels
+from PIL import Image
+from skimage import filters
+
+from pathprep.errors import MaskError
+from pathprep.slides import tissue
+from pathprep.slides.slide import MppRules, Slide
+from pathprep.slides.tissue import TissueParams
+
+
+def test_finds_the_piece_of_tissue_and_its_hole() -> None:
+    pixels = tissue_pixels(400, 500, margin=80)
+    pixels[180:230, 200:260] = 242
+    mask = tissue.segment(pixels, 8.0, TissueParams())
+    truth = np.zeros((400, 500), bool)
+    truth[80:-80, 80:-80] = True
+    truth[180:230, 200:260] = False
+    overlap = (mask & truth).sum() / (mask | truth).sum()
+    assert overlap > 0.95
+
+
+@pytest.mark.parametrize("side", [1, 3, 4, 7])
+@pytest.mark.parametrize("shape", [(50, 61), (3, 5), (7, 7), (1, 9)])
+def test_counting_finds_what_a_median_filter_finds(shape: tuple[int, int], side: int) -> None:
+    values = np.random.default_rng(0).integers(0, 20, shape).astype(np.uint8)
+    smooth = filters.rank.median(values, np.ones((side, side), np.uint8))
+    for threshold in (0, 8, 12):
+        np.testing.assert_array_equal(tissue.median_above(values, threshold, side), smooth > threshold)
+
+
+@pytest.mark.parametrize("glass", [(245, 232, 238), (232, 238, 245), (240, 240, 225)])
+def test_coloured_glass_is_not_tissue(glass: tuple[int, int, int]) -> None:
+    pixels = tissue_pixels(400, 500, margin=80)
+    cast = (pixels * (np.array(glass) / 242)).clip(0, 255).astype(np.uint8)
+    plain = tissue.segment(pixels, 8.0, TissueParams())
+    mask = tissue.segment(cast, 8.0, TissueParams())
+    assert (mask & plain).sum() / (mask | plain).sum() > 0.97
+
+
+def test_pale_tissue_that_fills_the_view_stays_tissue() -> None:
+    rng = np.random.default_rng(0)
+    pale = np.clip(np.array([238, 212, 230]) + rng.normal(0, 4, (300, 300, 3)), 0, 255).astype(np.uint8)
+    assert tissue.segment(pale, 8.0, TissueParams()).mean() > 0.95
+
+
+def test_small_pieces_go_and_small_holes_close() -> None:
+    pixels = np.full((300, 300, 3), 242, np.uint8)
+    pixels[50:150, 50:150] = (200, 120, 170)
+    pixels[200:208, 200:208] = (200, 120, 170)  # 8 x 8 px of 8 um: under one tile's area
+    pixels[95:102, 95:102] = 242  # a small hole
+    mask = tissue.segment(pixels, 8.0, TissueParams(median=1))
+    assert mask[98, 98]
+    assert not mask[204, 204]
+    assert mask[50:150, 50:150].all()
+
+
+def test_otsu_and_an_all_white_slide() -> None:
+    pixels = tissue_pixels(300, 300, margin=60)
+    mask = tissue.segment(pixels, 8.0, TissueParams(method="otsu"))
+    assert 0.2 < mask.mean() < 0.45
+    white = np.full((100, 100, 3), 255, np.uint8)
+    for method in ("threshold", "otsu"):
+        assert not tissue.segment(white, 8.0, TissueParams(method=method)).any()
+
+
+@pytest.mark.realdata
+def test_real_slides(data: Path) -> None:
+    shares = {"slides/CMU-1-Small-Region.svs": (0.3, 0.5), "slides/TCGA-CR-7395-01A-01-TS1.svs": (0.55, 0.75)}
+    for path in sorted((data / "slides" / "monuseg").glob("*.tif")):
+        shares[str(path.relative_to(data))] = (0.9, 1.0)  # fields within tissue
+    for name, (low, high) in shares.items():
+        with Slide(data / name) as slide:
+            mpp = slide.mpp(MppRules(default=0.25)).value
+            downsample = tissue.overview_downsample(slide.width, slide.height, mpp)
+            mask = tissue.segment(slide.overview(downsample), mpp * downsample, TissueParams())
+        assert low < mask.mean() <= high, name
+
+
+def test_fractions_equal_counting_every_pixel() -> None:
+    rng = np.random.default_rng(0)
+    mask = rng.random((37, 53)) < 0.5
+    width, height, side, stride = 53 * 7 + 3, 37 * 7 + 5, 61, 50
+    columns, rows = (width - side) // stride + 1, (height - side) // stride + 1
+    share = tissue.fractions(mask, width, height, columns, rows, side, stride)
+    fine = 20  # the mask drawn 20 times larger; cells cut from it
+    big = np.kron(mask, np.ones((fine, fine)))
+    sx, sy = 53 * fine / width, 37 * fine / height
+    for row in range(rows):
+        for column in range(columns):
+            x, y = column * stride, row * stride
+            cell = big[round(y * sy) : round((y + side) * sy), round(x * sx) : round((x + side) * sx)]
+            assert share[row, column] == pytest.approx(cell.mean(), abs=0.02)
+
+
+def test_fractions_of_full_and_empty_masks_are_exact() -> None:
+    for value in (0, 1):
+        share = tissue.fractions(np.full((40, 50), bool(value)), 1003, 807, 7, 6, 128, 128)
+        np.testing.assert_allclose(share, value, atol=1e-12)
+
+
+def test_contours_round_trip_through_geojson(tmp_path: Path) -> None:
+    mask = np.zeros((100, 120), bool)
+    mask[10:60, 20:90] = True
+    mask[25:45, 40:60] = False
+    mask[80:95, 5:30] = True
+    width, height = 1200, 1000
+    polygons = tissue.contours(mask, width, height)
+    assert sorted(len(rings) for rings in polygons) == [1, 2]
+    path = tmp_path / "mask.geojson"
+    path.write_bytes(tissue.to_geojson(polygons))
+    content = json.loads(path.read_bytes())
+    assert content["type"] == "FeatureCollection"
+    assert {f["properties"]["objectType"] for f in content["features"]} == {"annotation"}
+    for feature in content["features"]:
+        for ring in feature["geometry"]["coordinates"]:
+            assert ring[0] == ring[-1]
+    back = tissue.load_mask(path, width, height, mask.shape)
+    assert (back & mask).sum() / (back | mask).sum() > 0.95
+
+
+def test_png_masks(tmp_path: Path) -> None:
+    mask = np.zeros((50, 60), np.uint8)
+    mask[10:30, 20:40] = 1
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    loaded = tissue.load_mask(tmp_path / "m.png", 600, 500, (100, 120))
+    np.testing.assert_array_equal(loaded, np.kron(mask, np.ones((2, 2))) > 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("m.png", b"no picture", "not a readable picture"),
+        ("m.geojson", b"{}", "not a GeoJSON FeatureCollection"),
+        ("m.geojson", b'{"features": []}', "holds no Polygon"),
+        (
+            "m.geojson",
+            b'{"features": [{"geometry": {"type": "Polygon", "coordinates": [[[1, 2]]]}}]}',
+            "fewer than three points",
+        ),
+        (
+            "m.geojson",
+            b'{"features": [{"geometry": {"type": "Polygon",'
+            b' "coordinates": [[[9e5, 9e5], [9.1e5, 9e5], [9e5, 9.1e5]]]}}]}',
+            "outside the slide",
+        ),
+    ],
+)
+def test_bad_masks_are_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(MaskError, match=rf"{name}: .*{message}"):
+        tissue.load_mask(tmp_path / name, 600, 500, (100, 120))
+
+
+def test_a_mask_of_another_shape_is_refused(tmp_path: Path) -> None:
+    Image.new("L", (60, 60), 1).save(tmp_path / "m.png")
+    with pytest.raises(MaskError, match="another shape"):
+        tissue.load_mask(tmp_path / "m.png", 600, 500, (100, 120))

@@ -1,0 +1,108 @@
+"""The command line: exit codes, one-line errors, quick help."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.toys import TINY, noise, write_dataset
+
+from pathtrain import cli
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["pathtrain", *arguments])
+    try:
+        return int(cli.main() or 0)
+    except SystemExit as stop:  # click's own end of a command
+        return int(stop.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["pretrain", "absent"], 1, "error: absent: not a dataset"),
+        (
+            ["pretrain", "--set", "optim.lr=0"],
+            2,
+            "error: recipe smoke: optim.lr: Input should be greater than 0",
+        ),
+        (["pretrain", "--recipe", "mine"], 2, "error: recipe mine: no such recipe"),
+        (["pretrain", "--nonsense"], 2, "No such option"),
+        (["embed", "absent", "absent"], 1, "error: absent: neither a run"),
+        (["export", "absent"], 1, "error: absent: neither a run"),
+        (["report", "absent"], 1, "error: absent"),
+        (["evaluate", "collapse", "absent"], 1, "error: absent: neither a run"),
+    ],
+)
+def test_errors_are_one_line_and_have_their_code(
+    arguments: list[str],
+    code: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, *arguments) == code
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert "Traceback" not in shown.err
+    if shown.err.startswith("error:"):
+        assert len(shown.err.splitlines()) == 1
+
+
+def test_defaults_are_dataset_and_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Train, export, embed and report with nothing but defaults, in an empty folder with a dataset."""
+    monkeypatch.chdir(tmp_path)
+    write_dataset(tmp_path / "dataset", {"a": noise(9, 48, seed=1), "b": noise(9, 48, seed=2)})
+    settings = [part for value in (*TINY, "steps=2", "batch=4") for part in ("--set", value)]
+    assert call(monkeypatch, "pretrain", *settings) == 0
+    assert "runs/smoke: 2 steps done, last loss" in capsys.readouterr().out
+    assert call(monkeypatch, "export", "runs/smoke") == 0
+    assert call(monkeypatch, "embed", "model", "dataset") == 0
+    assert call(monkeypatch, "report", "runs/smoke") == 0
+    assert (tmp_path / "runs" / "smoke" / "report.html").is_file()
+    assert sorted(path.name for path in (tmp_path / "features").iterdir()) == ["a.h5", "b.h5"]
+    assert "18 tiles" in capsys.readouterr().out
+    assert call(monkeypatch, "pretrain", *settings) == 0
+    assert "finished, 2 of 2 steps" in capsys.readouterr().out
+
+
+def test_help_does_not_import_torch() -> None:
+    code = (
+        "import sys; sys.argv = ['pathtrain', 'pretrain', '--help']\n"
+        "from pathtrain.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert stop.code in (0, None)\n"
+        "assert 'torch' not in sys.modules and 'nvidia.dali' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--recipe" in done.stdout
+
+
+def test_a_wrong_recipe_is_found_before_torch_is_imported() -> None:
+    code = (
+        "import sys; sys.argv = ['pathtrain', 'pretrain', '--set', 'batch=0']\n"
+        "from pathtrain.cli import main\n"
+        "assert main() == 2\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_dali_the_error_names_the_extra(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['nvidia.dali'] = None; sys.argv = ['pathtrain', 'pretrain', sys.argv[1]]\n"
+        "from pathtrain.cli import main\n"
+        "assert main() == 2\n"
+    )
+    write_dataset(tmp_path / "d", {"a": noise(4)})
+    command = [sys.executable, "-c", code, str(tmp_path / "d")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "error: DALI is not installed: install with the extra cuda13 or cuda12" in done.stderr

@@ -1,0 +1,218 @@
+"""Several ranks as several processes with gloo: the same as one, sharded or not, stopped and resumed."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.toys import TINY, moved, noise, write_dataset
+
+from pathprep.errors import UsageError
+from pathtrain.distributed import ranks as distributed
+from pathtrain.distributed.ranks import Ranks
+from pathtrain.runs import checkpoint
+from pathtrain.training.logs import rows
+
+SETTINGS = (
+    *TINY,
+    "steps=6",
+    "batch=8",
+    "log_every=1",
+    "checkpoint.every=3",
+    "dino.head={out_dim: 32, hidden_dim: 16, bottleneck_dim: 8, layers: 3, norm_last_layer: true}",
+    "dino.freeze_last_layer_steps=2",
+    "model.kwargs.depth=2",
+    "optim.warmup_steps=2",
+    "optim.clip=0.3",
+)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    slides = {"a": noise(15, 64, seed=1), "b": noise(7, 48, (90, 60, 140), seed=2)}
+    return write_dataset(tmp_path_factory.mktemp("ranks") / "dataset", slides)
+
+
+def command(dataset: Path, run: Path, *more: str) -> list[str]:
+    settings = [part for setting in (*SETTINGS, *more) for part in ("--set", setting)]
+    return ["-m", "pathtrain", "pretrain", str(dataset), "--out", str(run), *settings]
+
+
+def start(world: int, *arguments: str) -> list[subprocess.Popen[str]]:
+    """As torchrun does, without its own process."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = str(taken.getsockname()[1])
+    place = {
+        "WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "OMP_NUM_THREADS": "1",
+    }
+    return [
+        subprocess.Popen(
+            [sys.executable, *arguments],
+            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)} if world > 1 else None,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(world)
+    ]
+
+
+def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
+    ended = [(*process.communicate(timeout=300), process.returncode) for process in processes]
+    return [(code, out, error) for out, error, code in ended]
+
+
+def train(world: int, dataset: Path, run: Path, *more: str) -> list[tuple[int, str, str]]:
+    ended = finish(start(world, *command(dataset, run, *more)))
+    assert [code for code, _, _ in ended] == [0] * world, ended
+    return ended
+
+
+@pytest.fixture(scope="module")
+def alone(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("ranks") / "alone"
+    train(1, dataset, run)
+    return run
+
+
+def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return {name: leaf for key, part in items for name, leaf in leaves(part, f"{prefix}/{key}").items()}
+    return {prefix: value}
+
+
+def assert_close(run: Path, other: Path) -> None:
+    mine, theirs = leaves(checkpoint.load(run)), leaves(checkpoint.load(other))
+    assert mine.keys() == theirs.keys()
+    for name, value in mine.items():
+        if isinstance(value, torch.Tensor):
+            assert type(value) is torch.Tensor
+            assert value.shape == theirs[name].shape
+            assert torch.allclose(moved(name, value), moved(name, theirs[name]), rtol=1e-3, atol=3e-5), name
+        else:
+            assert value == theirs[name], name
+    for row, expected in zip(rows(run), rows(other), strict=True):
+        for name in ("step", "loss", "lr", "gradient_norm", "teacher_entropy"):
+            assert row[name] == pytest.approx(expected[name], rel=1e-4), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "more",
+    [
+        (),
+        ("micro_batch=3",),
+        ("sharding=full",),
+        ("sharding=full", "micro_batch=2", "model.checkpoint=true"),
+    ],
+)
+def test_two_ranks_are_one(dataset: Path, alone: Path, tmp_path: Path, more: tuple[str, ...]) -> None:
+    first, second = train(2, dataset, tmp_path / "run", *more)
+    assert "6 steps done" in first[1]
+    assert second[1] == ""
+    assert_close(tmp_path / "run", alone)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_other_ranks_sharded_or_not(dataset: Path, alone: Path, tmp_path: Path) -> None:
+    """One rank to step 3, then two sharded; and two sharded to step 3, then one."""
+    for number, (before, after) in enumerate([(1, 2), (2, 1)]):
+        run = tmp_path / f"run{number}"
+        train(before, dataset, run, "sharding=full")
+        for path in checkpoint.folder(run).glob("00000006.*"):
+            path.unlink()
+        first = train(after, dataset, run, "sharding=full")[0]
+        assert "resuming at step 3 of 6" in first[1]
+        assert_close(run, alone)
+
+
+@pytest.mark.slow
+def test_asked_to_stop_one_rank_stops_all_at_the_same_step(dataset: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    processes = start(2, *command(dataset, run, "steps=100000", "checkpoint.every=100000"))
+    while not rows(run) and all(process.poll() is None for process in processes):
+        time.sleep(0.02)
+    processes[1].send_signal(signal.SIGUSR1)
+    ended = finish(processes)
+    assert [code for code, _, _ in ended] == [75, 75], ended
+    last = checkpoint.entries(run)[-1].step
+    assert f"SIGUSR1: stopped after step {last} of 100000" in " ".join(ended[0][1].split())
+    assert rows(run)[-1]["step"] == last
+
+
+@pytest.mark.slow
+def test_mistakes_end_all_ranks(dataset: Path, tmp_path: Path) -> None:
+    ended = finish(start(2, *command(dataset, tmp_path / "run", "batch=7")))
+    assert [code for code, _, _ in ended] == [2, 2]
+    assert "batch 7 cannot be divided among 2 ranks; --set batch=6 or 8" in ended[0][2]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "run.json").write_text("{")
+    ended = finish(start(2, *command(dataset, tmp_path / "other")))
+    assert [code for code, _, _ in ended] == [1, 1]
+    assert "run.json is damaged" in ended[0][2]
+    assert "rank 1: stopped, as rank 0 did" in ended[1][2]
+    assert "Traceback" not in ended[0][2] + ended[1][2]
+
+
+@pytest.mark.slow
+def test_tiles_of_every_rank_are_named_where_the_loss_is_not_finite(dataset: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    wild = ("optim.lr=1e30", "optim.clip=null", "optim.warmup_steps=0")
+    ended = finish(start(2, *command(dataset, run, *wild)))
+    assert [code for code, _, _ in ended] == [1, 1], ended
+    (path,) = run.glob("nonfinite-*.json")
+    record = json.loads(path.read_text())
+    assert [tile["rank"] for tile in record["tiles"]] == [0] * 4 + [1] * 4
+    assert str(path) in ended[0][2]
+
+
+@pytest.mark.slow
+def test_torchrun(dataset: Path, tmp_path: Path) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*launcher, *command(dataset, tmp_path / "run", "steps=2")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("2 steps done") == 1
+
+
+def test_one_process_is_one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with distributed.ranks() as ranks:
+        assert (ranks.rank, ranks.world, ranks.first) == (0, 1, True)
+        assert ranks.gather("x") == ["x"]
+        assert ranks.decide(lambda: 5) == 5
+        assert ranks.share(7) == 7
+
+
+@pytest.mark.parametrize(("name", "value"), [("RANK", None), ("RANK", "first"), ("WORLD_SIZE", "many")])
+def test_incomplete_variables(monkeypatch: pytest.MonkeyPatch, name: str, value: str | None) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.delenv("RANK", raising=False)
+    if value is not None:
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=f"variable {name} is .*torchrun"), distributed.ranks():
+        pass
+
+
+@pytest.mark.parametrize(("batch", "near"), [(7, "6 or 8"), (1, "2")])
+def test_batches_that_cannot_be_divided(batch: int, near: str) -> None:
+    with pytest.raises(UsageError, match=f"--set batch={near}, "):
+        Ranks(1, 2, torch.device("cpu")).share(batch)

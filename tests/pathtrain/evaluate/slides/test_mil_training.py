@@ -1,0 +1,90 @@
+"""CLAM and ABMIL learn a bag problem whose answer is one tile, look at that tile, and repeat themselves."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.featured import key_bags
+from sklearn.metrics import roc_auc_score
+
+from pathtrain.evaluate.slides import mil_training
+from pathtrain.evaluate.slides.mil_training import TrainConfig, Trained, predict, train
+from pathtrain.models.mil import MilConfig
+
+CPU = torch.device("cpu")
+BAGS, KEYS = key_bags(450)
+LABELS = np.array([key is not None for key in KEYS], dtype=np.int64)
+TRAIN, VAL, TEST = np.arange(40), np.arange(40, 50), np.arange(50, 450)
+QUICK = TrainConfig(lr=1e-3, epochs=25)
+
+
+def trained(method: str = "clam-sb", seed: int = 0, config: TrainConfig = QUICK, **more: Any) -> Trained:
+    return train(
+        BAGS.__getitem__,
+        LABELS,
+        TRAIN,
+        VAL,
+        dim=8,
+        classes=2,
+        mil=MilConfig(method=method, **more),  # type: ignore[arg-type]
+        config=config,
+        seed=seed,
+        device=CPU,
+    )
+
+
+@pytest.mark.parametrize("method", ["clam-sb", "clam-mb", "abmil"])
+def test_one_key_tile_decides_and_is_found(method: str) -> None:
+    done = trained(method)
+    probabilities = predict(done.model, BAGS.__getitem__, TEST, CPU)
+    assert roc_auc_score(LABELS[TEST], probabilities[:, 1]) > 0.95
+    found = []
+    for row in TEST:
+        if KEYS[row] is not None:
+            _, scores, _ = done.model(torch.from_numpy(BAGS[row]))
+            found.append(int(scores[-1].argmax()) == KEYS[row])
+    assert np.mean(found) > 0.95
+
+
+def test_same_seed_same_weights_another_seed_others() -> None:
+    short = TrainConfig(epochs=2)
+    state = torch.random.get_rng_state()
+    first = trained(config=short).model.state_dict()
+    assert torch.equal(torch.random.get_rng_state(), state)  # the caller's random state is left alone
+    torch.manual_seed(99)
+    again = trained(config=short).model.state_dict()
+    other = trained(seed=1, config=short).model.state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["embed.0.weight"], other["embed.0.weight"])
+
+
+def losses_of(values: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validation losses as given."""
+    left = iter(values)
+    monkeypatch.setattr(mil_training, "_loss", lambda *_: next(left))
+
+
+@pytest.mark.parametrize(
+    ("losses", "epochs", "best"),
+    [
+        ([1.0, 0.5, *[2.0] * 28], 7, 1),  # patience is over at epoch 4, but only epochs beyond 5 may stop
+        ([1.0, 0.5, 0.5, 0.5, 0.5, *[2.0] * 25], 8, 4),  # an equal loss counts as progress
+        ([*[1.0] * 29, 0.9], 30, 29),
+    ],
+)
+def test_stops_by_patience(
+    losses: list[float], epochs: int, best: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "TRAIN", np.arange(1))
+    losses_of(losses, monkeypatch)
+    done = trained(config=TrainConfig(epochs=30, patience=3, stop_epoch=5))
+    assert (done.epochs, done.best_epoch) == (epochs, best)
+
+
+def test_keeps_the_weights_of_the_lowest_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses_of([3.0, 1.0, 2.0, 2.0], monkeypatch)
+    longer = trained(config=TrainConfig(epochs=4)).model.state_dict()
+    losses_of([3.0, 1.0], monkeypatch)
+    shorter = trained(config=TrainConfig(epochs=2)).model.state_dict()
+    assert all(torch.equal(longer[name], shorter[name]) for name in longer)

@@ -1,0 +1,427 @@
+"""Features on disk: layout, order, restart, mixed tile sizes, damaged tiles, image folders."""
+
+import errno
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import simplejpeg
+import torch
+from helpers.toys import noise, spoil, write_dataset, write_run
+from PIL import Image
+from typer.testing import CliRunner
+
+from pathprep.errors import UsageError
+from pathprep.mixed.make import mix
+from pathtrain.cli import app
+from pathtrain.data.source import Files
+from pathtrain.data.whole_tiles import DatasetTiles, open_tiles
+from pathtrain.features.embed import embed
+from pathtrain.features.encode import How, Place, encode
+from pathtrain.features.files import Part
+from pathtrain.features.write import share
+from pathtrain.images import resize
+from pathtrain.runs.model import load
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    slides = {"a": noise(13, seed=1), "b": noise(5, side=64, seed=2), "empty": []}
+    return write_dataset(tmp_path / "dataset", slides)
+
+
+@pytest.fixture
+def run(tmp_path: Path, dataset: Path) -> Path:
+    return write_run(tmp_path / "run", dataset)
+
+
+def test_layout_is_that_of_clam_and_trident(tmp_path: Path, dataset: Path, run: Path) -> None:
+    summary = embed(run, dataset, tmp_path / "features", How(batch=4))
+    assert (summary.written, summary.kept, summary.empty, summary.tiles, summary.dim) == (2, 0, 1, 18, 24)
+    assert sorted(path.name for path in (tmp_path / "features").iterdir()) == ["a.h5", "b.h5"]
+    with h5py.File(tmp_path / "features" / "b.h5") as file:
+        assert file["features"].shape == (5, 24)
+        assert file["features"].dtype == np.float32
+        assert file["coords"][:].tolist() == [[64 * column, 0] for column in range(5)]
+        attributes = dict(file["coords"].attrs)
+        assert attributes["patch_size"] == 32
+        assert attributes["patch_size_level0"] == 64
+        assert attributes["level0_magnification"] == attributes["target_magnification"] == 20
+        assert attributes["name"] == "b"
+        assert file.attrs["fingerprint"] == load(run).fingerprint
+        assert file.attrs["build_id"] == DatasetTiles(dataset).dataset.info["build_id"]
+
+
+def test_features_are_the_networks_in_index_order(tmp_path: Path, dataset: Path, run: Path) -> None:
+    embed(run, dataset, tmp_path / "features", How(batch=4))
+    model, tiles = load(run), DatasetTiles(dataset)
+    for slide, start, end in (("a", 0, 13), ("b", 13, 18)):
+        images = [simplejpeg.decode_jpeg(tiles.read(tile), colorspace="RGB") for tile in range(start, end)]
+        batch = torch.from_numpy(np.stack([resize(image, 32) for image in images])).permute(0, 3, 1, 2) / 255
+        mean, std = (torch.tensor(v)[:, None, None] for v in (model.config.mean, model.config.std))
+        with torch.inference_mode():
+            expected = model.module((batch - mean) / std).numpy()
+        with h5py.File(tmp_path / "features" / f"{slide}.h5") as file:
+            np.testing.assert_allclose(file["features"][:], expected, atol=1e-5)
+
+
+def test_resize_is_pillows_antialiased_bicubic() -> None:
+    image = noise(1, side=96)[0]
+    expected = np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC)).astype(int)
+    assert np.abs(resize(image, 32) - expected).max() <= 1
+    assert resize(image, 96) is image
+
+
+def test_colour_is_mean_and_sd_of_each_channel(dataset: Path, run: Path) -> None:
+    tiles = open_tiles(dataset)
+    _, colour = encode([load(run)], tiles, np.array([3]), How())
+    pixels = simplejpeg.decode_jpeg(tiles.read(3), colorspace="RGB").reshape(-1, 3) / 255
+    np.testing.assert_allclose(colour[0], [*pixels.mean(axis=0), *pixels.std(axis=0)], atol=1e-5)
+
+
+def test_batch_size_changes_nothing(tmp_path: Path, dataset: Path, run: Path) -> None:
+    arrays = []
+    for batch in (1, 7):
+        embed(run, dataset, tmp_path / str(batch), How(batch=batch))
+        with h5py.File(tmp_path / str(batch) / "a.h5") as file:
+            arrays.append(file["features"][:])
+    np.testing.assert_allclose(*arrays, atol=1e-5)
+
+
+def test_same_model_keeps_files_and_another_replaces_them(tmp_path: Path, dataset: Path, run: Path) -> None:
+    out = tmp_path / "features"
+    embed(run, dataset, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert (embed(run, dataset, out).written, embed(run, dataset, out).kept) == (0, 2)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert embed(write_run(tmp_path / "other", dataset, seed=1), dataset, out).written == 2
+    assert embed(run, dataset, out, How(size=48)).written == 2
+
+
+def test_slide_that_changed_is_embedded_again(tmp_path: Path, dataset: Path, run: Path) -> None:
+    out = tmp_path / "features"
+    embed(run, dataset, out)
+    write_dataset(dataset, {"a": noise(13, seed=9)})
+    summary = embed(run, dataset, out)
+    assert (summary.written, summary.kept) == (1, 1)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pathtrain.features import embed
+from pathtrain.features import files as feature_files
+ending, fits, whole = feature_files.FORMATS["hdf5"]
+def dying(path, part, features):
+    if part.name == "b":
+        cut = feature_files.h5py.File
+        def partial(*arguments):
+            file = cut(*arguments)
+            file["features"] = features[:2]
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        feature_files.h5py.File = partial
+    whole(path, part, features)
+feature_files.FORMATS["hdf5"] = ending, fits, dying
+embed.embed(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
+"""
+
+
+def test_killed_while_writing_resumes_to_the_same_bytes(tmp_path: Path, dataset: Path, run: Path) -> None:
+    embed(run, dataset, tmp_path / "whole")
+    out = tmp_path / "killed"
+    done = subprocess.run([sys.executable, "-c", KILLED, run, dataset, out], check=False, capture_output=True)
+    assert done.returncode == -9, done.stderr
+    assert (out / "a.h5").exists()
+    assert not (out / "b.h5").exists()
+    assert [path.name for path in out.iterdir() if path.name.startswith(".tmp-")]
+    summary = embed(run, dataset, out)
+    assert (summary.written, summary.kept) == (1, 1)
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == {
+        p.name: p.read_bytes() for p in (tmp_path / "whole").iterdir()
+    }
+
+
+def test_truncated_file_is_written_again(tmp_path: Path, dataset: Path, run: Path) -> None:
+    out = tmp_path / "features"
+    embed(run, dataset, out)
+    whole = (out / "a.h5").read_bytes()
+    (out / "a.h5").write_bytes(whole[: len(whole) // 2])
+    assert embed(run, dataset, out).written == 1
+    assert (out / "a.h5").read_bytes() == whole
+
+
+DAMAGE = {
+    "CRC": "its CRC32 differs",
+    "short": "its tar ends [0-9]+ bytes too early",
+    "gone": "No such file or directory",
+    "JPEG": r"cannot be decoded \(.+\)",
+    "header": r"cannot be decoded \(.+\)",
+    "disk": r"cannot be read \(Input/output error\)",
+}
+
+
+def damage(dataset: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In slide a: of tile 4, and of the tiles after it if its tar ends too early or is gone."""
+    tar, place = dataset / "shards" / "a.tar", DatasetTiles(dataset).index.columns["offset"]
+    if how == "gone":
+        tar.unlink()
+    elif how == "short":
+        os.truncate(tar, int(place[4]) + 100)
+    elif how == "disk":
+        read = Files.read
+
+        def failing(self: Files, path: Path, length: int, offset: int) -> bytes:
+            if (path, offset) == (tar, place[4]):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return read(self, path, length, offset)
+
+        monkeypatch.setattr(Files, "read", failing)
+    else:
+        spoil(dataset, "a", 4, b"damage" if how == "CRC" else None, header=how == "header")
+
+
+@pytest.mark.parametrize(("how", "format"), [*((how, "hdf5") for how in DAMAGE), ("CRC", "parquet")])
+def test_a_damaged_slide_costs_its_own_file(
+    tmp_path: Path, dataset: Path, run: Path, how: str, format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, ending = tmp_path / "features", {"hdf5": ".h5", "parquet": ".parquet"}[format]
+    shutil.copytree(dataset, tmp_path / "intact")
+    where, fix = "slide a, tile 128_0 in ", f"`pathprep repair {dataset}` makes damaged slides again"
+    if how == "gone":
+        where, fix = "", f"run `pathprep verify {dataset}`"
+    with monkeypatch.context() as during:
+        damage(dataset, how, during)
+        for again in (False, True):
+            done = embed(run, dataset, out, How(batch=4), format)
+            assert (done.written, done.kept, done.tiles) == ((0, 1, 0) if again else (1, 0, 5))
+            assert list(done.failed) == ["a"]
+            assert re.fullmatch(f"{where}{dataset}/shards/a.tar: {DAMAGE[how]}; {fix}", done.failed["a"])
+            record = json.loads((out / "failed" / "a.json").read_text())
+            assert record == {"slide": "a", "error": done.failed["a"]}
+            assert sorted(path.name for path in out.iterdir()) == [f"b{ending}", "failed"]
+    before = (out / f"b{ending}").stat()
+    shutil.rmtree(dataset)
+    (tmp_path / "intact").rename(dataset)
+    mended = embed(run, dataset, out, How(batch=4), format)
+    assert (mended.written, mended.kept, mended.failed) == (1, 1, {})
+    assert (out / f"b{ending}").stat().st_mtime_ns == before.st_mtime_ns
+    assert not list((out / "failed").iterdir())
+
+
+def test_a_file_of_another_model_does_not_outlive_damage(tmp_path: Path, dataset: Path, run: Path) -> None:
+    """It would be taken for this model's."""
+    out = tmp_path / "features"
+    embed(run, dataset, out)
+    spoil(dataset, "a", 4, b"damage")
+    assert embed(run, dataset, out).failed == {}  # the file is of the intact tar, as the marker has it
+    assert list(embed(write_run(tmp_path / "other", dataset, seed=1), dataset, out).failed) == ["a"]
+    assert sorted(path.name for path in out.iterdir()) == ["b.h5", "failed"]
+
+
+def test_the_command_lists_what_failed(tmp_path: Path, dataset: Path, run: Path) -> None:
+    spoil(dataset, "a", 4, b"damage")
+    arguments = ["embed", str(run), str(dataset), "--out", str(tmp_path / "features")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 1
+    assert "1 files written, 1 slides without a tile, 1 failed; 5 tiles, 24 numbers each" in done.stdout
+    listed = r"failed, tried again by the next run\):\n  a: slide a, tile 128_0 in .*pathprep repair"
+    assert re.search(listed, done.stderr)
+
+
+def test_image_folder_gives_features_files_labels_groups(tmp_path: Path, run: Path) -> None:
+    folder = tmp_path / "tiles"
+    folder.mkdir()
+    for number, image in enumerate(noise(3, side=40)):
+        Image.fromarray(image).save(folder / f"{number}.png")
+    rows = "file,label,group\n0.png,x,g\n1.png,y,g\n2.png,,h\n"
+    (folder / "labels.csv").write_text(rows)
+    summary = embed(run, folder, tmp_path / "features")
+    assert (summary.written, summary.tiles) == (1, 3)
+    with h5py.File(tmp_path / "features" / "tiles.h5") as file:
+        assert sorted(file) == ["features", "files", "groups", "labels"]
+        assert file["labels"].asstr()[:].tolist() == ["x", "y", ""]
+        assert file["files"].asstr()[:].tolist() == ["0.png", "1.png", "2.png"]
+    assert embed(run, folder, tmp_path / "features").kept == 1
+
+
+def test_broken_and_missing_images_are_named(tmp_path: Path, run: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
+    (tmp_path / "labels.csv").write_text("file,label\nbroken.jpg,x\n")
+    (reason,) = embed(run, tmp_path, tmp_path / "features").failed.values()
+    fix = r"put it right, or take it out of .*labels\.csv"
+    assert re.search(rf"broken\.jpg: cannot be decoded .*; {fix}", reason)
+    (tmp_path / "labels.csv").write_text("file,label\nmissing.jpg,x\n")
+    (reason,) = embed(run, tmp_path, tmp_path / "features").failed.values()
+    assert re.search(rf"missing\.jpg: No such file .*; {fix}", reason)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        (How(size=40), "--size 40: must be a multiple of 16, the patch size of run"),
+        (How(size=0), "--size 0"),
+        (How(device="gpu"), "--device gpu: give auto, cpu or cuda"),
+    ],
+)
+def test_wrong_options(tmp_path: Path, dataset: Path, run: Path, how: How, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        embed(run, dataset, tmp_path / "features", how)
+
+
+def test_neither_dataset_nor_folder(tmp_path: Path, run: Path) -> None:
+    with pytest.raises(UsageError, match=r"neither a dataset .* nor a folder"):
+        embed(run, tmp_path, tmp_path / "features")
+
+
+def test_mixed_shards_are_for_training(tmp_path: Path, dataset: Path, run: Path) -> None:
+    mix([dataset], tmp_path / "mixed")
+    says = rf"mixed: holds mixed shards .*; give the dataset that they were mixed from: {dataset}$"
+    with pytest.raises(UsageError, match=says):
+        embed(run, tmp_path / "mixed", tmp_path / "features")
+    for level in ("region", "slide"):
+        arguments = ["embed", str(run), str(tmp_path / "mixed"), "--level", level]
+        assert isinstance(CliRunner().invoke(app, arguments).exception, UsageError)
+
+
+def test_parquet_holds_what_hdf5_holds(tmp_path: Path, dataset: Path, run: Path) -> None:
+    out = tmp_path / "features"
+    embed(run, dataset, out)
+    summary = embed(run, dataset, out, format="parquet")
+    assert (summary.written, summary.tiles) == (2, 18)
+    with h5py.File(out / "b.h5") as file:
+        table = pq.read_table(out / "b.parquet")
+        assert np.array_equal(np.array(table["features"].to_pylist(), np.float32), file["features"][:])
+        assert table["features"].type.list_size == 24
+        assert np.array_equal(np.stack([table["x"], table["y"]], axis=1), file["coords"][:])
+        about = json.loads(table.schema.metadata[b"pathtrain"])
+        assert about["made_from"] == dict(file.attrs)
+        assert about["coords"]["patch_size_level0"] == file["coords"].attrs["patch_size_level0"] == 64
+    assert embed(run, dataset, out, format="parquet").kept == 2
+    (out / "b.parquet").write_bytes((out / "b.parquet").read_bytes()[:-20])
+    assert embed(run, dataset, out, format="parquet").kept == 1
+    with pytest.raises(UsageError, match="--format csv: give hdf5 or parquet"):
+        embed(run, dataset, out, format="csv")
+
+
+def test_parquet_of_an_image_folder_has_its_strings(tmp_path: Path, run: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, tile in enumerate(noise(3)):
+        Image.fromarray(tile).save(folder / f"{number}.png")
+    (folder / "labels.csv").write_text("file,label,group\n0.png,p,g\n1.png,q,g\n2.png,,h\n")
+    embed(run, folder, tmp_path / "features", format="parquet")
+    table = pq.read_table(tmp_path / "features" / "pictures.parquet")
+    assert table.select(["file", "label", "group"]).to_pylist() == [
+        {"file": "0.png", "label": "p", "group": "g"},
+        {"file": "1.png", "label": "q", "group": "g"},
+        {"file": "2.png", "label": "", "group": "h"},
+    ]
+
+
+def test_bfloat16_is_close_and_not_taken_for_float32(tmp_path: Path, dataset: Path, run: Path) -> None:
+    arrays = []
+    for precision in ("float32", "bfloat16"):
+        assert embed(run, dataset, tmp_path / "features", How(precision=precision)).written == 2
+        with h5py.File(tmp_path / "features" / "a.h5") as file:
+            assert file["features"].dtype == np.float32
+            arrays.append(file["features"][:])
+    assert not np.array_equal(*arrays)
+    cosines = (arrays[0] * arrays[1]).sum(1) / np.prod([np.linalg.norm(a, axis=1) for a in arrays], axis=0)
+    assert cosines.min() > 0.999
+    with pytest.raises(UsageError, match="--precision half: give float32 or bfloat16"):
+        embed(run, dataset, tmp_path / "features", How(precision="half"))
+
+
+def test_shares_are_disjoint_complete_and_even() -> None:
+    sizes = [1000, 400, 400, 390, 10, 5, 5]
+    ends = np.cumsum(sizes).tolist()
+    parts = [
+        Part(f"s{number}", range(end - size, end), {}, dict, {})
+        for number, (size, end) in enumerate(zip(sizes, ends, strict=True))
+    ]
+    shares = [share(parts, Place(rank, 2)) for rank in range(2)]
+    assert sorted(part.name for some in shares for part in some) == [part.name for part in parts]
+    loads = [sum(len(part.tiles) for part in some) for some in shares]
+    assert max(loads) - min(loads) <= 210
+    assert share(parts, Place()) == parts
+
+
+@pytest.mark.parametrize("rank", ["2", "-1", "x", "0"])
+def test_wrong_environment(
+    tmp_path: Path, dataset: Path, run: Path, rank: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(
+        UsageError,
+        match=f"RANK={rank}, WORLD_SIZE=2, LOCAL_RANK=None, MASTER_ADDR=None: not what torchrun sets",
+    ):
+        embed(run, dataset, tmp_path / "features")
+
+
+def both(*arguments: object) -> tuple[list[int], list[str], list[str]]:
+    """Exit codes, stdout and stderr of the command in two processes, started as torchrun starts them."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = str(taken.getsockname()[1])
+    world = {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "pathtrain", "embed", *map(str, arguments)],
+            env={**os.environ, **world, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    said = [process.communicate(timeout=300) for process in processes]
+    return [process.returncode for process in processes], [out for out, _ in said], [err for _, err in said]
+
+
+def test_two_processes_write_what_one_writes(tmp_path: Path, dataset: Path, run: Path) -> None:
+    embed(run, dataset, tmp_path / "one")
+    codes, said, errors = both(run, dataset, "--out", tmp_path / "two")
+    assert codes == [0, 0], errors
+    assert "two: 2 files written, 1 slides without a tile; 18 tiles, 24 numbers each, " in said[0]
+    assert said[0].endswith(", 2 processes\n")
+    assert said[1] == ""
+    names = [{path.name for path in (tmp_path / folder).iterdir()} for folder in ("one", "two")]
+    assert names[0] == names[1] == {"a.h5", "b.h5"}
+    for name in names[0]:
+        with h5py.File(tmp_path / "one" / name) as one, h5py.File(tmp_path / "two" / name) as two:
+            np.testing.assert_allclose(one["features"][:], two["features"][:], atol=1e-5)
+            assert np.array_equal(one["coords"][:], two["coords"][:])
+    spoil(dataset, "b", 1, b"damage")  # of the second process
+    (tmp_path / "two" / "b.h5").unlink()
+    codes, said, errors = both(run, dataset, "--out", tmp_path / "two")
+    assert codes == [1, 1]
+    assert "two: 0 files written, 1 kept as they were, 1 slides without a tile, 1 failed; " in said[0]
+    assert "b: slide b, tile 64_0 in " in errors[0]
+    assert (said[1], "tile 64_0" in errors[1]) == ("", False)
+
+
+@pytest.mark.slow
+def test_torchrun(tmp_path: Path, dataset: Path, run: Path) -> None:
+    """Torchrun ends all processes when one ends with an error, so that none may do it before the others."""
+    slides = {f"s{number}": noise(40, seed=number) for number in range(8)}
+    many = write_dataset(tmp_path / "many", slides)
+    spoil(many, "s0", 1, b"damage")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command = [*launcher, "-m", "pathtrain", "embed", run, many, "--out", tmp_path / "two"]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.count("7 files written, 1 failed") == 1
+    assert done.stderr.count("  s0: slide s0, tile 32_0 in ") == 1
+    assert re.findall(r"exitcode  : (-?\d+)", done.stderr) == ["1", "1"]
+    assert sorted(path.stem for path in (tmp_path / "two").glob("*.h5")) == [f"s{n}" for n in range(1, 8)]

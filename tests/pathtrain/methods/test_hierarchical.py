@@ -1,0 +1,233 @@
+"""The hierarchical method as its users run it: both phases, killed and gone on with, validated, scored."""
+
+import json
+import math
+import re
+import shutil
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+import torch
+from helpers.hierarchies import COLOURS, FIRST, SECOND, SMALL, write_labels, write_slides
+from helpers.toys import TINY, noise, spoil, write_dataset
+from rich.console import Console
+from typer.testing import CliRunner
+
+from pathprep.dataset.reader import Dataset
+from pathprep.errors import UsageError
+from pathtrain.cli import app
+from pathtrain.data.curriculum import Curriculum
+from pathtrain.errors import CheckpointError
+from pathtrain.evaluate.slides.heads import evaluate, open_run
+from pathtrain.features.embed_levels import Level, embed
+from pathtrain.recipes.hierarchical import HierarchicalRecipe
+from pathtrain.recipes.load import load
+from pathtrain.runs import checkpoint
+from pathtrain.training.collapse_probe import hold_out
+from pathtrain.training.hierarchical import read_labels
+from pathtrain.training.pretrain import pretrain
+
+CPU = torch.device("cpu")
+
+
+def recipe(*more: str, phases: str = f"[{FIRST}, {SECOND}]") -> HierarchicalRecipe:
+    found = load("exaonepath2-tiny", [*SMALL, f"hierarchy.phases={phases}", *more])
+    assert isinstance(found, HierarchicalRecipe)
+    return found
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_slides(tmp_path_factory.mktemp("slides") / "dataset")
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_labels(tmp_path_factory.mktemp("labels") / "labels.csv")
+
+
+def train(dataset: Path, labels: Path | None, run: Path, made: HierarchicalRecipe) -> list[dict[str, Any]]:
+    done = pretrain(dataset, made, run, False, Console(quiet=True), labels=labels)
+    assert done.stopped is None, f"{done.stopped} came from outside: not a failure of training"
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def whole(dataset: Path, labels: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
+    """An undisturbed run and its log."""
+    run = tmp_path_factory.mktemp("run") / "whole"
+    return run, train(dataset, labels, run, recipe("checkpoint.every=1", "checkpoint.keep=20"))
+
+
+def test_both_phases_run_and_say_what_they_did(whole: tuple[Path, list[Any]]) -> None:
+    _, rows = whole
+    assert [row["phase"] for row in rows] == [1] * 4 + [2] * 4
+    assert [{name for name in row if name.endswith("_loss")} for row in rows] == [
+        {"tile_loss"},
+        {"region_loss"},
+        {"tile_loss"},
+        {"region_loss"},
+        *[{"tile_loss", "region_loss", "slide_loss"}] * 4,
+    ]
+    for row in rows[4:]:
+        parts = 0.5 * row["tile_loss"] + 0.5 * row["region_loss"] + row["slide_loss"]
+        assert math.isclose(row["loss"], parts, rel_tol=1e-5)
+    assert [row["step"] for row in rows if "val_colour_auroc" in row] == [6, 8]
+    assert rows[4]["lr"] == 0, "the second phase warms up again"
+
+
+def test_weights_move_where_the_phase_says(whole: tuple[Path, list[Any]]) -> None:
+    folder = checkpoint.folder(whole[0])
+    states = {step: torch.load(folder / f"{step:08d}.pt", weights_only=True) for step in (1, 2, 4, 8)}
+
+    def moved(part: str, start: int, end: int) -> bool:
+        before, after = (states[step]["student"][part] for step in (start, end))
+        return any(not torch.equal(before[key], after[key]) for key in before)
+
+    assert moved("stage2", 1, 2)
+    assert not moved("backbone", 1, 2), "a region step"
+    assert not moved("stage3", 1, 4)
+    assert not moved("tasks", 1, 4)
+    for part in ("backbone", "stage2", "stage3", "tasks"):
+        assert moved(part, 4, 8)
+
+
+@pytest.mark.parametrize("killed", [1, 3, 4, 5, 7])
+def test_a_resume_in_either_phase_gives_the_same_bits(
+    killed: int, whole: tuple[Path, list[Any]], dataset: Path, labels: Path, tmp_path: Path
+) -> None:
+    run, rows = whole
+    part = tmp_path / "part"
+    (part / "checkpoints").mkdir(parents=True)
+    for name in ("run.json", "recipe.yaml", "log.jsonl"):
+        (part / name).write_bytes((run / name).read_bytes())
+    for suffix in ("pt", "json"):
+        name = f"checkpoints/{killed:08d}.{suffix}"
+        (part / name).write_bytes((run / name).read_bytes())
+    again = train(dataset, labels, part, recipe("checkpoint.every=8"))
+    assert [row["loss"] for row in again] == [row["loss"] for row in rows]
+    expected, found = (checkpoint.load(path) for path in (run, part))
+    for network in ("student", "teacher"):
+        for name, weights in expected[network].items():
+            for key, tensor in weights.items():
+                assert torch.equal(tensor, found[network][name][key]), (network, name, key)
+    for number, values in expected["optimizer"]["state"].items():
+        for key, value in values.items():
+            assert torch.equal(value, found["optimizer"]["state"][number][key])
+
+
+def test_it_learns_what_the_labels_say_and_scores_it_elsewhere(
+    dataset: Path, labels: Path, tmp_path: Path
+) -> None:
+    slide = "slide: {weight: 1.0, batch: 4, side: 4, class_weights: none, chunk: 8}"
+    phases = f"[{{name: slides, steps: 40, alternate: together, lr: 0.003, warmup_steps: 2, {slide}}}]"
+    run = tmp_path / "run"
+    rows = train(
+        dataset, labels, run, recipe("hierarchy.tasks=[colour]", "stain={mode: none}", phases=phases)
+    )
+    assert rows[-1]["slide_loss"] < 0.3 * rows[0]["slide_loss"]
+    slides = {f"new-{kind}": noise(5, colour=colour, seed=77) for kind, colour in COLOURS.items()}
+    other = write_dataset(tmp_path / "other", {**slides, "one": noise(1, colour=COLOURS["a"], seed=5)})
+    (tmp_path / "other.csv").write_text("slide_id,colour\nnew-a,a\nnew-b,b\none,\n")
+    found = evaluate(run, other, tmp_path / "other.csv")
+    assert found == {"colour": {"auroc": 1.0, "balanced_accuracy": 1.0, "slides": 2}}
+    assert embed(run, other, tmp_path / "regions", "region").written == 3
+    assert embed(run, other, tmp_path / "slides", "slide").written == 3
+    with h5py.File(tmp_path / "regions" / "new-a.h5") as file:  # 5 tiles in a row, regions of 4
+        assert file["coords"][:].tolist() == [[0, 0], [4 * 32, 0]]
+        assert file["features"].shape == (2, 16)
+    with h5py.File(tmp_path / "slides" / "new-a.h5") as file:
+        assert file["features"].shape == (1, 16)
+
+
+@pytest.mark.parametrize("level", ["region", "slide"])
+def test_embedding_leaves_damaged_slides_out(
+    level: Level, whole: tuple[Path, list[Any]], dataset: Path, tmp_path: Path
+) -> None:
+    run, out, copy = whole[0], tmp_path / "features", tmp_path / "copy"
+    assert embed(run, dataset, out, level).written == 8
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    shutil.copytree(dataset, copy)
+    spoil(copy, "a1", 2, b"damage")
+    tar = (copy / "shards" / "b0.tar").rename(tmp_path / "b0.tar")
+    for again in (False, True):
+        done = embed(run, copy, tmp_path / "some", level)
+        assert (done.written, done.kept) == ((0, 6) if again else (6, 0))
+        assert sorted(done.failed) == ["a1", "b0"]
+        damage = rf"slide a1, tile 64_0 in {copy}/shards/a1.tar: its CRC32 differs; `pathprep repair {copy}`"
+        assert re.match(damage, done.failed["a1"])
+        assert re.match(rf"{copy}/shards/b0.tar: no such file; `pathprep repair {copy}`", done.failed["b0"])
+    tar.rename(copy / "shards" / "b0.tar")
+    assert (embed(run, copy, tmp_path / "some", level).written) == 1
+    found = {path.name: path.read_bytes() for path in (tmp_path / "some").glob("*.h5")}
+    assert found == {name: data for name, data in before.items() if name != "a1.h5"}
+
+
+def test_a_frozen_stage_1_stays_as_it_was(dataset: Path, labels: Path, tmp_path: Path) -> None:
+    slide = "slide: {weight: 1.0, batch: 2, side: 4, class_weights: none, stage1: frozen}"
+    phases = f"[{{name: slides, steps: 3, alternate: together, {slide}}}]"
+    train(dataset, labels, tmp_path / "run", recipe("optim.warmup_steps=0", phases=phases))
+    method, made = open_run(tmp_path / "run", CPU)
+    torch.manual_seed(made.seed)
+    fresh = type(method)(made, 3, CPU, labels=method.labels)
+    for name, before in fresh.student["backbone"].state_dict().items():
+        assert torch.equal(before, method.student["backbone"].state_dict()[name])
+
+
+def test_what_a_run_needs_is_said_before_it_starts(dataset: Path, labels: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="trains on slide labels: give --labels"):
+        train(dataset, None, tmp_path / "run", recipe())
+    with pytest.raises(UsageError, match="no phase of the recipe trains on slides"):
+        train(dataset, labels, tmp_path / "run", recipe(phases=f"[{FIRST}]"))
+    with pytest.raises(UsageError, match="the method dino learns without labels"):
+        pretrain(dataset, load("smoke"), tmp_path / "run", False, Console(quiet=True), labels=labels)
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_run_of_another_method_has_no_heads(dataset: Path, labels: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no run there"):
+        evaluate(tmp_path, dataset, labels)
+    pretrain(dataset, load("smoke", [*TINY, "steps=1"]), tmp_path / "run", False, Console(quiet=True))
+    with pytest.raises(UsageError, match="its method is dino"):
+        evaluate(tmp_path / "run", dataset, labels)
+
+
+def test_slides_that_are_held_out_come_in_no_objective(dataset: Path, labels: Path) -> None:
+    made = recipe("collapse={every: 1, slides: 2, tiles: 6}")
+    data = Dataset(dataset)
+    known = read_labels(made, labels, data)
+    held_out = hold_out(data, made, ["a0", "a1", "b0", "b1", "b2"])
+    with closing(Curriculum(data, made, known, held_out=held_out.tiles)) as batches:
+        seen = {batches.name(tile).split(",")[0] for batch in batches for tile in batch.tiles.tolist()}
+    assert len(held_out.slides) == 2
+    assert len(seen) > 2
+    assert not seen & {f"slide {name}" for name in held_out.slides}
+
+
+@pytest.mark.parametrize("option", ["--size=32", "--batch=64", "--precision=bfloat16"])
+def test_options_of_tiles_are_refused_with_another_level(
+    option: str, whole: tuple[Path, list[Any]], dataset: Path, tmp_path: Path
+) -> None:
+    call = ["embed", str(whole[0]), str(dataset), "--level", "slide", "--out", str(tmp_path / "out"), option]
+    found = CliRunner().invoke(app, call)
+    assert isinstance(found.exception, UsageError)
+    name = option.partition("=")[0]
+    assert str(found.exception) == f"{name} is for --level tile: leave it out with --level slide"
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_rate_of_a_phase_may_change_if_asked(dataset: Path, labels: Path, tmp_path: Path) -> None:
+    run, quiet = tmp_path / "run", Console(quiet=True)
+    made = recipe("checkpoint.every=5", "checkpoint.keep=9")
+    train(dataset, labels, run, made)
+    (run / "checkpoints" / "00000008.json").unlink()
+    assert (made.rate_key(3), made.rate_key(4)) == ("optim.lr", "hierarchy.phases.1.lr")
+    slower = recipe("checkpoint.every=5", "checkpoint.keep=9", "hierarchy.phases.1.lr=0.0001")
+    with pytest.raises(CheckpointError, match=r"phases.1.lr was 0.001, is 0.0001; --change goes on"):
+        pretrain(dataset, slower, run, False, quiet, labels=labels)
+    assert pretrain(dataset, slower, run, False, quiet, labels=labels, change=True).resumed_from == 5
+    last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
+    assert last["lr"] < 0.0001

@@ -1,0 +1,265 @@
+"""What is measured and shown while training: collapse score, figures of a row, Weights & Biases."""
+
+import io
+import json
+import sys
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.toys import TINY, noise, write_dataset
+from rich.console import Console
+
+from pathprep.dataset.reader import Dataset
+from pathprep.errors import UsageError
+from pathprep.folders import open_data
+from pathprep.mixed.make import mix
+from pathtrain.data.loader import Loader
+from pathtrain.errors import ModelError
+from pathtrain.evaluate.tiles.collapse import collapse
+from pathtrain.models.backbone import build
+from pathtrain.recipes.load import load
+from pathtrain.report import page as report
+from pathtrain.runs import checkpoint
+from pathtrain.runs import model as models
+from pathtrain.training.collapse_probe import HeldOut, LiveCollapse, hold_out
+from pathtrain.training.logs import rows
+from pathtrain.training.pretrain import pretrain
+
+SETTINGS = (*TINY, "steps=5", "batch=6", "log_every=3", "collapse={every: 2, slides: 2, tiles: 6}")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    colours = {"a": (180, 90, 160), "b": (90, 60, 140), "c": (200, 150, 190), "d": (160, 80, 120)}
+    slides = {name: noise(9, 48, colour, seed=n) for n, (name, colour) in enumerate(colours.items())}
+    return write_dataset(tmp_path_factory.mktemp("live") / "dataset", slides)
+
+
+@pytest.fixture(scope="module")
+def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("live") / "run"
+    pretrain(dataset, load("smoke", SETTINGS), folder, False, Console(quiet=True))
+    return folder
+
+
+def test_rows(run: Path) -> None:
+    logged = {row["step"]: row for row in rows(run)}
+    assert sorted(logged) == [2, 3, 4, 5]
+    assert ["collapse_ratio" in logged[step] for step in (2, 3, 4, 5)] == [True, False, True, True]
+    for row in logged.values():
+        assert row["gradient_norm"] > 0
+        assert row["teacher_entropy"] > 0
+        assert row["mfu"] is None
+        assert 0 <= row["data_wait"] <= 1
+
+
+def test_the_score_is_that_of_the_evaluation(run: Path, dataset: Path) -> None:
+    recipe = load("smoke", [*SETTINGS, "collapse.slides=4"])
+    model = models.load(run)
+    live = LiveCollapse(HeldOut(dataset=dataset), recipe, None, CPU, 1)
+    assert len(live.order) == 24
+    found = live(model.module.state_dict())
+    expected, _ = collapse(model, dataset, tiles_per_slide=6, k=2, seed=recipe.seed)
+    for name in ("own_share", "chance", "ratio"):
+        assert found[f"collapse_{name}"] == pytest.approx(expected[name])
+
+
+def test_fewer_slides_are_drawn_by_the_seed(dataset: Path) -> None:
+    drawn = set()
+    for seed in range(8):
+        recipe = load("smoke", [*SETTINGS, f"seed={seed}"])
+        live = LiveCollapse(hold_out(Dataset(dataset), recipe), recipe, None, CPU, 1)
+        assert len(live.order) == 12
+        drawn.add(tuple(sorted(set(live.tiles.group[live.order].tolist()))))
+    assert len(drawn) > 1
+
+
+def test_training_never_sees_the_slides_that_are_held_out(run: Path, dataset: Path) -> None:
+    recipe = load("smoke", SETTINGS)
+    held_out = hold_out(Dataset(dataset), recipe)
+    assert len(held_out.slides) == 2
+    with closing(Loader(Dataset(dataset), recipe, held_out=held_out.tiles)) as loader:
+        assert len(loader) == 18
+        epoch = np.concatenate([loader.tiles(step) for step in range(3)])  # of six tiles
+    seen = {loader.name(tile).split(",")[0] for tile in epoch.tolist()}
+    assert len(set(epoch.tolist())) == 18
+    assert seen == {f"slide {name}" for name in "abcd" if name not in held_out.slides}
+    identity = json.loads((run / "run.json").read_text())["identity"]
+    assert identity["held-out slides"] == list(held_out.slides)
+    assert identity["dataset tiles"] == 18
+
+
+@pytest.mark.parametrize("setting", ["every=0", "slides=3", "tiles=3", "dataset={other}", "every=1"])
+def test_a_run_goes_on_without_the_slides_that_it_began_without(
+    setting: str, dataset: Path, tmp_path: Path
+) -> None:
+    other = write_dataset(tmp_path / "other", {"x": noise(7), "y": noise(7, seed=1)})
+    settings = (*SETTINGS, "checkpoint.every=2", "checkpoint.keep=9", "seed=3")
+    run, quiet = tmp_path / "run", Console(quiet=True)
+    pretrain(dataset, load("smoke", settings), run, False, quiet)
+    expected = checkpoint.load(run)["student"]["backbone"]
+    (run / "checkpoints" / "00000005.json").unlink()
+    held_out = json.loads((run / "run.json").read_text())["identity"]["held-out slides"]
+    changed = load("smoke", [*settings, f"collapse.{setting.format(other=other)}"])
+    assert pretrain(dataset, changed, run, False, quiet).resumed_from == 4
+    assert json.loads((run / "run.json").read_text())["identity"]["held-out slides"] == held_out
+    found = checkpoint.load(run)["student"]["backbone"]
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_slides_are_drawn_whatever_they_hold_and_never_most_of_the_tiles(tmp_path: Path) -> None:
+    sizes = {f"s{number:02}": 2 + (number % 2) * 8 for number in range(20)}
+    tiles = {name: noise(size, seed=n) for n, (name, size) in enumerate(sizes.items())}
+    data = Dataset(write_dataset(tmp_path / "dataset", tiles))
+    settings = [[*SETTINGS, "collapse.tiles=10", f"seed={seed}"] for seed in range(12)]
+    drawn = [hold_out(data, load("smoke", each)).slides for each in settings]
+    assert {sizes[name] for slides in drawn for name in slides} == {2, 10}
+    uneven = {"a": noise(30), "b": noise(30, seed=1), "c": noise(2), "d": noise(2, seed=2)}
+    data = Dataset(write_dataset(tmp_path / "uneven", uneven))
+    with pytest.raises(UsageError, match=r"have \d+ of 64 tiles, and training would lose them; give other"):
+        for each in settings:
+            hold_out(data, load("smoke", each))
+
+
+def test_slides_with_labels_stay_in_training(dataset: Path) -> None:
+    recipe = load("smoke", SETTINGS)
+    assert hold_out(Dataset(dataset), recipe, labelled=["b", "d"]).slides == ("a", "c")
+    with pytest.raises(UsageError, match="not 1; labelled ones are needed for training; give other slides"):
+        hold_out(Dataset(dataset), recipe, labelled=["a", "b", "d"])
+
+
+def test_no_more_than_a_tenth_is_held_out(tmp_path: Path) -> None:
+    slides = {f"s{number:02}": noise(3, seed=number) for number in range(30)}
+    data = Dataset(write_dataset(tmp_path / "dataset", slides))
+    sizes = {
+        wanted: len(hold_out(data, load("smoke", [*SETTINGS, f"collapse.slides={wanted}"])).slides)
+        for wanted in (2, 3, 10)
+    }
+    assert sizes == {2: 2, 3: 3, 10: 3}
+
+
+def test_the_score_on_another_dataset(dataset: Path, tmp_path: Path) -> None:
+    other = write_dataset(tmp_path / "other", {"x": noise(7), "y": noise(7, seed=1), "z": noise(7, seed=2)})
+    settings = (*SETTINGS, "collapse.slides=10", f"collapse.dataset={other}")
+    pretrain(dataset, load("smoke", settings), tmp_path / "run", False, Console(quiet=True))
+    logged = [row for row in rows(tmp_path / "run") if "collapse_chance" in row]
+    assert [row["step"] for row in logged] == [2, 4, 5]
+    assert all(row["collapse_chance"] == pytest.approx(5 / 17) for row in logged)
+    identity = json.loads((tmp_path / "run" / "run.json").read_text())["identity"]
+    assert identity["dataset tiles"] == 36
+    with pytest.raises(UsageError, match="is what is trained on"):
+        hold_out(Dataset(dataset), load("smoke", [*SETTINGS, f"collapse.dataset={dataset}"]))
+
+
+def test_mixed_shards_have_a_score_on_other_slides_only(dataset: Path, tmp_path: Path) -> None:
+    mix([dataset], tmp_path / "mixed", tiles_per_shard=10)
+    out = io.StringIO()
+    console = Console(file=out, width=200)
+    settings = (*SETTINGS, "steps=2")
+    pretrain(tmp_path / "mixed", load("smoke", settings), tmp_path / "none", False, console)
+    assert "no collapse score: mixed shards have no slides to hold out; --set " in out.getvalue()
+    assert not any("collapse_ratio" in row for row in rows(tmp_path / "none"))
+    other = write_dataset(tmp_path / "other", {"x": noise(7), "y": noise(7, seed=1)})
+    recipe = load("smoke", [*settings, f"collapse.dataset={other}"])
+    pretrain(tmp_path / "mixed", recipe, tmp_path / "some", False, console)
+    assert json.loads((tmp_path / "some" / "run.json").read_text())["slides"] == 4
+    with pytest.raises(UsageError, match="is what is trained on"):
+        hold_out(open_data(tmp_path / "mixed"), load("smoke", [*settings, f"collapse.dataset={dataset}"]))
+    assert ["collapse_ratio" in row for row in rows(tmp_path / "some")] == [True]
+
+
+def test_too_few_slides_to_hold_some_out(tmp_path: Path) -> None:
+    alone = write_dataset(tmp_path / "dataset", {"a": noise(5, 48), "b": noise(1), "c": noise(2)})
+    with pytest.raises(UsageError, match="have 7 of 8 tiles, and training would lose them"):
+        pretrain(alone, load("smoke", SETTINGS), tmp_path / "run", False, Console(quiet=True))
+
+
+def test_features_that_are_not_finite_have_no_score(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = load("smoke", SETTINGS)
+    live = LiveCollapse(HeldOut(dataset=dataset), recipe, None, CPU, 1)
+    weights = {
+        name: torch.full_like(value, torch.nan) for name, value in build(recipe.model).state_dict().items()
+    }
+    assert live(weights) == {}
+    assert "not finite" in capsys.readouterr().err
+
+
+def test_the_report_shows_them(run: Path) -> None:
+    page = report.report(run).read_text()
+    for title in ("Feature collapse (own slide against chance", "Gradient norm", "Teacher entropy"):
+        assert title in page
+    assert "Model FLOP utilisation" not in page
+
+
+class Fake:
+    """The parts of the wandb package that are used."""
+
+    def __init__(self) -> None:
+        self.begun: list[dict[str, Any]] = []
+        self.logged: list[tuple[int, dict[str, Any]]] = []
+        self.finished = 0
+
+    def init(self, **options: Any) -> Any:
+        self.begun.append(options)
+        log = lambda values, step: self.logged.append((step, values))  # noqa: E731
+        return SimpleNamespace(log=log, finish=self._finish)
+
+    def _finish(self) -> None:
+        self.finished += 1
+
+
+def test_weights_and_biases(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    recipe = load("smoke", [*TINY, "steps=4", "batch=6", "log_every=2", "checkpoint.every=2"])
+    folder = tmp_path / "mine"
+    pretrain(dataset, recipe, folder, False, Console(quiet=True), wandb="tissue")
+    for path in (folder / "checkpoints").glob("00000004.*"):
+        path.unlink()
+    pretrain(dataset, recipe, folder, False, Console(quiet=True), wandb="tissue")
+    first, second = fake.begun
+    assert (first["project"], first["name"]) == ("tissue", "mine")
+    assert first["config"]["batch"] == 6
+    assert first["id"] == second["id"]
+    assert [step for step, _ in fake.logged] == [2, 4, 4]
+    assert fake.logged[1][1]["loss"] == rows(folder)[-1]["loss"]
+    assert "mfu" not in fake.logged[0][1]
+    assert fake.finished == 2
+
+
+def test_without_its_package(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UsageError, match="wandb is not installed: pip install wandb"):
+        pretrain(dataset, load("smoke", TINY), tmp_path / "run", False, Console(quiet=True), wandb="tissue")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_tile_of_the_sample_costs_the_score_and_not_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_dataset(tmp_path / "dataset", {name: noise(6, seed=ord(name)) for name in "abcd"})
+    held_out = hold_out(Dataset(data), load("smoke", SETTINGS)).slides
+    tar = data / "shards" / f"{held_out[0]}.tar"
+    content = bytearray(tar.read_bytes())
+    content[600] ^= 255
+    tar.write_bytes(content)
+    settings = (*TINY, "steps=2", "collapse={every: 1, slides: 2, tiles: 6}", "checkpoint.every=1")
+    recipe = load("smoke", [*settings])
+    done = pretrain(data, recipe, tmp_path / "run", False, Console(quiet=True))
+    assert done.steps == 2
+    assert "no collapse score" in capsys.readouterr().err
+
+
+def test_a_start_that_failed_may_be_mended(dataset: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(ModelError):
+        pretrain(dataset, load("smoke", [*TINY, "model.name=vit_foo"]), run, False, Console(quiet=True))
+    assert pretrain(dataset, load("smoke", [*TINY, "steps=1"]), run, False, Console(quiet=True)).steps == 1
