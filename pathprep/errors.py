@@ -15,7 +15,7 @@
     └── StoreError          a remote dataset could not be reached for once
 
 Every message says which file, what is wrong with it, and what to do. Errors of the system that the user can
-mend get the same form by ``in_words``.
+mend get the same form by ``explain_os_error``.
 """
 
 import errno
@@ -37,7 +37,7 @@ _FIXES = {
 }
 
 
-def in_words(error: OSError) -> str:
+def explain_os_error(error: OSError) -> str:
     """The file, what is wrong with it, and what can be done, as far as they are known."""
     if error.strerror is None:
         return str(error)

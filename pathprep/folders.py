@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from pathprep.dataset.marker import read_marker
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.verify import Findings
 from pathprep.errors import UsageError
 from pathprep.mixed import format as mixed
 from pathprep.mixed import verify as verify_mixed
 from pathprep.mixed.reader import MixedDataset
+from pathprep.storage.json_files import read_json
 
 
 def is_mixed(root: Path) -> bool:
@@ -43,7 +43,7 @@ def open_dataset(root: Path) -> Dataset:
         DatasetError: it is no dataset, or one that cannot be used.
     """
     if is_mixed(root):
-        sources = [source["path"] for source in (read_marker(root / mixed.INFO) or {}).get("sources", ())]
+        sources = [source["path"] for source in (read_json(root / mixed.INFO) or {}).get("sources", ())]
         raise UsageError(
             f"{root}: holds mixed shards (`pathprep mix`), which only training reads; give the dataset that "
             f"they were mixed from{': ' if sources else ''}{' or '.join(sources)}"

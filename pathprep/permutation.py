@@ -36,7 +36,7 @@ def _mix(x: Words) -> Words:
     return x ^ (x >> np.uint64(31))
 
 
-def tiles(position: npt.ArrayLike, count: int, seed: int) -> Ints:
+def permuted(position: npt.ArrayLike, count: int, seed: int) -> Ints:
     """Tile number at each position; positions may lie in different epochs.
 
     Args:

@@ -11,7 +11,7 @@ from pathprep import __version__
 from pathprep.cli import import_tiles, inspect, mix, shard, synth, target
 from pathprep.cli import report as dataset
 from pathprep.cli.options import errors, output
-from pathprep.errors import PathprepError, UsageError, in_words
+from pathprep.errors import PathprepError, UsageError, explain_os_error
 
 app = typer.Typer(
     help="Slides to tissue tiles to Macenko stain normalisation to WebDataset shards.",
@@ -60,7 +60,7 @@ def main() -> None:
         errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(2)
     except (PathprepError, OSError) as error:
-        said = in_words(error) if isinstance(error, OSError) else error
+        said = explain_os_error(error) if isinstance(error, OSError) else error
         errors.print(f"error: {said}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from pathprep.launchers.base import Board
-from pathprep.sharding.forecast import Forecast, in_words
-from pathprep.sharding.run import Summary, Watcher
+from pathprep.sharding.forecast import Forecast, format_bytes
+from pathprep.sharding.run import RunSummary, Watcher
 
 PLAIN_EVERY_S = 10.0
 
@@ -40,7 +40,7 @@ def _bars(console: Console, unit: str) -> Iterator[Watcher]:
         slides = bars.add_task(unit, total=None, note="")
         tiles = bars.add_task("tiles", total=None, note="")
 
-        def watch(board: Board, summary: Summary, tasks: int) -> None:
+        def watch(board: Board, summary: RunSummary, tasks: int) -> None:
             planned, done, statuses = board.totals()
             ended = len(summary.markers) + len(summary.failures)
             eta = _eta(summary, ended, tasks)
@@ -54,7 +54,7 @@ def _bars(console: Console, unit: str) -> Iterator[Watcher]:
 def _lines(console: Console, unit: str) -> Watcher:
     last = time.monotonic()
 
-    def watch(board: Board, summary: Summary, tasks: int) -> None:
+    def watch(board: Board, summary: RunSummary, tasks: int) -> None:
         nonlocal last
         if time.monotonic() - last < PLAIN_EVERY_S:
             return
@@ -70,20 +70,20 @@ def _lines(console: Console, unit: str) -> Watcher:
     return watch
 
 
-def _rate(done: int, statuses: dict[str, int], summary: Summary) -> str:
+def _rate(done: int, statuses: dict[str, int], summary: RunSummary) -> str:
     rate = done / summary.seconds if summary.seconds else 0.0
     stain = " ".join(f"{name} {count}" for name, count in statuses.items() if count and name != "none")
     return f"{rate:,.0f} tiles/s" + (f"  stain: {stain}" if stain else "")
 
 
-def _eta(summary: Summary, ended: int, tasks: int) -> str:
+def _eta(summary: RunSummary, ended: int, tasks: int) -> str:
     if not ended or ended == tasks:
         return ""
     left = int(summary.seconds / ended * (tasks - ended))
     return f"about {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
 
 
-def print_summary(console: Console, summary: Summary) -> None:
+def print_summary(console: Console, summary: RunSummary) -> None:
     """The closing table, and one of the slides that failed."""
     facts = summary.as_dict()
     table = Table(title=escape(f"Dataset {facts['dataset']}"), title_justify="left", show_header=False)
@@ -129,8 +129,8 @@ def print_forecast(console: Console, found: Forecast) -> None:
     table.add_row("Slides", f"{found.slides - len(found.failures)}{done}")
     table.add_row("Tiles", f"{found.tiles:,}")
     table.add_row("Grid cells", _join(found.counts))
-    free = "" if found.free is None else f", the disk has {in_words(found.free)} free"
-    table.add_row("Size", f"{in_words(found.size)}{free}")
+    free = "" if found.free is None else f", the disk has {format_bytes(found.free)} free"
+    table.add_row("Size", f"{format_bytes(found.size)}{free}")
     console.print(table)
     if found.free is not None and found.size > found.free:
         console.print("[red]More than the disk can hold.[/red]")

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from pathprep.cli.console import PLAIN_EVERY_S
-from pathprep.mixed.make import Summary, Watcher
+from pathprep.mixed.make import MixSummary, Watcher
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def watcher(console: Console) -> Iterator[Watcher]:
     with Progress(*columns, console=console) as bars:
         read, written = (bars.add_task(name, total=None) for name in ("read", "written"))
 
-        def watch(summary: Summary) -> None:
+        def watch(summary: MixSummary) -> None:
             bars.update(read, completed=summary.read, total=summary.todo)
             bars.update(written, completed=summary.written, total=summary.todo)
 
@@ -33,7 +33,7 @@ def watcher(console: Console) -> Iterator[Watcher]:
 def _lines(console: Console) -> Watcher:
     last = time.monotonic()
 
-    def watch(summary: Summary) -> None:
+    def watch(summary: MixSummary) -> None:
         nonlocal last
         if time.monotonic() - last < PLAIN_EVERY_S:
             return
@@ -47,7 +47,7 @@ def _lines(console: Console) -> Watcher:
     return watch
 
 
-def print_summary(console: Console, summary: Summary) -> None:
+def print_summary(console: Console, summary: MixSummary) -> None:
     """The closing table."""
     table = Table(title=escape(f"Mixed shards {summary.root}"), title_justify="left", show_header=False)
     table.add_column(style="bold")

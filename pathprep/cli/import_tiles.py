@@ -26,7 +26,7 @@ from pathprep.cli.options import (
 from pathprep.errors import UsageError
 
 if TYPE_CHECKING:
-    from pathprep.sharding.run import Summary
+    from pathprep.sharding.run import RunSummary
 
 STAIN_WORDS = {"slide_fit": "pooled fit of the group or shard"}
 SHOWN = 10  # damaged images that are printed; failed/ names all
@@ -138,7 +138,7 @@ def import_tiles(
     raise typer.Exit(1 if summary.failures or run.damaged(summary) or unfitted else 0)
 
 
-def _print(summary: "Summary") -> None:
+def _print(summary: "RunSummary") -> None:
     from rich.table import Table
 
     from pathprep.tilesets import run

@@ -183,10 +183,10 @@ def check_rebuild(root: Path, params: "ShardParams") -> None:
     Raises:
         UsageError: saying so.
     """
-    from pathprep.dataset import marker as markers
     from pathprep.dataset.schema import build_id
+    from pathprep.storage.json_files import read_json
 
-    info = markers.read_marker(root / "dataset.json") or {}
+    info = read_json(root / "dataset.json") or {}
     same = info.get("build_id") == build_id(params.as_dict())
     if same and any((root / "slides").glob("*.json")):
         raise UsageError(

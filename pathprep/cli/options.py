@@ -10,7 +10,7 @@ from rich.console import Console
 from pathprep.errors import StainError, UsageError
 
 if TYPE_CHECKING:
-    from pathprep.sharding.run import Summary
+    from pathprep.sharding.run import RunSummary
     from pathprep.stain import Target
 
 # Results go to stdout, everything about the work to stderr, so that --json can be piped
@@ -104,7 +104,7 @@ def load_target(path: Path | None) -> "Target":
         raise UsageError(str(error)) from None
 
 
-def too_many_unfitted(summary: "Summary", most: float) -> bool:
+def too_many_unfitted(summary: "RunSummary", most: float) -> bool:
     """Whether more than the share ``most`` of the tiles got no stain fit at all; says so if it is."""
     statuses = summary.totals("stain")
     share = statuses["unfitted"] / max(1, statuses.total())

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pathprep.storage.json_files import read_json
+
 
 def is_done(root: Path, slide: str, build: str, inputs: Mapping[str, Any]) -> bool:
     """Whether a slide is committed with this build id, from these inputs, and its files have their size."""
@@ -59,17 +61,8 @@ def sealed(marker: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_sealed(path: Path) -> dict[str, Any] | None:
     """A slide's marker; None if it is absent, or not as it was written."""
-    marker = read_marker(path)
+    marker = read_json(path)
     return marker if marker is not None and marker == sealed(marker) else None
-
-
-def read_marker(path: Path) -> dict[str, Any] | None:
-    """A JSON file's content; None if it is absent or not JSON. Of slides/, use ``read_sealed``."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def size_of(path: Path) -> int:

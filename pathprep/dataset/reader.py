@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pathprep.dataset import index_cache as corpus
-from pathprep.dataset.marker import read_marker, read_sealed
+from pathprep.dataset.marker import read_sealed
 from pathprep.dataset.schema import DROPPED, FORMAT, SCHEMA, VERSION, build_id
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import DatasetError
+from pathprep.storage.json_files import read_json
 
 
 class Dataset:
@@ -31,7 +32,7 @@ class Dataset:
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
-        info = read_marker(self.root / "dataset.json")
+        info = read_json(self.root / "dataset.json")
         if info is None or info.get("format") != FORMAT:
             remote = ":" in self.root.parts[0] if self.root.parts else False
             fix = "copy it to a local folder first" if remote else "make one with `pathprep shard`"
@@ -69,7 +70,7 @@ class Dataset:
 
     def failed(self) -> dict[str, dict[str, Any]]:
         """Quarantined slides: name -> {slide path, stage, error, attempts}."""
-        found = {p.stem: read_marker(p) for p in sorted((self.root / "failed").glob("*.json"))}
+        found = {p.stem: read_json(p) for p in sorted((self.root / "failed").glob("*.json"))}
         return {name: entry for name, entry in found.items() if entry is not None}
 
     def index(self, slide: str, columns: list[str] | None = None) -> pa.Table:

@@ -13,11 +13,12 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pathprep.dataset.marker import committed, read_marker, read_sealed, same_inputs, sealed
+from pathprep.dataset.marker import committed, read_sealed, same_inputs, sealed
 from pathprep.dataset.schema import DROPPED, SCHEMA
 from pathprep.dataset.tar import dali_index, tar_header
 from pathprep.errors import DatasetError, NameTaken
 from pathprep.storage import atomic
+from pathprep.storage.json_files import read_json
 
 
 class ShardWriter:
@@ -116,7 +117,7 @@ class ShardWriter:
 
     def _refuse_to_replace(self, marker: Mapping[str, Any]) -> None:
         """Raises where the dataset, or the slide's name in it, was taken over while the slide was made."""
-        info = read_marker(self.root / "dataset.json")
+        info = read_json(self.root / "dataset.json")
         if info is not None and info.get("build_id") != marker.get("build_id"):
             raise DatasetError(
                 f"{self.root}: another run has begun to rebuild the dataset with other parameters"

@@ -13,6 +13,7 @@ from pathprep.dataset.schema import STATUSES
 from pathprep.errors import FULL_DISK, DatasetError, PathprepError
 from pathprep.sharding.pipeline import STAGES, Progress
 from pathprep.sharding.remote import RemoteTask
+from pathprep.storage.json_files import read_json
 
 # How often a slide is tried whose process died or ran out of time; errors of the slide itself repeat
 ATTEMPTS = 2
@@ -139,7 +140,7 @@ def work(task: Task, progress: Progress) -> tuple[dict[str, Any], bool]:
 
 def _check_build(task: Task) -> None:
     path, host = task.root / "dataset.json", socket.gethostname()
-    info = markers.read_marker(path)
+    info = read_json(path)
     if info is None:
         raise DatasetError(
             f"{path}: not there, as seen from {host}; the dataset folder and the slides must be mounted "

@@ -21,10 +21,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pathprep.dataset import marker as markers
 from pathprep.dataset.schema import SCHEMA, STATUSES
 from pathprep.errors import DatasetError
 from pathprep.permutation import Ints
+from pathprep.storage.json_files import read_json
 
 FORMAT = "pathprep-mixed"
 VERSION = 1
@@ -76,7 +76,7 @@ def read_info(root: Path) -> dict[str, Any]:
     Raises:
         DatasetError: no mixed shards there, not finished, or of a newer format version.
     """
-    info = markers.read_marker(root / INFO)
+    info = read_json(root / INFO)
     if info is None and (root / "unfinished" / "plan.json").exists():
         raise DatasetError(f"{root}: not finished; run the same `pathprep mix` again, it goes on from there")
     if info is None or info.get("format") != FORMAT:

@@ -22,7 +22,7 @@ FIT_COLUMNS = ("stain_status", "he", "max_c")
 LONGEST_NAME = 70  # so that <name>__<x>_<y>.<suffix> fits into the 100 characters of a tar's header
 
 
-class Source:
+class MixInput:
     """One dataset.
 
     Attributes:
@@ -102,7 +102,7 @@ class Corpus:
     """
 
     def __init__(self, roots: Sequence[Path], pool: ThreadPoolExecutor) -> None:
-        self.sources = [Source(root, pool) for root in roots]
+        self.sources = [MixInput(root, pool) for root in roots]
         self.bounds = np.cumsum([0, *(len(source.index) for source in self.sources)], dtype=np.int64)
         if not self:
             raise UsageError(f"{', '.join(map(str, roots))}: no tile to mix; see `pathprep report`")
@@ -148,7 +148,7 @@ class Corpus:
         ]
 
 
-def _check_alike(sources: Sequence[Source]) -> None:
+def _check_alike(sources: Sequence[MixInput]) -> None:
     first = sources[0].nature() if len(sources) > 1 else {}
     for other in sources[1:]:
         nature = other.nature()
@@ -160,7 +160,7 @@ def _check_alike(sources: Sequence[Source]) -> None:
                 )
 
 
-def _check_apart(sources: Sequence[Source]) -> None:
+def _check_apart(sources: Sequence[MixInput]) -> None:
     """The same tiles must not come in twice, say by a folder that is named twice."""
     seen: dict[tuple[str, str], Path] = {}
     shared = Counter(slide for source in sources for slide in source.index.slides)

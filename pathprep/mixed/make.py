@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from pathprep import permutation
-from pathprep.dataset import marker as markers
 from pathprep.dataset.schema import build_id, sha256
 from pathprep.errors import UsageError
 from pathprep.launchers.local import cores
@@ -25,12 +24,13 @@ from pathprep.mixed import format as mixed
 from pathprep.mixed.inputs import Corpus
 from pathprep.mixed.make_pass import Job, Maker
 from pathprep.storage import atomic
+from pathprep.storage.json_files import read_json
 
 GB = 10**9
 
 
 @dataclass
-class Summary:
+class MixSummary:
     """The account of a mix.
 
     Attributes:
@@ -74,7 +74,7 @@ class Summary:
         }
 
 
-Watcher = Callable[[Summary], None]
+Watcher = Callable[[MixSummary], None]
 
 
 def mix(
@@ -86,7 +86,7 @@ def mix(
     memory: float = 4.0,
     workers: int | None = None,
     watch: Watcher | None = None,
-) -> Summary:
+) -> MixSummary:
     """Write mixed shards; finished shards of an earlier run of the same mix are checked and kept.
 
     Args:
@@ -115,7 +115,7 @@ def mix(
             "sources": corpus.describe(),
         }
         count = -(-len(corpus) // tiles_per_shard)
-        summary = Summary(root, build_id(plan), len(corpus), count, corpus.components, corpus.renamed)
+        summary = MixSummary(root, build_id(plan), len(corpus), count, corpus.components, corpus.renamed)
         prepare(root, plan, count)
         done = dict(_finished(root, summary.mix_id, count, pool))
         summary.reused = len(done)
@@ -163,7 +163,7 @@ def prepare(root: Path, plan: dict[str, Any], count: int) -> None:
     if (root / "dataset.json").exists():
         raise UsageError(f"{root}: holds a dataset; choose another --out")
     noted = root / "unfinished" / "plan.json"
-    info, old = markers.read_marker(root / mixed.INFO), markers.read_marker(noted)
+    info, old = read_json(root / mixed.INFO), read_json(noted)
     if info is not None:
         if info.get("format") != mixed.FORMAT:
             raise UsageError(f"{root / mixed.INFO}: not written by pathprep; choose another --out")
@@ -189,10 +189,10 @@ def _finished(
     root: Path, mix_id: str, count: int, pool: ThreadPoolExecutor
 ) -> list[tuple[int, dict[str, Any]]]:
     """Markers of the shards whose files are there with their size and hash, by number."""
-    info = markers.read_marker(root / mixed.INFO) or {"shards": []}
+    info = read_json(root / mixed.INFO) or {"shards": []}
     known = {marker["shard"]: marker for marker in info["shards"]}
     for path in (root / "unfinished").glob("mixed-*.json"):
-        marker = markers.read_marker(path)
+        marker = read_json(path)
         if marker is not None and marker.pop("mix_id", None) == mix_id:
             known[path.stem] = marker
 
@@ -214,7 +214,7 @@ def _finished(
 def _job(corpus: Corpus, number: int, count: int, seed: int) -> Job:
     total = len(corpus)
     places = np.arange(number * total // count, (number + 1) * total // count)
-    tiles = permutation.tiles(places, total, seed)
+    tiles = permutation.permuted(places, total, seed)
     columns = [corpus.column("length", np.sort(tiles)).astype(np.int64)]
     if "fit" in corpus.components:
         columns.append(np.full(len(tiles), 4 * mixed.FIT_VALUES))

@@ -15,9 +15,9 @@ from pathprep.errors import UsageError
 from pathprep.kernels.tiling_cpu import cut
 from pathprep.launchers.base import Board, Launcher
 from pathprep.sharding.params import ShardParams
-from pathprep.sharding.pipeline import Progress, Task, plan_tiles
+from pathprep.sharding.pipeline import Progress, ShardTask, plan_tiles
 from pathprep.sharding.survey import survey
-from pathprep.slides.find import Source, file_size
+from pathprep.slides.find import SlideSource, file_size
 from pathprep.slides.slide import Slide
 from pathprep.tiles import jpeg, qc
 
@@ -30,7 +30,7 @@ OVERHEAD = 1100  # bytes of a tile besides its JPEG: header and padding in the t
 
 
 @dataclass(frozen=True)
-class Look(Task):
+class Look(ShardTask):
     """A slide to look at: its tiles counted, some of them encoded."""
 
     dry: ClassVar[bool] = True
@@ -97,7 +97,7 @@ class Forecast:
 
 
 def look(
-    todo: Sequence[Source],
+    todo: Sequence[SlideSource],
     root: Path,
     params: ShardParams,
     launcher: Launcher,
@@ -132,7 +132,7 @@ def look(
 
 
 def check_space(
-    todo: Sequence[Source],
+    todo: Sequence[SlideSource],
     root: Path,
     params: ShardParams,
     launcher: Launcher,
@@ -167,7 +167,7 @@ def check_space(
     if found.free is not None and found.size > found.free:
         raise UsageError(
             f"{root}: {found.slides:,} slide{'' if found.slides == 1 else 's'} will take about "
-            f"{in_words(found.size)} and the disk has {in_words(found.free)} free; make room, "
+            f"{format_bytes(found.size)} and the disk has {format_bytes(found.free)} free; make room, "
             "choose another --out, or fewer slides at a time (--no-forecast starts all the same)"
         )
     return found
@@ -181,7 +181,7 @@ def free(root: Path) -> int:
     return shutil.disk_usage(place).free
 
 
-def in_words(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Bytes as people say them: 1.2 TB."""
     units = ("bytes", "kB", "MB", "GB", "TB")
     step = min(len(units) - 1, int(math.log10(max(1.0, size)) / 3))

@@ -28,7 +28,7 @@ from pathprep.sharding.params import ShardParams
 from pathprep.sharding.survey import Survey, resolution, survey
 from pathprep.slides import cross_check as damage
 from pathprep.slides import grid, tissue
-from pathprep.slides.find import Source
+from pathprep.slides.find import SlideSource
 from pathprep.slides.grid import Block, Cells, Grid
 from pathprep.slides.readers.base import Pixels
 from pathprep.slides.slide import DEFAULT_MPP, Mpp, Slide
@@ -41,11 +41,11 @@ COUNTS = ("kept", "little_tissue", "no_tissue", "over_max_tiles")
 
 
 @dataclass(frozen=True)
-class Task:
+class ShardTask:
     """A slide to shard. ``threads`` change the speed, never the bytes; ``rebuild`` replaces what stands."""
 
     root: Path
-    source: Source
+    source: SlideSource
     params: ShardParams
     build_id: str
     threads: int = 1
@@ -66,7 +66,7 @@ class Progress:
     done: Callable[[Counter[str]], None] = lambda _statuses: None
 
 
-def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
+def process(task: ShardTask, progress: Progress | None = None) -> dict[str, Any]:
     """Shard one slide and commit it; returns the marker.
 
     Raises:
@@ -145,7 +145,7 @@ def plan_tiles(found: Survey, params: ShardParams, name: str) -> tuple[Cells, di
     return chosen, dict(zip(COUNTS, left, strict=True))
 
 
-def _leave_out(task: Task, marker: dict[str, Any], slide: Slide, reason: str) -> dict[str, Any]:
+def _leave_out(task: ShardTask, marker: dict[str, Any], slide: Slide, reason: str) -> dict[str, Any]:
     """Commit that a slide has no tiles at one of several resolutions, which is no failure."""
     overview = slide.overview(max(1.0, max(slide.width, slide.height) / PREVIEW_SIDE))
     nothing = {"counts": dict.fromkeys(COUNTS, 0), "stain": {}, "stain_fit": None, "seconds": {"total": 0.0}}

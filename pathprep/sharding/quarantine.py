@@ -5,7 +5,7 @@ from enum import Enum
 from typing import Any
 
 from pathprep.dataset import marker as markers
-from pathprep.sharding.pipeline import Task
+from pathprep.sharding.pipeline import ShardTask
 
 
 class Standing(Enum):
@@ -24,7 +24,7 @@ class Standing(Enum):
 
 
 def standing(
-    marker: Mapping[str, Any] | None, task: Task, failure: Mapping[str, Any], size: Callable[[str], int]
+    marker: Mapping[str, Any] | None, task: ShardTask, failure: Mapping[str, Any], size: Callable[[str], int]
 ) -> Standing:
     """Judge a marker.
 

@@ -22,7 +22,7 @@ from typing import Any
 from pathprep.dataset import marker as markers
 from pathprep.dataset.schema import FOLDERS
 from pathprep.errors import DatasetError, StoreError
-from pathprep.sharding.pipeline import STAGES, Progress, Task, process
+from pathprep.sharding.pipeline import STAGES, Progress, ShardTask, process
 from pathprep.sharding.quarantine import Standing, standing
 from pathprep.storage import atomic
 from pathprep.storage.url_store import Store
@@ -56,7 +56,7 @@ class Remote:
         if self.store.read(name) != path.read_bytes():
             self.store.put(path, name)
 
-    def task(self, task: Task) -> "RemoteTask":
+    def task(self, task: ShardTask) -> "RemoteTask":
         """The same slide, made here or on another machine, for the store."""
         return RemoteTask(**_values(task), store=self.store, scratch=self.scratch)
 
@@ -64,7 +64,7 @@ class Remote:
         """Take note of a slide that is done."""
         (self.root / "slides" / f"{name}.json").write_text(json.dumps(marker))
 
-    def fail(self, task: Task, failure: Mapping[str, Any]) -> tuple[Standing, dict[str, Any] | None]:
+    def fail(self, task: ShardTask, failure: Mapping[str, Any]) -> tuple[Standing, dict[str, Any] | None]:
         """Publish the quarantine file that ``root`` holds of a task; see run._record for the order of things.
 
         Returns:
@@ -113,7 +113,7 @@ def opened(store: Store, scratch: Path | None = None, *, dry: bool = False) -> I
 
 
 @dataclass(frozen=True)
-class RemoteTask(Task):
+class RemoteTask(ShardTask):
     """A slide to shard into a store. ``root`` is the launching machine's and not used."""
 
     store: Store = field(kw_only=True)
@@ -129,7 +129,7 @@ class RemoteTask(Task):
             if standing is not None:
                 return standing, False
         with _workspace(self.scratch, name) as folder:
-            marker = process(Task(**(_values(self) | {"root": folder})), progress)
+            marker = process(ShardTask(**(_values(self) | {"root": folder})), progress)
             progress.stage(STAGES.index("upload"))
             return self._upload(folder, marker)
 
@@ -164,8 +164,8 @@ class RemoteTask(Task):
         return marker, True
 
 
-def _values(task: Task) -> dict[str, Any]:
-    return {item.name: getattr(task, item.name) for item in fields(Task)}
+def _values(task: ShardTask) -> dict[str, Any]:
+    return {item.name: getattr(task, item.name) for item in fields(ShardTask)}
 
 
 def _scratch(store: Store, chosen: Path | None) -> Path:

@@ -11,8 +11,8 @@ from pathprep.launchers import cards
 from pathprep.launchers.local import Local
 from pathprep.sharding import run
 from pathprep.sharding.params import ShardParams
-from pathprep.sharding.run import Plan, Summary, Watcher
-from pathprep.slides.find import Source
+from pathprep.sharding.run import Plan, RunSummary, Watcher
+from pathprep.slides.find import SlideSource
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Repair:
 
     damaged: list[Findings]
     folder: Findings
-    summary: Summary | None
+    summary: RunSummary | None
 
 
 def repair(
@@ -57,10 +57,10 @@ def repair(
     return Repair(damaged, folder, made)
 
 
-def source_of(name: str, marker: dict[str, Any]) -> Source:
+def source_of(name: str, marker: dict[str, Any]) -> SlideSource:
     """The slide that a shard was made from, as the marker records it."""
     made, given = marker["source"], marker["inputs"]
     slide = marker.get("slide_id", name)
     at = marker["target_mpp"] if slide != name else None
     mask = Path(made["mask"]) if made.get("mask") else None
-    return Source(Path(made["path"]), given["mpp"], mask, name, slide, at, given.get("default_mpp"))
+    return SlideSource(Path(made["path"]), given["mpp"], mask, name, slide, at, given.get("default_mpp"))

@@ -20,22 +20,22 @@ from typing import Any, Protocol
 
 from pathprep.dataset import marker as markers
 from pathprep.dataset.schema import FOLDERS, FORMAT, VERSION, build_id
-from pathprep.errors import DatasetError, UsageError
-from pathprep.errors import in_words as in_words_of
+from pathprep.errors import DatasetError, UsageError, explain_os_error
 from pathprep.launchers import cards
 from pathprep.launchers.base import Board, Launcher, Outcome, is_fatal
 from pathprep.launchers.local import Local
-from pathprep.sharding.forecast import check_space, free, in_words
+from pathprep.sharding.forecast import check_space, format_bytes, free
 from pathprep.sharding.params import ShardParams
-from pathprep.sharding.pipeline import Task
+from pathprep.sharding.pipeline import ShardTask
 from pathprep.sharding.quarantine import Standing, standing
 from pathprep.sharding.remote import Remote
-from pathprep.slides.find import READERS, Source, file_size, with_names
+from pathprep.slides.find import READERS, SlideSource, file_size, with_names
 from pathprep.storage import atomic
+from pathprep.storage.json_files import read_json
 
 
 @dataclass
-class Summary:
+class RunSummary:
     """The account of a run.
 
     Attributes:
@@ -92,7 +92,7 @@ class Summary:
         }
 
 
-Watcher = Callable[[Board, Summary, int], None]
+Watcher = Callable[[Board, RunSummary, int], None]
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,14 @@ class Plan:
     """
 
     build_id: str
-    slides: list[Source]
-    todo: list[Source]
+    slides: list[SlideSource]
+    todo: list[SlideSource]
     skipped: dict[str, dict[str, Any]]
     whole: bool = True
 
 
 def plan(
-    sources: list[Source],
+    sources: list[SlideSource],
     root: Path,
     params: ShardParams,
     *,
@@ -164,7 +164,7 @@ def in_part(name: str, number: int, parts: int) -> bool:
 
 
 def shard(
-    sources: list[Source],
+    sources: list[SlideSource],
     root: Path,
     params: ShardParams,
     *,
@@ -178,7 +178,7 @@ def shard(
     min_free: int = 0,
     forecast: bool = False,
     remote: Remote | None = None,
-) -> Summary:
+) -> RunSummary:
     """Shard slides into a dataset folder; slides that it already holds are left alone.
 
     Args:
@@ -231,12 +231,14 @@ def make(
     watch: Watcher | None = None,
     min_free: int = 0,
     remote: Remote | None = None,
-) -> Summary:
+) -> RunSummary:
     """Make the slides of a plan; see ``shard``."""
     threads = launcher.threads(len(found.todo))
-    tasks = [Task(root.absolute(), source, params, found.build_id, threads, rebuild) for source in found.todo]
+    tasks = [
+        ShardTask(root.absolute(), source, params, found.build_id, threads, rebuild) for source in found.todo
+    ]
     board = Board(len(tasks))
-    summary = Summary(root, found.build_id, len(found.slides), found.skipped)
+    summary = RunSummary(root, found.build_id, len(found.slides), found.skipped)
     summary.files = len({source.slide or source.name for source in found.slides})
     summary.resolutions = len(params.mpps)
     if remote is not None:
@@ -262,7 +264,7 @@ def make(
         if not is_fatal(error):
             raise
         error.filename = root if remote is None else remote.scratch  # the disk, whichever file found it full
-        summary.stopped = f"{in_words_of(error)}; then the same command goes on"
+        summary.stopped = f"{explain_os_error(error)}; then the same command goes on"
     if summary.interrupted or summary.stopped:
         _sweep(root)  # what the stopped workers were writing
     summary.seconds = time.perf_counter() - start
@@ -270,7 +272,7 @@ def make(
     return summary
 
 
-def _stale(found: Plan, summary: Summary) -> list[str]:
+def _stale(found: Plan, summary: RunSummary) -> list[str]:
     """Names in the folder whose markers are of another build; of a part, its own only."""
     known = summary.skipped.keys() | summary.markers.keys()  # of this build: no need to read them
     folder = summary.root / "slides"
@@ -296,8 +298,8 @@ def _too_full(root: Path, min_free: int) -> str:
     if left >= min_free:
         return ""
     return (
-        f"{root}: the disk has {in_words(left)} free, less than the {in_words(min_free)} of --min-free; "
-        "make room, and the same command goes on"
+        f"{root}: the disk has {format_bytes(left)} free, less than the {format_bytes(min_free)} of "
+        "--min-free; make room, and the same command goes on"
     )
 
 
@@ -330,7 +332,7 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
             raise UsageError(f"{root}: cannot be made ({error.strerror}); choose another --out") from None
     path = root / "dataset.json"
     there = path.exists()  # asked first: another run may be writing it
-    old = markers.read_marker(path)
+    old = read_json(path)
     if there and (old is None or old.get("format") != FORMAT):
         raise DatasetError(f"{path}: not written by pathprep; choose another --out")
     if old == info:
@@ -348,7 +350,7 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
 
 def changes(root: Path, params: Params) -> str:
     """How parameters differ from those of the slides that a dataset folder holds; "" if it holds none."""
-    old = markers.read_marker(root / "dataset.json")
+    old = read_json(root / "dataset.json")
     if old is None or not any((root / "slides").glob("*.json")):
         return ""
     return ", ".join(_differences(old.get("params", {}), params.as_dict()))
@@ -370,8 +372,8 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
     return found
 
 
-def _record(outcome: Outcome, summary: Summary, remote: Remote | None = None) -> None:
-    source: Source = outcome.task.source
+def _record(outcome: Outcome, summary: RunSummary, remote: Remote | None = None) -> None:
+    source: SlideSource = outcome.task.source
     name = source.name
     if outcome.marker is not None:
         (summary.markers if outcome.made else summary.skipped)[name] = outcome.marker

@@ -11,16 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pathprep.dataset.marker import read_marker, read_sealed
+from pathprep.dataset.marker import read_sealed
 from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
 from pathprep.slides.readers import EXTENSIONS, one_per_series
+from pathprep.storage.json_files import read_json
 
 READERS = 8  # markers at a time
 
 
 @dataclass(frozen=True)
-class Source:
+class SlideSource:
     """One slide file and what the user says about it.
 
     Attributes:
@@ -77,7 +78,7 @@ def _ends(path: Path) -> str | None:
         return None
 
 
-def find(inputs: list[Path], masks: Path | None = None) -> list[Source]:
+def find(inputs: list[Path], masks: Path | None = None) -> list[SlideSource]:
     """All slides under the inputs, each once, sorted by path.
 
     Args:
@@ -88,17 +89,17 @@ def find(inputs: list[Path], masks: Path | None = None) -> list[Source]:
     Raises:
         UsageError: an input is absent, no file or holds no slide, or a CSV is malformed.
     """
-    found: dict[Path, Source] = {}
+    found: dict[Path, SlideSource] = {}
     for item in inputs:
         if item.is_dir() and item.suffix.lower() != ".mrxs":
-            sources = [Source(path) for path in _walk(item)]
+            sources = [SlideSource(path) for path in _walk(item)]
             if not sources:
                 kinds = " ".join(sorted(EXTENSIONS))
                 raise UsageError(f"{item}: no slides in this folder (looked for {kinds})")
         elif item.suffix.lower() == ".csv":
             sources = _read_csv(item)
         elif item.exists():
-            sources = [Source(item)]
+            sources = [SlideSource(item)]
         else:
             raise UsageError(f"{item}: no such file or folder")
         for source in sources:
@@ -109,7 +110,7 @@ def find(inputs: list[Path], masks: Path | None = None) -> list[Source]:
             path = Path(os.path.abspath(source.path))  # noqa: PTH100
             known = found.get(path)
             if known is None or (source.mpp, source.mask) != (None, None):
-                found[path] = Source(path, source.mpp, source.mask)
+                found[path] = SlideSource(path, source.mpp, source.mask)
     ordered = [found[path] for path in sorted(found)]
     return _with_masks(ordered, masks) if masks else ordered
 
@@ -120,7 +121,7 @@ def _walk(folder: Path) -> list[Path]:
     return one_per_series(shown)
 
 
-def _read_csv(path: Path) -> list[Source]:
+def _read_csv(path: Path) -> list[SlideSource]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
@@ -143,17 +144,17 @@ def _read_csv(path: Path) -> list[Source]:
         except ValueError:
             raise UsageError(f"{path}, line {number}: mpp {mpp!r} is not a number") from None
         # joining with an absolute path gives that path
-        sources.append(Source(path.parent / slide, value, path.parent / mask if mask else None))
+        sources.append(SlideSource(path.parent / slide, value, path.parent / mask if mask else None))
     return sources
 
 
-def _with_masks(sources: list[Source], masks: Path) -> list[Source]:
+def _with_masks(sources: list[SlideSource], masks: Path) -> list[SlideSource]:
     if masks.is_file():
         if len(sources) != 1:
             raise UsageError(
                 f"{masks}: one mask for {len(sources)} slides; give a folder of masks named after the slides"
             )
-        return [Source(sources[0].path, sources[0].mpp, masks.absolute())]
+        return [SlideSource(sources[0].path, sources[0].mpp, masks.absolute())]
     if not masks.is_dir():
         raise UsageError(f"{masks}: no such file or folder")
     result, missing = [], []
@@ -162,7 +163,7 @@ def _with_masks(sources: list[Source], masks: Path) -> list[Source]:
         mask = source.mask or next((c.absolute() for c in candidates if c.exists()), None)
         if mask is None:
             missing.append(source.path.stem)
-        result.append(Source(source.path, source.mpp, mask))
+        result.append(SlideSource(source.path, source.mpp, mask))
     if missing:
         raise UsageError(
             f"{masks}: no mask (.geojson or .png) for {', '.join(missing[:5])} ({len(missing)} slides)"
@@ -170,7 +171,7 @@ def _with_masks(sources: list[Source], masks: Path) -> list[Source]:
     return result
 
 
-def with_names(sources: list[Source], root: Path, mpps: tuple[float, ...] = ()) -> list[Source]:
+def with_names(sources: list[SlideSource], root: Path, mpps: tuple[float, ...] = ()) -> list[SlideSource]:
     """Give every slide its name: the stem, or the stem and a short hash of the path where two would collide.
 
     A name that the dataset already holds belongs to the slide it was made from: the same path, or, if no
@@ -183,7 +184,7 @@ def with_names(sources: list[Source], root: Path, mpps: tuple[float, ...] = ()) 
     """
     several = mpps if len(mpps) > 1 else ()
     endings = [f"_mpp{mpp:g}".replace(".", "-") for mpp in several] or [""]
-    groups: dict[str, list[Source]] = {}
+    groups: dict[str, list[SlideSource]] = {}
     for source in sorted(sources, key=lambda source: source.path):
         groups.setdefault(slide_name(source.path.stem), []).append(source)
     standing = _standing(root, groups, endings)
@@ -207,7 +208,7 @@ def with_names(sources: list[Source], root: Path, mpps: tuple[float, ...] = ()) 
 def _standing(root: Path, stems: Container[str], endings: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
     """By stem: names that the dataset holds, and what each was made from."""
     known: list[tuple[str, str, Path, Callable[[Path], dict[str, Any] | None]]] = []
-    for folder, read in (("failed", read_marker), ("slides", read_sealed)):
+    for folder, read in (("failed", read_json), ("slides", read_sealed)):
         with suppress(FileNotFoundError), os.scandir(root / folder) as entries:
             for entry in entries:
                 full = entry.name.removesuffix(".json")
@@ -228,6 +229,6 @@ def _standing(root: Path, stems: Container[str], endings: list[str]) -> dict[str
     return found
 
 
-def _same(source: Source, made: dict[str, Any]) -> bool:
+def _same(source: SlideSource, made: dict[str, Any]) -> bool:
     """Whether a slide has the name, the size and, as far as known, the ends of another."""
     return source.made(made) and made["ends"] in (None, _ends(source.path))

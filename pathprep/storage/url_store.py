@@ -117,7 +117,7 @@ class Store:
             return data
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """As markers.read_marker: None if it is absent or not JSON."""
+        """As read_json: None if it is absent or not JSON."""
         return _parsed(self.read(name))
 
     def read_sealed(self, name: str) -> dict[str, Any] | None:

@@ -11,11 +11,12 @@ from pathprep.errors import UsageError
 from pathprep.launchers.base import Board, Outcome
 from pathprep.launchers.local import Local
 from pathprep.sharding import run
-from pathprep.sharding.run import Summary, Watcher
+from pathprep.sharding.run import RunSummary, Watcher
 from pathprep.storage import atomic
+from pathprep.storage.json_files import read_json
 from pathprep.tilesets.items import TileSet, pack
 from pathprep.tilesets.params import TileParams
-from pathprep.tilesets.shard import Part, Task
+from pathprep.tilesets.shard import ImportTask, Part
 
 NAMED = 20  # damaged images that a quarantine's one-line error does not leave to the list below it
 
@@ -29,7 +30,7 @@ def import_tiles(
     workers: int | None = None,
     rebuild: bool = False,
     watch: Watcher | None = None,
-) -> Summary:
+) -> RunSummary:
     """Import a tile set; shards that are finished and whose images are unchanged are left alone.
 
     Shards of the same set and partitions that its images no longer fill are removed. A dataset may hold
@@ -68,8 +69,8 @@ def import_tiles(
             todo.append(part)
     launcher = Local(workers)
     threads, place = launcher.threads(len(todo)), root.absolute()
-    tasks = [Task(place, part, params, build_id, threads, rebuild) for part in todo]
-    board, summary = Board(len(tasks)), Summary(root, build_id, len(parts), skipped)
+    tasks = [ImportTask(place, part, params, build_id, threads, rebuild) for part in todo]
+    board, summary = Board(len(tasks)), RunSummary(root, build_id, len(parts), skipped)
     start = time.perf_counter()
     try:
         for outcome in launcher.run(tasks, board, None):
@@ -85,7 +86,7 @@ def import_tiles(
     return summary
 
 
-def damaged(summary: Summary) -> list[tuple[str, str]]:
+def damaged(summary: RunSummary) -> list[tuple[str, str]]:
     """Every image that was left out, and why, of this run and of shards that an earlier one finished."""
     markers = {**summary.skipped, **summary.markers}
     return [
@@ -95,19 +96,19 @@ def damaged(summary: Summary) -> list[tuple[str, str]]:
     ]
 
 
-def labels(summary: Summary) -> Counter[str]:
+def labels(summary: RunSummary) -> Counter[str]:
     """Tiles per label; "" for those without."""
     return summary.totals("labels")
 
 
 def _markers(root: Path, folder: str = "slides") -> dict[str, dict[str, Any]]:
-    found = {path.stem: markers.read_marker(path) for path in sorted((root / folder).glob("*.json"))}
+    found = {path.stem: read_json(path) for path in sorted((root / folder).glob("*.json"))}
     return {name: marker or {} for name, marker in found.items()}
 
 
 def _check(root: Path, title: str, source: Path, plan: Any, rebuild: bool) -> None:
     """Refuse to write among slides, or over another set's shards."""
-    info = markers.read_marker(root / "dataset.json") or {}
+    info = read_json(root / "dataset.json") or {}
     kind = info.get("params", {}).get("kind", "slides")
     made = _markers(root)
     if kind != "tiles" and made:
@@ -161,7 +162,7 @@ def _quarantine(root: Path, marker: dict[str, Any]) -> None:
     atomic.write_json(root / "failed" / f"{name}.json", entry)
 
 
-def _record(outcome: Outcome, summary: Summary) -> None:
+def _record(outcome: Outcome, summary: RunSummary) -> None:
     part: Part = outcome.task.source
     if outcome.marker is not None:
         (summary.markers if outcome.made else summary.skipped)[part.name] = outcome.marker

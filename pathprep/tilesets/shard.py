@@ -70,7 +70,7 @@ def _state(path: Path) -> list[int] | None:
 
 
 @dataclass(frozen=True)
-class Task:
+class ImportTask:
     """A shard to make. ``threads`` change the speed, never the bytes; ``rebuild`` replaces what stands."""
 
     root: Path
@@ -94,7 +94,7 @@ class Made(NamedTuple):
     problem: str = ""
 
 
-def process(task: Task, progress: Progress | None = None) -> dict[str, Any]:
+def process(task: ImportTask, progress: Progress | None = None) -> dict[str, Any]:
     """Make one shard and commit it; returns the marker.
 
     An image that cannot be used costs itself, not the shard; the marker's ``damaged`` names it and says why.

@@ -107,7 +107,7 @@ def settle_target(model: "LoadedModel", target: str) -> "LoadedModel":
     """
     from pathprep import stain
     from pathtrain.runs.model import with_target
-    from pathtrain.stain.target import RunTarget
+    from pathtrain.stain.target import ModelTarget
 
     if target == "model":
         if model.target is None:
@@ -115,7 +115,7 @@ def settle_target(model: "LoadedModel", target: str) -> "LoadedModel":
             Console(stderr=True).print(f"{text}; --target reference normalises them", soft_wrap=True)
         return model
     goal = stain.Target.default() if target == "reference" else stain.Target.load(Path(target))
-    return with_target(model, RunTarget.model_validate({"name": goal.name, **goal.as_params()}))
+    return with_target(model, ModelTarget.model_validate({"name": goal.name, **goal.as_params()}))
 
 
 def save(path: Path, result: dict[str, Any]) -> None:

@@ -275,7 +275,7 @@ class Curriculum:
         table, seed = self._regions(phase), self._seed(number, "region")
         turn = turns(phase, step, "region")
         places = order.positions(turn, phase.region.batch, self.rank, self.world)
-        chosen = order.tiles(places, len(table), seed)
+        chosen = order.permuted(places, len(table), seed)
         return [self.index.region(table[which], phase.region.side) for which in chosen], places
 
     def _region_requests(self, number: int, step: int) -> Iterator[Request]:
@@ -289,7 +289,7 @@ class Curriculum:
         assert self.labels is not None
         turn, seed = turns(phase, step, "slide"), self._seed(number, "slide")
         places = order.positions(turn, phase.slide.batch, self.rank, self.world)
-        chosen = order.tiles(places, len(self._train), seed)
+        chosen = order.permuted(places, len(self._train), seed)
         for which, place in zip(chosen, places.tolist(), strict=True):
             row = int(self._train[which])
             layout = self.index.slide(self.labels.slides[row], phase.slide.side)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pathtrain.data.order import Ints
-from pathtrain.data.source import Source
+from pathtrain.data.source import TileSource
 from pathtrain.errors import TrainError
 
 NAMED = 3  # in a message
@@ -36,7 +36,7 @@ class Damage:
         limit: so many damaged tiles are passed over; one more is an error.
     """
 
-    def __init__(self, source: Source, seed: int, limit: int) -> None:
+    def __init__(self, source: TileSource, seed: int, limit: int) -> None:
         self._source, self._seed, self._limit = source, seed, limit
         self._lock = threading.Lock()
         self._found: dict[int, Damaged] = {}

@@ -33,7 +33,7 @@ from pathtrain.data import view_params as params
 from pathtrain.data.damaged_tiles import Damage, Damaged
 from pathtrain.data.mixed_source import MixedSource
 from pathtrain.data.order import Ints
-from pathtrain.data.source import NO_TILES, DamagedTile, DatasetSource, Source, wrong
+from pathtrain.data.source import NO_TILES, DamagedTile, DatasetSource, TileSource, wrong
 from pathtrain.errors import TrainError
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.stain import stage as stain
@@ -64,7 +64,7 @@ class Batch:
     wait: float
 
 
-def source_of(data: Dataset | MixedDataset, held_out: Ints = NO_TILES) -> Source:
+def source_of(data: Dataset | MixedDataset, held_out: Ints = NO_TILES) -> TileSource:
     """Its tiles, as training takes them; of a dataset without those held out."""
     return MixedSource(data) if isinstance(data, MixedDataset) else DatasetSource(data, held_out)
 

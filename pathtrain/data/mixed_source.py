@@ -21,9 +21,9 @@ from pathprep.dataset import columns
 from pathprep.errors import DatasetError
 from pathprep.mixed import format as mixed
 from pathprep.mixed.reader import MixedDataset
-from pathprep.permutation import Ints, tiles
+from pathprep.permutation import Ints, permuted
 from pathprep.stain import StainFit, Status
-from pathtrain.data.source import Place, Source
+from pathtrain.data.source import Place, TileSource
 
 # Shards' tables in memory, about 0.5 MB each; and shards that DALI has open at a time, all of which it opens
 # when it starts
@@ -42,7 +42,7 @@ class Stretch:
     indexes: list[str]
 
 
-class MixedSource(Source):
+class MixedSource(TileSource):
     """The tiles of mixed shards; their numbers are their places in the mix, shard after shard."""
 
     def __init__(self, data: MixedDataset) -> None:
@@ -72,7 +72,7 @@ class MixedSource(Source):
     def _draw_visits(self, epoch: int, seed: int) -> tuple[Ints, Ints]:
         """An epoch's shards in the order in which they come, and the place of each one's first tile."""
         count = len(self._shards)
-        visited = tiles(epoch * count + np.arange(count), count, seed)
+        visited = permuted(epoch * count + np.arange(count), count, seed)
         return visited, np.cumsum(self._counts[visited]) - self._counts[visited]
 
     def place(self, tile: int) -> Place:

@@ -8,9 +8,9 @@ changes it.
 
 import numpy as np
 
-from pathprep.permutation import Ints, Words, hashed, tiles
+from pathprep.permutation import Ints, Words, hashed, permuted
 
-__all__ = ["Ints", "Words", "hashed", "positions", "tiles"]
+__all__ = ["Ints", "Words", "hashed", "permuted", "positions"]
 
 
 def positions(step: int, batch: int, rank: int = 0, world: int = 1) -> Ints:

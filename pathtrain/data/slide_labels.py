@@ -32,7 +32,7 @@ UNKNOWN = -1
 
 
 @dataclass(frozen=True)
-class Task:
+class LabelTask:
     """A task and the names of its classes, in the order of its head's outputs."""
 
     name: str
@@ -52,7 +52,7 @@ class SlideLabels:
     """
 
     path: Path
-    tasks: tuple[Task, ...]
+    tasks: tuple[LabelTask, ...]
     slides: tuple[str, ...]
     values: Ints
     splits: tuple[str, ...]
@@ -103,12 +103,12 @@ def read(path: Path, known: set[str], tasks: tuple[str, ...] | None = None) -> S
                 f"{path}: task {name} has {said} among the training slides; two classes are needed. "
                 "Leave the column out, or name the tasks: --set hierarchy.tasks=[...]"
             )
-        found.append(Task(name, tuple(classes)))
+        found.append(LabelTask(name, tuple(classes)))
         values[:, number] = _numbers(path, found[-1], labels, slides)
     return SlideLabels(path, tuple(found), slides, values, splits)
 
 
-def read_for(path: Path, known: set[str], tasks: tuple[Task, ...]) -> SlideLabels:
+def read_for(path: Path, known: set[str], tasks: tuple[LabelTask, ...]) -> SlideLabels:
     """Labels to test a run's heads with; tasks that the file lacks are left out, splits do not matter.
 
     Raises:
@@ -202,7 +202,7 @@ def _check_groups(
                 )
 
 
-def _numbers(path: Path, task: Task, labels: list[str], slides: tuple[str, ...]) -> Ints:
+def _numbers(path: Path, task: LabelTask, labels: list[str], slides: tuple[str, ...]) -> Ints:
     numbers = {"": UNKNOWN} | {name: number for number, name in enumerate(task.classes)}
     for label, slide in zip(labels, slides, strict=True):
         if label not in numbers:

@@ -90,7 +90,7 @@ class Files:
             self._shrink(0)
 
 
-class Source(ABC):
+class TileSource(ABC):
     """N tiles.
 
     Attributes:
@@ -166,7 +166,7 @@ def wrong(data: Any, place: Place) -> str:
     return ""
 
 
-class DatasetSource(Source):
+class DatasetSource(TileSource):
     """A dataset folder: every tile once an epoch, in a seeded permutation of all.
 
     Args:
@@ -187,7 +187,7 @@ class DatasetSource(Source):
         return len(self._index) - len(self._gaps)
 
     def order(self, positions: Ints, seed: int) -> Ints:
-        found = order.tiles(positions, len(self), seed)
+        found = order.permuted(positions, len(self), seed)
         return found + np.searchsorted(self._gaps, found, side="right")
 
     def place(self, tile: int) -> Place:

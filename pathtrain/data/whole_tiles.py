@@ -26,7 +26,7 @@ from pathtrain.data.source import DamagedTile, DatasetSource
 from pathtrain.images import Pixels, decode, resize, resize_and_crop
 from pathtrain.stain.normaliser import Normaliser, normaliser
 from pathtrain.stain.stage import Floats
-from pathtrain.stain.target import RunTarget
+from pathtrain.stain.target import ModelTarget
 
 Ints = npt.NDArray[np.int64]
 
@@ -50,7 +50,7 @@ class Tiles(ABC):
     groups: list[str]
     group: Ints
     kind: str
-    target: RunTarget | None = None
+    target: ModelTarget | None = None
     normaliser: Normaliser | None = None
 
     def __len__(self) -> int:
@@ -246,7 +246,7 @@ def read_csv(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
     return [{name.strip(): value.strip() for name, value in row.items()} for row in rows]
 
 
-def open_tiles(path: Path, target: RunTarget | None = None) -> DatasetTiles | FolderTiles:
+def open_tiles(path: Path, target: ModelTarget | None = None) -> DatasetTiles | FolderTiles:
     """The tiles of a dataset folder, or of a folder of labelled images.
 
     Args:

@@ -19,11 +19,11 @@ from pathprep.errors import DatasetError
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, open_tiles, outcome
 from pathtrain.features.encode import Features, How, TileProgress, check_size, encode
 from pathtrain.features.files import Part
-from pathtrain.features.write import Summary, make
+from pathtrain.features.write import EmbedSummary, make
 from pathtrain.runs.model import load
 
 
-def embed(model: Path, source: Path, out: Path, how: How | None = None, format: str = "hdf5") -> Summary:
+def embed(model: Path, source: Path, out: Path, how: How | None = None, format: str = "hdf5") -> EmbedSummary:
     """Write the features of every tile of a dataset, or of an image folder, to the folder ``out``.
 
     Args:

@@ -23,7 +23,7 @@ from pathtrain.data.slide_stream import Request, SlideIndex, TileStream
 from pathtrain.evaluate.slides.heads import open_run, quiet_stage
 from pathtrain.features.encode import Features, TileProgress, pick_device
 from pathtrain.features.files import Part
-from pathtrain.features.write import Summary, make
+from pathtrain.features.write import EmbedSummary, make
 from pathtrain.recipes.load import load as load_recipe
 from pathtrain.runs import checkpoint
 from pathtrain.stain.target import of_run
@@ -39,7 +39,7 @@ def embed(
     device: str = "auto",
     threads: int = 2,
     format: str = "hdf5",
-) -> Summary:
+) -> EmbedSummary:
     """Write the files; those that were made from the same run and slides are kept.
 
     The student's networks are used, which the run's heads were trained on; regions are those of its last

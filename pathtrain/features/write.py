@@ -26,7 +26,7 @@ Encode = Callable[[list[Part], TileProgress], Iterator[Features | DatasetError]]
 
 
 @dataclass(frozen=True)
-class Summary:
+class EmbedSummary:
     """What was done, by all processes together.
 
     Attributes:
@@ -55,7 +55,7 @@ class Summary:
         return f"{', '.join(parts)}; {', '.join(made)}"
 
 
-def make(parts: Sequence[Part], empty: int, out: Path, format: str, encode: Encode) -> Summary:
+def make(parts: Sequence[Part], empty: int, out: Path, format: str, encode: Encode) -> EmbedSummary:
     """Write this process's share of the files to the folder ``out``, which is created.
 
     Args:
@@ -95,7 +95,7 @@ def make(parts: Sequence[Part], empty: int, out: Path, format: str, encode: Enco
             path.unlink(missing_ok=True)
     kept, seconds = len(mine) - len(todo), time.perf_counter() - start
     every = place.gather((len(todo) - len(failed), kept, failed, tiles, dim, seconds))
-    return Summary(
+    return EmbedSummary(
         written=sum(one[0] for one in every),
         kept=sum(one[1] for one in every),
         empty=empty,

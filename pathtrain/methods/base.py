@@ -42,14 +42,14 @@ class Batch(Protocol):
 
     @property
     def tiles(self) -> npt.NDArray[np.int64]:
-        """(B,) sample numbers, for ``Source.name``."""
+        """(B,) sample numbers, for ``BatchSource.name``."""
 
     @property
     def wait(self) -> float:
         """Seconds that the loop was held up for it."""
 
 
-class Source(Protocol):
+class BatchSource(Protocol):
     """Batches from some step on, for ever; pathtrain.data.loader.Loader is one."""
 
     def __iter__(self) -> Iterator[Batch]: ...

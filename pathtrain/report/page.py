@@ -16,12 +16,12 @@ import simplejpeg
 from jinja2 import UndefinedError
 from markupsafe import Markup
 
-from pathprep.dataset.marker import read_marker
 from pathprep.errors import DatasetError, PathprepError, UsageError
 from pathprep.folders import open_data
 from pathprep.page import chart
 from pathprep.page import environment as pages
 from pathprep.storage import atomic
+from pathprep.storage.json_files import read_json
 from pathtrain.data.loader import Loader
 from pathtrain.errors import ModelError
 from pathtrain.evaluate.papers.published import TASKS
@@ -85,7 +85,7 @@ def report(run: Path, out: Path | None = None, results: Sequence[Path] = ()) -> 
             f"{run}: not a run (no recipe.yaml); train one with `pathtrain pretrain --out {run}`"
         )
     recipe = load(run / "recipe.yaml")
-    info = read_marker(run / "run.json") or {}
+    info = read_json(run / "run.json") or {}
     rows = logs.rows(run)
     saved = checkpoint.entries(run)
     step = saved[-1].step if saved else 0

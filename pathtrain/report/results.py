@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pathprep.dataset.marker import read_marker
 from pathprep.errors import UsageError
+from pathprep.storage.json_files import read_json
 
 FOLDER = "evaluation"
 # Task of a result file -> its name in the run's folder
@@ -75,7 +75,7 @@ def data_url(kind: str, data: bytes) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    value = read_marker(path)
+    value = read_json(path)
     if value is None:
         what = "damaged, or no result of `pathtrain evaluate`; run its command again"
         raise UsageError(f"{path}: {what if path.is_file() else 'no such file'}")

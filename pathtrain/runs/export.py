@@ -18,9 +18,9 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from pathprep.dataset.marker import read_marker
 from pathprep.errors import UsageError
 from pathprep.storage import atomic
+from pathprep.storage.json_files import read_json
 from pathtrain.errors import ModelError
 from pathtrain.recipes.load import dump
 from pathtrain.recipes.load import load as load_recipe
@@ -66,7 +66,7 @@ def export(run: Path, out: Path) -> LoadedModel:
 def _is_export(path: Path) -> bool:
     if path.is_dir() and not any(path.iterdir()):
         return True
-    return (read_marker(path / CONFIG_FILE) or {}).get("creator") == CREATOR
+    return (read_json(path / CONFIG_FILE) or {}).get("creator") == CREATOR
 
 
 def _sync(path: Path) -> None:
@@ -107,7 +107,7 @@ def _config(model: LoadedModel) -> dict[str, Any]:
 
 
 def _card(model: LoadedModel, run: Path) -> str:
-    info = read_marker(run / "run.json") or {}
+    info = read_json(run / "run.json") or {}
     identity = info.get("identity", {})
     recipe = load_recipe(run / "recipe.yaml")
     facts = {

@@ -15,13 +15,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from pathprep.dataset.marker import read_marker
+from pathprep.storage.json_files import read_json
 from pathtrain.errors import CheckpointError, ModelError
 from pathtrain.models.backbone import build
 from pathtrain.recipes.load import load as load_recipe
 from pathtrain.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 from pathtrain.runs import checkpoint
-from pathtrain.stain.target import RunTarget, of_run
+from pathtrain.stain.target import ModelTarget, of_run
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -52,7 +52,7 @@ class LoadedModel:
     patch: int
     name: str
     fingerprint: str
-    target: RunTarget | None = None
+    target: ModelTarget | None = None
     run: Path | None = None
     step: int | None = None
     slides: int | None = None
@@ -89,7 +89,7 @@ def untrained(model: LoadedModel, seed: int = 0) -> LoadedModel:
     return replace(_finish(module, model.config, "random weights", model.target), size=model.size)
 
 
-def with_target(model: LoadedModel, target: RunTarget | None) -> LoadedModel:
+def with_target(model: LoadedModel, target: ModelTarget | None) -> LoadedModel:
     """The same weights, for tiles that are normalised to another target, or taken as they are."""
     return replace(model, target=target, fingerprint=_fingerprint(model.module, model.config, target))
 
@@ -104,12 +104,12 @@ def _from_run(path: Path) -> LoadedModel:
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its checkpoint does not fit recipe.yaml ({_line(error)})") from None
     found = _finish(module, config, path.resolve().name, of_run(path, recipe))
-    slides = (read_marker(path / "run.json") or {}).get("slides")
+    slides = (read_json(path / "run.json") or {}).get("slides")
     return replace(found, run=path, step=int(value["step"]), slides=slides)
 
 
 def _from_export(path: Path) -> LoadedModel:
-    info = read_marker(path / CONFIG_FILE)
+    info = read_json(path / CONFIG_FILE)
     if info is None or "architecture" not in info:
         raise ModelError(f"{path / CONFIG_FILE}: not a timm model configuration; export the model again")
     shown = info.get("pretrained_cfg", {})
@@ -122,7 +122,7 @@ def _from_export(path: Path) -> LoadedModel:
             mean=shown.get("mean", IMAGENET_MEAN),
             std=shown.get("std", IMAGENET_STD),
         )
-        target = RunTarget.model_validate(info["target"]) if "target" in info else None
+        target = ModelTarget.model_validate(info["target"]) if "target" in info else None
         module = build(config)
         module.load_state_dict(load_file(path / WEIGHTS_FILE))
     except (ValidationError, SafetensorError, RuntimeError, OSError) as error:
@@ -130,7 +130,7 @@ def _from_export(path: Path) -> LoadedModel:
     return replace(_finish(module, config, path.resolve().name, target), slides=info.get("slides"))
 
 
-def _finish(module: nn.Module, config: ModelConfig, name: str, target: RunTarget | None) -> LoadedModel:
+def _finish(module: nn.Module, config: ModelConfig, name: str, target: ModelTarget | None) -> LoadedModel:
     module.eval().requires_grad_(False)
     embed: Any = module.patch_embed
     return LoadedModel(
@@ -144,7 +144,7 @@ def _finish(module: nn.Module, config: ModelConfig, name: str, target: RunTarget
     )
 
 
-def _fingerprint(module: nn.Module, config: ModelConfig, target: RunTarget | None) -> str:
+def _fingerprint(module: nn.Module, config: ModelConfig, target: ModelTarget | None) -> str:
     shape: list[Any] = [config.name, config.kwargs, list(config.mean), list(config.std)]
     if target is not None:
         shape.append(target.changes())

@@ -22,7 +22,7 @@ from pathtrain.data.order import Ints
 from pathtrain.stain.pools import Pools
 from pathtrain.stain.stage import Floats
 from pathtrain.stain.stored_fits import StoredFits, stored_fits
-from pathtrain.stain.target import RunTarget
+from pathtrain.stain.target import ModelTarget
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -40,7 +40,7 @@ class Normaliser:
 
     def __init__(
         self,
-        target: RunTarget,
+        target: ModelTarget,
         io: float,
         fits: StoredFits | None = None,
         stored: npt.NDArray[np.int8] | None = None,
@@ -92,7 +92,7 @@ class Normaliser:
         return ", ".join(parts)
 
 
-def normaliser(target: RunTarget | None, dataset: Dataset | None) -> Normaliser | None:
+def normaliser(target: ModelTarget | None, dataset: Dataset | None) -> Normaliser | None:
     """What turns tiles into those that a model with this target was trained on; None: nothing is needed.
 
     Args:

@@ -17,7 +17,7 @@ from pathprep.errors import DatasetError
 from pathprep.stain import StainFit, Status
 from pathtrain.data.order import Ints
 from pathtrain.images import Pixels, decode
-from pathtrain.stain.target import RunTarget
+from pathtrain.stain.target import ModelTarget
 
 AT_A_TIME = 256  # tiles in memory while a slide is fitted: 200 MB at 512 px
 
@@ -30,7 +30,7 @@ class Pools:
         how: the options of the fits.
     """
 
-    def __init__(self, root: Path, how: RunTarget) -> None:
+    def __init__(self, root: Path, how: ModelTarget) -> None:
         self.dataset, self.how = Dataset(root), how  # file handles of its own: other threads read too
         self._made: dict[str, tuple[StainFit, dict[str, StainFit]]] = {}
         self._lock = threading.Lock()

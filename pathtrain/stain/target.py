@@ -15,12 +15,12 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Field, ValidationError
 
-from pathprep.dataset.marker import read_marker
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import StainError
 from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import ALPHA, BETA, IO, Target
 from pathprep.storage import atomic
+from pathprep.storage.json_files import read_json
 from pathtrain.errors import ModelError, RecipeError
 from pathtrain.recipes.recipe import Positive, Recipe, StainConfig, Strict
 
@@ -30,7 +30,7 @@ FIT_OPTIONS = ("keep", "alpha", "beta", "io")
 Row = tuple[float, float]
 
 
-class RunTarget(Strict):
+class ModelTarget(Strict):
     """A target, and how tiles without a stored fit are fitted: as those of the training data were.
 
     Attributes:
@@ -75,7 +75,7 @@ class RunTarget(Strict):
         return Target(np.array(self.he), np.array(self.max_c), self.name)
 
     def as_dict(self) -> dict[str, Any]:
-        """As it is written; ``RunTarget.model_validate`` reads it."""
+        """As it is written; ``ModelTarget.model_validate`` reads it."""
         return self.model_dump(mode="json")
 
     def changes(self) -> dict[str, Any]:
@@ -87,18 +87,18 @@ class RunTarget(Strict):
         atomic.write_json(run / TARGET_FILE, self.as_dict())
 
 
-def of_run(run: Path, recipe: Recipe) -> RunTarget | None:
+def of_run(run: Path, recipe: Recipe) -> ModelTarget | None:
     """What a run's tiles were normalised to, by its recipe or when they were stored; None if they were not.
 
     Raises:
         ModelError: its target.json is gone or damaged.
     """
     path = run / TARGET_FILE
-    needed = recipe.stain.mode == "normalize" or (read_marker(run / "run.json") or {}).get("normalised")
+    needed = recipe.stain.mode == "normalize" or (read_json(run / "run.json") or {}).get("normalised")
     if not needed and not path.exists():
         return None
     try:
-        return RunTarget.model_validate(json.loads(path.read_bytes()))
+        return ModelTarget.model_validate(json.loads(path.read_bytes()))
     except (OSError, ValueError, ValidationError):
         raise ModelError(
             f"{path}: gone or damaged, and the run's tiles were normalised to the target in it; "

@@ -27,7 +27,7 @@ from pathtrain.features.encode import How, encode
 from pathtrain.models.backbone import build
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs.model import LoadedModel
-from pathtrain.stain.target import RunTarget
+from pathtrain.stain.target import ModelTarget
 
 NEIGHBOURS = 20  # as `pathtrain evaluate collapse`; fewer on samples with fewer tiles than 10 times that
 SHARE = 10  # a tenth of a dataset's slides are held out at most, or two
@@ -143,7 +143,12 @@ class LiveCollapse:
     """
 
     def __init__(
-        self, held_out: HeldOut, recipe: Recipe, target: RunTarget | None, device: torch.device, threads: int
+        self,
+        held_out: HeldOut,
+        recipe: Recipe,
+        target: ModelTarget | None,
+        device: torch.device,
+        threads: int,
     ) -> None:
         config = recipe.collapse
         assert held_out.dataset is not None

@@ -22,7 +22,7 @@ from pathprep.storage import atomic
 from pathtrain.distributed.fsdp import compile_networks, divided_optimizer_state, shard, whole
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.errors import TrainError
-from pathtrain.methods.base import Batch, Method, Source
+from pathtrain.methods.base import Batch, BatchSource, Method
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs import checkpoint
 from pathtrain.training import step
@@ -34,7 +34,7 @@ from pathtrain.training.wandb_board import Wandb
 
 
 @dataclass(frozen=True)
-class Summary:
+class TrainSummary:
     """What a training command did.
 
     Attributes:
@@ -90,12 +90,12 @@ class Loop:
 
     def train(
         self,
-        source: Callable[[int], Source],
+        source: Callable[[int], BatchSource],
         console: Console,
         probe: Callable[[dict[str, Tensor]], Row] | None = None,
         wandb: Wandb | None = None,
         after: Callable[[int], Row] | None = None,
-    ) -> Summary:
+    ) -> TrainSummary:
         """Take the steps that are left.
 
         Args:
@@ -151,7 +151,7 @@ class Loop:
                 "the same command goes on",
                 highlight=False,
             )
-        return Summary(start, self.done, loss, stopped)
+        return TrainSummary(start, self.done, loss, stopped)
 
     def _probe(self, probe: Callable[[dict[str, Tensor]], Row] | None) -> Row:
         """All ranks take part; rank 0 measures."""
@@ -172,7 +172,7 @@ class Loop:
             log.sync()
             checkpoint.save(self.folder, state, self.done, self.config, self.recipe.checkpoint.keep)
 
-    def _not_finite(self, done: step.Done, batch: Batch, source: Source) -> None:
+    def _not_finite(self, done: step.Done, batch: Batch, source: BatchSource) -> None:
         """Say where, and which tiles; the weights have not moved."""
         losses = done.each.float().tolist()
         names = [source.name(int(tile)) for tile in batch.tiles]

@@ -19,7 +19,7 @@ from pathtrain.data.slide_labels import SlideLabels
 from pathtrain.distributed import ranks as distributed
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.errors import CheckpointError
-from pathtrain.methods.base import Method, Source
+from pathtrain.methods.base import BatchSource, Method
 from pathtrain.methods.dino import Dino
 from pathtrain.methods.hierarchical import Hierarchical
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
@@ -29,14 +29,14 @@ from pathtrain.runs import checkpoint, lock
 from pathtrain.runs import identity as identities
 from pathtrain.runs.identity import Changes
 from pathtrain.stain import stage as stain
-from pathtrain.stain.target import RunTarget, settle
+from pathtrain.stain.target import ModelTarget, settle
 from pathtrain.training import hierarchical as hierarchy
 from pathtrain.training import wandb_board
 from pathtrain.training.collapse_probe import LiveCollapse, hold_out
-from pathtrain.training.loop import Loop, Summary
+from pathtrain.training.loop import Loop, TrainSummary
 from pathtrain.training.wandb_board import Wandb
 
-__all__ = ["Summary", "pretrain"]
+__all__ = ["TrainSummary", "pretrain"]
 
 
 def pretrain(
@@ -48,7 +48,7 @@ def pretrain(
     wandb: str | None = None,
     labels: Path | None = None,
     change: bool = False,
-) -> Summary:
+) -> TrainSummary:
     """Train, or go on with, a run; under torchrun every rank calls it.
 
     Args:
@@ -97,7 +97,7 @@ def pretrain(
         entry, changed = ranks.decide(begin)
         if entry is not None and entry.step >= total:
             console.print(f"{run}: finished, {total} of {total} steps; --fresh starts over", highlight=False)
-            return Summary(total, total, None)
+            return TrainSummary(total, total, None)
         state = None if entry is None else checkpoint.read(run, entry)
         method = _method(recipe, total, ranks.device, state is None, known)
         loop = Loop(recipe, method, run, total, identities.fixed(identity), ranks, state)
@@ -105,7 +105,7 @@ def pretrain(
         if isinstance(method, Hierarchical) and isinstance(data, Dataset):
             after = hierarchy.validation(method, data, known, run, ranks)
         if ranks.first and recipe.collapse.every:
-            normalised = RunTarget.of_training(target, data)
+            normalised = ModelTarget.of_training(target, data)
             probe = LiveCollapse(held_out, recipe, normalised, ranks.device, ranks.threads)
 
         def settled() -> None:
@@ -152,7 +152,7 @@ def _describe(
     changed: Changes,
 ) -> None:
     """Write what the run is, and what was changed on its way."""
-    normalised = RunTarget.of_training(target, data)
+    normalised = ModelTarget.of_training(target, data)
     about = {
         "dataset": str(dataset),
         "identity": identity,
@@ -204,7 +204,7 @@ def _source(
     target: Target | None,
     labels: SlideLabels | None,
     held_out: Ints,
-) -> Source:
+) -> BatchSource:
     if isinstance(recipe, HierarchicalRecipe):
         assert isinstance(data, Dataset)  # or its labels could not have been read
         return hierarchy.source(data, recipe, labels, start, ranks, target, held_out)

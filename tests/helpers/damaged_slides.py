@@ -26,10 +26,10 @@ from pathprep.errors import PathprepError
 from pathprep.launchers import server
 from pathprep.sharding import pipeline, run
 from pathprep.sharding.params import ShardParams, StainParams
-from pathprep.sharding.pipeline import Task
+from pathprep.sharding.pipeline import ShardTask
 from pathprep.slides import cross_check as damage
 from pathprep.slides import tissue as segmentation
-from pathprep.slides.find import Source
+from pathprep.slides.find import SlideSource
 from pathprep.tiles import jpeg
 
 Pixels = npt.NDArray[np.uint8]
@@ -298,7 +298,7 @@ def examine(path: str, options: dict[str, Any] | None = None) -> Outcome:
     root = Path(tempfile.mkdtemp(prefix="examine-", dir=Path(path).parent))
     try:
         build = run.prepare(root, params, rebuild=False)
-        marker = pipeline.process(Task(root, Source(Path(path), name="s"), params, build))
+        marker = pipeline.process(ShardTask(root, SlideSource(Path(path), name="s"), params, build))
         dataset, truth, worst = Dataset(root), _truth(), 0.0
         rows = dataset.index("s").to_pylist()
         for row in rows:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pathprep.sharding.pipeline import Progress
-from pathprep.slides.find import Source
+from pathprep.slides.find import SlideSource
 
 COMMAND = "import sys; from pathprep.cli import main; sys.argv = ['pathprep', *sys.argv[1:]]; main()"
 
@@ -48,7 +48,7 @@ def contents(root: Path) -> dict[str, Any]:
 class Slow:
     """A task on a file server that does not answer, or one that takes too long."""
 
-    source: Source
+    source: SlideSource
     error: int | None
     root: Path = Path()
     build_id: str = ""

@@ -12,10 +12,10 @@ from pathprep import stain
 from pathprep.dataset.reader import Dataset
 from pathprep.sharding import pipeline, run
 from pathprep.sharding.params import ShardParams, StainParams
-from pathprep.sharding.pipeline import Task
-from pathprep.slides.find import Source
+from pathprep.sharding.pipeline import ShardTask
+from pathprep.slides.find import SlideSource
 from pathtrain.recipes.load import dump, load
-from pathtrain.stain.target import RunTarget
+from pathtrain.stain.target import ModelTarget
 
 Make = Callable[..., Path]
 
@@ -59,7 +59,7 @@ def stained(slides: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
             params = ShardParams(tile=64, region=256, quality=95, stain=settings)
             build = run.prepare(root, params, rebuild=False)
             for name, path in slides.items():
-                pipeline.process(Task(root, Source(path, name=name), params, build))
+                pipeline.process(ShardTask(root, SlideSource(path, name=name), params, build))
         return made[key]
 
     return make
@@ -77,7 +77,7 @@ def normalising(stained: Make, tmp_path: Path) -> Make:
         path = write_run(tmp_path / f"run{count}", dataset)
         recipe = load("smoke", [*TINY, "steps=20", "stain.mode=normalize", *more])
         (path / "recipe.yaml").write_text(dump(recipe))
-        RunTarget.of(target or stain.Target.default(), Dataset(dataset)).save(path)
+        ModelTarget.of(target or stain.Target.default(), Dataset(dataset)).save(path)
         return path
 
     return make

@@ -33,14 +33,14 @@ ROWS = ("model", "random weights", "colour")  # as pathtrain.evaluate.tiles.labe
 
 
 @dataclass(frozen=True)
-class Source:
+class TaskPaths:
     """Where a task's tiles are; ``test`` None for a split of ``train``."""
 
     train: Path
     test: Path | None
 
 
-def find(path: Path) -> dict[str, Source]:
+def find(path: Path) -> dict[str, TaskPaths]:
     """The tasks that a YAML file or a folder offers, in the order of the table.
 
     Raises:
@@ -52,18 +52,18 @@ def find(path: Path) -> dict[str, Source]:
     return {key: found[key] for key in KEYS if key in found}
 
 
-def _of_folder(path: Path) -> dict[str, Source]:
+def _of_folder(path: Path) -> dict[str, TaskPaths]:
     found = {}
     for key in KEYS:
         train, test = path / key / "train", path / key / "test"
         if _holds_tiles(train):
-            found[key] = Source(train, test if _holds_tiles(test) else None)
+            found[key] = TaskPaths(train, test if _holds_tiles(test) else None)
         elif _holds_tiles(path / key):
-            found[key] = Source(path / key, None)
+            found[key] = TaskPaths(path / key, None)
     return found
 
 
-def _of_file(path: Path) -> dict[str, Source]:
+def _of_file(path: Path) -> dict[str, TaskPaths]:
     try:
         values = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -82,7 +82,7 @@ def _of_file(path: Path) -> dict[str, Source]:
                 raise UsageError(
                     f"{path}: {key}: {place} is neither a dataset nor images with a {LABELS_FILE}"
                 )
-        found[key] = Source(places["train"], places.get("test"))
+        found[key] = TaskPaths(places["train"], places.get("test"))
     return found
 
 
@@ -93,7 +93,7 @@ def _holds_tiles(path: Path) -> bool:
 
 def table(
     models: Sequence[LoadedModel],
-    sources: Mapping[str, Source],
+    sources: Mapping[str, TaskPaths],
     *,
     settings: Settings | None = None,
     seed: int = 0,

@@ -13,7 +13,7 @@ from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
 from pathprep.folders import open_dataset
 from pathtrain.data import slide_labels
-from pathtrain.data.slide_labels import SlideLabels, Task
+from pathtrain.data.slide_labels import LabelTask, SlideLabels
 from pathtrain.data.slide_stream import Request, SlideIndex, TileStream
 from pathtrain.errors import CheckpointError
 from pathtrain.evaluate.slides.metrics import Ints, auroc, balanced_accuracy
@@ -109,7 +109,7 @@ def open_run(run: Path, device: torch.device) -> tuple[Hierarchical, Hierarchica
             f"{run}: its method is {recipe.method}, which has no regions and no slide-level heads"
         )
     state = checkpoint.load(run)
-    tasks = tuple(Task(entry["name"], tuple(entry["classes"])) for entry in state.get("tasks", ()))
+    tasks = tuple(LabelTask(entry["name"], tuple(entry["classes"])) for entry in state.get("tasks", ()))
     empty = np.empty((0, len(tasks)), np.int64)
     labels = SlideLabels(run, tasks, (), empty, ()) if tasks else None
     method = Hierarchical(recipe, recipe.total_steps(0), device, fresh=False, labels=labels)
@@ -136,7 +136,7 @@ def evaluate(
         raise UsageError(f"{run}: has no slide-level heads: none of its phases trains on slides")
     data = open_dataset(dataset)
     known = {name for name, count in data.tile_counts().items() if count}
-    tasks = tuple(Task(entry["name"], tuple(entry["classes"])) for entry in method.tasks)
+    tasks = tuple(LabelTask(entry["name"], tuple(entry["classes"])) for entry in method.tasks)
     found = slide_labels.read_for(labels, known, tasks)
     rows = np.flatnonzero((found.values != slide_labels.UNKNOWN).any(axis=1))
     if not len(rows):

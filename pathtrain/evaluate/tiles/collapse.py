@@ -29,7 +29,7 @@ from pathtrain.data.whole_tiles import DatasetTiles, open_tiles, outcome
 from pathtrain.evaluate.statistics import Flags, Floats, Ints, describe, interval, neighbours, unit
 from pathtrain.features.encode import How, TileProgress, encode
 from pathtrain.runs.model import LoadedModel
-from pathtrain.stain.target import RunTarget
+from pathtrain.stain.target import ModelTarget
 
 SHUFFLES = 20  # random orders of the tiles; the mean silhouette of 10,000 tiles then has an SD below 0.0005
 
@@ -98,7 +98,7 @@ def collapse(
     }, taken
 
 
-def open_slides(dataset: Path, target: RunTarget | None) -> DatasetTiles:
+def open_slides(dataset: Path, target: ModelTarget | None) -> DatasetTiles:
     """A dataset's tiles for a model with this target.
 
     Raises:

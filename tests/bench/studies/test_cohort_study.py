@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pathtrain.data.slide_labels import SlideLabels, Task
+from pathtrain.data.slide_labels import LabelTask, SlideLabels
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
 from pathtrain.recipes.load import load
 
@@ -26,7 +26,7 @@ def study(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def labels() -> SlideLabels:
     """Eight slides; of the last two the second task is unknown."""
-    tasks = (Task("organ", ("colon", "lung")), Task("kind", ("a", "b")))
+    tasks = (LabelTask("organ", ("colon", "lung")), LabelTask("kind", ("a", "b")))
     values = np.array([[0, 0], [0, 0], [0, 1], [0, 1], [1, 0], [1, 1], [1, -1], [1, -1]])
     return SlideLabels(Path("labels.csv"), tasks, tuple(f"s{n}" for n in range(8)), values, ("test",) * 8)
 

@@ -25,7 +25,7 @@ from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import FOLDERS, FORMAT, SCHEMA, VERSION, build_id, sha256, slide_name
 from pathprep.dataset.tar import tar_header
 from pathprep.dataset.writer import ShardWriter
-from pathprep.errors import DatasetError, in_words
+from pathprep.errors import DatasetError, explain_os_error
 from pathprep.storage import atomic
 
 
@@ -254,9 +254,9 @@ def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
         atomic.pending(tmp_path / "a.tar"),
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    said = in_words(pickle.loads(pickle.dumps(caught.value)))  # as it comes out of a worker
+    said = explain_os_error(pickle.loads(pickle.dumps(caught.value)))  # as it comes out of a worker
     assert said == f"{tmp_path}/a.tar: No space left on device; make room there"
-    assert in_words(OSError("odd")) == "odd"
+    assert explain_os_error(OSError("odd")) == "odd"
 
 
 def _sweep_elsewhere(folder: Path) -> int:

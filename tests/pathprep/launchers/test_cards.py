@@ -22,9 +22,9 @@ from pathprep.launchers.base import Board
 from pathprep.launchers.cards import Seats
 from pathprep.sharding import run
 from pathprep.sharding.params import ShardParams
-from pathprep.sharding.pipeline import Task
+from pathprep.sharding.pipeline import ShardTask
 from pathprep.slides import find as sources
-from pathprep.slides.find import Source
+from pathprep.slides.find import SlideSource
 from pathprep.tiles.engines import probe
 
 PARAMS = ShardParams(tile=64, region=256)
@@ -152,7 +152,7 @@ def test_workers_with_cards_live_for_many_slides(tmp_path: Path, monkeypatch: py
     run.shard(sources.find([folder]), usual, PARAMS, workers=2)
     root = tmp_path / "d"
     build = run.prepare(root, PARAMS, rebuild=False)
-    tasks = [Task(root, Source(p, name=p.stem), PARAMS, build) for p in sorted(folder.iterdir())]
+    tasks = [ShardTask(root, SlideSource(p, name=p.stem), PARAMS, build) for p in sorted(folder.iterdir())]
     started: list[Any] = []
     context = server.context()
     start = context.Process.start
@@ -174,7 +174,7 @@ def test_a_worker_whose_card_failed_ends_so_that_another_takes_its_slide(
 
     monkeypatch.setattr(base, "work", fail)
     monkeypatch.setattr(local, "_board", Board(1))
-    task = Task(tmp_path, Source(tmp_path / "a.tif"), PARAMS, "0")
+    task = ShardTask(tmp_path, SlideSource(tmp_path / "a.tif"), PARAMS, "0")
     worker = fork.Process(target=local._work, args=(0, task))
     worker.start()
     worker.join()

@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def shard(root: Path, *inputs: Path, params: ShardParams = PARAMS, **options: Any) -> run.Summary:
+def shard(root: Path, *inputs: Path, params: ShardParams = PARAMS, **options: Any) -> run.RunSummary:
     return run.shard(sources.find(list(inputs)), root, params, **options)
 
 
@@ -258,7 +258,7 @@ def test_a_jobs_share_of_the_cores_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_server_that_times_out_is_not_taken_for_the_slide_timeout() -> None:
-    tasks = [runs.Slow(sources.Source(Path("/nfs/a.svs")), error) for error in (errno.ETIMEDOUT, None)]
+    tasks = [runs.Slow(sources.SlideSource(Path("/nfs/a.svs")), error) for error in (errno.ETIMEDOUT, None)]
     found = [outcome for outcome in Local(2).run(tasks, Board(2), 1.0) if outcome is not None]
     failures = {outcome.task.error: outcome.failure for outcome in found}
     assert failures[errno.ETIMEDOUT]["kind"] == "unexpected"
@@ -294,7 +294,7 @@ def test_the_pool_is_given_few_tasks_at_a_time_in_their_order(monkeypatch: pytes
         def join(self) -> None: ...
 
     monkeypatch.setattr(local, "ProcessPool", Pool)
-    tasks = [runs.Slow(sources.Source(Path(str(number))), None) for number in range(100)]
+    tasks = [runs.Slow(sources.SlideSource(Path(str(number))), None) for number in range(100)]
     found = [outcome for outcome in local.run(tasks, Board(100), 2, None) if outcome is not None]
     assert sorted(int(outcome.task.source.path.name) for outcome in found) == list(range(100))
     assert max(open_) == local.AHEAD * 2

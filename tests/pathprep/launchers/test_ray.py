@@ -37,7 +37,7 @@ from ray.exceptions import (
 from pathprep.errors import DatasetError, UnreadableSlide
 from pathprep.launchers import ray as launcher
 from pathprep.launchers.base import Board
-from pathprep.sharding.pipeline import Task
+from pathprep.sharding.pipeline import ShardTask
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
 OPTIONS = ("--tile", 64, "--launcher", "ray")
@@ -91,7 +91,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def shard(root: Path, *inputs: Path, params: ShardParams = PARAMS, **options: Any) -> run.Summary:
+def shard(root: Path, *inputs: Path, params: ShardParams = PARAMS, **options: Any) -> run.RunSummary:
     return run.shard(sources.find(list(inputs)), root, params, **options)
 
 
@@ -127,7 +127,7 @@ def test_a_slide_that_kills_its_process_costs_that_slide(
 def ended(error: RayError, monkeypatch: pytest.MonkeyPatch, folder: Path, root: Path) -> list[Any]:
     """What becomes of a slide that ends with this error each time that it is tried."""
     path = folder / "s0.tif"
-    task = Task(root, sources.Source(path, name="s0"), PARAMS, "b")
+    task = ShardTask(root, sources.SlideSource(path, name="s0"), PARAMS, "b")
     found = object.__new__(launcher._Run)
     found.launcher, found.tasks, found.board, found.timeout = launcher.Ray(), [task], Board(1), 5.0
     found.node_deaths, found._waiting = Counter(), deque([(0, 1)])

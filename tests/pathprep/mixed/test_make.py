@@ -113,7 +113,7 @@ def test_every_tile_comes_once_with_its_bytes_and_fit(fit: Path, tmp_path: Path)
     assert dict(found) == expected
     info = json.loads((tmp_path / "m" / "mixed.json").read_text())
     assert [marker["tiles"] for marker in info["shards"]] == [14, 14, 14, 15, 14, 14, 15]
-    order = permutation.tiles(np.arange(100), 100, 0)
+    order = permutation.permuted(np.arange(100), 100, 0)
     assert [key for key, _ in found] == [list(expected)[tile] for tile in order]
     assert not (tmp_path / "m" / "unfinished").exists()
 
@@ -156,8 +156,8 @@ def test_another_seed_gives_another_order(fit: Path, tmp_path: Path) -> None:
 
 def test_the_order_is_the_same_in_every_version() -> None:
     """Else a mix that one version began would be finished wrongly by the next."""
-    assert permutation.tiles(np.arange(10), 10, 0).tolist() == [8, 0, 4, 7, 5, 2, 1, 6, 9, 3]
-    assert permutation.tiles([0, 1, 999_999], 10**6, 7).tolist() == [425445, 365940, 703247]
+    assert permutation.permuted(np.arange(10), 10, 0).tolist() == [8, 0, 4, 7, 5, 2, 1, 6, 9, 3]
+    assert permutation.permuted([0, 1, 999_999], 10**6, 7).tolist() == [425445, 365940, 703247]
 
 
 # webdataset leaves its file to the garbage collector

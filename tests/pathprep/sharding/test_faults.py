@@ -19,8 +19,8 @@ from pathprep.folders import verify
 from pathprep.launchers import server
 from pathprep.sharding import pipeline, run
 from pathprep.sharding.params import ShardParams
-from pathprep.sharding.pipeline import Task
-from pathprep.slides.find import Source
+from pathprep.sharding.pipeline import ShardTask
+from pathprep.slides.find import SlideSource
 from pathprep.storage import atomic
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
@@ -33,9 +33,9 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiff(tmp_path_factory.mktemp("slides") / "a.tif", field)
 
 
-def task(root: Path, slide: Path) -> Task:
+def task(root: Path, slide: Path) -> ShardTask:
     build = run.prepare(root, PARAMS, rebuild=False)
-    return Task(root, Source(slide, name="a"), PARAMS, build, rebuild=True)
+    return ShardTask(root, SlideSource(slide, name="a"), PARAMS, build, rebuild=True)
 
 
 def contents(root: Path) -> dict[str, Any]:

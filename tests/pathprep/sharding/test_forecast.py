@@ -68,10 +68,10 @@ def test_a_disk_that_is_too_small_is_seen_before_the_start(
 
 def test_one_huge_slide_does_not_stand_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {f"s{number}": 20 * 10**6 for number in range(999)} | {"huge": 10**10}
-    todo = [sources.Source(tmp_path / f"{name}.svs", name=name) for name in sizes]
+    todo = [sources.SlideSource(tmp_path / f"{name}.svs", name=name) for name in sizes]
     asked: list[float | None] = []
 
-    def look(chosen: list[sources.Source], *_: Any, timeout: float | None = None) -> forecast.Forecast:
+    def look(chosen: list[sources.SlideSource], *_: Any, timeout: float | None = None) -> forecast.Forecast:
         asked.append(timeout)
         failures = {source.name: {} for source in chosen[:1]}
         seen = [sizes[source.name] for source in chosen[1:]]
@@ -155,7 +155,7 @@ class Noting:
 
 def test_sizes_in_words() -> None:
     sizes = [0, 999, 1500, 2.5e6, 3e9, 4.25e12, 5e15]
-    assert [forecast.in_words(size) for size in sizes] == [
+    assert [forecast.format_bytes(size) for size in sizes] == [
         "0 bytes",
         "999 bytes",
         "1.5 kB",

@@ -16,8 +16,8 @@ from pathprep.errors import MaskError, MppError
 from pathprep.kernels.tiling_reference import resample
 from pathprep.sharding import pipeline, run
 from pathprep.sharding.params import ShardParams, StainParams
-from pathprep.sharding.pipeline import Task
-from pathprep.slides.find import Source
+from pathprep.sharding.pipeline import ShardTask
+from pathprep.slides.find import SlideSource
 from pathprep.tiles import jpeg
 
 # Tests compare what is stored with the JPEG of what should be: equal to the bit
@@ -31,7 +31,9 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shard(root: Path, path: Path, params: ShardParams, **options: Any) -> tuple[Dataset, dict[str, Any]]:
     build = run.prepare(root, params, rebuild=False)
-    marker = pipeline.process(Task(root, Source(path, name="s", **options), params, build, threads=2))
+    marker = pipeline.process(
+        ShardTask(root, SlideSource(path, name="s", **options), params, build, threads=2)
+    )
     return Dataset(root), marker
 
 
@@ -201,7 +203,9 @@ def test_threads_change_no_byte(tmp_path: Path, slide: Path) -> None:
     for threads in (1, 4):
         root = tmp_path / str(threads)
         build = run.prepare(root, params, rebuild=False)
-        hashes.append(pipeline.process(Task(root, Source(slide, name="s"), params, build, threads))["files"])
+        hashes.append(
+            pipeline.process(ShardTask(root, SlideSource(slide, name="s"), params, build, threads))["files"]
+        )
     assert hashes[0] == hashes[1]
 
 

@@ -24,7 +24,7 @@ from pathprep.folders import verify
 from pathprep.launchers import base
 from pathprep.sharding import remote, run
 from pathprep.sharding.params import ShardParams
-from pathprep.sharding.pipeline import Progress, Task
+from pathprep.sharding.pipeline import Progress, ShardTask
 from pathprep.sharding.remote import RemoteTask
 from pathprep.slides import find as sources
 from pathprep.storage.url_store import Store
@@ -92,7 +92,7 @@ def command(folder: Path, url: str, *more: object) -> tuple[int, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
-def shard(folder: Path, url: str, scratch: Path, params: ShardParams = PARAMS, **more: Any) -> run.Summary:
+def shard(folder: Path, url: str, scratch: Path, params: ShardParams = PARAMS, **more: Any) -> run.RunSummary:
     with remote.opened(Store.of(url), scratch) as place:
         return run.shard(sources.find([folder]), place.root, params, workers=2, remote=place, **more)
 
@@ -101,7 +101,7 @@ def one(url: str, folder: Path, scratch: Path, rebuild: bool = False) -> RemoteT
     """The task of the first slide, for a dataset that is begun."""
     with remote.opened(Store.of(url), scratch) as place:
         plan = run.plan(sources.find([folder / "s0.tif"]), place.root, PARAMS, remote=place, rebuild=rebuild)
-        return place.task(Task(place.root, plan.todo[0], PARAMS, plan.build_id, rebuild=rebuild))
+        return place.task(ShardTask(place.root, plan.todo[0], PARAMS, plan.build_id, rebuild=rebuild))
 
 
 def test_s3_holds_the_bytes_of_a_local_run(

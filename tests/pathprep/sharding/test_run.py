@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def shard(root: Path, *inputs: Path, params: ShardParams = PARAMS, **options: Any) -> run.Summary:
+def shard(root: Path, *inputs: Path, params: ShardParams = PARAMS, **options: Any) -> run.RunSummary:
     return run.shard(sources.find(list(inputs)), root, params, **options)
 
 
@@ -209,13 +209,13 @@ def test_a_run_reads_a_marker_twice_and_a_part_only_its_own(
     stray = tmp_path / "slides" / ".tmp-host~1.a~s9.json"  # another run is about to commit
     stray.write_text("{")
     read: list[str] = []
-    real = run.markers.read_marker
+    real = run.markers.read_json
 
     def noted(path: Path) -> dict[str, Any] | None:
         read.append(path.name)
         return real(path)
 
-    monkeypatch.setattr(run.markers, "read_marker", noted)
+    monkeypatch.setattr(run.markers, "read_json", noted)
     assert shard(tmp_path, folder).stale == []
     # once for the names, once to see what is done
     assert Counter(name for name in read if name.startswith("s")) == {f"s{i}.json": 2 for i in range(4)}
@@ -224,7 +224,7 @@ def test_a_run_reads_a_marker_twice_and_a_part_only_its_own(
     parts = [[s for s in ("s0", "s1", "s2", "s3") if run.in_part(s, k, 2)] for k in (1, 2)]
     found = run.plan(sources.find([folder]), tmp_path, PARAMS, part=(1, 2))
     read.clear()
-    summary = run.Summary(tmp_path, found.build_id, len(found.slides), {})
+    summary = run.RunSummary(tmp_path, found.build_id, len(found.slides), {})
     assert run._stale(found, summary) == parts[0]
     assert sorted(read) == [f"{name}.json" for name in parts[0]]
     assert run._stale(replace(found, whole=True), summary) == ["s0", "s1", "s2", "s3"]

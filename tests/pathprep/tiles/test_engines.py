@@ -18,8 +18,8 @@ from pathprep.errors import DeviceError, DeviceLost, UsageError
 from pathprep.kernels import tiling_cpu
 from pathprep.sharding import pipeline, run
 from pathprep.sharding.params import ShardParams, StainParams
-from pathprep.sharding.pipeline import Task
-from pathprep.slides.find import Source
+from pathprep.sharding.pipeline import ShardTask
+from pathprep.slides.find import SlideSource
 from pathprep.slides.slide import Slide
 from pathprep.tiles import engines, jpeg
 from pathprep.tiles.engines.cpu import CpuEngine
@@ -57,7 +57,9 @@ def card(patched: None, monkeypatch: pytest.MonkeyPatch) -> ShimCard:
 
 def shard(root: Path, path: Path, params: ShardParams, threads: int = 2) -> tuple[Dataset, dict[str, Any]]:
     build = run.prepare(root, params, rebuild=False)
-    return Dataset(root), pipeline.process(Task(root, Source(path, name="s"), params, build, threads))
+    return Dataset(root), pipeline.process(
+        ShardTask(root, SlideSource(path, name="s"), params, build, threads)
+    )
 
 
 def loss(file: bytes, tile: Any) -> float:

@@ -19,8 +19,8 @@ from pathprep.errors import UsageError
 from pathprep.folders import verify
 from pathprep.sharding import pipeline, run
 from pathprep.sharding.params import ShardParams, StainParams
-from pathprep.sharding.pipeline import Task
-from pathprep.slides.find import Source
+from pathprep.sharding.pipeline import ShardTask
+from pathprep.slides.find import SlideSource
 from pathprep.tiles import qc
 from pathprep.tiles.qc import FIGURES, QcParams, in_words, verdicts
 
@@ -36,7 +36,7 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shard(root: Path, path: Path, params: ShardParams, threads: int = 2) -> tuple[Dataset, dict[str, Any]]:
     build = run.prepare(root, params, rebuild=True)
-    marker = pipeline.process(Task(root, Source(path, name="s"), params, build, threads))
+    marker = pipeline.process(ShardTask(root, SlideSource(path, name="s"), params, build, threads))
     return Dataset(root), marker
 
 

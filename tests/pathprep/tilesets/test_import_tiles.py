@@ -28,7 +28,7 @@ from pathprep.report.page import report
 from pathprep.sharding import run as runs
 from pathprep.sharding.params import ShardParams, StainParams
 from pathprep.sharding.pipeline import Progress
-from pathprep.sharding.run import Summary
+from pathprep.sharding.run import RunSummary
 from pathprep.storage.tables import Columns
 from pathprep.tiles import jpeg
 from pathprep.tilesets import images, run
@@ -51,7 +51,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "run", inline)
 
 
-def importing(source: Path, root: Path, *, tiles_per_shard: int = 4, **options: Any) -> Summary:
+def importing(source: Path, root: Path, *, tiles_per_shard: int = 4, **options: Any) -> RunSummary:
     of_set = {key: options.pop(key) for key in ("format", "labels", "columns", "split") if key in options}
     of_run = {key: options.pop(key) for key in ("name", "workers", "rebuild") if key in options}
     params = TileParams(tiles_per_shard=tiles_per_shard, **options)

@@ -8,7 +8,7 @@ import pytest
 
 from pathtrain.data import order
 from pathtrain.data.damaged_tiles import Damage
-from pathtrain.data.source import Source
+from pathtrain.data.source import TileSource
 from pathtrain.errors import TrainError
 
 
@@ -24,20 +24,20 @@ class Tiles:
         return self.count
 
     def order(self, positions: Any, seed: int) -> Any:
-        return order.tiles(positions, self.count, seed)
+        return order.permuted(positions, self.count, seed)
 
     def name(self, tile: int) -> str:
         return f"tile {tile}"
 
 
 def damage(count: int, limit: int = 1000) -> Damage:
-    return Damage(cast(Source, Tiles(count)), seed=7, limit=limit)
+    return Damage(cast(TileSource, Tiles(count)), seed=7, limit=limit)
 
 
 def one_by_one(positions: Any, count: int, bad: set[int]) -> list[int]:
     found = []
     for position in positions.tolist():
-        while (tile := int(order.tiles(position, count, 7)[0])) in bad:
+        while (tile := int(order.permuted(position, count, 7)[0])) in bad:
             position += 1
         found.append(tile)
     return found

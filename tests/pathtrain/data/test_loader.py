@@ -96,7 +96,7 @@ def test_any_rank_may_start_anywhere(dataset: Path, world: int) -> None:
     straight = take(6, Dataset(dataset), recipe(7))
     for rank, start in ((0, 4), (world - 1, 3)):
         for step, batch in enumerate(take(2, Dataset(dataset), recipe(7), start, rank, world), start):
-            assert np.array_equal(batch.tiles, order.tiles(order.positions(step, 7, rank, world), 22, 0))
+            assert np.array_equal(batch.tiles, order.permuted(order.positions(step, 7, rank, world), 22, 0))
             assert all(map(torch.equal, batch.views, [view[rank::world] for view in straight[step].views]))
 
 
@@ -149,9 +149,9 @@ def replaced(positions: np.ndarray, bad: list[int], seed: int = 0, count: int = 
     """Evaluated one by one: the tile of a position, or of the next one where it is intact."""
     found = []
     for position in positions.tolist():
-        while int(order.tiles(position, count, seed)[0]) in bad:
+        while int(order.permuted(position, count, seed)[0]) in bad:
             position += 1
-        found.append(int(order.tiles(position, count, seed)[0]))
+        found.append(int(order.permuted(position, count, seed)[0]))
     return found
 
 
@@ -233,7 +233,7 @@ def test_a_tar_that_is_gone_is_no_damaged_tile(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fails_at_a_place(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, (bad,) = Files.read, order.tiles(2, 22, 0).tolist()
+    read, (bad,) = Files.read, order.permuted(2, 22, 0).tolist()
     broken = DatasetSource(Dataset(dataset)).place(bad)
 
     def failing(self: Files, path: Path, length: int, offset: int) -> bytes:

@@ -70,7 +70,7 @@ def expected(root: Path, positions: np.ndarray, seed: int = 0) -> list[int]:
         epoch, place = divmod(position, sum(sizes))
         every = []
         for at in range(len(sizes)):
-            shard = int(permutation.tiles(epoch * len(sizes) + at, len(sizes), seed)[0])
+            shard = int(permutation.permuted(epoch * len(sizes) + at, len(sizes), seed)[0])
             every += range(sum(sizes[:shard]), sum(sizes[: shard + 1]))
         found.append(every[place])
     return found

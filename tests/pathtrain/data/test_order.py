@@ -9,14 +9,14 @@ from pathtrain.data import order
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 15, 16, 17, 63, 64, 65, 255, 257, 1000, 4097, 65537])
 def test_every_epoch_shows_every_tile_once(count: int) -> None:
     for epoch in (0, 1, 12345):
-        tiles = order.tiles(np.arange(count) + epoch * count, count, seed=3)
+        tiles = order.permuted(np.arange(count) + epoch * count, count, seed=3)
         assert np.array_equal(np.sort(tiles), np.arange(count))
 
 
 def test_seeds_and_epochs_give_different_orders() -> None:
     n = 1000
-    first = order.tiles(np.arange(2 * n), n, seed=0)
-    other = order.tiles(np.arange(n), n, seed=1)
+    first = order.permuted(np.arange(2 * n), n, seed=0)
+    other = order.permuted(np.arange(n), n, seed=1)
     # two random permutations agree in one place on average
     assert np.sum(first[:n] == first[n:]) < 10
     assert np.sum(first[:n] == other) < 10
@@ -26,7 +26,7 @@ def test_seeds_and_epochs_give_different_orders() -> None:
 def test_all_orders_of_four_tiles_are_about_equally_likely() -> None:
     counts: dict[tuple[int, ...], int] = {}
     for seed in range(2400):
-        key = tuple(order.tiles(np.arange(4), 4, seed).tolist())
+        key = tuple(order.permuted(np.arange(4), 4, seed).tolist())
         counts[key] = counts.get(key, 0) + 1
     assert len(counts) == 24
     # 100 expected, standard deviation 9.8: 5 of them
@@ -35,7 +35,7 @@ def test_all_orders_of_four_tiles_are_about_equally_likely() -> None:
 
 
 def test_neighbours_in_the_order_are_not_neighbours_in_the_dataset() -> None:
-    tiles = order.tiles(np.arange(10_000), 10_000, seed=0)
+    tiles = order.permuted(np.arange(10_000), 10_000, seed=0)
     correlation = np.corrcoef(tiles[:-1], tiles[1:])[0, 1]
     assert abs(correlation) < 0.05  # 5 standard deviations
 
@@ -45,14 +45,14 @@ def test_ranks_share_a_step_without_changing_it(world: int) -> None:
     whole = order.positions(step=5, batch=10)
     parts = [order.positions(5, 10, rank, world) for rank in range(world)]
     assert np.array_equal(np.sort(np.concatenate(parts)), whole)
-    tiles = order.tiles(whole, 37, seed=0)
+    tiles = order.permuted(whole, 37, seed=0)
     for rank, part in enumerate(parts):
-        assert np.array_equal(order.tiles(part, 37, seed=0), tiles[rank::world])
+        assert np.array_equal(order.permuted(part, 37, seed=0), tiles[rank::world])
 
 
 def test_a_batch_may_straddle_epochs() -> None:
     n, batch = 10, 4
-    seen = np.concatenate([order.tiles(order.positions(step, batch), n, seed=0) for step in range(10)])
+    seen = np.concatenate([order.permuted(order.positions(step, batch), n, seed=0) for step in range(10)])
     for epoch in range(4):
         assert np.array_equal(np.sort(seen[epoch * n : (epoch + 1) * n]), np.arange(n))
 
@@ -60,7 +60,7 @@ def test_a_batch_may_straddle_epochs() -> None:
 def test_one_position_costs_the_same_whatever_the_dataset() -> None:
     """A permutation of 10^15 tiles could not be stored."""
     n = 10**15
-    tiles = order.tiles([0, n - 1, n, 7 * n + 5], n, seed=0)
+    tiles = order.permuted([0, n - 1, n, 7 * n + 5], n, seed=0)
     assert ((tiles >= 0) & (tiles < n)).all()
     assert len(set(tiles.tolist())) == 4
 

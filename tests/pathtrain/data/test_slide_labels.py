@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pathprep.errors import UsageError
-from pathtrain.data.slide_labels import Task, read, read_for
+from pathtrain.data.slide_labels import LabelTask, read, read_for
 from pathtrain.losses.tasks import masked_cross_entropy
 
 KNOWN = {"s1", "s2", "s3", "s4", "a_b"}
@@ -24,7 +24,7 @@ def write(folder: Path, text: str) -> Path:
 
 def test_classes_values_and_splits(tmp_path: Path) -> None:
     found = read(write(tmp_path, GOOD), KNOWN)
-    assert found.tasks == (Task("organ", ("colon", "lung")), Task("msi", ("0", "1")))
+    assert found.tasks == (LabelTask("organ", ("colon", "lung")), LabelTask("msi", ("0", "1")))
     assert found.values.tolist() == [[1, -1], [0, 1], [1, 0], [1, 0]]
     assert found.of("train").tolist() == [0, 1, 3]
     assert found.of("val").tolist() == [2]
@@ -105,14 +105,14 @@ def test_only_the_tasks_that_are_asked_for(tmp_path: Path) -> None:
 
 
 def test_labels_to_test_with(tmp_path: Path) -> None:
-    tasks = (Task("organ", ("colon", "lung")), Task("stage", ("1", "2")))
+    tasks = (LabelTask("organ", ("colon", "lung")), LabelTask("stage", ("1", "2")))
     found = read_for(write(tmp_path, GOOD), KNOWN, tasks)
     assert found.tasks == tasks[:1]
     assert found.values.tolist() == [[1], [0], [1], [1]]
     with pytest.raises(UsageError, match="has none of the run's tasks"):
         read_for(tmp_path / "labels.csv", KNOWN, tasks[1:])
     with pytest.raises(UsageError, match="organ is 'colon', which no training slide is"):
-        read_for(tmp_path / "labels.csv", KNOWN, (Task("organ", ("lung", "skin")),))
+        read_for(tmp_path / "labels.csv", KNOWN, (LabelTask("organ", ("lung", "skin")),))
 
 
 def test_unknown_tasks_cost_nothing_but_get_a_gradient_of_zero() -> None:

@@ -20,7 +20,7 @@ from pathtrain.errors import ModelError
 from pathtrain.recipes.load import dump, load
 from pathtrain.report.page import report
 from pathtrain.runs.export import export
-from pathtrain.stain.target import RunTarget
+from pathtrain.stain.target import ModelTarget
 from pathtrain.training.collapse_probe import hold_out
 
 
@@ -62,7 +62,7 @@ def panels(run: Path, dataset: Path, tmp_path: Path) -> Path:
     """A folder with the three panels of the run and one that normalises."""
     other = write_run(tmp_path / "normalised", dataset, seed=1)
     (other / "recipe.yaml").write_text(dump(load("smoke", [*TINY, "steps=20", "stain.mode=normalize"])))
-    RunTarget.of(stain.Target.default(), Dataset(dataset)).save(other)
+    ModelTarget.of(stain.Target.default(), Dataset(dataset)).save(other)
     pairs = ("--plain", run, dataset, "--normalised", other, dataset)
     invoke("collapse", *pairs, "--k", 5, "--out", tmp_path / "panels")
     return tmp_path / "panels"

@@ -33,7 +33,7 @@ from pathtrain.recipes.load import dump
 from pathtrain.recipes.load import load as load_recipe
 from pathtrain.runs.export import export
 from pathtrain.runs.model import load, untrained
-from pathtrain.stain.target import RunTarget, of_run
+from pathtrain.stain.target import ModelTarget, of_run
 from pathtrain.training.pretrain import pretrain
 
 Make = Callable[..., Path]
@@ -231,7 +231,7 @@ def test_baked_tiles_are_not_normalised_again(normalising: Make, stained: Make, 
     assert open_tiles(stained("bake", target), load(normalising(target)).target).normaliser is None
 
 
-def shown(path: Path, goal: RunTarget | None) -> tuple[np.ndarray, dict[str, int]]:
+def shown(path: Path, goal: ModelTarget | None) -> tuple[np.ndarray, dict[str, int]]:
     """Pixels of all tiles of a dataset as a model with this target sees them, and their statuses.
 
     In the order of their places, or sources: tiles that take the slide's fit are stored last.
@@ -352,6 +352,6 @@ def test_fit_options_come_with_the_target(stained: Make, monkeypatch: pytest.Mon
     dataset = Dataset(stained("fit"))
     for key, value in (("keep", "any"), ("alpha", 2.0), ("beta", 0.2), ("io", 250.0)):
         monkeypatch.setitem(dataset.params["stain"], key, value)
-    found = RunTarget.of(stain.Target.default(), dataset)
+    found = ModelTarget.of(stain.Target.default(), dataset)
     assert (found.keep, found.alpha, found.beta, found.io) == ("any", 2.0, 0.2, 250.0)
-    assert RunTarget.model_validate(json.loads(json.dumps(found.as_dict()))) == found
+    assert ModelTarget.model_validate(json.loads(json.dumps(found.as_dict()))) == found

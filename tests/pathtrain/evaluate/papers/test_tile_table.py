@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from pathprep.errors import UsageError
 from pathtrain.cli.evaluate import app
 from pathtrain.evaluate.papers.published import EXAONEPATH, TASKS
-from pathtrain.evaluate.papers.tile_table import Source, figure, find, table
+from pathtrain.evaluate.papers.tile_table import TaskPaths, figure, find, table
 from pathtrain.evaluate.tiles.linear import Settings
 from pathtrain.models.backbone import build
 from pathtrain.recipes.recipe import ModelConfig
@@ -49,8 +49,8 @@ def test_published_row_adds_up() -> None:
 
 def test_tasks_are_found_in_folders_and_files(tasks: Path, tmp_path: Path) -> None:
     expected = {
-        "pcam": Source(tasks / "pcam/train", tasks / "pcam/test"),
-        "mhist": Source(tasks / "mhist", None),
+        "pcam": TaskPaths(tasks / "pcam/train", tasks / "pcam/test"),
+        "mhist": TaskPaths(tasks / "mhist", None),
     }
     assert find(tasks) == expected
     file = tmp_path / "tasks.yaml"
