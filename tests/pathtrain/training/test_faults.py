@@ -22,7 +22,8 @@ from pathtrain.methods.dino import Dino
 from pathtrain.recipes.load import load
 from pathtrain.runs import checkpoint, lock
 from pathtrain.training.logs import rows
-from pathtrain.training.pretrain import Summary, pretrain
+from pathtrain.training.loop import TrainSummary
+from pathtrain.training.pretrain import pretrain
 from pathtrain.training.stopping import StopRequests
 
 SETTINGS = (*TINY, "steps=6", "batch=6", "log_every=1", "checkpoint.every=2")
@@ -34,7 +35,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("faults") / "dataset", slides)
 
 
-def train(dataset: Path, run: Path, *more: str, fresh: bool = False) -> Summary:
+def train(dataset: Path, run: Path, *more: str, fresh: bool = False) -> TrainSummary:
     return pretrain(dataset, load("smoke", [*SETTINGS, *more]), run, fresh, Console(quiet=True))
 
 
@@ -59,7 +60,7 @@ def test_a_signal_finishes_the_step_and_writes_a_checkpoint(
     assert checkpoint.entries(run)[-1].step == 4
     assert signal.getsignal(number) is before
     monkeypatch.setattr(Dino, "loss", plain)
-    assert train(dataset, run, "checkpoint.every=100") == Summary(4, 6, rows(run)[-1]["loss"])
+    assert train(dataset, run, "checkpoint.every=100") == TrainSummary(4, 6, rows(run)[-1]["loss"])
     train(dataset, straight)
     mine, theirs = checkpoint.load(run), checkpoint.load(straight)
     for name, value in theirs["student"]["backbone"].items():

@@ -27,8 +27,9 @@ from pathtrain.methods.dino import Dino
 from pathtrain.recipes.load import load
 from pathtrain.runs import checkpoint
 from pathtrain.training.logs import rows
+from pathtrain.training.loop import TrainSummary
 from pathtrain.training.optim import clip_each
-from pathtrain.training.pretrain import Summary, pretrain
+from pathtrain.training.pretrain import pretrain
 
 STEPS = 24
 SETTINGS = (
@@ -54,7 +55,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(
     dataset: Path, run: Path, *more: str, fresh: bool = False, change: bool = False
-) -> tuple[Summary, str]:
+) -> tuple[TrainSummary, str]:
     """In this process; returns what it printed too."""
     out = io.StringIO()
     recipe, console = load("smoke", [*SETTINGS, *more]), Console(file=out, width=200)
@@ -143,7 +144,7 @@ def test_resumed_from_any_checkpoint_is_the_same_to_the_bit(
     with (run / "log.jsonl").open("a") as file:
         file.write('{"step": 99, "lo')  # a line that the kill cut off
     summary, text = train(dataset, run)
-    assert summary == Summary(step, STEPS, rows(straight)[-1]["loss"])
+    assert summary == TrainSummary(step, STEPS, rows(straight)[-1]["loss"])
     assert text.startswith(f"resuming at step {step} of {STEPS}\n")
     assert_same_to_the_bit(run, straight)
     assert logged(run) == logged(straight)
@@ -180,7 +181,7 @@ def test_log_and_tensorboard_hold_the_same(straight: Path) -> None:
 def test_a_finished_run_says_so(dataset: Path, straight: Path) -> None:
     before = (straight / "checkpoints" / "latest.json").stat().st_mtime_ns
     summary, text = train(dataset, straight)
-    assert summary == Summary(STEPS, STEPS, None)
+    assert summary == TrainSummary(STEPS, STEPS, None)
     assert "finished, 24 of 24 steps; --fresh starts over" in text
     assert (straight / "checkpoints" / "latest.json").stat().st_mtime_ns == before
 
