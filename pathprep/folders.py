@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from pathprep.dataset import verify as verify_dataset
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.verify import Findings
 from pathprep.errors import UsageError
@@ -60,4 +61,4 @@ def verify(root: Path, threads: int = 2) -> Iterator[Findings]:
     Raises:
         DatasetError: neither, or mixed shards that are not finished.
     """
-    return verify_mixed.verify(root, threads) if is_mixed(root) else verify(root, threads)
+    return (verify_mixed if is_mixed(root) else verify_dataset).verify(root, threads)
