@@ -13,8 +13,8 @@ marker is read, and only other tables make another index. The folder may be dele
 that has it mapped keeps what it has; on a network file system only if the deletion is not by another
 machine, so do not add slides there to a dataset that other machines train on.
 
-If the dataset's folder cannot be written, the index is kept in $XDG_CACHE_HOME/pathprep (or
-~/.cache/pathprep), in a folder per dataset and build, and a line on stderr says so when it is made.
+If the dataset's folder cannot be written, or is at a URL, the index is kept in $XDG_CACHE_HOME/pathprep (or
+~/.cache/pathprep), in a folder per dataset and build, and a line on stderr says so when it is made for want of rights.
 """
 
 import fcntl
@@ -133,10 +133,12 @@ def _remove_others(folder: Path) -> None:
 
 def homes(dataset: Folder) -> list[Path]:
     """Where the index may lie: in the dataset, or else in the user's cache."""
-    root = dataset.root.resolve()
+    root = dataset.storage.root
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    name = f"{dataset.info['build_id']}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}"
-    return [dataset.root / FOLDER, cache / "pathprep" / name]
+    place = str(root.resolve() if isinstance(root, Path) else root)
+    name = f"{dataset.info['build_id']}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:16]}"
+    inside = [root / FOLDER] if isinstance(root, Path) else []
+    return [*inside, cache / "pathprep" / name]
 
 
 def _make(dataset: Folder, folder: Path, slides: list[Entry], names: list[str]) -> None:
@@ -148,7 +150,7 @@ def _make(dataset: Folder, folder: Path, slides: list[Entry], names: list[str]) 
     missing = [name for name in names if _arrays(folder, columns.files([name]), slides_of(slides)) is None]
     if missing:
         print(
-            f"{dataset.root}: gathering {', '.join(missing)} of {total:,} tiles of {len(slides):,} slides in "
+            f"{dataset.storage}: gathering {', '.join(missing)} of {total:,} tiles of {len(slides):,} slides in "
             f"{folder.parent}, once",
             file=sys.stderr,
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pathprep.storage.base import Storage
 from pathprep.storage.json_files import read_json
 
 
@@ -61,7 +62,15 @@ def sealed(marker: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_sealed(path: Path) -> dict[str, Any] | None:
     """A slide's marker; None if it is absent, or not as it was written."""
-    marker = read_json(path)
+    return _whole(read_json(path))
+
+
+def sealed_in(storage: Storage, name: str) -> dict[str, Any] | None:
+    """A slide's marker in a folder or at a URL; None if it is absent, or not as it was written."""
+    return _whole(storage.read_json(name))
+
+
+def _whole(marker: dict[str, Any] | None) -> dict[str, Any] | None:
     return marker if marker is not None and marker == sealed(marker) else None
 
 

@@ -1,42 +1,51 @@
-"""Reading a dataset folder: its slides, their tables, and tiles by their place in a tar."""
+"""Reading a dataset, in a folder or at a URL: its slides, their tables, and its tiles."""
 
-import os
-from collections import OrderedDict
-from collections.abc import Iterable
-from functools import cached_property
-from pathlib import Path
+import io
+from collections.abc import Callable, Iterable
+from functools import cached_property, lru_cache
+from pathlib import Path, PurePath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pathprep.dataset import index_cache as corpus
-from pathprep.dataset.marker import read_sealed
+from pathprep.dataset import index_cache
+from pathprep.dataset.marker import sealed_in
 from pathprep.dataset.schema import DROPPED, FORMAT, SCHEMA, VERSION, build_id
+from pathprep.dataset.tile import Part, Tile, Tiles, checked, fit_of, known, read_tar
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import DatasetError
-from pathprep.storage.json_files import read_json
+from pathprep.storage.place import storage_at
+
+# Slides' tables that are kept for reading tiles one at a time: some MB each
+TABLES = 8
 
 
-class Dataset:
-    """Reads a dataset folder; only committed slides of the current build exist for it.
+class Dataset(Tiles):
+    """Reads a dataset; only committed slides of the current build exist for it.
+
+    Its tiles are in the order of ``slides``, and of the tar within a slide.
 
     Args:
-        root: the folder.
+        root: the folder, or a URL that fsspec knows, such as ``s3://bucket/dataset``.
+
+    Attributes:
+        root: the folder or URL.
+        storage: its files.
+        info: what dataset.json says.
+        params: everything that shaped the pixels.
 
     Raises:
         DatasetError: no dataset there, of a newer format version, or a committed file is gone.
+        UsageError: a URL that fsspec does not know.
     """
 
-    OPEN_TARS = 256  # file handles kept; well under the usual limit of 1024
-
-    def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
-        info = read_json(self.root / "dataset.json")
+    def __init__(self, root: PurePath | str) -> None:
+        self.storage = storage_at(root)
+        self.root = self.storage.root
+        info = self.storage.read_json("dataset.json")
         if info is None or info.get("format") != FORMAT:
-            remote = ":" in self.root.parts[0] if self.root.parts else False
-            fix = "copy it to a local folder first" if remote else "make one with `pathprep shard`"
-            raise DatasetError(f"{root}: not a dataset (no dataset.json); {fix}")
+            raise DatasetError(f"{root}: not a dataset (no dataset.json); make one with `pathprep shard`")
         if info["version"] != VERSION:
             raise DatasetError(
                 f"{self.root}: format version {info['version']}, this pathprep reads version {VERSION}"
@@ -48,15 +57,28 @@ class Dataset:
             )
         self.info: dict[str, Any] = info
         self.params: dict[str, Any] = info["params"]
-        self._tars: OrderedDict[str, int] = OrderedDict()
+
+    def __reduce__(self) -> tuple[type["Dataset"], tuple[PurePath]]:
+        return Dataset, (self.root,)  # opened anew in another process
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @cached_property
+    def _places(self) -> TileIndex:
+        """Where each tile's slide begins, as the dataset was when it was first asked for."""
+        return self.tiles(())
 
     @cached_property
     def markers(self) -> dict[str, dict[str, Any]]:
         """Committed slides of this build: name -> marker, in the order of names."""
-        found = {p.stem: read_sealed(p) for p in sorted((self.root / "slides").glob("*.json"))}
-        return {
-            n: m for n, m in found.items() if m is not None and m.get("build_id") == self.info["build_id"]
-        }
+        markers = {name: sealed_in(self.storage, f"slides/{name}.json") for name in self._names("slides")}
+        build = self.info["build_id"]
+        return {n: m for n, m in markers.items() if m is not None and m.get("build_id") == build}
+
+    def _names(self, folder: str) -> list[str]:
+        paths = (Path(info.name) for info in self.storage.listing(folder))
+        return [path.stem for path in paths if path.suffix == ".json"]
 
     @property
     def kind(self) -> str:
@@ -70,28 +92,38 @@ class Dataset:
 
     def failed(self) -> dict[str, dict[str, Any]]:
         """Quarantined slides: name -> {slide path, stage, error, attempts}."""
-        found = {p.stem: read_json(p) for p in sorted((self.root / "failed").glob("*.json"))}
-        return {name: entry for name, entry in found.items() if entry is not None}
+        entries = {name: self.storage.read_json(f"failed/{name}.json") for name in self._names("failed")}
+        return {name: entry for name, entry in entries.items() if entry is not None}
 
     def table(self, slide: str, columns: list[str] | None = None) -> pa.Table:
-        """A slide's rows (SCHEMA), all columns or those named; columns that an older file lacks are null."""
-        return self._table(f"index/{slide}.parquet", columns, SCHEMA)
+        """A slide's rows (SCHEMA), all columns or those named; columns that an older file lacks are null.
+
+        Raises:
+            UsageError: no such slide or column.
+            DatasetError: its table cannot be read.
+        """
+        return self._table(slide, f"index/{slide}.parquet", columns, SCHEMA)
 
     def dropped(self, slide: str, columns: list[str] | None = None) -> pa.Table:
         """A slide's tiles that quality filters dropped (DROPPED), all columns or those named; maybe none."""
         name = f"dropped/{slide}.parquet"
         if name in self.markers[slide]["files"]:
-            return self._table(name, columns, DROPPED)
+            return self._table(slide, name, columns, DROPPED)
         table = DROPPED.empty_table()
         return table if columns is None else table.select(columns)
 
-    def _table(self, name: str, columns: list[str] | None, schema: pa.Schema) -> pa.Table:
-        path = self.root / name
+    def _table(self, slide: str, name: str, columns: list[str] | None, schema: pa.Schema) -> pa.Table:
+        for column in columns or ():
+            known(column, schema.names, self.root / name, "column")
         try:
-            return pq.read_table(path, columns=columns, schema=schema)
+            data = self.storage.read(name)
+            if data is None:
+                known(slide, self.tile_counts(), self.root)
+                raise FileNotFoundError("no such file")
+            return pq.read_table(io.BytesIO(data), columns=columns, schema=schema)
         except (OSError, pa.ArrowException) as error:
             raise DatasetError(
-                f"{path}: cannot be read ({error}); run `pathprep verify {self.root}`"
+                f"{self.root / name}: cannot be read ({error}); run `pathprep verify {self.root}`"
             ) from None
 
     def tiles(self, columns: Iterable[str] = ("offset", "length", "stored")) -> TileIndex:
@@ -105,11 +137,11 @@ class Dataset:
             DatasetError: a slide's table is not the one that its marker vouches for.
             KeyError: no such column.
         """
-        return corpus.tiles(self, columns)
+        return index_cache.tiles(self, columns)
 
     def tile_counts(self) -> dict[str, int]:
         """Committed slides and their number of tiles, in the order of names; reads no marker if it can."""
-        return corpus.tile_counts(self)
+        return index_cache.tile_counts(self)
 
     def marker(self, slide: str) -> dict[str, Any]:
         """One slide's marker, without reading the others.
@@ -117,44 +149,58 @@ class Dataset:
         Raises:
             DatasetError: the slide is not committed.
         """
-        found = read_sealed(self.root / "slides" / f"{slide}.json")
-        if found is None or found.get("build_id") != self.info["build_id"]:
+        marker = sealed_in(self.storage, f"slides/{slide}.json")
+        if marker is None or marker.get("build_id") != self.info["build_id"]:
             raise DatasetError(f"{self.root}: slide {slide} is not committed; run `pathprep shard` again")
-        return found
+        return marker
 
     def texts(self, column: str) -> list[str | None]:
         """``label``, ``group`` or ``source`` of each tile, in the order of ``tiles``; None if it has none."""
         slides = [name for name, marker in self.markers.items() if marker["tiles"]]
         return [text for name in slides for text in self.table(name, [column])[column].to_pylist()]
 
-    def read(self, slide: str, offset: int, length: int) -> bytes:
-        """One member's bytes.
+    def slide(self, name: str) -> Tiles:
+        """The tiles of one slide, in the order of its table.
 
         Raises:
-            DatasetError: the tar is gone or shorter than its index says.
+            UsageError: no such slide; the message says which name is nearest.
         """
-        data = os.pread(self._open(slide), length, offset)
-        if len(data) != length:
-            raise DatasetError(
-                f"{self.root}/shards/{slide}.tar: {len(data)} of {length} bytes at {offset}; "
-                f"run `pathprep verify {self.root}`"
-            )
-        return data
+        if name in self._places.slides:
+            return Part(self, self._places.tiles_of(name))
+        known(name, self.tile_counts(), self.root)
+        return Part(self, range(0))
 
-    def _open(self, slide: str) -> int:
-        if slide in self._tars:
-            self._tars.move_to_end(slide)
-            return self._tars[slide]
-        if len(self._tars) >= self.OPEN_TARS:
-            os.close(self._tars.popitem(last=False)[1])
-        path = self.root / "shards" / f"{slide}.tar"
-        try:
-            self._tars[slide] = os.open(path, os.O_RDONLY)
-        except OSError as error:
-            raise DatasetError(f"{path}: {error.strerror}; run `pathprep verify {self.root}`") from None
-        return self._tars[slide]
+    def read(self, slide: str, offset: int, length: int) -> bytes:
+        """Bytes of a slide's tar, not compared with a CRC32 as ``dataset[0]`` does.
+
+        Raises:
+            DatasetError: the tar is gone or shorter than that.
+        """
+        return read_tar(self.storage, slide, offset, length)
 
     def close(self) -> None:
         """Close the tars that reads have opened."""
-        while self._tars:
-            os.close(self._tars.popitem()[1])
+        self.storage.close()
+
+    @cached_property
+    def _rows(self) -> Callable[[str], pa.Table]:
+        return lru_cache(TABLES)(self.table)  # a cache of the class would keep every dataset alive
+
+    def _tile(self, number: int) -> Tile:
+        slide, at = self._places.locate(number)
+        row = self._rows(slide).slice(at, 1).to_pylist()[0]
+        return Tile(
+            checked(self.read(slide, row["offset"], row["length"]), row, slide, self.root),
+            slide,
+            row["x"],
+            row["y"],
+            row["side"],
+            row["mpp"],
+            row["label"],
+            row["group"],
+            fit_of(row, self.params["stain"]),
+            self.root / "shards" / f"{slide}.tar",
+        )
+
+    def _slide_of(self, number: int) -> str:
+        return self._places.locate(number)[0]

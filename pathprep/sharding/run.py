@@ -242,7 +242,7 @@ def make(
     summary.files = len({source.slide or source.name for source in found.slides})
     summary.resolutions = len(params.mpps)
     if remote is not None:
-        tasks, summary.url = [remote.task(task) for task in tasks], remote.store.url
+        tasks, summary.url = [remote.task(task) for task in tasks], str(remote.store)
     start, left = time.perf_counter(), len(tasks)
     try:
         summary.stopped = _too_full(root, min_free) if left else ""
