@@ -9,8 +9,8 @@ from pathprep.dataset.verify import Findings
 from pathprep.folders import verify
 from pathprep.launchers import cards
 from pathprep.launchers.local import Local
+from pathprep.params.shard import ShardParams
 from pathprep.sharding import run
-from pathprep.sharding.params import ShardParams
 from pathprep.sharding.run import Plan, RunSummary, Watcher
 from pathprep.slides.find import SlideSource
 

@@ -22,6 +22,8 @@ from pathprep import stain
 from pathprep.dataset.marker import sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError, UsageError
+from pathprep.params.shard import ShardParams
+from pathprep.params.stain import StainMode, StainParams
 from pathprep.report import contact_sheet as report_contact
 from pathprep.report import measure as report_measure
 from pathprep.report import page as report_module
@@ -33,7 +35,6 @@ from pathprep.report.measure import Measured
 from pathprep.report.page import report
 from pathprep.report.slide_pixels import Wanted
 from pathprep.sharding import run
-from pathprep.sharding.params import ShardParams, StainMode, StainParams
 from pathprep.slides import find as sources
 from pathprep.tiles import jpeg
 

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 from helpers.slides import tissue, write_tiff
+from pathprep.sharding.params import QcParams
 
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
 from pathprep.folders import verify
 from pathprep.launchers.base import Board, Outcome, Task
 from pathprep.launchers.local import Local
+from pathprep.params.shard import ShardParams
 from pathprep.sharding import forecast, run
-from pathprep.sharding.params import QcParams, ShardParams
 from pathprep.slides import find as sources
 
 PARAMS = ShardParams(tile=64, region=1024)

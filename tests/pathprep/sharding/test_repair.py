@@ -8,17 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.slides import tissue, write_tiff
+from pathprep.sharding.params import QcParams
 
 from pathprep.dataset.marker import sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import build_id
 from pathprep.errors import DatasetError, UsageError
 from pathprep.folders import verify
+from pathprep.params.shard import ShardParams
+from pathprep.params.stain import StainParams
+from pathprep.params.tissue import TissueParams
 from pathprep.sharding import run
-from pathprep.sharding.params import QcParams, ShardParams, StainParams
 from pathprep.sharding.repair import repair
 from pathprep.slides import find as sources
-from pathprep.slides.tissue import TissueParams
 from pathprep.stain import Target
 
 PARAMS = ShardParams(tile=64, region=1024, mode="resize", mpp=1.0, more_mpps=(0.5,), min_tissue=0.3)

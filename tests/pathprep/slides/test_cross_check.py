@@ -11,8 +11,9 @@ from helpers.slides import tissue
 from PIL import Image
 
 from pathprep.errors import UnreadableSlide
+from pathprep.params.shard import ShardParams
+from pathprep.params.stain import StainParams
 from pathprep.sharding import run
-from pathprep.sharding.params import ShardParams, StainParams
 from pathprep.slides import cross_check as damage
 from pathprep.slides import grid
 from pathprep.slides.find import find

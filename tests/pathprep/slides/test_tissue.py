@@ -10,9 +10,9 @@ from PIL import Image
 from skimage import filters
 
 from pathprep.errors import MaskError
+from pathprep.params.tissue import TissueParams
 from pathprep.slides import tissue
 from pathprep.slides.slide import MppRules, Slide
-from pathprep.slides.tissue import TissueParams
 
 
 def test_finds_the_piece_of_tissue_and_its_hole() -> None:
