@@ -1,11 +1,9 @@
 """Every parameter of a sharding run that shapes the pixels; their hash is the dataset's build id."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal, Self
 
-from pathprep.errors import UsageError
 from pathprep.params.quality import QcParams
 from pathprep.params.settings import Setting, check, is_share
 from pathprep.params.stain import StainParams
@@ -148,40 +146,3 @@ class ShardParams:
         if self.cross_check:
             del values["cross_check"]
         return {**values, "pixels_version": PIXELS_VERSION}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """What ``as_dict`` was made from, as far as it shapes the pixels.
-
-        Raises:
-            UsageError: they are another version's.
-        """
-        given = dict(values)
-        try:
-            version = given.pop("pixels_version")
-            mpps = given.pop("mpp")
-            first, *more = mpps if isinstance(mpps, list) else [mpps]
-            stained = dict(given.pop("stain"))
-            if "target" in stained:
-                import numpy as np
-
-                from pathprep.stain import Target
-
-                target = stained["target"]
-                stained["target"] = Target(np.array(target["he"]), np.array(target["max_c"]), "dataset")
-            made = cls(
-                mpp=first,
-                more_mpps=tuple(more),
-                stain=StainParams(**stained),
-                tissue=TissueParams(**given.pop("tissue")),
-                qc=QcParams(**given.pop("qc", {})),
-                **given,
-            )
-        except (KeyError, TypeError):
-            version = None
-        if version != PIXELS_VERSION or made.as_dict() != dict(values):
-            raise UsageError(
-                "the dataset was made by another version of pathprep, whose tiles this one cannot make "
-                "again; make it anew with `pathprep shard` and `rebuild`"
-            )
-        return made

@@ -138,7 +138,7 @@ class Worker:
         tiles = self.engine.select(tiles, which)
         if settings.mode == "bake":
             with clock("stain"):
-                matrices = stain.matrix(fits, settings.goal)[which]
+                matrices = stain.matrix(fits, settings.target or stain.Target.default())[which]
                 tiles = self.engine.apply(tiles, matrices, settings.io)
         return self._encode(tiles, rows, clock)
 

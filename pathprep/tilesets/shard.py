@@ -256,7 +256,7 @@ class _Worker:
         row = self._row(number, pixels, fit)
         data = picture.jpeg
         if settings.mode == "bake" and fit is not None and row["he"] is not None:
-            matrix = stain.matrix(fit, settings.goal)
+            matrix = stain.matrix(fit, settings.target or stain.Target.default())
             pixels, data = stain.apply(pixels[None], matrix, io=settings.io, threads=1)[0], None
         if data is None:
             data = jpeg.encode(np.ascontiguousarray(pixels), self.params.quality, self.params.subsampling)

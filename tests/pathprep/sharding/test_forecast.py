@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from helpers.slides import tissue, write_tiff
-from pathprep.sharding.params import QcParams
 
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
 from pathprep.folders import verify
 from pathprep.launchers.base import Board, Outcome, Task
 from pathprep.launchers.local import Local
+from pathprep.params.quality import QcParams
 from pathprep.params.shard import ShardParams
 from pathprep.sharding import forecast, run
 from pathprep.slides import find as sources

@@ -44,7 +44,7 @@ def shard(root: Path, path: Path, params: ShardParams, threads: int = 2) -> tupl
 def stored(dataset: Dataset) -> dict[tuple[int, int], tuple[dict[str, Any], str]]:
     """Row and hash of every tile by its place."""
     found = {}
-    for row in dataset.index("s").to_pylist():
+    for row in dataset.table("s").to_pylist():
         data = dataset.read("s", row.pop("offset"), row.pop("length"))
         found[row["column"], row["row"]] = (row, hashlib.sha256(data).hexdigest())
     return found
@@ -117,7 +117,7 @@ def test_everything_dropped(tmp_path: Path, slide: Path) -> None:
         params = replace(PARAMS, qc=QcParams(min_focus=1e9), stain=StainParams(mode))
         dataset, marker = shard(tmp_path / mode, slide, params)
         assert (marker["tiles"], marker["counts"]["kept"], marker["stain"]) == (0, 0, {})
-        assert dataset.index("s").num_rows == 0
+        assert dataset.table("s").num_rows == 0
         assert dataset.dropped("s", ["x"]).num_rows == 60
         assert [found.problems for found in verify(tmp_path / mode)] == [[], []]
 
@@ -179,11 +179,11 @@ def test_thresholds_that_are_not_set_change_nothing() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"min_focus": -1.0}, "--min-focus is a variance: 0 or more"),
-        ({"min_focus": float("nan")}, "--min-focus is a variance"),
-        ({"max_pen": 10.0}, "--max-pen is a share: 0 to 1"),
-        ({"max_white": -0.1}, "--max-white is a share"),
-        ({"min_hsv": 60.0}, "--min-hsv is a share"),
+        ({"min_focus": -1.0}, "`min_focus` is a variance: 0 or more"),
+        ({"min_focus": float("nan")}, "`min_focus` is a variance"),
+        ({"max_pen": 10.0}, "`max_pen` is a share: 0 to 1"),
+        ({"max_white": -0.1}, "`max_white` is a share"),
+        ({"min_hsv": 60.0}, "`min_hsv` is a share"),
     ],
 )
 def test_impossible_thresholds_are_refused(wrong: dict[str, float], message: str) -> None:

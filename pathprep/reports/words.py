@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 from pathprep.params import quality
-from pathprep.report.measure import Measured
+from pathprep.reports.measure import Measured
 
 REASONS = {
     "kept": "kept",
