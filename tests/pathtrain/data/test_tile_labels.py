@@ -48,13 +48,13 @@ def test_per_tile_and_unlabelled(tmp_path: Path, dataset: Path) -> None:
     [
         ("slide,label\nc,p\nb,q\n", "slide c is not in .*a_1"),
         ("name,label\nb,q\n", "no column slide; it has name, label"),
-        ("slide,label\n", "no row below its header"),
+        ("slide,label\n", "needs a header and rows below it"),
         ("slide,label\nb,q\n", "labels of one class only"),
         ("slide,label\nb,q\nb,r\n", "slide b has two labels"),
         ("slide,x,label\nb,0,q\n", "only one of the columns x and y"),
         ("slide,x,y,label\nb,0,left,q\n", "line 2: x and y must be whole"),
         ("slide,x,y,label\nb,0,0,q\nb,0,0,r\n", "line 3: this tile has two labels"),
-        ("slide,label\nb,q,r\n", "line 2 has not 2 cells"),
+        ("slide,label\nb,q,r\n", "line 2: 3 cells, the header has 2"),
     ],
 )
 def test_wrong_csv(tmp_path: Path, dataset: Path, text: str, message: str) -> None:
