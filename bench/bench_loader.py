@@ -37,8 +37,8 @@ from PIL import Image, ImageFilter
 from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
 from torchvision.transforms import v2
 
+import pathprep
 from pathprep.dataset.reader import Dataset
-from pathprep.folders import open_data
 from pathprep.mixed.make import mix
 from pathtrain.data import view_params as params
 from pathtrain.data.loader import Loader
@@ -58,7 +58,7 @@ STAINS = {
 
 
 def ours(folder: Path, recipe: Recipe, threads: int, device_id: int | None) -> Iterator[Any]:
-    loader = Loader(open_data(folder), recipe, threads=threads, device_id=device_id)
+    loader = Loader(pathprep.open(folder), recipe, threads=threads, device_id=device_id)
     try:
         for batch in loader:
             if device_id is not None:  # what has been queued is not yet done
