@@ -11,11 +11,9 @@ An image folder brings its labels.csv, and a dataset of imported tiles has them 
 An empty label, and a tile that no row or polygon covers, is unlabelled: -1.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +21,8 @@ from skimage.measure import points_in_poly
 
 from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
+from pathprep.slides import masks
+from pathprep.slides.masks import read_geojson
 from pathprep.storage import tables
 from pathprep.storage.tables import Table
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles
@@ -179,50 +179,17 @@ def _by_areas(tiles: DatasetTiles, areas: dict[str, list[Area]]) -> Names:
 
 
 def read_areas(path: Path) -> list[Area]:
-    """Classified polygons of a GeoJSON file: a FeatureCollection, a list of features or one feature.
+    """Classified polygons of a GeoJSON file.
 
     Raises:
-        UsageError: it is not GeoJSON.
+        UsageError: it cannot be read, or is not GeoJSON.
     """
     try:
-        value = json.loads(path.read_bytes())
-        features = value.get("features", [value]) if isinstance(value, dict) else value
-        return [area for feature in features for area in _areas(feature)]
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise UsageError(f"{path}: not GeoJSON annotations ({type(error).__name__}: {error})") from None
-
-
-def _areas(feature: dict[str, Any]) -> list[Area]:
-    geometry = feature["geometry"]
-    label = _class_name((feature.get("properties") or {}).get("classification"))
-    if label == "" or geometry is None:
-        return []
-    if geometry["type"] == "Polygon":
-        polygons = [geometry["coordinates"]]
-    elif geometry["type"] == "MultiPolygon":
-        polygons = geometry["coordinates"]
-    else:
-        return []
-    areas = []
-    for polygon in polygons:
-        rings = [np.array([point[:2] for point in ring], dtype=np.float64) for ring in polygon]
-        sizes = [_area(ring) for ring in rings]
-        areas.append(Area(label, rings, sizes[0] - sum(sizes[1:])))
-    return areas
-
-
-def _class_name(classification: Any) -> str:
-    """QuPath writes {"name": "Tumor"}, and newer versions {"names": ["Tumor", "Positive"]} for subclasses."""
-    if classification is None:
-        return ""
-    if isinstance(classification, str):
-        return classification.strip()
-    if "names" in classification:
-        return ": ".join(classification["names"])
-    return str(classification["name"]).strip()
-
-
-def _area(ring: Floats) -> float:
-    """Shoelace formula."""
-    x, y = ring[:, 0], ring[:, 1]
-    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+        named = [(polygon.label(), polygon.rings) for polygon in read_geojson(path).polygons]
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: not GeoJSON annotations ({error})") from None
+    return [
+        Area(label, rings, masks.area(rings[0]) - sum(map(masks.area, rings[1:])))
+        for label, rings in named
+        if label
+    ]

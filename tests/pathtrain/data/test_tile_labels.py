@@ -155,7 +155,9 @@ def test_wrong_annotation_folders(tmp_path: Path, dataset: Path) -> None:
     with pytest.raises(UsageError, match=r"holds no \.geojson file"):
         read_labels([open_tiles(dataset)], folder)
     (folder / "a_1.geojson").write_text('{"type": "Feature"}')
-    with pytest.raises(UsageError, match=r"a_1\.geojson: not GeoJSON annotations \(KeyError"):
+    with pytest.raises(
+        UsageError, match=r"a_1\.geojson: not GeoJSON annotations \(a part of it has no 'coordinates'"
+    ):
         read_labels([open_tiles(dataset)], folder)
     annotate(folder, [], "c.geojson")
     (folder / "a_1.geojson").write_text("[]")
