@@ -310,7 +310,7 @@ def test_wrong_folders(tmp_path: Path) -> None:
         find(loose)
     with pytest.raises(UsageError, match="not a tile set"):
         find(loose / "1.png")
-    with pytest.raises(UsageError, match=r"no column 'dx' \(--label-column\)"):
+    with pytest.raises(UsageError, match=r"no column 'dx' \(`label_column`\)"):
         find(mhist(tmp_path / "mhist"), columns=Columns(label="dx"))
     split = folders(tmp_path / "split", dict.fromkeys(("train/1.png", "test/2.png"), tile(0)))
     with pytest.raises(UsageError, match="named like partitions"):
