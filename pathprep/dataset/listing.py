@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -52,7 +51,7 @@ def slides_of(slides: Iterable[Entry]) -> dict[str, int]:
 def signature_of(dataset: Folder) -> tuple[str, int, bool]:
     """Hash of the listing of slides/, the number of markers, and whether all are old enough to trust it."""
     markers = _markers(dataset)
-    seen = [(PurePath(info.name).name, info.size, info.modified) for info in markers]
+    seen = [(info.last, info.size, info.modified) for info in markers]
     digest = hashlib.sha256(repr((LAYOUT, dataset.info["build_id"], seen)).encode()).hexdigest()
     newest = max((info.modified for info in markers), default=0)
     return digest, len(seen), newest / 1e9 < time.time() - SETTLED_S
@@ -61,12 +60,7 @@ def signature_of(dataset: Folder) -> tuple[str, int, bool]:
 def _markers(dataset: Folder) -> list[FileInfo]:
     """Files in slides/ that may be markers, by name."""
     infos = dataset.storage.listing("slides")
-    names = [PurePath(info.name).name for info in infos]
-    return [
-        info
-        for info, name in zip(infos, names, strict=True)
-        if name.endswith(".json") and not name.startswith(atomic.PREFIX)
-    ]
+    return [info for info in infos if info.name.endswith(".json") and not info.last.startswith(atomic.PREFIX)]
 
 
 def committed(dataset: Folder) -> list[Entry]:
@@ -78,11 +72,11 @@ def committed(dataset: Folder) -> list[Entry]:
     storage, build = dataset.storage, dataset.info["build_id"]
 
     def read(info: FileInfo) -> Entry | None:
-        marker, slide = sealed_in(storage, info.name), PurePath(info.name).stem
+        marker, slide = sealed_in(storage, info.name), info.last.removesuffix(".json")
         if marker is None and storage.exists(info.name):
             raise DatasetError(
-                f"{storage.root / info.name}: damaged; the `pathprep` command that made the dataset makes the "
-                "slide again"
+                f"{storage.root / info.name}: damaged; the `pathprep` command that made the dataset makes "
+                "the slide again"
             )
         if marker is None or marker.get("build_id") != build:
             return None

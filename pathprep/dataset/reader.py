@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Iterable
 from functools import cached_property, lru_cache
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 import pyarrow as pa
@@ -77,8 +77,8 @@ class Dataset(Tiles):
         return {n: m for n, m in markers.items() if m is not None and m.get("build_id") == build}
 
     def _names(self, folder: str) -> list[str]:
-        paths = (Path(info.name) for info in self.storage.listing(folder))
-        return [path.stem for path in paths if path.suffix == ".json"]
+        files = (info.last for info in self.storage.listing(folder))
+        return [name.removesuffix(".json") for name in files if name.endswith(".json")]
 
     @property
     def kind(self) -> str:

@@ -177,7 +177,7 @@ def read_tar(storage: Storage, tar: str, offset: int, length: int) -> bytes:
         data = storage.read_at(name, offset, length)
         problem = f"{len(data)} of {length} bytes at {offset}" if len(data) != length else ""
     except OSError as error:
-        problem = error.strerror or "no such file"
+        problem = error.strerror or str(error)
     if problem:
         raise DatasetError(f"{storage.root / name}: {problem}; run `pathprep verify {storage}`")
     return data

@@ -137,8 +137,7 @@ def _lost(dataset: Dataset) -> list[Findings]:
 
 def own_files(storage: Storage, folder: str) -> list[str]:
     """The files of a folder that no writer has yet to rename."""
-    names = [info.name for info in storage.listing(folder)]
-    return [name for name in names if not PurePath(name).name.startswith(atomic.PREFIX)]
+    return [info.name for info in storage.listing(folder) if not info.last.startswith(atomic.PREFIX)]
 
 
 def _check_folder(dataset: Dataset, lost: Container[str]) -> Findings:
@@ -152,7 +151,7 @@ def _check_folder(dataset: Dataset, lost: Container[str]) -> Findings:
     owned |= {f"failed/{name}.json" for name in dataset.failed()}
     for folder in FOLDERS:
         for info in dataset.storage.listing(folder):
-            name, last = info.name, PurePath(info.name).name
+            name, last = info.name, info.last
             if name in owned or last.partition(".")[0] in lost:
                 continue
             if last.startswith(atomic.PREFIX):

@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -32,14 +32,14 @@ class MixInput:
         names: the labels, sorted.
     """
 
-    def __init__(self, root: Path, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, root: PurePath | str, pool: ThreadPoolExecutor) -> None:
         self.dataset = Dataset(root)
         self.index: TileIndex = self.dataset.tiles(COLUMNS)
         self.labels, self.names = _labels(self.dataset, self.index, pool)
 
     @property
-    def root(self) -> Path:
-        """The dataset's folder."""
+    def root(self) -> PurePath:
+        """The dataset's folder or URL."""
         return self.dataset.root
 
     @property
@@ -101,7 +101,7 @@ class Corpus:
         UsageError: they hold no tile, differ in what they must share, or hold the same tiles.
     """
 
-    def __init__(self, roots: Sequence[Path], pool: ThreadPoolExecutor) -> None:
+    def __init__(self, roots: Sequence[PurePath | str], pool: ThreadPoolExecutor) -> None:
         self.sources = [MixInput(root, pool) for root in roots]
         self.bounds = np.cumsum([0, *(len(source.index) for source in self.sources)], dtype=np.int64)
         if not self:
@@ -162,7 +162,7 @@ def _check_alike(sources: Sequence[MixInput]) -> None:
 
 def _check_apart(sources: Sequence[MixInput]) -> None:
     """The same tiles must not come in twice, say by a folder that is named twice."""
-    seen: dict[tuple[str, str], Path] = {}
+    seen: dict[tuple[str, str], PurePath] = {}
     shared = Counter(slide for source in sources for slide in source.index.slides)
     for source in sources:
         for number, slide in enumerate(source.index.slides):

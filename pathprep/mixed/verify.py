@@ -101,7 +101,7 @@ def _check_folder(storage: Storage, info: dict[str, Any]) -> Findings:
             name = file.name
             if name in owned:
                 continue
-            if PurePath(name).name.startswith(atomic.PREFIX) or folder == "unfinished":
+            if file.last.startswith(atomic.PREFIX) or folder == "unfinished":
                 found.problems.append(f"{name}: of a killed run; the same `pathprep mix` removes it")
             else:
                 found.problems.append(f"{name}: belongs to no shard of {mixed.INFO}; delete it")

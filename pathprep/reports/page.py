@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -35,11 +35,11 @@ ODD = 12  # unusual tiles shown; at most two of a slide
 BORROWED = 12  # tiles without a fit of their own shown
 
 
-def report(dataset: Path, out: Path) -> Path:
+def report(dataset: PurePath | str, out: Path) -> Path:
     """Write the page.
 
     Args:
-        dataset: a dataset folder; unfinished and empty ones too.
+        dataset: its folder or URL; unfinished and empty ones too.
         out: the page.
 
     Returns:
@@ -97,9 +97,9 @@ def _content(dataset: Dataset) -> dict[str, Any]:
     quality = report_qc.section(dataset, slides, seed)
     dataset.close()
     tiles = sum(slide.marker["tiles"] for slide in slides)
-    stale = sum(1 for _ in (dataset.root / "slides").glob("*.json")) - len(slides)
+    stale = sum(info.name.endswith(".json") for info in dataset.storage.listing("slides")) - len(slides)
     return {
-        "name": dataset.root.resolve().name,
+        "name": PurePath(dataset.storage.absolute).name,
         "root": dataset.root,
         "made": datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z"),
         "seconds_made": lambda: time.perf_counter() - start,

@@ -4,9 +4,8 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 
 class Url(PurePosixPath):
@@ -23,8 +22,7 @@ def is_url(place: PurePath | str) -> bool:
     return re.match(r"[a-z][a-z0-9+.-]*(::[a-z0-9+.-]+)*:/", str(place)) is not None
 
 
-@dataclass(frozen=True)
-class FileInfo:
+class FileInfo(NamedTuple):
     """A file in a listing.
 
     Attributes:
@@ -35,6 +33,11 @@ class FileInfo:
     name: str
     size: int
     modified: int
+
+    @property
+    def last(self) -> str:
+        """The name without its folder."""
+        return self.name.rpartition("/")[2]
 
 
 class Storage(ABC):
@@ -50,6 +53,11 @@ class Storage(ABC):
 
     def __str__(self) -> str:
         return str(self.root)
+
+    @property
+    @abstractmethod
+    def absolute(self) -> str:
+        """The place as other processes find it."""
 
     @abstractmethod
     def read(self, name: str) -> bytes | None:

@@ -2,7 +2,6 @@
 
 import os
 import threading
-from collections import OrderedDict
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,8 +12,19 @@ from pathprep.storage.base import FileInfo, Storage
 OPEN_FILES = 256
 
 
+class _Open:
+    """A file that stays open for as long as anyone holds this."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):  # it could be opened
+            os.close(self.descriptor)
+
+
 class LocalStorage(Storage):
-    """A local folder. Files of which parts are read stay open.
+    """A local folder. Files of which parts are read stay open, the last OPEN_FILES of them.
 
     Raises, besides what is said below:
         OSError: the disk does not do what is asked.
@@ -24,10 +34,14 @@ class LocalStorage(Storage):
 
     def __init__(self, root: Path) -> None:
         self.root, self._lock = root, threading.Lock()
-        self._open: OrderedDict[str, list[int]] = OrderedDict()  # descriptor, reads under way
+        self._open: dict[str, _Open] = {}
 
     def __reduce__(self) -> tuple[type["LocalStorage"], tuple[Path]]:
         return LocalStorage, (self.root,)  # descriptors stay in their process
+
+    @property
+    def absolute(self) -> str:
+        return str(self.root.resolve())
 
     def read(self, name: str) -> bytes | None:
         try:
@@ -36,25 +50,17 @@ class LocalStorage(Storage):
             return None
 
     def read_at(self, name: str, offset: int, length: int) -> bytes:
-        with self._lock:
-            entry = self._open.get(name)
-            if entry is None:
-                entry = self._open[name] = [os.open(self.root / name, os.O_RDONLY), 0]
-                entry[1] += 1
-                self._shrink(OPEN_FILES)
-            else:
-                entry[1] += 1
-                self._open.move_to_end(name)
-        try:
-            return os.pread(entry[0], length, offset)
-        finally:
-            with self._lock:
-                entry[1] -= 1
+        file = self._open.get(name) or self._opened(name)
+        return os.pread(file.descriptor, length, offset)
 
-    def _shrink(self, limit: int) -> None:
-        for name in list(self._open)[: max(0, len(self._open) - limit)]:
-            if not self._open[name][1]:
-                os.close(self._open.pop(name)[0])
+    def _opened(self, name: str) -> _Open:
+        with self._lock:
+            file = self._open.get(name)
+            if file is None:
+                while len(self._open) >= OPEN_FILES:  # closed as soon as nobody reads it
+                    del self._open[next(iter(self._open))]
+                file = self._open[name] = _Open(self.root / name)
+            return file
 
     def stream(self, name: str) -> BinaryIO:
         return (self.root / name).open("rb")
@@ -79,7 +85,7 @@ class LocalStorage(Storage):
                         found.append(FileInfo(name, state.st_size, state.st_mtime_ns))
         except FileNotFoundError:
             return []
-        return sorted(found, key=lambda info: info.name)
+        return sorted(found)
 
     def write(self, name: str, data: bytes) -> None:
         path = self.root / name
@@ -91,4 +97,4 @@ class LocalStorage(Storage):
 
     def close(self) -> None:
         with self._lock:
-            self._shrink(0)
+            self._open.clear()

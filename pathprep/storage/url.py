@@ -4,6 +4,7 @@ Object stores put a whole object or none; on other filesystems a file is uploade
 moved.
 """
 
+import errno
 import os
 import secrets
 import time
@@ -91,10 +92,12 @@ class UrlStorage(Storage):
 
     @contextmanager
     def _told(self, name: str) -> Iterator[None]:
-        """The errors of any backend as ours; FileNotFoundError stays."""
+        """The errors of any backend as ours; FileNotFoundError stays, and says so in the system's words."""
         try:
             yield
-        except (FileNotFoundError, DatasetError, StoreError):
+        except FileNotFoundError:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{self}/{name}") from None
+        except (DatasetError, StoreError):
             raise
         except PermissionError as error:
             raise DatasetError(
@@ -109,6 +112,10 @@ class UrlStorage(Storage):
             raise StoreError(
                 f"{self.root}/{name}: {_words(error)}; the same command goes on from here"
             ) from None
+
+    @property
+    def absolute(self) -> str:
+        return str(self)
 
     def read(self, name: str) -> bytes | None:
         def whole(filesystem: Any, path: str) -> bytes:
@@ -137,7 +144,7 @@ class UrlStorage(Storage):
     def listing(self, folder: str) -> list[FileInfo]:
         def ask(filesystem: Any, path: str) -> list[FileInfo]:
             files = (entry for entry in filesystem.ls(path, detail=True) if entry["type"] == "file")
-            return sorted((_info(folder, entry) for entry in files), key=lambda info: info.name)
+            return sorted(_info(folder, entry) for entry in files)
 
         none: list[FileInfo] = []
         found = self._fresh(folder, ask, none)

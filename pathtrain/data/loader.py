@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -190,7 +191,8 @@ class Loader:
         self._base, self._end, self._pipeline = step, None, None
         self._reading.clear()  # what it read may be what DALI cannot decode
         reader = None
-        if isinstance(self.source, MixedSource):
+        # at a URL, threads fetch the tiles: DALI reads tars of a disk only
+        if isinstance(self.source, MixedSource) and isinstance(self.source.root, Path):
             reader = self._reader(self.source, step)
         count = len(self._positions(step))
         self._pipeline = views.pipeline(

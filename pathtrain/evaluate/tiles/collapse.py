@@ -18,7 +18,7 @@ once. The three panels of the study: pathtrain.evaluate.papers.collapse_panels.
 import zlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -98,7 +98,7 @@ def collapse(
     }, taken
 
 
-def open_slides(dataset: Path, target: ModelTarget | None) -> DatasetTiles:
+def open_slides(dataset: PurePath | str, target: ModelTarget | None) -> DatasetTiles:
     """A dataset's tiles for a model with this target.
 
     Raises:

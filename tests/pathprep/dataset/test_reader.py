@@ -26,7 +26,7 @@ from pathprep.dataset.schema import FOLDERS, FORMAT, SCHEMA, VERSION, build_id, 
 from pathprep.dataset.tar import tar_header
 from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import DatasetError, explain_os_error
-from pathprep.storage import atomic
+from pathprep.storage import atomic, local
 
 
 def row(number: int) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def test_what_is_not_a_dataset(tmp_path: Path) -> None:
 
 
 def test_many_slides_do_not_exhaust_file_handles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Dataset, "OPEN_TARS", 2)
+    monkeypatch.setattr(local, "OPEN_FILES", 2)
     for number in range(5):
         write(tmp_path, f"s{number}", 1)
     dataset = Dataset(tmp_path)
@@ -209,7 +209,7 @@ def test_atomic_write_keeps_the_old_file_on_error(tmp_path: Path) -> None:
 
 def test_sweep_removes_what_the_dead_left_and_nothing_else(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from pathprep import atomic\n"
+        "import os, sys; from pathlib import Path; from pathprep.storage import atomic\n"
         "with atomic.pending(Path(sys.argv[1])) as (f, t):\n"
         "    f.write(b'x'); f.flush(); os.kill(os.getpid(), 9)"
     )
@@ -261,7 +261,7 @@ def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
 
 def _sweep_elsewhere(folder: Path) -> int:
     """Another process's sweep."""
-    code = "import sys; from pathlib import Path; from pathprep import atomic; "
+    code = "import sys; from pathlib import Path; from pathprep.storage import atomic; "
     code += "print(atomic.sweep(Path(sys.argv[1])))"
     done = subprocess.run([sys.executable, "-c", code, str(folder)], check=True, capture_output=True)
     return int(done.stdout)
