@@ -1,27 +1,32 @@
 """Reading a dataset, in a folder or at a URL: its slides, their tables, and its tiles."""
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache
 from pathlib import PurePath
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pathprep.dataset import index_cache
+from pathprep.dataset.listing import THREADS
 from pathprep.dataset.marker import sealed_in
 from pathprep.dataset.schema import DROPPED, FORMAT, SCHEMA, VERSION, build_id
-from pathprep.dataset.tile import Part, Tile, Tiles, checked, fit_of, known, read_tar
+from pathprep.dataset.stored import FIT_COLUMNS, StoredTiles, encoded
+from pathprep.dataset.tile import Tile, checked, fit_of, known
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import DatasetError
-from pathprep.storage.place import storage_at
 
 # Slides' tables that are kept for reading tiles one at a time: some MB each
 TABLES = 8
 
 
-class Dataset(Tiles):
+class Dataset(StoredTiles):
     """Reads a dataset; only committed slides of the current build exist for it.
 
     Its tiles are in the order of ``slides``, and of the tar within a slide.
@@ -30,10 +35,8 @@ class Dataset(Tiles):
         root: the folder, or a URL that fsspec knows, such as ``s3://bucket/dataset``.
 
     Attributes:
-        root: the folder or URL.
-        storage: its files.
-        info: what dataset.json says.
-        params: everything that shaped the pixels.
+        root: the folder or URL. storage: its files.
+        info: what dataset.json says. params: everything that shaped the pixels.
 
     Raises:
         DatasetError: no dataset there, of a newer format version, or a committed file is gone.
@@ -41,8 +44,7 @@ class Dataset(Tiles):
     """
 
     def __init__(self, root: PurePath | str) -> None:
-        self.storage = storage_at(root)
-        self.root = self.storage.root
+        super().__init__(root)
         info = self.storage.read_json("dataset.json")
         if info is None or info.get("format") != FORMAT:
             raise DatasetError(f"{root}: not a dataset (no dataset.json); make one with `pathprep shard`")
@@ -57,9 +59,6 @@ class Dataset(Tiles):
             )
         self.info: dict[str, Any] = info
         self.params: dict[str, Any] = info["params"]
-
-    def __reduce__(self) -> tuple[type["Dataset"], tuple[PurePath]]:
-        return Dataset, (self.root,)  # opened anew in another process
 
     def __len__(self) -> int:
         return len(self._places)
@@ -159,28 +158,42 @@ class Dataset(Tiles):
         slides = [name for name, marker in self.markers.items() if marker["tiles"]]
         return [text for name in slides for text in self.table(name, [column])[column].to_pylist()]
 
-    def slide(self, name: str) -> Tiles:
-        """The tiles of one slide, in the order of its table.
+    @property
+    def has_fits(self) -> bool:
+        return bool(self.params["stain"]["mode"] != "none")
 
-        Raises:
-            UsageError: no such slide; the message says which name is nearest.
-        """
-        if name in self._places.slides:
-            return Part(self, self._places.tiles_of(name))
-        known(name, self.tile_counts(), self.root)
-        return Part(self, range(0))
+    def tars(self) -> list[str]:
+        return self._places.slides
 
-    def read(self, slide: str, offset: int, length: int) -> bytes:
-        """Bytes of a slide's tar, not compared with a CRC32 as ``dataset[0]`` does.
+    def tars_of(self, slides: Collection[str]) -> list[str]:
+        return [name for name in self.tars() if name in slides]
 
-        Raises:
-            DatasetError: the tar is gone or shorter than that.
-        """
-        return read_tar(self.storage, slide, offset, length)
+    def tar_of(self, number: int) -> str:
+        return self.slide_of(number)
 
-    def close(self) -> None:
-        """Close the tars that reads have opened."""
-        self.storage.close()
+    def tar_rows(self, tar: str) -> pa.Table:
+        table = self.table(tar, ["x", "y", "offset", "length", "crc32", *FIT_COLUMNS, "label"])
+        if self.kind == "slides":
+            table = table.drop_columns(["label"])
+        x, y = (table[axis].cast(pa.string()) for axis in "xy")
+        key = pc.binary_join_element_wise(x, y, "_")
+        return table.append_column("key", key).append_column("slide", pa.array([tar] * len(table)))
+
+    def columns(self, names: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
+        return self.tiles(names).columns
+
+    def numbers_of(self, slide: str) -> npt.NDArray[np.int64]:
+        if slide in self._places.slides:
+            numbers = self._places.tiles_of(slide)
+            return np.arange(numbers.start, numbers.stop)
+        known(slide, self.tile_counts(), self.root)
+        return np.empty(0, np.int64)  # none of its tiles was kept
+
+    def labels(self) -> tuple[npt.NDArray[np.int32], list[str]]:
+        if self.kind == "slides":
+            return np.full(len(self), -1, np.int32), []
+        with ThreadPoolExecutor(THREADS) as pool:
+            return encoded(list(pool.map(lambda n: self.table(n, ["label"])["label"], self._places.slides)))
 
     @cached_property
     def _rows(self) -> Callable[[str], pa.Table]:
@@ -202,5 +215,5 @@ class Dataset(Tiles):
             self.root / "shards" / f"{slide}.tar",
         )
 
-    def _slide_of(self, number: int) -> str:
+    def slide_of(self, number: int) -> str:
         return self._places.locate(number)[0]

@@ -3,7 +3,7 @@
 import difflib
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePath
@@ -55,13 +55,7 @@ class Tile:
         Raises:
             DatasetError: the stored bytes are no JPEG.
         """
-        try:
-            return jpeg.decode(self.jpeg)
-        except ValueError as error:
-            raise DatasetError(
-                f"{self.tar}: tile {self.x}_{self.y}.jpg of slide {self.slide} cannot be decoded ({error}); "
-                "make the slide again with `pathprep shard --rebuild`"
-            ) from None
+        return decoded(self.jpeg, {"x": self.x, "y": self.y, "slide": self.slide}, self.tar)
 
 
 class Tiles(ABC):
@@ -98,7 +92,7 @@ class Tiles(ABC):
         """Read a tile, 0 <= number < N."""
 
     @abstractmethod
-    def _slide_of(self, number: int) -> str:
+    def slide_of(self, number: int) -> str:
         """Name of a tile's slide."""
 
     @overload
@@ -135,7 +129,7 @@ class Part(Tiles):
 
     @property
     def slides(self) -> list[str]:
-        return sorted({self._slide_of(number) for number in range(len(self))})
+        return sorted({self.slide_of(number) for number in range(len(self))})
 
     def table(self, slide: str, columns: list[str] | None = None) -> pa.Table:
         """The whole slide's rows, all columns or those named."""
@@ -143,13 +137,13 @@ class Part(Tiles):
 
     def slide(self, name: str) -> Tiles:
         known(name, self.slides, self.root)
-        return Part(self, [number for number in range(len(self)) if self._slide_of(number) == name])
+        return Part(self, [number for number in range(len(self)) if self.slide_of(number) == name])
 
     def _tile(self, number: int) -> Tile:
         return self._whole._tile(int(self._numbers[number]))
 
-    def _slide_of(self, number: int) -> str:
-        return self._whole._slide_of(int(self._numbers[number]))
+    def slide_of(self, number: int) -> str:
+        return self._whole.slide_of(int(self._numbers[number]))
 
 
 def known(name: str, names: Iterable[str], root: PurePath, what: str = "slide") -> str:
@@ -183,7 +177,7 @@ def read_tar(storage: Storage, tar: str, offset: int, length: int) -> bytes:
     return data
 
 
-def checked(data: bytes, row: dict[str, Any], tar: str, root: PurePath) -> bytes:
+def checked(data: bytes, row: Mapping[str, Any], tar: str, root: PurePath) -> bytes:
     """A tile's bytes, if they are those that were written.
 
     Args:
@@ -200,7 +194,25 @@ def checked(data: bytes, row: dict[str, Any], tar: str, root: PurePath) -> bytes
     )
 
 
-def fit_of(row: dict[str, Any], stain: dict[str, Any]) -> StainFit | None:
+def decoded(data: bytes, row: Mapping[str, Any], tar: object) -> Pixels:
+    """A tile's pixels, (H, W, 3) uint8 RGB.
+
+    Args:
+        row: with ``x``, ``y`` and ``slide``. tar: where it is from, for messages.
+
+    Raises:
+        DatasetError: the bytes, which are those that were written, are no JPEG.
+    """
+    try:
+        return jpeg.decode(data)
+    except ValueError as error:
+        raise DatasetError(
+            f"{tar}: tile {row['x']}_{row['y']}.jpg of slide {row['slide']} cannot be decoded ({error}); "
+            "make the slide again with `pathprep shard --rebuild`"
+        ) from None
+
+
+def fit_of(row: Mapping[str, Any], stain: Mapping[str, Any]) -> StainFit | None:
     """The stains of a tile as it is stored: its fit, or the target that it was normalised to.
 
     Args:

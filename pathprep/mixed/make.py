@@ -107,7 +107,7 @@ def mix(
         raise UsageError("--tiles-per-shard must be above 0, --seed 0 or more, --memory above 0")
     start = time.perf_counter()
     with _threads(workers or cores()) as pool:
-        corpus = Corpus(datasets, pool)
+        corpus = Corpus(datasets)
         plan = {
             "version": mixed.VERSION,
             "seed": seed,

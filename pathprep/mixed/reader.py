@@ -1,7 +1,7 @@
 """Reading mixed shards, in a folder or at a URL."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from functools import cached_property, lru_cache
 from pathlib import PurePath
 from typing import Any
@@ -12,16 +12,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pathprep.dataset.tile import Part, Tile, Tiles, checked, fit_of, known, read_tar
+from pathprep.dataset import columns
+from pathprep.dataset.stored import StoredTiles, encoded
+from pathprep.dataset.tile import Tile, checked, fit_of, known
 from pathprep.errors import DatasetError
 from pathprep.mixed import format as mixed
-from pathprep.storage.place import storage_at
 
 # Shards' tables that are kept for reading tiles one at a time: about a MB each
 TABLES = 8
 
 
-class MixedDataset(Tiles):
+class MixedDataset(StoredTiles):
     """Reads mixed shards as a dataset is read; the tiles are in their mixed order, shard after shard.
 
     A slide is named as in the keys of the samples: ``<slide>-<n>`` where several datasets have one of that
@@ -42,17 +43,13 @@ class MixedDataset(Tiles):
     """
 
     def __init__(self, root: PurePath | str) -> None:
-        self.storage = storage_at(root)
-        self.root = self.storage.root
+        super().__init__(root)
         info = mixed.read_info(self.storage)
         self.info: dict[str, Any] = {**info, "build_id": info["mix_id"]}
         self.params: dict[str, Any] = info["sources"][0]["params"]
         counts = self.tile_counts()
         self._shards = list(counts)
         self._starts = np.cumsum([0, *counts.values()], dtype=np.int64)
-
-    def __reduce__(self) -> tuple[type["MixedDataset"], tuple[PurePath]]:
-        return MixedDataset, (self.root,)  # opened anew in another process
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -83,27 +80,52 @@ class MixedDataset(Tiles):
         return table
 
     @cached_property
+    def _owners(self) -> tuple[npt.NDArray[np.int32], list[str]]:
+        """(N,) the number of each tile's slide in the sorted list of their names in the keys; and that list."""
+        return encoded([_slides(self.shard_table(shard, ["key"])["key"]) for shard in self._shards])
+
+    @cached_property
     def _numbers(self) -> dict[str, npt.NDArray[np.int64]]:
-        """Tile numbers of each slide, rising, by its name in the keys."""
-        names = [_slides(self.shard_table(shard, ["key"])["key"]) for shard in self._shards]
-        encoded = pa.chunked_array(names).dictionary_encode().unify_dictionaries().combine_chunks()
-        codes = encoded.indices.to_numpy()
+        """Tile numbers of each slide, rising."""
+        codes, names = self._owners
         order = np.argsort(codes, kind="stable")
-        parts = np.split(order, np.cumsum(np.bincount(codes))[:-1])
-        return dict(sorted(zip(encoded.dictionary.to_pylist(), parts, strict=True)))
+        return dict(zip(names, np.split(order, np.cumsum(np.bincount(codes))[:-1]), strict=True))
 
     @property
     def slides(self) -> list[str]:
         """Names of the slides that have tiles, sorted."""
         return list(self._numbers)
 
-    def slide(self, name: str) -> Tiles:
-        """The tiles of one slide, in their mixed order.
+    @property
+    def has_fits(self) -> bool:
+        return "fit" in self.info["components"]
 
-        Raises:
-            UsageError: no such slide; the message says which name is nearest.
-        """
-        return Part(self, self._numbers[known(name, self._numbers, self.root)].tolist())
+    def tars(self) -> list[str]:
+        return self._shards
+
+    def tars_of(self, slides: Collection[str]) -> list[str]:
+        return self._shards  # each of them may
+
+    def tar_of(self, number: int) -> str:
+        return self._shards[self._shard(number)]
+
+    def tar_rows(self, tar: str) -> pa.Table:
+        table = self.shard_table(tar)
+        place = table.schema.get_field_index("slide")
+        return table.set_column(place, "slide", _slides(table["key"]))
+
+    def columns(self, names: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
+        names = list(names)
+        tables = (self.shard_table(shard, names) for shard in self._shards)
+        return columns.join((columns.arrays(table, names) for table in tables), names)
+
+    def numbers_of(self, slide: str) -> npt.NDArray[np.int64]:
+        return self._numbers[known(slide, self._numbers, self.root)]
+
+    def labels(self) -> tuple[npt.NDArray[np.int32], list[str]]:
+        if "txt" not in self.info["components"]:
+            return np.full(len(self), -1, np.int32), []
+        return encoded([self.shard_table(shard, ["label"])["label"] for shard in self._shards])
 
     def table(self, slide: str, columns: list[str] | None = None) -> pa.Table:
         """A slide's rows (mixed.format.schema) in their mixed order, all columns or those named.
@@ -118,30 +140,17 @@ class MixedDataset(Tiles):
             parts.append(self.shard_table(shard, columns).take(here))
         return pa.concat_tables(parts)
 
-    def read(self, shard: str, offset: int, length: int) -> bytes:
-        """Bytes of a shard's tar, not compared with a CRC32 as ``dataset[0]`` does.
-
-        Raises:
-            DatasetError: the tar is gone or shorter than that.
-        """
-        return read_tar(self.storage, shard, offset, length)
-
-    def close(self) -> None:
-        """Close the tars that reads have opened."""
-        self.storage.close()
-
     @cached_property
     def _rows(self) -> Callable[[str], pa.Table]:
         return lru_cache(TABLES)(self.shard_table)  # a cache of the class would keep every mix alive
 
-    def _row(self, number: int) -> tuple[str, dict[str, Any]]:
-        at = int(np.searchsorted(self._starts, number, side="right")) - 1
-        shard = self._shards[at]
-        row: dict[str, Any] = self._rows(shard).slice(number - int(self._starts[at]), 1).to_pylist()[0]
-        return shard, row
+    def _shard(self, number: int) -> int:
+        return int(np.searchsorted(self._starts, number, side="right")) - 1
 
     def _tile(self, number: int) -> Tile:
-        shard, row = self._row(number)
+        at = self._shard(number)
+        shard = self._shards[at]
+        row = self._rows(shard).slice(number - int(self._starts[at]), 1).to_pylist()[0]
         return Tile(
             checked(self.read(shard, row["offset"], row["length"]), row, shard, self.root),
             _slide(row["key"]),
@@ -155,14 +164,15 @@ class MixedDataset(Tiles):
             self.root / mixed.files(shard)[0],
         )
 
-    def _slide_of(self, number: int) -> str:
-        return _slide(self._row(number)[1]["key"])
+    def slide_of(self, number: int) -> str:
+        codes, names = self._owners
+        return names[codes[number]]
 
 
 def _slide(key: str) -> str:
     return key.rsplit("__", 1)[0]
 
 
-def _slides(keys: pa.ChunkedArray) -> pa.Array:
+def _slides(keys: pa.ChunkedArray) -> pa.ChunkedArray:
     """The slide of each key."""
-    return pc.replace_substring_regex(keys, "__[^_]*_[^_]*$", "").combine_chunks()
+    return pc.replace_substring_regex(keys, "__[^_]*_[^_]*$", "")
