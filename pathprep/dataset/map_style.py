@@ -72,11 +72,11 @@ class MapStyle(Dataset[dict[str, Any]]):
         at = number % len(self)
         tile = at if self._numbers is None else int(self._numbers[at])
         columns, slide, tar = self._columns, self.data.slide_of(tile), self.data.tar_of(tile)
-        row = {name: int(columns[name][tile]) for name in COLUMNS}
+        row: dict[str, Any] = {"slide": slide, **{name: int(columns[name][tile]) for name in COLUMNS}}
         jpeg = checked(self.data.read(tar, row["offset"], row["length"]), row, tar, self.data.root)
-        pixels = decoded(jpeg, {**row, "slide": slide}, f"{self.data.root}/shards/{tar}.tar")
+        pixels = decoded(jpeg, row, f"{self.data.root}/shards/{tar}.tar")
         fit = self.data.fit_at(columns, tile) if "max_c" in columns else None
-        sample = sample_of(slide, row["x"], row["y"], self.prepare(pixels, fit))
+        sample = sample_of(row, self.prepare(pixels, fit))
         if self.labels is not None:
             sample["label"] = self.labels[slide]
         elif self._labels[1]:

@@ -102,9 +102,14 @@ class Prepare:
         return self._draws[1]
 
 
-def sample_of(slide: str, x: int, y: int, pixels: Any) -> dict[str, Any]:
+def key_of(row: Mapping[str, Any]) -> str:
+    """The key of a tile's sample, from its slide, x and y: as in mixed shards."""
+    return f"{row['slide']}__{row['x']}_{row['y']}"
+
+
+def sample_of(row: Mapping[str, Any], pixels: Any) -> dict[str, Any]:
     """A tile as a training loop sees it, but for its label."""
-    return {"__key__": f"{slide}__{x}_{y}", "jpg": pixels, "slide": slide, "x": x, "y": y}
+    return {"__key__": key_of(row), "jpg": pixels, **{name: row[name] for name in ("slide", "x", "y")}}
 
 
 def _process() -> tuple[int, int]:

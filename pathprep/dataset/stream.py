@@ -10,7 +10,7 @@ import webdataset as wds
 from webdataset.filters import pipelinefilter
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from pathprep.dataset.maps import Prepare, sample_of
+from pathprep.dataset.maps import Prepare, key_of, sample_of
 from pathprep.dataset.stored import StoredTiles
 from pathprep.dataset.tile import checked, decoded, fit_of
 from pathprep.errors import DatasetError
@@ -90,7 +90,7 @@ class Known:
                     raise self._damaged(url, f"its index knows no sample {sample['__key__']}")
                 jpeg = checked(sample["jpg"], row, PurePath(url).stem, self.data.root)
                 if self.slides is None or row["slide"] in self.slides:
-                    yield {"__url__": url, "jpg": jpeg, "row": row}
+                    yield {"__key__": key_of(row), "__url__": url, "jpg": jpeg, "row": row}
         except tarfile.TarError as error:
             raise self._damaged(url, str(error.args[0])) from None
         self._check_end(url, rows)
@@ -115,7 +115,7 @@ class Ready:
         row = sample["row"]
         fit = fit_of(row, self.data.params["stain"]) if "max_c" in row else None
         pixels = self.prepare(decoded(sample["jpg"], row, sample["__url__"]), fit)
-        found = {"__url__": sample["__url__"], **sample_of(row["slide"], row["x"], row["y"], pixels)}
+        found = {"__url__": sample["__url__"], **sample_of(row, pixels)}
         if self.labels is not None:
             found["label"] = self.labels[row["slide"]]
         elif "label" in row:

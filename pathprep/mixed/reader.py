@@ -81,7 +81,7 @@ class MixedDataset(StoredTiles):
 
     @cached_property
     def _owners(self) -> tuple[npt.NDArray[np.int32], list[str]]:
-        """(N,) the number of each tile's slide in the sorted list of their names in the keys; and that list."""
+        """(N,) the number of each tile's slide in the sorted list of their names; and that list."""
         return encoded([_slides(self.shard_table(shard, ["key"])["key"]) for shard in self._shards])
 
     @cached_property
@@ -150,7 +150,7 @@ class MixedDataset(StoredTiles):
     def _tile(self, number: int) -> Tile:
         at = self._shard(number)
         shard = self._shards[at]
-        row = self._rows(shard).slice(number - int(self._starts[at]), 1).to_pylist()[0]
+        row: dict[str, Any] = self._rows(shard).slice(number - int(self._starts[at]), 1).to_pylist()[0]
         return Tile(
             checked(self.read(shard, row["offset"], row["length"]), row, shard, self.root),
             _slide(row["key"]),

@@ -74,7 +74,10 @@ def test_the_order_is_the_seeds(data: StoredTiles) -> None:
 @pytest.mark.parametrize("fit", ["stored", "load"])
 def test_normalising(data: StoredTiles, fit: Any) -> None:
     target = Target(np.array([[0.65, 0.1], [0.7, 0.95], [0.29, 0.3]]), np.array([1.2, 0.8]), "other")
-    sets = data.webdataset(shuffle=0, stain=Restain(target, fit=fit)), data.torch(stain=Restain(target, fit=fit))
+    sets = (
+        data.webdataset(shuffle=0, stain=Restain(target, fit=fit)),
+        data.torch(stain=Restain(target, fit=fit)),
+    )
     for tile, *samples in zip(data, *sets, strict=True):
         own = tile.fit if fit == "stored" else stain.fit([tile.pixels])
         expected = tile.pixels if own is None else stain.normalize([tile.pixels], own, target)[0]
