@@ -166,7 +166,7 @@ class MixedDataset(StoredTiles):
 
     def slide_of(self, number: int) -> str:
         codes, names = self._owners
-        return names[codes[number]]
+        return names[int(codes[number])]
 
 
 def _slide(key: str) -> str:
