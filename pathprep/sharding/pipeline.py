@@ -23,8 +23,8 @@ from pathprep import stain
 from pathprep.dataset.schema import STATUSES
 from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import TooCoarse
+from pathprep.params.shard import ShardParams
 from pathprep.sharding.blocks import Clock, Tiles, Worker, fit_columns
-from pathprep.sharding.params import ShardParams
 from pathprep.sharding.survey import Survey, resolution, survey
 from pathprep.slides import cross_check as damage
 from pathprep.slides import grid, masks

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from pathprep.errors import UnreadableSlide
 from pathprep.kernels.macenko_reference import MAX_PIXELS
-from pathprep.sharding.params import ShardParams
+from pathprep.params.shard import ShardParams
 from pathprep.slides import grid, masks, tissue
 from pathprep.slides.grid import Cells, Grid
 from pathprep.slides.readers.base import Pixels

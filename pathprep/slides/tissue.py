@@ -8,14 +8,14 @@ fixed threshold takes all of it for tissue.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
+from pathprep.params.tissue import TissueParams
 from pathprep.slides.readers.base import Pixels
 
 Mask = npt.NDArray[np.bool_]
@@ -27,29 +27,6 @@ OVERVIEW_MIN_SIDE = 1024
 # more colour than that is pale tissue that fills the view.
 GLASS_MIN, GLASS_SATURATION = 200, 20
 STRIP = 256  # rows of an overview at a time
-
-
-@dataclass(frozen=True)
-class TissueParams:
-    """Settings of the segmentation; pixel counts are those of the overview, as in CLAM.
-
-    Attributes:
-        method: ``threshold`` (CLAM's default) or ``otsu``. Otsu always splits, also a field that is
-            tissue everywhere, hence not the default.
-        threshold: saturation, 0 to 255, above which a pixel is tissue (CLAM: 8).
-        median: side of the median filter (CLAM: 7).
-        closing: side of the square closing (CLAM: 4).
-        min_area: square micrometres; smaller pieces are dropped. Default: one 256 px tile at 0.5 MPP.
-        max_hole: square micrometres; smaller holes are filled. Default: a quarter of such a tile (CLAM
-            fills larger ones; here tiles are kept by their share of tissue, so a white one must show).
-    """
-
-    method: Literal["threshold", "otsu"] = "threshold"
-    threshold: int = 8
-    median: int = 7
-    closing: int = 4
-    min_area: float = 128.0**2
-    max_hole: float = 64.0**2
 
 
 def overview_downsample(width: int, height: int, mpp: float) -> float:

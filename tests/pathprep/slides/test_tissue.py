@@ -7,9 +7,9 @@ import pytest
 from helpers.slides import tissue as tissue_pixels
 from skimage import filters
 
+from pathprep.params.tissue import TissueParams
 from pathprep.slides import tissue
 from pathprep.slides.slide import MppRules, Slide
-from pathprep.slides.tissue import TissueParams
 
 
 def test_finds_the_piece_of_tissue_and_its_hole() -> None:
