@@ -47,8 +47,8 @@ from pathprep.dataset.reader import Dataset
 from pathprep.storage import atomic
 from pathtrain.data.slide_labels import UNKNOWN, SlideLabels, read, read_for
 from pathtrain.data.slide_stream import Request, SlideIndex, TileStream
-from pathtrain.evaluate.slides.heads import TaskScorer, open_run, quiet_stage
-from pathtrain.evaluate.slides.metrics import auroc, balanced_accuracy
+from pathtrain.evaluate.slide_level.heads import TaskScorer, open_run, quiet_stage
+from pathtrain.evaluate.slide_level.metrics import auroc, balanced_accuracy
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
 from pathtrain.recipes.load import load
 from pathtrain.stain.stage import Stage, stage

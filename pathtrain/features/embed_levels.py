@@ -20,7 +20,7 @@ from pathprep.folders import open_dataset
 from pathtrain.data.damaged_tiles import Damage
 from pathtrain.data.layout import Layout
 from pathtrain.data.slide_stream import Request, SlideIndex, TileStream
-from pathtrain.evaluate.slides.heads import open_run, quiet_stage
+from pathtrain.evaluate.slide_level.heads import open_run, quiet_stage
 from pathtrain.features.encode import Features, TileProgress, pick_device
 from pathtrain.features.files import Part
 from pathtrain.features.write import EmbedSummary, make

@@ -22,7 +22,7 @@ from pathtrain.data.order import Ints
 from pathtrain.data.source import NO_TILES
 from pathtrain.data.whole_tiles import DatasetTiles
 from pathtrain.errors import ModelError
-from pathtrain.evaluate.tiles.collapse import Sample, generator, measure, open_slides, sample
+from pathtrain.evaluate.tile_level.collapse import Sample, generator, measure, open_slides, sample
 from pathtrain.features.encode import How, encode
 from pathtrain.models.backbone import build
 from pathtrain.recipes.recipe import Recipe

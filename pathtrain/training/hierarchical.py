@@ -15,7 +15,7 @@ from pathtrain.data.order import Ints
 from pathtrain.data.slide_labels import SlideLabels
 from pathtrain.data.slide_stream import SlideIndex
 from pathtrain.distributed.ranks import Ranks
-from pathtrain.evaluate.slides.heads import TaskScorer, quiet_stage, rows_of
+from pathtrain.evaluate.slide_level.heads import TaskScorer, quiet_stage, rows_of
 from pathtrain.methods.hierarchical import Hierarchical
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
 from pathtrain.runs.identity import digest

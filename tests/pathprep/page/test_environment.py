@@ -1,4 +1,4 @@
-"""What all pages are made of: the layout, the macros and the filters, and that nothing in them is taken as HTML."""
+"""What all pages are made of: layout, macros and filters; and that no name in them is taken as HTML."""
 
 from html.parser import HTMLParser
 from pathlib import Path
@@ -70,7 +70,9 @@ def test_tables_can_be_reached_and_named(tmp_path: Path) -> None:
 
 
 def test_only_named_bars_have_a_colour_of_their_own(tmp_path: Path) -> None:
-    text = '{% import "macros.html" as m %}{{ m.bars([("a", "A", 1, 0.25), ("b", "B", 3, 0.75)], " s", ["b"]) }}'
+    text = (
+        '{% import "macros.html" as m %}{{ m.bars([("a", "A", 1, 0.25), ("b", "B", 3, 0.75)], " s", ["b"]) }}'
+    )
     read = Reader(page(tmp_path, text))
     bars = [{"class": "", "style": "width:25.00%"}, {"class": "b", "style": "width:75.00%"}]
     assert read.of("i") == bars

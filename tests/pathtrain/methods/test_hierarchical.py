@@ -21,7 +21,7 @@ from pathprep.errors import UsageError
 from pathtrain.cli import app
 from pathtrain.data.curriculum import Curriculum
 from pathtrain.errors import CheckpointError
-from pathtrain.evaluate.slides.heads import evaluate, open_run
+from pathtrain.evaluate.slide_level.heads import evaluate, open_run
 from pathtrain.features.embed_levels import Level, embed
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
 from pathtrain.recipes.load import load

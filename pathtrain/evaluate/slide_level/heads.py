@@ -16,7 +16,7 @@ from pathtrain.data import slide_labels
 from pathtrain.data.slide_labels import LabelTask, SlideLabels
 from pathtrain.data.slide_stream import Request, SlideIndex, TileStream
 from pathtrain.errors import CheckpointError
-from pathtrain.evaluate.slides.metrics import Ints, auroc, balanced_accuracy
+from pathtrain.evaluate.slide_level.metrics import Ints, auroc, balanced_accuracy
 from pathtrain.features.encode import pick_device
 from pathtrain.methods.hierarchical import Hierarchical
 from pathtrain.recipes.hierarchical import HierarchicalRecipe, SlideTasks
