@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from pathprep.dataset.maps import Prepare, sample_of
-from pathprep.dataset.stored import FIT_COLUMNS, StoredTiles
-from pathprep.dataset.tile import checked, decoded
+from pathprep.dataset.tile import FIT_COLUMNS, checked, decoded
 from pathprep.errors import DatasetError
+
+if TYPE_CHECKING:
+    from pathprep.dataset.stored import StoredTiles
 
 COLUMNS = ("x", "y", "offset", "length", "crc32")
 
@@ -28,7 +30,7 @@ class MapStyle(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        data: StoredTiles,
+        data: "StoredTiles",
         prepare: Prepare,
         slides: frozenset[str] | None,
         labels: Mapping[str, Any] | None,

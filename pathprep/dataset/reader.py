@@ -17,8 +17,8 @@ from pathprep.dataset import index_cache
 from pathprep.dataset.listing import THREADS
 from pathprep.dataset.marker import sealed_in
 from pathprep.dataset.schema import DROPPED, FORMAT, SCHEMA, VERSION, build_id
-from pathprep.dataset.stored import FIT_COLUMNS, StoredTiles, encoded
-from pathprep.dataset.tile import Tile, checked, fit_of, known
+from pathprep.dataset.stored import StoredTiles, encoded
+from pathprep.dataset.tile import FIT_COLUMNS, Tile, checked, fit_of, known
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import DatasetError
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from pathprep.dataset.map_style import MapStyle
 
-FIT_COLUMNS = ("stain_status", "he", "max_c")
 # Tiles that a stream holds to draw from: some MB of JPEGs
 SHUFFLE = 1000
 
@@ -183,9 +182,16 @@ class StoredTiles(Tiles):
         Samples are those of ``webdataset``, without ``__url__``; arguments and errors too. ``seed`` is that
         of jitter. Each worker opens the files that it reads. The first time, a dataset of many slides
         gathers its index.
-        """
-        from pathprep.dataset.map_style import MapStyle
 
+        Raises:
+            UsageError: torch is not installed; or as in ``webdataset``.
+        """
+        try:
+            from pathprep.dataset.map_style import MapStyle
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                f"{error}; it comes with the extra train: pip install 'pathprep[train]'"
+            ) from None
         chosen = self._chosen(slides, labels)
         return MapStyle(self, self._prepare(stain, transform, seed), chosen, labels)
 

@@ -4,22 +4,24 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import webdataset as wds
 from webdataset.filters import pipelinefilter
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from pathprep.dataset.maps import Prepare, key_of, sample_of
-from pathprep.dataset.stored import StoredTiles
 from pathprep.dataset.tile import checked, decoded, fit_of
 from pathprep.errors import DatasetError
+
+if TYPE_CHECKING:
+    from pathprep.dataset.stored import StoredTiles
 
 Sample = dict[str, Any]
 
 
 def stream(
-    data: StoredTiles,
+    data: "StoredTiles",
     prepare: Prepare,
     shuffle: int,
     seed: int,
@@ -48,7 +50,7 @@ def stream(
 class Opened:
     """Opens each tar in turn, and closes it."""
 
-    data: StoredTiles
+    data: "StoredTiles"
 
     def __call__(self, tars: Iterable[Sample]) -> Iterator[Sample]:
         """Add a ``stream`` to each ``url``."""
@@ -72,7 +74,7 @@ class Known:
     ``slides``: others are dropped; None keeps all.
     """
 
-    data: StoredTiles
+    data: "StoredTiles"
     slides: frozenset[str] | None
 
     def __call__(self, samples: Iterable[Sample]) -> Iterator[Sample]:
@@ -107,7 +109,7 @@ class Known:
 class Ready:
     """Decodes a tile, and gives it the form that a training loop sees."""
 
-    data: StoredTiles
+    data: "StoredTiles"
     prepare: Prepare
     labels: Mapping[str, Any] | None
 

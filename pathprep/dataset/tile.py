@@ -19,6 +19,8 @@ from pathprep.stain.fits import StainFit, Status
 from pathprep.storage.base import Storage
 from pathprep.tiles import jpeg
 
+FIT_COLUMNS = ("stain_status", "he", "max_c")  # what ``fit_of`` needs
+
 
 @dataclass(frozen=True, eq=False)
 class Tile:

@@ -1,7 +1,5 @@
 """A slide's picture for the page: thumbnail, tissue contour and kept tiles, in few bytes."""
 
-import base64
-import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +9,7 @@ from PIL import Image
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import STATUSES
 from pathprep.errors import DatasetError
+from pathprep.page.environment import jpeg_uri
 from pathprep.reports.measure import Measured
 from pathprep.slides.masks import parse_geojson
 from pathprep.storage.base import Storage
@@ -57,13 +56,6 @@ def _reduced(storage: Storage, name: str) -> Image.Image:
     with storage.stream(name) as file, Image.open(file) as image:
         image.thumbnail((THUMBNAIL, THUMBNAIL))
         return image.convert("RGB")
-
-
-def jpeg_uri(image: Image.Image) -> str:
-    """An image as a data URI."""
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
 def _contour(storage: Storage, name: str, unit: float) -> str:
