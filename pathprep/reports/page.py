@@ -23,6 +23,8 @@ from pathprep.reports.charts import histograms, mpp_chart, stain_charts
 from pathprep.reports.measure import ENOUGH_SLIDES, ENOUGH_TILES, Measured, Tile, flag, measure
 from pathprep.reports.slide_pictures import picture
 from pathprep.reports.words import FAILURES_SHOWN, REASONS, STATUS_WORDS, findings, in_words
+from pathprep.storage.base import Url, is_url
+from pathprep.storage.place import storage_at
 
 # A drawn slide takes 20 to 120 KB: at 200 the page stays below about 20 MB, which every browser opens
 MAX_SLIDES = 200
@@ -31,12 +33,12 @@ ODD = 12  # unusual tiles shown; at most two of a slide
 BORROWED = 12  # tiles without a fit of their own shown
 
 
-def report(dataset: PurePath | str, out: Path) -> Path:
+def report(dataset: PurePath | str, out: PurePath | str | None = None) -> PurePath:
     """Write the page.
 
     Args:
         dataset: its folder or URL; unfinished and empty ones too.
-        out: the page.
+        out: the page, in a folder or at a URL; default: ``report.html`` in the dataset.
 
     Returns:
         Where the page is.
@@ -45,9 +47,14 @@ def report(dataset: PurePath | str, out: Path) -> Path:
         DatasetError: not a dataset.
         UsageError: the page cannot be written.
     """
-    page = render(Path(__file__).with_suffix(".html"), **_content(Dataset(dataset)))
-    write(page, out)
-    return out
+    data = Dataset(dataset)
+    page = render(Path(__file__).with_suffix(".html"), **_content(data))
+    place = data.root / "report.html" if out is None else Url(out) if is_url(out) else Path(out)
+    if isinstance(place, Path):
+        write(page, place)
+    else:
+        storage_at(place.parent).write(place.name, page.encode())
+    return place
 
 
 def _content(dataset: Dataset) -> dict[str, Any]:
