@@ -125,9 +125,13 @@ def test_labels_and_groups_of_imported_tiles(tmp_path: Path) -> None:
     pathprep.import_tiles(find.find(source), tmp_path / "dataset", TileParams(), workers=1)
     data = pathprep.open(tmp_path / "dataset")
     assert {found.label: found.group for found in data} == {"a": None, "b": None}
-    for found in data:
-        number = next(n for n in range(4) if np.array_equal(found.pixels, tile(n)))
-        assert found.label == "aabb"[number]
+    sources = data.table(data.slides[0], ["source"])["source"].to_pylist()
+    assert [f"{found.label}/" for found in data] == [source[:2] for source in sources]
+    codes, names = data.labels()
+    assert [names[code] for code in codes] == [found.label for found in data]
+    samples = list(data.webdataset(shuffle=0))
+    assert [sample["label"] for sample in samples] == [found.label for found in data]
+    assert [sample["label"] for sample in data.torch()] == [found.label for found in data]
     data.close()
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import fsspec
 import pytest
 from helpers import runs
+from helpers.s3 import bucket
 from helpers.slides import tissue, write_tiff
-from moto.server import ThreadedMotoServer
 
 from pathprep.errors import DatasetError, StoreError, UsageError
 from pathprep.folders import verify
@@ -35,20 +35,8 @@ SLIDES = 3
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[None]:
-    """An S3 server, found and entered as a user would: by the variables that all AWS tools know."""
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("bucket")
+    with bucket():
         yield
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    moto.stop()
 
 
 @pytest.fixture(scope="module")
