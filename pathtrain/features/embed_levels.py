@@ -20,12 +20,13 @@ from pathprep.folders import open_dataset
 from pathtrain.data.damaged_tiles import Damage
 from pathtrain.data.layout import Layout
 from pathtrain.data.slide_stream import Request, SlideIndex, TileStream
-from pathtrain.evaluate.slides.heads import open_run, quiet_stage
-from pathtrain.features.encode import Features, TileProgress, pick_device
+from pathtrain.distributed.workers import pick_device
+from pathtrain.features.encode import Features, TileProgress
 from pathtrain.features.files import Part
 from pathtrain.features.write import EmbedSummary, make
 from pathtrain.recipes.load import load as load_recipe
 from pathtrain.runs import checkpoint
+from pathtrain.runs.hierarchical import open_run, quiet_stage
 from pathtrain.stain.target import of_run
 
 Level = Literal["region", "slide"]

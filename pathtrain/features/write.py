@@ -16,7 +16,8 @@ from pathlib import Path
 
 from pathprep.errors import DatasetError, UsageError
 from pathprep.storage import atomic
-from pathtrain.features.encode import Features, Place, TileProgress
+from pathtrain.distributed.workers import Place
+from pathtrain.features.encode import Features, TileProgress
 from pathtrain.features.files import FORMATS, Part
 
 FAILED = "failed"

@@ -33,7 +33,7 @@ from pathtrain.runs import checkpoint
 from pathtrain.runs.identity import held_out
 from pathtrain.stain.target import of_run
 from pathtrain.training import logs
-from pathtrain.training.collapse_probe import tiles_of
+from pathtrain.training.held_out import tiles_of
 
 # What a row of log.jsonl may hold, in the order of the page; other keys follow under their own name
 CURVES = {

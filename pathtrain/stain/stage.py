@@ -36,6 +36,7 @@ class Stage:
         target: to normalise to, or None.
         options: of fitting (pathprep.stain.fit) where ``config.fit`` is load.
         io: transmitted light of the fits and matrices, grey levels.
+        jitter: whether the random part of ``config`` acts.
     """
 
     def __init__(
@@ -46,10 +47,12 @@ class Stage:
         options: Mapping[str, Any],
         io: float,
         seed: int,
+        jitter: bool = True,
     ) -> None:
         self.config, self.fits, self.target = config, fits, target
         self.options, self.io, self.seed = options, io, seed
-        self._jitter = Jitter(config.concentration, config.angle) if config.jitters else None
+        random = jitter and config.jitters
+        self._jitter = Jitter(config.concentration, config.angle) if random else None
         self._lock = threading.Lock()
         self._counts: Any = None  # where the tiles are: fitted, unfitted
 
@@ -61,18 +64,18 @@ class Stage:
     @property
     def width(self) -> int:
         """How many arrays ``inputs`` gives."""
-        return int(not self.fits_tiles or self.config.jitters)
+        return int(not self.fits_tiles or self._jitter is not None)
 
     def inputs(self, tiles: Ints, positions: Ints) -> list[Floats]:
         """For tiles (B,) at their positions (B,) in the run: matrices (B, 3, 3), or if tiles are fitted when
         they are decoded, jitter's numbers (B, 6), or nothing."""
         if not self.fits_tiles:
             return [self.matrices(tiles, positions)]
-        return [params.draw_stain(positions, self.seed)] if self.config.jitters else []
+        return [params.draw_stain(positions, self.seed)] if self._jitter else []
 
     def matrices(self, tiles: Ints, positions: Ints) -> Floats:
         """(B, 3, 3) for tiles (B,) at their positions (B,) in the run, from stored fits or none."""
-        numbers = params.draw_stain(positions, self.seed) if self.config.jitters else None
+        numbers = params.draw_stain(positions, self.seed) if self._jitter else None
         if self.fits is None:
             assert numbers is not None  # StainConfig: hed without jitter is refused
             return stain.hed(len(tiles), self.config.concentration, numbers[:, :3])
@@ -135,26 +138,29 @@ def stage(
     seed: int,
     stored: Callable[[], Fits],
     target: Target | None = None,
+    jitter: bool = True,
 ) -> Stage | None:
-    """The stain stage on a dataset or mixed shards; None if the recipe asks for none.
+    """The stain stage on a dataset or mixed shards; None if there is nothing to do.
 
     Args:
-        config: the recipe's ``stain``. seed: the recipe's.
+        config: the recipe's ``stain``.
+        seed: the recipe's.
         stored: gives the fits that the tiles were stored with; called if they are needed.
         target: to normalise to; None for the one that ``config`` names.
+        jitter: False leaves out what is random: for inference.
 
     Raises:
         TrainError: see ``check``.
         RecipeError: the recipe's target cannot be read.
     """
-    check(data, config)
-    if config.mode == "none":
+    if config.mode == "none" or (config.mode == "jitter" and not jitter):
         return None
+    check(data, config)
     goal = (target or targets.settle(config)) if config.mode == "normalize" else None
     made = data.params["stain"]
     fits = stored() if config.needs_fits and config.fit == "stored" else None
     options = {key: made[key] for key in targets.FIT_OPTIONS if key in made}
-    return Stage(config, fits, goal, options, made.get("io", IO), seed)
+    return Stage(config, fits, goal, options, made.get("io", IO), seed, jitter)
 
 
 def check(data: Dataset | MixedDataset, config: StainConfig) -> None:

@@ -15,9 +15,10 @@ from pathtrain.data.order import Ints
 from pathtrain.data.slide_labels import SlideLabels
 from pathtrain.data.slide_stream import SlideIndex
 from pathtrain.distributed.ranks import Ranks
-from pathtrain.evaluate.slides.heads import TaskScorer, quiet_stage, rows_of
 from pathtrain.methods.hierarchical import Hierarchical
+from pathtrain.methods.task_scorer import TaskScorer
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
+from pathtrain.runs.hierarchical import quiet_stage
 from pathtrain.runs.identity import digest
 
 
@@ -102,10 +103,20 @@ def validation(
                 stage = quiet_stage(dataset, method.recipe, run)
                 index = SlideIndex(dataset)
                 scorer.append(TaskScorer(method, index, labels, stage, _device_id(ranks), ranks.threads))
-            results = rows_of(scorer[0].score(rows), "val")
+            results = _rows_of(scorer[0].score(rows), "val")
         return results
 
     return after
+
+
+def _rows_of(results: dict[str, dict[str, Any]], prefix: str) -> dict[str, float]:
+    """As a log has them: ``val_organ_auroc`` and so on; undefined ones are left out."""
+    return {
+        f"{prefix}_{task}_{name}": float(value)
+        for task, values in results.items()
+        for name, value in values.items()
+        if name != "slides" and value is not None
+    }
 
 
 def _device_id(ranks: Ranks) -> int | None:

@@ -32,7 +32,8 @@ from pathtrain.stain import stage as stain
 from pathtrain.stain.target import ModelTarget, settle
 from pathtrain.training import hierarchical as hierarchy
 from pathtrain.training import wandb_board
-from pathtrain.training.collapse_probe import LiveCollapse, hold_out
+from pathtrain.training.collapse_probe import LiveCollapse
+from pathtrain.training.held_out import hold_out
 from pathtrain.training.loop import Loop, TrainSummary
 from pathtrain.training.wandb_board import Wandb
 

@@ -25,8 +25,9 @@ from pathprep.mixed.make import mix
 from pathtrain.cli import app
 from pathtrain.data.source import Files
 from pathtrain.data.whole_tiles import DatasetTiles, open_tiles
+from pathtrain.distributed.workers import Place
 from pathtrain.features.embed import embed
-from pathtrain.features.encode import How, Place, encode
+from pathtrain.features.encode import How, encode
 from pathtrain.features.files import Part
 from pathtrain.features.write import share
 from pathtrain.images import resize

@@ -21,12 +21,13 @@ from pathprep.errors import UsageError
 from pathtrain.cli import app
 from pathtrain.data.curriculum import Curriculum
 from pathtrain.errors import CheckpointError
-from pathtrain.evaluate.slides.heads import evaluate, open_run
+from pathtrain.evaluate.slides.heads import evaluate
 from pathtrain.features.embed_levels import Level, embed
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
 from pathtrain.recipes.load import load
 from pathtrain.runs import checkpoint
-from pathtrain.training.collapse_probe import hold_out
+from pathtrain.runs.hierarchical import open_run
+from pathtrain.training.held_out import hold_out
 from pathtrain.training.hierarchical import read_labels
 from pathtrain.training.pretrain import pretrain
 

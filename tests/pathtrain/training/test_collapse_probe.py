@@ -26,7 +26,8 @@ from pathtrain.recipes.load import load
 from pathtrain.report import page as report
 from pathtrain.runs import checkpoint
 from pathtrain.runs import model as models
-from pathtrain.training.collapse_probe import HeldOut, LiveCollapse, hold_out
+from pathtrain.training.collapse_probe import LiveCollapse
+from pathtrain.training.held_out import HeldOut, hold_out
 from pathtrain.training.logs import rows
 from pathtrain.training.pretrain import pretrain
 
