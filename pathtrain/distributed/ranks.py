@@ -22,6 +22,7 @@ from pathprep.errors import PathprepError, UsageError
 from pathtrain.errors import PeerError
 
 T = TypeVar("T")
+CPU = torch.device("cpu")
 BUCKET = 32 * 2**20  # elements of one all-reduce: few calls, and little memory beside the gradients
 
 
@@ -34,14 +35,19 @@ class Ranks:
         device: what it computes on.
     """
 
-    rank: int
-    world: int
-    device: torch.device
+    rank: int = 0
+    world: int = 1
+    device: torch.device = CPU
 
     @property
     def first(self) -> bool:
         """Whether this process writes and logs."""
         return self.rank == 0
+
+    @property
+    def device_id(self) -> int | None:
+        """The GPU's number; None on the CPU."""
+        return self.device.index or 0 if self.device.type == "cuda" else None
 
     @property
     def threads(self) -> int:
@@ -120,6 +126,9 @@ class Ranks:
         if answer[1] is not None:
             raise PeerError(f"rank {self.rank}: stopped, as rank 0 did")
         return answer[0]  # type: ignore[no-any-return]
+
+
+ALONE = Ranks()  # one process, on the CPU
 
 
 @contextmanager

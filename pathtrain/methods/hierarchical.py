@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pathtrain.data.curriculum import Regions, Slide, Work
 from pathtrain.data.layout import Layout
 from pathtrain.data.slide_labels import SlideLabels
+from pathtrain.data.work import Regions, Slide, Work
 from pathtrain.distributed.fsdp import local
 from pathtrain.losses.tasks import masked_cross_entropy
 from pathtrain.methods import schedules

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from copy import deepcopy
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pathtrain.data.order import Ints, hashed
+from pathtrain.data.order import Ints, hashed, uniform
 from pathtrain.losses.dino import dino_terms, updated_center
 from pathtrain.methods.base import Outcome
 from pathtrain.models.dino_head import DinoHead
@@ -86,18 +85,12 @@ def crop(grids: Tensor, crops: GridCrops, flip: float, number: int, places: Ints
     """View ``number`` of each region, (B, size * size, D): a square at random, mirrored at random."""
     batch, side, _, dim = grids.shape
     size = crops.size
-    uniform = _uniform(hashed(seed, _STREAM, places, number), 4)
-    starts = np.floor(uniform[:, :2] * (side - size + 1)).astype(np.int64)
+    drawn = uniform(hashed(seed, _STREAM, places, number), 4)
+    starts = np.floor(drawn[:, :2] * (side - size + 1)).astype(np.int64)
     steps = np.arange(size)
     row, column = starts[:, :1] + steps, starts[:, 1:] + steps
-    row = np.where(uniform[:, 2:3] < flip, row[:, ::-1], row)
-    column = np.where(uniform[:, 3:] < flip, column[:, ::-1], column)
+    row = np.where(drawn[:, 2:3] < flip, row[:, ::-1], row)
+    column = np.where(drawn[:, 3:] < flip, column[:, ::-1], column)
     cells = torch.from_numpy((row[:, :, None] * side + column[:, None, :]).reshape(batch, -1))
     index = cells.to(grids.device)[:, :, None].expand(-1, -1, dim)
     return grids.flatten(1, 2).gather(1, index)
-
-
-def _uniform(base: npt.NDArray[np.uint64], count: int) -> npt.NDArray[np.float64]:
-    """(B, count) numbers in [0, 1) from hashes (B,)."""
-    slots = hashed(base[:, None], np.arange(count))
-    return np.asarray((slots >> np.uint64(11)) * 2.0**-53, np.float64)

@@ -8,6 +8,7 @@ import json
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from pathprep.page import chart
 from pathprep.page import environment as pages
 from pathprep.storage import atomic
 from pathprep.storage.json_files import read_json
-from pathtrain.data.loader import Loader
+from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.errors import ModelError
 from pathtrain.evaluate.papers.published import TASKS
 from pathtrain.images import decode, resize
@@ -194,11 +195,10 @@ def _views(run: Path, recipe: Recipe, info: dict[str, Any]) -> tuple[list[dict[s
         dataset = open_data(Path(info["dataset"]))
         if dataset.info["build_id"] != info.get("identity", {}).get("dataset build id"):
             raise DatasetError(f"{dataset.root}: was built again since the run, with another build id")
-        few = recipe.model_copy(update={"batch": TILES_SHOWN})
         target = of_run(run, recipe)
         loader = Loader(
             dataset,
-            few,
+            replace(BatchOptions.of(recipe), batch=TILES_SHOWN),
             threads=1,
             target=target.target if target else None,
             held_out=tiles_of(dataset, held_out(run) or ()),

@@ -68,10 +68,7 @@ def source(
         recipe,
         labels,
         start,
-        rank=ranks.rank,
-        world=ranks.world,
-        device_id=_device_id(ranks),
-        threads=ranks.threads,
+        ranks,
         target=target,
         held_out=held_out,
     )
@@ -102,7 +99,7 @@ def validation(
             if not scorer:
                 stage = quiet_stage(dataset, method.recipe, run)
                 index = SlideIndex(dataset)
-                scorer.append(TaskScorer(method, index, labels, stage, _device_id(ranks), ranks.threads))
+                scorer.append(TaskScorer(method, index, labels, stage, ranks.device_id, ranks.threads))
             results = _rows_of(scorer[0].score(rows), "val")
         return results
 
@@ -117,7 +114,3 @@ def _rows_of(results: dict[str, dict[str, Any]], prefix: str) -> dict[str, float
         for name, value in values.items()
         if name != "slides" and value is not None
     }
-
-
-def _device_id(ranks: Ranks) -> int | None:
-    return ranks.device.index or 0 if ranks.device.type == "cuda" else None

@@ -13,7 +13,7 @@ from pathprep.folders import open_data
 from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import Target
 from pathprep.storage import atomic
-from pathtrain.data.loader import Loader
+from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.data.order import Ints
 from pathtrain.data.slide_labels import SlideLabels
 from pathtrain.distributed import ranks as distributed
@@ -209,14 +209,4 @@ def _source(
     if isinstance(recipe, HierarchicalRecipe):
         assert isinstance(data, Dataset)  # or its labels could not have been read
         return hierarchy.source(data, recipe, labels, start, ranks, target, held_out)
-    return Loader(
-        data,
-        recipe,
-        start,
-        rank=ranks.rank,
-        world=ranks.world,
-        device_id=ranks.device.index or 0 if ranks.device.type == "cuda" else None,
-        threads=ranks.threads,
-        target=target,
-        held_out=held_out,
-    )
+    return Loader(data, BatchOptions.of(recipe), start, ranks, target=target, held_out=held_out)

@@ -21,7 +21,8 @@ from pathprep.dataset.reader import Dataset
 from pathprep.stain import Jitter, StainFit, Status
 from pathtrain.data import view_graph as views
 from pathtrain.data import view_params as params
-from pathtrain.data.loader import Batch, Loader
+from pathtrain.data.loader import Batch, BatchOptions, Loader
+from pathtrain.distributed.ranks import Ranks
 from pathtrain.errors import RecipeError, TrainError
 from pathtrain.recipes.load import load
 from pathtrain.recipes.recipe import Recipe, StainConfig
@@ -171,12 +172,12 @@ def test_datasets_that_do_not_serve_a_mode(
     stained: Make, mode: str, overrides: list[str], message: str
 ) -> None:
     with pytest.raises(TrainError, match=message):
-        Loader(Dataset(stained(mode)), recipe(*overrides))
+        load_from(Dataset(stained(mode)), recipe(*overrides))
 
 
 def test_mode_none_has_no_stage(stained: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(views, "on_batches", lambda *_: 1 / 0)
-    loader = Loader(Dataset(stained("fit")), recipe())
+    loader = load_from(Dataset(stained("fit")), recipe())
     next(iter(loader))
     assert loader.stained(0, []) is None
 
@@ -215,8 +216,12 @@ UNCHANGED = [
 ]  # fmt: skip
 
 
-def take(count: int, *args: Any, **kwargs: Any) -> list[Batch]:
-    return list(islice(Loader(*args, **kwargs), count))
+def load_from(data: Dataset, recipe: Recipe, **more: Any) -> Loader:
+    return Loader(data, BatchOptions.of(recipe), **more)
+
+
+def take(count: int, data: Dataset, recipe: Recipe, **more: Any) -> list[Batch]:
+    return list(islice(load_from(data, recipe, **more), count))
 
 
 @pytest.mark.parametrize("more", [[], JITTERED])
@@ -241,7 +246,7 @@ def test_the_loaders_pixels_are_the_stain_of_the_decoded_tiles(
 
     monkeypatch.setattr(views, "on_batches", spying)
     wanted = load("smoke", [*TINY, *UNCHANGED, "batch=7", "stain.mode=normalize", *more])
-    loader = Loader(dataset, wanted, threads=threads)
+    loader = load_from(dataset, wanted, threads=threads)
     every = rows(dataset)
     for number, batch in enumerate(islice(loader, 4)):
         decoded, changed = seen[number]
@@ -285,7 +290,7 @@ def test_fits_made_on_loading(
 
     monkeypatch.setattr(views, "on_batches", spying)
     wanted = load("smoke", [*TINY, *UNCHANGED, "batch=20", "stain.mode=normalize", "stain.fit=load", *more])
-    loader = Loader(dataset, wanted)
+    loader = load_from(dataset, wanted)
     assert loader.unfitted == (0, 0)
     batches = list(islice(loader, 3))
     statuses: list[int] = []
@@ -306,7 +311,7 @@ def test_fits_made_on_loading(
     again = loader.stained(0, seen[0][0])
     assert again is not None
     assert all(map(np.array_equal, again, seen[0][1]))
-    (later,) = take(1, dataset, wanted, start_step=2)
+    (later,) = take(1, dataset, wanted, start=2)
     assert same(later, batches[2])
 
 
@@ -317,7 +322,7 @@ def test_fits_made_on_loading_have_the_datasets_options(
     monkeypatch.setattr(dataset, "params", {"stain": {**dataset.params["stain"], "io": 250.0, "keep": "any"}})
     found = stage_of(dataset, recipe("stain.mode=normalize", "stain.fit=load"))
     assert found is not None
-    tiles = [simplejpeg.decode_jpeg(Loader(dataset, recipe()).read(tile)) for tile in range(3)]
+    tiles = [simplejpeg.decode_jpeg(load_from(dataset, recipe()).read(tile)) for tile in range(3)]
     expected = stain.matrix(stain.fit(tiles, keep="any", io=250.0), stain.Target.default())
     assert all(map(np.array_equal, found.apply(tiles), stain.apply(tiles, expected, io=250.0)))
 
@@ -350,10 +355,10 @@ def same(one: Batch, other: Batch) -> bool:
 def test_resumed_loaders_and_ranks_see_the_same_stain(stained: Make) -> None:
     dataset, wanted = Dataset(stained("fit")), recipe("stain.mode=normalize", *JITTERED)
     straight = take(4, dataset, wanted)
-    later = take(2, dataset, wanted, start_step=2, threads=1)
+    later = take(2, dataset, wanted, start=2, threads=1)
     assert all(same(one, other) for one, other in zip(straight[2:], later, strict=True))
     for rank in range(2):
-        (mine,) = take(1, dataset, wanted, rank=rank, world=2)
+        (mine,) = take(1, dataset, wanted, ranks=Ranks(rank, 2))
         assert all(torch.equal(a, b[rank::2]) for a, b in zip(mine.views, straight[0].views, strict=True))
     assert not same(straight[0], take(1, dataset, recipe("stain.mode=normalize"))[0])
     assert not same(straight[0], take(1, dataset, recipe())[0])
@@ -399,7 +404,7 @@ def test_the_gpu_gives_the_cpus_stain(stained: Make, fit: str) -> None:
     changes = [*UNCHANGED, "batch=7", "stain.mode=normalize", f"stain.fit={fit}", *JITTERED]
     wanted = load("smoke", [*TINY, *changes])
     cpu = take(3, Dataset(stained("fit")), wanted)
-    gpu = take(3, Dataset(stained("fit")), wanted, device_id=0)
+    gpu = take(3, Dataset(stained("fit")), wanted, ranks=Ranks(device=torch.device("cuda", 0)))
     for one, other in zip(cpu, gpu, strict=True):
         assert other.views[0].is_cuda
         assert 255 * (one.views[0] - other.views[0].cpu()).abs().mean() < 3

@@ -18,7 +18,7 @@ from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
 from pathprep.folders import open_data
 from pathprep.mixed.make import mix
-from pathtrain.data.loader import Loader
+from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.errors import ModelError
 from pathtrain.evaluate.tiles.collapse import collapse
 from pathtrain.models.backbone import build
@@ -85,7 +85,7 @@ def test_training_never_sees_the_slides_that_are_held_out(run: Path, dataset: Pa
     recipe = load("smoke", SETTINGS)
     held_out = hold_out(Dataset(dataset), recipe)
     assert len(held_out.slides) == 2
-    with closing(Loader(Dataset(dataset), recipe, held_out=held_out.tiles)) as loader:
+    with closing(Loader(Dataset(dataset), BatchOptions.of(recipe), held_out=held_out.tiles)) as loader:
         assert len(loader) == 18
         epoch = np.concatenate([loader.tiles(step) for step in range(3)])  # of six tiles
     seen = {loader.name(tile).split(",")[0] for tile in epoch.tolist()}
