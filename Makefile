@@ -1,7 +1,7 @@
 # make demo   a sample archive of slides through the whole path, to a trained encoder and two pages to look at
 # make test   the fast tests          make test-all   every test, the slow ones too
 # make test-gpu   what needs an NVIDIA GPU, the kernels under compute-sanitizer too
-# make lint   ruff and mypy           make bench      the benchmarks
+# make lint   style, types, floors    make bench      the benchmarks
 #
 # Each sets up its own virtual environment first. CUDA=12 takes the CUDA 12 wheels.
 PYTHON ?= python3
@@ -54,13 +54,11 @@ test-gpu: install
 	compute-sanitizer --tool memcheck --error-exitcode 1 $(BIN)/python -m pytest -m gpu tests/kernels
 	compute-sanitizer --tool racecheck --error-exitcode 1 $(BIN)/python -m pytest -m gpu tests/kernels
 
-# mypy reads the package as it is installed: kernels/ becomes pathprep.kernels only then
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@rm -rf build/typed
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/typed .
-	cd build/typed && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p pathprep -p pathtrain
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy -p pathprep -p pathtrain
 
 # On real tiles: SLIDES, a folder of .tif slides for Macenko, and SLIDE, a slide for tiling; else they are drawn
 bench: install

@@ -37,8 +37,8 @@ from PIL import Image, ImageFilter
 from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
 from torchvision.transforms import v2
 
+import pathprep
 from pathprep.dataset.reader import Dataset
-from pathprep.folders import open_data
 from pathprep.mixed.make import mix
 from pathtrain.data import view_params as params
 from pathtrain.data.loader import BatchOptions, Loader
@@ -60,7 +60,9 @@ STAINS = {
 
 def ours(folder: Path, recipe: Recipe, threads: int, device_id: int | None) -> Iterator[Any]:
     device = torch.device("cpu") if device_id is None else torch.device("cuda", device_id)
-    loader = Loader(open_data(folder), BatchOptions.of(recipe), ranks=Ranks(device=device), threads=threads)
+    loader = Loader(
+        pathprep.open(folder), BatchOptions.of(recipe), ranks=Ranks(device=device), threads=threads
+    )
     try:
         for batch in loader:
             if device_id is not None:  # what has been queued is not yet done

@@ -1,3 +1,68 @@
-"""Slides to tissue tiles to Macenko stain normalisation to WebDataset shards."""
+"""Slides to tissue tiles to Macenko stain normalisation to WebDataset shards.
+
+    import pathprep
+
+    pathprep.shard(["slides/"], "dataset", mpp=0.5)
+    dataset = pathprep.open("dataset")
+    dataset[0].pixels
+
+Each name is loaded when it is first used: the package itself takes no time to import, and never loads torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+__all__ = [
+    "Dataset",
+    "MixedDataset",
+    "ShardParams",
+    "StainParams",
+    "import_tiles",
+    "inspect",
+    "mix",
+    "open",
+    "repair",
+    "report",
+    "shard",
+    "verify",
+]
+
+# Where each name is; the imports below say the same to type checkers and editors
+_MODULES = {
+    "Dataset": "pathprep.dataset.reader",
+    "MixedDataset": "pathprep.mixed.reader",
+    "ShardParams": "pathprep.sharding.params",
+    "StainParams": "pathprep.sharding.params",
+    "import_tiles": "pathprep.tilesets.run",
+    "inspect": "pathprep.sharding.inspect",
+    "mix": "pathprep.mixed.make",
+    "open": "pathprep.folders",
+    "repair": "pathprep.sharding.repair",
+    "report": "pathprep.reports.page",
+    "shard": "pathprep.sharding.run",
+    "verify": "pathprep.folders",
+}
+
+if TYPE_CHECKING:
+    from pathprep.dataset.reader import Dataset
+    from pathprep.folders import open, verify
+    from pathprep.mixed.make import mix
+    from pathprep.mixed.reader import MixedDataset
+    from pathprep.reports.page import report
+    from pathprep.sharding.inspect import inspect
+    from pathprep.sharding.params import ShardParams, StainParams
+    from pathprep.sharding.repair import repair
+    from pathprep.sharding.run import shard
+    from pathprep.tilesets.run import import_tiles
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -27,12 +27,13 @@ def kind_of(root: Path) -> str:
     return "mixed" if is_mixed(root) else Dataset(root).kind
 
 
-def open_data(root: Path) -> Dataset | MixedDataset:
-    """A dataset folder, or a folder of mixed shards.
+def open(root: Path | str) -> Dataset | MixedDataset:
+    """Open a dataset folder, or a folder of mixed shards.
 
     Raises:
         DatasetError: it is neither, or cannot be used.
     """
+    root = Path(root)
     return MixedDataset(root) if is_mixed(root) else Dataset(root)
 
 
@@ -52,7 +53,7 @@ def open_dataset(root: Path) -> Dataset:
     return Dataset(root)
 
 
-def verify(root: Path, threads: int = 2) -> Iterator[Findings]:
+def verify(root: Path | str, threads: int = 2) -> Iterator[Findings]:
     """Check a dataset or mixed shards to the byte.
 
     Yields:
@@ -61,4 +62,5 @@ def verify(root: Path, threads: int = 2) -> Iterator[Findings]:
     Raises:
         DatasetError: neither, or mixed shards that are not finished.
     """
-    return (verify_mixed if is_mixed(root) else verify_dataset).verify(root, threads)
+    root = Path(root)
+    return verify_mixed.verify(root, threads) if is_mixed(root) else verify_dataset.verify(root, threads)

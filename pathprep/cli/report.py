@@ -100,7 +100,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Default: report.html in the dataset.")] = None,
 ) -> None:
     """Write one self-contained HTML page about a dataset."""
-    from pathprep.report.page import report as write_report
+    from pathprep.reports.page import report as write_report
 
     path = write_report(dataset, out or dataset / "report.html")
     output.print(f"Report: {path}", soft_wrap=True, markup=False)

@@ -73,7 +73,7 @@ class Dataset:
         found = {p.stem: read_json(p) for p in sorted((self.root / "failed").glob("*.json"))}
         return {name: entry for name, entry in found.items() if entry is not None}
 
-    def index(self, slide: str, columns: list[str] | None = None) -> pa.Table:
+    def table(self, slide: str, columns: list[str] | None = None) -> pa.Table:
         """A slide's rows (SCHEMA), all columns or those named; columns that an older file lacks are null."""
         return self._table(f"index/{slide}.parquet", columns, SCHEMA)
 
@@ -125,7 +125,7 @@ class Dataset:
     def texts(self, column: str) -> list[str | None]:
         """``label``, ``group`` or ``source`` of each tile, in the order of ``tiles``; None if it has none."""
         slides = [name for name, marker in self.markers.items() if marker["tiles"]]
-        return [text for name in slides for text in self.index(name, [column])[column].to_pylist()]
+        return [text for name in slides for text in self.table(name, [column])[column].to_pylist()]
 
     def read(self, slide: str, offset: int, length: int) -> bytes:
         """One member's bytes.

@@ -76,7 +76,7 @@ def _labels(
         return None, []
 
     def read(slide: str) -> pa.ChunkedArray:
-        return dataset.index(slide, ["label"])["label"].cast(pa.string())
+        return dataset.table(slide, ["label"])["label"].cast(pa.string())
 
     values = pa.chunked_array([c for part in pool.map(read, index.slides) for c in part.chunks], pa.string())
     if values.null_count == len(values):

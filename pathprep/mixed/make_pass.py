@@ -143,7 +143,7 @@ class Maker:
             def fits(unit: Unit) -> pa.Table:
                 source = corpus.sources[unit.source]
                 first = corpus.bounds[unit.source] + source.index.starts[unit.slide]
-                table = source.dataset.index(source.index.slides[unit.slide], list(FIT_COLUMNS))
+                table = source.dataset.table(source.index.slides[unit.slide], list(FIT_COLUMNS))
                 table = table.set_column(
                     table.schema.get_field_index("stain_status"),
                     "stain_status",

@@ -17,8 +17,8 @@ import simplejpeg
 from jinja2 import UndefinedError
 from markupsafe import Markup
 
+import pathprep
 from pathprep.errors import DatasetError, PathprepError, UsageError
-from pathprep.folders import open_data
 from pathprep.page import chart
 from pathprep.page import environment as pages
 from pathprep.storage import atomic
@@ -192,7 +192,7 @@ def _views(run: Path, recipe: Recipe, info: dict[str, Any]) -> tuple[list[dict[s
     if "dataset" not in info:
         return [], "run.json does not say which dataset the run was trained on."
     try:
-        dataset = open_data(Path(info["dataset"]))
+        dataset = pathprep.open(Path(info["dataset"]))
         if dataset.info["build_id"] != info.get("identity", {}).get("dataset build id"):
             raise DatasetError(f"{dataset.root}: was built again since the run, with another build id")
         target = of_run(run, recipe)

@@ -47,12 +47,12 @@ class Pools:
             whole, groups = self._made[slide]
         if not groups:
             return whole
-        group = self.dataset.index(slide, ["group"])["group"][row].as_py() or ""
+        group = self.dataset.table(slide, ["group"])["group"][row].as_py() or ""
         return groups.get(group, whole)
 
     def _make(self, slide: str) -> tuple[StainFit, dict[str, StainFit]]:
         names = ["x", "y", "offset", "length", "crc32", "group"]
-        rows = self.dataset.index(slide, names).to_pylist()
+        rows = self.dataset.table(slide, names).to_pylist()
         fits = []
         for start in range(0, len(rows), AT_A_TIME):
             tiles = [self._pixels(slide, row) for row in rows[start : start + AT_A_TIME]]

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
+import pathprep
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError, UsageError
-from pathprep.folders import open_data
 from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import Target
 from pathprep.storage import atomic
@@ -72,7 +72,7 @@ def pretrain(
         if wandb is not None and ranks.first:
             wandb_board.check()
         console = console if ranks.first else Console(quiet=True)
-        data = open_data(dataset)
+        data = pathprep.open(dataset)
         tiles = sum(data.tile_counts().values())
         if not tiles:
             raise DatasetError(f"{dataset}: no tiles to train on; see `pathprep report {dataset}`")

@@ -300,7 +300,7 @@ def examine(path: str, options: dict[str, Any] | None = None) -> Outcome:
         build = run.prepare(root, params, rebuild=False)
         marker = pipeline.process(ShardTask(root, SlideSource(Path(path), name="s"), params, build))
         dataset, truth, worst = Dataset(root), _truth(), 0.0
-        rows = dataset.index("s").to_pylist()
+        rows = dataset.table("s").to_pylist()
         for row in rows:
             tile = jpeg.decode(dataset.read("s", row["offset"], row["length"]))
             there = truth[row["y"] : row["y"] + row["side"], row["x"] : row["x"] + row["side"]]

@@ -90,7 +90,7 @@ def expected(root: Path) -> tuple[list[str], dict[str, list[Any]]]:
     """Names and values read the plain way: every marker, every table, every row."""
     data = Dataset(root)
     names = [name for name, marker in data.markers.items() if marker["tiles"]]
-    rows = [row for name in names for row in data.index(name).to_pylist()]
+    rows = [row for name in names for row in data.table(name).to_pylist()]
     return names, {column: [row[column] for row in rows] for column in EVERY}
 
 
@@ -98,7 +98,7 @@ def assert_right(root: Path, index: TileIndex) -> None:
     names, values = expected(root)
     assert index.slides == names
     assert len(index) == len(values["x"])
-    counts = [Dataset(root).index(name).num_rows for name in names]
+    counts = [Dataset(root).table(name).num_rows for name in names]
     assert np.array_equal(index.starts, np.cumsum([0, *counts]))
     for name, array in index.columns.items():
         assert (array.dtype, array.shape[1:]) == columns.kind(name)

@@ -101,7 +101,7 @@ def test_index_row_leads_to_the_bytes(tmp_path: Path) -> None:
     write(tmp_path, "b", 3)
     dataset = Dataset(tmp_path)
     assert dataset.slides == ["a", "b"]
-    assert dataset.index("a").schema.remove_metadata().equals(SCHEMA)
+    assert dataset.table("a").schema.remove_metadata().equals(SCHEMA)
     tiles = dataset.tiles(["offset", "length", "x"])
     assert (len(tiles), tiles.slides, tiles.starts.tolist()) == (7, ["a", "b"], [0, 4, 7])
     for number, slide in enumerate(tiles.slide_of(np.arange(7))):
@@ -162,7 +162,7 @@ def test_reading_damage_is_an_error(tmp_path: Path) -> None:
         dataset.read("a", int(tiles.columns["offset"][1]), int(tiles.columns["length"][1]))
     (tmp_path / "index/a.parquet").write_bytes(b"PAR1")
     with pytest.raises(DatasetError, match=r"a\.parquet: cannot be read"):
-        dataset.index("a")
+        dataset.table("a")
 
 
 def test_what_is_not_a_dataset(tmp_path: Path) -> None:

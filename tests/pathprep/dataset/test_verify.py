@@ -49,7 +49,7 @@ def test_a_sound_dataset(root: Path) -> None:
 
 
 def test_one_flipped_bit_names_its_tile(root: Path, folder: Path) -> None:
-    row = Dataset(root).index("s0").to_pylist()[5]
+    row = Dataset(root).table("s0").to_pylist()[5]
     flip(root / "shards/s0.tar", row["offset"] + row["length"] // 2)
     found = problems(root)
     assert list(found) == ["s0"]
@@ -65,7 +65,7 @@ def truncate(root: Path) -> None:
 
 
 def rename_member(root: Path) -> None:
-    flip(root / "shards/s0.tar", Dataset(root).index("s0")["offset"][3].as_py() - 512)
+    flip(root / "shards/s0.tar", Dataset(root).table("s0")["offset"][3].as_py() - 512)
 
 
 def append(root: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_renamed_member_is_found(root: Path) -> None:
 
 def test_truncation_names_every_lost_tile(root: Path) -> None:
     truncate(root)
-    rows = Dataset(root).index("s0").to_pylist()
+    rows = Dataset(root).table("s0").to_pylist()
     lost = [r for r in rows if r["offset"] + r["length"] > 20_000]
     assert len(problems(root)["s0"].tiles) == len(lost) > 0
 

@@ -103,7 +103,7 @@ def test_every_tile_comes_once_with_its_bytes_and_fit(fit: Path, tmp_path: Path)
     assert (summary.tiles, summary.shards, summary.components) == (100, 7, ("jpg", "fit"))
     dataset, expected = Dataset(fit), {}
     for slide in dataset.slides:
-        for row in dataset.index(slide).to_pylist():
+        for row in dataset.table(slide).to_pylist():
             jpeg = dataset.read(slide, row["offset"], row["length"])
             code = ("fitted", "slide_fit", "unfitted").index(row["stain_status"])
             values = [*(row["he"] or [0] * 6), *(row["max_c"] or [0] * 2), code]
@@ -338,7 +338,7 @@ def test_verify_names_every_kind_of_damage(fit: Path, tmp_path: Path) -> None:
 
 def test_a_damaged_or_missing_source_is_an_error_that_names_it(tmp_path: Path) -> None:
     root = write(tmp_path / "d", {"good": 20, "bad": 20})
-    row = Dataset(root).index("bad").to_pylist()[11]
+    row = Dataset(root).table("bad").to_pylist()[11]
     flip(root / "shards/bad.tar", row["offset"] + 50)
     with pytest.raises(DatasetError, match=r"shards/bad\.tar: tile 352_64\.jpg is damaged .*pathprep verify"):
         mix([root], tmp_path / "m")

@@ -38,7 +38,7 @@ def shard(root: Path, path: Path, params: ShardParams, **options: Any) -> tuple[
 
 
 def pixels(dataset: Dataset) -> list[tuple[dict[str, Any], np.ndarray]]:
-    rows = dataset.index("s").to_pylist()
+    rows = dataset.table("s").to_pylist()
     return [(row, jpeg.decode(dataset.read("s", row["offset"], row["length"]))) for row in rows]
 
 
@@ -97,11 +97,11 @@ def test_every_cell_is_counted_once(tmp_path: Path, slide: Path) -> None:
 
 def test_kept_tiles_have_enough_tissue(tmp_path: Path, slide: Path) -> None:
     dataset, _ = shard(tmp_path, slide, replace(EXACT, min_tissue=0.7))
-    rows = dataset.index("s").to_pylist()
+    rows = dataset.table("s").to_pylist()
     assert min(row["tissue"] for row in rows) >= 0.7
     assert all(150 - 64 < row["x"] < 950 and 150 - 64 < row["y"] < 750 for row in rows)
     dataset, _ = shard(tmp_path / "all", slide, replace(EXACT, min_tissue=0.0))
-    assert 0 < min(row["tissue"] for row in dataset.index("s").to_pylist()) < 0.7
+    assert 0 < min(row["tissue"] for row in dataset.table("s").to_pylist()) < 0.7
 
 
 def test_resize_stores_the_area_average_of_a_level(tmp_path: Path, slide: Path) -> None:
@@ -144,7 +144,7 @@ def test_tiles_without_a_fit_of_their_own_get_the_slides(tmp_path: Path) -> None
     dataset, marker = shard(tmp_path / "d", path, params)
     assert marker["stain"]["slide_fit"] >= 6
     assert marker["stain"]["fitted"] > 60
-    rows = dataset.index("s").to_pylist()
+    rows = dataset.table("s").to_pylist()
     statuses = [row["stain_status"] for row in rows]
     assert statuses == sorted(statuses)  # fitted first, then slide_fit
     pooled = marker["stain_fit"]
@@ -217,7 +217,7 @@ def test_own_masks_and_mpp(tmp_path: Path, slide: Path) -> None:
     Image.fromarray(mask).save(tmp_path / "mask.png")
     dataset, marker = shard(tmp_path / "d", slide, EXACT, mask=tmp_path / "mask.png", mpp=0.25)
     assert (marker["mpp"], marker["mpp_source"], marker["grid"]["side"]) == (0.25, "CSV column", 128)
-    rows = dataset.index("s").to_pylist()
+    rows = dataset.table("s").to_pylist()
     assert 0 < len(rows) <= 12
     assert all(128 <= row["x"] < 600 and 128 <= row["y"] < 400 for row in rows)
     (tmp_path / "mask.png").write_bytes(b"?")
@@ -236,7 +236,7 @@ def test_a_failing_slide_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_whole_regions_keep_their_empty_cells(tmp_path: Path, slide: Path) -> None:
     params = replace(EXACT, whole_regions=True, min_tissue=0.5)
     dataset, marker = shard(tmp_path, slide, params)
-    grid, rows = marker["grid"], dataset.index("s").to_pylist()
+    grid, rows = marker["grid"], dataset.table("s").to_pylist()
     assert sum(marker["counts"].values()) == grid["columns"] * grid["rows"]
     assert marker["counts"]["kept"] == len(rows)
     assert any(row["tissue"] == 0 for row in rows)

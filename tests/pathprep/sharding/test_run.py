@@ -256,7 +256,7 @@ def test_random_tiles_are_the_same_in_every_run(folder: Path, tmp_path: Path) ->
     shard(tmp_path / "2", folder, params=params, workers=3)
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
     assert len(Dataset(tmp_path / "1").tiles()) == 40
-    places = [Dataset(tmp_path / "1").index(s)["x"].to_numpy() for s in ("s0", "s1")]
+    places = [Dataset(tmp_path / "1").table(s)["x"].to_numpy() for s in ("s0", "s1")]
     assert not np.array_equal(*places)
 
 
@@ -277,7 +277,7 @@ def test_several_resolutions(folder: Path, tmp_path: Path) -> None:
         mpp = marker["target_mpp"]
         assert marker["slide_id"] == name.split("_")[0]
         assert ("left_out" in marker) == (mpp == 0.25)
-        rows = dataset.index(name).to_pylist()
+        rows = dataset.table(name).to_pylist()
         assert {(row["stored"], row["side"], row["mpp"]) for row in rows} == (
             {(64, round(128 * mpp), mpp)} if mpp != 0.25 else set()
         )

@@ -76,7 +76,7 @@ def test_the_cpus_bytes_are_those_of_its_parts_called_by_hand(tmp_path: Path, sl
     settings = StainParams(mode)
     params = replace(PARAMS, mode="resize", mpp=0.8, stain=settings, quality=90, subsampling="420")
     dataset, marker = shard(tmp_path, slide, params)
-    rows = dataset.index("s").to_pylist()
+    rows = dataset.table("s").to_pylist()
     side = marker["grid"]["side"]
     assert side == 102
     origin = np.zeros((1, 2), np.int32)
@@ -155,7 +155,7 @@ def test_a_slide_becomes_what_the_cpu_makes_of_it(
     assert marker["counts"]["pen"] > 4
     if mode != "none":
         assert marker["stain"]["slide_fit"] > 2
-    ours, theirs = (dataset.index("s").to_pylist() for dataset in (cuda, cpu))
+    ours, theirs = (dataset.table("s").to_pylist() for dataset in (cuda, cpu))
     assert len(ours) > 30
     for row, other in zip(ours, theirs, strict=True):
         for key in ("x", "y", "region", "stored", "tissue", "stain_status", "tissue_pixels"):
@@ -273,7 +273,7 @@ def test_on_a_gpu_the_command_makes_the_cpus_dataset(made: Callable[..., Path], 
     for name in cuda.slides:
         for key in ("counts", "stain", "tiles"):
             assert cuda.markers[name][key] == cpu.markers[name][key]
-        ours, theirs = (dataset.index(name).to_pylist() for dataset in (cuda, cpu))
+        ours, theirs = (dataset.table(name).to_pylist() for dataset in (cuda, cpu))
         for row, other in zip(ours, theirs, strict=True):
             assert [row[k] for k in ("x", "y", "stain_status")] == [
                 other[k] for k in ("x", "y", "stain_status")

@@ -43,7 +43,7 @@ def shard(root: Path, path: Path, params: ShardParams, threads: int = 2) -> tupl
 def stored(dataset: Dataset) -> dict[tuple[int, int], tuple[dict[str, Any], str]]:
     """Row and hash of every tile by its place."""
     found = {}
-    for row in dataset.index("s").to_pylist():
+    for row in dataset.table("s").to_pylist():
         data = dataset.read("s", row.pop("offset"), row.pop("length"))
         found[row["column"], row["row"]] = (row, hashlib.sha256(data).hexdigest())
     return found
@@ -116,7 +116,7 @@ def test_everything_dropped(tmp_path: Path, slide: Path) -> None:
         params = replace(PARAMS, qc=QcParams(min_focus=1e9), stain=StainParams(mode))
         dataset, marker = shard(tmp_path / mode, slide, params)
         assert (marker["tiles"], marker["counts"]["kept"], marker["stain"]) == (0, 0, {})
-        assert dataset.index("s").num_rows == 0
+        assert dataset.table("s").num_rows == 0
         assert dataset.dropped("s", ["x"]).num_rows == 60
         assert [found.problems for found in verify(tmp_path / mode)] == [[], []]
 

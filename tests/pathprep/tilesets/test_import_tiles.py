@@ -24,7 +24,7 @@ from pathprep.errors import UsageError
 from pathprep.folders import verify
 from pathprep.launchers import local
 from pathprep.launchers.local import Outcome
-from pathprep.report.page import report
+from pathprep.reports.page import report
 from pathprep.sharding import run as runs
 from pathprep.sharding.params import ShardParams, StainParams
 from pathprep.sharding.pipeline import Progress
@@ -63,7 +63,7 @@ def rows_of(root: Path) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     dataset = Dataset(root)
     for name, marker in dataset.markers.items():
-        rows = dataset.index(name).to_pylist()
+        rows = dataset.table(name).to_pylist()
         if not marker["tiles"]:
             continue
         tar = wds.WebDataset(str(root / "shards" / f"{name}.tar"), shardshuffle=False)
@@ -546,10 +546,10 @@ def test_a_dataset_from_before_labels_reads_as_without(
         importing(source, tmp_path / "out")
     dataset = Dataset(tmp_path / "out")
     assert dataset.texts("label") == [None, None]
-    assert dataset.index("set-00000", ["x", "group"]).to_pylist() == [
+    assert dataset.table("set-00000", ["x", "group"]).to_pylist() == [
         {"x": n, "group": None} for n in range(2)
     ]
-    assert dataset.index("set-00000").schema.remove_metadata().equals(SCHEMA)
+    assert dataset.table("set-00000").schema.remove_metadata().equals(SCHEMA)
 
 
 def test_a_crash_or_a_vanished_set_is_a_failure_of_its_shards(

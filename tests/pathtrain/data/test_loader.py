@@ -137,7 +137,7 @@ def damaged(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, list[
         spoil(root, "b", 0, b"\0\1\2\3")
         return root, [3, 15], "its CRC32 differs"
     if request.param == "short":
-        row = Dataset(root).index("b").to_pylist()[5]
+        row = Dataset(root).table("b").to_pylist()[5]
         os.truncate(root / "shards" / "b.tar", row["offset"] + 100)
         return root, [20, 21], "its tar ends [0-9]+ bytes too early"
     spoil(root, "a", 3, None, header=request.param == "header")
@@ -171,7 +171,7 @@ def test_what_is_no_jpeg_never_reaches_dali(tmp_path: Path, monkeypatch: pytest.
     """DALI may crash on it, now and then: so it is not even asked what is wrong."""
     root = write_dataset(tmp_path / "dataset", {"a": noise(60, 48)})
     rng = np.random.default_rng(0)
-    lengths = Dataset(root).index("a")["length"].to_pylist()
+    lengths = Dataset(root).table("a")["length"].to_pylist()
     starts = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"II*\0", b"BM", b"RIFF", b"\0" * 99]
     bad = set(range(0, 60, 2))
     for tile in bad:

@@ -16,10 +16,10 @@ import pytest
 import torch
 from helpers.toys import TINY, noise, write_dataset
 
+import pathprep
 from pathprep import permutation
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
-from pathprep.folders import open_data
 from pathprep.mixed.make import mix
 from pathprep.mixed.reader import MixedDataset
 from pathtrain.data import mixed_source as mixed
@@ -81,7 +81,7 @@ def same(one: Batch, other: Batch) -> bool:
 
 
 def take(count: int, root: Path, *args: Any, **kwargs: Any) -> list[Batch]:
-    return list(islice(Loader(open_data(root), *args, **kwargs), count))
+    return list(islice(Loader(pathprep.open(root), *args, **kwargs), count))
 
 
 def test_the_order_is_that_of_the_shards(shuffled: Path) -> None:
@@ -175,7 +175,7 @@ def spoil(root: Path, tile: int, how: str) -> str:
 def test_damaged_tiles_are_replaced(copy: Path, how: str, stain: list[str]) -> None:
     last = 4  # of the first shard, so that no other is cut off with it
     said = spoil(copy, last, how)
-    loader = Loader(open_data(copy), options(6, *stain))
+    loader = Loader(pathprep.open(copy), options(6, *stain))
     batches = list(islice(loader, 5))
     assert [found.tile for found in loader.damaged] == [last]
     assert loader.damaged[0].reason.startswith(said.partition("(")[0])
@@ -217,7 +217,7 @@ def test_stain_is_that_of_the_dataset(stained: Make, tmp_path: Path, fit: str) -
     plain = stained("fit")
     mix([plain], tmp_path / "mixed", tiles_per_shard=10)
     wanted = options(9, "stain.mode=normalize", "stain.concentration=0.2", f"stain.fit={fit}")
-    mine = Loader(open_data(tmp_path / "mixed"), wanted)
+    mine = Loader(pathprep.open(tmp_path / "mixed"), wanted)
     places = DatasetSource(Dataset(plain))
     numbers = {places.name(tile): tile for tile in range(len(places))}
     keys = [f"slide {row['slide']}, tile {row['x']}_{row['y']}" for row in rows(tmp_path / "mixed")]
@@ -241,19 +241,19 @@ def test_baked_mixes_hold_no_fits(stained: Make, tmp_path: Path) -> None:
     with pytest.raises(
         TrainError, match=r"holds no stain fits, which stain.mode=jitter needs; use stain.fit=load"
     ):
-        Loader(open_data(tmp_path / "mixed"), options(6, "stain.mode=jitter", "stain.concentration=0.2"))
+        Loader(pathprep.open(tmp_path / "mixed"), options(6, "stain.mode=jitter", "stain.concentration=0.2"))
 
 
 def test_which_folder_is_what(plain: Path, shuffled: Path, copy: Path, tmp_path: Path) -> None:
-    assert isinstance(open_data(plain), Dataset)
-    data = open_data(shuffled)
+    assert isinstance(pathprep.open(plain), Dataset)
+    data = pathprep.open(shuffled)
     assert isinstance(data, MixedDataset)
     assert data.info["build_id"] == json.loads((shuffled / "mixed.json").read_text())["mix_id"]
     assert list(data.tile_counts().values()) == [5, 6, 5, 6]
     with pytest.raises(DatasetError, match="not a dataset"):
-        open_data(tmp_path / "nowhere")
+        pathprep.open(tmp_path / "nowhere")
     (copy / "unfinished").mkdir(exist_ok=True)
     (copy / "unfinished" / "plan.json").write_text("{}")
     (copy / "mixed.json").unlink()
     with pytest.raises(DatasetError, match="not finished; run the same `pathprep mix` again"):
-        open_data(copy)
+        pathprep.open(copy)

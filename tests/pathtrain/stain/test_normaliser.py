@@ -60,7 +60,7 @@ def test_a_dataset_of_fits_is_normalised_to_the_runs_target(
     assert isinstance(tiles, DatasetTiles)
     order = np.arange(len(tiles))[::-1]
     shown = np.concatenate(list(batches(tiles, order, size=32, batch=5, threads=2)))
-    index = [(name, row) for name in tiles.groups for row in tiles.dataset.index(name).to_pylist()]
+    index = [(name, row) for name in tiles.groups for row in tiles.dataset.table(name).to_pylist()]
     left = 0
     for pixels, tile in zip(shown, order, strict=True):
         stored = simplejpeg.decode_jpeg(tiles.read(int(tile)), colorspace="RGB")

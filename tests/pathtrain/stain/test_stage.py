@@ -40,7 +40,7 @@ def recipe(*overrides: str) -> Recipe:
 def rows(dataset: Dataset) -> list[dict[str, Any]]:
     """Every tile's row in the index, in the order of tile numbers."""
     index = dataset.tiles(["x"])
-    return [{"slide": name, **row} for name in index.slides for row in dataset.index(name).to_pylist()]
+    return [{"slide": name, **row} for name in index.slides for row in dataset.table(name).to_pylist()]
 
 
 def fits(found: list[dict[str, Any]]) -> StainFit:

@@ -14,9 +14,9 @@ import torch
 from helpers.toys import TINY, noise, write_dataset
 from rich.console import Console
 
+import pathprep
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
-from pathprep.folders import open_data
 from pathprep.mixed.make import mix
 from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.errors import ModelError
@@ -171,7 +171,7 @@ def test_mixed_shards_have_a_score_on_other_slides_only(dataset: Path, tmp_path:
     pretrain(tmp_path / "mixed", recipe, tmp_path / "some", False, console)
     assert json.loads((tmp_path / "some" / "run.json").read_text())["slides"] == 4
     with pytest.raises(UsageError, match="is what is trained on"):
-        hold_out(open_data(tmp_path / "mixed"), load("smoke", [*settings, f"collapse.dataset={dataset}"]))
+        hold_out(pathprep.open(tmp_path / "mixed"), load("smoke", [*settings, f"collapse.dataset={dataset}"]))
     assert ["collapse_ratio" in row for row in rows(tmp_path / "some")] == [True]
 
 

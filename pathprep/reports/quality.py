@@ -20,10 +20,10 @@ from PIL import Image
 
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
-from pathprep.report import slide_pixels as report_before
-from pathprep.report.measure import Measured
-from pathprep.report.slide_pictures import jpeg_uri
-from pathprep.report.slide_pixels import Wanted, reduced
+from pathprep.reports import slide_pixels as report_before
+from pathprep.reports.measure import Measured
+from pathprep.reports.slide_pictures import jpeg_uri
+from pathprep.reports.slide_pixels import Wanted, reduced
 from pathprep.slides.readers.base import Pixels
 from pathprep.tiles import jpeg, qc
 
@@ -179,7 +179,7 @@ def _tiles(marker: dict[str, Any]) -> int:
 
 def _rows(dataset: Dataset, name: str) -> Floats:
     """(n, 9): x, y, side, the figures, offset, length of a slide's kept tiles, then of its dropped ones."""
-    kept = dataset.index(name, [*COLUMNS, "offset", "length"])
+    kept = dataset.table(name, [*COLUMNS, "offset", "length"])
     dropped = dataset.dropped(name, COLUMNS)
     missing = np.full((dropped.num_rows, 2), -1.0)
     return np.concatenate([_matrix(kept), np.column_stack([_matrix(dropped), missing])])

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
-from pathprep.report import stain_outliers as report_stain
-from pathprep.report.stain_outliers import LIMIT, Floats
+from pathprep.reports import stain_outliers as report_stain
+from pathprep.reports.stain_outliers import LIMIT, Floats
 from pathprep.tiles import qc
 
 COLUMNS = ["x", "y", "side", "tissue", "saturation", "white", "focus", "stain_status", "he", "max_c"]
@@ -112,7 +112,7 @@ def measure(dataset: Dataset, name: str, seed: int, samples: int) -> Measured:
             found.problem = f"{file} is {'missing' if size is None else 'of another size than recorded'}"
             return found
     try:
-        table = dataset.index(name, COLUMNS)
+        table = dataset.table(name, COLUMNS)
     except DatasetError as error:
         found.problem = str(error)
         return found

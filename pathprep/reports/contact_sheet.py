@@ -8,10 +8,10 @@ from PIL import Image
 from pathprep import stain
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
-from pathprep.report import slide_pixels as report_before
-from pathprep.report.measure import Tile
-from pathprep.report.slide_pictures import jpeg_uri
-from pathprep.report.slide_pixels import Wanted, reduced
+from pathprep.reports import slide_pixels as report_before
+from pathprep.reports.measure import Tile
+from pathprep.reports.slide_pictures import jpeg_uri
+from pathprep.reports.slide_pixels import Wanted, reduced
 from pathprep.slides.readers.base import Pixels
 from pathprep.tiles import jpeg
 

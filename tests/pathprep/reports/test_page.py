@@ -22,16 +22,16 @@ from pathprep import stain
 from pathprep.dataset.marker import sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError, UsageError
-from pathprep.report import contact_sheet as report_contact
-from pathprep.report import measure as report_measure
-from pathprep.report import page as report_module
-from pathprep.report import slide_pictures as report_slides
-from pathprep.report import slide_pixels as report_before
-from pathprep.report import stain_outliers as report_stain
-from pathprep.report import words as report_words
-from pathprep.report.measure import Measured
-from pathprep.report.page import report
-from pathprep.report.slide_pixels import Wanted
+from pathprep.reports import contact_sheet as report_contact
+from pathprep.reports import measure as report_measure
+from pathprep.reports import page as report_module
+from pathprep.reports import slide_pictures as report_slides
+from pathprep.reports import slide_pixels as report_before
+from pathprep.reports import stain_outliers as report_stain
+from pathprep.reports import words as report_words
+from pathprep.reports.measure import Measured
+from pathprep.reports.page import report
+from pathprep.reports.slide_pixels import Wanted
 from pathprep.sharding import run
 from pathprep.sharding.params import ShardParams, StainMode, StainParams
 from pathprep.slides import find as sources

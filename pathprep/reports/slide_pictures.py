@@ -14,7 +14,7 @@ from PIL import Image
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import STATUSES
 from pathprep.errors import DatasetError
-from pathprep.report.measure import Measured
+from pathprep.reports.measure import Measured
 
 # A card is about 360 CSS pixels wide; more would let 200 slides outgrow what browsers open quickly
 THUMBNAIL = 512
@@ -95,7 +95,7 @@ def _cells(dataset: Dataset, slide: Measured) -> dict[str, str]:
     if slide.problem or not slide.marker["tiles"]:
         return {}
     try:
-        table = dataset.index(slide.name, ["column", "row", "stain_status"])
+        table = dataset.table(slide.name, ["column", "row", "stain_status"])
     except DatasetError:
         return {}  # the slide is flagged as damaged
     status = np.array(table["stain_status"].to_pylist(), dtype=object)

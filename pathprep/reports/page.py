@@ -19,13 +19,13 @@ from jinja2 import Environment, StrictUndefined
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import STATUSES
 from pathprep.errors import UsageError
-from pathprep.report import contact_sheet as report_contact
-from pathprep.report import quality as report_qc
-from pathprep.report import stain_outliers as report_stain
-from pathprep.report.charts import histograms, mpp_chart, stain_charts
-from pathprep.report.measure import ENOUGH_SLIDES, ENOUGH_TILES, Measured, Tile, flag, measure
-from pathprep.report.slide_pictures import picture
-from pathprep.report.words import FAILURES_SHOWN, REASONS, STATUS_WORDS, findings, in_words
+from pathprep.reports import contact_sheet as report_contact
+from pathprep.reports import quality as report_qc
+from pathprep.reports import stain_outliers as report_stain
+from pathprep.reports.charts import histograms, mpp_chart, stain_charts
+from pathprep.reports.measure import ENOUGH_SLIDES, ENOUGH_TILES, Measured, Tile, flag, measure
+from pathprep.reports.slide_pictures import picture
+from pathprep.reports.words import FAILURES_SHOWN, REASONS, STATUS_WORDS, findings, in_words
 from pathprep.storage import atomic
 
 # A drawn slide takes 20 to 120 KB: at 200 the page stays below about 20 MB, which every browser opens

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any, NamedTuple
 
-from pathprep.report.measure import Measured
+from pathprep.reports.measure import Measured
 from pathprep.tiles import qc
 
 REASONS = {

@@ -7,8 +7,8 @@ from markupsafe import Markup
 
 from pathprep.page import chart
 from pathprep.page.chart import Dots, Mark
-from pathprep.report.measure import HISTOGRAMS, Measured
-from pathprep.report.stain_outliers import Floats, numbers
+from pathprep.reports.measure import HISTOGRAMS, Measured
+from pathprep.reports.stain_outliers import Floats, numbers
 from pathprep.stain import Target
 
 MAX_DOTS = 3000  # more hide each other in a chart of 300 px

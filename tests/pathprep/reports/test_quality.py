@@ -21,9 +21,9 @@ from pathprep.dataset.marker import sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import sha256
 from pathprep.kernels import tiling_reference
-from pathprep.report import measure as report_measure
-from pathprep.report import quality as report_qc
-from pathprep.report.page import report
+from pathprep.reports import measure as report_measure
+from pathprep.reports import quality as report_qc
+from pathprep.reports.page import report
 from pathprep.sharding import run
 from pathprep.sharding.params import ShardParams, StainParams
 from pathprep.slides import find as sources
@@ -65,7 +65,7 @@ def everything(root: Path) -> tuple[list[str], np.ndarray]:
     """Slide and figures (n, 6) of every tile, kept and dropped."""
     dataset, names, parts = Dataset(root), [], []
     for name in dataset.slides:
-        for table in (dataset.index(name), dataset.dropped(name)):
+        for table in (dataset.table(name), dataset.dropped(name)):
             parts.append(np.column_stack([table[figure].to_numpy() for figure in FIGURES]))
             names += [name] * table.num_rows
     return names, np.concatenate(parts)
