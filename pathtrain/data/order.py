@@ -7,9 +7,8 @@ changes it.
 """
 
 import numpy as np
-import numpy.typing as npt
 
-from pathprep.permutation import Ints, Words, hashed, permuted
+from pathprep.permutation import Ints, Words, hashed, permuted, uniform
 
 __all__ = ["Ints", "Words", "hashed", "permuted", "positions", "uniform"]
 
@@ -21,9 +20,3 @@ def positions(step: int, batch: int, rank: int = 0, world: int = 1) -> Ints:
         batch: tiles of the whole step, over all ranks.
     """
     return step * batch + np.arange(rank, batch, world, dtype=np.int64)
-
-
-def uniform(base: Words, count: int) -> npt.NDArray[np.float64]:
-    """(B, count) numbers in [0, 1) from hashes (B,)."""
-    slots = hashed(base[:, None], np.arange(count))
-    return np.asarray((slots >> np.uint64(11)) * 2.0**-53, np.float64)

@@ -23,7 +23,6 @@ Flags = npt.NDArray[np.bool_]
 
 # Keep these hashes apart from each other and from those of the sample order
 _STREAM = 0x76696577
-_STAIN_STREAM = 0x737461696E
 _TRIES = 10  # RandomResizedCrop's
 
 
@@ -114,11 +113,6 @@ def draw(config: ViewsConfig, view: View, number: int, positions: Ints, seed: in
         sigma=_between(sigma, *config.blur_sigma),
         solarise=solarise < view.solarise,
     )
-
-
-def draw_stain(positions: Ints, seed: int) -> Floats:
-    """(B, 6) numbers, uniform in [-1, 1), for the stain jitter of the whole tile at each position."""
-    return _between(uniform(hashed(seed, _STAIN_STREAM, positions), 6), -1.0, 1.0)
 
 
 def _between(numbers: Floats, low: float, high: float) -> Floats:

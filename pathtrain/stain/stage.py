@@ -4,12 +4,12 @@ A fit is the stored one, or (``stain.fit: load``) made of the decoded tile; then
 has no slide's fit to fall back on: it stays as it is, and is counted.
 
 The matrix acts on the whole tile, before its views are cut, as EXAONEPath does it; so all views of a tile
-share its stain. Random numbers come from the tile's position in the run alone (pathtrain.data.view_params).
+share its stain. Random numbers come from the tile's position in the run alone (``draw``).
 """
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +17,22 @@ import numpy.typing as npt
 from pathprep import stain
 from pathprep.dataset.reader import Dataset
 from pathprep.mixed.reader import MixedDataset
-from pathprep.stain import IO, Jitter, Status, Target
-from pathtrain.data import view_params as params
-from pathtrain.data.order import Ints
-from pathtrain.data.source import Fits
+from pathprep.permutation import Ints, hashed, uniform
+from pathprep.stain import IO, Jitter, StainFit, Status, Target
 from pathtrain.errors import TrainError
 from pathtrain.recipes.recipe import StainConfig
 from pathtrain.stain import target as targets
 
 Floats = npt.NDArray[np.float64]
+
+_STREAM = 0x737461696E  # keeps these hashes apart from others
+
+
+class Fits(Protocol):
+    """Stains of tiles as they are stored."""
+
+    def take(self, tiles: Ints) -> StainFit:
+        """Those of some tiles (B,)."""
 
 
 class Stage:
@@ -71,11 +78,11 @@ class Stage:
         they are decoded, jitter's numbers (B, 6), or nothing."""
         if not self.fits_tiles:
             return [self.matrices(tiles, positions)]
-        return [params.draw_stain(positions, self.seed)] if self._jitter else []
+        return [draw(positions, self.seed)] if self._jitter else []
 
     def matrices(self, tiles: Ints, positions: Ints) -> Floats:
         """(B, 3, 3) for tiles (B,) at their positions (B,) in the run, from stored fits or none."""
-        numbers = params.draw_stain(positions, self.seed) if self._jitter else None
+        numbers = draw(positions, self.seed) if self._jitter else None
         if self.fits is None:
             assert numbers is not None  # StainConfig: hed without jitter is refused
             return stain.hed(len(tiles), self.config.concentration, numbers[:, :3])
@@ -161,6 +168,11 @@ def stage(
     fits = stored() if config.needs_fits and config.fit == "stored" else None
     options = {key: made[key] for key in targets.FIT_OPTIONS if key in made}
     return Stage(config, fits, goal, options, made.get("io", IO), seed, jitter)
+
+
+def draw(positions: Ints, seed: int) -> Floats:
+    """(B, 6) numbers, uniform in [-1, 1), for the stain jitter of the whole tile at each position."""
+    return -1.0 + 2.0 * uniform(hashed(seed, _STREAM, positions), 6)
 
 
 def check(data: Dataset | MixedDataset, config: StainConfig) -> None:

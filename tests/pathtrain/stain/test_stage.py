@@ -20,13 +20,12 @@ from pathprep.dataset import index_cache as corpus
 from pathprep.dataset.reader import Dataset
 from pathprep.stain import Jitter, StainFit, Status
 from pathtrain.data import view_graph as views
-from pathtrain.data import view_params as params
 from pathtrain.data.loader import Batch, BatchOptions, Loader
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.errors import RecipeError, TrainError
 from pathtrain.recipes.load import load
 from pathtrain.recipes.recipe import Recipe, StainConfig
-from pathtrain.stain.stage import Stage, stage
+from pathtrain.stain.stage import Stage, draw, stage
 from pathtrain.stain.stored_fits import stored_fits
 
 JITTERED = ["stain.concentration=0.2", "stain.angle=5"]
@@ -95,7 +94,7 @@ def test_the_target_is_the_recipes_file(stained: Make, target: stain.Target, tmp
 def test_jitter_takes_its_numbers_from_the_positions(stained: Make, mode: str) -> None:
     found, tiles = made(stained("fit"), f"stain.mode={mode}", *JITTERED, "seed=7")
     positions = tiles + 12345
-    numbers = params.draw_stain(positions, 7)
+    numbers = draw(positions, 7)
     goal = stain.Target.default() if mode == "normalize" else None
     every = fits(rows(Dataset(stained("fit"))))
     expected = stain.matrix(every, goal, Jitter(0.2, 5), numbers)
@@ -113,7 +112,7 @@ def test_baked_tiles_are_jittered_around_the_datasets_target(stained: Make, targ
     found, tiles = made(root, "stain.mode=jitter", *JITTERED)
     every = fits(rows(Dataset(root)))
     fitted = every.status == Status.FITTED
-    numbers = params.draw_stain(tiles, 0)
+    numbers = draw(tiles, 0)
     same = StainFit(
         np.repeat(target.he[None], len(tiles), 0),
         np.repeat(target.max_c[None], len(tiles), 0),
@@ -145,7 +144,7 @@ def test_jitter_keeps_the_mean_colour_of_baked_tiles(stained: Make, target: stai
 @pytest.mark.parametrize("mode", ["none", "fit", "bake"])
 def test_hed_jitters_every_tile_of_any_dataset(stained: Make, mode: str) -> None:
     found, tiles = made(stained(mode), "stain.mode=jitter", "stain.basis=hed", "stain.concentration=0.3")
-    expected = stain.hed(len(tiles), 0.3, params.draw_stain(tiles + 9, 0)[:, :3])
+    expected = stain.hed(len(tiles), 0.3, draw(tiles + 9, 0)[:, :3])
     assert np.array_equal(found.matrices(tiles, tiles + 9), expected)
     assert (np.abs(expected - np.eye(3)).max(axis=(1, 2)) > 1e-3).all()
     assert found.io == stain.IO
@@ -252,7 +251,7 @@ def test_the_loaders_pixels_are_the_stain_of_the_decoded_tiles(
         decoded, changed = seen[number]
         jitter = Jitter(0.2, 5) if more else None
         positions = np.arange(7 * number, 7 * number + 7)
-        numbers = params.draw_stain(positions, wanted.seed) if more else None
+        numbers = draw(positions, wanted.seed) if more else None
         chosen = fits([every[tile] for tile in batch.tiles])
         matrices = stain.matrix(chosen, stain.Target.default(), jitter, numbers)
         expected = stain.apply(decoded, matrices)
@@ -297,7 +296,7 @@ def test_fits_made_on_loading(
     for number, (decoded, changed) in enumerate(seen):
         found = stain.fit(decoded)
         statuses += found.status.tolist()
-        numbers = params.draw_stain(np.arange(20 * number, 20 * number + 20), wanted.seed) if more else None
+        numbers = draw(np.arange(20 * number, 20 * number + 20), wanted.seed) if more else None
         jitter = Jitter(0.2, 5) if more else None
         expected = stain.apply(decoded, stain.matrix(found, stain.Target.default(), jitter, numbers))
         assert all(map(np.array_equal, changed, expected))
