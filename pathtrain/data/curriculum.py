@@ -119,7 +119,7 @@ class Curriculum:
                     )
             if phase.slide is not None and not len(self._train):
                 raise UsageError(
-                    f"phase {phase.name} trains on slide labels: give --labels, a CSV or Parquet file with "
+                    f"phase {phase.name} trains on slide labels: give `labels`, a CSV or Parquet file with "
                     "the columns slide_id and one per task"
                 )
             if phase.region is not None and not len(self._regions(phase)):

@@ -10,6 +10,8 @@ be divided between splits. Every other column is a task.
 """
 
 import csv
+import hashlib
+import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +73,12 @@ class SlideLabels:
             ones = np.ones(len(counts))
             found.append(counts.sum() / (len(counts) * np.maximum(counts, 1)) if balanced else ones)
         return found
+
+    def digest(self) -> str:
+        """16 hex digits that differ where tasks, slides, splits or labels do."""
+        rows = sorted(zip(self.slides, self.splits, self.values.tolist(), strict=True))
+        text = json.dumps([self.describe(), rows], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def describe(self) -> list[dict[str, Any]]:
         """Tasks and classes, for a run's files."""

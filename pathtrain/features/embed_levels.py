@@ -91,7 +91,7 @@ def embed(
                 tar = index.source.place(bad[0].tile).tar
                 yield DatasetError(f"{bad[0].name} in {tar}: {bad[0].reason}; {_fix(data)}")
                 continue
-            _, regions, slide = method.vectors(pixels, layout(part))
+            _, regions, slide = method.stages.vectors(pixels, layout(part))
             progress.advance(len(part.tiles))
             yield (regions if level == "region" else slide[None]).cpu().numpy()
 

@@ -75,7 +75,7 @@ class TaskScorer:
         stream = TileStream(self.index, requests, size, self.stage, self.device_id, threads=self.threads)
         heads = [task["name"] for task in self.method.tasks]
         for layout, pixels in zip(layouts, stream, strict=True):
-            scores = dict(zip(heads, self.method.scores(pixels, layout, config), strict=True))
+            scores = dict(zip(heads, self.method.stages.scores(pixels, layout, config), strict=True))
             yield [
                 functional.softmax(scores[task.name].double(), dim=0).cpu().numpy()
                 for task in self.labels.tasks

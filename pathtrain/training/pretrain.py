@@ -9,20 +9,13 @@ from rich.console import Console
 
 import pathprep
 from pathprep.dataset.reader import Dataset
-from pathprep.errors import DatasetError, UsageError
+from pathprep.errors import DatasetError
 from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import Target
 from pathprep.storage import atomic
-from pathtrain.data.loader import BatchOptions, Loader
-from pathtrain.data.order import Ints
-from pathtrain.data.slide_labels import SlideLabels
+from pathtrain import methods
 from pathtrain.distributed import ranks as distributed
-from pathtrain.distributed.ranks import Ranks
 from pathtrain.errors import CheckpointError
-from pathtrain.methods.base import BatchSource, Method
-from pathtrain.methods.dino import Dino
-from pathtrain.methods.hierarchical import Hierarchical
-from pathtrain.recipes.hierarchical import HierarchicalRecipe
 from pathtrain.recipes.load import dump
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs import checkpoint, lock
@@ -30,7 +23,6 @@ from pathtrain.runs import identity as identities
 from pathtrain.runs.identity import Changes
 from pathtrain.stain import stage as stain
 from pathtrain.stain.target import ModelTarget, settle
-from pathtrain.training import hierarchical as hierarchy
 from pathtrain.training import wandb_board
 from pathtrain.training.collapse_probe import LiveCollapse
 from pathtrain.training.held_out import hold_out
@@ -77,9 +69,8 @@ def pretrain(
         if not tiles:
             raise DatasetError(f"{dataset}: no tiles to train on; see `pathprep report {dataset}`")
         stain.check(data, recipe.stain)
-        known = _labels(recipe, labels, data)
-        labelled = [known.slides[row] for row in known.of("train")] if known is not None else []
-        held_out = hold_out(data, recipe, labelled, None if fresh else identities.held_out(run))
+        setup = methods.setup(recipe, data, labels)
+        held_out = hold_out(data, recipe, setup.labelled(), None if fresh else identities.held_out(run))
         if held_out.said:
             console.print(held_out.said, highlight=False, soft_wrap=True)
         if held_out.dataset is None:  # no score
@@ -89,7 +80,7 @@ def pretrain(
         target = settle(recipe.stain, None if fresh else run)
         total = recipe.total_steps(tiles)
         identity = identities.identity(recipe, data, tiles, target, held_out.slides)
-        identity |= hierarchy.identity(known)
+        identity |= setup.identity()
 
         def begin() -> tuple[checkpoint.Entry | None, Changes]:
             held.enter_context(lock.exclusive(run))
@@ -100,11 +91,10 @@ def pretrain(
             console.print(f"{run}: finished, {total} of {total} steps; --fresh starts over", highlight=False)
             return TrainSummary(total, total, None)
         state = None if entry is None else checkpoint.read(run, entry)
-        method = _method(recipe, total, ranks.device, state is None, known)
+        torch.manual_seed(recipe.seed)  # the same weights on every rank
+        method = setup.method(total, ranks.device, fresh=state is None)
         loop = Loop(recipe, method, run, total, identities.fixed(identity), ranks, state)
-        probe = board = after = None
-        if isinstance(method, Hierarchical) and isinstance(data, Dataset):
-            after = hierarchy.validation(method, data, known, run, ranks)
+        probe = board = None
         if ranks.first and recipe.collapse.every:
             normalised = ModelTarget.of_training(target, data)
             probe = LiveCollapse(held_out, recipe, normalised, ranks.device, ranks.threads)
@@ -120,11 +110,11 @@ def pretrain(
         if ranks.first and wandb is not None:
             board = Wandb(wandb, run, recipe.model_dump(mode="json"))
         return loop.train(
-            lambda start: _source(data, recipe, start, ranks, target, known, held_out.tiles),
+            lambda start: setup.source(start, ranks, target, held_out.tiles),
             console,
             probe=probe,
             wandb=board,
-            after=after,
+            after=setup.validation(method, ranks, target),
         )
 
 
@@ -173,40 +163,3 @@ def _slides(data: Dataset | MixedDataset) -> int:
     if isinstance(data, MixedDataset):
         return sum(int(source["slides"]) for source in data.info["sources"])
     return len(data.tile_counts())
-
-
-def _labels(recipe: Recipe, labels: Path | None, data: Dataset | MixedDataset) -> SlideLabels | None:
-    if isinstance(recipe, HierarchicalRecipe):
-        if isinstance(data, MixedDataset):
-            raise UsageError(
-                f"{data.root}: mixed shards have no slides; the method hierarchical needs a dataset"
-            )
-        return hierarchy.read_labels(recipe, labels, data)
-    if labels is not None:
-        raise UsageError(f"--labels {labels}: the method {recipe.method} learns without labels; leave it out")
-    return None
-
-
-def _method(
-    recipe: Recipe, total: int, device: torch.device, fresh: bool, labels: SlideLabels | None
-) -> Method:
-    """The recipe's method; the same weights on every rank."""
-    torch.manual_seed(recipe.seed)
-    if isinstance(recipe, HierarchicalRecipe):
-        return Hierarchical(recipe, total, device, fresh, labels)
-    return Dino(recipe, total, device, fresh)
-
-
-def _source(
-    data: Dataset | MixedDataset,
-    recipe: Recipe,
-    start: int,
-    ranks: Ranks,
-    target: Target | None,
-    labels: SlideLabels | None,
-    held_out: Ints,
-) -> BatchSource:
-    if isinstance(recipe, HierarchicalRecipe):
-        assert isinstance(data, Dataset)  # or its labels could not have been read
-        return hierarchy.source(data, recipe, labels, start, ranks, target, held_out)
-    return Loader(data, BatchOptions.of(recipe), start, ranks, target=target, held_out=held_out)

@@ -23,12 +23,12 @@ from pathtrain.data.curriculum import Curriculum
 from pathtrain.errors import CheckpointError
 from pathtrain.evaluate.slides.heads import evaluate
 from pathtrain.features.embed_levels import Level, embed
+from pathtrain.methods.hierarchical_setup import HierarchicalSetup
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
 from pathtrain.recipes.load import load
 from pathtrain.runs import checkpoint
 from pathtrain.runs.hierarchical import open_run
 from pathtrain.training.held_out import hold_out
-from pathtrain.training.hierarchical import read_labels
 from pathtrain.training.pretrain import pretrain
 
 CPU = torch.device("cpu")
@@ -179,7 +179,7 @@ def test_a_frozen_stage_1_stays_as_it_was(dataset: Path, labels: Path, tmp_path:
 
 
 def test_what_a_run_needs_is_said_before_it_starts(dataset: Path, labels: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="trains on slide labels: give --labels"):
+    with pytest.raises(UsageError, match="trains on slide labels: give `labels`"):
         train(dataset, None, tmp_path / "run", recipe())
     with pytest.raises(UsageError, match="no phase of the recipe trains on slides"):
         train(dataset, labels, tmp_path / "run", recipe(phases=f"[{FIRST}]"))
@@ -199,7 +199,7 @@ def test_a_run_of_another_method_has_no_heads(dataset: Path, labels: Path, tmp_p
 def test_slides_that_are_held_out_come_in_no_objective(dataset: Path, labels: Path) -> None:
     made = recipe("collapse={every: 1, slides: 2, tiles: 6}")
     data = Dataset(dataset)
-    known = read_labels(made, labels, data)
+    known = HierarchicalSetup(made, data, labels).labels
     held_out = hold_out(data, made, ["a0", "a1", "b0", "b1", "b2"])
     with closing(Curriculum(data, made, known, held_out=held_out.tiles)) as batches:
         seen = {batches.name(tile).split(",")[0] for batch in batches for tile in batch.tiles.tolist()}
