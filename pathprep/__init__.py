@@ -32,8 +32,8 @@ __all__ = [
 _MODULES = {
     "Dataset": "pathprep.dataset.reader",
     "MixedDataset": "pathprep.mixed.reader",
-    "ShardParams": "pathprep.sharding.params",
-    "StainParams": "pathprep.sharding.params",
+    "ShardParams": "pathprep.params.shard",
+    "StainParams": "pathprep.params.stain",
     "import_tiles": "pathprep.tilesets.run",
     "inspect": "pathprep.sharding.inspect",
     "mix": "pathprep.mixed.make",
@@ -49,9 +49,10 @@ if TYPE_CHECKING:
     from pathprep.folders import open, verify
     from pathprep.mixed.make import mix
     from pathprep.mixed.reader import MixedDataset
+    from pathprep.params.shard import ShardParams
+    from pathprep.params.stain import StainParams
     from pathprep.reports.page import report
     from pathprep.sharding.inspect import inspect
-    from pathprep.sharding.params import ShardParams, StainParams
     from pathprep.sharding.repair import repair
     from pathprep.sharding.run import shard
     from pathprep.tilesets.run import import_tiles

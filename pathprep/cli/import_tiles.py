@@ -89,10 +89,10 @@ def import_tiles(
 
     server.start()
     from pathprep.cli.console import watcher
-    from pathprep.sharding.params import StainParams
+    from pathprep.params.stain import StainParams
+    from pathprep.params.tile_set import TileParams
     from pathprep.storage.tables import Columns
     from pathprep.tilesets import find, run
-    from pathprep.tilesets.params import TileParams
 
     if target is not None and stain != Stain.bake:
         raise UsageError(f"--target {target}: only --stain bake normalises; give both or neither")

@@ -1,6 +1,5 @@
 """`pathprep inspect`."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,50 +7,43 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from pathprep.cli.options import (
-    DefaultMpp,
-    HighMpp,
-    Json,
-    LowMpp,
-    MinTissue,
-    MppOption,
-    NativeOption,
-    ReaderChoice,
-    ReaderOption,
-    TileOption,
-    errors,
-    output,
-)
+from pathprep.cli.dialect import Json, OutJson, errors, give, output, with_settings
 from pathprep.errors import SlideError
+from pathprep.params.shard import ShardParams
 
 
+@with_settings(
+    ShardParams,
+    (
+        "overlap",
+        "quality",
+        "subsampling",
+        "max_tiles",
+        "seed",
+        "cross_check",
+        "stain",
+        "stain_keep",
+        "stain_beta",
+        "min_focus",
+        "max_pen",
+        "max_white",
+        "min_hsv",
+    ),
+)
 def inspect(
     slides: Annotated[list[Path], typer.Argument(help="Slides.")],
-    tile: TileOption = 256,
-    mpp: MppOption = 0.5,
-    native: NativeOption = True,
-    min_tissue: MinTissue = 0.4,
-    default_mpp: DefaultMpp = None,
-    low_mpp: LowMpp = 0.05,
-    high_mpp: HighMpp = 10.0,
-    reader: ReaderOption = ReaderChoice.auto,
+    settings: dict[str, Any],
     as_json: Json = False,
+    out_json: OutJson = None,
 ) -> None:
     """Show what slides are and how many tiles `shard` would make of them."""
+    from pathprep.params.settings import nested
+    from pathprep.params.tissue import TissueParams
     from pathprep.sharding.inspect import inspect as inspect_slide
-    from pathprep.sharding.params import ShardParams
 
-    params = ShardParams(
-        tile=tile,
-        mpp=mpp,
-        mode="native" if native else "resize",
-        min_tissue=min_tissue,
-        region=tile,
-        default_mpp=default_mpp,
-        low_mpp=low_mpp,
-        high_mpp=high_mpp,
-        reader=reader.value,
-    )
+    values = nested(ShardParams, settings)
+    tissue = TissueParams(**values.pop("tissue", {}))
+    params = ShardParams(**values, tissue=tissue, region=settings["tile"])
     facts = []
     unreadable = 0
     for path in slides:
@@ -60,11 +52,12 @@ def inspect(
         except SlideError as error:
             unreadable += 1
             errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-    if as_json:
-        print(json.dumps(facts[0] if len(slides) == 1 and facts else facts, indent=1))
-    else:
+
+    def show() -> None:
         for entry in facts:
             output.print(_facts_table(entry))
+
+    give(facts[0] if len(slides) == 1 and facts else facts, as_json, out_json, show)
     if unreadable or any(entry["problem"] for entry in facts):
         raise typer.Exit(1)
 

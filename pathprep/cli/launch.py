@@ -16,11 +16,11 @@ from pathprep.errors import UsageError
 
 if TYPE_CHECKING:
     from pathprep.launchers.base import Launcher
-    from pathprep.sharding.params import ShardParams
+    from pathprep.params.shard import ShardParams
     from pathprep.sharding.remote import Remote
     from pathprep.sharding.run import Plan
 
-PANEL = "Many machines"
+PANEL = "Running"
 
 
 class LauncherChoice(StrEnum):

@@ -35,7 +35,7 @@ from pathprep.errors import UsageError
 
 if TYPE_CHECKING:
     from pathprep.launchers.base import Launcher
-    from pathprep.sharding.params import ShardParams
+    from pathprep.params.shard import ShardParams
     from pathprep.sharding.run import Plan
 
 
@@ -180,11 +180,12 @@ def shard(
         slurm.check(array or 0, sbatch_args)
     from pathprep.cli.console import counted, print_summary, watcher
     from pathprep.launchers import local
+    from pathprep.params.quality import QcParams
+    from pathprep.params.shard import ShardParams
+    from pathprep.params.stain import StainParams
+    from pathprep.params.tissue import TissueParams
     from pathprep.sharding import run
-    from pathprep.sharding.params import ShardParams, StainParams
     from pathprep.slides import find as sources
-    from pathprep.slides.tissue import TissueParams
-    from pathprep.tiles.qc import QcParams
 
     mpps, cards = _numbers(mpp), _cards(gpus)
     params = ShardParams(

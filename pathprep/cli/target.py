@@ -43,9 +43,9 @@ def target(
 
     A slide's tissue is cut into tiles as `shard` does it; some of them are fitted, and the fits are pooled.
     """
+    from pathprep.params.shard import ShardParams
     from pathprep.sharding import fit_target as slide_target
     from pathprep.sharding.fit_target import FitOptions
-    from pathprep.sharding.params import ShardParams
 
     given = {
         "mpp": mpp,

@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
+from pathprep.params.quality import REASONS
 from pathprep.reports import stain_outliers as report_stain
 from pathprep.reports.stain_outliers import LIMIT, Floats
-from pathprep.tiles import qc
 
 COLUMNS = ["x", "y", "side", "tissue", "saturation", "white", "focus", "stain_status", "he", "max_c"]
 COLUMNS += ["tissue_pixels", "offset", "length"]
@@ -207,7 +207,7 @@ def _flag_alone(slide: Measured) -> None:
         return
     if not tiles:
         little = marker["counts"].get("little_tissue", 0)
-        poor = sum(marker["counts"].get(reason, 0) for reason in qc.REASONS)
+        poor = sum(marker["counts"].get(reason, 0) for reason in REASONS)
         reason = f"{little:,} squares had too little tissue" if little else "no tissue was found"
         if poor:
             reason = f"the quality filters dropped all {poor:,} tiles of tissue"

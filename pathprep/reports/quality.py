@@ -20,12 +20,13 @@ from PIL import Image
 
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
+from pathprep.params.quality import REASONS, RULES, Rule, in_words
 from pathprep.reports import slide_pixels as report_before
 from pathprep.reports.measure import Measured
 from pathprep.reports.slide_pictures import jpeg_uri
 from pathprep.reports.slide_pixels import Wanted, reduced
 from pathprep.slides.readers.base import Pixels
-from pathprep.tiles import jpeg, qc
+from pathprep.tiles import jpeg
 
 MAX_TILES = 20_000  # 27 bytes each in the page, and a few milliseconds for every step of a slider
 EXAMPLES = 14  # by each figure
@@ -106,7 +107,7 @@ def section(dataset: Dataset, slides: list[Measured], seed: int) -> Markup:
                 "values": _base64(found.figures[:, place], "<f4"),
                 **_stops(rule, thresholds.get(rule.parameter)),
             }
-            for place, rule in enumerate(qc.RULES)
+            for place, rule in enumerate(RULES)
         ],
         "examples": examples,
     }
@@ -115,18 +116,18 @@ def section(dataset: Dataset, slides: list[Measured], seed: int) -> Markup:
         imported=imported,
         # what could end the script element is written as an escape
         data=Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")),
-        rules=[(rule, SHOWN[rule.figure]) for rule in qc.RULES],
+        rules=[(rule, SHOWN[rule.figure]) for rule in RULES],
         sampled=len(found),
         total=found.total,
         slides=len(found.slides),
         filtered=bool(thresholds),
-        now=qc.in_words(thresholds),
+        now=in_words(thresholds),
         examples=len(examples),
         problems=problems,
     )
 
 
-def _stops(rule: qc.Rule, threshold: float | None) -> dict[str, Any]:
+def _stops(rule: Rule, threshold: float | None) -> dict[str, Any]:
     """A slider's stops, the one that turns the filter off, and the one of this dataset."""
     off = 0.0 if rule.least else 1.0
     now = off if threshold is None else float(threshold)
@@ -173,7 +174,7 @@ def sample(dataset: Dataset, slides: list[Measured], seed: int) -> Sample:
 
 
 def _tiles(marker: dict[str, Any]) -> int:
-    dropped = sum(int(marker["counts"].get(reason, 0)) for reason in qc.REASONS)
+    dropped = sum(int(marker["counts"].get(reason, 0)) for reason in REASONS)
     return int(marker["tiles"]) + dropped
 
 
@@ -222,7 +223,7 @@ def chosen_examples(found: Sample) -> npt.NDArray[np.int64]:
     ranks = np.unique(np.rint(np.geomspace(1, len(found), EXAMPLES)).astype(np.int64)) - 1
     orders = [
         np.argsort(found.figures[:, place] if rule.least else -found.figures[:, place], kind="stable")[ranks]
-        for place, rule in enumerate(qc.RULES)
+        for place, rule in enumerate(RULES)
     ]
     return np.unique(np.concatenate(orders))
 

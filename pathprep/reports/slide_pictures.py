@@ -2,10 +2,8 @@
 
 import base64
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +13,7 @@ from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import STATUSES
 from pathprep.errors import DatasetError
 from pathprep.reports.measure import Measured
+from pathprep.slides.masks import read_geojson
 
 # A card is about 360 CSS pixels wide; more would let 200 slides outgrow what browsers open quickly
 THUMBNAIL = 512
@@ -70,10 +69,9 @@ def jpeg_uri(image: Image.Image) -> str:
 
 def _contour(path: Path, unit: float) -> str:
     try:
-        features: list[Any] = json.loads(path.read_bytes())["features"]
-        rings = [ring for feature in features for ring in feature["geometry"]["coordinates"]]
-        return "".join(_ring(np.asarray(ring, np.float64), unit) for ring in rings)
-    except (OSError, ValueError, KeyError, TypeError):
+        polygons = read_geojson(path).polygons
+        return "".join(_ring(ring, unit) for polygon in polygons for ring in polygon.rings)
+    except (OSError, ValueError):
         return ""  # the page says that there is no contour
 
 

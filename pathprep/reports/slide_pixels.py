@@ -14,7 +14,7 @@ from pebble import ProcessExpired, ProcessPool
 from PIL import Image
 
 from pathprep.errors import SlideError
-from pathprep.slides.readers import ReaderName
+from pathprep.params.shard import ReaderName
 from pathprep.slides.readers.base import Pixels
 from pathprep.slides.slide import Slide
 

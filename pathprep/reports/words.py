@@ -3,8 +3,8 @@
 from collections import Counter
 from typing import Any, NamedTuple
 
+from pathprep.params import quality
 from pathprep.reports.measure import Measured
-from pathprep.tiles import qc
 
 REASONS = {
     "kept": "kept",
@@ -155,7 +155,7 @@ def in_words(params: dict[str, Any]) -> list[tuple[str, str]]:
             "Tissue",
             f"Saturation {threshold}, as in CLAM; {kept} from {params['min_tissue']:.0%} tissue.",
         ),
-        ("Quality", qc.in_words(params.get("qc", {}))),
+        ("Quality", quality.in_words(params.get("qc", {}))),
         ("Stain", _stain_words(stained)),
         ("Files", f"JPEG of quality {params['quality']}, {':'.join(params['subsampling'])}."),
     ]

@@ -14,12 +14,13 @@ import numpy.typing as npt
 
 from pathprep import stain
 from pathprep.errors import DeviceError
-from pathprep.sharding.params import ShardParams
+from pathprep.params.quality import REASONS
+from pathprep.params.shard import ShardParams
 from pathprep.slides import cross_check as damage
 from pathprep.slides.grid import Block, Cells, Grid
 from pathprep.slides.slide import Slide
 from pathprep.tiles import engines
-from pathprep.tiles.qc import FIGURES, REASONS, Figures, verdicts
+from pathprep.tiles.qc import FIGURES, Figures, verdicts
 
 
 @dataclass
@@ -137,7 +138,7 @@ class Worker:
         tiles = self.engine.select(tiles, which)
         if settings.mode == "bake":
             with clock("stain"):
-                matrices = stain.matrix(fits, settings.target)[which]
+                matrices = stain.matrix(fits, settings.target or stain.Target.default())[which]
                 tiles = self.engine.apply(tiles, matrices, settings.io)
         return self._encode(tiles, rows, clock)
 

@@ -11,11 +11,11 @@ from pathprep import stain
 from pathprep.errors import StainError, UsageError
 from pathprep.kernels.macenko_reference import MAX_PIXELS
 from pathprep.kernels.tiling_cpu import cut
-from pathprep.sharding.params import ShardParams
+from pathprep.params.shard import MPP_RANGE, ShardParams
 from pathprep.sharding.survey import survey
 from pathprep.slides import grid
 from pathprep.slides.readers import EXTENSIONS
-from pathprep.slides.slide import MPP_RANGE, Slide
+from pathprep.slides.slide import Slide
 from pathprep.stain import ALPHA, BETA, IO, StainFit, Status, Target
 
 # On a TCGA slide of 613 tiles the pooled vectors of so many were within 0.3 degrees of those of all

@@ -14,7 +14,7 @@ import numpy as np
 from pathprep.errors import UsageError
 from pathprep.kernels.tiling_cpu import cut
 from pathprep.launchers.base import Board, Launcher
-from pathprep.sharding.params import ShardParams
+from pathprep.params.shard import ShardParams
 from pathprep.sharding.pipeline import Progress, ShardTask, plan_tiles
 from pathprep.sharding.survey import survey
 from pathprep.slides.find import SlideSource, file_size

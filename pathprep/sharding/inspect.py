@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pathprep.errors import MppError
-from pathprep.sharding.params import ShardParams
+from pathprep.params.shard import ShardParams
 from pathprep.sharding.survey import survey
 from pathprep.slides.slide import Slide
 

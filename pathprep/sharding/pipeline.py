@@ -23,11 +23,11 @@ from pathprep import stain
 from pathprep.dataset.schema import STATUSES
 from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import TooCoarse
+from pathprep.params.shard import ShardParams
 from pathprep.sharding.blocks import Clock, Tiles, Worker, fit_columns
-from pathprep.sharding.params import ShardParams
 from pathprep.sharding.survey import Survey, resolution, survey
 from pathprep.slides import cross_check as damage
-from pathprep.slides import grid, tissue
+from pathprep.slides import grid, masks
 from pathprep.slides.find import SlideSource
 from pathprep.slides.grid import Block, Cells, Grid
 from pathprep.slides.readers.base import Pixels
@@ -175,8 +175,8 @@ def _describe(mpp: Mpp, plan: Grid) -> dict[str, Any]:
 
 
 def _previews(slide: Slide, found: Survey) -> dict[str, bytes]:
-    outlines = tissue.contours(found.mask, slide.width, slide.height)
-    return {"jpg": _jpeg(found.overview), "geojson": tissue.to_geojson(outlines)}
+    outlines = masks.contours(found.mask, slide.width, slide.height)
+    return {"jpg": _jpeg(found.overview), "geojson": masks.to_geojson(outlines)}
 
 
 def _jpeg(overview: Pixels) -> bytes:

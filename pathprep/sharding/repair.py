@@ -10,7 +10,7 @@ from pathprep.folders import verify
 from pathprep.launchers import cards
 from pathprep.launchers.local import Local
 from pathprep.sharding import run
-from pathprep.sharding.params import ShardParams
+from pathprep.sharding.recorded import recorded
 from pathprep.sharding.run import Plan, RunSummary, Watcher
 from pathprep.slides.find import SlideSource
 
@@ -48,7 +48,7 @@ def repair(
     if not known:
         return Repair(damaged, folder, None)
     # whatever MPP a slide has, it was accepted before
-    params = replace(ShardParams.from_dict(dataset.params), low_mpp=1e-9, high_mpp=1e9)
+    params = replace(recorded(dataset.params), low_mpp=1e-9, high_mpp=1e9)
     todo = [source_of(name, dataset.markers[name]) for name in known]
     plan = Plan(dataset.info["build_id"], todo, todo, {})
     launcher = Local(workers, cards.find(None) if params.device == "cuda" else 0)

@@ -24,8 +24,8 @@ from pathprep.errors import DatasetError, UsageError, explain_os_error
 from pathprep.launchers import cards
 from pathprep.launchers.base import Board, Launcher, Outcome, is_fatal
 from pathprep.launchers.local import Local
+from pathprep.params.shard import ShardParams
 from pathprep.sharding.forecast import check_space, format_bytes, free
-from pathprep.sharding.params import ShardParams
 from pathprep.sharding.pipeline import ShardTask
 from pathprep.sharding.quarantine import Standing, standing
 from pathprep.sharding.remote import Remote

@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from pathprep.errors import UnreadableSlide
 from pathprep.kernels.macenko_reference import MAX_PIXELS
-from pathprep.sharding.params import ShardParams
-from pathprep.slides import grid, tissue
+from pathprep.params.shard import ShardParams
+from pathprep.slides import grid, masks, tissue
 from pathprep.slides.grid import Cells, Grid
 from pathprep.slides.readers.base import Pixels
 from pathprep.slides.slide import Mpp, MppRules, Slide
@@ -65,7 +65,7 @@ def survey(slide: Slide, params: ShardParams, mpp: float | None = None, mask: Pa
     """Find the tissue of a slide, or take the user's mask, and the tiles that come of it.
 
     Raises:
-        MppError, MaskError, UnreadableSlide: see Slide and tissue.load_mask.
+        MppError, MaskError, UnreadableSlide: see Slide and masks.load_mask.
     """
     settled, plan = settle(slide, params, mpp)
     if params.stain.mode != "none" and plan.stored**2 > MAX_PIXELS:
@@ -75,7 +75,7 @@ def survey(slide: Slide, params: ShardParams, mpp: float | None = None, mask: Pa
         )
     overview = slide.overview(tissue.overview_downsample(slide.width, slide.height, settled.value))
     if mask is not None:
-        found = tissue.load_mask(mask, slide.width, slide.height, overview.shape[:2])
+        found = masks.load_mask(mask, slide.width, slide.height, overview.shape[:2])
     else:
         found = tissue.segment(overview, settled.value * slide.width / overview.shape[1], params.tissue)
     share = tissue.fractions(

@@ -14,7 +14,8 @@ import numpy as np
 
 from pathprep import stain
 from pathprep.kernels.tiling_cpu import cut
-from pathprep.slides import tissue
+from pathprep.params.tissue import TissueParams
+from pathprep.slides import masks, tissue
 from pathprep.tiles import jpeg
 
 
@@ -30,10 +31,10 @@ with contextlib.suppress(ImportError):  # who opens a slide with it says that it
     import cucim.clara  # noqa: F401
 
 _block = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
-tissue.segment(_block, 8.0, tissue.TissueParams())
+tissue.segment(_block, 8.0, TissueParams())
 _mask = np.zeros((64, 64), bool)
 _mask[16:48, 16:48] = True
-tissue.contours(_mask, 64, 64)
+masks.contours(_mask, 64, 64)
 tissue.fractions(_mask, 64, 64, 1, 1, 64, 64)
 jpeg.encode(_block, 90, "420")
 _origins = np.zeros((1, 2), np.int32)

@@ -1,6 +1,5 @@
 """Which slides a run is about: files, folders and CSV lists, and the name that each gets in the dataset."""
 
-import csv
 import hashlib
 import os
 import re
@@ -15,6 +14,7 @@ from pathprep.dataset.marker import read_sealed
 from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
 from pathprep.slides.readers import EXTENSIONS, one_per_series
+from pathprep.storage import tables
 from pathprep.storage.json_files import read_json
 
 READERS = 8  # markers at a time
@@ -122,27 +122,18 @@ def _walk(folder: Path) -> list[Path]:
 
 
 def _read_csv(path: Path) -> list[SlideSource]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path}: cannot be read as CSV ({error})") from None
-    if not rows or "slide" not in rows[0]:
-        raise UsageError(
-            f"{path}: needs a header with a column 'slide' (and, if wanted, 'mpp' and 'mask') and rows"
-        )
+    table = tables.read(path, ("slide",), any_case=True)
     sources = []
-    for number, row in enumerate(rows, start=2):
-        slide = (row["slide"] or "").strip()
+    for line, row in zip(table.lines, table.rows(), strict=True):
+        slide, mpp, mask = row["slide"], row.get("mpp"), row.get("mask")
         if not slide:
-            raise UsageError(f"{path}, line {number}: the column 'slide' is empty")
-        mpp, mask = (row.get("mpp") or "").strip(), (row.get("mask") or "").strip()
+            raise UsageError(f"{path}, line {line}: the column 'slide' is empty")
         try:
-            value = float(mpp) if mpp else None
+            value = (
+                float(mpp.replace(",", ".")) if mpp else None
+            )  # 0,25, as Excel writes it in half of Europe
         except ValueError:
-            raise UsageError(f"{path}, line {number}: mpp {mpp!r} is not a number") from None
+            raise UsageError(f"{path}, line {line}: mpp {mpp!r} is not a number") from None
         # joining with an absolute path gives that path
         sources.append(SlideSource(path.parent / slide, value, path.parent / mask if mask else None))
     return sources

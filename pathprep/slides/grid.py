@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from pathprep.errors import TooCoarse
+from pathprep.params.shard import Mode
 from pathprep.slides.readers import limits
 from pathprep.slides.slide import Slide
 
-Mode = Literal["native", "resize"]
 Cells = npt.NDArray[np.int64]
 
 # A slide this much coarser than asked for is still taken (0.55 for 0.5); beyond, tiles would be a

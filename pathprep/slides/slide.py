@@ -9,15 +9,14 @@ import numpy as np
 from PIL import Image
 
 from pathprep.errors import MppError, UnreadableSlide
-from pathprep.slides.readers import Level, Reader, ReaderName, limits, open_reader
+from pathprep.params.shard import MPP_RANGE, ReaderName
+from pathprep.slides.readers import Level, Reader, limits, open_reader
 from pathprep.slides.readers.base import Pixels
 
 # Scanners report pixel pitches that differ by well under a per cent between x and y; more is another geometry
 ANISOTROPY = 0.01
 # An overview is read in strips of at most so many pixels (48 MB)
 STRIP_PIXELS = 1 << 24
-# The finest scanners are at 0.1, and above 10 there is no tissue structure left: beyond, it is a wrong tag
-MPP_RANGE = (0.05, 10.0)
 DEFAULT_MPP = "--default-mpp"  # as the source of a resolution
 
 

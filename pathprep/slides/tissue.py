@@ -1,4 +1,4 @@
-"""Where the tissue is: on a small overview, as CLAM finds it, or from the user's own mask.
+"""Where the tissue is: on a small overview, as CLAM finds it.
 
 Method (Lu et al. 2021, CLAM): HSV saturation, median filter, a threshold (fixed, or Otsu's), closing,
 then components and holes filtered by area. Three things differ. So that one setting suits a biopsy and
@@ -7,24 +7,18 @@ micrometres. And the glass is made white first: under a scanner whose glass is a
 fixed threshold takes all of it for tissue.
 """
 
-import json
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
+from PIL import Image
 from scipy import ndimage
-from skimage import measure
 
-from pathprep.errors import MaskError
+from pathprep.params.tissue import TissueParams
 from pathprep.slides.readers.base import Pixels
 
 Mask = npt.NDArray[np.bool_]
-Ring = npt.NDArray[np.float64]
 
 # A small slide is looked at more closely than OVERVIEW_MPP, so that its outline has some pixels
 OVERVIEW_MPP = 8.0
@@ -33,31 +27,6 @@ OVERVIEW_MIN_SIDE = 1024
 # more colour than that is pale tissue that fills the view.
 GLASS_MIN, GLASS_SATURATION = 200, 20
 STRIP = 256  # rows of an overview at a time
-# No coordinate of a mask is beyond (nor is NaN below)
-FAR = 1e9
-
-
-@dataclass(frozen=True)
-class TissueParams:
-    """Settings of the segmentation; pixel counts are those of the overview, as in CLAM.
-
-    Attributes:
-        method: ``threshold`` (CLAM's default) or ``otsu``. Otsu always splits, also a field that is
-            tissue everywhere, hence not the default.
-        threshold: saturation, 0 to 255, above which a pixel is tissue (CLAM: 8).
-        median: side of the median filter (CLAM: 7).
-        closing: side of the square closing (CLAM: 4).
-        min_area: square micrometres; smaller pieces are dropped. Default: one 256 px tile at 0.5 MPP.
-        max_hole: square micrometres; smaller holes are filled. Default: a quarter of such a tile (CLAM
-            fills larger ones; here tiles are kept by their share of tissue, so a white one must show).
-    """
-
-    method: Literal["threshold", "otsu"] = "threshold"
-    threshold: int = 8
-    median: int = 7
-    closing: int = 4
-    min_area: float = 128.0**2
-    max_hole: float = 64.0**2
 
 
 def overview_downsample(width: int, height: int, mpp: float) -> float:
@@ -214,113 +183,3 @@ def _between(
         return np.asarray(below + (where - first) * (padded[:, first + 1] - below))
 
     return at(end) - at(start)
-
-
-def contours(mask: Mask, width: int, height: int) -> list[list[Ring]]:
-    """Outlines: a polygon per piece, [outer ring, hole, ...]; rings (n, 2) of x, y in level-0 pixels."""
-    scale = np.array([width / mask.shape[1], height / mask.shape[0]])
-    labels, _ = ndimage.label(mask)
-    polygons = []
-    for number, box in enumerate(ndimage.find_objects(labels), start=1):
-        piece = np.pad(labels[box] == number, 1)
-        rings = []
-        for line in measure.find_contours(piece.astype(np.float32), 0.5):
-            ring = measure.approximate_polygon(line, 0.5)[:, ::-1]
-            # minus the padding; a pixel's centre is at .5
-            rings.append((ring - 0.5 + [box[1].start, box[0].start]) * scale)
-        areas = [_area(ring) for ring in rings]
-        outer = int(np.argmax(np.abs(areas)))
-        holes = [ring for i, ring in enumerate(rings) if i != outer and len(ring) > 3]
-        polygons.append([rings[outer], *holes])
-    return polygons
-
-
-def _area(ring: Ring) -> float:
-    x, y = ring[:, 0], ring[:, 1]
-    return float(np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1])) / 2
-
-
-def to_geojson(polygons: list[list[Ring]]) -> bytes:
-    """A FeatureCollection that QuPath opens: one annotation of class Tissue per piece, level-0 pixels."""
-    features = [
-        {
-            "type": "Feature",
-            "geometry": {"type": "Polygon", "coordinates": [np.round(ring, 1).tolist() for ring in polygon]},
-            "properties": {
-                "objectType": "annotation",
-                "classification": {"name": "Tissue", "color": [60, 180, 75]},
-            },
-        }
-        for polygon in polygons
-    ]
-    return (json.dumps({"type": "FeatureCollection", "features": features}) + "\n").encode()
-
-
-def load_mask(path: Path, width: int, height: int, shape: tuple[int, int]) -> Mask:
-    """The user's own mask, brought to the overview's shape.
-
-    Args:
-        path: GeoJSON polygons in level-0 pixels, or a PNG over the whole slide (non-zero is tissue).
-        width, height: of the slide, level-0 pixels.
-        shape: (h, w) of the overview.
-
-    Raises:
-        MaskError: unreadable, without polygons, or of another shape than the slide.
-    """
-    if path.suffix.lower() in {".geojson", ".json"}:
-        return _mask_from_geojson(path, width, height, shape)
-    try:
-        with warnings.catch_warnings():
-            # Pillow refuses twice as many pixels as it warns of; between the two, a mask takes 0.2 GB
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                picture = image.convert("L")
-    except Image.DecompressionBombError as error:
-        raise MaskError(
-            f"{path}: too large for a mask ({error}); save it smaller, a pixel per 4 micrometres is enough"
-        ) from None
-    # a damaged PNG is an OSError, a SyntaxError or a ValueError
-    except (OSError, SyntaxError, ValueError) as error:
-        raise MaskError(f"{path}: not a readable picture ({error}); a mask is a PNG or a GeoJSON") from None
-    if abs(picture.width * height - picture.height * width) > 0.02 * picture.height * width:
-        raise MaskError(
-            f"{path}: {picture.width}x{picture.height} has another shape than the slide ({width}x{height}); "
-            "a mask must cover the whole slide"
-        )
-    return np.asarray(picture.resize((shape[1], shape[0]), Image.Resampling.NEAREST)) > 0
-
-
-def _mask_from_geojson(path: Path, width: int, height: int, shape: tuple[int, int]) -> Mask:
-    try:
-        content: Any = json.loads(path.read_bytes())
-        features = content["features"] if isinstance(content, dict) else content
-        geometries = [feature["geometry"] for feature in features]
-        polygons = []
-        for geometry in geometries:
-            if geometry["type"] == "Polygon":
-                polygons.append(geometry["coordinates"])
-            elif geometry["type"] == "MultiPolygon":
-                polygons.extend(geometry["coordinates"])
-        # a point may carry a third coordinate
-        rings = [[np.array([point[:2] for point in ring], float) for ring in polygon] for polygon in polygons]
-        if any(ring.ndim != 2 or len(ring) < 3 for polygon in rings for ring in polygon):
-            raise ValueError("a ring of fewer than three points")
-        if any(ring.shape[1] != 2 or not (np.abs(ring) < FAR).all() for polygon in rings for ring in polygon):
-            raise ValueError("a point that is not x, y in pixels")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise MaskError(f"{path}: not a GeoJSON FeatureCollection of polygons ({error!r})") from None
-    if not rings:
-        raise MaskError(f"{path}: holds no Polygon or MultiPolygon; export the annotations as GeoJSON again")
-    scale = np.array([shape[1] / width, shape[0] / height])
-    total = np.zeros(shape, bool)
-    for polygon in rings:
-        canvas = Image.new("1", (shape[1], shape[0]))
-        draw = ImageDraw.Draw(canvas)
-        for number, ring in enumerate(polygon):
-            draw.polygon([tuple(point) for point in ring * scale - 0.5], fill=int(number == 0))
-        total |= np.asarray(canvas)
-    if not total.any():
-        raise MaskError(
-            f"{path}: its polygons lie outside the slide ({width}x{height}); coordinates are level-0 pixels"
-        )
-    return total

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from pathprep.errors import StainError
 from pathprep.kernels.macenko_reference import ALPHA, BETA, IO
+from pathprep.params.stain import REFERENCE
 from pathprep.stain.arrays import Array, to_numpy
 from pathprep.stain.fits import FITTED, StainFit, fit
 from pathprep.storage import atomic
@@ -37,9 +38,8 @@ class Target:
 
     @classmethod
     def default(cls) -> Self:
-        """The reference that the field's implementations share (mitkovetta's, in torchstain too)."""
-        he = np.array([[0.5626, 0.2159], [0.7201, 0.8012], [0.4062, 0.5581]])
-        return cls(he, np.array([1.9705, 1.0308]), "reference")
+        """The reference that the field's implementations share."""
+        return cls(np.array(REFERENCE["he"]), np.array(REFERENCE["max_c"]), "reference")
 
     @classmethod
     def fit(

@@ -10,12 +10,12 @@ from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
 from pathprep.launchers.base import Board, Outcome
 from pathprep.launchers.local import Local
+from pathprep.params.tile_set import TileParams
 from pathprep.sharding import run
 from pathprep.sharding.run import RunSummary, Watcher
 from pathprep.storage import atomic
 from pathprep.storage.json_files import read_json
 from pathprep.tilesets.items import TileSet, pack
-from pathprep.tilesets.params import TileParams
 from pathprep.tilesets.shard import ImportTask, Part
 
 NAMED = 20  # damaged images that a quarantine's one-line error does not leave to the list below it

@@ -18,6 +18,7 @@ from pathprep.dataset.schema import STATUSES
 from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import UnreadableSlide
 from pathprep.kernels.tiling_cpu import cut
+from pathprep.params.tile_set import TileParams
 from pathprep.sharding.pipeline import Progress
 from pathprep.slides.readers.base import Pixels
 from pathprep.tiles import jpeg
@@ -25,7 +26,6 @@ from pathprep.tiles.qc import FIGURES
 from pathprep.tilesets import images
 from pathprep.tilesets.images import Picture
 from pathprep.tilesets.items import Item
-from pathprep.tilesets.params import TileParams
 
 BATCH = 128  # images in memory at a time
 
@@ -256,7 +256,7 @@ class _Worker:
         row = self._row(number, pixels, fit)
         data = picture.jpeg
         if settings.mode == "bake" and fit is not None and row["he"] is not None:
-            matrix = stain.matrix(fit, settings.target)
+            matrix = stain.matrix(fit, settings.target or stain.Target.default())
             pixels, data = stain.apply(pixels[None], matrix, io=settings.io, threads=1)[0], None
         if data is None:
             data = jpeg.encode(np.ascontiguousarray(pixels), self.params.quality, self.params.subsampling)

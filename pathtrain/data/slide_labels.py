@@ -9,7 +9,6 @@ without it every slide is for training. A column ``patient_id``, ``patient`` or 
 be divided between splits. Every other column is a task.
 """
 
-import csv
 import hashlib
 import json
 from collections import Counter
@@ -24,6 +23,8 @@ import pyarrow.parquet as pq
 
 from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
+from pathprep.storage import tables
+from pathprep.storage.tables import Table
 
 Ints = npt.NDArray[np.int64]
 
@@ -134,25 +135,22 @@ def read_for(path: Path, known: set[str], tasks: tuple[LabelTask, ...]) -> Slide
 
 def _rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
     """Rows of text, and the columns' names."""
+    table = _parquet(path) if path.suffix == ".parquet" else tables.read(path, (ID,))
+    return table.rows(), list(table.columns)
+
+
+def _parquet(path: Path) -> Table:
     try:
-        if path.suffix == ".parquet":
-            table = pq.read_table(path)
-            columns = table.column_names
-            rows = [{key: _text(value) for key, value in row.items()} for row in table.to_pylist()]
-        else:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file)
-                columns = list(reader.fieldnames or [])
-                rows = [{key: (row[key] or "").strip() for key in columns} for row in reader]
+        stored = pq.read_table(path)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
-    except (UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
-        raise UsageError(f"{path}: neither CSV nor Parquet ({error})") from None
-    if ID not in columns:
-        raise UsageError(f"{path}: no column {ID}; its columns: {', '.join(columns) or 'none'}")
-    if not rows:
-        raise UsageError(f"{path}: no rows")
-    return rows, columns
+    except pa.ArrowException as error:
+        raise UsageError(f"{path}: not a Parquet file ({error})") from None
+    cells = zip(stored.column_names, stored.columns, strict=True)
+    columns = {name: [_text(value) for value in column.to_pylist()] for name, column in cells}
+    table = Table(path, columns, list(range(stored.num_rows)))
+    table.check((ID,))
+    return table
 
 
 def _text(value: object) -> str:

@@ -11,11 +11,9 @@ An image folder brings its labels.csv, and a dataset of imported tiles has them 
 An empty label, and a tile that no row or polygon covers, is unlabelled: -1.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +21,11 @@ from skimage.measure import points_in_poly
 
 from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
-from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, read_csv
+from pathprep.slides import masks
+from pathprep.slides.masks import read_geojson
+from pathprep.storage import tables
+from pathprep.storage.tables import Table
+from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -84,17 +86,16 @@ def read_labels(sets: Sequence[DatasetTiles | FolderTiles], path: Path | None) -
 def _of_datasets(datasets: Sequence[DatasetTiles], path: Path) -> list[Names]:
     if path.is_dir():
         return _from_annotations(datasets, path)
-    rows = read_csv(path, ("slide", "label"))
-    for row in rows:
-        row["slide"] = slide_name(row["slide"])
-    _check_slides(datasets, {row["slide"] for row in rows}, path)
-    placed = {"x", "y"} & rows[0].keys()
+    table = tables.read(path, ("slide", "label"))
+    slides = [slide_name(name) for name in table.columns["slide"]]
+    _check_slides(datasets, set(slides), path)
+    placed = {"x", "y"} & table.columns.keys()
     if len(placed) == 1:
         raise UsageError(
             f"{path}: has only one of the columns x and y; give both, or neither to label slides"
         )
     per_set = _per_tile if placed else _per_slide
-    return [per_set(tiles, rows, path) for tiles in datasets]
+    return [per_set(tiles, table, slides) for tiles in datasets]
 
 
 def _check_slides(datasets: Sequence[DatasetTiles], named: set[str], path: Path) -> None:
@@ -109,25 +110,26 @@ def _check_slides(datasets: Sequence[DatasetTiles], named: set[str], path: Path)
         )
 
 
-def _per_slide(tiles: DatasetTiles, rows: list[dict[str, str]], path: Path) -> Names:
+def _per_slide(tiles: DatasetTiles, table: Table, slides: Names) -> Names:
     labels: dict[str, str] = {}
-    for row in rows:
-        if labels.setdefault(row["slide"], row["label"]) != row["label"]:
-            raise UsageError(f"{path}: slide {row['slide']} has two labels; keep one row per slide")
-    return [labels.get(tiles.slides[slide], "") for slide in tiles.slide]
+    for slide, label in zip(slides, table.columns["label"], strict=True):
+        if labels.setdefault(slide, label) != label:
+            raise UsageError(f"{table.path}: slide {slide} has two labels; keep one row per slide")
+    return [labels.get(tiles.slides[number], "") for number in tiles.slide]
 
 
-def _per_tile(tiles: DatasetTiles, rows: list[dict[str, str]], path: Path) -> Names:
+def _per_tile(tiles: DatasetTiles, table: Table, slides: Names) -> Names:
     labels: dict[tuple[str, int, int], str] = {}
-    for line, row in enumerate(rows, 2):
+    xs, ys, named = (table.columns[name] for name in ("x", "y", "label"))
+    for line, slide, x, y, label in zip(table.lines, slides, xs, ys, named, strict=True):
         try:
-            place = (row["slide"], int(row["x"]), int(row["y"]))
+            place = (slide, int(x), int(y))
         except ValueError:
-            raise UsageError(f"{path}: line {line}: x and y must be whole level-0 pixels") from None
-        if labels.setdefault(place, row["label"]) != row["label"]:
-            raise UsageError(f"{path}: line {line}: this tile has two labels; keep one row per tile")
-    places = zip(tiles.slide, tiles.coords, strict=True)
-    return [labels.get((tiles.slides[slide], int(x), int(y)), "") for slide, (x, y) in places]
+            raise UsageError(f"{table.path}, line {line}: x and y must be whole level-0 pixels") from None
+        if labels.setdefault(place, label) != label:
+            raise UsageError(f"{table.path}, line {line}: this tile has two labels; keep one row per tile")
+    places = zip(tiles.slide, tiles.coords.tolist(), strict=True)
+    return [labels.get((tiles.slides[number], x, y), "") for number, (x, y) in places]
 
 
 @dataclass(frozen=True)
@@ -177,50 +179,17 @@ def _by_areas(tiles: DatasetTiles, areas: dict[str, list[Area]]) -> Names:
 
 
 def read_areas(path: Path) -> list[Area]:
-    """Classified polygons of a GeoJSON file: a FeatureCollection, a list of features or one feature.
+    """Classified polygons of a GeoJSON file.
 
     Raises:
-        UsageError: it is not GeoJSON.
+        UsageError: it cannot be read, or is not GeoJSON.
     """
     try:
-        value = json.loads(path.read_bytes())
-        features = value.get("features", [value]) if isinstance(value, dict) else value
-        return [area for feature in features for area in _areas(feature)]
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise UsageError(f"{path}: not GeoJSON annotations ({type(error).__name__}: {error})") from None
-
-
-def _areas(feature: dict[str, Any]) -> list[Area]:
-    geometry = feature["geometry"]
-    label = _class_name((feature.get("properties") or {}).get("classification"))
-    if label == "" or geometry is None:
-        return []
-    if geometry["type"] == "Polygon":
-        polygons = [geometry["coordinates"]]
-    elif geometry["type"] == "MultiPolygon":
-        polygons = geometry["coordinates"]
-    else:
-        return []
-    areas = []
-    for polygon in polygons:
-        rings = [np.array([point[:2] for point in ring], dtype=np.float64) for ring in polygon]
-        sizes = [_area(ring) for ring in rings]
-        areas.append(Area(label, rings, sizes[0] - sum(sizes[1:])))
-    return areas
-
-
-def _class_name(classification: Any) -> str:
-    """QuPath writes {"name": "Tumor"}, and newer versions {"names": ["Tumor", "Positive"]} for subclasses."""
-    if classification is None:
-        return ""
-    if isinstance(classification, str):
-        return classification.strip()
-    if "names" in classification:
-        return ": ".join(classification["names"])
-    return str(classification["name"]).strip()
-
-
-def _area(ring: Floats) -> float:
-    """Shoelace formula."""
-    x, y = ring[:, 0], ring[:, 1]
-    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+        named = [(polygon.label(), polygon.rings) for polygon in read_geojson(path).polygons]
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: not GeoJSON annotations ({error})") from None
+    return [
+        Area(label, rings, masks.area(rings[0]) - sum(map(masks.area, rings[1:])))
+        for label, rings in named
+        if label
+    ]

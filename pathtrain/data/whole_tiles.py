@@ -9,7 +9,6 @@ of what a network sees at inference serves ``embed`` and every evaluation:
     evaluation, of the shorter side to somewhat more and a centre crop -> uint8
 """
 
-import csv
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Collection, Iterator
@@ -22,6 +21,7 @@ import numpy.typing as npt
 
 from pathprep.errors import DatasetError, UsageError
 from pathprep.folders import is_mixed, open_dataset
+from pathprep.storage import tables
 from pathtrain.data.source import DamagedTile, DatasetSource
 from pathtrain.images import Pixels, decode, resize, resize_and_crop
 from pathtrain.stain.normaliser import Normaliser, normaliser
@@ -196,7 +196,7 @@ class FolderTiles(Tiles):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        rows = read_csv(path / LABELS_FILE, ("file", "label"))
+        rows = tables.read(path / LABELS_FILE, ("file", "label")).rows()
         self.files = [row["file"] for row in rows]
         if len(set(self.files)) != len(self.files):
             raise UsageError(f"{path / LABELS_FILE}: a file is listed twice; keep one row per file")
@@ -220,30 +220,6 @@ class FolderTiles(Tiles):
     @property
     def fix(self) -> str:
         return f"put it right, or take it out of {self.path / LABELS_FILE}"
-
-
-def read_csv(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
-    """Rows of a CSV with a header, cells stripped of surrounding blanks.
-
-    Raises:
-        UsageError: no such file, no row, a missing column or a row of another length.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-            columns = [name.strip() for name in reader.fieldnames or ()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read as CSV ({error})") from None
-    missing = [name for name in needed if name not in columns]
-    if missing:
-        raise UsageError(f"{path}: no column {' or '.join(missing)}; it has {', '.join(columns) or 'none'}")
-    if not rows:
-        raise UsageError(f"{path}: has no row below its header")
-    for number, row in enumerate(rows, 2):
-        if None in row or None in row.values():
-            raise UsageError(f"{path}: line {number} has not {len(columns)} cells, as the header has")
-    return [{name.strip(): value.strip() for name, value in row.items()} for row in rows]
 
 
 def open_tiles(path: Path, target: ModelTarget | None = None) -> DatasetTiles | FolderTiles:

@@ -24,8 +24,9 @@ from helpers.slides import tissue
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import PathprepError
 from pathprep.launchers import server
+from pathprep.params.shard import ShardParams
+from pathprep.params.stain import StainParams
 from pathprep.sharding import pipeline, run
-from pathprep.sharding.params import ShardParams, StainParams
 from pathprep.sharding.pipeline import ShardTask
 from pathprep.slides import cross_check as damage
 from pathprep.slides import tissue as segmentation

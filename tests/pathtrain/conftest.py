@@ -10,8 +10,9 @@ from helpers.toys import TINY, write_run
 
 from pathprep import stain
 from pathprep.dataset.reader import Dataset
+from pathprep.params.shard import ShardParams
+from pathprep.params.stain import StainParams
 from pathprep.sharding import pipeline, run
-from pathprep.sharding.params import ShardParams, StainParams
 from pathprep.sharding.pipeline import ShardTask
 from pathprep.slides.find import SlideSource
 from pathtrain.recipes.load import dump, load

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from pathprep.errors import UnreadableSlide
+from pathprep.params.shard import ReaderName
 from pathprep.slides.readers import jpeg_tiff
 from pathprep.slides.readers.base import Level, Reader
 from pathprep.slides.readers.directory import Directory, read_directory
 
-__all__ = ["EXTENSIONS", "Level", "Reader", "ReaderName", "choose", "one_per_series", "open_reader"]
-
-ReaderName = Literal["auto", "tiff", "cucim", "openslide"]
+__all__ = ["EXTENSIONS", "Level", "Reader", "choose", "one_per_series", "open_reader"]
 
 # What is picked up from a folder. A file named on the command line is tried whatever its suffix.
 EXTENSIONS = frozenset(

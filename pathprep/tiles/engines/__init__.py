@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from pathprep.sharding.params import Device
+from pathprep.params.shard import Device
 from pathprep.tiles.engines.base import Engine as Engine
 from pathprep.tiles.engines.base import Tiles as Tiles
 from pathprep.tiles.engines.cpu import CpuEngine

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pathprep import stain
-from pathprep.sharding.params import StainParams
+from pathprep.params.stain import StainParams
 from pathprep.slides.readers.base import Pixels
 from pathprep.tiles.qc import Figures
 

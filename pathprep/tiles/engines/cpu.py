@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from pathprep import stain
 from pathprep.kernels import tiling_cpu
-from pathprep.sharding.params import StainParams
+from pathprep.params.stain import StainParams
 from pathprep.slides.readers.base import Pixels
 from pathprep.tiles import jpeg
 from pathprep.tiles.engines import base

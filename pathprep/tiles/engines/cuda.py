@@ -24,7 +24,7 @@ import numpy.typing as npt
 from pathprep import stain
 from pathprep.errors import DeviceError, DeviceLost
 from pathprep.kernels import tiling_cuda
-from pathprep.sharding.params import StainParams
+from pathprep.params.stain import StainParams
 from pathprep.slides.readers.base import Pixels
 from pathprep.tiles.engines import base
 from pathprep.tiles.qc import Figures

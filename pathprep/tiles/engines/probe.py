@@ -15,7 +15,7 @@ import numpy as np
 
 from pathprep import stain
 from pathprep.errors import DeviceError
-from pathprep.sharding.params import StainParams
+from pathprep.params.stain import StainParams
 
 INSTALL = "install with the extra cuda13 or cuda12, after your driver (nvidia-smi names its CUDA version)"
 

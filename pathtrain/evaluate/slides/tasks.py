@@ -23,11 +23,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
+from pathprep.storage import tables
 from pathtrain.data.slide_labels import GROUPS as PATIENTS
 from pathtrain.data.slide_labels import ID as SLIDE
 from pathtrain.data.slide_labels import SPLIT
 from pathtrain.data.slide_labels import SPLITS as PARTS
-from pathtrain.data.whole_tiles import read_csv
 
 Ints = npt.NDArray[np.int64]
 
@@ -180,7 +180,7 @@ def _rows(paths: Sequence[Path]) -> tuple[list[dict[str, str]], str]:
     for path in paths:
         if path.is_dir():
             raise UsageError(f"--labels {path}: a folder; it goes with --tasks, whose files it holds")
-        new = read_csv(path, (SLIDE,))
+        new = tables.read(path, (SLIDE,)).rows()
         if rows and new[0].keys() != rows[0].keys():
             raise UsageError(
                 f"{path}: columns {', '.join(new[0])}; {paths[0]} has {', '.join(rows[0])}; make them equal"

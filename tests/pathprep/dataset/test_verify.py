@@ -10,8 +10,8 @@ from helpers.slides import tissue, write_tiff
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.verify import Findings
 from pathprep.folders import verify
+from pathprep.params.shard import ShardParams
 from pathprep.sharding import run
-from pathprep.sharding.params import ShardParams
 from pathprep.slides import find as sources
 
 PARAMS = ShardParams(tile=64, region=256)

@@ -20,8 +20,8 @@ from pathprep.errors import DeviceLost, UsageError
 from pathprep.launchers import base, cards, local, server
 from pathprep.launchers.base import Board
 from pathprep.launchers.cards import Seats
+from pathprep.params.shard import ShardParams
 from pathprep.sharding import run
-from pathprep.sharding.params import ShardParams
 from pathprep.sharding.pipeline import ShardTask
 from pathprep.slides import find as sources
 from pathprep.slides.find import SlideSource

@@ -27,8 +27,8 @@ from pathprep.folders import verify
 from pathprep.launchers import local
 from pathprep.launchers.base import Board, Outcome, Task
 from pathprep.launchers.local import Local, cores
+from pathprep.params.shard import ShardParams
 from pathprep.sharding import run
-from pathprep.sharding.params import ShardParams
 from pathprep.slides import find as sources
 from pathprep.storage import atomic
 

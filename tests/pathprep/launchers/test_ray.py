@@ -19,8 +19,8 @@ from helpers import runs
 from helpers.runs import contents, wait_for_work
 from helpers.slides import tissue, write_tiff
 
+from pathprep.params.shard import ShardParams
 from pathprep.sharding import run
-from pathprep.sharding.params import ShardParams
 from pathprep.slides import find as sources
 from pathprep.storage import atomic
 

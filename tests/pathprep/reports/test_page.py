@@ -22,6 +22,8 @@ from pathprep import stain
 from pathprep.dataset.marker import sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError, UsageError
+from pathprep.params.shard import ShardParams
+from pathprep.params.stain import StainMode, StainParams
 from pathprep.reports import contact_sheet as report_contact
 from pathprep.reports import measure as report_measure
 from pathprep.reports import page as report_module
@@ -33,7 +35,6 @@ from pathprep.reports.measure import Measured
 from pathprep.reports.page import report
 from pathprep.reports.slide_pixels import Wanted
 from pathprep.sharding import run
-from pathprep.sharding.params import ShardParams, StainMode, StainParams
 from pathprep.slides import find as sources
 from pathprep.tiles import jpeg
 

@@ -21,16 +21,18 @@ from pathprep.dataset.marker import sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import sha256
 from pathprep.kernels import tiling_reference
+from pathprep.params.quality import REASONS, RULES, QcParams
+from pathprep.params.shard import ShardParams
+from pathprep.params.stain import StainParams
+from pathprep.params.tile_set import TileParams
 from pathprep.reports import measure as report_measure
 from pathprep.reports import quality as report_qc
 from pathprep.reports.page import report
 from pathprep.sharding import run
-from pathprep.sharding.params import ShardParams, StainParams
 from pathprep.slides import find as sources
 from pathprep.tiles import qc
-from pathprep.tiles.qc import FIGURES, QcParams
+from pathprep.tiles.qc import FIGURES
 from pathprep.tilesets.find import find
-from pathprep.tilesets.params import TileParams
 from pathprep.tilesets.run import import_tiles
 
 FILTERS = QcParams(max_pen=0.2, min_hsv=0.6)
@@ -73,7 +75,7 @@ def everything(root: Path) -> tuple[list[str], np.ndarray]:
 
 def expected(root: Path, filters: QcParams) -> Counter[str]:
     verdicts = qc.verdicts(everything(root)[1].astype(np.float32), filters)
-    return Counter("stay" if verdict < 0 else qc.REASONS[verdict] for verdict in verdicts)
+    return Counter("stay" if verdict < 0 else REASONS[verdict] for verdict in verdicts)
 
 
 def taken(root: Path, seed: int = 0) -> report_qc.Sample:
@@ -119,7 +121,7 @@ def page_data(page: Path) -> dict[str, Any]:
 def test_page_carries_the_figures(made: Path, tmp_path: Path) -> None:
     data = page_data(report(made, tmp_path / "page.html"))
     figures = everything(made)[1]
-    for rule, sent in zip(qc.RULES, data["rules"], strict=True):
+    for rule, sent in zip(RULES, data["rules"], strict=True):
         values = np.frombuffer(base64.b64decode(sent["values"]), "<f4")  # to the last bit
         np.testing.assert_array_equal(values, figures[:, FIGURES.index(rule.figure)])
         threshold = FILTERS.as_dict().get(rule.parameter)
@@ -283,7 +285,7 @@ def test_dragging_a_threshold_shows_which_tiles_stay(made: Path, tmp_path: Path)
         assert [row[0] for row in rows] == ["flawed", "good"]  # the one that loses most comes first
         assert [int(row[2]) for row in rows] == [counts(page)["stay"] - 16, 16]
         captions = page.locator("#qc-out figcaption").all_inner_texts()
-        assert {caption.split(":")[0] for caption in captions} == set(qc.REASONS)
+        assert {caption.split(":")[0] for caption in captions} == set(REASONS)
         assert page.locator("#qc-in figure").count() > 3
         page.click("#qc-off")
         assert counts(page)["stay"] == 76

@@ -17,8 +17,8 @@ from helpers.slides import tissue, write_tiff
 from pathprep.dataset.reader import Dataset
 from pathprep.folders import verify
 from pathprep.launchers import server
+from pathprep.params.shard import ShardParams
 from pathprep.sharding import pipeline, run
-from pathprep.sharding.params import ShardParams
 from pathprep.sharding.pipeline import ShardTask
 from pathprep.slides.find import SlideSource
 from pathprep.storage import atomic

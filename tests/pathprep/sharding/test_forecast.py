@@ -14,8 +14,9 @@ from pathprep.errors import UsageError
 from pathprep.folders import verify
 from pathprep.launchers.base import Board, Outcome, Task
 from pathprep.launchers.local import Local
+from pathprep.params.quality import QcParams
+from pathprep.params.shard import ShardParams
 from pathprep.sharding import forecast, run
-from pathprep.sharding.params import QcParams, ShardParams
 from pathprep.slides import find as sources
 
 PARAMS = ShardParams(tile=64, region=1024)

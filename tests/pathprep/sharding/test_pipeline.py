@@ -14,8 +14,9 @@ from pathprep import stain
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import MaskError, MppError
 from pathprep.kernels.tiling_reference import resample
+from pathprep.params.shard import ShardParams
+from pathprep.params.stain import StainParams
 from pathprep.sharding import pipeline, run
-from pathprep.sharding.params import ShardParams, StainParams
 from pathprep.sharding.pipeline import ShardTask
 from pathprep.slides.find import SlideSource
 from pathprep.tiles import jpeg

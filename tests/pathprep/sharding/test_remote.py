@@ -22,8 +22,8 @@ from moto.server import ThreadedMotoServer
 from pathprep.errors import DatasetError, StoreError, UsageError
 from pathprep.folders import verify
 from pathprep.launchers import base
+from pathprep.params.shard import ShardParams
 from pathprep.sharding import remote, run
-from pathprep.sharding.params import ShardParams
 from pathprep.sharding.pipeline import Progress, ShardTask
 from pathprep.sharding.remote import RemoteTask
 from pathprep.slides import find as sources

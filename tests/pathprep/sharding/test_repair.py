@@ -14,11 +14,14 @@ from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import build_id
 from pathprep.errors import DatasetError, UsageError
 from pathprep.folders import verify
+from pathprep.params.quality import QcParams
+from pathprep.params.shard import ShardParams
+from pathprep.params.stain import StainParams
+from pathprep.params.tissue import TissueParams
 from pathprep.sharding import run
-from pathprep.sharding.params import QcParams, ShardParams, StainParams
+from pathprep.sharding.recorded import recorded
 from pathprep.sharding.repair import repair
 from pathprep.slides import find as sources
-from pathprep.slides.tissue import TissueParams
 from pathprep.stain import Target
 
 PARAMS = ShardParams(tile=64, region=1024, mode="resize", mpp=1.0, more_mpps=(0.5,), min_tissue=0.3)
@@ -39,11 +42,11 @@ def test_parameters_come_back_from_the_dataset() -> None:
     filtered = ShardParams(qc=QcParams(min_focus=3.0), stain=StainParams("fit"))
     for params in (ShardParams(), PARAMS, every, filtered, ShardParams(stain=StainParams("none"))):
         values = json.loads(json.dumps(params.as_dict()))
-        assert ShardParams.from_dict(values).as_dict() == values
+        assert recorded(values).as_dict() == values
     with pytest.raises(UsageError, match="another version"):
-        ShardParams.from_dict({**ShardParams().as_dict(), "pixels_version": 0})
+        recorded({**ShardParams().as_dict(), "pixels_version": 0})
     with pytest.raises(UsageError, match="another version"):
-        ShardParams.from_dict({**ShardParams().as_dict(), "unheard": 0})
+        recorded({**ShardParams().as_dict(), "unheard": 0})
 
 
 def flip(path: Path) -> None:

@@ -23,8 +23,8 @@ from helpers.slides import tissue, write_tiff
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
 from pathprep.folders import verify
+from pathprep.params.shard import ShardParams
 from pathprep.sharding import run
-from pathprep.sharding.params import ShardParams
 from pathprep.slides import find as sources
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
@@ -290,7 +290,7 @@ def test_several_resolutions(folder: Path, tmp_path: Path) -> None:
 
 
 def test_several_resolutions_need_resize() -> None:
-    with pytest.raises(UsageError, match="need --resize"):
+    with pytest.raises(UsageError, match="need resized tiles"):
         replace(PARAMS, more_mpps=(1.0,))
     with pytest.raises(UsageError, match="twice"):
         replace(PARAMS, mode="resize", more_mpps=(0.5,))

@@ -11,8 +11,10 @@ from helpers.slides import tissue
 from PIL import Image
 
 from pathprep.errors import UnreadableSlide
+from pathprep.params.shard import ShardParams
+from pathprep.params.stain import StainParams
 from pathprep.sharding import run
-from pathprep.sharding.params import ShardParams, StainParams
+from pathprep.sharding.recorded import recorded
 from pathprep.slides import cross_check as damage
 from pathprep.slides import grid
 from pathprep.slides.find import find
@@ -113,5 +115,5 @@ def test_the_check_can_be_left_out(tmp_path: Path) -> None:
     assert (summary.failures, summary.as_dict()["tiles"] > 0) == ({}, True)
     # build ids of datasets that were made before the option are still theirs
     assert "cross_check" not in params.as_dict()
-    assert ShardParams.from_dict(params.as_dict()).cross_check
-    assert not ShardParams.from_dict(off.as_dict()).cross_check
+    assert recorded(params.as_dict()).cross_check
+    assert not recorded(off.as_dict()).cross_check

@@ -45,12 +45,21 @@ def test_csv_with_mpp_and_mask(tmp_path: Path) -> None:
     assert find([tmp_path, csv]) == [SlideSource(a, 0.25, tmp_path / "a.png"), SlideSource(b)]
 
 
+def test_csv_of_an_excel_where_commas_are_decimal(tmp_path: Path) -> None:
+    a, b = touch(tmp_path / "a.svs"), touch(tmp_path / "b.svs")
+    (tmp_path / "slides.csv").write_bytes(
+        "Slide;MPP;Mask\r\na.svs;0,25;\r\nb.svs;;b.png\r\n".encode("utf-8-sig")
+    )
+    assert find([tmp_path / "slides.csv"]) == [SlideSource(a, 0.25), SlideSource(b, None, tmp_path / "b.png")]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "needs a header with a column 'slide'"),
-        ("path\nx.svs\n", "needs a header with a column 'slide'"),
+        ("", "no column slide; it has none"),
+        ("path\nx.svs\n", "no column slide; it has path"),
         ("slide,mpp\nx.svs,fine\n", "line 2: mpp 'fine' is not a number"),
+        ("slide,mpp\nx.svs\n", "line 2: 1 cells, the header has 2"),
         ("slide,mpp\nx.svs,1\n ,2\n", "line 3: the column 'slide' is empty"),
     ],
 )

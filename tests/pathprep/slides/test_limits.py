@@ -7,7 +7,7 @@ import pytest
 from helpers.slides import tissue, write_tiff
 
 from pathprep.errors import UnreadableSlide
-from pathprep.sharding.params import ShardParams
+from pathprep.params.shard import ShardParams
 from pathprep.sharding.survey import survey
 from pathprep.slides.readers import limits
 from pathprep.slides.readers.base import Level

@@ -1,18 +1,15 @@
-"""Tissue detection, the user's own masks, and the share of tissue per grid cell."""
+"""Tissue detection, and the share of tissue per grid cell."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.slides import tissue as tissue_pixels
-from PIL import Image
 from skimage import filters
 
-from pathprep.errors import MaskError
+from pathprep.params.tissue import TissueParams
 from pathprep.slides import tissue
 from pathprep.slides.slide import MppRules, Slide
-from pathprep.slides.tissue import TissueParams
 
 
 def test_finds_the_piece_of_tissue_and_its_hole() -> None:
@@ -103,62 +100,3 @@ def test_fractions_of_full_and_empty_masks_are_exact() -> None:
     for value in (0, 1):
         share = tissue.fractions(np.full((40, 50), bool(value)), 1003, 807, 7, 6, 128, 128)
         np.testing.assert_allclose(share, value, atol=1e-12)
-
-
-def test_contours_round_trip_through_geojson(tmp_path: Path) -> None:
-    mask = np.zeros((100, 120), bool)
-    mask[10:60, 20:90] = True
-    mask[25:45, 40:60] = False
-    mask[80:95, 5:30] = True
-    width, height = 1200, 1000
-    polygons = tissue.contours(mask, width, height)
-    assert sorted(len(rings) for rings in polygons) == [1, 2]
-    path = tmp_path / "mask.geojson"
-    path.write_bytes(tissue.to_geojson(polygons))
-    content = json.loads(path.read_bytes())
-    assert content["type"] == "FeatureCollection"
-    assert {f["properties"]["objectType"] for f in content["features"]} == {"annotation"}
-    for feature in content["features"]:
-        for ring in feature["geometry"]["coordinates"]:
-            assert ring[0] == ring[-1]
-    back = tissue.load_mask(path, width, height, mask.shape)
-    assert (back & mask).sum() / (back | mask).sum() > 0.95
-
-
-def test_png_masks(tmp_path: Path) -> None:
-    mask = np.zeros((50, 60), np.uint8)
-    mask[10:30, 20:40] = 1
-    Image.fromarray(mask).save(tmp_path / "m.png")
-    loaded = tissue.load_mask(tmp_path / "m.png", 600, 500, (100, 120))
-    np.testing.assert_array_equal(loaded, np.kron(mask, np.ones((2, 2))) > 0)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("m.png", b"no picture", "not a readable picture"),
-        ("m.geojson", b"{}", "not a GeoJSON FeatureCollection"),
-        ("m.geojson", b'{"features": []}', "holds no Polygon"),
-        (
-            "m.geojson",
-            b'{"features": [{"geometry": {"type": "Polygon", "coordinates": [[[1, 2]]]}}]}',
-            "fewer than three points",
-        ),
-        (
-            "m.geojson",
-            b'{"features": [{"geometry": {"type": "Polygon",'
-            b' "coordinates": [[[9e5, 9e5], [9.1e5, 9e5], [9e5, 9.1e5]]]}}]}',
-            "outside the slide",
-        ),
-    ],
-)
-def test_bad_masks_are_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(MaskError, match=rf"{name}: .*{message}"):
-        tissue.load_mask(tmp_path / name, 600, 500, (100, 120))
-
-
-def test_a_mask_of_another_shape_is_refused(tmp_path: Path) -> None:
-    Image.new("L", (60, 60), 1).save(tmp_path / "m.png")
-    with pytest.raises(MaskError, match="another shape"):
-        tissue.load_mask(tmp_path / "m.png", 600, 500, (100, 120))

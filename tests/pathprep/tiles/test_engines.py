@@ -16,8 +16,10 @@ from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import build_id
 from pathprep.errors import DeviceError, DeviceLost, UsageError
 from pathprep.kernels import tiling_cpu
+from pathprep.params.quality import QcParams
+from pathprep.params.shard import ShardParams
+from pathprep.params.stain import StainParams
 from pathprep.sharding import pipeline, run
-from pathprep.sharding.params import ShardParams, StainParams
 from pathprep.sharding.pipeline import ShardTask
 from pathprep.slides.find import SlideSource
 from pathprep.slides.slide import Slide
@@ -25,7 +27,7 @@ from pathprep.tiles import engines, jpeg
 from pathprep.tiles.engines.cpu import CpuEngine
 from pathprep.tiles.engines.cuda import CudaEngine
 from pathprep.tiles.engines.probe import try_out
-from pathprep.tiles.qc import FIGURES, QcParams
+from pathprep.tiles.qc import FIGURES
 
 PARAMS = ShardParams(tile=64, region=256, quality=95, subsampling="444")
 

@@ -17,12 +17,13 @@ from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import build_id
 from pathprep.errors import UsageError
 from pathprep.folders import verify
+from pathprep.params.quality import REASONS, QcParams, in_words
+from pathprep.params.shard import ShardParams
+from pathprep.params.stain import StainParams
 from pathprep.sharding import pipeline, run
-from pathprep.sharding.params import ShardParams, StainParams
 from pathprep.sharding.pipeline import ShardTask
 from pathprep.slides.find import SlideSource
-from pathprep.tiles import qc
-from pathprep.tiles.qc import FIGURES, QcParams, in_words, verdicts
+from pathprep.tiles.qc import FIGURES, verdicts
 
 SIDE = FLAWED_SIDE
 PARAMS = ShardParams(tile=SIDE, region=SIDE, min_tissue=0.2, stain=StainParams("fit"))
@@ -63,7 +64,7 @@ def test_every_bad_tile_is_dropped_and_counted_by_reason(tmp_path: Path, slide: 
             assert row[name] == everything[place][0][name]
     assert sum(column in FLAWS for column, _ in kept) == 0
     counts = marker["counts"]
-    assert {reason: counts[reason] for reason in qc.REASONS} == {
+    assert {reason: counts[reason] for reason in REASONS} == {
         "blurred": 10,
         "pen": 6,
         "white": 6,
@@ -107,7 +108,7 @@ def test_threads_and_reruns_change_no_byte(tmp_path: Path, slide: Path) -> None:
     assert "dropped/s.parquet" in first["files"]
     assert markers.is_done(tmp_path / "1", "s", first["build_id"], first["inputs"])
     counts = first["counts"]
-    assert counts["kept"] + sum(counts.get(reason, 0) for reason in qc.REASONS) == 40  # chosen, then filtered
+    assert counts["kept"] + sum(counts.get(reason, 0) for reason in REASONS) == 40  # chosen, then filtered
     assert "blurred" not in counts  # that filter is off
 
 
@@ -133,7 +134,7 @@ def test_verify_knows_the_dropped_tiles(tmp_path: Path, slide: Path) -> None:
     assert not path.exists()
     assert dataset.dropped("s").num_rows == 0
     assert dataset.dropped("s", ["x", "reason"]).column_names == ["x", "reason"]
-    assert marker["counts"].keys().isdisjoint(qc.REASONS)
+    assert marker["counts"].keys().isdisjoint(REASONS)
     (tmp_path / "dropped" / "other.parquet").write_bytes(data)
     assert "dropped/other.parquet: belongs to no slide" in list(verify(tmp_path))[-1].problems[0]
 
@@ -162,7 +163,7 @@ def figures(**values: float) -> np.ndarray:
 )
 def test_the_first_rule_that_fails_counts(values: dict[str, float], reason: str | None) -> None:
     found = int(verdicts(figures(**values), ALL)[0])
-    assert (None if found < 0 else qc.REASONS[found]) == reason
+    assert (None if found < 0 else REASONS[found]) == reason
     assert verdicts(figures(**values), QcParams()).tolist() == [-1]
 
 
@@ -178,11 +179,11 @@ def test_thresholds_that_are_not_set_change_nothing() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"min_focus": -1.0}, "--min-focus is a variance: 0 or more"),
-        ({"min_focus": float("nan")}, "--min-focus is a variance"),
-        ({"max_pen": 10.0}, "--max-pen is a share: 0 to 1"),
-        ({"max_white": -0.1}, "--max-white is a share"),
-        ({"min_hsv": 60.0}, "--min-hsv is a share"),
+        ({"min_focus": -1.0}, "`min_focus` is a variance: 0 or more"),
+        ({"min_focus": float("nan")}, "`min_focus` is a variance"),
+        ({"max_pen": 10.0}, "`max_pen` is a share: 0 to 1"),
+        ({"max_white": -0.1}, "`max_white` is a share"),
+        ({"min_hsv": 60.0}, "`min_hsv` is a share"),
     ],
 )
 def test_impossible_thresholds_are_refused(wrong: dict[str, float], message: str) -> None:

@@ -24,9 +24,11 @@ from pathprep.errors import UsageError
 from pathprep.folders import verify
 from pathprep.launchers import local
 from pathprep.launchers.local import Outcome
+from pathprep.params.shard import ShardParams
+from pathprep.params.stain import StainParams
+from pathprep.params.tile_set import TileParams
 from pathprep.reports.page import report
 from pathprep.sharding import run as runs
-from pathprep.sharding.params import ShardParams, StainParams
 from pathprep.sharding.pipeline import Progress
 from pathprep.sharding.run import RunSummary
 from pathprep.storage.tables import Columns
@@ -34,7 +36,6 @@ from pathprep.tiles import jpeg
 from pathprep.tilesets import images, run
 from pathprep.tilesets.find import find
 from pathprep.tilesets.items import Item, pack
-from pathprep.tilesets.params import TileParams
 
 # webdataset leaves its file to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -309,7 +310,7 @@ def test_wrong_folders(tmp_path: Path) -> None:
         find(loose)
     with pytest.raises(UsageError, match="not a tile set"):
         find(loose / "1.png")
-    with pytest.raises(UsageError, match=r"no column 'dx' \(--label-column\)"):
+    with pytest.raises(UsageError, match=r"no column 'dx' \(`label_column`\)"):
         find(mhist(tmp_path / "mhist"), columns=Columns(label="dx"))
     split = folders(tmp_path / "split", dict.fromkeys(("train/1.png", "test/2.png"), tile(0)))
     with pytest.raises(UsageError, match="named like partitions"):

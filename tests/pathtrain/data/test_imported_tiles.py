@@ -10,9 +10,9 @@ from helpers.toys import noise, write_dataset, write_run
 
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
+from pathprep.params.tile_set import TileParams
 from pathprep.tilesets import run as imports
 from pathprep.tilesets.find import find
-from pathprep.tilesets.params import TileParams
 from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.data.tile_labels import read_labels
 from pathtrain.data.whole_tiles import DatasetTiles, open_tiles

@@ -52,6 +52,11 @@ def test_parquet_gives_the_same_as_csv(tmp_path: Path) -> None:
     assert found.values.tolist() == expected.values.tolist()
 
 
+def test_the_numbers_of_rows_are_no_task(tmp_path: Path) -> None:
+    numbered = "\n".join(f"{n},{line}" if n else f",{line}" for n, line in enumerate(GOOD.splitlines()))
+    assert read(write(tmp_path, numbered), KNOWN).tasks == read(write(tmp_path, GOOD), KNOWN).tasks
+
+
 def test_names_are_those_of_the_dataset_and_the_split_may_lack(tmp_path: Path) -> None:
     found = read(write(tmp_path, "slide_id,t\na.b,x\ns1,y\n"), KNOWN)
     assert found.slides == ("a_b", "s1")
@@ -61,8 +66,8 @@ def test_names_are_those_of_the_dataset_and_the_split_may_lack(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("slide,t\ns1,x\n", "no column slide_id; its columns: slide, t"),
-        ("slide_id,t\n", "no rows"),
+        ("slide,t\ns1,x\n", "no column slide_id; it has slide, t"),
+        ("slide_id,t\n", "needs a header and rows below it"),
         ("slide_id,split\ns1,train\n", "each task needs one"),
         ("slide_id,t\ns1,x\nnew,y\n", r"slide new has no tile in the dataset \(1 such; the dataset has a_b"),
         ("slide_id,t\ns1,x\ns1,y\n", "slide s1 has 2 rows"),
@@ -91,10 +96,10 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         read(tmp_path / "gone.csv", KNOWN)
     (tmp_path / "bad.parquet").write_bytes(b"no parquet")
-    with pytest.raises(UsageError, match="neither CSV nor Parquet"):
+    with pytest.raises(UsageError, match="not a Parquet file"):
         read(tmp_path / "bad.parquet", KNOWN)
     (tmp_path / "bad.csv").write_bytes(b"slide_id,t\n\xff\xfe,x\n")
-    with pytest.raises(UsageError, match="neither CSV nor Parquet"):
+    with pytest.raises(UsageError, match="line 2: not text in UTF-8"):
         read(tmp_path / "bad.csv", KNOWN)
 
 

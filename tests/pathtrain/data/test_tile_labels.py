@@ -48,13 +48,13 @@ def test_per_tile_and_unlabelled(tmp_path: Path, dataset: Path) -> None:
     [
         ("slide,label\nc,p\nb,q\n", "slide c is not in .*a_1"),
         ("name,label\nb,q\n", "no column slide; it has name, label"),
-        ("slide,label\n", "no row below its header"),
+        ("slide,label\n", "needs a header and rows below it"),
         ("slide,label\nb,q\n", "labels of one class only"),
         ("slide,label\nb,q\nb,r\n", "slide b has two labels"),
         ("slide,x,label\nb,0,q\n", "only one of the columns x and y"),
         ("slide,x,y,label\nb,0,left,q\n", "line 2: x and y must be whole"),
         ("slide,x,y,label\nb,0,0,q\nb,0,0,r\n", "line 3: this tile has two labels"),
-        ("slide,label\nb,q,r\n", "line 2 has not 2 cells"),
+        ("slide,label\nb,q,r\n", "line 2: 3 cells, the header has 2"),
     ],
 )
 def test_wrong_csv(tmp_path: Path, dataset: Path, text: str, message: str) -> None:
@@ -155,7 +155,9 @@ def test_wrong_annotation_folders(tmp_path: Path, dataset: Path) -> None:
     with pytest.raises(UsageError, match=r"holds no \.geojson file"):
         read_labels([open_tiles(dataset)], folder)
     (folder / "a_1.geojson").write_text('{"type": "Feature"}')
-    with pytest.raises(UsageError, match=r"a_1\.geojson: not GeoJSON annotations \(KeyError"):
+    with pytest.raises(
+        UsageError, match=r"a_1\.geojson: not GeoJSON annotations \(a part of it has no 'coordinates'"
+    ):
         read_labels([open_tiles(dataset)], folder)
     annotate(folder, [], "c.geojson")
     (folder / "a_1.geojson").write_text("[]")

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 from helpers.slides import tissue, write_tiff
 
+from pathprep.params.shard import ShardParams
+from pathprep.params.stain import StainParams
 from pathprep.sharding import run
-from pathprep.sharding.params import ShardParams, StainParams
 from pathprep.slides import find as sources
 from pathtrain.data.whole_tiles import DatasetTiles
 

@@ -18,9 +18,9 @@ from rich.console import Console
 
 from pathprep import stain
 from pathprep.dataset.reader import Dataset
-from pathprep.sharding.params import StainParams
+from pathprep.params.stain import StainParams
+from pathprep.params.tile_set import TileParams
 from pathprep.tilesets.find import find
-from pathprep.tilesets.params import TileParams
 from pathprep.tilesets.run import import_tiles
 from pathtrain.data.whole_tiles import DatasetTiles, batches, open_tiles
 from pathtrain.errors import ModelError

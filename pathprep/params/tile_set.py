@@ -1,16 +1,14 @@
 """Parameters of an import; their hash is the dataset's build id."""
 
-import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any
 
-from pathprep.errors import UsageError
-from pathprep.sharding.params import StainParams
+from pathprep.params.settings import Setting, check, is_positive
+from pathprep.params.shard import Subsampling
+from pathprep.params.stain import StainParams
 
 # Raised when the same parameters give other bytes than before, so that old shards are rebuilt
 PIXELS_VERSION = 1
-
-Subsampling = Literal["420", "444"]
 
 
 @dataclass(frozen=True)
@@ -27,21 +25,20 @@ class TileParams:
     """
 
     stain: StainParams = field(default_factory=lambda: StainParams("none"))
-    quality: int = 95
-    subsampling: Subsampling = "444"
-    tiles_per_shard: int = 10_000
-    mpp: float | None = None
+    quality: Annotated[int, Setting("Of JPEGs that are encoded.", "Output")] = 95
+    subsampling: Annotated[Subsampling, Setting("444 keeps the colour resolution.", "Output")] = "444"
+    tiles_per_shard: Annotated[int, Setting("At most so many tiles in a tar.", "Output")] = 10_000
+    mpp: Annotated[float | None, Setting("Micrometres per pixel of the tiles, if known.")] = None
 
     def __post_init__(self) -> None:
-        rules = [
-            (1 <= self.quality <= 100, "--quality must be 1 to 100"),
-            (self.tiles_per_shard >= 1, "--tiles-per-shard must be above 0"),
-            (self.mpp is None or 0 < self.mpp < math.inf, "--mpp must be above 0"),
-            (0 <= self.stain.beta < 6, "--stain-beta is an optical density: 0 to 6"),
-        ]
-        for holds, message in rules:
-            if not holds:
-                raise UsageError(message)
+        check(
+            {
+                "`quality` must be 1 to 100": 1 <= self.quality <= 100,
+                "`tiles_per_shard` must be above 0": self.tiles_per_shard >= 1,
+                "`mpp` must be above 0": self.mpp is None or is_positive(self.mpp),
+                "`stain_beta` is an optical density: 0 to 6": 0 <= self.stain.beta < 6,
+            }
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """What is written to dataset.json and hashed."""
