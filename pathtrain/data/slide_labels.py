@@ -110,7 +110,7 @@ def read(path: Path, known: set[str], tasks: tuple[str, ...] | None = None) -> S
             said = f"only {classes[0]}" if classes else "no label"
             raise UsageError(
                 f"{path}: task {name} has {said} among the training slides; two classes are needed. "
-                "Leave the column out, or name the tasks: --set hierarchy.tasks=[...]"
+                "Leave the column out, or name the tasks: hierarchy.tasks=[...]"
             )
         found.append(LabelTask(name, tuple(classes)))
         values[:, number] = _numbers(path, found[-1], labels, slides)

@@ -89,9 +89,9 @@ def pick_device(name: str) -> torch.device:
         UsageError: another name, or ``cuda`` without a GPU.
     """
     if name not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"--device {name}: give auto, cpu or cuda")
+        raise UsageError(f"`device` {name}: give auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: there is no usable GPU; use --device cpu")
+        raise UsageError("`device` cuda: there is no usable GPU; use cpu")
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     card, cards = Place.of_environment().card, torch.cuda.device_count()

@@ -56,7 +56,7 @@ def check_size(model: LoadedModel, size: int | None) -> int:
     side = model.size if size is None else size
     if side < model.patch or side % model.patch:
         raise UsageError(
-            f"--size {side}: must be a multiple of {model.patch}, the patch size of {model.name}"
+            f"`size` {side}: must be a multiple of {model.patch}, the patch size of {model.name}"
         )
     return side
 
@@ -89,7 +89,7 @@ def encode(
         raise ValueError("the tiles were opened with another stain target than the models'")
     size, device = check_size(models[0], how.size), pick_device(how.device)
     if how.precision not in PRECISIONS:
-        raise UsageError(f"--precision {how.precision}: give {' or '.join(PRECISIONS)}")
+        raise UsageError(f"`precision` {how.precision}: give {' or '.join(PRECISIONS)}")
     mean, std = (
         torch.tensor(values, device=device)[:, None, None]
         for values in (models[0].config.mean, models[0].config.std)

@@ -67,7 +67,7 @@ def make(parts: Sequence[Part], empty: int, out: Path, format: str, encode: Enco
         PeerError: another process stopped.
     """
     if format not in FORMATS:
-        raise UsageError(f"--format {format}: give {' or '.join(FORMATS)}")
+        raise UsageError(f"`format` {format}: give {' or '.join(FORMATS)}")
     ending, fits, write = FORMATS[format]
     place, start = Place.of_environment(), time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)

@@ -86,11 +86,11 @@ def _read(name: str | Path) -> tuple[str, str]:
 def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise RecipeError(f"--set {override}: expected key=value, such as optim.lr=0.001")
+        raise RecipeError(f"`set` {override}: expected key=value, such as optim.lr=0.001")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise RecipeError(f"--set {override}: not YAML: {_one_line(error)}") from None
+        raise RecipeError(f"`set` {override}: not YAML: {_one_line(error)}") from None
     *parents, last = key.split(".")
     node: Any = values
     part: Any
@@ -98,11 +98,11 @@ def _apply(values: dict[str, Any], override: str) -> None:
         if isinstance(node, list):  # of phases, by their number from 0
             if not part.isdecimal() or int(part) >= len(node):
                 raise RecipeError(
-                    f"--set {override}: {parents[number - 1]} has 0 to {len(node) - 1}, not {part}"
+                    f"`set` {override}: {parents[number - 1]} has 0 to {len(node) - 1}, not {part}"
                 )
             part = int(part)
         elif not isinstance(node, dict):
-            raise RecipeError(f"--set {override}: {parents[number - 1]} holds a value, not keys")
+            raise RecipeError(f"`set` {override}: {parents[number - 1]} holds a value, not keys")
         if number == len(parents):
             node[part] = value
         else:

@@ -4,7 +4,7 @@ The same tiles are looked at each time, whole and without augmentation: some of 
 training does not see (pathtrain.training.held_out).
 """
 
-import sys
+import logging
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs.model import LoadedModel
 from pathtrain.stain.target import ModelTarget
 from pathtrain.training.held_out import HeldOut
+
+log = logging.getLogger(__name__)
 
 NEIGHBOURS = 20  # as `pathtrain evaluate collapse`; fewer on samples with fewer tiles than 10 times that
 
@@ -62,7 +64,7 @@ class LiveCollapse:
         try:
             (features,), _ = encode([self.model], self.tiles, self.order, how)
         except (DatasetError, ModelError) as error:  # training goes on without the score
-            print(f"warning: no collapse score: {error}", file=sys.stderr)
+            log.warning("no collapse score: %s", error)
             return {}
         kept, slide = np.unique(self.group, return_inverse=True)
         taken = Sample(features, slide, [self.tiles.groups[number] for number in kept])

@@ -19,7 +19,7 @@ from pathtrain.evaluate.tiles.collapse import generator, open_slides
 from pathtrain.recipes.recipe import Recipe
 
 SHARE = 10  # a tenth of a dataset's slides are held out at most, or two
-INSTEAD = "give other slides, --set collapse.dataset=DATASET, or none, --set collapse.every=0"
+INSTEAD = "give other slides, collapse.dataset=DATASET, or none, collapse.every=0"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def hold_out(
     if slides:
         return replace(found, dataset=data.root, said=f"held out for the collapse score: {kept}")
     why = "mixed shards have no slides" if isinstance(data, MixedDataset) else "the run began without slides"
-    said = f"no collapse score: {why} to hold out; --set collapse.dataset=DATASET measures on others"
+    said = f"no collapse score: {why} to hold out; collapse.dataset=DATASET measures on others"
     return replace(found, said=said)
 
 

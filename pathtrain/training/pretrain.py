@@ -1,11 +1,11 @@
 """``pathtrain pretrain``: a recipe and a dataset of tiles to a run, started or gone on with."""
 
+import logging
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 import pathprep
 from pathprep.dataset.reader import Dataset
@@ -26,8 +26,11 @@ from pathtrain.stain.target import ModelTarget, settle
 from pathtrain.training import wandb_board
 from pathtrain.training.collapse_probe import LiveCollapse
 from pathtrain.training.held_out import hold_out
+from pathtrain.training.logs import Watch
 from pathtrain.training.loop import Loop, TrainSummary
 from pathtrain.training.wandb_board import Wandb
+
+log = logging.getLogger(__name__)
 
 __all__ = ["TrainSummary", "pretrain"]
 
@@ -36,11 +39,12 @@ def pretrain(
     dataset: Path,
     recipe: Recipe,
     run: Path,
-    fresh: bool,
-    console: Console,
-    wandb: str | None = None,
-    labels: Path | None = None,
+    *,
+    fresh: bool = False,
     change: bool = False,
+    labels: Path | None = None,
+    wandb: str | None = None,
+    watch: Watch | None = None,
 ) -> TrainSummary:
     """Train, or go on with, a run; under torchrun every rank calls it.
 
@@ -48,10 +52,10 @@ def pretrain(
         dataset: a dataset folder, or one of mixed shards.
         run: the run's folder; created.
         fresh: start over; an old run there is renamed to RUN.old-1, RUN.old-2, ...
-        console: where progress and messages go, from rank 0.
-        wandb: a project of Weights & Biases to log to as well.
-        labels: of slides, for the phases of a hierarchical recipe that need them.
         change: go on although the recipe's ``optim`` or ``precision`` differ from the run's so far.
+        labels: of slides, for the phases of a hierarchical recipe that need them.
+        wandb: a project of Weights & Biases to log to as well.
+        watch: is told of the progress, on rank 0.
 
     Raises:
         CheckpointError: the run was started with another recipe or dataset, or its checkpoints are damaged.
@@ -63,7 +67,6 @@ def pretrain(
         ranks.share(recipe.batch)
         if wandb is not None and ranks.first:
             wandb_board.check()
-        console = console if ranks.first else Console(quiet=True)
         data = pathprep.open(dataset)
         tiles = sum(data.tile_counts().values())
         if not tiles:
@@ -72,7 +75,7 @@ def pretrain(
         setup = methods.setup(recipe, data, labels)
         held_out = hold_out(data, recipe, setup.labelled(), None if fresh else identities.held_out(run))
         if held_out.said:
-            console.print(held_out.said, highlight=False, soft_wrap=True)
+            ranks.say(log, held_out.said)
         if held_out.dataset is None:  # no score
             off = recipe.collapse.model_copy(update={"every": 0})
             recipe = recipe.model_copy(update={"collapse": off})
@@ -88,7 +91,7 @@ def pretrain(
 
         entry, changed = ranks.decide(begin)
         if entry is not None and entry.step >= total:
-            console.print(f"{run}: finished, {total} of {total} steps; --fresh starts over", highlight=False)
+            ranks.say(log, "%s: finished, %d of %d steps; `fresh` starts over", run, total, total)
             return TrainSummary(total, total, None)
         state = None if entry is None else checkpoint.read(run, entry)
         torch.manual_seed(recipe.seed)  # the same weights on every rank
@@ -102,7 +105,7 @@ def pretrain(
         def settled() -> None:
             """What could be wrong was not: only now an old run goes, and the new one says what it is."""
             if fresh and any(path.name != lock.NAME for path in run.iterdir()):
-                identities.set_aside(run, console)
+                identities.set_aside(run)
                 held.enter_context(lock.exclusive(run))
             _describe(run, recipe, dataset, data, identity, target, entry, changed)
 
@@ -111,7 +114,7 @@ def pretrain(
             board = Wandb(wandb, run, recipe.model_dump(mode="json"))
         return loop.train(
             lambda start: setup.source(start, ranks, target, held_out.tiles),
-            console,
+            watch,
             probe=probe,
             wandb=board,
             after=setup.validation(method, ranks, target),
@@ -125,7 +128,7 @@ def _begin(
     changed = identities.check(run, identity, change)
     found = checkpoint.latest(run)
     if found is not None and found.config != identities.fixed(identity):
-        raise CheckpointError(f"{run}: {found.file} is not of the run in run.json; --fresh starts over")
+        raise CheckpointError(f"{run}: {found.file} is not of the run in run.json; `fresh` starts over")
     if found is None or found.step < total:
         atomic.sweep(run)
         atomic.sweep(checkpoint.folder(run))

@@ -66,7 +66,7 @@ def test_labels_and_groups_of_the_index(grouped: Path) -> None:
 
 def test_a_dataset_of_slides_beside_it_still_needs_labels(grouped: Path, tmp_path: Path) -> None:
     slides = write_dataset(tmp_path / "slides", {"s": noise(3)})
-    with pytest.raises(UsageError, match="slides: a dataset holds no labels; give --labels"):
+    with pytest.raises(UsageError, match="slides: a dataset holds no labels; give `labels`"):
         read_labels([open_tiles(grouped), open_tiles(slides)], None)
 
 

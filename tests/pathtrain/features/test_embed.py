@@ -269,9 +269,9 @@ def test_broken_and_missing_images_are_named(tmp_path: Path, run: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        (How(size=40), "--size 40: must be a multiple of 16, the patch size of run"),
-        (How(size=0), "--size 0"),
-        (How(device="gpu"), "--device gpu: give auto, cpu or cuda"),
+        (How(size=40), "`size` 40: must be a multiple of 16, the patch size of run"),
+        (How(size=0), "`size` 0"),
+        (How(device="gpu"), "`device` gpu: give auto, cpu or cuda"),
     ],
 )
 def test_wrong_options(tmp_path: Path, dataset: Path, run: Path, how: How, message: str) -> None:
@@ -310,7 +310,7 @@ def test_parquet_holds_what_hdf5_holds(tmp_path: Path, dataset: Path, run: Path)
     assert embed(run, dataset, out, format="parquet").kept == 2
     (out / "b.parquet").write_bytes((out / "b.parquet").read_bytes()[:-20])
     assert embed(run, dataset, out, format="parquet").kept == 1
-    with pytest.raises(UsageError, match="--format csv: give hdf5 or parquet"):
+    with pytest.raises(UsageError, match="`format` csv: give hdf5 or parquet"):
         embed(run, dataset, out, format="csv")
 
 
@@ -339,7 +339,7 @@ def test_bfloat16_is_close_and_not_taken_for_float32(tmp_path: Path, dataset: Pa
     assert not np.array_equal(*arrays)
     cosines = (arrays[0] * arrays[1]).sum(1) / np.prod([np.linalg.norm(a, axis=1) for a in arrays], axis=0)
     assert cosines.min() > 0.999
-    with pytest.raises(UsageError, match="--precision half: give float32 or bfloat16"):
+    with pytest.raises(UsageError, match="`precision` half: give float32 or bfloat16"):
         embed(run, dataset, tmp_path / "features", How(precision="half"))
 
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 from helpers.hierarchies import FIRST, SECOND, SMALL, write_labels, write_slides
 from helpers.toys import TINY, noise, write_dataset
-from rich.console import Console
 
 from pathprep.dataset.reader import Dataset
 from pathtrain import methods
@@ -116,6 +115,6 @@ def test_a_new_method_needs_no_change_in_training(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(RECIPES, "toy", ToyRecipe)
     dataset = write_dataset(tmp_path / "dataset", {"a": noise(8)})
     recipe = load("smoke", [*TINY, "method=toy", "factor=2", "batch=4", "steps=2"])
-    assert pretrain(dataset, recipe, tmp_path / "run", False, Console(quiet=True)).steps == 2
+    assert pretrain(dataset, recipe, tmp_path / "run").steps == 2
     assert load(tmp_path / "run" / "recipe.yaml") == recipe
     assert json.loads((tmp_path / "run" / "run.json").read_text())["identity"]["toy"] == 2

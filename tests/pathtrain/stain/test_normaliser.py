@@ -14,7 +14,6 @@ import torch
 from helpers.slides import tissue
 from helpers.toys import TINY, write_run
 from PIL import Image
-from rich.console import Console
 
 from pathprep import stain
 from pathprep.dataset.reader import Dataset
@@ -288,7 +287,7 @@ def test_a_run_on_baked_tiles_carries_their_target(
     dataset = stained("bake", target)
     more = ["stain.mode=jitter", "stain.concentration=0.1"] if mode == "jitter" else []
     recipe = load_recipe("smoke", [*TINY, "steps=1", "batch=2", "checkpoint.every=1", *more])
-    pretrain(dataset, recipe, tmp_path / "run", fresh=False, console=Console(quiet=True))
+    pretrain(dataset, recipe, tmp_path / "run")
     model = load(tmp_path / "run")
     assert model.target is not None
     assert model.target.target.as_params() == target.as_params()
@@ -305,7 +304,7 @@ def test_a_run_on_baked_tiles_carries_their_target(
 
 def test_a_run_on_plain_tiles_carries_none(stained: Make, tmp_path: Path) -> None:
     recipe = load_recipe("smoke", [*TINY, "steps=1", "batch=2", "checkpoint.every=1"])
-    pretrain(stained("fit"), recipe, tmp_path / "run", fresh=False, console=Console(quiet=True))
+    pretrain(stained("fit"), recipe, tmp_path / "run")
     assert load(tmp_path / "run").target is None
     assert not (tmp_path / "run" / "target.json").exists()
 

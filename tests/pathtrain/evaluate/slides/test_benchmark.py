@@ -178,7 +178,7 @@ def test_heat_map_paints_each_tile_by_rank() -> None:
         (["--task", "nothing"], "--task nothing: there is no such task; there are key, hue"),
         (["--heatmap", "s99"], "--heatmap s99: no task has a label for it"),
         (["--folds", "40"], "--folds 40: task key has 9 patients"),
-        (["--device", "abacus"], "--device abacus"),
+        (["--device", "abacus"], "`device` abacus"),
         (["--tasks", "ten"], "--tasks ten: neither exaonepath2 nor a YAML"),
     ],
 )
