@@ -18,6 +18,7 @@ __all__ = [
     "MixedDataset",
     "ShardParams",
     "StainParams",
+    "doctor",
     "import_tiles",
     "inspect",
     "mix",
@@ -34,6 +35,7 @@ _MODULES = {
     "MixedDataset": "pathprep.mixed.reader",
     "ShardParams": "pathprep.params.shard",
     "StainParams": "pathprep.params.stain",
+    "doctor": "pathprep.checkup.doctor",
     "import_tiles": "pathprep.tilesets.run",
     "inspect": "pathprep.sharding.inspect",
     "mix": "pathprep.mixed.make",
@@ -45,6 +47,7 @@ _MODULES = {
 }
 
 if TYPE_CHECKING:
+    from pathprep.checkup.doctor import doctor
     from pathprep.dataset.reader import Dataset
     from pathprep.folders import open, verify
     from pathprep.mixed.make import mix

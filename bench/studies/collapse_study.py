@@ -73,7 +73,7 @@ def clock(seconds: dict[str, float], stage: str) -> Iterator[None]:
 def collapse(work: Path, name: str, seed: int) -> dict[str, Any]:
     """The three panels of a set, and their figure in ``work``."""
     from pathtrain.evaluate.papers import collapse_panels as panels
-    from pathtrain.evaluate.tiles import tsne
+    from pathtrain.evaluate.tile_level import tsne
     from pathtrain.runs.model import load
 
     sides = [(load(work / name / f"{kind}-run"), work / name / kind) for kind in STAINS]
@@ -87,7 +87,7 @@ def collapse(work: Path, name: str, seed: int) -> dict[str, Any]:
 
 def linear(data: Path, work: Path, name: str, kind: str, seed: int) -> dict[str, Any]:
     """Linear evaluation of one model on tiles of five classes, train and test sharing no group."""
-    from pathtrain.evaluate.tiles.linear import linear as evaluate
+    from pathtrain.evaluate.tile_level.linear import linear as evaluate
     from pathtrain.runs.model import load
 
     model = replace(load(work / name / f"{kind}-run"), name=f"{name} {kind}")

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from pathprep import __version__
-from pathprep.cli import dialect, import_tiles, inspect, mix, shard, synth, target
+from pathprep.cli import dialect, doctor, import_tiles, inspect, mix, shard, synth, target
 from pathprep.cli import report as dataset
 from pathprep.cli.dialect import add, output
 
@@ -26,6 +26,7 @@ for command in (
     mix.mix,
     target.target,
     synth.synth,
+    doctor.doctor,
 ):
     add(app, command)
 

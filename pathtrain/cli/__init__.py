@@ -150,7 +150,7 @@ def report(
     ] = None,
 ) -> None:
     """Write one HTML page: curves, loader wait, views, evaluations."""
-    from pathtrain.report.page import report as write
+    from pathtrain.reports.page import report as write
 
     typer.echo(str(write(run, out, results or ())))
 

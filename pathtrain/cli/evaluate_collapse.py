@@ -85,8 +85,8 @@ def _one(
     how: "How",
 ) -> None:
     from pathtrain.evaluate.statistics import folder_of
-    from pathtrain.evaluate.tiles import collapse as study
-    from pathtrain.evaluate.tiles import tsne
+    from pathtrain.evaluate.tile_level import collapse as study
+    from pathtrain.evaluate.tile_level import tsne
     from pathtrain.runs.model import load
 
     loaded = load(model)
@@ -117,7 +117,7 @@ def _three(
 ) -> None:
     from pathtrain.evaluate.papers import collapse_panels as panels
     from pathtrain.evaluate.statistics import folder_of
-    from pathtrain.evaluate.tiles import tsne
+    from pathtrain.evaluate.tile_level import tsne
     from pathtrain.runs.model import load
 
     models = load(plain[0]), load(normalised[0])

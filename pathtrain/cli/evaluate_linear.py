@@ -35,7 +35,7 @@ def linear(
 ) -> None:
     """A linear layer on frozen features, as EXAONEPath 1.0 has it, beside random weights and colour."""
     from pathtrain.evaluate.statistics import folder_of
-    from pathtrain.evaluate.tiles import linear as study
+    from pathtrain.evaluate.tile_level import linear as study
     from pathtrain.runs.model import load
 
     loaded = settle_target(load(model), training.target)

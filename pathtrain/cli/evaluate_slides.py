@@ -65,11 +65,11 @@ def slides(
     check("--method", method or [], ("clam-sb", "clam-mb", "abmil", "linear"))
     check("--clam-size", [clam_size], ("small", "big"))
     check("--instance-loss", [instance_loss], ("svm", "ce"))
-    from pathtrain.evaluate.slides import benchmark as study
-    from pathtrain.evaluate.slides import figures as slides_figures
-    from pathtrain.evaluate.slides import page as slides_report
-    from pathtrain.evaluate.slides.mil_training import TrainConfig
-    from pathtrain.evaluate.slides.tasks import read_tasks
+    from pathtrain.evaluate.slide_level import benchmark as study
+    from pathtrain.evaluate.slide_level import figures as slides_figures
+    from pathtrain.evaluate.slide_level import page as slides_report
+    from pathtrain.evaluate.slide_level.mil_training import TrainConfig
+    from pathtrain.evaluate.slide_level.tasks import read_tasks
 
     models = [_open(text) for text in features]
     known = set.intersection(*(set(model.counts) for model in models))

@@ -22,7 +22,7 @@ def tasks(
     threads: Annotated[int, typer.Option(min=1, help="Threads that decode tiles.")] = 2,
 ) -> None:
     """Score a run's own slide-level heads: AUROC and balanced accuracy of each task."""
-    from pathtrain.evaluate.slides.heads import evaluate
+    from pathtrain.evaluate.slide_level.heads import evaluate
 
     results = evaluate(run, dataset, labels, device, threads)
     Console(markup=False).print(table(results))

@@ -17,7 +17,7 @@ from pathprep.errors import UsageError
 from pathprep.storage import atomic
 
 if TYPE_CHECKING:
-    from pathtrain.evaluate.tiles.linear import Settings
+    from pathtrain.evaluate.tile_level.linear import Settings
     from pathtrain.features.encode import How
     from pathtrain.runs.model import LoadedModel
 
@@ -77,7 +77,7 @@ def _training(
     device: Device = "auto",
     precision: Precision = "float32",
 ) -> Training:
-    from pathtrain.evaluate.tiles.linear import Settings
+    from pathtrain.evaluate.tile_level.linear import Settings
     from pathtrain.features.encode import How
 
     settings = Settings(lr, momentum, weight_decay, sgd_batch, iterations, schedule, seeds)  # type: ignore[arg-type]

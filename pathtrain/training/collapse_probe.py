@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pathprep.errors import DatasetError
 from pathtrain.errors import ModelError
-from pathtrain.evaluate.tiles.collapse import Sample, measure, open_slides, sample
+from pathtrain.evaluate.tile_level.collapse import Sample, measure, open_slides, sample
 from pathtrain.features.encode import How, encode
 from pathtrain.models.backbone import build
 from pathtrain.recipes.recipe import Recipe

@@ -15,7 +15,7 @@ from pathprep.mixed.reader import MixedDataset
 from pathtrain.data.order import Ints
 from pathtrain.data.source import NO_TILES
 from pathtrain.data.whole_tiles import DatasetTiles
-from pathtrain.evaluate.tiles.collapse import generator, open_slides
+from pathtrain.evaluate.tile_level.collapse import generator, open_slides
 from pathtrain.recipes.recipe import Recipe
 
 SHARE = 10  # a tenth of a dataset's slides are held out at most, or two

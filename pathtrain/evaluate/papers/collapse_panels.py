@@ -20,7 +20,7 @@ import numpy as np
 from pathprep.errors import UsageError
 from pathtrain.data.whole_tiles import DatasetTiles, outcome
 from pathtrain.evaluate.statistics import Ints, describe, interval
-from pathtrain.evaluate.tiles.collapse import (
+from pathtrain.evaluate.tile_level.collapse import (
     Sample,
     check_per_slide,
     choose,

@@ -24,12 +24,12 @@ from pathprep.folders import is_mixed
 from pathtrain.data.whole_tiles import LABELS_FILE
 from pathtrain.evaluate.papers.published import EXAONEPATH, TASKS
 from pathtrain.evaluate.statistics import describe
-from pathtrain.evaluate.tiles.linear import Settings, linear
+from pathtrain.evaluate.tile_level.linear import Settings, linear
 from pathtrain.features.encode import How
 from pathtrain.runs.model import LoadedModel
 
 KEYS = [task.key for task in TASKS]
-ROWS = ("model", "random weights", "colour")  # as pathtrain.evaluate.tiles.labelled calls the features
+ROWS = ("model", "random weights", "colour")  # as pathtrain.evaluate.tile_level.labelled calls the features
 
 
 @dataclass(frozen=True)

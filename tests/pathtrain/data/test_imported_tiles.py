@@ -16,8 +16,8 @@ from pathprep.tilesets.find import find
 from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.data.tile_labels import read_labels
 from pathtrain.data.whole_tiles import DatasetTiles, open_tiles
-from pathtrain.evaluate.tiles.collapse import collapse, sample
-from pathtrain.evaluate.tiles.knn import knn
+from pathtrain.evaluate.tile_level.collapse import collapse, sample
+from pathtrain.evaluate.tile_level.knn import knn
 from pathtrain.features.embed import embed
 from pathtrain.recipes.load import load as load_recipe
 from pathtrain.runs.model import load

@@ -20,7 +20,7 @@ from pathprep.errors import UsageError
 from pathtrain.cli import app
 from pathtrain.data.curriculum import Curriculum
 from pathtrain.errors import CheckpointError
-from pathtrain.evaluate.slides.heads import evaluate
+from pathtrain.evaluate.slide_level.heads import evaluate
 from pathtrain.features.embed_levels import Level, embed
 from pathtrain.methods.hierarchical_setup import HierarchicalSetup
 from pathtrain.recipes.hierarchical import HierarchicalRecipe

@@ -23,8 +23,8 @@ from pathprep.tilesets.find import find
 from pathprep.tilesets.run import import_tiles
 from pathtrain.data.whole_tiles import DatasetTiles, batches, open_tiles
 from pathtrain.errors import ModelError
-from pathtrain.evaluate.tiles.collapse import collapse
-from pathtrain.evaluate.tiles.knn import knn
+from pathtrain.evaluate.tile_level.collapse import collapse
+from pathtrain.evaluate.tile_level.knn import knn
 from pathtrain.features.embed import embed
 from pathtrain.features.encode import How, encode
 from pathtrain.images import resize

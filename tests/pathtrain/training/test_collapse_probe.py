@@ -20,10 +20,10 @@ from pathprep.errors import UsageError
 from pathprep.mixed.make import mix
 from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.errors import ModelError
-from pathtrain.evaluate.tiles.collapse import collapse
+from pathtrain.evaluate.tile_level.collapse import collapse
 from pathtrain.models.backbone import build
 from pathtrain.recipes.load import load
-from pathtrain.report import page as report
+from pathtrain.reports import page as report
 from pathtrain.runs import checkpoint
 from pathtrain.runs import model as models
 from pathtrain.training.collapse_probe import LiveCollapse

@@ -15,7 +15,7 @@ from pathprep.errors import UsageError
 from pathtrain.cli.evaluate import app
 from pathtrain.data.whole_tiles import DatasetTiles
 from pathtrain.evaluate.papers.collapse_panels import change, common, panels, verdict
-from pathtrain.evaluate.tiles.collapse import Sample, choose, measure
+from pathtrain.evaluate.tile_level.collapse import Sample, choose, measure
 from pathtrain.runs.model import load
 
 Make = Callable[..., Path]

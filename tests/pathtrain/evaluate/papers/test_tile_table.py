@@ -14,7 +14,7 @@ from pathprep.errors import UsageError
 from pathtrain.cli.evaluate import app
 from pathtrain.evaluate.papers.published import EXAONEPATH, TASKS
 from pathtrain.evaluate.papers.tile_table import TaskPaths, figure, find, table
-from pathtrain.evaluate.tiles.linear import Settings
+from pathtrain.evaluate.tile_level.linear import Settings
 from pathtrain.models.backbone import build
 from pathtrain.recipes.recipe import ModelConfig
 from pathtrain.runs.export import export

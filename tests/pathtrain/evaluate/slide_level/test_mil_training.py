@@ -8,8 +8,8 @@ import torch
 from helpers.featured import key_bags
 from sklearn.metrics import roc_auc_score
 
-from pathtrain.evaluate.slides import mil_training
-from pathtrain.evaluate.slides.mil_training import TrainConfig, Trained, predict, train
+from pathtrain.evaluate.slide_level import mil_training
+from pathtrain.evaluate.slide_level.mil_training import TrainConfig, Trained, predict, train
 from pathtrain.models.mil import MilConfig
 
 CPU = torch.device("cpu")

@@ -26,11 +26,11 @@ from sklearn.preprocessing import StandardScaler
 
 from pathprep.errors import UsageError
 from pathtrain.distributed.workers import pick_device
-from pathtrain.evaluate.slides.colour import colour
-from pathtrain.evaluate.slides.mil_training import TrainConfig, predict, tiles, train
-from pathtrain.evaluate.slides.scores import Predictions, score
-from pathtrain.evaluate.slides.splits import Split, hold_out, splits
-from pathtrain.evaluate.slides.tasks import Missing, Task
+from pathtrain.evaluate.slide_level.colour import colour
+from pathtrain.evaluate.slide_level.mil_training import TrainConfig, predict, tiles, train
+from pathtrain.evaluate.slide_level.scores import Predictions, score
+from pathtrain.evaluate.slide_level.splits import Split, hold_out, splits
+from pathtrain.evaluate.slide_level.tasks import Missing, Task
 from pathtrain.features.bags import Bags
 from pathtrain.models.mil import Mil, MilConfig
 
@@ -113,7 +113,7 @@ def evaluate(
 
     Args:
         models: folders of features, with different names.
-        tasks: from pathtrain.evaluate.slides.tasks.
+        tasks: from pathtrain.evaluate.slide_level.tasks.
         config: methods, seeds, folds.
         dataset: of the same slides, for colour; None leaves it out.
         heatmaps: slides whose attention is kept; None for one scored slide per class and task.
@@ -121,7 +121,7 @@ def evaluate(
 
     Returns:
         ``result``: ``tasks``, each with ``name``, ``missing`` (why, or None), ``classes``, counts, ``split``,
-        ``validation`` and ``results``: ``model``, ``method`` and what pathtrain.evaluate.slides.scores gives.
+        ``validation`` and ``results``: ``model``, ``method`` and the scores (see scores.score).
 
     Raises:
         UsageError: a split that cannot be, a slide that the dataset lacks, or a method without bags.

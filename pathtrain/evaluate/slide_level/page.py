@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from pathprep.page import environment as pages
-from pathtrain.evaluate.slides.figures import Heatmap
+from pathtrain.evaluate.slide_level.figures import Heatmap
 
 
 def page(result: dict[str, Any], charts: dict[str, bytes], heatmaps: Sequence[Heatmap]) -> str:
     """The page.
 
     Args:
-        result: of pathtrain.evaluate.slides.benchmark.
+        result: of pathtrain.evaluate.slide_level.benchmark.
         charts: PNGs by name, ``bars`` and maybe ``radar``.
         heatmaps: in the order of the page; none is said.
     """

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from pathprep.errors import UsageError
 from pathtrain.cli.evaluate import app
 from pathtrain.data.whole_tiles import DatasetTiles
-from pathtrain.evaluate.tiles import tsne
-from pathtrain.evaluate.tiles.collapse import Sample, collapse, measure, sample, silhouette
+from pathtrain.evaluate.tile_level import tsne
+from pathtrain.evaluate.tile_level.collapse import Sample, collapse, measure, sample, silhouette
 from pathtrain.runs.export import export
 from pathtrain.runs.model import load
 

@@ -24,8 +24,8 @@ from pathtrain.cli.evaluate import app
 from pathtrain.cli.evaluate_linear import linear_tables
 from pathtrain.data.whole_tiles import FolderTiles
 from pathtrain.errors import TrainError
-from pathtrain.evaluate.tiles.labelled import Set, hold_out
-from pathtrain.evaluate.tiles.linear import (
+from pathtrain.evaluate.tile_level.labelled import Set, hold_out
+from pathtrain.evaluate.tile_level.linear import (
     Settings,
     _order,
     evaluate,

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 
 from pathtrain.evaluate.statistics import Ints, unit
-from pathtrain.evaluate.tiles.collapse import Sample
+from pathtrain.evaluate.tile_level.collapse import Sample
 
 Places = npt.NDArray[np.float32]
 

@@ -10,9 +10,9 @@ from helpers.featured import write_features, write_labels
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from pathprep.errors import UsageError
-from pathtrain.evaluate.slides.scores import Predictions, over_seeds, score
-from pathtrain.evaluate.slides.splits import hold_out, splits
-from pathtrain.evaluate.slides.tasks import Missing, Task, read_tasks
+from pathtrain.evaluate.slide_level.scores import Predictions, over_seeds, score
+from pathtrain.evaluate.slide_level.splits import hold_out, splits
+from pathtrain.evaluate.slide_level.tasks import Missing, Task, read_tasks
 from pathtrain.features.bags import Bags
 
 

@@ -29,7 +29,7 @@ from pathtrain.evaluate.papers.published import TASKS
 from pathtrain.images import decode, resize
 from pathtrain.recipes.load import dump, load
 from pathtrain.recipes.recipe import Recipe, StainConfig
-from pathtrain.report import results as report_results
+from pathtrain.reports import results as report_results
 from pathtrain.runs import checkpoint
 from pathtrain.runs.identity import held_out
 from pathtrain.stain.target import of_run

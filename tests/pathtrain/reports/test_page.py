@@ -18,7 +18,7 @@ from pathprep.storage import atomic
 from pathtrain.cli.evaluate import app
 from pathtrain.errors import ModelError
 from pathtrain.recipes.load import dump, load
-from pathtrain.report.page import report
+from pathtrain.reports.page import report
 from pathtrain.runs.export import export
 from pathtrain.stain.target import ModelTarget
 from pathtrain.training.held_out import hold_out

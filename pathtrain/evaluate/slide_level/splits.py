@@ -15,7 +15,7 @@ import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold
 
 from pathprep.errors import UsageError
-from pathtrain.evaluate.slides.tasks import Task
+from pathtrain.evaluate.slide_level.tasks import Task
 
 Ints = npt.NDArray[np.int64]
 

@@ -4,8 +4,8 @@ DINO's weighted vote (Caron et al. 2021, eval_knn.py; Wu et al. 2018): each of t
 tiles by cosine votes for its label with weight exp(similarity / 0.07). Without a test set every tile is
 a query, and neighbours from its own slide (or group) do not count.
 
-Beside the model, by the same vote: random weights and colour (pathtrain.evaluate.tiles.labelled), the latter
-standardised on the training tiles.
+Beside the model, by the same vote: random weights and colour (see labelled), the latter standardised on the
+training tiles.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from pathprep.errors import UsageError
 from pathtrain.data.tile_labels import read_labels
 from pathtrain.data.whole_tiles import open_tiles
 from pathtrain.evaluate.statistics import Flags, Floats, Ints, describe, neighbours
-from pathtrain.evaluate.tiles.labelled import Set, check_split, encode_sets, score, standardise
+from pathtrain.evaluate.tile_level.labelled import Set, check_split, encode_sets, score, standardise
 from pathtrain.features.encode import How
 from pathtrain.runs.model import LoadedModel
 

@@ -13,7 +13,7 @@ from pathprep.errors import UsageError
 from pathtrain.cli.evaluate import app
 from pathtrain.evaluate import statistics as common
 from pathtrain.evaluate.statistics import interval, neighbours
-from pathtrain.evaluate.tiles.knn import TEMPERATURE, knn, vote
+from pathtrain.evaluate.tile_level.knn import TEMPERATURE, knn, vote
 from pathtrain.features.encode import How
 from pathtrain.runs.model import load
 

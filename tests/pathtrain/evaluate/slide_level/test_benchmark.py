@@ -20,11 +20,11 @@ from pathprep.errors import UsageError
 from pathprep.storage import atomic
 from pathtrain.cli.evaluate import app
 from pathtrain.cli.evaluate_slides import tables
-from pathtrain.evaluate.slides.benchmark import SlidesConfig, evaluate
-from pathtrain.evaluate.slides.colour import colour
-from pathtrain.evaluate.slides.figures import paint
-from pathtrain.evaluate.slides.mil_training import TrainConfig
-from pathtrain.evaluate.slides.tasks import Missing, read_tasks
+from pathtrain.evaluate.slide_level.benchmark import SlidesConfig, evaluate
+from pathtrain.evaluate.slide_level.colour import colour
+from pathtrain.evaluate.slide_level.figures import paint
+from pathtrain.evaluate.slide_level.mil_training import TrainConfig
+from pathtrain.evaluate.slide_level.tasks import Missing, read_tasks
 from pathtrain.features.bags import Bags
 
 PINK, BLUE = (220, 120, 180), (90, 90, 200)

@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
-from pathtrain.evaluate.slides.benchmark import Attention
+from pathtrain.evaluate.slide_level.benchmark import Attention
 from pathtrain.features.bags import Bags
 
 Pixels = npt.NDArray[np.uint8]

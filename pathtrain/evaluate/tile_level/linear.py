@@ -32,7 +32,7 @@ from pathtrain.data.whole_tiles import Tiles, open_tiles
 from pathtrain.distributed.workers import pick_device
 from pathtrain.errors import TrainError
 from pathtrain.evaluate.statistics import LEVEL, Floats, Ints, describe
-from pathtrain.evaluate.tiles.labelled import Set, check_split, encode_sets, hold_out, score, standardise
+from pathtrain.evaluate.tile_level.labelled import Set, check_split, encode_sets, hold_out, score, standardise
 from pathtrain.features.encode import How, check_size
 from pathtrain.runs.model import LoadedModel
 

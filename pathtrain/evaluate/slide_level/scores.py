@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import t as student
 
-from pathtrain.evaluate.slides.tasks import Task
+from pathtrain.evaluate.slide_level.tasks import Task
 from pathtrain.evaluate.statistics import LEVEL, interval
 
 Floats = npt.NDArray[np.float64]
