@@ -8,9 +8,10 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
-from pathprep.cli.dialect import _log_to_stderr
+from pathprep.cli.dialect import _log_to_stderr, errors
 from pathprep.errors import PathprepError, UsageError
 from pathtrain.cli.evaluate import app as evaluate
+from pathtrain.cli.progress import tile_bars
 from pathtrain.errors import RecipeError
 
 app = typer.Typer(
@@ -161,7 +162,8 @@ def main() -> Any:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _log_to_stderr()
     try:
-        return app()
+        with tile_bars(errors):
+            return app()
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("nvidia"):
             raise

@@ -1,11 +1,13 @@
-"""What training shows: a bar on a terminal, a line for each row of the log elsewhere."""
+"""What training and the work on tiles show: a bar on a terminal, plain lines elsewhere."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from pathtrain.features.progress import watched
 
 if TYPE_CHECKING:
     from pathtrain.training.logs import Row, Watch
@@ -27,6 +29,37 @@ def watcher(console: Console) -> "Iterator[Watch]":
                 bar.update(task, description=_said(row))
 
         yield watch
+
+
+@contextmanager
+def tile_bars(console: Console) -> Iterator[None]:
+    """Show all work on tiles in here as bars, if this is a terminal."""
+    if not console.is_terminal:
+        yield
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("tiles  {task.fields[rate]:.0f} tiles/s"),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=console, transient=True)
+    tasks: dict[str, TaskID] = {}
+
+    def watch(title: str, done: int, total: int, rate: float) -> None:
+        if title not in tasks:
+            bar.start()
+            tasks[title] = bar.add_task(title, rate=0.0)
+        bar.update(tasks[title], completed=done, total=total, rate=rate)
+        if done == total:
+            bar.remove_task(tasks.pop(title))
+
+    try:
+        with watched(watch):
+            yield
+    finally:
+        bar.stop()
 
 
 def _lines(console: Console) -> "Watch":

@@ -21,8 +21,9 @@ from pathtrain.data.damaged_tiles import Damage
 from pathtrain.data.layout import Layout
 from pathtrain.data.slide_stream import Request, SlideIndex, TileStream
 from pathtrain.distributed.workers import pick_device
-from pathtrain.features.encode import Features, TileProgress
+from pathtrain.features.encode import Features
 from pathtrain.features.files import Part
+from pathtrain.features.progress import TileProgress
 from pathtrain.features.write import EmbedSummary, make
 from pathtrain.recipes.load import load as load_recipe
 from pathtrain.runs import checkpoint

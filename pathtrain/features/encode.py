@@ -4,15 +4,12 @@ The one definition of a tile's features, for ``embed`` and every evaluation: pat
 pixels / 255, normalised with the model's mean and std, in eval mode, in float32 or under bfloat16 autocast.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from pathprep.errors import UsageError
@@ -115,49 +112,3 @@ def encode(
             done = part.stop
             advance(len(pixels))
     return features, colour
-
-
-class TileProgress:
-    """A bar with tiles/s on a terminal, plain lines elsewhere; on stderr, so that output can be piped."""
-
-    def __init__(self, total: int, title: str) -> None:
-        self._console = Console(stderr=True)
-        self._title, self._done, self._start = title, 0, time.perf_counter()
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("tiles  {task.fields[rate]:.0f} tiles/s"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-            transient=True,
-        )
-        self._task = self._bar.add_task(title, total=total, rate=0.0)
-
-    def __enter__(self) -> "TileProgress":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def advance(self, count: int) -> None:
-        """Count finished tiles."""
-        self._done += count
-        self._bar.update(self._task, advance=count, rate=self.rate)
-
-    @property
-    def rate(self) -> float:
-        """Tiles a second since the start."""
-        return self._done / max(time.perf_counter() - self._start, 1e-9)
-
-    def note(self, text: str) -> None:
-        """Say something that matters in any case; an empty text is not said."""
-        if text:
-            self._console.print(f"{self._title}: {text}", soft_wrap=True, highlight=False, markup=False)
-
-    def line(self, text: str) -> None:
-        """Say that something is finished, where there is no bar."""
-        if not self._console.is_terminal:
-            self._console.print(f"{self._title}: {text}, {self.rate:.0f} tiles/s", soft_wrap=True)

@@ -1,6 +1,7 @@
 """Inference sees the tiles that the model was trained on: runs, exports, datasets of every kind, folders."""
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -188,7 +189,7 @@ def picture_folder(path: Path) -> Path:
 
 
 def test_pictures_are_fitted_as_the_training_data_was(
-    normalising: Make, target: stain.Target, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    normalising: Make, target: stain.Target, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run, folder = normalising(target), picture_folder(tmp_path / "pictures")
     values = json.loads((run / "target.json").read_text()) | {"keep": "any", "beta": 0.3, "alpha": 2.0}
@@ -200,25 +201,28 @@ def test_pictures_are_fitted_as_the_training_data_was(
         fits = stain.fit([stored], keep="any", beta=0.3, alpha=2.0)
         assert np.array_equal(pixels, stain.apply([stored], stain.matrix(fits, target))[0])
         assert np.array_equal(pixels, stored) == (number >= 6)
+    caplog.set_level(logging.INFO, "pathtrain")
     embed(run, folder, tmp_path / "features")
-    assert f"embed: {folder}: stain fitted on 6 tiles, 2 left as they are\n" in capsys.readouterr().err
+    assert f"embed: {folder}: stain fitted on 6 tiles, 2 left as they are\n" in caplog.text
 
 
 def test_evaluations_normalise_and_say_so(
-    normalising: Make, stained: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    normalising: Make, stained: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     model, folder = load(normalising()), picture_folder(tmp_path / "pictures")
+    caplog.set_level(logging.INFO, "pathtrain")
     result = knn(model, folder, k=3)
-    assert "stain fitted on 6 tiles, 2 left as they are" in capsys.readouterr().err
+    assert "stain fitted on 6 tiles, 2 left as they are" in caplog.text
     assert result["model"]["target"]["name"] == "reference"
     # tiles without stored fits are fitted too; those with are not
     collapse(model, stained("none"), k=3)
     counts = counted(stained("fit"))
-    said = capsys.readouterr().err
+    said = caplog.text
+    caplog.clear()
     assert f"stain fitted on {counts['fitted']} tiles, {counts['slide_fit']} took their slide's fit" in said
     assert f", {counts['unfitted']} left as they are" in said
     collapse(model, stained("fit"), k=3)
-    assert "stain fitted" not in capsys.readouterr().err
+    assert "stain fitted" not in caplog.text
 
 
 def test_random_weights_see_the_same_tiles(normalising: Make) -> None:
