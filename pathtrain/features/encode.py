@@ -1,6 +1,6 @@
 """Tiles through networks: one or several over the same decoded images, on the CPU or a GPU.
 
-The one definition of a tile's features, for ``embed`` and every evaluation: pathtrain.data.whole_tiles'
+The one definition of a tile's features, for ``embed`` and every evaluation: pathtrain.data.tile_batches'
 pixels / 255, normalised with the model's mean and std, in eval mode, in float32 or under bfloat16 autocast.
 """
 
@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from pathprep.errors import UsageError
-from pathtrain.data.whole_tiles import Ints, Tiles, batches
+from pathtrain.data.tile_batches import batches
+from pathtrain.data.whole_tiles import Ints, Tiles
 from pathtrain.distributed.workers import pick_device
 from pathtrain.errors import ModelError
 from pathtrain.runs.model import LoadedModel

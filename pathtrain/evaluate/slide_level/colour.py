@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pathprep.errors import UsageError
-from pathtrain.data.whole_tiles import DatasetTiles, batches
+from pathtrain.data.tile_batches import batches
+from pathtrain.data.whole_tiles import DatasetTiles
 from pathtrain.features.progress import TileProgress
 
 Floats = npt.NDArray[np.float32]

@@ -22,7 +22,8 @@ from pathprep.params.stain import StainParams
 from pathprep.params.tile_set import TileParams
 from pathprep.tilesets.find import find
 from pathprep.tilesets.run import import_tiles
-from pathtrain.data.whole_tiles import DatasetTiles, batches, open_tiles
+from pathtrain.data.tile_batches import batches
+from pathtrain.data.whole_tiles import DatasetTiles, open_tiles
 from pathtrain.errors import ModelError
 from pathtrain.evaluate.tile_level.collapse import collapse
 from pathtrain.evaluate.tile_level.knn import knn

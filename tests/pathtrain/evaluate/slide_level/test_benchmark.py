@@ -147,7 +147,8 @@ def test_attention_is_of_test_slides_and_of_those_asked_for(features: Path, labe
 
 
 def test_colour_is_the_mean_and_sd_of_all_pixels(dataset: Path) -> None:
-    from pathtrain.data.whole_tiles import DatasetTiles, decode
+    from pathtrain.data.whole_tiles import DatasetTiles
+    from pathtrain.images import decode
 
     tiles = DatasetTiles(dataset)
     pixels = np.stack([decode(tiles.read(n), "") for n in range(12)]).reshape(-1, 3) / 255
