@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from pathprep.cli.dialect import _log_to_stderr, errors
-from pathprep.errors import PathprepError, UsageError
+from pathprep.errors import PathprepError, UsageError, explain_missing_package
 from pathtrain.cli.evaluate import app as evaluate
 from pathtrain.cli.progress import tile_bars
 from pathtrain.errors import RecipeError
@@ -165,9 +165,10 @@ def main() -> Any:
         with tile_bars(errors):
             return app()
     except ModuleNotFoundError as error:
-        if not (error.name or "").startswith("nvidia"):
+        said = explain_missing_package(error)
+        if said is None:
             raise
-        print("error: DALI is not installed: install with the extra cuda13 or cuda12", file=sys.stderr)
+        print(f"error: {said}", file=sys.stderr)
         return 2
     except (PathprepError, OSError) as error:
         for line in str(error).splitlines():
