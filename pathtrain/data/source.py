@@ -8,7 +8,7 @@ import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -16,10 +16,10 @@ import simplejpeg
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import DatasetError
-from pathprep.stain import StainFit
 from pathprep.storage.base import Storage
 from pathtrain.data import order
 from pathtrain.data.order import Ints
+from pathtrain.stain.stage import Fits
 from pathtrain.stain.stored_fits import stored_fits
 
 NO_TILES: Ints = np.empty(0, np.int64)
@@ -27,13 +27,6 @@ NO_TILES: Ints = np.empty(0, np.int64)
 
 class DamagedTile(Exception):
     """A tile's bytes are not those that were written; says in what way."""
-
-
-class Fits(Protocol):
-    """Stains of tiles as they are stored."""
-
-    def take(self, tiles: Ints) -> StainFit:
-        """Those of some tiles (B,)."""
 
 
 @dataclass(frozen=True)

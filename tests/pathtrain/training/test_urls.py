@@ -7,7 +7,6 @@ import pytest
 import torch
 from helpers.s3 import bucket, upload
 from helpers.toys import TINY, noise, write_dataset
-from rich.console import Console
 
 import pathprep
 from pathtrain.recipes.load import load
@@ -36,8 +35,8 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("kind", ["dataset", "mix"])
 def test_two_steps(kind: str, url: str, tmp_path: Path) -> None:
-    recipe, quiet = load("smoke", SETTINGS), Console(quiet=True)
-    assert pretrain(Path(f"{url}/{kind}"), recipe, tmp_path / "there", False, quiet).steps == 2
-    pretrain(tmp_path / kind, recipe, tmp_path / "here", False, quiet)
+    recipe = load("smoke", SETTINGS)
+    assert pretrain(Path(f"{url}/{kind}"), recipe, tmp_path / "there").steps == 2
+    pretrain(tmp_path / kind, recipe, tmp_path / "here")
     here, there = weights(tmp_path / "here"), weights(tmp_path / "there")
     assert all(torch.equal(there[name], here[name]) for name in here)
