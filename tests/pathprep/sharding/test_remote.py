@@ -319,7 +319,7 @@ def test_a_slide_that_fails_is_set_aside_at_the_url(folder: Path, tmp_path: Path
 
 def test_a_workspace_goes_with_its_owner(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from pathprep import remote\n"
+        "import os, signal, sys; from pathlib import Path; from pathprep.sharding import remote\n"
         "with remote._workspace(Path(sys.argv[1]), 'a') as folder:\n"
         "    (folder / 'shards' / 'a.tar').touch(); os.kill(os.getpid(), signal.SIGKILL)"
     )
