@@ -2,7 +2,7 @@
 
 import logging
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -36,7 +36,7 @@ __all__ = ["TrainSummary", "pretrain"]
 
 
 def pretrain(
-    dataset: Path,
+    dataset: PurePath | str,
     recipe: Recipe,
     run: Path,
     *,
@@ -49,7 +49,7 @@ def pretrain(
     """Train, or go on with, a run; under torchrun every rank calls it.
 
     Args:
-        dataset: a dataset folder, or one of mixed shards.
+        dataset: the folder or URL of a dataset or of mixed shards.
         run: the run's folder; created.
         fresh: start over; an old run there is renamed to RUN.old-1, RUN.old-2, ...
         change: go on although the recipe's ``optim`` or ``precision`` differ from the run's so far.
@@ -138,7 +138,7 @@ def _begin(
 def _describe(
     run: Path,
     recipe: Recipe,
-    dataset: Path,
+    dataset: PurePath | str,
     data: Dataset | MixedDataset,
     identity: dict[str, Any],
     target: Target | None,

@@ -6,14 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.s3 import bucket, upload
-from helpers.toys import TINY, noise, write_dataset
+from helpers.toys import noise, write_dataset
 
 import pathprep
-from pathtrain.recipes.load import load
 from pathtrain.runs import checkpoint
-from pathtrain.training.pretrain import pretrain
-
-SETTINGS = (*TINY, "steps=2", "batch=4", "collapse.every=0", "log_every=1")
+from pathtrain.testing import small_run
 
 
 @pytest.fixture
@@ -35,8 +32,6 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("kind", ["dataset", "mix"])
 def test_two_steps(kind: str, url: str, tmp_path: Path) -> None:
-    recipe = load("smoke", SETTINGS)
-    assert pretrain(Path(f"{url}/{kind}"), recipe, tmp_path / "there").steps == 2
-    pretrain(tmp_path / kind, recipe, tmp_path / "here")
-    here, there = weights(tmp_path / "here"), weights(tmp_path / "there")
+    there = weights(small_run(f"{url}/{kind}", tmp_path / "there", 2, "batch=4"))
+    here = weights(small_run(tmp_path / kind, tmp_path / "here", 2, "batch=4"))
     assert all(torch.equal(there[name], here[name]) for name in here)
