@@ -8,8 +8,10 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
+from pathprep.cli.dialect import _log_to_stderr, errors
 from pathprep.errors import PathprepError, UsageError, explain_missing_package
 from pathtrain.cli.evaluate import app as evaluate
+from pathtrain.cli.progress import tile_bars
 from pathtrain.errors import RecipeError
 
 app = typer.Typer(
@@ -58,11 +60,15 @@ def pretrain(
     from pathtrain.recipes.load import load
 
     resolved = load(recipe, set_ or [])  # before torch is imported: a typing error should show at once
+    from pathtrain.cli.progress import watcher
     from pathtrain.training.pretrain import pretrain as run
     from pathtrain.training.stopping import EXIT_CODE
 
     out = out or Path("runs") / Path(recipe).stem
-    summary = run(dataset, resolved, out, fresh, Console(), wandb, labels, change)
+    with watcher(Console()) as watch:
+        summary = run(
+            dataset, resolved, out, fresh=fresh, change=change, labels=labels, wandb=wandb, watch=watch
+        )
     if summary.loss is not None and os.environ.get("RANK", "0") == "0":
         typer.echo(f"{out}: {summary.steps} steps done, last loss {summary.loss:.4f}")
     if summary.stopped is not None:
@@ -154,8 +160,10 @@ def main() -> Any:
     """Entry point: errors raised on purpose are one line on stderr; 2 for wrong usage, else 1."""
     # OpenMP threads that spin while they wait starve DALI's: torch was up to 8 times slower on busy cores
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _log_to_stderr()
     try:
-        return app()
+        with tile_bars(errors):
+            return app()
     except ModuleNotFoundError as error:
         said = explain_missing_package(error)
         if said is None:

@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from pathprep.errors import DatasetError
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, open_tiles, outcome
-from pathtrain.features.encode import Features, How, TileProgress, check_size, encode
+from pathtrain.features.encode import Features, How, check_size, encode
 from pathtrain.features.files import Part
+from pathtrain.features.progress import TileProgress
 from pathtrain.features.write import EmbedSummary, make
 from pathtrain.runs.model import load
 

@@ -16,8 +16,10 @@ from pathlib import Path
 
 from pathprep.errors import DatasetError, UsageError
 from pathprep.storage import atomic
-from pathtrain.features.encode import Features, Place, TileProgress
+from pathtrain.distributed.workers import Place
+from pathtrain.features.encode import Features
 from pathtrain.features.files import FORMATS, Part
+from pathtrain.features.progress import TileProgress
 
 FAILED = "failed"
 
@@ -66,7 +68,7 @@ def make(parts: Sequence[Part], empty: int, out: Path, format: str, encode: Enco
         PeerError: another process stopped.
     """
     if format not in FORMATS:
-        raise UsageError(f"--format {format}: give {' or '.join(FORMATS)}")
+        raise UsageError(f"`format` {format}: give {' or '.join(FORMATS)}")
     ending, fits, write = FORMATS[format]
     place, start = Place.of_environment(), time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
@@ -76,19 +78,19 @@ def make(parts: Sequence[Part], empty: int, out: Path, format: str, encode: Enco
     todo = [part for part in mine if not fits(out / f"{part.name}{ending}", part)]
     failed: dict[str, str] = {}
     tiles = dim = 0
-    with TileProgress(sum(len(part.tiles) for part in todo), "embed") as progress:
-        for part, found in zip(todo, encode(todo, progress), strict=True):
-            path = out / f"{part.name}{ending}"
-            if isinstance(found, DatasetError):
-                failed[part.name] = str(found)
-                _record(out, part).parent.mkdir(exist_ok=True)
-                atomic.write_json(_record(out, part), {"slide": part.name, "error": str(found)})
-                path.unlink(missing_ok=True)
-                progress.note(f"{part.name}: failed")
-                continue
-            write(path, part, found)
-            tiles, dim = tiles + len(part.tiles), found.shape[1]
-            progress.line(f"{part.name}: {len(part.tiles)} tiles")
+    progress = TileProgress(sum(len(part.tiles) for part in todo), "embed")
+    for part, found in zip(todo, encode(todo, progress), strict=True):
+        path = out / f"{part.name}{ending}"
+        if isinstance(found, DatasetError):
+            failed[part.name] = str(found)
+            _record(out, part).parent.mkdir(exist_ok=True)
+            atomic.write_json(_record(out, part), {"slide": part.name, "error": str(found)})
+            path.unlink(missing_ok=True)
+            progress.note(f"{part.name}: failed")
+            continue
+        write(path, part, found)
+        tiles, dim = tiles + len(part.tiles), found.shape[1]
+        progress.line(f"{part.name}: {len(part.tiles)} tiles")
     mended = {part.name for part in mine} - failed.keys()
     for path in (out / FAILED).glob("*.json"):  # few; slides may be many
         if path.stem in mended:

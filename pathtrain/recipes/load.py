@@ -9,8 +9,12 @@ import yaml
 from pydantic import ValidationError
 
 from pathtrain.errors import RecipeError
+from pathtrain.recipes.dino import DinoRecipe
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
 from pathtrain.recipes.recipe import Recipe
+
+# method -> what its recipes may say
+RECIPES: dict[str, type[Recipe]] = {"dino": DinoRecipe, "hierarchical": HierarchicalRecipe}
 
 
 def names() -> list[str]:
@@ -41,9 +45,13 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"recipe {label}: expected keys and values, found {type(values).__name__}")
     for override in overrides:
         _apply(values, override)
+    method = values.get("method")
+    if method not in RECIPES:
+        raise RecipeError(
+            f"recipe {label}: method: there is none called {method}; there are {', '.join(RECIPES)}"
+        )
     try:
-        kind = HierarchicalRecipe if values.get("method") == "hierarchical" else Recipe
-        return kind.model_validate(values)
+        return RECIPES[method].model_validate(values)
     except ValidationError as error:
         lines = [
             f"recipe {label}: {_where(e['loc'])}{e['msg'].removeprefix('Value error, ')}"
@@ -53,8 +61,13 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def dump(recipe: Recipe) -> str:
-    """A recipe as YAML; ``load`` of it gives the same recipe."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    """A recipe as YAML, the method's own keys after ``views``; ``load`` of it gives the same recipe."""
+    values = recipe.model_dump(mode="json")
+    shared = list(Recipe.model_fields)
+    at = shared.index("views") + 1
+    own = [key for key in values if key not in shared]
+    ordered = {key: values[key] for key in [*shared[:at], *own, *shared[at:]]}
+    return yaml.safe_dump(ordered, sort_keys=False)
 
 
 def _read(name: str | Path) -> tuple[str, str]:
@@ -73,11 +86,11 @@ def _read(name: str | Path) -> tuple[str, str]:
 def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise RecipeError(f"--set {override}: expected key=value, such as optim.lr=0.001")
+        raise RecipeError(f"`set` {override}: expected key=value, such as optim.lr=0.001")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise RecipeError(f"--set {override}: not YAML: {_one_line(error)}") from None
+        raise RecipeError(f"`set` {override}: not YAML: {_one_line(error)}") from None
     *parents, last = key.split(".")
     node: Any = values
     part: Any
@@ -85,11 +98,11 @@ def _apply(values: dict[str, Any], override: str) -> None:
         if isinstance(node, list):  # of phases, by their number from 0
             if not part.isdecimal() or int(part) >= len(node):
                 raise RecipeError(
-                    f"--set {override}: {parents[number - 1]} has 0 to {len(node) - 1}, not {part}"
+                    f"`set` {override}: {parents[number - 1]} has 0 to {len(node) - 1}, not {part}"
                 )
             part = int(part)
         elif not isinstance(node, dict):
-            raise RecipeError(f"--set {override}: {parents[number - 1]} holds a value, not keys")
+            raise RecipeError(f"`set` {override}: {parents[number - 1]} holds a value, not keys")
         if number == len(parents):
             node[part] = value
         else:

@@ -8,6 +8,7 @@ import json
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from pathprep.errors import DatasetError, PathprepError, UsageError
 from pathprep.page import chart
 from pathprep.page.environment import data_uri, render, write
 from pathprep.storage.json_files import read_json
-from pathtrain.data.loader import Loader
+from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.errors import ModelError
 from pathtrain.evaluate.papers.published import TASKS
 from pathtrain.images import decode, resize
@@ -32,7 +33,7 @@ from pathtrain.runs import checkpoint
 from pathtrain.runs.identity import held_out
 from pathtrain.stain.target import of_run
 from pathtrain.training import logs
-from pathtrain.training.collapse_probe import tiles_of
+from pathtrain.training.held_out import tiles_of
 
 # What a row of log.jsonl may hold, in the order of the page; other keys follow under their own name
 CURVES = {
@@ -183,11 +184,10 @@ def _views(run: Path, recipe: Recipe, info: dict[str, Any]) -> tuple[list[dict[s
         dataset = pathprep.open(Path(info["dataset"]))
         if dataset.info["build_id"] != info.get("identity", {}).get("dataset build id"):
             raise DatasetError(f"{dataset.root}: was built again since the run, with another build id")
-        few = recipe.model_copy(update={"batch": TILES_SHOWN})
         target = of_run(run, recipe)
         loader = Loader(
             dataset,
-            few,
+            replace(BatchOptions.of(recipe), batch=TILES_SHOWN),
             threads=1,
             target=target.target if target else None,
             held_out=tiles_of(dataset, held_out(run) or ()),

@@ -46,7 +46,7 @@ def export(run: Path, out: Path) -> LoadedModel:
     if model.run is None:
         raise ModelError(f"{run}: already an exported model; give the run folder it came from")
     if out.exists() and not _is_export(out):
-        raise UsageError(f"{out}: exists and is not an exported model; give another --out or remove it")
+        raise UsageError(f"{out}: exists and is not an exported model; give another `out` or remove it")
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = (out.with_name(f".export-{word}~{out.name}") for word in ("new", "old"))
     for left in (temporary, old):  # by an export that was killed

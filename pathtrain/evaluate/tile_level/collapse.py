@@ -27,7 +27,8 @@ import numpy.typing as npt
 from pathprep.errors import UsageError
 from pathtrain.data.whole_tiles import DatasetTiles, open_tiles, outcome
 from pathtrain.evaluate.statistics import Flags, Floats, Ints, describe, interval, neighbours, unit
-from pathtrain.features.encode import How, TileProgress, encode
+from pathtrain.features.encode import How, encode
+from pathtrain.features.progress import TileProgress
 from pathtrain.runs.model import LoadedModel
 from pathtrain.stain.target import ModelTarget
 
@@ -79,10 +80,10 @@ def collapse(
         )
     if not 1 <= k < len(order):
         raise UsageError(f"--k {k}: must be 1 to {len(order) - 1}, the number of other tiles")
-    with TileProgress(len(order), "encode") as progress:
-        (features,), _ = encode([model], tiles, order, how or How(), progress.advance)
-        progress.line(f"{dataset}: {len(order)} tiles of {len(kept)} slides")
-        progress.note(outcome(tiles))
+    progress = TileProgress(len(order), "encode")
+    (features,), _ = encode([model], tiles, order, how or How(), progress.advance)
+    progress.line(f"{dataset}: {len(order)} tiles of {len(kept)} slides")
+    progress.note(outcome(tiles))
     taken = Sample(features, slide, [tiles.groups[number] for number in kept])
     return {
         "task": "collapse",

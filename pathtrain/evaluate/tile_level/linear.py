@@ -29,10 +29,11 @@ from torch.nn import functional
 from pathprep.errors import UsageError
 from pathtrain.data.tile_labels import read_labels
 from pathtrain.data.whole_tiles import Tiles, open_tiles
+from pathtrain.distributed.workers import pick_device
 from pathtrain.errors import TrainError
 from pathtrain.evaluate.statistics import LEVEL, Floats, Ints, describe
 from pathtrain.evaluate.tile_level.labelled import Set, check_split, encode_sets, hold_out, score, standardise
-from pathtrain.features.encode import How, check_size, pick_device
+from pathtrain.features.encode import How, check_size
 from pathtrain.runs.model import LoadedModel
 
 SHORT, CROP = 256, 224  # the paper's resize and crop; other sizes keep their ratio
