@@ -48,7 +48,8 @@ def write(
     labels: dict[str, str] | None = None,
 ) -> Path:
     """A dataset; no two tiles of a slide are alike, and sizes differ."""
-    params = {"tile": 32, "mpp": mpp, "mode": "resize", "stain": {"mode": stain}}
+    kind = {} if labels is None else {"kind": "tiles"}
+    params = {"tile": 32, "mpp": mpp, "mode": "resize", "stain": {"mode": stain}, **kind}
     build = build_id(params)
     for folder in FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
