@@ -78,15 +78,14 @@ def committed(dataset: Folder) -> list[Entry]:
                 f"{storage.root / info.name}: damaged; the `pathprep` command that made the dataset makes "
                 "the slide again"
             )
-        if marker is None or marker.get("build_id") != build:
+        if marker is None or marker.build_id != build:
             return None
-        try:
-            table = marker["files"][f"index/{slide}.parquet"]
-            return Entry(slide, int(marker["tiles"]), int(table["size"]), str(table["sha256"]))
-        except (KeyError, TypeError, ValueError):
+        table = marker.files.get(f"index/{slide}.parquet")
+        if table is None:
             raise DatasetError(
                 f"{storage.root / info.name}: not a whole marker; delete it and run `pathprep shard` again"
-            ) from None
+            )
+        return Entry(slide, marker.tiles, table.size, table.sha256)
 
     with ThreadPoolExecutor(THREADS) as pool:
         return [slide for slide in pool.map(read, _markers(dataset)) if slide is not None]

@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pathprep.dataset import index_cache
+from pathprep.dataset.failed import FailedShard, failed_of
 from pathprep.dataset.listing import THREADS
-from pathprep.dataset.marker import sealed_in
+from pathprep.dataset.marker import Marker, sealed_in
 from pathprep.dataset.schema import DROPPED, FORMAT, SCHEMA, VERSION, build_id
 from pathprep.dataset.stored import StoredTiles, encoded
 from pathprep.dataset.tile import FIT_COLUMNS, Tile, checked, fit_of, known
@@ -69,11 +70,11 @@ class Dataset(StoredTiles):
         return self.tiles(())
 
     @cached_property
-    def markers(self) -> dict[str, dict[str, Any]]:
+    def markers(self) -> dict[str, Marker]:
         """Committed slides of this build: name -> marker, in the order of names."""
         markers = {name: sealed_in(self.storage, f"slides/{name}.json") for name in self._names("slides")}
         build = self.info["build_id"]
-        return {n: m for n, m in markers.items() if m is not None and m.get("build_id") == build}
+        return {name: each for name, each in markers.items() if each is not None and each.build_id == build}
 
     def _names(self, folder: str) -> list[str]:
         files = (info.last for info in self.storage.listing(folder))
@@ -89,10 +90,11 @@ class Dataset(StoredTiles):
         """Names of the committed slides, sorted; some may hold no tile."""
         return list(self.markers)
 
-    def failed(self) -> dict[str, dict[str, Any]]:
-        """Quarantined slides: name -> {slide path, stage, error, attempts}."""
-        entries = {name: self.storage.read_json(f"failed/{name}.json") for name in self._names("failed")}
-        return {name: entry for name, entry in entries.items() if entry is not None}
+    def failed(self) -> dict[str, FailedShard]:
+        """Quarantined slides, and shards of tile sets from which images were left out, by name."""
+        names = self._names("failed")
+        read = {name: failed_of(self.storage.read_json(f"failed/{name}.json")) for name in names}
+        return {name: failed for name, failed in read.items() if failed is not None}
 
     def table(self, slide: str, columns: list[str] | None = None) -> pa.Table:
         """A slide's rows (SCHEMA), all columns or those named; columns that an older file lacks are null.
@@ -106,7 +108,7 @@ class Dataset(StoredTiles):
     def dropped(self, slide: str, columns: list[str] | None = None) -> pa.Table:
         """A slide's tiles that quality filters dropped (DROPPED), all columns or those named; maybe none."""
         name = f"dropped/{slide}.parquet"
-        if name in self.markers[slide]["files"]:
+        if name in self.markers[slide].files:
             return self._table(slide, name, columns, DROPPED)
         table = DROPPED.empty_table()
         return table if columns is None else table.select(columns)
@@ -142,20 +144,20 @@ class Dataset(StoredTiles):
         """Committed slides and their number of tiles, in the order of names; reads no marker if it can."""
         return index_cache.tile_counts(self)
 
-    def marker(self, slide: str) -> dict[str, Any]:
+    def marker(self, slide: str) -> Marker:
         """One slide's marker, without reading the others.
 
         Raises:
             DatasetError: the slide is not committed.
         """
         marker = sealed_in(self.storage, f"slides/{slide}.json")
-        if marker is None or marker.get("build_id") != self.info["build_id"]:
+        if marker is None or marker.build_id != self.info["build_id"]:
             raise DatasetError(f"{self.root}: slide {slide} is not committed; run `pathprep shard` again")
         return marker
 
     def texts(self, column: str) -> list[str | None]:
         """``label``, ``group`` or ``source`` of each tile, in the order of ``tiles``; None if it has none."""
-        slides = [name for name, marker in self.markers.items() if marker["tiles"]]
+        slides = [name for name, marker in self.markers.items() if marker.tiles]
         return [text for name in slides for text in self.table(name, [column])[column].to_pylist()]
 
     @property

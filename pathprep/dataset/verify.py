@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pathprep.dataset import index_cache
-from pathprep.dataset.marker import sealed_in
+from pathprep.dataset.marker import FileRecord, Marker, sealed_in
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import FOLDERS
 from pathprep.dataset.tar import dali_index
@@ -54,10 +54,10 @@ def verify(root: PurePath | str, threads: int = 2) -> Iterator[Findings]:
     yield _check_folder(dataset, {found.slide for found in lost})
 
 
-def check_slide(storage: Storage, marker: dict[str, Any]) -> Findings:
+def check_slide(storage: Storage, marker: Marker) -> Findings:
     """Check one committed slide: sizes, SHA-256, CRC of every tile, index against tar and DALI index."""
-    slide = marker["slide"]
-    found = Findings(slide, check_files(storage, marker["files"]))
+    slide = marker.slide
+    found = Findings(slide, check_files(storage, marker.files))
     index = f"index/{slide}.parquet"
     try:
         table = io.BytesIO(storage.read(index) or b"")
@@ -65,15 +65,15 @@ def check_slide(storage: Storage, marker: dict[str, Any]) -> Findings:
     except (OSError, pa.ArrowException) as error:
         found.problems.append(f"{index}: cannot be read ({error}); tiles were not checked")
         return found
-    if len(rows) != marker["tiles"]:
-        found.problems.append(f"index/{slide}.parquet: {len(rows)} rows, the marker counts {marker['tiles']}")
+    if len(rows) != marker.tiles:
+        found.problems.append(f"index/{slide}.parquet: {len(rows)} rows, the marker counts {marker.tiles}")
     if rows:
         _check_tar(storage, f"shards/{slide}.tar", rows, found)
         _check_idx(storage, f"shards/{slide}.idx", rows, found)
     return found
 
 
-def check_files(storage: Storage, files: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def check_files(storage: Storage, files: Mapping[str, FileRecord]) -> list[str]:
     """A line per file that has not the size and SHA-256 of its marker's entry."""
     problems = []
     for name, entry in files.items():
@@ -81,9 +81,9 @@ def check_files(storage: Storage, files: Mapping[str, Mapping[str, Any]]) -> lis
             size = storage.size(name)
             if size < 0:
                 problems.append(f"{name}: No such file or directory")
-            elif size != entry["size"]:
-                problems.append(f"{name}: {size} bytes, {entry['size']} were written")
-            elif storage.sha256(name) != entry["sha256"]:
+            elif size != entry.size:
+                problems.append(f"{name}: {size} bytes, {entry.size} were written")
+            elif storage.sha256(name) != entry.sha256:
                 problems.append(f"{name}: its bytes have changed since it was written (SHA-256)")
         except OSError as error:
             problems.append(f"{name}: {error.strerror}")
@@ -146,7 +146,7 @@ def _check_folder(dataset: Dataset, lost: Container[str]) -> Findings:
     # a damaged table is reported with its slide, and its index cannot be compared
     with suppress(DatasetError):
         found.problems += index_cache.check(dataset)
-    owned = {name for marker in dataset.markers.values() for name in marker["files"]}
+    owned = {name for marker in dataset.markers.values() for name in marker.files}
     owned |= {f"slides/{name}.json" for name in dataset.markers}
     owned |= {f"failed/{name}.json" for name in dataset.failed()}
     for folder in FOLDERS:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pathprep.dataset.marker import FileRecord
 from pathprep.dataset.schema import build_id
 from pathprep.dataset.verify import Findings, check_files
 from pathprep.mixed import format as mixed
@@ -37,7 +38,8 @@ def verify(root: PurePath | str, threads: int = 2) -> Iterator[Findings]:
 
 
 def _check_shard(storage: Storage, marker: dict[str, Any], components: Sequence[str]) -> Findings:
-    found = Findings(marker["shard"], check_files(storage, marker["files"]))
+    files = {name: FileRecord(**entry) for name, entry in marker["files"].items()}
+    found = Findings(marker["shard"], check_files(storage, files))
     tar, idx, index = mixed.files(marker["shard"])
     try:
         rows = pq.read_table(io.BytesIO(storage.read(index) or b""), schema=mixed.schema(components))
