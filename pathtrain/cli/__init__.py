@@ -97,7 +97,7 @@ def embed(
     Exit code 1: a slide failed (a damaged tile); the others are done.
     """
     from pathtrain.features.embed import embed as run
-    from pathtrain.features.encode import How
+    from pathtrain.params.encoding import How
 
     if level in ("region", "slide"):
         for option in ("size", "batch", "precision"):  # the run has its own

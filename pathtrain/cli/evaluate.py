@@ -41,7 +41,7 @@ def knn(
     """kNN accuracy on labelled tiles, beside random weights, colour alone and the majority class."""
     from pathtrain.evaluate.statistics import folder_of
     from pathtrain.evaluate.tile_level import knn as study
-    from pathtrain.features.encode import How
+    from pathtrain.params.encoding import How
     from pathtrain.runs.model import load
 
     loaded = load(model)

@@ -12,7 +12,7 @@ from pathprep.storage import atomic
 from pathtrain.cli.options import Batch, Device, Precision, Seed, Size, Threads, dense, ends, named, save
 
 if TYPE_CHECKING:
-    from pathtrain.features.encode import How
+    from pathtrain.params.encoding import How
 
 PAPER_SLIDES = 10
 
@@ -58,7 +58,7 @@ def collapse(
     plain model on plain tiles, (b) the plain model on normalised tiles, (c) the normalised model on
     normalised tiles.
     """
-    from pathtrain.features.encode import How
+    from pathtrain.params.encoding import How
 
     how = How(size, batch, threads, device, precision)
     if plain is None and normalised is None:

@@ -18,7 +18,7 @@ from pathprep.storage import atomic
 
 if TYPE_CHECKING:
     from pathtrain.evaluate.tile_level.linear import Settings
-    from pathtrain.features.encode import How
+    from pathtrain.params.encoding import How
     from pathtrain.runs.model import LoadedModel
 
 Model = Annotated[Path, typer.Argument(help="A run folder, or an exported model.")]
@@ -78,7 +78,7 @@ def _training(
     precision: Precision = "float32",
 ) -> Training:
     from pathtrain.evaluate.tile_level.linear import Settings
-    from pathtrain.features.encode import How
+    from pathtrain.params.encoding import How
 
     settings = Settings(lr, momentum, weight_decay, sgd_batch, iterations, schedule, seeds)  # type: ignore[arg-type]
     return Training(target, seed, settings, How(size, batch, threads, device, precision, resize))

@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from pathprep.errors import DatasetError
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, open_tiles, outcome
-from pathtrain.features.encode import Features, How, TileProgress, check_size, encode
+from pathtrain.features.encode import Features, TileProgress, check_size, encode
 from pathtrain.features.files import Part
 from pathtrain.features.write import EmbedSummary, make
+from pathtrain.params.encoding import How
 from pathtrain.runs.model import load
 
 

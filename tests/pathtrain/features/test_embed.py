@@ -26,7 +26,8 @@ from pathtrain.cli import app
 from pathtrain.data.source import Files
 from pathtrain.data.whole_tiles import DatasetTiles, open_tiles
 from pathtrain.features.embed import embed
-from pathtrain.features.encode import How, Place, encode
+from pathtrain.features.encode import Place, encode
+from pathtrain.params.encoding import How
 from pathtrain.features.files import Part
 from pathtrain.features.write import share
 from pathtrain.images import resize

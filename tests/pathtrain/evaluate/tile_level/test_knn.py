@@ -14,7 +14,7 @@ from pathtrain.cli.evaluate import app
 from pathtrain.evaluate import statistics as common
 from pathtrain.evaluate.statistics import interval, neighbours
 from pathtrain.evaluate.tile_level.knn import TEMPERATURE, knn, vote
-from pathtrain.features.encode import How
+from pathtrain.params.encoding import How
 from pathtrain.runs.model import load
 
 PINK, BLUE = (220, 120, 180), (90, 90, 200)

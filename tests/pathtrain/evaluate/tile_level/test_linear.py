@@ -34,7 +34,7 @@ from pathtrain.evaluate.tile_level.linear import (
     prepared,
     train_layer,
 )
-from pathtrain.features.encode import How
+from pathtrain.params.encoding import How
 from pathtrain.images import resize_and_crop
 from pathtrain.runs.model import load
 
