@@ -12,7 +12,7 @@ Each name is loaded when it is first used: the package itself takes no time to i
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "Dataset",
     "MixedDataset",

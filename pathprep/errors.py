@@ -36,6 +36,18 @@ _FIXES = {
     errno.EMFILE: "allow more open files (`ulimit -n`)",
 }
 
+# What the extra train brings, and DALI
+_EXTRAS = {
+    "torch": "PyTorch",
+    "torchvision": "torchvision",
+    "timm": "timm",
+    "safetensors": "safetensors",
+    "sklearn": "scikit-learn",
+    "matplotlib": "matplotlib",
+    "tensorboard": "TensorBoard",
+    "nvidia": "DALI",
+}
+
 
 def explain_os_error(error: OSError) -> str:
     """The file, what is wrong with it, and what can be done, as far as they are known."""
@@ -44,6 +56,14 @@ def explain_os_error(error: OSError) -> str:
     words = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error.strerror)
     fix = _FIXES.get(error.errno or 0)
     return f"{words}; {fix}" if fix else words
+
+
+def explain_missing_package(error: ModuleNotFoundError) -> str | None:
+    """Says which extra brings the package; None if none does."""
+    package = (error.name or "").partition(".")[0]
+    if package not in _EXTRAS:
+        return None
+    return f"{_EXTRAS[package]} is not installed: install with the extra cuda13 or cuda12 (no GPU needed)"
 
 
 class PathprepError(Exception):

@@ -128,7 +128,7 @@ def plan(
     """
     if not sources:
         raise UsageError("no slides given")
-    if params.reader in ("auto", "cucim") and importlib.util.find_spec("cucim") is None:
+    if params.reader == "cucim" and importlib.util.find_spec("cucim") is None:
         raise UsageError(
             "cuCIM is not installed: install with the extra cuda13 or cuda12 (both also run without a GPU), "
             "or use --reader openslide"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
-from pathprep.errors import PathprepError, UsageError
+from pathprep.errors import PathprepError, UsageError, explain_missing_package
 from pathtrain.cli.evaluate import app as evaluate
 from pathtrain.errors import RecipeError
 
@@ -157,9 +157,10 @@ def main() -> Any:
     try:
         return app()
     except ModuleNotFoundError as error:
-        if not (error.name or "").startswith("nvidia"):
+        said = explain_missing_package(error)
+        if said is None:
             raise
-        print("error: DALI is not installed: install with the extra cuda13 or cuda12", file=sys.stderr)
+        print(f"error: {said}", file=sys.stderr)
         return 2
     except (PathprepError, OSError) as error:
         for line in str(error).splitlines():
