@@ -41,7 +41,8 @@ import pathprep
 from pathprep.dataset.reader import Dataset
 from pathprep.mixed.make import mix
 from pathtrain.data import view_params as params
-from pathtrain.data.loader import Loader
+from pathtrain.data.loader import BatchOptions, Loader
+from pathtrain.distributed.ranks import Ranks
 from pathtrain.recipes.load import load
 from pathtrain.recipes.recipe import Recipe
 
@@ -58,7 +59,10 @@ STAINS = {
 
 
 def ours(folder: Path, recipe: Recipe, threads: int, device_id: int | None) -> Iterator[Any]:
-    loader = Loader(pathprep.open(folder), recipe, threads=threads, device_id=device_id)
+    device = torch.device("cpu") if device_id is None else torch.device("cuda", device_id)
+    loader = Loader(
+        pathprep.open(folder), BatchOptions.of(recipe), ranks=Ranks(device=device), threads=threads
+    )
     try:
         for batch in loader:
             if device_id is not None:  # what has been queued is not yet done

@@ -33,7 +33,7 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
 from pathprep.dataset.reader import Dataset
-from pathtrain.data.loader import Loader
+from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.distributed.fsdp import compile_networks
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.methods.base import Batch
@@ -223,8 +223,8 @@ def main() -> None:
         steps["ours, compiled"] = (Ours(settings(options, compile_=True), device), lambda: ready)
     with tempfile.TemporaryDirectory() as folder:
         data = Dataset(options.dataset or synthetic(Path(folder)))
-        number = 0 if device.type == "cuda" else None
-        batches: Iterator[Batch] = iter(Loader(data, recipe, device_id=number, threads=options.threads))
+        made, here = BatchOptions.of(recipe), Ranks(device=device)
+        batches: Iterator[Batch] = iter(Loader(data, made, ranks=here, threads=options.threads))
         best = list(steps)[-1] if options.compile else "ours"
         steps[f"{best}, real loader"] = (steps[best][0], lambda: next(batches))
         rates: dict[str, list[float]] = {name: [] for name in steps}

@@ -57,3 +57,9 @@ def permuted(position: npt.ArrayLike, count: int, seed: int) -> Ints:
         value[outside] = (left << half) | right
         outside = outside[value[outside] >= count]
     return value.astype(np.int64)
+
+
+def uniform(base: Words, count: int) -> npt.NDArray[np.float64]:
+    """(B, count) numbers in [0, 1) from hashes (B,)."""
+    slots = hashed(base[:, None], np.arange(count))
+    return np.asarray((slots >> np.uint64(11)) * 2.0**-53, np.float64)

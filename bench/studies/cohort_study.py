@@ -47,10 +47,11 @@ from pathprep.dataset.reader import Dataset
 from pathprep.storage import atomic
 from pathtrain.data.slide_labels import UNKNOWN, SlideLabels, read, read_for
 from pathtrain.data.slide_stream import Request, SlideIndex, TileStream
-from pathtrain.evaluate.slide_level.heads import TaskScorer, open_run, quiet_stage
-from pathtrain.evaluate.slide_level.metrics import auroc, balanced_accuracy
+from pathtrain.methods.task_scorer import TaskScorer
+from pathtrain.metrics import auroc, balanced_accuracy
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
 from pathtrain.recipes.load import load
+from pathtrain.runs.hierarchical import open_run, quiet_stage
 from pathtrain.stain.stage import Stage, stage
 
 Floats = npt.NDArray[np.float64]
@@ -120,10 +121,9 @@ def colours(root: Path, labels: SlideLabels, normalised: bool) -> Floats:
 
     side = int(index.tiles.columns["stored"][0])
     made = recipe()
-    quiet = made.stain.model_copy(update={"concentration": 0.0, "angle": 0.0})
     work: Stage | None = None
     if normalised:
-        work = stage(index.dataset, quiet, made.seed, index.source.fits)
+        work = stage(index.dataset, made.stain, made.seed, index.source.fits, jitter=False)
     found = []
     for tiles in TileStream(index, requests, side, work):
         pixels = tiles[:-1].numpy().reshape(-1, 3) / 255.0

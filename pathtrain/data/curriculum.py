@@ -3,14 +3,12 @@
 Stateless as the loader of tiles: which tile, region and slide a step takes is computed from its number.
 """
 
-import sys
+import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -20,71 +18,23 @@ from pathprep.stain import Target
 from pathtrain.data import order
 from pathtrain.data.damaged_tiles import Damage
 from pathtrain.data.layout import Layout
-from pathtrain.data.loader import Loader
+from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.data.order import Ints
 from pathtrain.data.slide_labels import SlideLabels
 from pathtrain.data.slide_stream import Request, SlideIndex, TileStream
 from pathtrain.data.slide_views import drawn, orient, orientations
 from pathtrain.data.source import NO_TILES
+from pathtrain.data.work import Batch, Regions, Slide, Work
+from pathtrain.distributed.ranks import ALONE, Ranks
 from pathtrain.errors import TrainError
 from pathtrain.recipes.hierarchical import HierarchicalRecipe, Phase
-from pathtrain.stain import stage as stains
+from pathtrain.stain.stage import stage
 
 # Keep the orders of tiles, regions and slides apart, and those of the phases
 _SEEDS = {"tile": 0, "region": 1, "slide": 2}
 _PHASES = 16
 
-
-@dataclass(frozen=True)
-class Regions:
-    """A rank's regions of a step.
-
-    Attributes:
-        pixels: (N + 1, H, W, 3) uint8, the background last.
-        layout: of all of them together.
-        places: (B,) their positions in the run.
-    """
-
-    pixels: Tensor
-    layout: Layout
-    places: Ints
-
-
-@dataclass(frozen=True)
-class Slide:
-    """A slide.
-
-    Attributes:
-        pixels: (N + 1, H, W, 3) uint8, the background last.
-        layout: of its tiles, or of those that a step draws.
-        labels: (T,) class numbers, -1 where unknown.
-    """
-
-    pixels: Tensor
-    layout: Layout
-    labels: Tensor
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a rank does in a step; an objective that is not due has none.
-
-    Attributes:
-        tiles: views, as of pathtrain.data.loader.Batch.
-    """
-
-    tiles: list[Tensor] = field(default_factory=list)
-    regions: Regions | None = None
-    slides: list[Slide] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A step: its work, a tile number per sample (of regions and slides the first), seconds of waiting."""
-
-    views: Work
-    tiles: npt.NDArray[np.int64]
-    wait: float
+log = logging.getLogger(__name__)
 
 
 class Curriculum:
@@ -95,9 +45,7 @@ class Curriculum:
         recipe: phases, views, stain and seed.
         labels: None where no phase has slides.
         start: first step to give.
-        rank, world: this process takes every world-th sample of a step.
-        device_id: GPU to decode on, or None.
-        threads: DALI's CPU threads.
+        ranks: this process takes every world-th sample of a step, and decodes on its device.
         target: what stain.mode normalize goes to.
         held_out: numbers of tiles (H,), rising, of whole slides that do not come; of none with a label.
 
@@ -114,19 +62,14 @@ class Curriculum:
         recipe: HierarchicalRecipe,
         labels: SlideLabels | None,
         start: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        device_id: int | None = None,
-        threads: int = 2,
+        ranks: Ranks = ALONE,
         target: Target | None = None,
         held_out: Ints = NO_TILES,
     ) -> None:
         self.dataset, self.recipe, self.labels, self.start = dataset, recipe, labels, start
-        self.rank, self.world = rank, world
-        self.index = SlideIndex(dataset)
-        self._options: dict[str, Any] = {"device_id": device_id, "threads": threads}
+        self.ranks, self.index = ranks, SlideIndex(dataset)
         self._target = target
-        self._stage = stains.stage(dataset, recipe.stain, recipe.seed, self.index.source.fits, target)
+        self._stage = stage(dataset, recipe.stain, recipe.seed, self.index.source.fits, target)
         self._held_out = held_out
         self._without = np.unique(self.index.tiles.slide_of(held_out))
         self._train = labels.of("train") if labels is not None else np.empty(0, np.int64)
@@ -152,10 +95,7 @@ class Curriculum:
         self._close_tiles()
         fitted, left = (0, 0) if self._stage is None else self._stage.counts()
         if left:
-            print(
-                f"stain fitted on {fitted} tiles of regions and slides, {left} left as they are",
-                file=sys.stderr,
-            )
+            log.warning("stain fitted on %d tiles of regions and slides, %d left as they are", fitted, left)
         self.index.source.close()
 
     def _close_tiles(self) -> None:
@@ -172,13 +112,14 @@ class Curriculum:
         for phase in self.recipe.hierarchy.phases:
             for name in phase.objectives:
                 batch = getattr(phase, name).batch
-                if batch % self.world:
+                if batch % self.ranks.world:
                     raise UsageError(
-                        f"phase {phase.name}: {name}.batch {batch} cannot be divided among {self.world} ranks"
+                        f"phase {phase.name}: {name}.batch {batch} cannot be divided among "
+                        f"{self.ranks.world} ranks"
                     )
             if phase.slide is not None and not len(self._train):
                 raise UsageError(
-                    f"phase {phase.name} trains on slide labels: give --labels, a CSV or Parquet file with "
+                    f"phase {phase.name} trains on slide labels: give `labels`, a CSV or Parquet file with "
                     "the columns slide_id and one per task"
                 )
             if phase.region is not None and not len(self._regions(phase)):
@@ -232,18 +173,11 @@ class Curriculum:
     def _loader(self, number: int, start: int) -> Loader:
         phase = self.recipe.hierarchy.phases[number]
         assert phase.tile is not None
-        changed = {"batch": phase.tile.batch, "seed": self._seed(number, "tile")}
-        recipe = self.recipe.model_copy(update=changed)
-        return Loader(
-            self.dataset,
-            recipe,
-            turns(phase, start, "tile"),
-            rank=self.rank,
-            world=self.world,
-            target=self._target,
-            held_out=self._held_out,
-            **self._options,
+        options = replace(
+            BatchOptions.of(self.recipe), batch=phase.tile.batch, seed=self._seed(number, "tile")
         )
+        first = turns(phase, start, "tile")
+        return Loader(self.dataset, options, first, self.ranks, target=self._target, held_out=self._held_out)
 
     def _stream(self, number: int, start: int, objective: str) -> TileStream:
         phase = self.recipe.hierarchy.phases[number]
@@ -264,9 +198,10 @@ class Curriculum:
             requests,
             size,
             self._stage,
-            on_device=on_device,
-            damage=self._damage,
-            **self._options,
+            self.ranks.device_id,
+            on_device,
+            self.ranks.threads,
+            self._damage,
         )
 
     def _region_layouts(self, number: int, step: int) -> tuple[list[Layout], Ints]:
@@ -274,7 +209,7 @@ class Curriculum:
         assert phase.region is not None
         table, seed = self._regions(phase), self._seed(number, "region")
         turn = turns(phase, step, "region")
-        places = order.positions(turn, phase.region.batch, self.rank, self.world)
+        places = order.positions(turn, phase.region.batch, self.ranks.rank, self.ranks.world)
         chosen = order.permuted(places, len(table), seed)
         return [self.index.region(table[which], phase.region.side) for which in chosen], places
 
@@ -288,7 +223,7 @@ class Curriculum:
         assert phase.slide is not None
         assert self.labels is not None
         turn, seed = turns(phase, step, "slide"), self._seed(number, "slide")
-        places = order.positions(turn, phase.slide.batch, self.rank, self.world)
+        places = order.positions(turn, phase.slide.batch, self.ranks.rank, self.ranks.world)
         chosen = order.permuted(places, len(self._train), seed)
         for which, place in zip(chosen, places.tolist(), strict=True):
             row = int(self._train[which])

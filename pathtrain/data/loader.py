@@ -1,25 +1,20 @@
 """Batches of views from a dataset or from mixed shards, in the computed order, from any step on.
 
-    positions of a step -> tiles (pathtrain.data.source) -> JPEGs -> DALI: decode, stain, views
+    positions of a step -> tiles (pathtrain.data.source) -> JPEGs (jpeg_reader) -> DALI: decode, stain, views
 
-A dataset's tiles are read by offset, by threads some steps ahead (a random read of a local tar costs under a
-fifth of a sequential one). Mixed shards are read by DALI's readers.webdataset. Either way each JPEG is
-checked against its CRC32, a damaged one is replaced (damaged_tiles), and tiles of different native
-sizes may meet in one batch. There is no state but the step: a loader that starts at step s gives what any
-other gives there, from the same bytes.
+Tiles of different native sizes may meet in one batch. There is no state but the step: a loader that starts
+at step s gives what any other gives there, from the same bytes.
 """
 
-import sys
+import logging
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import simplejpeg
 import torch
 import torch.utils.dlpack
 
@@ -27,26 +22,58 @@ from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError, PathprepError
 from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import Target
-from pathtrain.data import order
-from pathtrain.data import view_graph as views
-from pathtrain.data import view_params as params
+from pathtrain.data import order, view_graph, view_params
 from pathtrain.data.damaged_tiles import Damage, Damaged
+from pathtrain.data.jpeg_reader import JpegReader, Pixels
 from pathtrain.data.mixed_source import MixedSource
 from pathtrain.data.order import Ints
-from pathtrain.data.source import NO_TILES, DamagedTile, DatasetSource, TileSource, wrong
+from pathtrain.data.source import NO_TILES, DamagedTile, DatasetSource, TileSource
+from pathtrain.distributed.ranks import ALONE, Ranks
 from pathtrain.errors import TrainError
-from pathtrain.recipes.recipe import Recipe
-from pathtrain.stain import stage as stain
+from pathtrain.recipes.recipe import Channels, Recipe, StainConfig, ViewsConfig
+from pathtrain.stain.stage import stage
 
 # One batch in work while one is trained on; not swept, more costs memory.
 DEPTH = 2
-# Threads that read a dataset's tiles, which wait for disks rather than work, and steps that they are ahead
-# of DALI
-READERS, AHEAD = 8, 2
 # Steps whose tiles may have stopped DALI: it prepares DEPTH, and its reader is one ahead of that
 SUSPECT = DEPTH + 2
 
-Pixels = npt.NDArray[np.uint8]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """What batches are made of.
+
+    Attributes:
+        views: the crops of a tile.
+        mean, std: what a pixel in 0 to 1 is normalised with, per channel.
+        stain: what is done to the stain of a whole tile before.
+        batch: tiles a step, over all ranks.
+        seed: of order, crops and stain jitter.
+        max_damaged: damaged tiles that a process passes over before it stops.
+    """
+
+    views: ViewsConfig
+    mean: Channels
+    std: Channels
+    stain: StainConfig
+    batch: int
+    seed: int
+    max_damaged: int
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Self:
+        """Those of a recipe."""
+        return cls(
+            recipe.views,
+            recipe.model.mean,
+            recipe.model.std,
+            recipe.stain,
+            recipe.batch,
+            recipe.seed,
+            recipe.loader.max_damaged,
+        )
 
 
 @dataclass(frozen=True)
@@ -74,51 +101,46 @@ class Loader:
 
     Args:
         data: its tiles are all used, but for those held out.
-        recipe: views, normalisation, batch, seed and limit of damaged tiles.
-        start_step: first step to give.
-        rank, world: this process takes every world-th tile of a step, from ``rank`` on.
-        device_id: GPU to decode on, or None for the CPU.
-        threads: DALI's CPU threads.
-        target: what the recipe's stain.mode normalize goes to; None for the one that it names.
+        options: what batches are made of.
+        start: first step to give.
+        ranks: this process takes every world-th tile of a step, from its rank on, and decodes on its device.
+        threads: DALI's CPU threads; None for those that ``ranks`` leaves to this process.
+        target: what stain.mode normalize goes to; None for the one that it names.
         held_out: of a dataset, numbers of tiles (H,), rising, that do not come.
 
     Raises:
         DatasetError: the data has no tiles; on iteration, a tar is gone.
-        TrainError: the data does not serve the recipe's stain mode, or a step has fewer tiles than there
+        TrainError: the data does not serve the stain mode, or a step has fewer tiles than there
             are processes; on iteration, too many tiles are damaged, or DALI stops for another reason.
     """
 
     def __init__(
         self,
         data: Dataset | MixedDataset,
-        recipe: Recipe,
-        start_step: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        device_id: int | None = None,
-        threads: int = 2,
+        options: BatchOptions,
+        start: int = 0,
+        ranks: Ranks = ALONE,
+        threads: int | None = None,
         target: Target | None = None,
         held_out: Ints = NO_TILES,
     ) -> None:
-        self.recipe, self.start = recipe, start_step
-        self.rank, self.world = rank, world
+        self.options, self.start, self.ranks = options, start, ranks
         self.source = source_of(data, held_out)
         if not len(self.source):
             raise DatasetError(f"{data.root}: no tiles to train on; see `pathprep report {data.root}`")
-        if recipe.batch < world:
-            raise TrainError(f"batch={recipe.batch} is less than a tile for each of {world} processes")
-        self._damage = Damage(self.source, recipe.seed, recipe.loader.max_damaged)
-        self._stain = stain.stage(data, recipe.stain, recipe.seed, self.source.fits, target)
-        self._views = params.views(recipe.views)
-        self._columns = [views.columns(recipe, view) for view in self._views]
-        self._device_id, self._threads = device_id, threads
-        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="read")
-        self._reading: dict[int, list[Future[list[Pixels]]]] = {}
+        if options.batch < ranks.world:
+            raise TrainError(f"batch={options.batch} is less than a tile for each of {ranks.world} processes")
+        self._damage = Damage(self.source, options.seed, options.max_damaged)
+        self._stain = stage(data, options.stain, options.seed, self.source.fits, target)
+        self._views = view_params.views(options.views)
+        self._columns = [view_graph.columns(view) for view in self._views]
+        self._threads = ranks.threads if threads is None else threads
+        self._jpegs = JpegReader(self.source, self._damage, self._positions)
         self._failure: PathprepError | None = None
         self._told = 0
         self._end: int | None = None  # step before which readers.webdataset has read its stretch
         self._pipeline: Any = None
-        self._build(start_step)
+        self._build(start)
 
     def __len__(self) -> int:
         """Tiles in the dataset."""
@@ -141,8 +163,8 @@ class Loader:
         """Stop reading, and close files; iterating is over then. Tells of tiles that could not be fitted."""
         fitted, left = self.unfitted
         if left:
-            print(f"stain fitted on {fitted} tiles, {left} left as they are", file=sys.stderr)
-        self._pool.shutdown(cancel_futures=True)
+            log.warning("stain fitted on %d tiles, %d left as they are", fitted, left)
+        self._jpegs.close()
         self._pipeline = None
         self.source.close()
 
@@ -188,18 +210,18 @@ class Loader:
     def _build(self, step: int) -> None:
         """Make the pipeline that begins with a step."""
         self._base, self._end, self._pipeline = step, None, None
-        self._reading.clear()  # what it read may be what DALI cannot decode
+        self._jpegs.forget()
         reader = None
         if isinstance(self.source, MixedSource):
             reader = self._reader(self.source, step)
-        count = len(self._positions(step))
-        self._pipeline = views.pipeline(
-            self.recipe,
+        self._pipeline = view_graph.pipeline(
             self._views,
+            self.options.mean,
+            self.options.std,
             self._feed,
-            count,
+            len(self._positions(step)),
             self._threads,
-            self._device_id,
+            self.ranks.device_id,
             DEPTH,
             self._stain,
             reader,
@@ -216,92 +238,43 @@ class Loader:
             except RuntimeError as error:  # DALI's; the pipeline is dead after it
                 if self._failure is not None:
                     raise self._failure from None
-                if not self._blame(step):
-                    raise TrainError(f"{self.source.root}: step {step + 1}: {views.said(error)}") from None
+                suspects = np.concatenate([self.tiles(step + ahead) for ahead in range(SUSPECT)])
+                if not self._jpegs.blame(suspects, self.ranks.device_id):
+                    said = view_graph.said(error)
+                    raise TrainError(f"{self.source.root}: step {step + 1}: {said}") from None
                 self._build(step)
             else:
                 return [torch.utils.dlpack.from_dlpack(output.as_tensor()) for output in outputs]
 
-    def _blame(self, step: int) -> bool:
-        """Note the tiles of the next steps that cannot be read or decoded; whether there are any."""
-        known, jpegs = len(self.damaged), {}
-        for tile in np.unique(
-            np.concatenate([self.tiles(step + ahead) for ahead in range(SUSPECT)])
-        ).tolist():
-            try:
-                jpegs[tile] = np.frombuffer(self.source.read(tile), np.uint8)
-            except DamagedTile as reason:
-                self._damage.add(tile, str(reason))
-        failed = views.undecodable(list(jpegs.values()), self._device_id)
-        for at, said in failed.items():
-            tile = list(jpegs)[at]
-            try:  # which says more clearly what is wrong
-                simplejpeg.decode_jpeg(jpegs[tile])
-            except ValueError as reason:
-                said = str(reason)
-            self._damage.add(tile, f"cannot be decoded ({said})")
-        return len(self.damaged) > known
-
     def _positions(self, step: int) -> Ints:
-        return order.positions(step, self.recipe.batch, self.rank, self.world)
+        return order.positions(step, self.options.batch, self.ranks.rank, self.ranks.world)
 
     def _feed(self, iteration: int) -> list[Any]:
         """One step's input to the graph; DALI calls it some batches ahead."""
         step = self._base + iteration
         positions = self._positions(step)
         if self._end is None:
-            fed: list[Any] = [self._jpegs(step), *self._stain_inputs(positions)]
+            fed: list[Any] = [self._jpegs.step(step), *self._stain_inputs(positions)]
         elif step < self._end:
             fed = [positions]
         else:
             raise StopIteration
         for number, (view, names) in enumerate(zip(self._views, self._columns, strict=True)):
-            drawn = params.draw(self.recipe.views, view, number, positions, self.recipe.seed)
-            fed += views.inputs(drawn, names)
+            drawn = view_params.draw(self.options.views, view, number, positions, self.options.seed)
+            fed += view_graph.inputs(drawn, names)
         return fed
 
     def _stain_inputs(self, positions: Ints) -> list[npt.NDArray[Any]]:
         """Once the tiles have been read: only then it is known which of them are damaged."""
         return [] if self._stain is None else self._stain.inputs(self._damage.tiles(positions), positions)
 
-    def _jpegs(self, step: int) -> list[Pixels]:
-        """A step's JPEGs, which threads have been reading; those of the next steps are begun."""
-        for ahead in range(step, step + 1 + AHEAD):
-            if ahead not in self._reading:
-                positions = self._positions(ahead)
-                work = zip(
-                    *(np.array_split(each, READERS) for each in (positions, self._damage.tiles(positions))),
-                    strict=True,
-                )
-                self._reading[ahead] = [self._pool.submit(self._read, *part) for part in work]
-        return [jpeg for part in self._reading.pop(step) for jpeg in part.result()]
-
-    def _read(self, positions: Ints, tiles: Ints) -> list[Pixels]:
-        pairs = zip(positions.tolist(), tiles.tolist(), strict=True)
-        return [self._intact(position, tile) for position, tile in pairs]
-
-    def _intact(self, position: int, tile: int) -> Pixels:
-        """The JPEG of a tile, or if it is damaged of the one that comes at its position instead."""
-        while True:
-            try:
-                return np.frombuffer(self.source.read(tile), np.uint8)
-            except DamagedTile as reason:
-                self._damage.add(tile, str(reason))
-                tile = int(self._damage.tiles(np.array([position]))[0])
-
-    def _reader(self, source: MixedSource, step: int) -> views.Reader:
+    def _reader(self, source: MixedSource, step: int) -> view_graph.Reader:
         """What readers.webdataset reads from a step on, for as many steps as it has files for."""
-        self._end = step + source.steps(self.recipe.batch)
+        self._end = step + source.steps(self.options.batch)
         positions = np.concatenate([self._positions(each) for each in range(step, self._end)])
-        while True:
-            tiles = self._damage.tiles(positions)
-            cut = tiles[~source.whole(tiles)]
-            if not len(cut):
-                break
-            for tile in np.unique(cut).tolist():
-                self._damage.add(tile, "its tar ends too early")
+        tiles = self._jpegs.in_whole_tars(source, positions)
         # with what it was made for: a pipeline that is given up may still call it
-        return views.Reader(source.stretch(tiles), partial(self._checked, positions, tiles))
+        return view_graph.Reader(source.stretch(tiles), partial(self._checked, positions, tiles))
 
     def _checked(
         self, stretch: Ints, read: Ints, jpegs: list[Pixels], positions: list[Ints]
@@ -314,26 +287,9 @@ class Loader:
             positions: of the run, B arrays ().
         """
         where = np.array([int(position) for position in positions])
-        tiles = read[np.searchsorted(stretch, where)]
         try:
-            parts = np.array_split(np.arange(len(where)), READERS)
-            work = [
-                self._pool.submit(self._check, where[part], tiles[part], [jpegs[at] for at in part])
-                for part in parts
-            ]
-            intact = [jpeg for part in work for jpeg in part.result()]
+            intact = self._jpegs.check(where, read[np.searchsorted(stretch, where)], jpegs)
             return (intact, *(list(values) for values in self._stain_inputs(where)))
         except PathprepError as error:  # of which DALI would leave no more than the text
             self._failure = error
             raise
-
-    def _check(self, positions: Ints, tiles: Ints, jpegs: list[Pixels]) -> list[Pixels]:
-        found = []
-        for at, tile in enumerate(tiles.tolist()):
-            if reason := wrong(jpegs[at], self.source.place(tile)):
-                self._damage.add(tile, reason)
-                position = positions[at : at + 1]
-                found.append(self._intact(int(position[0]), int(self._damage.tiles(position)[0])))
-            else:
-                found.append(jpegs[at])
-        return found

@@ -8,9 +8,9 @@ changes it.
 
 import numpy as np
 
-from pathprep.permutation import Ints, Words, hashed, permuted
+from pathprep.permutation import Ints, Words, hashed, permuted, uniform
 
-__all__ = ["Ints", "Words", "hashed", "permuted", "positions"]
+__all__ = ["Ints", "Words", "hashed", "permuted", "positions", "uniform"]
 
 
 def positions(step: int, batch: int, rank: int = 0, world: int = 1) -> Ints:

@@ -9,6 +9,8 @@ without it every slide is for training. A column ``patient_id``, ``patient`` or 
 be divided between splits. Every other column is a task.
 """
 
+import hashlib
+import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +75,12 @@ class SlideLabels:
             found.append(counts.sum() / (len(counts) * np.maximum(counts, 1)) if balanced else ones)
         return found
 
+    def digest(self) -> str:
+        """16 hex digits that differ where tasks, slides, splits or labels do."""
+        rows = sorted(zip(self.slides, self.splits, self.values.tolist(), strict=True))
+        text = json.dumps([self.describe(), rows], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
     def describe(self) -> list[dict[str, Any]]:
         """Tasks and classes, for a run's files."""
         return [{"name": task.name, "classes": list(task.classes)} for task in self.tasks]
@@ -102,7 +110,7 @@ def read(path: Path, known: set[str], tasks: tuple[str, ...] | None = None) -> S
             said = f"only {classes[0]}" if classes else "no label"
             raise UsageError(
                 f"{path}: task {name} has {said} among the training slides; two classes are needed. "
-                "Leave the column out, or name the tasks: --set hierarchy.tasks=[...]"
+                "Leave the column out, or name the tasks: hierarchy.tasks=[...]"
             )
         found.append(LabelTask(name, tuple(classes)))
         values[:, number] = _numbers(path, found[-1], labels, slides)

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -19,9 +19,9 @@ import simplejpeg
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import DatasetError
-from pathprep.stain import StainFit
 from pathtrain.data import order
 from pathtrain.data.order import Ints
+from pathtrain.stain.stage import Fits
 from pathtrain.stain.stored_fits import stored_fits
 
 NO_TILES: Ints = np.empty(0, np.int64)
@@ -29,13 +29,6 @@ NO_TILES: Ints = np.empty(0, np.int64)
 
 class DamagedTile(Exception):
     """A tile's bytes are not those that were written; says in what way."""
-
-
-class Fits(Protocol):
-    """Stains of tiles as they are stored."""
-
-    def take(self, tiles: Ints) -> StainFit:
-        """Those of some tiles (B,)."""
 
 
 @dataclass(frozen=True)

@@ -62,11 +62,11 @@ def read_labels(sets: Sequence[DatasetTiles | FolderTiles], path: Path | None) -
     bare = [tiles for tiles in datasets if tiles.labels is None]
     if bare and path is None:
         raise UsageError(
-            f"{bare[0].path}: a dataset holds no labels; give --labels: a CSV with the columns "
+            f"{bare[0].path}: a dataset holds no labels; give `labels`: a CSV with the columns "
             "slide,label or slide,x,y,label, or a folder of GeoJSON annotations"
         )
     if path is not None and not datasets:
-        raise UsageError(f"--labels {path}: not used, image folders bring their labels.csv; leave it out")
+        raise UsageError(f"`labels` {path}: not used, image folders bring their labels.csv; leave it out")
     named: list[Names] = []
     found = iter(_of_datasets(datasets, path)) if path is not None else iter(())
     for tiles in sets:

@@ -14,7 +14,7 @@ commutes with all of them, together with normalisation and the change to channel
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from nvidia.dali import fn, pipeline_def, types
 from pathtrain.data import view_effects as effects
 from pathtrain.data.mixed_source import Stretch
 from pathtrain.data.view_params import Drawn, Floats, View
-from pathtrain.recipes.recipe import Recipe
 from pathtrain.stain.stage import Stage, on_batches
 
 # ITU-R BT.601, which PIL, torchvision and YIQ use
@@ -37,11 +36,10 @@ _RGB = np.linalg.inv(_YIQ)
 Inputs = list[Any]
 
 
-def columns(recipe: Recipe, view: View) -> list[str]:
-    """Names of the inputs that a view takes; what a recipe never does is not in its graph."""
-    config = recipe.views
+def columns(view: View) -> list[str]:
+    """Names of the inputs that a view takes; what is never done to it is not in its graph."""
     names = ["start", "end", "flip"]
-    if config.jitter.p or config.greyscale:
+    if view.coloured:
         names += ["coloured", "matrix", "offset"]
     if view.blur:
         names += ["blur", "sigma"]
@@ -106,8 +104,9 @@ class Reader:
 
 
 def pipeline(
-    recipe: Recipe,
     views: list[View],
+    mean: Sequence[float],
+    std: Sequence[float],
     source: Callable[[int], Inputs],
     batch: int,
     threads: int,
@@ -119,6 +118,7 @@ def pipeline(
     """The built pipeline; its ``run`` returns one (B, 3, size, size) float32 batch per view.
 
     Args:
+        mean, std: per channel, of pixels in 0 to 1, that the views are normalised with.
         source: iteration -> JPEGs (a list of B uint8 arrays), the ``inputs`` of ``stage``, then every view's
             ``inputs`` in turn. With ``reader``: positions (B,) int64, then the views' inputs.
         batch: B.
@@ -135,7 +135,7 @@ def pipeline(
         for path, text in zip(indexes, reader.stretch.indexes if reader else (), strict=True):
             path.write_text(text)
         graph = _graph(
-            recipe, views, source, device_id, threads, stage, reader, [str(path) for path in indexes]
+            views, mean, std, source, device_id, threads, stage, reader, [str(path) for path in indexes]
         )
         built = graph(batch_size=batch, num_threads=threads, device_id=device_id, prefetch_queue_depth=depth)
         built.build()  # reads the indexes
@@ -143,8 +143,9 @@ def pipeline(
 
 
 def _graph(
-    recipe: Recipe,
     views: list[View],
+    mean: Sequence[float],
+    std: Sequence[float],
     source: Callable[[int], Inputs],
     device_id: int | None,
     threads: int,
@@ -154,15 +155,14 @@ def _graph(
 ) -> Any:
     plan: list[tuple[View, list[str], effects.Compiled | None]] = []
     for view in views:
-        keys = columns(recipe, view)
+        keys = columns(view)
         plan.append((view, keys, effects.Compiled(keys, threads) if device_id is None else None))
     # made out here: what is called inside the graph is traced, with all that it calls
     fed_stain = stage.width if stage else 0
     width = 1 + (0 if reader else fed_stain) + sum(len(keys) for _view, keys, _work in plan)
     change = on_batches(stage, threads) if stage else None
     tars = [str(path) for path in reader.stretch.tars] if reader else []
-    mean = [255 * value for value in recipe.model.mean]
-    std = [255 * value for value in recipe.model.std]
+    mean, std = [255 * value for value in mean], [255 * value for value in std]
 
     @pipeline_def(enable_conditionals=True)  # type: ignore[untyped-decorator]
     def graph() -> tuple[Any, ...]:

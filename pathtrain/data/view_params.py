@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pathtrain.data.order import Ints, Words, hashed
+from pathtrain.data.order import Ints, hashed, uniform
 from pathtrain.recipes.recipe import ViewsConfig
 
 Floats = npt.NDArray[np.float64]
@@ -23,18 +23,25 @@ Flags = npt.NDArray[np.bool_]
 
 # Keep these hashes apart from each other and from those of the sample order
 _STREAM = 0x76696577
-_STAIN_STREAM = 0x737461696E
 _TRIES = 10  # RandomResizedCrop's
 
 
 @dataclass(frozen=True)
 class View:
-    """One of a tile's views: output pixels, range of area shares, probabilities."""
+    """One of a tile's views.
+
+    Attributes:
+        size: output pixels, square.
+        scale: range of area shares.
+        blur, solarise: probabilities.
+        coloured: whether its colours may change.
+    """
 
     size: int
     scale: tuple[float, float]
     blur: float
     solarise: float
+    coloured: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,12 +74,14 @@ class Drawn:
 
 def views(config: ViewsConfig) -> list[View]:
     """The views of a tile in their order: globals first."""
+    coloured = bool(config.jitter.p or config.greyscale)
     return [
         View(
             crop.size,
             crop.scale,
             crop.blur[number % len(crop.blur)],
             crop.solarise[number % len(crop.solarise)],
+            coloured,
         )
         for crop in (config.globals, config.locals)
         for number in range(crop.count)
@@ -85,8 +94,8 @@ def draw(config: ViewsConfig, view: View, number: int, positions: Ints, seed: in
     Args:
         positions: (B,) places in the run (pathtrain.data.order), which differ in every epoch.
     """
-    uniform = _uniform(hashed(seed, _STREAM, positions, number), 2 * _TRIES + 12)
-    areas, ratios, rest = np.split(uniform, [_TRIES, 2 * _TRIES], axis=1)
+    numbers = uniform(hashed(seed, _STREAM, positions, number), 2 * _TRIES + 12)
+    areas, ratios, rest = np.split(numbers, [_TRIES, 2 * _TRIES], axis=1)
     at_y, at_x, flip, jitter, brightness, contrast, saturation, hue, grey, blur, sigma, solarise = rest.T
     start, end = _crop(areas, ratios, np.stack([at_y, at_x], axis=1), view.scale, config.ratio)
     strength = config.jitter
@@ -106,19 +115,8 @@ def draw(config: ViewsConfig, view: View, number: int, positions: Ints, seed: in
     )
 
 
-def draw_stain(positions: Ints, seed: int) -> Floats:
-    """(B, 6) numbers, uniform in [-1, 1), for the stain jitter of the whole tile at each position."""
-    return _between(_uniform(hashed(seed, _STAIN_STREAM, positions), 6), -1.0, 1.0)
-
-
-def _uniform(base: Words, count: int) -> Floats:
-    """(B, count) numbers in [0, 1) from hashes (B,)."""
-    slots = hashed(base[:, None], np.arange(count))
-    return np.asarray((slots >> np.uint64(11)) * 2.0**-53, np.float64)
-
-
-def _between(uniform: Floats, low: float, high: float) -> Floats:
-    return low + uniform * (high - low)
+def _between(numbers: Floats, low: float, high: float) -> Floats:
+    return low + numbers * (high - low)
 
 
 def _crop(

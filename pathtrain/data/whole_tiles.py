@@ -1,18 +1,10 @@
-"""Tiles for inference: in a fixed order, whole, resized, without augmentation.
+"""Tiles for inference, encoded: those of a dataset, or a folder of labelled images; in a fixed order.
 
-Unlike the training loader this one decodes with simplejpeg in plain threads: no pipeline to build, any
-order, PNG and TIFF as well, and 2.5 to 5 times DALI's rate on the CPU for whole tiles. One definition
-of what a network sees at inference serves ``embed`` and every evaluation:
-
-    decode -> stain normalisation, if the model was trained with it (pathtrain.stain.normaliser)
-    -> bicubic resize with antialiasing to a square (none if it has that size), or, as in linear
-    evaluation, of the shorter side to somewhat more and a centre crop -> uint8
+What becomes of them is in pathtrain.data.tile_batches.
 """
 
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Collection, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 
@@ -23,15 +15,12 @@ from pathprep.errors import DatasetError, UsageError
 from pathprep.folders import is_mixed, open_dataset
 from pathprep.storage import tables
 from pathtrain.data.source import DamagedTile, DatasetSource
-from pathtrain.images import Pixels, decode, resize, resize_and_crop
 from pathtrain.stain.normaliser import Normaliser, normaliser
-from pathtrain.stain.stage import Floats
 from pathtrain.stain.target import ModelTarget
 
 Ints = npt.NDArray[np.int64]
 
 LABELS_FILE = "labels.csv"
-AHEAD = 2  # batches in preparation while the network works on one
 
 
 class Tiles(ABC):
@@ -254,46 +243,3 @@ def outcome(tiles: Tiles) -> str:
     """What fitting the stain of images without stored fits came to, for people; empty if none was fitted."""
     found = tiles.normaliser.outcome if tiles.normaliser else ""
     return f"{tiles.path}: {found}" if found else ""
-
-
-def batches(
-    tiles: Tiles, order: Ints, *, size: int, batch: int, threads: int, short: int | None = None
-) -> Iterator[Pixels]:
-    """Images (B, size, size, 3) uint8 of the tiles in ``order``; the last batch may be smaller.
-
-    Args:
-        tiles: where from.
-        order: (M,) tile numbers.
-        size: side of the square that every tile is resized to.
-        batch: images in a batch.
-        threads: that decode and resize.
-        short: the shorter side is resized to this many pixels and the centre cropped to ``size``; None
-            resizes to ``size`` without a crop.
-
-    Raises:
-        DatasetError: a tile is missing or damaged; it names the tile.
-    """
-    ready: deque[list[Future[Pixels]]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-
-    def prepare(data: bytes, tile: int, matrix: Floats | None) -> Pixels:
-        try:
-            pixels = decode(data, tiles.name(tile))
-        except DatasetError as error:
-            raise DatasetError(f"{error}; {tiles.fix}") from None
-        if tiles.normaliser is not None:
-            pixels = tiles.normaliser(pixels, matrix, tile)
-        return resize(pixels, size) if short is None else resize_and_crop(pixels, short, size)
-
-    try:
-        for start in range(0, len(order), batch):
-            numbers = order[start : start + batch]
-            matrices = tiles.normaliser.matrices(numbers) if tiles.normaliser else [None] * len(numbers)
-            pairs = zip(numbers.tolist(), matrices, strict=True)
-            ready.append([pool.submit(prepare, tiles.read(tile), tile, matrix) for tile, matrix in pairs])
-            if len(ready) > AHEAD:
-                yield np.stack([image.result() for image in ready.popleft()])
-        while ready:
-            yield np.stack([image.result() for image in ready.popleft()])
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -7,8 +7,8 @@ over the whole batch, so the number of ranks changes them by rounding only; what
 (stochastic depth) is drawn per rank, and does change. Rank 0 alone writes, logs and creates files.
 """
 
+import logging
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from pathprep.errors import PathprepError, UsageError
 from pathtrain.errors import PeerError
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
+CPU = torch.device("cpu")
 BUCKET = 32 * 2**20  # elements of one all-reduce: few calls, and little memory beside the gradients
 
 
@@ -34,9 +36,9 @@ class Ranks:
         device: what it computes on.
     """
 
-    rank: int
-    world: int
-    device: torch.device
+    rank: int = 0
+    world: int = 1
+    device: torch.device = CPU
 
     @property
     def first(self) -> bool:
@@ -44,11 +46,21 @@ class Ranks:
         return self.rank == 0
 
     @property
+    def device_id(self) -> int | None:
+        """The GPU's number; None on the CPU."""
+        return self.device.index or 0 if self.device.type == "cuda" else None
+
+    @property
     def threads(self) -> int:
         """CPU threads for the loader: this rank's part of the machine (torchrun gives torch itself one)."""
         if self.world == 1:
             return torch.get_num_threads()
         return max(1, len(os.sched_getaffinity(0)) // _number("LOCAL_WORLD_SIZE", self.world))
+
+    def say(self, log: logging.Logger, text: str, *values: object) -> None:
+        """Log what all ranks would say alike, once."""
+        if self.first:
+            log.info(text, *values)
 
     def share(self, batch: int) -> int:
         """Tiles of a step that each rank takes.
@@ -60,7 +72,7 @@ class Ranks:
             down = batch // self.world * self.world
             near = f"{down} or {down + self.world}" if down else f"{self.world}"
             raise UsageError(
-                f"batch {batch} cannot be divided among {self.world} ranks; --set batch={near}, "
+                f"batch {batch} cannot be divided among {self.world} ranks; batch={near} can, "
                 "or start another number of processes"
             )
         return batch // self.world
@@ -122,6 +134,9 @@ class Ranks:
         return answer[0]  # type: ignore[no-any-return]
 
 
+ALONE = Ranks()  # one process, on the CPU
+
+
 @contextmanager
 def ranks() -> Iterator[Ranks]:
     """This process's place, from the variables that torchrun sets; the group is left at the end.
@@ -154,7 +169,7 @@ def ranks() -> Iterator[Ranks]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistBackendError) and "gloo" not in str(error):
             raise
-        print(f"rank {rank}: {str(error).strip().splitlines()[0]}", file=sys.stderr)
+        log.error("rank %d: %s", rank, str(error).strip().splitlines()[0])
         raise PeerError(f"rank {rank}: stopped, as another rank is gone; see its own message") from None
     dist.destroy_process_group()  # after an error it might wait for ranks that will not come
 

@@ -78,8 +78,6 @@ def describe(model: LoadedModel) -> dict[str, Any]:
     }
 
 
-def folder_of(model: LoadedModel, out: Path | None) -> Path | None:
-    """Where results go: ``out``, or the run's own folder (its report looks there), or nowhere."""
-    if out is not None:
-        return out
+def folder_of(model: LoadedModel) -> Path | None:
+    """Where results go: the run's own folder (its report looks there), or nowhere."""
     return None if model.run is None else model.run / "evaluation"

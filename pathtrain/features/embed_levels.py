@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -20,15 +20,16 @@ from pathprep.folders import open_dataset
 from pathtrain.data.damaged_tiles import Damage
 from pathtrain.data.layout import Layout
 from pathtrain.data.slide_stream import Request, SlideIndex, TileStream
-from pathtrain.evaluate.slide_level.heads import open_run, quiet_stage
-from pathtrain.features.encode import Features, TileProgress, pick_device
+from pathtrain.distributed.workers import pick_device
+from pathtrain.features.encode import Features
 from pathtrain.features.files import Part
+from pathtrain.features.progress import TileProgress
 from pathtrain.features.write import EmbedSummary, make
+from pathtrain.params.encoding import Device, Format, Level
 from pathtrain.recipes.load import load as load_recipe
 from pathtrain.runs import checkpoint
+from pathtrain.runs.hierarchical import open_run, quiet_stage
 from pathtrain.stain.target import of_run
-
-Level = Literal["region", "slide"]
 
 
 def embed(
@@ -36,9 +37,9 @@ def embed(
     dataset: Path,
     out: Path,
     level: Level,
-    device: str = "auto",
+    device: Device = "auto",
     threads: int = 2,
-    format: str = "hdf5",
+    format: Format = "hdf5",
 ) -> EmbedSummary:
     """Write the files; those that were made from the same run and slides are kept.
 
@@ -90,7 +91,7 @@ def embed(
                 tar = index.source.place(bad[0].tile).tar
                 yield DatasetError(f"{bad[0].name} in {tar}: {bad[0].reason}; {_fix(data)}")
                 continue
-            _, regions, slide = method.vectors(pixels, layout(part))
+            _, regions, slide = method.stages.vectors(pixels, layout(part))
             progress.advance(len(part.tiles))
             yield (regions if level == "region" else slide[None]).cpu().numpy()
 

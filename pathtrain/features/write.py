@@ -11,13 +11,17 @@ end, so that all of them know what failed.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from pathprep.errors import DatasetError, UsageError
 from pathprep.storage import atomic
-from pathtrain.features.encode import Features, Place, TileProgress
+from pathtrain.distributed.workers import Place
+from pathtrain.features.encode import Features
 from pathtrain.features.files import FORMATS, Part
+from pathtrain.features.progress import TileProgress
+from pathtrain.params.encoding import Format
 
 FAILED = "failed"
 
@@ -54,8 +58,13 @@ class EmbedSummary:
         made += [f"{self.seconds:.1f} s" + (f", {self.place.world} processes" * (self.place.world > 1))]
         return f"{', '.join(parts)}; {', '.join(made)}"
 
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "place"}
+        return {**values, "processes": self.place.world}
 
-def make(parts: Sequence[Part], empty: int, out: Path, format: str, encode: Encode) -> EmbedSummary:
+
+def make(parts: Sequence[Part], empty: int, out: Path, format: Format, encode: Encode) -> EmbedSummary:
     """Write this process's share of the files to the folder ``out``, which is created.
 
     Args:
@@ -66,7 +75,7 @@ def make(parts: Sequence[Part], empty: int, out: Path, format: str, encode: Enco
         PeerError: another process stopped.
     """
     if format not in FORMATS:
-        raise UsageError(f"--format {format}: give {' or '.join(FORMATS)}")
+        raise UsageError(f"`format` {format}: give {' or '.join(FORMATS)}")
     ending, fits, write = FORMATS[format]
     place, start = Place.of_environment(), time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
@@ -76,19 +85,19 @@ def make(parts: Sequence[Part], empty: int, out: Path, format: str, encode: Enco
     todo = [part for part in mine if not fits(out / f"{part.name}{ending}", part)]
     failed: dict[str, str] = {}
     tiles = dim = 0
-    with TileProgress(sum(len(part.tiles) for part in todo), "embed") as progress:
-        for part, found in zip(todo, encode(todo, progress), strict=True):
-            path = out / f"{part.name}{ending}"
-            if isinstance(found, DatasetError):
-                failed[part.name] = str(found)
-                _record(out, part).parent.mkdir(exist_ok=True)
-                atomic.write_json(_record(out, part), {"slide": part.name, "error": str(found)})
-                path.unlink(missing_ok=True)
-                progress.note(f"{part.name}: failed")
-                continue
-            write(path, part, found)
-            tiles, dim = tiles + len(part.tiles), found.shape[1]
-            progress.line(f"{part.name}: {len(part.tiles)} tiles")
+    progress = TileProgress(sum(len(part.tiles) for part in todo), "embed")
+    for part, found in zip(todo, encode(todo, progress), strict=True):
+        path = out / f"{part.name}{ending}"
+        if isinstance(found, DatasetError):
+            failed[part.name] = str(found)
+            _record(out, part).parent.mkdir(exist_ok=True)
+            atomic.write_json(_record(out, part), {"slide": part.name, "error": str(found)})
+            path.unlink(missing_ok=True)
+            progress.note(f"{part.name}: failed")
+            continue
+        write(path, part, found)
+        tiles, dim = tiles + len(part.tiles), found.shape[1]
+        progress.line(f"{part.name}: {len(part.tiles)} tiles")
     mended = {part.name for part in mine} - failed.keys()
     for path in (out / FAILED).glob("*.json"):  # few; slides may be many
         if path.stem in mended:

@@ -1,4 +1,7 @@
-"""What the training loop needs from a training method; DINO is one.
+"""What training needs from a method; DINO is one.
+
+A ``Setup`` is the method on one run's data: it says what it needs beside them, and makes the two things that
+the loop works with, a ``Method`` and a ``BatchSource``.
 
 A method owns its networks and whatever else its loss remembers. The loop owns data, optimiser, ranks,
 checkpoints and logs. A step is: every rank's batch is split into parts; of each part the ``loss`` is taken
@@ -7,14 +10,24 @@ and sent backward; gradients and ``Outcome.means`` are averaged over parts and r
 number of them if its loss is a mean over samples and ``loss`` changes nothing that the next part reads.
 """
 
-from collections.abc import Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+
+from pathprep.dataset.reader import Dataset
+from pathprep.errors import UsageError
+from pathprep.mixed.reader import MixedDataset
+from pathprep.stain import Target
+from pathtrain.data.order import Ints
+from pathtrain.distributed.ranks import Ranks
+from pathtrain.recipes.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -82,7 +95,10 @@ class Method(Protocol):
         """A batch's views in parts of ``size`` samples; the last may have fewer."""
 
     def loss(self, part: Any, step: int) -> Outcome:
-        """Loss of a part; changes nothing but the state of torch's random generator."""
+        """Loss of a part; changes nothing but the state of torch's random generators.
+
+        So that the same part gives the same again, and ``state`` stays as it is.
+        """
 
     def update(self, means: Mapping[str, Tensor], step: int) -> None:
         """After the optimiser's step; ``means`` are the whole batch's, over all ranks."""
@@ -106,3 +122,68 @@ class Method(Protocol):
 def slices(views: list[Tensor], size: int) -> list[list[Tensor]]:
     """Views (B, ...) each in parts of ``size`` samples; no copies."""
     return [list(part) for part in zip(*(torch.split(view, size) for view in views), strict=True)]
+
+
+class Setup(ABC):
+    """A method on the data of one run.
+
+    Args:
+        recipe: of the method.
+        data: that is trained on.
+        labels: a file with labels of slides.
+
+    Raises:
+        UsageError: ``labels`` are given to a method that has no use for them, or are missing or wrong; the
+            method cannot train on such data.
+    """
+
+    def __init__(self, recipe: Recipe, data: Dataset | MixedDataset, labels: Path | None) -> None:
+        self.recipe, self.data = recipe, data
+        self.read_labels(labels)
+
+    def read_labels(self, path: Path | None) -> None:
+        """Take the labels; a method without a use for them refuses them."""
+        if path is not None:
+            raise UsageError(
+                f"`labels` {path}: the method {self.recipe.method} learns without labels; leave it out"
+            )
+
+    def labelled(self) -> Sequence[str]:
+        """Slides that training needs, so that they are not held out of it."""
+        return ()
+
+    def identity(self) -> dict[str, Any]:
+        """What a resume must find unchanged, beside recipe and data."""
+        return {}
+
+    @abstractmethod
+    def method(self, total: int, device: torch.device, fresh: bool) -> Method:
+        """New networks.
+
+        Args:
+            total: steps of the run.
+            device: where everything lives.
+            fresh: whether to fetch initial weights; False where a checkpoint follows.
+
+        Raises:
+            ModelError: they cannot be made or initialised.
+        """
+
+    @abstractmethod
+    def source(self, start: int, ranks: Ranks, target: Target | None, held_out: Ints) -> BatchSource:
+        """This rank's batches.
+
+        Args:
+            start: the first step.
+            target: what the stain of tiles is normalised to.
+            held_out: numbers of tiles (H,), rising, that do not come.
+        """
+
+    def validation(
+        self, method: Method, ranks: Ranks, target: Target | None
+    ) -> Callable[[int], dict[str, float]] | None:
+        """What to call after each step with the number of finished ones, on all ranks; None for nothing.
+
+        It returns what rank 0's log shows: of most steps, nothing.
+        """
+        return None

@@ -1,38 +1,39 @@
 """DINO: a student matches, from small and large views, what its own moving average says of the large ones.
 
-Caron et al. 2021; github.com/facebookresearch/dino, main_dino.py. The method owns the student, the
-teacher and the centre; the trainer owns the optimiser, so ``loss`` changes nothing and ``update`` is
-what follows an optimiser step.
+Caron et al. 2021; github.com/facebookresearch/dino, main_dino.py.
 """
 
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pathtrain.distributed.fsdp import local
-from pathtrain.losses.dino import dino_terms, updated_center
+from pathprep.stain import Target
+from pathtrain.data.loader import BatchOptions, Loader
+from pathtrain.data.order import Ints
+from pathtrain.distributed.ranks import Ranks
+from pathtrain.losses.dino import dino_terms
 from pathtrain.methods import schedules
-from pathtrain.methods.base import Outcome, slices
+from pathtrain.methods.base import Outcome, Setup, slices
+from pathtrain.methods.teacher_pair import TeacherPair
 from pathtrain.models import backbone
 from pathtrain.models.dino_head import DinoHead
-from pathtrain.recipes.recipe import Recipe
+from pathtrain.recipes.dino import DinoConfig, DinoRecipe, WithDino
 
 
 class Network(nn.ModuleDict):
-    """``backbone`` and ``head``; groups of views, each group of one size, -> scores (V * B, K)."""
+    """``backbone`` and ``head``; groups of views, each group of one size, -> scores (V, B, K)."""
 
     def forward(self, groups: list[list[Tensor]]) -> Tensor:
         """The views of a group go through the backbone together, and all through the head."""
         features = [self["backbone"](torch.cat(group)) for group in groups]
         scores: Tensor = self["head"](torch.cat(features))
-        return scores
+        return scores.view(sum(map(len, groups)), -1, scores.shape[1])
 
 
-class Dino:
-    """Student, teacher and centre.
+class Dino(TeacherPair):
+    """DINO on tiles.
 
     Args:
         recipe: its ``model``, ``views`` and ``dino`` parts.
@@ -44,7 +45,7 @@ class Dino:
         ModelError: the backbone cannot be made or initialised.
     """
 
-    def __init__(self, recipe: Recipe, total: int, device: torch.device, fresh: bool = True) -> None:
+    def __init__(self, recipe: WithDino, total: int, device: torch.device, fresh: bool = True) -> None:
         self.config, self.total = recipe.dino, total
         self.globals = recipe.views.globals.count
         make = backbone.create if fresh else backbone.build
@@ -52,23 +53,15 @@ class Dino:
         crops = {"views.globals.size": recipe.views.globals, "views.locals.size": recipe.views.locals}
         backbone.check(body, recipe.model, {key: crop.size for key, crop in crops.items() if crop.count})
         head = DinoHead(int(body.num_features), self.config.head)  # type: ignore[arg-type]  # timm's
-        self.student = Network({"backbone": body, "head": head}).to(device).train()
-        # eval switches stochastic depth off, as the original's teacher has none
-        self.teacher = deepcopy(self.student).eval().requires_grad_(False)
+        terms = torch.compile(dino_terms, dynamic=False) if recipe.compile else dino_terms
+        super().__init__(Network({"backbone": body, "head": head}), self.config.head.out_dim, device, terms)
         if recipe.model.checkpoint:
             backbone.checkpoint_activations(body, recipe.model)
-        self.center = torch.zeros(self.config.head.out_dim, device=device)
-        # changing numbers as tensors: of each number that it is given, torch.compile would make a version
-        self._terms = torch.compile(dino_terms, dynamic=False) if recipe.compile else dino_terms
         self._compiled = recipe.compile
 
     def schedule(self, step: int) -> dict[str, float]:
         """This method's own scheduled values at a step, for the log."""
-        temp, momentum = self.config.teacher_temp, self.config.momentum
-        return {
-            "teacher_temp": schedules.linear(step, temp.steps, temp.start, temp.end),
-            "momentum": schedules.cosine(step, self.total, momentum.start, momentum.end),
-        }
+        return scheduled(self.config, step, self.total)
 
     def networks(self) -> list[nn.Module]:
         """Student and teacher."""
@@ -79,23 +72,16 @@ class Dino:
         return slices(views, size)
 
     def loss(self, views: list[Tensor], step: int) -> Outcome:
-        """Loss of a batch; changes nothing but the state of torch's random generator (stochastic depth).
+        """Loss of a batch; see ``TeacherPair.compare``.
 
         Args:
             views: (B, 3, H, W) each, globals first.
-
-        Returns:
-            With the means ``center`` (K,), the teacher's output, and ``teacher_entropy``, nats.
         """
         large, small = views[: self.globals], views[self.globals :]
-        with torch.no_grad():
-            teacher = self.teacher([large]).unflatten(0, (len(large), -1))
-        student = self.student([large, small] if small else [large]).unflatten(0, (len(views), -1))
         temp = self.schedule(step)["teacher_temp"]
+        # changing numbers as tensors: of each number that it is given, torch.compile would make a version
         warmth = torch.tensor(temp, device=self.center.device) if self._compiled else temp
-        each, entropy = self._terms(student, teacher, self.center, self.config.student_temp, warmth)
-        means = {"center": teacher.float().mean(dim=(0, 1)), "teacher_entropy": entropy}
-        return Outcome(each.mean(), each.detach(), means)
+        return self.compare(large, small, self.config.student_temp, warmth)
 
     def frozen(self, step: int) -> list[nn.Parameter]:
         """Parameters that take no optimiser step at ``step``."""
@@ -103,12 +89,10 @@ class Dino:
         assert isinstance(head, DinoHead)
         return head.last_layer() if step < self.config.freeze_last_layer_steps else []
 
-    @torch.no_grad()
     def update(self, means: Mapping[str, Tensor], step: int) -> None:
         """Move the centre and the teacher after the optimiser's step."""
-        self.center = updated_center(self.center, means["center"], self.config.center_momentum)
-        rate = 1 - self.schedule(step)["momentum"]
-        torch._foreach_lerp_(local(self.teacher.parameters()), local(self.student.parameters()), rate)
+        self.move_center(means["center"], self.config.center_momentum)
+        self.follow(self.schedule(step)["momentum"])
 
     def encoder(self) -> nn.Module:
         """The teacher's backbone."""
@@ -117,10 +101,8 @@ class Dino:
     def state(self) -> dict[str, Any]:
         """For a checkpoint: ``student``, ``teacher`` (``backbone`` and ``head`` each) and ``loss``."""
         return {
-            **{
-                name: {part: module.state_dict() for part, module in network.items()}
-                for name, network in (("student", self.student), ("teacher", self.teacher))
-            },
+            "student": {part: module.state_dict() for part, module in self.student.items()},
+            "teacher": {part: module.state_dict() for part, module in self.teacher.items()},
             "loss": {"center": self.center},
         }
 
@@ -130,3 +112,27 @@ class Dino:
             for part, module in network.items():
                 module.load_state_dict(state[name][part])
         self.center.copy_(state["loss"]["center"])
+
+
+def scheduled(config: DinoConfig, step: int, total: int) -> dict[str, float]:
+    """The teacher's temperature and momentum at a step of ``total``."""
+    temp, momentum = config.teacher_temp, config.momentum
+    return {
+        "teacher_temp": schedules.linear(step, temp.steps, temp.start, temp.end),
+        "momentum": schedules.cosine(step, total, momentum.start, momentum.end),
+    }
+
+
+class DinoSetup(Setup):
+    """DINO on the tiles of a dataset or of mixed shards; it learns without labels."""
+
+    recipe: DinoRecipe
+
+    def method(self, total: int, device: torch.device, fresh: bool) -> Dino:
+        """New networks."""
+        return Dino(self.recipe, total, device, fresh)
+
+    def source(self, start: int, ranks: Ranks, target: Target | None, held_out: Ints) -> Loader:
+        """Batches of views."""
+        options = BatchOptions.of(self.recipe)
+        return Loader(self.data, options, start, ranks, target=target, held_out=held_out)

@@ -6,31 +6,25 @@ cross-entropy of slide-level tasks, whose gradient goes into stage 1 through eve
 (pathtrain.methods.gradient_cache). The recipe's phases say what is trained when.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pathtrain.data.curriculum import Regions, Slide, Work
-from pathtrain.data.layout import Layout
 from pathtrain.data.slide_labels import SlideLabels
-from pathtrain.distributed.fsdp import local
+from pathtrain.data.work import Regions, Slide, Work
 from pathtrain.losses.tasks import masked_cross_entropy
-from pathtrain.methods import schedules
 from pathtrain.methods.base import Outcome, slices
-from pathtrain.methods.dino import Dino
-from pathtrain.methods.gradient_cache import cached_loss, chunk_size, encode_chunks
+from pathtrain.methods.dino import Dino, scheduled
+from pathtrain.methods.gradient_cache import cached_loss
 from pathtrain.methods.region_dino import RegionTeaching
+from pathtrain.methods.stages import Stages
 from pathtrain.models import backbone as body
 from pathtrain.models.dino_head import DinoHead
-from pathtrain.models.grid_vit import GridViT, region_vectors, slide_vector
+from pathtrain.models.grid_vit import GridViT
 from pathtrain.recipes.hierarchical import HierarchicalRecipe, Phase, SlideTasks
-
-# How a slide goes through stages 1 and 2 where no phase says it
-INFERENCE = SlideTasks(weight=1.0, batch=1, side=2, class_weights="none", checkpointing=False)
 
 
 @dataclass(frozen=True)
@@ -81,7 +75,6 @@ class Hierarchical:
         stage3 = GridViT(config.stage3, config.stage2.dim)
         tasks = labels.tasks if labels is not None else ()
         heads = nn.ModuleList(nn.Linear(config.stage3.dim, len(task.classes)) for task in tasks)
-        self.heads = heads
         self.tasks = [] if labels is None else labels.describe()
         self.labels = labels
         self.student = nn.ModuleDict(
@@ -94,13 +87,10 @@ class Hierarchical:
                 "tasks": heads.to(device),
             }
         )
-        mean, std = (
-            torch.tensor(value, device=device)[:, None, None]
-            for value in (recipe.model.mean, recipe.model.std)
-        )
-        self._scale, self._shift = 1 / (255 * std), -mean / std
-        self._chunk: int | None = None
+        self.stages = Stages(recipe, self.student, device)
         self._weights: dict[str, list[Tensor]] = {}
+        if fresh:
+            self._settle_chunk(None)
 
     def networks(self) -> list[nn.Module]:
         """DINO's students and teachers, and stage 3."""
@@ -114,12 +104,7 @@ class Hierarchical:
     def schedule(self, step: int) -> dict[str, float]:
         """The phase, and DINO's values, which span the phase's own steps."""
         number, at, phase = self._at(step)
-        temp, momentum = self.recipe.dino.teacher_temp, self.recipe.dino.momentum
-        return {
-            "phase": float(number + 1),
-            "teacher_temp": schedules.linear(at, temp.steps, temp.start, temp.end),
-            "momentum": schedules.cosine(at, phase.steps, momentum.start, momentum.end),
-        }
+        return {"phase": float(number + 1), **scheduled(self.recipe.dino, at, phase.steps)}
 
     def frozen(self, step: int) -> list[nn.Parameter]:
         """The heads' last layers at the start of the run."""
@@ -148,7 +133,6 @@ class Hierarchical:
         _, at, phase = self._at(step)
         objective = getattr(phase, part.objective)
         if part.objective == "tile":
-            self.tile.total = phase.steps
             found = self.tile.loss(part.work, at)
         elif part.objective == "region":
             found = self._region_loss(part.work, phase, step)
@@ -159,19 +143,17 @@ class Hierarchical:
         weight = objective.weight * part.factor
         return replace(found, loss=weight * found.loss, means=means)
 
-    @torch.no_grad()
     def update(self, means: Mapping[str, Tensor], step: int) -> None:
         """Move the centres of what the step had, and both teachers."""
         if "tile_center" in means:
-            momentum = self.recipe.dino.center_momentum
-            self.tile.center = self.tile.center * momentum + means["tile_center"] * (1 - momentum)
+            self.tile.move_center(means["tile_center"], self.recipe.dino.center_momentum)
         if "region_center" in means:
             region = self._at(step)[2].region
             assert region is not None
-            self.region.update({"center": means["region_center"]}, region)
-        rate = 1 - self.schedule(step)["momentum"]
+            self.region.update(means["region_center"], region)
+        momentum = self.schedule(step)["momentum"]
         for pair in (self.tile, self.region):
-            torch._foreach_lerp_(local(pair.teacher.parameters()), local(pair.student.parameters()), rate)
+            pair.follow(momentum)
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint: as of DINO, with ``stage2`` and ``region_head``; and ``stage3`` and ``tasks``."""
@@ -185,7 +167,7 @@ class Hierarchical:
             "teacher": {name: module.state_dict() for name, module in teacher.items()},
             "loss": {"center": self.tile.center, "region_center": self.region.center},
             "tasks": self.tasks,
-            "chunk": self._chunk or 0,
+            "chunk": self.stages.chunk or 0,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -198,85 +180,38 @@ class Hierarchical:
             self.region.teacher[name].load_state_dict(state["teacher"][key])
         self.tile.center.copy_(state["loss"]["center"])
         self.region.center.copy_(state["loss"]["region_center"])
-        self._chunk = state["chunk"] or None
+        self._settle_chunk(state["chunk"] or None)
 
-    @torch.no_grad()
-    def scores(self, pixels: Tensor, layout: Layout, config: SlideTasks | None = None) -> list[Tensor]:
-        """Per task (C,) of a slide, float32: the student's, without dropout.
-
-        Args:
-            pixels: (N + 1, H, W, 3) uint8, the background last.
-            layout: of its tiles.
-            config: for the chunks.
-        """
-        vector = self.vectors(pixels, layout, config)[2]
-        return [head(vector).float() for head in self.heads]
-
-    @torch.no_grad()
-    def vectors(
-        self, pixels: Tensor, layout: Layout, config: SlideTasks | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the tiles (N, D), the regions (R, D2) and the slide (D3,) by the student, without dropout."""
-        config = config or INFERENCE
-        with self._quiet():
-            parts = torch.split(pixels, self._chunk_of(config, pixels))
-            tiles = encode_chunks(self._encode, parts, self.device, self._cast)
-            with self._cast():
-                regions = region_vectors(
-                    self._stage("stage2"), tiles, layout, config.regions, self.device, False
-                )
-                slide = slide_vector(self._stage("stage3"), regions, layout, False)
-        return tiles[:-1].float(), regions.float(), slide.float()
+    def _settle_chunk(self, known: int | None) -> None:
+        """Before the first loss, which must change nothing: measure the chunk, if a phase does not say it."""
+        self.stages.chunk = known
+        phases = self.recipe.hierarchy.phases
+        unsaid = any((p.region or p.slide) and (p.slide is None or p.slide.chunk is None) for p in phases)
+        if known is None and unsaid:
+            self.stages.measure()
 
     def _region_loss(self, regions: Regions, phase: Phase, step: int) -> Outcome:
         assert phase.region is not None
         side = phase.region.side
-        with self._quiet():  # the vectors are data here: no graph, no stochastic depth
-            parts = torch.split(regions.pixels, self._chunk_of(phase.slide or INFERENCE, regions.pixels))
-            vectors = encode_chunks(self._encode, parts, self.device, self._cast).to(self.device)
+        # the vectors are data here: no graph, no stochastic depth
+        vectors = self.stages.tile_vectors(regions.pixels, phase.slide).to(self.device)
         cells = torch.from_numpy(regions.layout.cells).to(self.device)
         grids = vectors[cells].view(len(cells), side, side, -1)
-        number, _, _ = self._at(step)
+        seed = self.recipe.seed + self._at(step)[0]
         temp = self.schedule(step)["teacher_temp"]
-        seed = self.recipe.seed + number
         return self.region.loss(grids, regions.places, phase.region, seed, temp)
 
     def _slide_loss(self, slide: Slide, config: SlideTasks) -> Outcome:
-        weights = self._class_weights(config.class_weights == "balanced")
+        weights, stages = self._class_weights(config.class_weights == "balanced"), self.stages
 
         def loss_of(vectors: Tensor) -> Tensor:
-            save = config.checkpointing
-            regions = region_vectors(
-                self._stage("stage2"), vectors, slide.layout, config.regions, self.device, save
-            )
-            vector = slide_vector(self._stage("stage3"), regions, slide.layout, save)
-            scores = [head(vector) for head in self.heads]
-            return masked_cross_entropy(scores, slide.labels, weights)
+            regions = stages.regions(vectors, slide.layout, config, config.checkpointing)
+            vector = stages.slide(regions, slide.layout, config.checkpointing)
+            return masked_cross_entropy(stages.heads(vector), slide.labels, weights)
 
-        chunk = self._chunk_of(config, slide.pixels)
-        trained = config.stage1 == "trained"
-        loss = cached_loss(self._encode, slide.pixels, loss_of, chunk, self.device, trained)
+        chunk, trained = stages.chunk_of(config), config.stage1 == "trained"
+        loss = cached_loss(stages.encode, slide.pixels, loss_of, chunk, self.device, trained)
         return Outcome(loss, loss.detach().view(1))
-
-    def _encode(self, pixels: Tensor) -> Tensor:
-        """uint8 tiles (n, H, W, 3) on the device -> stage-1 vectors (n, D)."""
-        images = (pixels.permute(0, 3, 1, 2).float() * self._scale + self._shift).contiguous()
-        found: Tensor = self.tile.student["backbone"](images)
-        return found
-
-    def _cast(self) -> torch.autocast:
-        reduced = self.recipe.precision == "bfloat16"
-        return torch.autocast(self.device.type, torch.bfloat16, reduced, cache_enabled=False)
-
-    def _chunk_of(self, config: SlideTasks, pixels: Tensor) -> int:
-        """The recipe's, else what was measured first; it is kept, since what dropout draws depends on it."""
-        if config.chunk is not None:
-            return config.chunk
-        if self._chunk is None:
-            with torch.enable_grad(), self._cast():
-                parameters = self.tile.student["backbone"].parameters()
-                self._chunk = chunk_size(self._encode, parameters, pixels[-1:], self.device)
-        return self._chunk
 
     def _class_weights(self, balanced: bool) -> Sequence[Tensor]:
         assert self.labels is not None
@@ -285,23 +220,6 @@ class Hierarchical:
             found = self.labels.class_weights(balanced)
             self._weights[key] = [torch.tensor(w, dtype=torch.float32, device=self.device) for w in found]
         return self._weights[key]
-
-    def _stage(self, name: str) -> GridViT:
-        found = self.student[name]
-        assert isinstance(found, GridViT)
-        return found
-
-    @contextmanager
-    def _quiet(self) -> Iterator[None]:
-        """Without dropout and stochastic depth."""
-        modules = [self.student[name] for name in ("backbone", "stage2", "stage3")]
-        for module in modules:
-            module.eval()
-        try:
-            yield
-        finally:
-            for module in modules:
-                module.train()
 
     def _at(self, step: int) -> tuple[int, int, Phase]:
         """Phase number, step within it, and the phase."""

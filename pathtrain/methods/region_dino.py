@@ -4,21 +4,17 @@ As HIPT trains its second stage (Chen et al. 2022, section 3.3): 2 global crops 
 of 6 x 6 cells of 16 x 16, mirrored at random. The tile vectors are given, so stage 1 gets no gradient.
 """
 
-from collections.abc import Mapping
-from copy import deepcopy
-
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pathtrain.data.order import Ints, hashed
-from pathtrain.losses.dino import dino_terms, updated_center
+from pathtrain.data.order import Ints, hashed, uniform
 from pathtrain.methods.base import Outcome
+from pathtrain.methods.teacher_pair import TeacherPair
 from pathtrain.models.dino_head import DinoHead
 from pathtrain.models.grid_vit import GridViT, cells_of
+from pathtrain.recipes.dino import DinoConfig, HeadConfig
 from pathtrain.recipes.hierarchical import GridCrops, RegionDino
-from pathtrain.recipes.recipe import DinoConfig, HeadConfig
 
 _STREAM = 0x726567696F6E  # keeps these hashes apart from others
 
@@ -36,8 +32,8 @@ class RegionNetwork(nn.ModuleDict):
         return scores.view(sum(len(group) for group in groups), -1, scores.shape[1])
 
 
-class RegionTeaching:
-    """Student, teacher and centre of DINO on regions.
+class RegionTeaching(TeacherPair):
+    """DINO on regions.
 
     Args:
         stage2: the student's; new.
@@ -47,14 +43,12 @@ class RegionTeaching:
     """
 
     def __init__(self, stage2: GridViT, head: HeadConfig, config: DinoConfig, device: torch.device) -> None:
+        network = RegionNetwork({"stage2": stage2, "head": DinoHead(stage2.dim, head)})
+        super().__init__(network, head.out_dim, device)
         self.config = config
-        parts = {"stage2": stage2, "head": DinoHead(stage2.dim, head)}
-        self.student = RegionNetwork(parts).to(device).train()
-        self.teacher = deepcopy(self.student).eval().requires_grad_(False)
-        self.center = torch.zeros(head.out_dim, device=device)
 
     def loss(self, grids: Tensor, places: Ints, config: RegionDino, seed: int, temp: float) -> Outcome:
-        """Loss of a batch of regions.
+        """Loss of a batch of regions; see ``TeacherPair.compare``.
 
         Args:
             grids: (B, k, k, D) tile vectors.
@@ -66,38 +60,25 @@ class RegionTeaching:
         count = config.globals.count
         kinds = [config.globals] * count + [config.locals] * config.locals.count
         views = [crop(grids, kind, config.flip, n, places, seed) for n, kind in enumerate(kinds)]
-        large, small = views[:count], views[count:]
-        with torch.no_grad():
-            teacher = self.teacher([large])
-        student = self.student([large, small] if small else [large])
         warmth = temp if config.teacher_temp is None else config.teacher_temp
-        each, entropy = dino_terms(student, teacher, self.center, self.config.student_temp, warmth)
-        means = {"center": teacher.float().mean(dim=(0, 1)), "teacher_entropy": entropy}
-        return Outcome(each.mean(), each.detach(), means)
+        return self.compare(views[:count], views[count:], self.config.student_temp, warmth)
 
-    def update(self, means: Mapping[str, Tensor], config: RegionDino) -> None:
+    def update(self, mean: Tensor, config: RegionDino) -> None:
         """Move the centre."""
         own = config.center_momentum
-        momentum = self.config.center_momentum if own is None else own
-        self.center = updated_center(self.center, means["center"], momentum)
+        self.move_center(mean, self.config.center_momentum if own is None else own)
 
 
 def crop(grids: Tensor, crops: GridCrops, flip: float, number: int, places: Ints, seed: int) -> Tensor:
     """View ``number`` of each region, (B, size * size, D): a square at random, mirrored at random."""
     batch, side, _, dim = grids.shape
     size = crops.size
-    uniform = _uniform(hashed(seed, _STREAM, places, number), 4)
-    starts = np.floor(uniform[:, :2] * (side - size + 1)).astype(np.int64)
+    drawn = uniform(hashed(seed, _STREAM, places, number), 4)
+    starts = np.floor(drawn[:, :2] * (side - size + 1)).astype(np.int64)
     steps = np.arange(size)
     row, column = starts[:, :1] + steps, starts[:, 1:] + steps
-    row = np.where(uniform[:, 2:3] < flip, row[:, ::-1], row)
-    column = np.where(uniform[:, 3:] < flip, column[:, ::-1], column)
+    row = np.where(drawn[:, 2:3] < flip, row[:, ::-1], row)
+    column = np.where(drawn[:, 3:] < flip, column[:, ::-1], column)
     cells = torch.from_numpy((row[:, :, None] * side + column[:, None, :]).reshape(batch, -1))
     index = cells.to(grids.device)[:, :, None].expand(-1, -1, dim)
     return grids.flatten(1, 2).gather(1, index)
-
-
-def _uniform(base: npt.NDArray[np.uint64], count: int) -> npt.NDArray[np.float64]:
-    """(B, count) numbers in [0, 1) from hashes (B,)."""
-    slots = hashed(base[:, None], np.arange(count))
-    return np.asarray((slots >> np.uint64(11)) * 2.0**-53, np.float64)

@@ -128,7 +128,7 @@ def _imagenet(name: str) -> State:
     except (OSError, HTTPError) as error:  # what a download raises, by the version of the hub's client
         raise ModelError(
             f"model.init: imagenet weights of {name} cannot be fetched ({_first_line(error)}); fetch "
-            f"model.safetensors of {config.hf_hub_id} elsewhere and give it: --set model.init=/path/to/file"
+            f"model.safetensors of {config.hf_hub_id} elsewhere and give it: model.init=/path/to/file"
         ) from None
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pathtrain.recipes.recipe import HeadConfig
+from pathtrain.recipes.dino import HeadConfig
 
 
 class DinoHead(nn.Module):

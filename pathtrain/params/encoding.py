@@ -29,9 +29,7 @@ class How:
         UsageError: one is outside its range.
     """
 
-    size: Annotated[int | None, Setting("Side of images in pixels. Default: the model's.", "Tiles")] = (
-        None
-    )
+    size: Annotated[int | None, Setting("Side of images in pixels. Default: the model's.", "Tiles")] = None
     short: Annotated[
         int | None,
         Setting("Shorter side before a central crop to `size`. Default: 256/224 of it.", "Tiles", "resize"),

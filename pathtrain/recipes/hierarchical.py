@@ -4,7 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pathtrain.recipes.recipe import Count, HeadConfig, OptimConfig, Positive, Recipe, Share, Strict
+from pathtrain.recipes.dino import HeadConfig, WithDino
+from pathtrain.recipes.recipe import Count, OptimConfig, Positive, Share, Strict
 
 Number = Annotated[int, Field(gt=0)]
 
@@ -173,7 +174,7 @@ class Hierarchy(Strict):
     phases: tuple[Phase, ...] = Field(min_length=1)
 
 
-class HierarchicalRecipe(Recipe):
+class HierarchicalRecipe(WithDino):
     """A run of three stages: ``model`` is stage 1, and the phases give length and batches."""
 
     method: Literal["hierarchical"]

@@ -45,16 +45,6 @@ class ModelConfig(Strict):
     checkpoint: bool = False
 
 
-class HeadConfig(Strict):
-    """The projection head of DINO; see pathtrain.models.dino_head."""
-
-    out_dim: int = Field(gt=1)
-    hidden_dim: int = Field(gt=0)
-    bottleneck_dim: int = Field(gt=0)
-    layers: int = Field(ge=1)
-    norm_last_layer: bool
-
-
 class Crop(Strict):
     """One kind of view.
 
@@ -175,37 +165,11 @@ class LoaderConfig(Strict):
     max_damaged: Count = 100
 
 
-class Warmed(Strict):
-    """A value that climbs linearly from ``start`` to ``end`` over ``steps`` and stays there."""
-
-    start: Positive
-    end: Positive
-    steps: Count
-
-
 class Ramp(Strict):
     """A value that goes from ``start`` to ``end`` over the whole run along half a cosine."""
 
     start: float = Field(ge=0)
     end: float = Field(ge=0)
-
-
-class DinoConfig(Strict):
-    """What is DINO's own; see pathtrain.methods.dino."""
-
-    head: HeadConfig
-    student_temp: Positive
-    teacher_temp: Warmed
-    center_momentum: Share
-    momentum: Ramp
-    freeze_last_layer_steps: Count
-    drop_path: float = Field(ge=0, lt=1)
-
-    @model_validator(mode="after")
-    def _momentum(self) -> Self:
-        if max(self.momentum.start, self.momentum.end) > 1:
-            raise ValueError("momentum must be at most 1")
-        return self
 
 
 class OptimConfig(Strict):
@@ -252,10 +216,10 @@ class CollapseConfig(Strict):
 
 
 class Recipe(Strict):
-    """A whole training run but for its data and its folder.
+    """A whole training run but for its data and its folder: what every method's recipe has.
 
     Attributes:
-        method: the training method.
+        method: the training method; pathtrain.methods lists them.
         seed: of sample order, augmentations, initial weights and drop path.
         steps, epochs: length; exactly one of them.
         batch: tiles per optimiser step, over all devices.
@@ -268,7 +232,7 @@ class Recipe(Strict):
         collapse: the collapse score while training.
     """
 
-    method: Literal["dino", "hierarchical"]
+    method: str
     seed: int = Field(ge=0, lt=2**63)
     steps: Annotated[int, Field(gt=0)] | None = None
     epochs: Positive | None = None
@@ -278,7 +242,6 @@ class Recipe(Strict):
     stain: StainConfig = StainConfig()
     loader: LoaderConfig = LoaderConfig()
     views: ViewsConfig
-    dino: DinoConfig
     optim: OptimConfig
     checkpoint: CheckpointConfig
     log_every: int = Field(gt=0)

@@ -8,6 +8,7 @@ import json
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from pathprep.page import chart
 from pathprep.page import environment as pages
 from pathprep.storage import atomic
 from pathprep.storage.json_files import read_json
-from pathtrain.data.loader import Loader
+from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.errors import ModelError
 from pathtrain.evaluate.papers.published import TASKS
 from pathtrain.images import decode, resize
@@ -33,7 +34,7 @@ from pathtrain.runs import checkpoint
 from pathtrain.runs.identity import held_out
 from pathtrain.stain.target import of_run
 from pathtrain.training import logs
-from pathtrain.training.collapse_probe import tiles_of
+from pathtrain.training.held_out import tiles_of
 
 # What a row of log.jsonl may hold, in the order of the page; other keys follow under their own name
 CURVES = {
@@ -64,7 +65,7 @@ TILES_SHOWN = 4
 WHOLE_TILE = 224  # pixels of the picture of a whole tile
 
 
-def report(run: Path, out: Path | None = None, results: Sequence[Path] = ()) -> Path:
+def report(run: str | Path, out: str | Path | None = None, results: Sequence[str | Path] = ()) -> Path:
     """Write the page.
 
     Args:
@@ -80,6 +81,7 @@ def report(run: Path, out: Path | None = None, results: Sequence[Path] = ()) -> 
         RecipeError: its recipe cannot be read.
         UsageError: an evaluation's file is damaged or of something else, or the page cannot be written.
     """
+    run = Path(run)
     if not (run / "recipe.yaml").is_file():
         raise ModelError(
             f"{run}: not a run (no recipe.yaml); train one with `pathtrain pretrain --out {run}`"
@@ -89,7 +91,7 @@ def report(run: Path, out: Path | None = None, results: Sequence[Path] = ()) -> 
     rows = logs.rows(run)
     saved = checkpoint.entries(run)
     step = saved[-1].step if saved else 0
-    found = report_results.find(run, results)
+    found = report_results.find(run, [Path(path) for path in results])
     views, views_missing = _views(run, recipe, info)
     try:
         page = _template().render(
@@ -114,7 +116,7 @@ def report(run: Path, out: Path | None = None, results: Sequence[Path] = ()) -> 
     except UndefinedError as error:
         files = ", ".join(str(result.source) for result in found.values())
         raise UsageError(f"{files}: of another version ({error}); run `pathtrain evaluate` again") from None
-    out = out or run / "report.html"
+    out = run / "report.html" if out is None else Path(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_bytes(out, page.encode())
@@ -194,11 +196,10 @@ def _views(run: Path, recipe: Recipe, info: dict[str, Any]) -> tuple[list[dict[s
         dataset = pathprep.open(Path(info["dataset"]))
         if dataset.info["build_id"] != info.get("identity", {}).get("dataset build id"):
             raise DatasetError(f"{dataset.root}: was built again since the run, with another build id")
-        few = recipe.model_copy(update={"batch": TILES_SHOWN})
         target = of_run(run, recipe)
         loader = Loader(
             dataset,
-            few,
+            replace(BatchOptions.of(recipe), batch=TILES_SHOWN),
             threads=1,
             target=target.target if target else None,
             held_out=tiles_of(dataset, held_out(run) or ()),

@@ -11,7 +11,7 @@ newer one is named in a warning, never loaded. Loading allows tensors and plain 
 import hashlib
 import io
 import json
-import sys
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +20,8 @@ import torch
 
 from pathprep.storage import atomic
 from pathtrain.errors import CheckpointError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def entries(run: Path) -> list[Entry]:
         try:
             found.append(Entry(**json.loads(path.read_bytes())))
         except (ValueError, TypeError):
-            _warn(f"{path} is damaged; its checkpoint is not used")
+            log.warning("%s is damaged; its checkpoint is not used", path)
     return sorted(found, key=lambda entry: entry.step)
 
 
@@ -91,11 +93,11 @@ def latest(run: Path) -> Entry | None:
             with path.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256:
                     return entry
-            _warn(f"{path} is damaged (its SHA-256 differs); an older checkpoint is used")
+            log.warning("%s is damaged (its SHA-256 differs); an older checkpoint is used", path)
         except FileNotFoundError:
-            _warn(f"{path} is gone; an older checkpoint is used")
+            log.warning("%s is gone; an older checkpoint is used", path)
     if found:
-        raise CheckpointError(f"{folder(run)}: all {len(found)} checkpoints are damaged; --fresh starts over")
+        raise CheckpointError(f"{folder(run)}: all {len(found)} checkpoints are damaged; `fresh` starts over")
     return None
 
 
@@ -129,7 +131,3 @@ def load(run: Path) -> dict[str, Any]:
     if found is None:
         raise CheckpointError(f"{run}: no checkpoint there; train it with `pathtrain pretrain --out {run}`")
     return read(run, found)
-
-
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)

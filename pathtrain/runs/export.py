@@ -29,7 +29,7 @@ from pathtrain.runs.model import BUILT_IN, CONFIG_FILE, WEIGHTS_FILE, LoadedMode
 CREATOR = "pathtrain"  # config.json's "creator": an export of ours may be overwritten by another
 
 
-def export(run: Path, out: Path) -> LoadedModel:
+def export(run: str | Path, out: str | Path = "model") -> LoadedModel:
     """Write the teacher's backbone of a run's newest checkpoint to the folder ``out``.
 
     An earlier export at ``out`` is replaced.
@@ -42,11 +42,12 @@ def export(run: Path, out: Path) -> LoadedModel:
         CheckpointError: it has no intact checkpoint.
         UsageError: ``out`` exists and is not an export.
     """
+    run, out = Path(run), Path(out)
     model = load(run)
     if model.run is None:
         raise ModelError(f"{run}: already an exported model; give the run folder it came from")
     if out.exists() and not _is_export(out):
-        raise UsageError(f"{out}: exists and is not an exported model; give another --out or remove it")
+        raise UsageError(f"{out}: exists and is not an exported model; give another `out` or remove it")
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = (out.with_name(f".export-{word}~{out.name}") for word in ("new", "old"))
     for left in (temporary, old):  # by an export that was killed

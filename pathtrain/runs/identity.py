@@ -5,6 +5,7 @@ Kept flat in RUN/run.json, so that a difference is named by its recipe key.
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Any
 
 import timm
 import torch
-from rich.console import Console
 
 from pathprep.dataset.reader import Dataset
 from pathprep.mixed.reader import MixedDataset
@@ -27,6 +27,8 @@ FREE = {"checkpoint", "log_every", "loader", "collapse", "micro_batch", "compile
 FREE_OF_MODEL = {"checkpoint"}
 # What it may change if it is asked to: what helps a run past a loss that is not finite
 CHANGEABLE = re.compile(r"precision$|optim\.|hierarchy\.phases\.\d+\.(lr|warmup_steps)$")
+
+log = logging.getLogger(__name__)
 
 Changes = dict[str, list[Any]]
 
@@ -110,10 +112,10 @@ def check(run: Path, identity: dict[str, Any], change: bool = False) -> Changes:
         before = json.loads((run / "run.json").read_bytes())["identity"]
     except FileNotFoundError:
         if checkpoint.entries(run):
-            raise CheckpointError(f"{run}: has checkpoints but no run.json; --fresh starts over") from None
+            raise CheckpointError(f"{run}: has checkpoints but no run.json; `fresh` starts over") from None
         return {}
     except (ValueError, KeyError):
-        raise CheckpointError(f"{run}/run.json is damaged; --fresh starts over") from None
+        raise CheckpointError(f"{run}/run.json is damaged; `fresh` starts over") from None
     if not checkpoint.entries(run):
         return {}  # it never took its first steps, or none that were kept
     changed = {
@@ -125,8 +127,8 @@ def check(run: Path, identity: dict[str, Any], change: bool = False) -> Changes:
     if changed and not (allowed and change):
         shown = "; ".join(f"{key} was {was}, is {now}" for key, (was, now) in list(changed.items())[:3])
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        what = "--change goes on with it, " if allowed else ""
-        raise CheckpointError(f"{run} was started otherwise: {shown}{more}; {what}--fresh starts over")
+        what = "`change` goes on with it, " if allowed else ""
+        raise CheckpointError(f"{run} was started otherwise: {shown}{more}; {what}`fresh` starts over")
     return changed
 
 
@@ -137,13 +139,13 @@ def changes(run: Path, step: int, changed: Changes) -> list[dict[str, Any]]:
     return before + ([{"step": step, "changed": changed}] if changed else [])
 
 
-def set_aside(run: Path, console: Console) -> None:
+def set_aside(run: Path) -> None:
     """Rename an old run to RUN.old-1, RUN.old-2, ..."""
     run, number = run.absolute(), 1
     while (old := run.with_name(f"{run.name}.old-{number}")).exists():
         number += 1
     run.rename(old)
-    console.print(f"the old run is now {old}", highlight=False)
+    log.info("the old run is now %s", old)
 
 
 def versions() -> dict[str, str]:

@@ -31,12 +31,12 @@ def exclusive(run: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "another process"
             raise RunBusyError(
-                f"{run}: {holder} is training in it; wait for it or stop it, or give another --out"
+                f"{run}: {holder} is training in it; wait for it or stop it, or give another `out`"
             ) from None
         except OSError as error:  # Lustre without flock, for one
             raise RunBusyError(
                 f"{run}: its file system has no locks ({error.strerror}), without which two processes could "
-                "train in it at once; give an --out on another one, or mount it with flock"
+                "train in it at once; give an `out` on another one, or mount it with flock"
             ) from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")

@@ -102,9 +102,7 @@ class LoadedModel:
             shape = tuple(pixels.shape)
             raise UsageError(f"`tiles` are {pixels.dtype} {shape}; give uint8 of shape (N, height, width, 3)")
         if pixels.shape[1] % self.patch or pixels.shape[2] % self.patch:
-            raise UsageError(
-                f"`tiles` of {tuple(pixels.shape[1:3])}: give multiples of {self.patch}"
-            )
+            raise UsageError(f"`tiles` of {tuple(pixels.shape[1:3])}: give multiples of {self.patch}")
         with torch.inference_mode():
             images = pixels.to(self.device).permute(0, 3, 1, 2).float() / 255
             features: npt.NDArray[np.float32] = self.module(self.normalised(images)).float().cpu().numpy()

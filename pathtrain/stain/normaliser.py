@@ -17,8 +17,8 @@ import numpy.typing as npt
 from pathprep import stain
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import STATUSES
+from pathprep.permutation import Ints
 from pathprep.stain import StainFit, Status
-from pathtrain.data.order import Ints
 from pathtrain.stain.pools import Pools
 from pathtrain.stain.stage import Floats
 from pathtrain.stain.stored_fits import StoredFits, stored_fits

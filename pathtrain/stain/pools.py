@@ -14,8 +14,8 @@ import numpy as np
 from pathprep import stain
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
+from pathprep.permutation import Ints
 from pathprep.stain import StainFit, Status
-from pathtrain.data.order import Ints
 from pathtrain.images import Pixels, decode
 from pathtrain.stain.target import ModelTarget
 

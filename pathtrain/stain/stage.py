@@ -4,12 +4,12 @@ A fit is the stored one, or (``stain.fit: load``) made of the decoded tile; then
 has no slide's fit to fall back on: it stays as it is, and is counted.
 
 The matrix acts on the whole tile, before its views are cut, as EXAONEPath does it; so all views of a tile
-share its stain. Random numbers come from the tile's position in the run alone (pathtrain.data.view_params).
+share its stain. Random numbers come from the tile's position in the run alone (``draw``).
 """
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +17,22 @@ import numpy.typing as npt
 from pathprep import stain
 from pathprep.dataset.reader import Dataset
 from pathprep.mixed.reader import MixedDataset
-from pathprep.stain import IO, Jitter, Status, Target
-from pathtrain.data import view_params as params
-from pathtrain.data.order import Ints
-from pathtrain.data.source import Fits
+from pathprep.permutation import Ints, hashed, uniform
+from pathprep.stain import IO, Jitter, StainFit, Status, Target
 from pathtrain.errors import TrainError
 from pathtrain.recipes.recipe import StainConfig
 from pathtrain.stain import target as targets
 
 Floats = npt.NDArray[np.float64]
+
+_STREAM = 0x737461696E  # keeps these hashes apart from others
+
+
+class Fits(Protocol):
+    """Stains of tiles as they are stored."""
+
+    def take(self, tiles: Ints) -> StainFit:
+        """Those of some tiles (B,)."""
 
 
 class Stage:
@@ -36,6 +43,7 @@ class Stage:
         target: to normalise to, or None.
         options: of fitting (pathprep.stain.fit) where ``config.fit`` is load.
         io: transmitted light of the fits and matrices, grey levels.
+        jitter: whether the random part of ``config`` acts.
     """
 
     def __init__(
@@ -46,10 +54,12 @@ class Stage:
         options: Mapping[str, Any],
         io: float,
         seed: int,
+        jitter: bool = True,
     ) -> None:
         self.config, self.fits, self.target = config, fits, target
         self.options, self.io, self.seed = options, io, seed
-        self._jitter = Jitter(config.concentration, config.angle) if config.jitters else None
+        random = jitter and config.jitters
+        self._jitter = Jitter(config.concentration, config.angle) if random else None
         self._lock = threading.Lock()
         self._counts: Any = None  # where the tiles are: fitted, unfitted
 
@@ -61,18 +71,18 @@ class Stage:
     @property
     def width(self) -> int:
         """How many arrays ``inputs`` gives."""
-        return int(not self.fits_tiles or self.config.jitters)
+        return int(not self.fits_tiles or self._jitter is not None)
 
     def inputs(self, tiles: Ints, positions: Ints) -> list[Floats]:
         """For tiles (B,) at their positions (B,) in the run: matrices (B, 3, 3), or if tiles are fitted when
         they are decoded, jitter's numbers (B, 6), or nothing."""
         if not self.fits_tiles:
             return [self.matrices(tiles, positions)]
-        return [params.draw_stain(positions, self.seed)] if self.config.jitters else []
+        return [draw(positions, self.seed)] if self._jitter else []
 
     def matrices(self, tiles: Ints, positions: Ints) -> Floats:
         """(B, 3, 3) for tiles (B,) at their positions (B,) in the run, from stored fits or none."""
-        numbers = params.draw_stain(positions, self.seed) if self.config.jitters else None
+        numbers = draw(positions, self.seed) if self._jitter else None
         if self.fits is None:
             assert numbers is not None  # StainConfig: hed without jitter is refused
             return stain.hed(len(tiles), self.config.concentration, numbers[:, :3])
@@ -135,26 +145,34 @@ def stage(
     seed: int,
     stored: Callable[[], Fits],
     target: Target | None = None,
+    jitter: bool = True,
 ) -> Stage | None:
-    """The stain stage on a dataset or mixed shards; None if the recipe asks for none.
+    """The stain stage on a dataset or mixed shards; None if there is nothing to do.
 
     Args:
-        config: the recipe's ``stain``. seed: the recipe's.
+        config: the recipe's ``stain``.
+        seed: the recipe's.
         stored: gives the fits that the tiles were stored with; called if they are needed.
         target: to normalise to; None for the one that ``config`` names.
+        jitter: False leaves out what is random: for inference.
 
     Raises:
         TrainError: see ``check``.
         RecipeError: the recipe's target cannot be read.
     """
-    check(data, config)
-    if config.mode == "none":
+    if config.mode == "none" or (config.mode == "jitter" and not jitter):
         return None
+    check(data, config)
     goal = (target or targets.settle(config)) if config.mode == "normalize" else None
     made = data.params["stain"]
     fits = stored() if config.needs_fits and config.fit == "stored" else None
     options = {key: made[key] for key in targets.FIT_OPTIONS if key in made}
-    return Stage(config, fits, goal, options, made.get("io", IO), seed)
+    return Stage(config, fits, goal, options, made.get("io", IO), seed, jitter)
+
+
+def draw(positions: Ints, seed: int) -> Floats:
+    """(B, 6) numbers, uniform in [-1, 1), for the stain jitter of the whole tile at each position."""
+    return -1.0 + 2.0 * uniform(hashed(seed, _STREAM, positions), 6)
 
 
 def check(data: Dataset | MixedDataset, config: StainConfig) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pathprep.dataset.reader import Dataset
+from pathprep.permutation import Ints
 from pathprep.stain import StainFit, Status
-from pathtrain.data.order import Ints
 
 Floats = npt.NDArray[np.float64]
 

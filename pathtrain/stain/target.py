@@ -102,7 +102,7 @@ def of_run(run: Path, recipe: Recipe) -> ModelTarget | None:
     except (OSError, ValueError, ValidationError):
         raise ModelError(
             f"{path}: gone or damaged, and the run's tiles were normalised to the target in it; "
-            "bring it back, or train again with --fresh"
+            "bring it back, or train again with `fresh`"
         ) from None
 
 

@@ -7,15 +7,14 @@ of ranks and threads or the same cards; on others it differs by rounding, and by
 each rank draws for itself.
 """
 
+import logging
 import math
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from torch import Tensor
 
 from pathprep.storage import atomic
@@ -26,11 +25,13 @@ from pathtrain.methods.base import Batch, BatchSource, Method
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs import checkpoint
 from pathtrain.training import step
-from pathtrain.training.logs import Log, NoLog, Row
+from pathtrain.training.logs import Log, NoLog, Row, Watch
 from pathtrain.training.meter import Meter
 from pathtrain.training.optim import adamw
 from pathtrain.training.stopping import StopRequests
 from pathtrain.training.wandb_board import Wandb
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Loop:
     def train(
         self,
         source: Callable[[int], BatchSource],
-        console: Console,
+        watch: Watch | None = None,
         probe: Callable[[dict[str, Tensor]], Row] | None = None,
         wandb: Wandb | None = None,
         after: Callable[[int], Row] | None = None,
@@ -100,7 +101,7 @@ class Loop:
 
         Args:
             source: called with the number of finished steps.
-            console: where progress goes; rank 0's is used.
+            watch: shows the progress.
             probe: on rank 0, called with the encoder's weights every ``collapse.every`` steps; what it
                 returns is logged.
             wandb: on rank 0, gets the log's rows too.
@@ -111,9 +112,11 @@ class Loop:
         """
         start, loss = self.done, math.nan
         if start:
-            console.print(f"resuming at step {start} of {self.total}", highlight=False)
-        new = Log(self.folder, start, self.total, console, wandb) if self.ranks.first else NoLog()
-        with StopRequests() as requests, new as log, closing(source(start)) as batches:
+            self.ranks.say(log, "resuming at step %d of %d", start, self.total)
+        shown = watch if watch is not None and self.ranks.first else _unwatched
+        shown(start, self.total, None)
+        new = Log(self.folder, start, wandb) if self.ranks.first else NoLog()
+        with StopRequests() as requests, new as rows, closing(source(start)) as batches:
             meter = Meter(self.recipe, self.method, self.ranks)
             for batch in batches:
                 if self.done == start:
@@ -127,30 +130,30 @@ class Loop:
                 self.done += 1
                 loss = done.loss
                 for line in batches.news():  # of this rank's samples, whichever it is
-                    print(f"step {self.done}: {line}", file=sys.stderr)
+                    log.warning("step %d: %s", self.done, line)
                 meter.count(done)
                 found = after(self.done) if after is not None else {}
-                log.advance(self.done)
                 ended = done.stop or self.done == self.total
                 every = self.recipe.collapse.every
                 probing = every > 0 and (self.done % every == 0 or ended)
+                row: Row | None = None
                 if self.done % self.recipe.log_every == 0 or probing or found or ended:
                     values = step.scheduled(self.recipe, self.method, self.total, self.done - 1)
                     row = {"step": self.done, "loss": loss, **values, **meter.row(), **found}
-                    log.write(row | self._probe(probe) if probing else row)
+                    if probing:
+                        row |= self._probe(probe)
+                    rows.write(row)
                     meter.restart()
+                shown(self.done, self.total, row)
                 if self.done % self.recipe.checkpoint.every == 0 or ended:
-                    self._save(log)
+                    self._save(rows)
                 if ended:
                     break
         stopped = None
         if self.done < self.total:
             stopped = next(name for name in self.ranks.gather(requests.received) if name)
-            console.print(
-                f"{stopped}: stopped after step {self.done} of {self.total}, checkpoint written; "
-                "the same command goes on",
-                highlight=False,
-            )
+            text = "%s: stopped after step %d of %d, checkpoint written; the same command goes on"
+            self.ranks.say(log, text, stopped, self.done, self.total)
         return TrainSummary(start, self.done, loss, stopped)
 
     def _probe(self, probe: Callable[[dict[str, Tensor]], Row] | None) -> Row:
@@ -159,7 +162,7 @@ class Loop:
         found = self.ranks.gather(probe(weights) if probe is not None else {})
         return found[0]
 
-    def _save(self, log: Log | NoLog) -> None:
+    def _save(self, rows: Log | NoLog) -> None:
         """All ranks take part; rank 0 writes."""
         state = {
             "step": self.done,
@@ -169,7 +172,7 @@ class Loop:
         }
         state = whole(state, keep=self.ranks.first)
         if self.ranks.first:
-            log.sync()
+            rows.sync()
             checkpoint.save(self.folder, state, self.done, self.config, self.recipe.checkpoint.keep)
 
     def _not_finite(self, done: step.Done, batch: Batch, source: BatchSource) -> None:
@@ -205,5 +208,9 @@ class Loop:
         raise TrainError(
             f"step {number}: the {what}; {last}. {which}: {', '.join(shown[:3])}{', ...' * (len(shown) > 3)} "
             f"(all in {path}). Go on with a lower {self.recipe.rate_key(self.done)}, or with "
-            "precision=float32: --change --set ..."
+            "precision=float32; `change` allows it"
         )
+
+
+def _unwatched(done: int, total: int, row: Row | None) -> None:
+    """Nobody looks on."""

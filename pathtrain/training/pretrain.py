@@ -1,86 +1,89 @@
 """``pathtrain pretrain``: a recipe and a dataset of tiles to a run, started or gone on with."""
 
+import logging
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 import pathprep
 from pathprep.dataset.reader import Dataset
-from pathprep.errors import DatasetError, UsageError
+from pathprep.errors import DatasetError
 from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import Target
 from pathprep.storage import atomic
-from pathtrain.data.loader import Loader
-from pathtrain.data.order import Ints
-from pathtrain.data.slide_labels import SlideLabels
+from pathtrain import methods
 from pathtrain.distributed import ranks as distributed
-from pathtrain.distributed.ranks import Ranks
 from pathtrain.errors import CheckpointError
-from pathtrain.methods.base import BatchSource, Method
-from pathtrain.methods.dino import Dino
-from pathtrain.methods.hierarchical import Hierarchical
-from pathtrain.recipes.hierarchical import HierarchicalRecipe
-from pathtrain.recipes.load import dump
+from pathtrain.recipes.load import dump, load, run_folder
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs import checkpoint, lock
 from pathtrain.runs import identity as identities
 from pathtrain.runs.identity import Changes
 from pathtrain.stain import stage as stain
 from pathtrain.stain.target import ModelTarget, settle
-from pathtrain.training import hierarchical as hierarchy
 from pathtrain.training import wandb_board
-from pathtrain.training.collapse_probe import LiveCollapse, hold_out
+from pathtrain.training.collapse_probe import LiveCollapse
+from pathtrain.training.held_out import hold_out
+from pathtrain.training.logs import Watch
 from pathtrain.training.loop import Loop, TrainSummary
 from pathtrain.training.wandb_board import Wandb
+
+log = logging.getLogger(__name__)
 
 __all__ = ["TrainSummary", "pretrain"]
 
 
 def pretrain(
-    dataset: Path,
-    recipe: Recipe,
-    run: Path,
-    fresh: bool,
-    console: Console,
-    wandb: str | None = None,
-    labels: Path | None = None,
+    dataset: str | Path = "dataset",
+    recipe: Recipe | str | Path = "smoke",
+    out: str | Path | None = None,
+    *,
+    settings: Mapping[str, Any] | Sequence[str] = (),
+    labels: str | Path | None = None,
+    fresh: bool = False,
     change: bool = False,
+    wandb: str | None = None,
+    watch: Watch | None = None,
 ) -> TrainSummary:
     """Train, or go on with, a run; under torchrun every rank calls it.
 
     Args:
         dataset: a dataset folder, or one of mixed shards.
-        run: the run's folder; created.
+        recipe: the name of one that comes with the package, a .yaml file, or a recipe.
+        out: the run's folder; created. None: runs/ and the recipe's name.
+        settings: values that go before those of a named recipe: ``{"optim.lr": 0.001}``, or as
+            ``["optim.lr=0.001"]``.
         fresh: start over; an old run there is renamed to RUN.old-1, RUN.old-2, ...
-        console: where progress and messages go, from rank 0.
-        wandb: a project of Weights & Biases to log to as well.
-        labels: of slides, for the phases of a hierarchical recipe that need them.
         change: go on although the recipe's ``optim`` or ``precision`` differ from the run's so far.
+        labels: CSV or Parquet of slides, for the phases of a hierarchical recipe that need them.
+        wandb: a project of Weights & Biases to log to as well.
+        watch: is told of the progress, on rank 0.
 
     Raises:
+        RecipeError: no such recipe, or a value is wrong.
         CheckpointError: the run was started with another recipe or dataset, or its checkpoints are damaged.
         RunBusyError: another process trains in the run's folder.
         UsageError: the batch cannot be divided among the ranks, or these cannot join.
         PathprepError: the dataset, the model or the data is wrong, or the loss is not finite.
     """
+    run, dataset = run_folder(recipe, out), Path(dataset)
+    recipe = recipe if isinstance(recipe, Recipe) else load(recipe, settings)
     with distributed.ranks() as ranks, ExitStack() as held:
         ranks.share(recipe.batch)
         if wandb is not None and ranks.first:
             wandb_board.check()
-        console = console if ranks.first else Console(quiet=True)
         data = pathprep.open(dataset)
         tiles = sum(data.tile_counts().values())
         if not tiles:
             raise DatasetError(f"{dataset}: no tiles to train on; see `pathprep report {dataset}`")
         stain.check(data, recipe.stain)
-        known = _labels(recipe, labels, data)
-        labelled = [known.slides[row] for row in known.of("train")] if known is not None else []
-        held_out = hold_out(data, recipe, labelled, None if fresh else identities.held_out(run))
+        setup = methods.setup(recipe, data, None if labels is None else Path(labels))
+        held_out = hold_out(data, recipe, setup.labelled(), None if fresh else identities.held_out(run))
         if held_out.said:
-            console.print(held_out.said, highlight=False, soft_wrap=True)
+            ranks.say(log, held_out.said)
         if held_out.dataset is None:  # no score
             off = recipe.collapse.model_copy(update={"every": 0})
             recipe = recipe.model_copy(update={"collapse": off})
@@ -88,7 +91,7 @@ def pretrain(
         target = settle(recipe.stain, None if fresh else run)
         total = recipe.total_steps(tiles)
         identity = identities.identity(recipe, data, tiles, target, held_out.slides)
-        identity |= hierarchy.identity(known)
+        identity |= setup.identity()
 
         def begin() -> tuple[checkpoint.Entry | None, Changes]:
             held.enter_context(lock.exclusive(run))
@@ -96,14 +99,13 @@ def pretrain(
 
         entry, changed = ranks.decide(begin)
         if entry is not None and entry.step >= total:
-            console.print(f"{run}: finished, {total} of {total} steps; --fresh starts over", highlight=False)
+            ranks.say(log, "%s: finished, %d of %d steps; `fresh` starts over", run, total, total)
             return TrainSummary(total, total, None)
         state = None if entry is None else checkpoint.read(run, entry)
-        method = _method(recipe, total, ranks.device, state is None, known)
+        torch.manual_seed(recipe.seed)  # the same weights on every rank
+        method = setup.method(total, ranks.device, fresh=state is None)
         loop = Loop(recipe, method, run, total, identities.fixed(identity), ranks, state)
-        probe = board = after = None
-        if isinstance(method, Hierarchical) and isinstance(data, Dataset):
-            after = hierarchy.validation(method, data, known, run, ranks)
+        probe = board = None
         if ranks.first and recipe.collapse.every:
             normalised = ModelTarget.of_training(target, data)
             probe = LiveCollapse(held_out, recipe, normalised, ranks.device, ranks.threads)
@@ -111,7 +113,7 @@ def pretrain(
         def settled() -> None:
             """What could be wrong was not: only now an old run goes, and the new one says what it is."""
             if fresh and any(path.name != lock.NAME for path in run.iterdir()):
-                identities.set_aside(run, console)
+                identities.set_aside(run)
                 held.enter_context(lock.exclusive(run))
             _describe(run, recipe, dataset, data, identity, target, entry, changed)
 
@@ -119,11 +121,11 @@ def pretrain(
         if ranks.first and wandb is not None:
             board = Wandb(wandb, run, recipe.model_dump(mode="json"))
         return loop.train(
-            lambda start: _source(data, recipe, start, ranks, target, known, held_out.tiles),
-            console,
+            lambda start: setup.source(start, ranks, target, held_out.tiles),
+            watch,
             probe=probe,
             wandb=board,
-            after=after,
+            after=setup.validation(method, ranks, target),
         )
 
 
@@ -134,7 +136,7 @@ def _begin(
     changed = identities.check(run, identity, change)
     found = checkpoint.latest(run)
     if found is not None and found.config != identities.fixed(identity):
-        raise CheckpointError(f"{run}: {found.file} is not of the run in run.json; --fresh starts over")
+        raise CheckpointError(f"{run}: {found.file} is not of the run in run.json; `fresh` starts over")
     if found is None or found.step < total:
         atomic.sweep(run)
         atomic.sweep(checkpoint.folder(run))
@@ -172,50 +174,3 @@ def _slides(data: Dataset | MixedDataset) -> int:
     if isinstance(data, MixedDataset):
         return sum(int(source["slides"]) for source in data.info["sources"])
     return len(data.tile_counts())
-
-
-def _labels(recipe: Recipe, labels: Path | None, data: Dataset | MixedDataset) -> SlideLabels | None:
-    if isinstance(recipe, HierarchicalRecipe):
-        if isinstance(data, MixedDataset):
-            raise UsageError(
-                f"{data.root}: mixed shards have no slides; the method hierarchical needs a dataset"
-            )
-        return hierarchy.read_labels(recipe, labels, data)
-    if labels is not None:
-        raise UsageError(f"--labels {labels}: the method {recipe.method} learns without labels; leave it out")
-    return None
-
-
-def _method(
-    recipe: Recipe, total: int, device: torch.device, fresh: bool, labels: SlideLabels | None
-) -> Method:
-    """The recipe's method; the same weights on every rank."""
-    torch.manual_seed(recipe.seed)
-    if isinstance(recipe, HierarchicalRecipe):
-        return Hierarchical(recipe, total, device, fresh, labels)
-    return Dino(recipe, total, device, fresh)
-
-
-def _source(
-    data: Dataset | MixedDataset,
-    recipe: Recipe,
-    start: int,
-    ranks: Ranks,
-    target: Target | None,
-    labels: SlideLabels | None,
-    held_out: Ints,
-) -> BatchSource:
-    if isinstance(recipe, HierarchicalRecipe):
-        assert isinstance(data, Dataset)  # or its labels could not have been read
-        return hierarchy.source(data, recipe, labels, start, ranks, target, held_out)
-    return Loader(
-        data,
-        recipe,
-        start,
-        rank=ranks.rank,
-        world=ranks.world,
-        device_id=ranks.device.index or 0 if ranks.device.type == "cuda" else None,
-        threads=ranks.threads,
-        target=target,
-        held_out=held_out,
-    )

@@ -19,7 +19,7 @@ def check() -> Any:
     try:
         return importlib.import_module("wandb")
     except ModuleNotFoundError:
-        raise UsageError("--wandb: the package wandb is not installed: pip install wandb") from None
+        raise UsageError("`wandb`: the package wandb is not installed: pip install wandb") from None
 
 
 class Wandb:

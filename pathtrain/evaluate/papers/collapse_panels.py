@@ -31,7 +31,8 @@ from pathtrain.evaluate.tile_level.collapse import (
     measure,
     open_slides,
 )
-from pathtrain.features.encode import TileProgress, encode
+from pathtrain.features.encode import encode
+from pathtrain.features.progress import TileProgress
 from pathtrain.params.evaluation import CollapseParams
 from pathtrain.runs.model import LoadedModel, Model, opened, untrained, with_target
 
@@ -105,24 +106,24 @@ def measured(
     check_k(k, len(slide))
     runs = {"a": (one, 0), "b": (with_target(one, other.target), 1), "c": (other, 1)}
     samples, measured, baselines = [], [], []
-    with TileProgress(3 * len(slide), "encode") as progress:
-        for panel, (model, at) in runs.items():
-            untaught = [] if panel == "b" else [untrained(model, seed)]
-            (features, *random), colour = encode(
-                [model, *untaught], sets[at], orders[at], params.how, progress.advance
-            )
-            progress.line(f"({panel}) {TITLES[panel]}: {len(slide)} tiles of {len(names)} slides")
-            samples.append(Sample(features, slide, names))
-            about = {"model": describe(model), "dataset": str((plain, normalised)[at][1])}
-            figures = measure(samples[-1], k, seed)
-            measured.append({"panel": panel, "title": TITLES[panel], **about, **figures})
-            if random:  # (b) has the tiles of (c)
-                scaled = (colour - colour.mean(axis=0)) / np.maximum(colour.std(axis=0), 1e-12)
-                for name, values in (("random weights", random[0]), ("colour", scaled)):
-                    title = f"{name}, {('plain', 'normalised')[at]} tiles"
-                    figures = measure(Sample(values, slide, names), k, seed)
-                    baselines.append({"name": name, "title": title, "tiles_of": panel, **figures})
-        progress.note(outcome(sets[1]))
+    progress = TileProgress(3 * len(slide), "encode")
+    for panel, (model, at) in runs.items():
+        untaught = [] if panel == "b" else [untrained(model, seed)]
+        (features, *random), colour = encode(
+            [model, *untaught], sets[at], orders[at], params.how, progress.advance
+        )
+        progress.line(f"({panel}) {TITLES[panel]}: {len(slide)} tiles of {len(names)} slides")
+        samples.append(Sample(features, slide, names))
+        about = {"model": describe(model), "dataset": str((plain, normalised)[at][1])}
+        figures = measure(samples[-1], k, seed)
+        measured.append({"panel": panel, "title": TITLES[panel], **about, **figures})
+        if random:  # (b) has the tiles of (c)
+            scaled = (colour - colour.mean(axis=0)) / np.maximum(colour.std(axis=0), 1e-12)
+            for name, values in (("random weights", random[0]), ("colour", scaled)):
+                title = f"{name}, {('plain', 'normalised')[at]} tiles"
+                figures = measure(Sample(values, slide, names), k, seed)
+                baselines.append({"name": name, "title": title, "tiles_of": panel, **figures})
+    progress.note(outcome(sets[1]))
     found = {row["panel"]: row for row in measured}
     differences = {f"{a} to {b}": change(found[a], found[b], seed) for a, b in CHANGES}
     tiles_alone = change(baselines[0], baselines[2], seed)

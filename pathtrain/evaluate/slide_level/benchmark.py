@@ -26,13 +26,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pathprep.errors import UsageError
+from pathtrain.distributed.workers import pick_device
 from pathtrain.evaluate.slide_level.colour import colour
 from pathtrain.evaluate.slide_level.mil_training import predict, tiles, train
 from pathtrain.evaluate.slide_level.scores import Predictions, score
 from pathtrain.evaluate.slide_level.splits import Split, hold_out, splits
 from pathtrain.evaluate.slide_level.tasks import Missing, Task
 from pathtrain.features.bags import Bags
-from pathtrain.features.encode import pick_device
 from pathtrain.models.mil import Mil, MilConfig
 from pathtrain.params.slide_level import Method, SlidesConfig
 

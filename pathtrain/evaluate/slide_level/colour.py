@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pathprep.errors import UsageError
-from pathtrain.data.whole_tiles import DatasetTiles, batches
-from pathtrain.features.encode import TileProgress
+from pathtrain.data.tile_batches import batches
+from pathtrain.data.whole_tiles import DatasetTiles
+from pathtrain.features.progress import TileProgress
 
 Floats = npt.NDArray[np.float32]
 
@@ -43,16 +44,16 @@ def colour(dataset: Path, slides: Sequence[str], threads: int = 2) -> dict[str, 
         slide: np.arange(source.starts[starts[slide]], source.starts[starts[slide] + 1]) for slide in slides
     }
     found: dict[str, Floats] = {}
-    with TileProgress(sum(map(len, orders.values())), "colour") as progress:
-        for slide, order in orders.items():
-            sums, squares, count = np.zeros(3), np.zeros(3), 0
-            for pixels in batches(source, order, size=SIDE, batch=BATCH, threads=threads):
-                values = pixels.reshape(-1, 3) / np.float32(255)
-                sums += values.sum(axis=0, dtype=np.float64)
-                squares += np.square(values).sum(axis=0, dtype=np.float64)
-                count += len(values)
-                progress.advance(len(pixels))
-            mean = sums / count
-            sd = np.sqrt(np.maximum(squares / count - mean**2, 0))
-            found[slide] = np.concatenate([mean, sd]).astype(np.float32)
+    progress = TileProgress(sum(map(len, orders.values())), "colour")
+    for slide, order in orders.items():
+        sums, squares, count = np.zeros(3), np.zeros(3), 0
+        for pixels in batches(source, order, size=SIDE, batch=BATCH, threads=threads):
+            values = pixels.reshape(-1, 3) / np.float32(255)
+            sums += values.sum(axis=0, dtype=np.float64)
+            squares += np.square(values).sum(axis=0, dtype=np.float64)
+            count += len(values)
+            progress.advance(len(pixels))
+        mean = sums / count
+        sd = np.sqrt(np.maximum(squares / count - mean**2, 0))
+        found[slide] = np.concatenate([mean, sd]).astype(np.float32)
     return found

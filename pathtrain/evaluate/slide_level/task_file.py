@@ -1,11 +1,11 @@
 """The tasks of a benchmark, as a YAML file names them, one file of labels each.
 
-    tasks:
-      - name: LUAD-EGFR
-        labels: luad_egfr.csv    # or a list; beside the YAML unless --labels names a folder
-        column: label
-        positive: mutant         # of two classes, the one that counts as positive; others count as negative
-        split: split             # column of the fixed parts; left out: `split` if there is one
+tasks:
+  - name: LUAD-EGFR
+    labels: luad_egfr.csv    # or a list; beside the YAML unless --labels names a folder
+    column: label
+    positive: mutant         # of two classes, the one that counts as positive; others count as negative
+    split: split             # column of the fixed parts; left out: `split` if there is one
 """
 
 from pathlib import Path

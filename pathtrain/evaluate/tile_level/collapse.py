@@ -29,7 +29,8 @@ from pathprep.params.settings import build
 from pathprep.storage import atomic
 from pathtrain.data.whole_tiles import DatasetTiles, open_tiles, outcome
 from pathtrain.evaluate.statistics import Flags, Floats, Ints, describe, interval, neighbours, unit
-from pathtrain.features.encode import TileProgress, encode
+from pathtrain.features.encode import encode
+from pathtrain.features.progress import TileProgress
 from pathtrain.params.evaluation import CollapseParams
 from pathtrain.runs.model import LoadedModel, Model, opened
 from pathtrain.stain.target import ModelTarget
@@ -87,10 +88,10 @@ def measured(model: LoadedModel, dataset: Path, params: CollapseParams) -> tuple
             f"{dataset}: feature collapse needs 2 {tiles.kind}s with at least 2 tiles, not {len(kept)}"
         )
     check_k(params.k, len(order))
-    with TileProgress(len(order), "encode") as progress:
-        (features,), _ = encode([model], tiles, order, params.how, progress.advance)
-        progress.line(f"{dataset}: {len(order)} tiles of {len(kept)} slides")
-        progress.note(outcome(tiles))
+    progress = TileProgress(len(order), "encode")
+    (features,), _ = encode([model], tiles, order, params.how, progress.advance)
+    progress.line(f"{dataset}: {len(order)} tiles of {len(kept)} slides")
+    progress.note(outcome(tiles))
     taken = Sample(features, slide, [tiles.groups[number] for number in kept])
     return {
         "task": "collapse",

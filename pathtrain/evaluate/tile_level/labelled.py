@@ -16,7 +16,8 @@ from pathprep.errors import UsageError
 from pathtrain.data.tile_labels import Labels
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, outcome
 from pathtrain.evaluate.statistics import Floats, Ints, interval
-from pathtrain.features.encode import TileProgress, encode
+from pathtrain.features.encode import encode
+from pathtrain.features.progress import TileProgress
 from pathtrain.params.encoding import How
 from pathtrain.runs.model import LoadedModel, untrained
 
@@ -50,13 +51,13 @@ def encode_sets(model: LoadedModel, sources: list[Tiles], labels: Labels, seed: 
     models = [model, untrained(model, seed)]
     orders = [np.flatnonzero(values >= 0) for values in labels.values]
     sets = []
-    with TileProgress(sum(map(len, orders)), "encode") as progress:
-        for tiles, order, values in zip(sources, orders, labels.values, strict=True):
-            features, colour = encode(models, tiles, order, how, progress.advance)
-            named = {"model": features[0], "random weights": features[1], "colour": colour}
-            sets.append(Set(named, values[order], tiles.group[order]))
-            progress.line(f"{tiles.path}: {len(order)} labelled tiles")
-            progress.note(outcome(tiles))
+    progress = TileProgress(sum(map(len, orders)), "encode")
+    for tiles, order, values in zip(sources, orders, labels.values, strict=True):
+        features, colour = encode(models, tiles, order, how, progress.advance)
+        named = {"model": features[0], "random weights": features[1], "colour": colour}
+        sets.append(Set(named, values[order], tiles.group[order]))
+        progress.line(f"{tiles.path}: {len(order)} labelled tiles")
+        progress.note(outcome(tiles))
     return sets
 
 

@@ -30,10 +30,11 @@ from pathprep.errors import UsageError
 from pathprep.params.settings import build
 from pathtrain.data.tile_labels import read_labels
 from pathtrain.data.whole_tiles import Tiles, open_tiles
+from pathtrain.distributed.workers import pick_device
 from pathtrain.errors import TrainError
 from pathtrain.evaluate.statistics import LEVEL, Floats, Ints, describe
 from pathtrain.evaluate.tile_level.labelled import Set, check_split, encode_sets, hold_out, score, standardise
-from pathtrain.features.encode import check_size, pick_device
+from pathtrain.features.encode import check_size
 from pathtrain.params.encoding import How
 from pathtrain.params.evaluation import LayerParams, LinearParams
 from pathtrain.runs.model import LoadedModel, Model, aimed, opened

@@ -68,7 +68,7 @@ def test_defaults_are_dataset_and_runs(
     assert sorted(path.name for path in (tmp_path / "features").iterdir()) == ["a.h5", "b.h5"]
     assert "18 tiles" in capsys.readouterr().out
     assert call(monkeypatch, "pretrain", *settings) == 0
-    assert "finished, 2 of 2 steps" in capsys.readouterr().out
+    assert "finished, 2 of 2 steps" in capsys.readouterr().err
 
 
 def test_help_does_not_import_torch() -> None:

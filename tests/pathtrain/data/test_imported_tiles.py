@@ -13,7 +13,7 @@ from pathprep.errors import UsageError
 from pathprep.params.tile_set import TileParams
 from pathprep.tilesets import run as imports
 from pathprep.tilesets.find import find
-from pathtrain.data.loader import Loader
+from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.data.tile_labels import read_labels
 from pathtrain.data.whole_tiles import DatasetTiles, open_tiles
 from pathtrain.evaluate.tile_level.collapse import collapse, sample
@@ -66,7 +66,7 @@ def test_labels_and_groups_of_the_index(grouped: Path) -> None:
 
 def test_a_dataset_of_slides_beside_it_still_needs_labels(grouped: Path, tmp_path: Path) -> None:
     slides = write_dataset(tmp_path / "slides", {"s": noise(3)})
-    with pytest.raises(UsageError, match="slides: a dataset holds no labels; give --labels"):
+    with pytest.raises(UsageError, match="slides: a dataset holds no labels; give `labels`"):
         read_labels([open_tiles(grouped), open_tiles(slides)], None)
 
 
@@ -135,7 +135,7 @@ def test_the_loader_trains_on_tiles_of_several_sizes(tmp_path: Path) -> None:
     source = folders(tmp_path / "set", sizes)
     imports.import_tiles(find(source), tmp_path / "out", TileParams())
     small = ["batch=4", "views.globals.size=32", "views.locals.size=16"]
-    loader = Loader(Dataset(tmp_path / "out"), load_recipe("smoke", small))
+    loader = Loader(Dataset(tmp_path / "out"), BatchOptions.of(load_recipe("smoke", small)))
     batch = next(iter(loader))
     assert sorted(batch.tiles.tolist()) == [0, 1, 2, 3]
     assert all(view.shape[0] == 4 for view in batch.views)

@@ -23,12 +23,12 @@ from pathprep.errors import DatasetError
 from pathprep.mixed.make import mix
 from pathprep.mixed.reader import MixedDataset
 from pathtrain.data import mixed_source as mixed
-from pathtrain.data.loader import Batch, Loader
+from pathtrain.data.loader import Batch, BatchOptions, Loader
 from pathtrain.data.mixed_source import MixedSource
 from pathtrain.data.source import DatasetSource
+from pathtrain.distributed.ranks import Ranks
 from pathtrain.errors import TrainError
 from pathtrain.recipes.load import load
-from pathtrain.recipes.recipe import Recipe
 
 COUNT = 22  # in shards of 5, 6, 5 and 6
 Make = Callable[..., Path]
@@ -53,8 +53,8 @@ def copy(shuffled: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(shuffled, tmp_path / "mixed"))
 
 
-def recipe(batch: int = 6, *more: str) -> Recipe:
-    return load("smoke", [*TINY, f"batch={batch}", *more])
+def options(batch: int = 6, *more: str) -> BatchOptions:
+    return BatchOptions.of(load("smoke", [*TINY, f"batch={batch}", *more]))
 
 
 def rows(root: Path) -> list[dict[str, Any]]:
@@ -85,7 +85,7 @@ def take(count: int, root: Path, *args: Any, **kwargs: Any) -> list[Batch]:
 
 
 def test_the_order_is_that_of_the_shards(shuffled: Path) -> None:
-    batches = take(9, shuffled, recipe())
+    batches = take(9, shuffled, options())
     for step, batch in enumerate(batches):
         assert batch.tiles.tolist() == expected(shuffled, np.arange(6 * step, 6 * step + 6))
     seen = np.concatenate([batch.tiles for batch in batches])
@@ -108,10 +108,10 @@ def test_pixels_are_those_of_the_dataset(plain: Path, shuffled: Path) -> None:
     number = np.array(
         [numbers[f"slide {row['slide']}, tile {row['x']}_{row['y']}"] for row in rows(shuffled)]
     )
-    other = Loader(Dataset(plain), recipe())
+    other = Loader(Dataset(plain), options())
     order = MixedSource(MixedDataset(shuffled)).order
     other.source.order = lambda positions, seed: number[order(positions, seed)]  # type: ignore[method-assign]
-    for mine, theirs in zip(take(9, shuffled, recipe()), islice(other, 9), strict=True):
+    for mine, theirs in zip(take(9, shuffled, options()), islice(other, 9), strict=True):
         assert np.array_equal(number[mine.tiles], theirs.tiles)
         assert all(map(torch.equal, mine.views, theirs.views))
 
@@ -121,19 +121,19 @@ def test_a_restart_at_any_step_gives_the_same(
     shuffled: Path, monkeypatch: pytest.MonkeyPatch, segments: int
 ) -> None:
     """Also when DALI's reader is opened again at the end of each stretch, here after every step."""
-    straight = take(9, shuffled, recipe())
+    straight = take(9, shuffled, options())
     monkeypatch.setattr(mixed, "SEGMENTS", segments)
     assert MixedSource(MixedDataset(shuffled)).steps(6) == (1 if segments == 2 else 52)
     for start in (0, 3, 5):
-        again = take(9 - start, shuffled, recipe(), start_step=start, threads=1)
+        again = take(9 - start, shuffled, options(), start=start, threads=1)
         assert all(map(same, straight[start:], again))
 
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_take_disjoint_parts_of_the_same_steps(shuffled: Path, world: int) -> None:
-    straight = take(6, shuffled, recipe(7))
+    straight = take(6, shuffled, options(7))
     for rank in range(world):
-        for step, batch in enumerate(take(3, shuffled, recipe(7), 3, rank, world), 3):
+        for step, batch in enumerate(take(3, shuffled, options(7), 3, Ranks(rank, world)), 3):
             assert np.array_equal(batch.tiles, straight[step].tiles[rank::world])
             views = [view[rank::world] for view in straight[step].views]
             assert all(map(torch.equal, batch.views, views))
@@ -175,7 +175,7 @@ def spoil(root: Path, tile: int, how: str) -> str:
 def test_damaged_tiles_are_replaced(copy: Path, how: str, stain: list[str]) -> None:
     last = 4  # of the first shard, so that no other is cut off with it
     said = spoil(copy, last, how)
-    loader = Loader(pathprep.open(copy), recipe(6, *stain))
+    loader = Loader(pathprep.open(copy), options(6, *stain))
     batches = list(islice(loader, 5))
     assert [found.tile for found in loader.damaged] == [last]
     assert loader.damaged[0].reason.startswith(said.partition("(")[0])
@@ -186,29 +186,29 @@ def test_damaged_tiles_are_replaced(copy: Path, how: str, stain: list[str]) -> N
             wanted += expected(copy, np.array([position + 1])) if tile == last else [tile]
         assert batch.tiles.tolist() == wanted
     for start in (2, 4):
-        again = take(5 - start, copy, recipe(6, *stain), start_step=start)
+        again = take(5 - start, copy, options(6, *stain), start=start)
         assert all(map(same, batches[start:], again))
-    half = take(5, copy, recipe(6, *stain), rank=1, world=2)
+    half = take(5, copy, options(6, *stain), ranks=Ranks(1, 2))
     for one, whole in zip(half, batches, strict=True):
         assert all(torch.equal(a, b[1::2]) for a, b in zip(one.views, whole.views, strict=True))
     with pytest.raises(TrainError, match=r"1 tiles? .*more than loader.max_damaged=0: slide ., tile"):
-        take(5, copy, recipe(6, *stain, "loader.max_damaged=0"))
+        take(5, copy, options(6, *stain, "loader.max_damaged=0"))
 
 
 def test_a_tar_that_is_gone(copy: Path) -> None:
     (copy / "shards" / "mixed-000001.tar").unlink()
     with pytest.raises(DatasetError, match=r"mixed-000001.tar: No such file .*; run `pathprep verify"):
-        take(5, copy, recipe())
+        take(5, copy, options())
 
 
 def test_an_index_that_does_not_fit(copy: Path) -> None:
     path = copy / "index" / "mixed-000000.parquet"
     pq.write_table(pq.read_table(path).slice(1), path)
     with pytest.raises(DatasetError, match=r"mixed-000000.parquet: 4 rows, mixed.json says 5; run"):
-        take(1, copy, recipe())
+        take(1, copy, options())
     path.write_bytes(b"PAR1")
     with pytest.raises(DatasetError, match=r"mixed-000000.parquet: .*; run `pathprep verify"):
-        take(1, copy, recipe())
+        take(1, copy, options())
 
 
 @pytest.mark.parametrize("fit", ["stored", "load"])
@@ -216,7 +216,7 @@ def test_stain_is_that_of_the_dataset(stained: Make, tmp_path: Path, fit: str) -
     """With the fits of the dataset, and with fits that are made on loading."""
     plain = stained("fit")
     mix([plain], tmp_path / "mixed", tiles_per_shard=10)
-    wanted = recipe(9, "stain.mode=normalize", "stain.concentration=0.2", f"stain.fit={fit}")
+    wanted = options(9, "stain.mode=normalize", "stain.concentration=0.2", f"stain.fit={fit}")
     mine = Loader(pathprep.open(tmp_path / "mixed"), wanted)
     places = DatasetSource(Dataset(plain))
     numbers = {places.name(tile): tile for tile in range(len(places))}
@@ -241,7 +241,7 @@ def test_baked_mixes_hold_no_fits(stained: Make, tmp_path: Path) -> None:
     with pytest.raises(
         TrainError, match=r"holds no stain fits, which stain.mode=jitter needs; use stain.fit=load"
     ):
-        Loader(pathprep.open(tmp_path / "mixed"), recipe(6, "stain.mode=jitter", "stain.concentration=0.2"))
+        Loader(pathprep.open(tmp_path / "mixed"), options(6, "stain.mode=jitter", "stain.concentration=0.2"))
 
 
 def test_which_folder_is_what(plain: Path, shuffled: Path, copy: Path, tmp_path: Path) -> None:

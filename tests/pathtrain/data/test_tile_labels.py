@@ -69,7 +69,7 @@ def test_rows_that_match_no_tile(tmp_path: Path, dataset: Path) -> None:
 
 
 def test_dataset_needs_labels_and_folder_brings_its_own(tmp_path: Path, dataset: Path) -> None:
-    with pytest.raises(UsageError, match="a dataset holds no labels; give --labels"):
+    with pytest.raises(UsageError, match="a dataset holds no labels; give `labels`"):
         read_labels([open_tiles(dataset)], None)
     write(tmp_path / "labels.csv", "file,label\n1.png,q\n2.png,p\n3.png,\n")
     assert named(read_labels([open_tiles(tmp_path)], None)) == ["q", "p", ""]

@@ -58,7 +58,7 @@ def test_compiled_effects_are_those_of_dali(number: int, threads: int) -> None:
     view = params.views(recipe.views)[number]
     tiles = [noise(view.size, seed) for seed in range(COUNT)]
     drawn = params.draw(recipe.views, view, number, np.arange(COUNT), 0)
-    keys = views.columns(recipe, view)
+    keys = views.columns(view)
     given = dict(zip(keys, views.inputs(drawn, keys), strict=True))
     work = effects.Compiled(keys, threads)
     assert work.names == list(effects.NAMES)

@@ -59,9 +59,10 @@ def run(images: list[Pixels], drawn: params.Drawn, recipe: Recipe = RECIPE, size
     """One view (B, 3, size, size), 0 to 1, of images that are coded almost without loss."""
     jpegs = [np.frombuffer(simplejpeg.encode_jpeg(image, 100, "RGB", "444"), np.uint8) for image in images]
     view = params.View(size, (1, 1), blur=1, solarise=1)
-    names = views.columns(recipe, view)
+    names = views.columns(view)
     fed = [jpegs, *views.inputs(drawn, names)]
-    pipeline = views.pipeline(recipe, [view], lambda _: fed, len(images), threads=1, device_id=None, depth=1)
+    mean, std = recipe.model.mean, recipe.model.std
+    pipeline = views.pipeline([view], mean, std, lambda _: fed, len(images), 1, device_id=None, depth=1)
     return torch.from_dlpack(pipeline.run()[0].as_tensor()).clone()
 
 
@@ -202,7 +203,7 @@ def test_normalised_with_the_models_mean_and_std(plain: Pixels) -> None:
 
 
 def test_operations_that_a_recipe_never_does_are_not_in_the_graph() -> None:
-    recipe = load("smoke", ["views.jitter.p=0", "views.greyscale=0"])
-    assert views.columns(recipe, params.View(SIZE, (1, 1), 0, 0)) == ["start", "end", "flip"]
-    view = params.View(SIZE, (1, 1), 0.5, 0)
-    assert views.columns(recipe, view) == ["start", "end", "flip", "blur", "sigma"]
+    never = ["views.jitter.p=0", "views.greyscale=0", "views.globals.solarise=[0]"]
+    recipe = load("smoke", [*never, "views.globals.blur=[0, 0.5]"])
+    names = [views.columns(view) for view in params.views(recipe.views)[:2]]
+    assert names == [["start", "end", "flip"], ["start", "end", "flip", "blur", "sigma"]]

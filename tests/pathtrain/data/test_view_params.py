@@ -10,6 +10,7 @@ from torchvision.transforms import RandomResizedCrop
 
 from pathtrain.data import view_params as params
 from pathtrain.recipes.load import load
+from pathtrain.stain import stage as stain_stage
 
 RECIPE = load("exaonepath1")
 MANY = 20_000
@@ -114,11 +115,11 @@ def test_draws_are_independent_of_each_other() -> None:
 
 
 def test_stain_numbers_are_uniform_and_depend_on_the_position_alone() -> None:
-    numbers = params.draw_stain(np.arange(MANY), 0)
+    numbers = stain_stage.draw(np.arange(MANY), 0)
     assert numbers.shape == (MANY, 6)
     for column in numbers.T:
         assert stats.kstest(column, stats.uniform(-1, 2).cdf).pvalue > 1e-3
     off = np.corrcoef(np.concatenate([numbers.T, [draw(0, np.arange(MANY)).brightness]])) - np.eye(7)
     assert np.abs(off).max() < 5 / math.sqrt(MANY)
-    assert np.array_equal(params.draw_stain(np.array([77, 5]), 0), numbers[[77, 5]])
-    assert not np.isin(params.draw_stain(np.arange(100), 1), numbers).any()
+    assert np.array_equal(stain_stage.draw(np.array([77, 5]), 0), numbers[[77, 5]])
+    assert not np.isin(stain_stage.draw(np.arange(100), 1), numbers).any()

@@ -156,7 +156,7 @@ def test_asked_to_stop_one_rank_stops_all_at_the_same_step(dataset: Path, tmp_pa
 def test_mistakes_end_all_ranks(dataset: Path, tmp_path: Path) -> None:
     ended = finish(start(2, *command(dataset, tmp_path / "run", "batch=7")))
     assert [code for code, _, _ in ended] == [2, 2]
-    assert "batch 7 cannot be divided among 2 ranks; --set batch=6 or 8" in ended[0][2]
+    assert "batch 7 cannot be divided among 2 ranks; batch=6 or 8 can" in ended[0][2]
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "run.json").write_text("{")
     ended = finish(start(2, *command(dataset, tmp_path / "other")))
@@ -214,5 +214,5 @@ def test_incomplete_variables(monkeypatch: pytest.MonkeyPatch, name: str, value:
 
 @pytest.mark.parametrize(("batch", "near"), [(7, "6 or 8"), (1, "2")])
 def test_batches_that_cannot_be_divided(batch: int, near: str) -> None:
-    with pytest.raises(UsageError, match=f"--set batch={near}, "):
+    with pytest.raises(UsageError, match=f"; batch={near} can, "):
         Ranks(1, 2, torch.device("cpu")).share(batch)

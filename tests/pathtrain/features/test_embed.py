@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -26,23 +25,10 @@ from pathtrain.cli import app
 from pathtrain.data.source import Files
 from pathtrain.data.whole_tiles import DatasetTiles, open_tiles
 from pathtrain.features.embed import embed
-from pathtrain.features.encode import Place, encode
-from pathtrain.params.encoding import How
-from pathtrain.features.files import Part
-from pathtrain.features.write import share
+from pathtrain.features.encode import encode
 from pathtrain.images import resize
+from pathtrain.params.encoding import How
 from pathtrain.runs.model import load
-
-
-@pytest.fixture
-def dataset(tmp_path: Path) -> Path:
-    slides = {"a": noise(13, seed=1), "b": noise(5, side=64, seed=2), "empty": []}
-    return write_dataset(tmp_path / "dataset", slides)
-
-
-@pytest.fixture
-def run(tmp_path: Path, dataset: Path) -> Path:
-    return write_run(tmp_path / "run", dataset)
 
 
 def test_layout_is_that_of_clam_and_trident(tmp_path: Path, dataset: Path, run: Path) -> None:
@@ -269,9 +255,9 @@ def test_broken_and_missing_images_are_named(tmp_path: Path, run: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        (How(size=40), "--size 40: must be a multiple of 16, the patch size of run"),
-        (How(size=0), "--size 0"),
-        (How(device="gpu"), "--device gpu: give auto, cpu or cuda"),
+        (How(size=40), "`size` 40: must be a multiple of 16, the patch size of run"),
+        (How(size=0), "`size` 0"),
+        (How(device="gpu"), "`device` gpu: give auto, cpu or cuda"),
     ],
 )
 def test_wrong_options(tmp_path: Path, dataset: Path, run: Path, how: How, message: str) -> None:
@@ -310,7 +296,7 @@ def test_parquet_holds_what_hdf5_holds(tmp_path: Path, dataset: Path, run: Path)
     assert embed(run, dataset, out, format="parquet").kept == 2
     (out / "b.parquet").write_bytes((out / "b.parquet").read_bytes()[:-20])
     assert embed(run, dataset, out, format="parquet").kept == 1
-    with pytest.raises(UsageError, match="--format csv: give hdf5 or parquet"):
+    with pytest.raises(UsageError, match="`format` csv: give hdf5 or parquet"):
         embed(run, dataset, out, format="csv")
 
 
@@ -339,90 +325,5 @@ def test_bfloat16_is_close_and_not_taken_for_float32(tmp_path: Path, dataset: Pa
     assert not np.array_equal(*arrays)
     cosines = (arrays[0] * arrays[1]).sum(1) / np.prod([np.linalg.norm(a, axis=1) for a in arrays], axis=0)
     assert cosines.min() > 0.999
-    with pytest.raises(UsageError, match="--precision half: give float32 or bfloat16"):
+    with pytest.raises(UsageError, match="`precision` half: give float32 or bfloat16"):
         embed(run, dataset, tmp_path / "features", How(precision="half"))
-
-
-def test_shares_are_disjoint_complete_and_even() -> None:
-    sizes = [1000, 400, 400, 390, 10, 5, 5]
-    ends = np.cumsum(sizes).tolist()
-    parts = [
-        Part(f"s{number}", range(end - size, end), {}, dict, {})
-        for number, (size, end) in enumerate(zip(sizes, ends, strict=True))
-    ]
-    shares = [share(parts, Place(rank, 2)) for rank in range(2)]
-    assert sorted(part.name for some in shares for part in some) == [part.name for part in parts]
-    loads = [sum(len(part.tiles) for part in some) for some in shares]
-    assert max(loads) - min(loads) <= 210
-    assert share(parts, Place()) == parts
-
-
-@pytest.mark.parametrize("rank", ["2", "-1", "x", "0"])
-def test_wrong_environment(
-    tmp_path: Path, dataset: Path, run: Path, rank: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RANK", rank)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(
-        UsageError,
-        match=f"RANK={rank}, WORLD_SIZE=2, LOCAL_RANK=None, MASTER_ADDR=None: not what torchrun sets",
-    ):
-        embed(run, dataset, tmp_path / "features")
-
-
-def both(*arguments: object) -> tuple[list[int], list[str], list[str]]:
-    """Exit codes, stdout and stderr of the command in two processes, started as torchrun starts them."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = str(taken.getsockname()[1])
-    world = {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "pathtrain", "embed", *map(str, arguments)],
-            env={**os.environ, **world, "RANK": rank, "LOCAL_RANK": rank},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in "01"
-    ]
-    said = [process.communicate(timeout=300) for process in processes]
-    return [process.returncode for process in processes], [out for out, _ in said], [err for _, err in said]
-
-
-def test_two_processes_write_what_one_writes(tmp_path: Path, dataset: Path, run: Path) -> None:
-    embed(run, dataset, tmp_path / "one")
-    codes, said, errors = both(run, dataset, "--out", tmp_path / "two")
-    assert codes == [0, 0], errors
-    assert "two: 2 files written, 1 slides without a tile; 18 tiles, 24 numbers each, " in said[0]
-    assert said[0].endswith(", 2 processes\n")
-    assert said[1] == ""
-    names = [{path.name for path in (tmp_path / folder).iterdir()} for folder in ("one", "two")]
-    assert names[0] == names[1] == {"a.h5", "b.h5"}
-    for name in names[0]:
-        with h5py.File(tmp_path / "one" / name) as one, h5py.File(tmp_path / "two" / name) as two:
-            np.testing.assert_allclose(one["features"][:], two["features"][:], atol=1e-5)
-            assert np.array_equal(one["coords"][:], two["coords"][:])
-    spoil(dataset, "b", 1, b"damage")  # of the second process
-    (tmp_path / "two" / "b.h5").unlink()
-    codes, said, errors = both(run, dataset, "--out", tmp_path / "two")
-    assert codes == [1, 1]
-    assert "two: 0 files written, 1 kept as they were, 1 slides without a tile, 1 failed; " in said[0]
-    assert "b: slide b, tile 64_0 in " in errors[0]
-    assert (said[1], "tile 64_0" in errors[1]) == ("", False)
-
-
-@pytest.mark.slow
-def test_torchrun(tmp_path: Path, dataset: Path, run: Path) -> None:
-    """Torchrun ends all processes when one ends with an error, so that none may do it before the others."""
-    slides = {f"s{number}": noise(40, seed=number) for number in range(8)}
-    many = write_dataset(tmp_path / "many", slides)
-    spoil(many, "s0", 1, b"damage")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    command = [*launcher, "-m", "pathtrain", "embed", run, many, "--out", tmp_path / "two"]
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 1, done.stderr
-    assert done.stdout.count("7 files written, 1 failed") == 1
-    assert done.stderr.count("  s0: slide s0, tile 32_0 in ") == 1
-    assert re.findall(r"exitcode  : (-?\d+)", done.stderr) == ["1", "1"]
-    assert sorted(path.stem for path in (tmp_path / "two").glob("*.h5")) == [f"s{n}" for n in range(1, 8)]

@@ -8,7 +8,7 @@ import torch
 from pathtrain.losses.dino import dino_loss, updated_center
 from pathtrain.methods import schedules
 from pathtrain.models.dino_head import DinoHead
-from pathtrain.recipes.recipe import HeadConfig
+from pathtrain.recipes.dino import HeadConfig
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # lightly's imports warn of their own age

@@ -9,8 +9,8 @@ from torch.nn.utils.parametrizations import weight_norm
 from pathtrain.losses.dino import dino_loss
 from pathtrain.methods.dino import Dino
 from pathtrain.models.dino_head import DinoHead
+from pathtrain.recipes.dino import HeadConfig
 from pathtrain.recipes.load import load
-from pathtrain.recipes.recipe import HeadConfig
 
 CPU = torch.device("cpu")
 

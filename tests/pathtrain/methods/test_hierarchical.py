@@ -13,7 +13,6 @@ import pytest
 import torch
 from helpers.hierarchies import COLOURS, FIRST, SECOND, SMALL, write_labels, write_slides
 from helpers.toys import TINY, noise, spoil, write_dataset
-from rich.console import Console
 from typer.testing import CliRunner
 
 from pathprep.dataset.reader import Dataset
@@ -21,13 +20,14 @@ from pathprep.errors import UsageError
 from pathtrain.cli import app
 from pathtrain.data.curriculum import Curriculum
 from pathtrain.errors import CheckpointError
-from pathtrain.evaluate.slide_level.heads import evaluate, open_run
+from pathtrain.evaluate.slide_level.heads import evaluate
 from pathtrain.features.embed_levels import Level, embed
+from pathtrain.methods.hierarchical_setup import HierarchicalSetup
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
 from pathtrain.recipes.load import load
 from pathtrain.runs import checkpoint
-from pathtrain.training.collapse_probe import hold_out
-from pathtrain.training.hierarchical import read_labels
+from pathtrain.runs.hierarchical import open_run
+from pathtrain.training.held_out import hold_out
 from pathtrain.training.pretrain import pretrain
 
 CPU = torch.device("cpu")
@@ -50,7 +50,7 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(dataset: Path, labels: Path | None, run: Path, made: HierarchicalRecipe) -> list[dict[str, Any]]:
-    done = pretrain(dataset, made, run, False, Console(quiet=True), labels=labels)
+    done = pretrain(dataset, made, run, labels=labels)
     assert done.stopped is None, f"{done.stopped} came from outside: not a failure of training"
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
@@ -178,19 +178,19 @@ def test_a_frozen_stage_1_stays_as_it_was(dataset: Path, labels: Path, tmp_path:
 
 
 def test_what_a_run_needs_is_said_before_it_starts(dataset: Path, labels: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="trains on slide labels: give --labels"):
+    with pytest.raises(UsageError, match="trains on slide labels: give `labels`"):
         train(dataset, None, tmp_path / "run", recipe())
     with pytest.raises(UsageError, match="no phase of the recipe trains on slides"):
         train(dataset, labels, tmp_path / "run", recipe(phases=f"[{FIRST}]"))
     with pytest.raises(UsageError, match="the method dino learns without labels"):
-        pretrain(dataset, load("smoke"), tmp_path / "run", False, Console(quiet=True), labels=labels)
+        pretrain(dataset, load("smoke"), tmp_path / "run", labels=labels)
     assert not (tmp_path / "run" / "run.json").exists()
 
 
 def test_a_run_of_another_method_has_no_heads(dataset: Path, labels: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no run there"):
         evaluate(tmp_path, dataset, labels)
-    pretrain(dataset, load("smoke", [*TINY, "steps=1"]), tmp_path / "run", False, Console(quiet=True))
+    pretrain(dataset, load("smoke", [*TINY, "steps=1"]), tmp_path / "run")
     with pytest.raises(UsageError, match="its method is dino"):
         evaluate(tmp_path / "run", dataset, labels)
 
@@ -198,7 +198,7 @@ def test_a_run_of_another_method_has_no_heads(dataset: Path, labels: Path, tmp_p
 def test_slides_that_are_held_out_come_in_no_objective(dataset: Path, labels: Path) -> None:
     made = recipe("collapse={every: 1, slides: 2, tiles: 6}")
     data = Dataset(dataset)
-    known = read_labels(made, labels, data)
+    known = HierarchicalSetup(made, data, labels).labels
     held_out = hold_out(data, made, ["a0", "a1", "b0", "b1", "b2"])
     with closing(Curriculum(data, made, known, held_out=held_out.tiles)) as batches:
         seen = {batches.name(tile).split(",")[0] for batch in batches for tile in batch.tiles.tolist()}
@@ -220,14 +220,14 @@ def test_options_of_tiles_are_refused_with_another_level(
 
 
 def test_the_rate_of_a_phase_may_change_if_asked(dataset: Path, labels: Path, tmp_path: Path) -> None:
-    run, quiet = tmp_path / "run", Console(quiet=True)
+    run = tmp_path / "run"
     made = recipe("checkpoint.every=5", "checkpoint.keep=9")
     train(dataset, labels, run, made)
     (run / "checkpoints" / "00000008.json").unlink()
     assert (made.rate_key(3), made.rate_key(4)) == ("optim.lr", "hierarchy.phases.1.lr")
     slower = recipe("checkpoint.every=5", "checkpoint.keep=9", "hierarchy.phases.1.lr=0.0001")
-    with pytest.raises(CheckpointError, match=r"phases.1.lr was 0.001, is 0.0001; --change goes on"):
-        pretrain(dataset, slower, run, False, quiet, labels=labels)
-    assert pretrain(dataset, slower, run, False, quiet, labels=labels, change=True).resumed_from == 5
+    with pytest.raises(CheckpointError, match=r"phases.1.lr was 0.001, is 0.0001; `change` goes on"):
+        pretrain(dataset, slower, run, labels=labels)
+    assert pretrain(dataset, slower, run, labels=labels, change=True).resumed_from == 5
     last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
     assert last["lr"] < 0.0001

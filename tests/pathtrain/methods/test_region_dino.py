@@ -6,9 +6,9 @@ import torch
 from pathtrain.losses.dino import dino_terms
 from pathtrain.methods.region_dino import RegionTeaching
 from pathtrain.models.grid_vit import GridViT, cells_of
+from pathtrain.recipes.dino import HeadConfig
 from pathtrain.recipes.hierarchical import GridCrops, RegionDino, StageConfig
 from pathtrain.recipes.load import load
-from pathtrain.recipes.recipe import HeadConfig
 
 CPU = torch.device("cpu")
 HEAD = HeadConfig(out_dim=16, hidden_dim=12, bottleneck_dim=8, layers=2, norm_last_layer=True)
@@ -60,5 +60,5 @@ def test_the_centre_moves_by_the_phases_momentum_or_the_runs(own: float | None, 
     made = teaching()
     made.config = made.config.model_copy(update={"center_momentum": 0.9})
     made.center = torch.ones(16)
-    made.update({"center": torch.zeros(16)}, REGIONS.model_copy(update={"center_momentum": own}))
+    made.update(torch.zeros(16), REGIONS.model_copy(update={"center_momentum": own}))
     torch.testing.assert_close(made.center, torch.full((16,), left))

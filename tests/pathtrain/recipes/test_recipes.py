@@ -55,7 +55,7 @@ def test_the_published_values() -> None:
         ("optim.lr=.nan", "recipe smoke: optim.lr: Input should be a finite number"),
         ("optim.learning_rate=1", "recipe smoke: optim.learning_rate: Extra inputs are not permitted"),
         ("batch=many", "recipe smoke: batch: Input should be a valid integer"),
-        ("method=ibot", "recipe smoke: method: Input should be 'dino'"),
+        ("method=ibot", "recipe smoke: method: there is none called ibot; there are dino, hierarchical"),
         ("views.globals.scale=[1,0.5]", "recipe smoke: views.globals: scale needs the smaller value first"),
         ("views.locals.blur=[0.5,0.5]", "recipe smoke: views.locals: count is 4, blur has 2 values"),
         ("views.globals.count=1", "recipe smoke: views"),
@@ -75,10 +75,10 @@ def test_the_published_values() -> None:
         ("stain={mode: normalize, concentration: 1.5}", "recipe smoke: stain.concentration: Input should"),
         ("stain={mode: normalize, angle: 46}", "recipe smoke: stain.angle: Input should be less than or"),
         ("steps=null", "recipe smoke: give exactly one of steps and epochs"),
-        ("steps", "--set steps: expected key=value"),
-        ("optim.lr.x=1", "--set optim.lr.x=1: lr holds a value, not keys"),
-        ("views.globals.scale.2=1", "--set views.globals.scale.2=1: scale has 0 to 1, not 2"),
-        ("steps=[1", "--set steps=[1: not YAML"),
+        ("steps", "`set` steps: expected key=value"),
+        ("optim.lr.x=1", "`set` optim.lr.x=1: lr holds a value, not keys"),
+        ("views.globals.scale.2=1", "`set` views.globals.scale.2=1: scale has 0 to 1, not 2"),
+        ("steps=[1", "`set` steps=[1: not YAML"),
     ],
 )
 def test_mistakes_are_named_on_one_line(override: str, message: str) -> None:

@@ -21,7 +21,7 @@ from pathtrain.recipes.load import dump, load
 from pathtrain.reports.page import report
 from pathtrain.runs.export import export
 from pathtrain.stain.target import ModelTarget
-from pathtrain.training.collapse_probe import hold_out
+from pathtrain.training.held_out import hold_out
 
 
 @pytest.fixture

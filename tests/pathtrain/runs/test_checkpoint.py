@@ -48,7 +48,7 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["flip a byte", "cut", "remove", "damage the entry"])
 def test_a_damaged_newest_is_passed_over_with_a_warning(
-    tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(tmp_path, [5, 10])
     path = tmp_path / "checkpoints" / "00000010.pt"
@@ -64,7 +64,7 @@ def test_a_damaged_newest_is_passed_over_with_a_warning(
     found = checkpoint.latest(tmp_path)
     assert found is not None
     assert found.step == 5
-    assert capsys.readouterr().err.startswith("warning: ")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 def test_all_damaged_is_an_error(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_earlier_export_is_replaced(tmp_path: Path, model: Path) -> None:
 def test_foreign_folder_is_not_overwritten(tmp_path: Path, run: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
-    with pytest.raises(UsageError, match="exists and is not an exported model; give another --out"):
+    with pytest.raises(UsageError, match="exists and is not an exported model; give another `out`"):
         export(run, tmp_path / "thesis")
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
     with pytest.raises(UsageError, match="exists and is not an exported model"):

@@ -1,6 +1,7 @@
 """Inference sees the tiles that the model was trained on: runs, exports, datasets of every kind, folders."""
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,6 @@ import torch
 from helpers.slides import tissue
 from helpers.toys import TINY, write_run
 from PIL import Image
-from rich.console import Console
 
 from pathprep import stain
 from pathprep.dataset.reader import Dataset
@@ -22,14 +22,15 @@ from pathprep.params.stain import StainParams
 from pathprep.params.tile_set import TileParams
 from pathprep.tilesets.find import find
 from pathprep.tilesets.run import import_tiles
-from pathtrain.data.whole_tiles import DatasetTiles, batches, open_tiles
+from pathtrain.data.tile_batches import batches
+from pathtrain.data.whole_tiles import DatasetTiles, open_tiles
 from pathtrain.errors import ModelError
 from pathtrain.evaluate.tile_level.collapse import collapse
 from pathtrain.evaluate.tile_level.knn import knn
 from pathtrain.features.embed import embed
 from pathtrain.features.encode import encode
-from pathtrain.params.encoding import How
 from pathtrain.images import resize
+from pathtrain.params.encoding import How
 from pathtrain.recipes.load import dump
 from pathtrain.recipes.load import load as load_recipe
 from pathtrain.runs.export import export
@@ -190,7 +191,7 @@ def picture_folder(path: Path) -> Path:
 
 
 def test_pictures_are_fitted_as_the_training_data_was(
-    normalising: Make, target: stain.Target, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    normalising: Make, target: stain.Target, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run, folder = normalising(target), picture_folder(tmp_path / "pictures")
     values = json.loads((run / "target.json").read_text()) | {"keep": "any", "beta": 0.3, "alpha": 2.0}
@@ -202,25 +203,28 @@ def test_pictures_are_fitted_as_the_training_data_was(
         fits = stain.fit([stored], keep="any", beta=0.3, alpha=2.0)
         assert np.array_equal(pixels, stain.apply([stored], stain.matrix(fits, target))[0])
         assert np.array_equal(pixels, stored) == (number >= 6)
+    caplog.set_level(logging.INFO, "pathtrain")
     embed(run, folder, tmp_path / "features")
-    assert f"embed: {folder}: stain fitted on 6 tiles, 2 left as they are\n" in capsys.readouterr().err
+    assert f"embed: {folder}: stain fitted on 6 tiles, 2 left as they are\n" in caplog.text
 
 
 def test_evaluations_normalise_and_say_so(
-    normalising: Make, stained: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    normalising: Make, stained: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     model, folder = load(normalising()), picture_folder(tmp_path / "pictures")
+    caplog.set_level(logging.INFO, "pathtrain")
     result = knn(model, folder, k=3)
-    assert "stain fitted on 6 tiles, 2 left as they are" in capsys.readouterr().err
+    assert "stain fitted on 6 tiles, 2 left as they are" in caplog.text
     assert result["model"]["target"]["name"] == "reference"
     # tiles without stored fits are fitted too; those with are not
     collapse(model, stained("none"), k=3)
     counts = counted(stained("fit"))
-    said = capsys.readouterr().err
+    said = caplog.text
+    caplog.clear()
     assert f"stain fitted on {counts['fitted']} tiles, {counts['slide_fit']} took their slide's fit" in said
     assert f", {counts['unfitted']} left as they are" in said
     collapse(model, stained("fit"), k=3)
-    assert "stain fitted" not in capsys.readouterr().err
+    assert "stain fitted" not in caplog.text
 
 
 def test_random_weights_see_the_same_tiles(normalising: Make) -> None:
@@ -289,7 +293,7 @@ def test_a_run_on_baked_tiles_carries_their_target(
     dataset = stained("bake", target)
     more = ["stain.mode=jitter", "stain.concentration=0.1"] if mode == "jitter" else []
     recipe = load_recipe("smoke", [*TINY, "steps=1", "batch=2", "checkpoint.every=1", *more])
-    pretrain(dataset, recipe, tmp_path / "run", fresh=False, console=Console(quiet=True))
+    pretrain(dataset, recipe, tmp_path / "run")
     model = load(tmp_path / "run")
     assert model.target is not None
     assert model.target.target.as_params() == target.as_params()
@@ -306,7 +310,7 @@ def test_a_run_on_baked_tiles_carries_their_target(
 
 def test_a_run_on_plain_tiles_carries_none(stained: Make, tmp_path: Path) -> None:
     recipe = load_recipe("smoke", [*TINY, "steps=1", "batch=2", "checkpoint.every=1"])
-    pretrain(stained("fit"), recipe, tmp_path / "run", fresh=False, console=Console(quiet=True))
+    pretrain(stained("fit"), recipe, tmp_path / "run")
     assert load(tmp_path / "run").target is None
     assert not (tmp_path / "run" / "target.json").exists()
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 from helpers.toys import TINY, noise, write_dataset
-from rich.console import Console
+from helpers.training import said_to
 
 import pathprep
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
 from pathprep.mixed.make import mix
-from pathtrain.data.loader import Loader
+from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.errors import ModelError
 from pathtrain.evaluate.tile_level.collapse import collapse
 from pathtrain.models.backbone import build
@@ -26,7 +26,8 @@ from pathtrain.recipes.load import load
 from pathtrain.reports import page as report
 from pathtrain.runs import checkpoint
 from pathtrain.runs import model as models
-from pathtrain.training.collapse_probe import HeldOut, LiveCollapse, hold_out
+from pathtrain.training.collapse_probe import LiveCollapse
+from pathtrain.training.held_out import HeldOut, hold_out
 from pathtrain.training.logs import rows
 from pathtrain.training.pretrain import pretrain
 
@@ -44,7 +45,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("live") / "run"
-    pretrain(dataset, load("smoke", SETTINGS), folder, False, Console(quiet=True))
+    pretrain(dataset, load("smoke", SETTINGS), folder)
     return folder
 
 
@@ -84,7 +85,7 @@ def test_training_never_sees_the_slides_that_are_held_out(run: Path, dataset: Pa
     recipe = load("smoke", SETTINGS)
     held_out = hold_out(Dataset(dataset), recipe)
     assert len(held_out.slides) == 2
-    with closing(Loader(Dataset(dataset), recipe, held_out=held_out.tiles)) as loader:
+    with closing(Loader(Dataset(dataset), BatchOptions.of(recipe), held_out=held_out.tiles)) as loader:
         assert len(loader) == 18
         epoch = np.concatenate([loader.tiles(step) for step in range(3)])  # of six tiles
     seen = {loader.name(tile).split(",")[0] for tile in epoch.tolist()}
@@ -101,13 +102,13 @@ def test_a_run_goes_on_without_the_slides_that_it_began_without(
 ) -> None:
     other = write_dataset(tmp_path / "other", {"x": noise(7), "y": noise(7, seed=1)})
     settings = (*SETTINGS, "checkpoint.every=2", "checkpoint.keep=9", "seed=3")
-    run, quiet = tmp_path / "run", Console(quiet=True)
-    pretrain(dataset, load("smoke", settings), run, False, quiet)
+    run = tmp_path / "run"
+    pretrain(dataset, load("smoke", settings), run)
     expected = checkpoint.load(run)["student"]["backbone"]
     (run / "checkpoints" / "00000005.json").unlink()
     held_out = json.loads((run / "run.json").read_text())["identity"]["held-out slides"]
     changed = load("smoke", [*settings, f"collapse.{setting.format(other=other)}"])
-    assert pretrain(dataset, changed, run, False, quiet).resumed_from == 4
+    assert pretrain(dataset, changed, run).resumed_from == 4
     assert json.loads((run / "run.json").read_text())["identity"]["held-out slides"] == held_out
     found = checkpoint.load(run)["student"]["backbone"]
     assert all(torch.equal(found[name], value) for name, value in expected.items())
@@ -147,7 +148,7 @@ def test_no_more_than_a_tenth_is_held_out(tmp_path: Path) -> None:
 def test_the_score_on_another_dataset(dataset: Path, tmp_path: Path) -> None:
     other = write_dataset(tmp_path / "other", {"x": noise(7), "y": noise(7, seed=1), "z": noise(7, seed=2)})
     settings = (*SETTINGS, "collapse.slides=10", f"collapse.dataset={other}")
-    pretrain(dataset, load("smoke", settings), tmp_path / "run", False, Console(quiet=True))
+    pretrain(dataset, load("smoke", settings), tmp_path / "run")
     logged = [row for row in rows(tmp_path / "run") if "collapse_chance" in row]
     assert [row["step"] for row in logged] == [2, 4, 5]
     assert all(row["collapse_chance"] == pytest.approx(5 / 17) for row in logged)
@@ -160,14 +161,14 @@ def test_the_score_on_another_dataset(dataset: Path, tmp_path: Path) -> None:
 def test_mixed_shards_have_a_score_on_other_slides_only(dataset: Path, tmp_path: Path) -> None:
     mix([dataset], tmp_path / "mixed", tiles_per_shard=10)
     out = io.StringIO()
-    console = Console(file=out, width=200)
     settings = (*SETTINGS, "steps=2")
-    pretrain(tmp_path / "mixed", load("smoke", settings), tmp_path / "none", False, console)
-    assert "no collapse score: mixed shards have no slides to hold out; --set " in out.getvalue()
+    with said_to(out):
+        pretrain(tmp_path / "mixed", load("smoke", settings), tmp_path / "none")
+    assert "no collapse score: mixed shards have no slides to hold out; collapse.dataset=" in out.getvalue()
     assert not any("collapse_ratio" in row for row in rows(tmp_path / "none"))
     other = write_dataset(tmp_path / "other", {"x": noise(7), "y": noise(7, seed=1)})
     recipe = load("smoke", [*settings, f"collapse.dataset={other}"])
-    pretrain(tmp_path / "mixed", recipe, tmp_path / "some", False, console)
+    pretrain(tmp_path / "mixed", recipe, tmp_path / "some")
     assert json.loads((tmp_path / "some" / "run.json").read_text())["slides"] == 4
     with pytest.raises(UsageError, match="is what is trained on"):
         hold_out(pathprep.open(tmp_path / "mixed"), load("smoke", [*settings, f"collapse.dataset={dataset}"]))
@@ -177,19 +178,17 @@ def test_mixed_shards_have_a_score_on_other_slides_only(dataset: Path, tmp_path:
 def test_too_few_slides_to_hold_some_out(tmp_path: Path) -> None:
     alone = write_dataset(tmp_path / "dataset", {"a": noise(5, 48), "b": noise(1), "c": noise(2)})
     with pytest.raises(UsageError, match="have 7 of 8 tiles, and training would lose them"):
-        pretrain(alone, load("smoke", SETTINGS), tmp_path / "run", False, Console(quiet=True))
+        pretrain(alone, load("smoke", SETTINGS), tmp_path / "run")
 
 
-def test_features_that_are_not_finite_have_no_score(
-    dataset: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_features_that_are_not_finite_have_no_score(dataset: Path, caplog: pytest.LogCaptureFixture) -> None:
     recipe = load("smoke", SETTINGS)
     live = LiveCollapse(HeldOut(dataset=dataset), recipe, None, CPU, 1)
     weights = {
         name: torch.full_like(value, torch.nan) for name, value in build(recipe.model).state_dict().items()
     }
     assert live(weights) == {}
-    assert "not finite" in capsys.readouterr().err
+    assert "not finite" in caplog.text
 
 
 def test_the_report_shows_them(run: Path) -> None:
@@ -221,10 +220,10 @@ def test_weights_and_biases(dataset: Path, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "wandb", fake)
     recipe = load("smoke", [*TINY, "steps=4", "batch=6", "log_every=2", "checkpoint.every=2"])
     folder = tmp_path / "mine"
-    pretrain(dataset, recipe, folder, False, Console(quiet=True), wandb="tissue")
+    pretrain(dataset, recipe, folder, wandb="tissue")
     for path in (folder / "checkpoints").glob("00000004.*"):
         path.unlink()
-    pretrain(dataset, recipe, folder, False, Console(quiet=True), wandb="tissue")
+    pretrain(dataset, recipe, folder, wandb="tissue")
     first, second = fake.begun
     assert (first["project"], first["name"]) == ("tissue", "mine")
     assert first["config"]["batch"] == 6
@@ -238,12 +237,12 @@ def test_weights_and_biases(dataset: Path, tmp_path: Path, monkeypatch: pytest.M
 def test_without_its_package(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UsageError, match="wandb is not installed: pip install wandb"):
-        pretrain(dataset, load("smoke", TINY), tmp_path / "run", False, Console(quiet=True), wandb="tissue")
+        pretrain(dataset, load("smoke", TINY), tmp_path / "run", wandb="tissue")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_damaged_tile_of_the_sample_costs_the_score_and_not_the_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = write_dataset(tmp_path / "dataset", {name: noise(6, seed=ord(name)) for name in "abcd"})
     held_out = hold_out(Dataset(data), load("smoke", SETTINGS)).slides
@@ -253,13 +252,13 @@ def test_a_damaged_tile_of_the_sample_costs_the_score_and_not_the_run(
     tar.write_bytes(content)
     settings = (*TINY, "steps=2", "collapse={every: 1, slides: 2, tiles: 6}", "checkpoint.every=1")
     recipe = load("smoke", [*settings])
-    done = pretrain(data, recipe, tmp_path / "run", False, Console(quiet=True))
+    done = pretrain(data, recipe, tmp_path / "run")
     assert done.steps == 2
-    assert "no collapse score" in capsys.readouterr().err
+    assert "no collapse score" in caplog.text
 
 
 def test_a_start_that_failed_may_be_mended(dataset: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(ModelError):
-        pretrain(dataset, load("smoke", [*TINY, "model.name=vit_foo"]), run, False, Console(quiet=True))
-    assert pretrain(dataset, load("smoke", [*TINY, "steps=1"]), run, False, Console(quiet=True)).steps == 1
+        pretrain(dataset, load("smoke", [*TINY, "model.name=vit_foo"]), run)
+    assert pretrain(dataset, load("smoke", [*TINY, "steps=1"]), run).steps == 1

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import torch
 from helpers.toys import TINY, noise, write_dataset
-from rich.console import Console
 
 from pathtrain.errors import RunBusyError, TrainError
 from pathtrain.methods.dino import Dino
@@ -36,7 +35,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(dataset: Path, run: Path, *more: str, fresh: bool = False) -> TrainSummary:
-    return pretrain(dataset, load("smoke", [*SETTINGS, *more]), run, fresh, Console(quiet=True))
+    return pretrain(dataset, load("smoke", [*SETTINGS, *more]), run, fresh=fresh)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -80,13 +79,13 @@ def test_the_command_exits_with_75(dataset: Path, tmp_path: Path) -> None:
     assert other.returncode == 1
     assert re.fullmatch(
         rf"error: .*run: process {process.pid} on \S+ is training in it; wait for it or stop it, "
-        r"or give another --out\n",
+        r"or give another `out`\n",
         other.stderr,
     )
     process.terminate()
-    out, _ = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 75
-    assert "SIGTERM: stopped after step" in out
+    assert "SIGTERM: stopped after step" in said
 
 
 def test_outside_the_main_thread_signals_are_left_alone() -> None:
@@ -140,12 +139,12 @@ def test_tiles_whose_loss_is_not_finite_are_named(
 
 
 def test_a_torn_checkpoint_is_passed_over_when_resuming(
-    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = tmp_path / "run"
     train(dataset, run)
     path = checkpoint.folder(run) / "00000006.pt"
     path.write_bytes(path.read_bytes()[:-100])
     assert train(dataset, run).resumed_from == 4
-    assert "00000006.pt is damaged" in capsys.readouterr().err
+    assert "00000006.pt is damaged" in caplog.text
     assert checkpoint.load(run)["step"] == 6

@@ -7,7 +7,6 @@ import h5py
 import numpy as np
 import pytest
 from helpers.hierarchies import SMALL, write_labels, write_slides
-from rich.console import Console
 from typer.testing import CliRunner
 
 from pathtrain.cli import app
@@ -28,7 +27,7 @@ def test_slides_of_one_tile_and_of_20_000(tmp_path: Path) -> None:
     # 7 slides are trained on: a step has all of them
     made = load("exaonepath2-tiny", [*SMALL, f"hierarchy.phases={PHASES}"])
     run = tmp_path / "run"
-    pretrain(dataset, made, run, False, Console(quiet=True), labels=labels)
+    pretrain(dataset, made, run, labels=labels)
     assert [np.isfinite(row["slide_loss"]) for row in logs.rows(run)] == [True] * 2
 
     def call(*words: object) -> None:

@@ -147,7 +147,8 @@ def test_attention_is_of_test_slides_and_of_those_asked_for(features: Path, labe
 
 
 def test_colour_is_the_mean_and_sd_of_all_pixels(dataset: Path) -> None:
-    from pathtrain.data.whole_tiles import DatasetTiles, decode
+    from pathtrain.data.whole_tiles import DatasetTiles
+    from pathtrain.images import decode
 
     tiles = DatasetTiles(dataset)
     pixels = np.stack([decode(tiles.read(n), "") for n in range(12)]).reshape(-1, 3) / 255
@@ -178,7 +179,7 @@ def test_heat_map_paints_each_tile_by_rank() -> None:
         (["--task", "nothing"], "--task nothing: there is no such task; there are key, hue"),
         (["--heatmap", "s99"], "--heatmap s99: no task has a label for it"),
         (["--folds", "40"], "--folds 40: task key has 9 patients"),
-        (["--device", "abacus"], "--device abacus"),
+        (["--device", "abacus"], "`device` abacus"),
         (["--tasks", "ten"], "--tasks ten: neither exaonepath2 nor a YAML"),
     ],
 )

@@ -34,8 +34,8 @@ from pathtrain.evaluate.tile_level.linear import (
     prepared,
     train_layer,
 )
-from pathtrain.params.encoding import How
 from pathtrain.images import resize_and_crop
+from pathtrain.params.encoding import How
 from pathtrain.runs.model import load
 
 CPU = torch.device("cpu")

@@ -1,0 +1,82 @@
+"""Slides through the heads that a hierarchical method has learnt: while it trains, and afterwards."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from torch.nn import functional
+
+from pathtrain.data import slide_labels
+from pathtrain.data.slide_labels import SlideLabels
+from pathtrain.data.slide_stream import Request, SlideIndex, TileStream
+from pathtrain.methods.hierarchical import Hierarchical
+from pathtrain.metrics import Ints, auroc, balanced_accuracy
+from pathtrain.recipes.hierarchical import SlideTasks
+from pathtrain.stain.stage import Stage
+
+
+class TaskScorer:
+    """Scores slides of a dataset with a method's heads.
+
+    Args:
+        method: its student is used, without dropout.
+        index: of the dataset.
+        labels: of its slides; tasks in the order of the heads.
+        stage: what is done to the stain; its random part must be off.
+        device_id: GPU to decode on, or None.
+        threads: DALI's CPU threads.
+    """
+
+    def __init__(
+        self,
+        method: Hierarchical,
+        index: SlideIndex,
+        labels: SlideLabels,
+        stage: Stage | None,
+        device_id: int | None = None,
+        threads: int = 2,
+    ) -> None:
+        self.method, self.index, self.labels, self.stage = method, index, labels, stage
+        self.device_id, self.threads = device_id, threads
+        self.config = next(
+            (p.slide for p in reversed(method.recipe.hierarchy.phases) if p.slide is not None), None
+        )
+
+    def score(self, rows: Ints) -> dict[str, dict[str, Any]]:
+        """Per task: ``auroc``, ``balanced_accuracy`` (None where undefined) and ``slides``.
+
+        Args:
+            rows: of the labels; slides whose label of a task is unknown do not count for it.
+        """
+        found = [np.stack(p) if p else np.empty((0, 2)) for p in zip(*self.probabilities(rows), strict=True)]
+        results = {}
+        for number, (task, probabilities) in enumerate(zip(self.labels.tasks, found, strict=True)):
+            labels = self.labels.values[rows, number]
+            known = labels != slide_labels.UNKNOWN
+            results[task.name] = {
+                "auroc": auroc(probabilities[known], labels[known]),
+                "balanced_accuracy": balanced_accuracy(probabilities[known], labels[known]),
+                "slides": int(known.sum()),
+            }
+        return results
+
+    def probabilities(self, rows: Ints) -> Iterator[list[Any]]:
+        """Per slide: per task (C,) float64."""
+        config = self.config or SlideTasks(weight=1, batch=1, side=2, class_weights="none")
+        names = [self.labels.slides[row] for row in rows]
+        layouts = [self.index.slide(name, config.side) for name in names]
+        zero = np.zeros(1, np.int64)
+
+        def requests() -> Iterator[Request]:
+            for layout in layouts:
+                yield Request.of([layout], zero)
+
+        size = self.method.recipe.hierarchy.tile
+        stream = TileStream(self.index, requests, size, self.stage, self.device_id, threads=self.threads)
+        heads = [task["name"] for task in self.method.tasks]
+        for layout, pixels in zip(layouts, stream, strict=True):
+            scores = dict(zip(heads, self.method.stages.scores(pixels, layout, config), strict=True))
+            yield [
+                functional.softmax(scores[task.name].double(), dim=0).cpu().numpy()
+                for task in self.labels.tasks
+            ]

@@ -1,0 +1,71 @@
+"""A student, its moving average that teaches it, and the centre of what the teacher says: DINO's frame.
+
+Caron et al. 2021; github.com/facebookresearch/dino, main_dino.py. What the views are lies with the network.
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from pathtrain.distributed.fsdp import local
+from pathtrain.losses.dino import dino_terms, updated_center
+from pathtrain.methods.base import Outcome
+
+
+class TeacherPair:
+    """Student, teacher and centre.
+
+    Args:
+        network: the student's parts; groups of views, each group of one size, -> scores (V, B, K).
+        outputs: K.
+        device: where everything lives.
+        terms: of the loss; pathtrain.losses.dino.dino_terms, or that compiled.
+
+    Attributes:
+        student: trained.
+        teacher: follows it; without dropout and stochastic depth, as the original's teacher has none.
+        center: (K,).
+    """
+
+    def __init__(
+        self,
+        network: nn.ModuleDict,
+        outputs: int,
+        device: torch.device,
+        terms: Callable[..., tuple[Tensor, Tensor]] = dino_terms,
+    ) -> None:
+        self.student = network.to(device).train()
+        self.teacher = deepcopy(self.student).eval().requires_grad_(False)
+        self.center = torch.zeros(outputs, device=device)
+        self._terms = terms
+
+    def compare(
+        self, large: list[Tensor], small: list[Tensor], student_temp: float, teacher_temp: float | Tensor
+    ) -> Outcome:
+        """Loss of a batch; changes nothing but the state of torch's random generator (stochastic depth).
+
+        Args:
+            large: views that the teacher sees too.
+            small: views that only the student sees.
+
+        Returns:
+            With the means ``center`` (K,), the teacher's output, and ``teacher_entropy``, nats.
+        """
+        with torch.no_grad():
+            teacher = self.teacher([large])
+        student = self.student([large, small] if small else [large])
+        each, entropy = self._terms(student, teacher, self.center, student_temp, teacher_temp)
+        means = {"center": teacher.float().mean(dim=(0, 1)), "teacher_entropy": entropy}
+        return Outcome(each.mean(), each.detach(), means)
+
+    def move_center(self, mean: Tensor, momentum: float) -> None:
+        """Move the centre towards the mean (K,) of the teacher's outputs in a batch."""
+        self.center = updated_center(self.center, mean, momentum)
+
+    @torch.no_grad()
+    def follow(self, momentum: float) -> None:
+        """Move the teacher towards the student."""
+        rate = 1 - momentum
+        torch._foreach_lerp_(local(self.teacher.parameters()), local(self.student.parameters()), rate)
