@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
-from inspect import Parameter, Signature, signature
+from inspect import Parameter, Signature, cleandoc, signature
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -57,7 +57,9 @@ def add(app: typer.Typer, command: Callable[..., Any], name: str | None = None) 
         return command(**given)
 
     _set_signature(run, sorted(own.values(), key=_panel))
-    app.command(name, cls=_Command)(run)
+    # a docstring's lines are broken for an editor, not for this terminal
+    help_text = re.sub(r"(?<!\n)\n(?!\n)", " ", cleandoc(command.__doc__ or ""))
+    app.command(name, cls=_Command, help=help_text)(run)
 
 
 def _panel(parameter: Parameter) -> int:

@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 
 from pathprep.cli.dialect import Json, with_settings
-from pathtrain.cli.options import Labels, Model, Result, ends, finish, named
+from pathtrain.cli.options import Labels, Model, Result, ends, finish, kept_in, named
 from pathtrain.params.encoding import Device
 from pathtrain.params.evaluation import KnnParams
 
@@ -27,13 +27,10 @@ def knn(
     out_json: Result = None,
 ) -> None:
     """kNN accuracy on labelled tiles, beside random weights, colour alone and the majority class."""
-    from pathtrain.evaluate.statistics import folder_of
     from pathtrain.evaluate.tile_level.knn import knn as study
-    from pathtrain.runs.model import load
 
-    loaded = load(model)
-    result = study(loaded, train, test, labels, **settings)
-    finish(context, result, "knn.json", [folder_of(loaded)], as_json, out_json, knn_tables)
+    result = study(model, train, test, labels, **settings)
+    finish(context, result, "knn.json", [kept_in(model)], as_json, out_json, knn_tables)
 
 
 def tasks(

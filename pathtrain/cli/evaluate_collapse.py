@@ -8,7 +8,7 @@ from rich.table import Table
 
 from pathprep.cli.dialect import Json, errors, with_settings
 from pathprep.errors import UsageError
-from pathtrain.cli.options import Result, dense, ends, finish, named
+from pathtrain.cli.options import Result, dense, ends, finish, kept_in, named
 from pathtrain.params.evaluation import CollapseParams
 
 
@@ -50,20 +50,16 @@ def collapse(
     if model is not None and plain is not None:
         raise UsageError(f"{model}: give one model, or --plain and --normalised, not both")
     from pathtrain.evaluate.papers.collapse_panels import panels
-    from pathtrain.evaluate.statistics import folder_of
     from pathtrain.evaluate.tile_level.collapse import collapse as study
-    from pathtrain.runs.model import load
 
     if plain is not None and normalised is not None:
-        last = load(normalised[0])
-        folder = out or folder_of(last)
-        result = panels((load(plain[0]), plain[1]), (last, normalised[1]), out=folder, **settings)
+        folder = out or kept_in(normalised[0])
+        result = panels(plain, normalised, out=folder, **settings)
         name, table = "collapse-panels.json", panels_table
     else:
         assert model is not None
-        last = load(model)
-        folder = out or folder_of(last)
-        result = study(last, dataset, out=folder, **settings)
+        folder = out or kept_in(model)
+        result = study(model, dataset, out=folder, **settings)
         name, table = "collapse.json", collapse_table
     finish(context, result, name, [folder], as_json, out_json, table)
     if folder is None:

@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 
 from pathprep.cli.dialect import Json, errors, with_settings
-from pathtrain.cli.options import Labels, Model, Result, dense, ends, finish, named
+from pathtrain.cli.options import Labels, Model, Result, dense, ends, finish, kept_in, named
 from pathtrain.params.evaluation import LinearParams
 
 
@@ -27,14 +27,11 @@ def linear(
     out_json: Result = None,
 ) -> None:
     """A linear layer on frozen features, as EXAONEPath 1.0 has it, beside random weights and colour."""
-    from pathtrain.evaluate.statistics import folder_of
     from pathtrain.evaluate.tile_level.linear import linear as study
-    from pathtrain.runs.model import load
 
-    loaded = load(model)
-    result = study(loaded, train, test, labels, **settings)
+    result = study(model, train, test, labels, **settings)
     _say_plain([result["model"]])
-    finish(context, result, "linear.json", [folder_of(loaded)], as_json, out_json, linear_tables)
+    finish(context, result, "linear.json", [kept_in(model)], as_json, out_json, linear_tables)
 
 
 @with_settings(LinearParams)
@@ -62,15 +59,12 @@ def table(
 ) -> None:
     """The six tile tasks of EXAONEPath 1.0's table 1, those that are there, beside its published row."""
     from pathtrain.evaluate.papers.tile_table import table as study
-    from pathtrain.evaluate.statistics import folder_of
-    from pathtrain.runs.model import load
 
-    loaded = [load(model) for model in models]
-    result = study(loaded, tasks, figure=figure, **settings)
+    result = study(models, tasks, figure=figure, **settings)
     _say_plain(entry["model"] for entry in result["models"])
     if figure:
         errors.print(f"Written: {figure}", soft_wrap=True, markup=False)
-    folders = [folder_of(model) for model in loaded]
+    folders = [kept_in(model) for model in models]
     finish(context, result, "table.json", folders, as_json, out_json, results_table)
 
 

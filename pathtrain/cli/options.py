@@ -57,6 +57,11 @@ def finish(
         save_command(context, path.parent)
 
 
+def kept_in(model: Path) -> Path | None:
+    """Where results on a model go: the run's own folder (its report looks there); None for an export."""
+    return model / "evaluation" if (model / "recipe.yaml").is_file() else None
+
+
 def ends(interval: list[float]) -> str:
     """An interval as tables show it."""
     return f"[{interval[0]:.3f}, {interval[1]:.3f}]"
