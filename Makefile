@@ -1,7 +1,8 @@
 # make demo   a sample archive of slides through the whole path, to a trained encoder and two pages to look at
 # make test   the fast tests          make test-all   every test, the slow ones too
 # make test-gpu   what needs an NVIDIA GPU, the kernels under compute-sanitizer too
-# make lint   style, types, floors    make bench      the benchmarks
+# make lint   style, types, floors, site      make docs   the site, into build/site
+# make tutorials   runs the code of the site's tutorials      make bench   the benchmarks
 #
 # Each sets up its own virtual environment first. CUDA=12 takes the CUDA 12 wheels.
 PYTHON ?= python3
@@ -14,7 +15,7 @@ CONSTRAINTS := $(if $(filter 13,$(CUDA)),-c constraints.txt)
 INPUTS := pyproject.toml constraints.txt
 INSTALLED := $(VENV)/.installed-$(shell (cat $(INPUTS); echo $(CURDIR) $(CUDA)) | sha256sum | cut -c1-16)
 
-.PHONY: install demo test test-all test-gpu lint bench
+.PHONY: install demo test test-all test-gpu tutorials lint docs bench
 install: $(INSTALLED)
 
 $(INSTALLED): $(INPUTS)
@@ -54,11 +55,17 @@ test-gpu: install
 	compute-sanitizer --tool memcheck --error-exitcode 1 $(BIN)/python -m pytest -m gpu tests/kernels
 	compute-sanitizer --tool racecheck --error-exitcode 1 $(BIN)/python -m pytest -m gpu tests/kernels
 
-lint: install
+tutorials: install
+	$(BIN)/python -m pytest tests/docs
+
+lint: install docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy -p pathprep -p pathtrain
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # On real tiles: SLIDES, a folder of .tif slides for Macenko, and SLIDE, a slide for tiling; else they are drawn
 bench: install

@@ -1,16 +1,80 @@
-"""Pages of HTML that need nothing else; ``page.css`` is what their styles share."""
+"""Pages of HTML that need nothing else: what is common to all of them.
 
+A page's template extends ``layout.html`` and takes its parts from ``macros.html``; ``page.css`` is their
+style. Its values are escaped, and a name that it was not given is an error.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from pathprep.errors import UsageError
+from pathprep.storage import atomic
 
 
-def environment(folder: Path) -> Environment:
-    """What renders the templates of a folder; they may include what lies beside this file."""
-    return Environment(
+def render(template: Path, **values: Any) -> str:
+    """Fill in a template; it may include what lies beside it, or beside this file.
+
+    Raises:
+        jinja2.UndefinedError: it needs a value that was not given.
+    """
+    environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        loader=FileSystemLoader([folder, Path(__file__).parent]),
+        loader=FileSystemLoader([template.parent, Path(__file__).parent]),
     )
+    environment.filters |= {
+        "bytes": size_in_words,
+        "count": lambda value: f"{value:,}",
+        "jpeg": lambda data: data_uri("image/jpeg", data),
+        "range": _range,
+        "score": lambda value: "-" if value is None else f"{float(value):.3f}",
+        "seconds": lambda value: f"{value:,.1f}" if value < 100 else f"{value:,.0f}",
+        "share": lambda part, whole: f"{part / whole:.1%}" if whole else "-",
+    }
+    return environment.get_template(template.name).render(**values)
+
+
+def write(page: str, out: Path) -> None:
+    """Put a page where it was asked for.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(out, page.encode())
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be written ({error.strerror})") from None
+
+
+def data_uri(kind: str, data: bytes) -> str:
+    """Bytes as the page holds them; ``kind`` is a MIME type."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def jpeg_uri(image: Image.Image) -> str:
+    """A picture as the page holds it, in few bytes."""
+    data = io.BytesIO()
+    image.save(data, "JPEG", quality=80)
+    return data_uri("image/jpeg", data.getvalue())
+
+
+def size_in_words(value: float) -> str:
+    """Bytes in the unit that gives few digits: 812 bytes, 4.1 MB, 1,200.0 TB."""
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "bytes" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:,.1f} TB"
+
+
+def _range(ends: Sequence[float] | None) -> str:
+    return "-" if ends is None else " to ".join(f"{float(end):.3f}" for end in ends)

@@ -8,9 +8,9 @@ from PIL import Image
 from pathprep import stain
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
-from pathprep.reports import slide_pixels as report_before
+from pathprep.page.environment import jpeg_uri
+from pathprep.reports import slide_pixels
 from pathprep.reports.measure import Tile
-from pathprep.reports.slide_pictures import jpeg_uri
 from pathprep.reports.slide_pixels import Wanted, reduced
 from pathprep.slides.readers.base import Pixels
 from pathprep.tiles import jpeg
@@ -80,7 +80,7 @@ def _from_slides(dataset: Dataset, tiles: list[Tile]) -> tuple[dict[Tile, Pixels
     ]
     found: dict[Tile, Pixels] = {}
     problems: dict[str, str] = {}
-    for before in report_before.read(wanted, SIDE):
+    for before in slide_pixels.read(wanted, SIDE):
         if before.problem:
             problems[before.slide] = before.problem
         else:

@@ -14,19 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import STATUSES
-from pathprep.errors import UsageError
-from pathprep.reports import contact_sheet as report_contact
-from pathprep.reports import quality as report_qc
-from pathprep.reports import stain_outliers as report_stain
+from pathprep.page.environment import render, size_in_words, write
+from pathprep.reports import contact_sheet, quality, stain_outliers
 from pathprep.reports.charts import histograms, mpp_chart, stain_charts
 from pathprep.reports.measure import ENOUGH_SLIDES, ENOUGH_TILES, Measured, Tile, flag, measure
 from pathprep.reports.slide_pictures import picture
 from pathprep.reports.words import FAILURES_SHOWN, REASONS, STATUS_WORDS, findings, in_words
-from pathprep.storage import atomic
 
 # A drawn slide takes 20 to 120 KB: at 200 the page stays below about 20 MB, which every browser opens
 MAX_SLIDES = 200
@@ -49,32 +45,9 @@ def report(dataset: Path, out: Path) -> Path:
         DatasetError: not a dataset.
         UsageError: the page cannot be written.
     """
-    page = _template().render(**_content(Dataset(dataset)))
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(out, page.encode())
-    except OSError as error:
-        raise UsageError(f"{out}: cannot be written ({error.strerror})") from None
+    page = render(Path(__file__).with_suffix(".html"), **_content(Dataset(dataset)))
+    write(page, out)
     return out
-
-
-def _template() -> Any:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["count"] = lambda value: f"{value:,}"
-    environment.filters["share"] = lambda part, whole: f"{part / whole:.1%}" if whole else "-"
-    environment.filters["seconds"] = lambda value: f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
-    environment.filters["size"] = _size
-    return environment.from_string(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
-
-
-def _size(value: float) -> str:
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "bytes" or value >= 100 else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:,.1f} TB"
 
 
 def _content(dataset: Dataset) -> dict[str, Any]:
@@ -93,8 +66,8 @@ def _content(dataset: Dataset) -> dict[str, Any]:
     odd = _worst(slides)
     borrowed = _spread((slide.borrowed for slide in slides), BORROWED, seed)
     sample = _spread((slide.sample for slide in slides), SAMPLE, seed)
-    shown = report_contact.sheet(dataset, [*sample, *odd, *borrowed])
-    quality = report_qc.section(dataset, slides, seed)
+    shown = contact_sheet.sheet(dataset, [*sample, *odd, *borrowed])
+    filters = quality.content(dataset, slides, seed)
     dataset.close()
     tiles = sum(slide.marker["tiles"] for slide in slides)
     stale = sum(1 for _ in (dataset.root / "slides").glob("*.json")) - len(slides)
@@ -125,11 +98,11 @@ def _content(dataset: Dataset) -> dict[str, Any]:
         "outliers": [slide for slide in ranked if slide.stain_outlier],
         "judged": sum(slide.judged for slide in slides),
         "unusual": sum(slide.unusual for slide in slides),
-        "limit": report_stain.LIMIT,
+        "limit": stain_outliers.LIMIT,
         "enough_slides": ENOUGH_SLIDES,
         "enough_tiles": ENOUGH_TILES,
         "histograms": histograms(slides),
-        "quality": quality,
+        "quality": filters,
         "sample": [shown.pairs[tile] for tile in sample if tile in shown.pairs],
         "odd": [shown.pairs[tile] for tile in odd if tile in shown.pairs],
         "borrowed": [shown.pairs[tile] for tile in borrowed if tile in shown.pairs],
@@ -152,7 +125,7 @@ def _facts(
         (f"{unit} failed", f"{failed:,}"),
         ("Done, but without a tile", f"{empty:,}"),
         ("Tiles", f"{tiles:,}"),
-        ("Size", _size(stored)),
+        ("Size", size_in_words(stored)),
         ("Build id", dataset.info["build_id"]),
     ]
 

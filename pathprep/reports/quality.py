@@ -2,28 +2,26 @@
 
 The page carries the figures of all tiles, kept and dropped, or of a random sample, in the 32 bits that qc
 compares, and small pictures of tiles from the worst to the best by every figure. All else happens in the
-browser (report_qc.html).
+browser (quality.js).
 """
 
 import base64
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
+from pathprep.page.environment import jpeg_uri
 from pathprep.params.quality import REASONS, RULES, Rule, in_words
-from pathprep.reports import slide_pixels as report_before
+from pathprep.reports import slide_pixels
 from pathprep.reports.measure import Measured
-from pathprep.reports.slide_pictures import jpeg_uri
 from pathprep.reports.slide_pixels import Wanted, reduced
 from pathprep.slides.readers.base import Pixels
 from pathprep.tiles import jpeg
@@ -85,14 +83,13 @@ class Sample:
         return len(self.slide)
 
 
-def section(dataset: Dataset, slides: list[Measured], seed: int) -> Markup:
-    """The section as HTML; empty if the dataset has no tiles."""
+def content(dataset: Dataset, slides: list[Measured], seed: int) -> dict[str, Any] | None:
+    """What quality.html shows; None if the dataset has no tiles."""
     found = sample(dataset, slides, seed)
     if not len(found):
-        return Markup("")
-    imported = dataset.kind == "tiles"
+        return None
     if np.isnan(found.figures).any():  # a version before that measured them wrote null, or no such column
-        return _render(old=True, imported=imported)
+        return {"old": True}
     examples, problems = _examples(dataset, found, seed)
     thresholds: dict[str, float] = dataset.params.get("qc", {})
     data = {
@@ -111,20 +108,18 @@ def section(dataset: Dataset, slides: list[Measured], seed: int) -> Markup:
         ],
         "examples": examples,
     }
-    return _render(
-        old=False,
-        imported=imported,
+    return {
+        "old": False,
         # what could end the script element is written as an escape
-        data=Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")),
-        rules=[(rule, SHOWN[rule.figure]) for rule in RULES],
-        sampled=len(found),
-        total=found.total,
-        slides=len(found.slides),
-        filtered=bool(thresholds),
-        now=in_words(thresholds),
-        examples=len(examples),
-        problems=problems,
-    )
+        "data": Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")),
+        "rules": [(rule, SHOWN[rule.figure]) for rule in RULES],
+        "sampled": len(found),
+        "total": found.total,
+        "filtered": bool(thresholds),
+        "now": in_words(thresholds),
+        "examples": len(examples),
+        "problems": problems,
+    }
 
 
 def _stops(rule: Rule, threshold: float | None) -> dict[str, Any]:
@@ -137,15 +132,6 @@ def _stops(rule: Rule, threshold: float | None) -> dict[str, Any]:
 
 def _base64(values: npt.NDArray[Any], kind: str) -> str:
     return base64.b64encode(values.astype(kind).tobytes()).decode()
-
-
-def _render(**values: Any) -> Markup:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["count"] = lambda value: f"{value:,}"
-    text = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    return Markup(environment.from_string(text).render(**values))
 
 
 def sample(dataset: Dataset, slides: list[Measured], seed: int) -> Sample:
@@ -251,7 +237,7 @@ def _pictures(dataset: Dataset, found: Sample, chosen: list[int]) -> tuple[dict[
         marker = dataset.markers[name]
         boxes = [(x, y, side) for x, y, side in found.place[tiles].tolist()]
         wanted.append(Wanted(name, marker["source"], marker["reader"], boxes))
-    for before in report_before.read(wanted, SIDE):
+    for before in slide_pixels.read(wanted, SIDE):
         if before.problem:
             problems[before.slide] = before.problem
         pictures |= dict(zip(from_slides[before.slide], before.pictures, strict=False))

@@ -1,7 +1,5 @@
 """A slide's picture for the page: thumbnail, tissue contour and kept tiles, in few bytes."""
 
-import base64
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from PIL import Image
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import STATUSES
 from pathprep.errors import DatasetError
+from pathprep.page.environment import jpeg_uri
 from pathprep.reports.measure import Measured
 from pathprep.slides.masks import read_geojson
 
@@ -58,13 +57,6 @@ def _reduced(path: Path) -> Image.Image:
     with Image.open(path) as image:
         image.thumbnail((THUMBNAIL, THUMBNAIL))
         return image.convert("RGB")
-
-
-def jpeg_uri(image: Image.Image) -> str:
-    """An image as a data URI."""
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
 def _contour(path: Path, unit: float) -> str:

@@ -20,8 +20,7 @@ from markupsafe import Markup
 import pathprep
 from pathprep.errors import DatasetError, PathprepError, UsageError
 from pathprep.page import chart
-from pathprep.page import environment as pages
-from pathprep.storage import atomic
+from pathprep.page.environment import data_uri, render, write
 from pathprep.storage.json_files import read_json
 from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.errors import ModelError
@@ -29,7 +28,7 @@ from pathtrain.evaluate.papers.published import TASKS
 from pathtrain.images import decode, resize
 from pathtrain.recipes.load import dump, load
 from pathtrain.recipes.recipe import Recipe, StainConfig
-from pathtrain.reports import results as report_results
+from pathtrain.reports import results as evaluations
 from pathtrain.runs import checkpoint
 from pathtrain.runs.identity import held_out
 from pathtrain.stain.target import of_run
@@ -91,16 +90,17 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
     rows = logs.rows(run)
     saved = checkpoint.entries(run)
     step = saved[-1].step if saved else 0
-    found = report_results.find(run, [Path(path) for path in results])
+    found = evaluations.find(run, [Path(path) for path in results])
     views, views_missing = _views(run, recipe, info)
     try:
-        page = _template().render(
+        page = render(
+            Path(__file__).with_suffix(".html"),
             name=run.resolve().name,
             run=run,
             facts=_facts(recipe, info, rows, step),
             dataset=info.get("dataset", "DATASET"),
             tasks=TASKS,
-            heads=report_results.heads(run),
+            heads=evaluations.heads(run),
             curves=_curves(rows),
             views=views,
             views_missing=views_missing,
@@ -110,26 +110,15 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
                 for task, text in COMMANDS.items()
                 if task not in found
             ],
-            **{task.removeprefix("collapse "): found.get(task) for task in report_results.FILES},
+            **{task.removeprefix("collapse "): found.get(task) for task in evaluations.FILES},
             recipe=dump(recipe),
         )
     except UndefinedError as error:
         files = ", ".join(str(result.source) for result in found.values())
         raise UsageError(f"{files}: of another version ({error}); run `pathtrain evaluate` again") from None
     out = run / "report.html" if out is None else Path(out)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(out, page.encode())
-    except OSError as error:
-        raise UsageError(f"{out}: cannot be written ({error.strerror})") from None
+    write(page, out)
     return out
-
-
-def _template() -> Any:
-    environment = pages.environment(Path(__file__).parent)
-    environment.filters["share"] = lambda value: "-" if value is None else f"{float(value):.3f}"
-    environment.filters["range"] = lambda ends: " to ".join(f"{float(end):.3f}" for end in ends)
-    return environment.get_template("page.html")
 
 
 def _facts(
@@ -232,4 +221,4 @@ def _pixels(view: Any, recipe: Recipe) -> Any:
 
 
 def _jpeg(pixels: Any) -> str:
-    return report_results.data_url("image/jpeg", simplejpeg.encode_jpeg(pixels, 88, "RGB", "444"))
+    return data_uri("image/jpeg", simplejpeg.encode_jpeg(pixels, 88, "RGB", "444"))

@@ -1,12 +1,12 @@
 """The evaluations that a run's page shows: those in RUN/evaluation, and files that are given."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pathprep.errors import UsageError
+from pathprep.page.environment import data_uri
 from pathprep.storage.json_files import read_json
 
 FOLDER = "evaluation"
@@ -28,7 +28,7 @@ class Result:
         value: what its command wrote.
         models: names of the models that it is of.
         own: whether one of them is the run's. step: of that one.
-        picture: the t-SNE beside the file, as a data URL, or None.
+        picture: the t-SNE beside the file, as a data URI, or None.
         source: the file.
     """
 
@@ -69,11 +69,6 @@ def heads(run: Path) -> dict[str, Any] | None:
     return _read(path) if path.is_file() else None
 
 
-def data_url(kind: str, data: bytes) -> str:
-    """A picture as the page holds it."""
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
-
 def _read(path: Path) -> dict[str, Any]:
     value = read_json(path)
     if value is None:
@@ -96,7 +91,7 @@ def _result(path: Path, run: Path) -> Result:
             list(dict.fromkeys(model["name"] for model in models)),
             bool(mine),
             mine[-1]["step"] if mine else None,
-            data_url("image/png", picture.read_bytes()) if picture and picture.is_file() else None,
+            data_uri("image/png", picture.read_bytes()) if picture and picture.is_file() else None,
             path,
         )
     except (KeyError, TypeError) as error:

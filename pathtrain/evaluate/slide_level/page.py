@@ -1,11 +1,10 @@
 """Slide-level results as one HTML page that needs nothing else: tables, charts, attention."""
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pathprep.page import environment as pages
+from pathprep.page.environment import data_uri, render
 from pathtrain.evaluate.slide_level.figures import Heatmap
 
 
@@ -43,26 +42,12 @@ def page(result: dict[str, Any], charts: dict[str, bytes], heatmaps: Sequence[He
     groups: dict[tuple[str, str, str], list[Heatmap]] = {}
     for one in heatmaps:
         groups.setdefault((one.attention.task, one.attention.slide, one.attention.label), []).append(one)
-    return str(
-        _template().render(
-            result=result,
-            tasks=tasks,
-            overview=overview,
-            best=best,
-            charts={name: _data("image/png", data) for name, data in charts.items()},
-            groups=[(*key, own) for key, own in groups.items()],
-        )
+    return render(
+        Path(__file__).with_suffix(".html"),
+        result=result,
+        tasks=tasks,
+        overview=overview,
+        best=best,
+        charts={name: data_uri("image/png", data) for name, data in charts.items()},
+        groups=[(*key, own) for key, own in groups.items()],
     )
-
-
-def _template() -> Any:
-    environment = pages.environment(Path(__file__).parent)
-    environment.filters["score"] = lambda value: "-" if value is None else f"{value:.3f}"
-    environment.filters["range"] = lambda ends: "-" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
-    environment.filters["jpeg"] = lambda data: _data("image/jpeg", data)
-    environment.filters["feature"] = lambda name: "colour: mean and SD" if name == "colour" else name
-    return environment.get_template("page.html")
-
-
-def _data(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

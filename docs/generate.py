@@ -1,0 +1,295 @@
+"""What the site's pages take from the code: `{{ name argument }}` alone on a line becomes a table or a list.
+
+mkdocs loads it as a hook. What is written by hand goes stale: commands, recipe keys, columns and
+errors are read from where they are defined.
+"""
+
+import inspect
+import json
+import re
+import types
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import typer
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+_DIRECTIVE = re.compile(r"^\{\{ (\w+)(?: (\S+))? \}\}$", re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, **_context: object) -> str:
+    """Fill in a page; mkdocs calls it.
+
+    Raises:
+        KeyError: there is no such generator.
+    """
+    return _DIRECTIVE.sub(lambda match: GENERATORS[match[1]](*filter(None, [match[2]])), markdown)
+
+
+def table(headings: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table; cells may hold line ends, bars and angle brackets."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    parts = " ".join(text.split()).split("`")  # every second one is code, in which all stands as it is
+    parts[::2] = [part.replace("|", "\\|").replace("<", "&lt;") for part in parts[::2]]
+    return "`".join(parts)
+
+
+# Commands
+
+
+def commands(package: str) -> str:
+    """Every command of ``pathprep`` or ``pathtrain``: its text, arguments and options in their panels."""
+    app = __import__(f"{package}.cli", fromlist=["app"]).app
+    return "\n\n".join(_commands(typer.main.get_command(app), package))
+
+
+def _commands(group: Any, words: str) -> Iterator[str]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{words} {name}")
+            continue
+        yield f"## {words} {name}"
+        yield inspect.cleandoc(command.help or "")
+        context = command.context_class(command, info_name=name)
+        panels: dict[str, list[list[str]]] = {}
+        for parameter in command.params:
+            record = parameter.get_help_record(context)
+            if record is not None and parameter.name != "help":
+                names, text = record
+                panel = parameter.rich_help_panel or "Options"
+                if parameter.param_type_name == "argument":
+                    panel, names = "Arguments", names.partition(" <")[0].upper()
+                panels.setdefault(panel, []).append(_row(names, text))
+        for panel, rows in panels.items():
+            yield table([panel, ""], rows)
+
+
+def _row(names: str, text: str) -> list[str]:
+    """An option as ``--help`` has it; what stands in brackets after its text becomes words."""
+    words, _, extra = text.partition("  [")
+    words = re.sub(r"(?<![\w`-])(--[a-z][a-z-]+)", r"`\1`", words)
+    return [f"`{names}`", " ".join([words, *map(_said, filter(None, extra.removesuffix("]").split("; ")))])]
+
+
+def _said(text: str) -> str:
+    if text.startswith("default: "):
+        return f"Default: `{text.removeprefix('default: ')}`."
+    limits = text.replace("x>=", "from ").replace("<=x<=", " to ")
+    return f"{limits.capitalize()}."
+
+
+# Python
+
+
+def front_door(package: str) -> str:
+    """What a package gives to its users, by mkdocstrings."""
+    names = __import__(package, fromlist=["__all__"]).__all__
+    return "\n\n".join(f"::: {package}.{name}" for name in names)
+
+
+# Recipes
+
+
+def recipe_keys(name: str) -> str:
+    """Every key of a pydantic model in ``pathtrain.recipes``, such as ``recipe.Recipe``, and its models'."""
+    module, _, model = name.partition(".")
+    found = getattr(__import__(f"pathtrain.recipes.{module}", fromlist=[model]), model)
+    base = found.__bases__[0]
+    skipped = set(base.model_fields) if base.__name__ != "Strict" else set()
+    return "\n\n".join(_model(found, "", skipped))
+
+
+def _model(model: type[BaseModel], key: str, skipped: Collection[str] = ()) -> Iterator[str]:
+    words, described = _attributes(inspect.getdoc(model) or "")
+    if key:
+        yield f"### `{key}` {{#{key}}}"
+    yield _prose(words)
+    inner = []
+    rows = []
+    for name, field in model.model_fields.items():
+        if name in skipped:
+            continue
+        nested, path = _nested(field.annotation), f"{key}.{name}" if key else name
+        takes = _type(field.annotation, field.metadata)
+        if nested is not None:
+            inner.append((path, nested))
+            takes = takes.replace("Keys", f"[Keys](#{path})")
+        words = _prose(described.get(name, "")).removesuffix(".")
+        said = [takes, f"{words[:1].upper()}{words[1:]}", _given(field)]
+        rows.append([f"`{name}`", "".join(f"{each}. " for each in said if each)])
+    yield table(["key", ""], rows)
+    for path, nested in inner:
+        yield from _model(nested, path)
+
+
+def _attributes(doc: str) -> tuple[str, dict[str, str]]:
+    """A docstring's text, and what its section Attributes says of each name."""
+    head, _, section = doc.partition("Attributes:\n")
+    indented = [line for line in section.splitlines() if line.startswith("    ")]
+    described: dict[str, str] = {}
+    names: list[str] = []
+    for line in (each[4:] for each in indented):
+        match = re.match(r"(\w+(?:, \w+)*): (.*)", line)
+        if match is not None and not line.startswith(" "):
+            names = match[1].split(", ")
+            described.update(dict.fromkeys(names, match[2]))
+        else:
+            described.update({name: f"{described[name]} {line.strip()}" for name in names})
+    tail = [line for line in section.splitlines() if line and not line.startswith("    ")]
+    return " ".join([*head.split(), *tail]), described
+
+
+def _prose(text: str) -> str:
+    """Docstrings' ``code`` as Markdown; their pointers to modules say nothing to readers of the site."""
+    return re.sub(r"[;,] see pathtrain[\w.]+", "", text).replace("``", "`")
+
+
+def _nested(annotation: Any) -> type[BaseModel] | None:
+    """The model that a key holds, perhaps in a tuple or optional."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_nested, get_args(annotation))), None)
+
+
+def _type(annotation: Any, metadata: Any = ()) -> str:
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if hasattr(annotation, "__metadata__"):
+        return _type(inner[0], annotation.__metadata__)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_type(each) for each in inner)
+    if origin is Literal:
+        return " or ".join(f"`{each}`" for each in inner)
+    if origin is tuple:
+        each = _type(inner[0])
+        return f"List: {each}" if inner[-1] is Ellipsis else f"{len(inner)} times: {each}"
+    if annotation is type(None):
+        return "`null`"
+    name = {int: "Whole number", float: "Number", bool: "`true` or `false`", str: "Text", Path: "Path"}
+    return " ".join([name.get(annotation, "Keys"), _bounds(metadata)]).strip()
+
+
+def _bounds(metadata: Any) -> str:
+    flat = [each for item in metadata for each in getattr(item, "metadata", [item])]
+    low = next((f"from {each.ge}" for each in flat if isinstance(each, Ge)), "")
+    low = next((f"above {each.gt}" for each in flat if isinstance(each, Gt)), low)
+    high = next((f"to {each.le}" for each in flat if isinstance(each, Le)), "")
+    high = next((f"below {each.lt}" for each in flat if isinstance(each, Lt)), high)
+    return f"{low} {high}".strip()
+
+
+def _given(field: FieldInfo) -> str:
+    if field.default is PydanticUndefined:
+        return "Required"
+    if isinstance(field.default, BaseModel):
+        return ""
+    return f"Default: `{json.dumps(field.default, default=str)}`"
+
+
+def recipe(name: str) -> str:
+    """A recipe in the box, as it stands."""
+    text = (REPOSITORY / "pathtrain" / "recipes" / f"{name}.yaml").read_text()
+    return f"```yaml\n{text.rstrip()}\n```"
+
+
+# Errors, columns, figures, the changelog
+
+
+def errors(package: str) -> str:
+    """Every class of a package's ``errors`` and what it means."""
+    module = __import__(f"{package}.errors", fromlist=["errors"])
+    classes = [
+        each
+        for each in vars(module).values()
+        if isinstance(each, type) and each.__module__ == module.__name__
+    ]
+    bases = {each: each.__bases__[0].__name__ for each in classes}
+    rows = [
+        [f"`{each.__name__}`", f"`{bases[each]}`", _prose(inspect.getdoc(each) or "")] for each in classes
+    ]
+    return table(["error", "is a", "raised when"], rows)
+
+
+def columns(name: str) -> str:
+    """The columns of a table of ``pathprep.dataset.schema``, with the comments beside them."""
+    from pathprep.dataset import schema
+
+    source = (REPOSITORY / "pathprep" / "dataset" / "schema.py").read_text()
+    said = dict(re.findall(r'^ +\("(\w+)", .*?\),  # (.*)$', source, re.MULTILINE))
+    fields = list(getattr(schema, name))
+    return table(
+        ["column", "type", ""], [[f"`{f.name}`", f"`{_arrow(f.type)}`", said.get(f.name, "")] for f in fields]
+    )
+
+
+def _arrow(kind: Any) -> str:
+    text = str(kind)
+    return "text" if "string" in text else re.sub(r"fixed_size_list<\w+: (\w+)>\[(\d+)\]", r"\2 \1", text)
+
+
+def result(name: str) -> str:
+    """A page of ``bench/results`` without its title, its headings one level down."""
+    text = (REPOSITORY / "bench" / "results" / f"{name}.md").read_text()
+    return re.sub(r"^## ", "### ", text.partition("\n")[2].strip(), flags=re.MULTILINE)
+
+
+def figures(name: str) -> str:
+    """What a script of ``bench`` measured: medians, a row per case or side."""
+    data = json.loads((REPOSITORY / "bench" / "results" / f"bench_{name}.json").read_text())
+    if "rows" in data:  # kernels
+        sizes = [key for key in ("size", "side", "stored") if key in data["rows"][0]]
+        heads = [*sizes, "case", "µs a tile", "tiles/s", "copies of the tile"]
+        keys = [*sizes, "case", "ns", "tiles_s", "copies"]
+        rows = [{**row, "ns": row["ns"] / 1e3} for row in data["rows"]]
+        return table(heads, [[_figure(row[key]) for key in keys] for row in rows])
+    if "results" in data:  # loaders
+        return table(
+            ["tiles", "stain", "side", "tiles/s"],
+            [
+                [each["dataset"], each["stain"], side, _figure(speed)]
+                for each in data["results"]
+                for side, speed in each["medians"].items()
+            ],
+        )
+    sides = data["median"].items()
+    return table(
+        ["side", "seconds", "tiles/s"],
+        [[side, _figure(seconds), _figure(data["tiles"] / seconds)] for side, seconds in sides],
+    )
+
+
+def _figure(value: Any) -> str:
+    """Three digits, or all of a whole number."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def changelog() -> str:
+    """CHANGELOG.md without its title."""
+    return (REPOSITORY / "CHANGELOG.md").read_text().partition("\n")[2].strip()
+
+
+def machines() -> str:
+    """On what the files of ``bench/results`` were measured, and when."""
+    rows = []
+    for path in sorted((REPOSITORY / "bench" / "results").glob("*.json")):
+        machine = json.loads(path.read_text()).get("machine")
+        if machine is not None:
+            cards = ", ".join(machine["gpus"]) or "none"
+            rows.append(
+                [f"`{path.name}`", f"{machine['cpu']}, {machine['cores']} cores", cards, machine["date"]]
+            )
+    return table(["file", "CPU", "GPU", "date"], rows)
+
+
+_ALL = (commands, front_door, recipe_keys, recipe, errors, columns, result, figures, changelog, machines)
+GENERATORS: dict[str, Callable[..., str]] = {each.__name__: each for each in _ALL}
