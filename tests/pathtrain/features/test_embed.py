@@ -326,5 +326,5 @@ def test_bfloat16_is_close_and_not_taken_for_float32(tmp_path: Path, dataset: Pa
     assert not np.array_equal(*arrays)
     cosines = (arrays[0] * arrays[1]).sum(1) / np.prod([np.linalg.norm(a, axis=1) for a in arrays], axis=0)
     assert cosines.min() > 0.999
-    with pytest.raises(UsageError, match="`precision` half: give float32 or bfloat16"):
+    with pytest.raises(UsageError, match="`precision` must be float32 or bfloat16"):
         embed(run, dataset, tmp_path / "features", precision="half")
