@@ -28,6 +28,7 @@ from machine import add_json, interleave, save
 from rich.console import Console
 from rich.table import Table
 
+from pathprep.dataset.marker import GridRecord, SlideMarker, SlideRecord
 from pathprep.dataset.schema import FOLDERS, FORMAT, SCHEMA, VERSION, build_id
 from pathprep.dataset.writer import ShardWriter
 from pathprep.mixed.make import GB, mix
@@ -50,6 +51,22 @@ def make(root: Path, slides: int, tiles: int) -> int:
     row = {name: 0 for name in SCHEMA.names if name not in ("offset", "length", "crc32")}
     row |= {"side": SIDE, "stored": SIDE, "stain_status": "none", "he": None, "max_c": None}
     row |= {name: None for name in ("label", "group", "source") if name in row}
+    marker = SlideMarker(
+        build_id=build,
+        source=SlideRecord("slide.svs", None),
+        inputs={},
+        reader="openslide",
+        vendor=None,
+        width=0,
+        height=0,
+        mpp=0.5,
+        mpp_source="tags",
+        grid=GridRecord(0, 0, SIDE, SIDE, SIDE, 0, 1),
+        counts={},
+        stain={},
+        stain_fit=None,
+        seconds={},
+    )
     for slide, count in enumerate(counts.tolist()):
         with ShardWriter(root, f"slide-{slide:03}") as writer:
             for number, length in enumerate(
@@ -57,7 +74,7 @@ def make(root: Path, slides: int, tiles: int) -> int:
             ):
                 place = {"x": SIDE * (number % 100), "y": SIDE * (number // 100)}
                 writer.add(rng.bytes(length), {**row, **place})
-            writer.commit({"build_id": build, "inputs": {}}, {})
+            writer.commit(marker, {})
     return sum(path.stat().st_size for path in (root / "shards").glob("*.tar"))
 
 

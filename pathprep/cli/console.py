@@ -1,18 +1,18 @@
 """What a sharding run shows while it works and when it ends: bars on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from pathprep.launchers.base import Board
+from pathprep.dataset.failed import FailedShard
+from pathprep.launchers.base import Board, Failure
 from pathprep.sharding.forecast import Forecast, format_bytes
-from pathprep.sharding.run import RunSummary, Watcher
+from pathprep.sharding.summary import RunSummary, Watcher
 
 PLAIN_EVERY_S = 10.0
 
@@ -103,12 +103,12 @@ def print_summary(console: Console, summary: RunSummary) -> None:
     table.add_row("Time", f"{facts['seconds']:.1f} s, {facts['tiles_per_second']:,.0f} tiles/s")
     table.add_row("Build id", summary.build_id)
     console.print(table)
-    left_out = [name for name, marker in summary.markers.items() if marker.get("left_out")]
+    left_out = [name for name, marker in summary.markers.items() if marker.left_out]
     if left_out:
         console.print(
             f"Left out, the slide is coarser than this --mpp: {len(left_out)}, {', '.join(left_out[:5])}"
         )
-    empty = [name for name, marker in summary.markers.items() if not marker["tiles"] and name not in left_out]
+    empty = [name for name, marker in summary.markers.items() if not marker.tiles and name not in left_out]
     if empty:
         console.print(f"[yellow]No tile is left of {counted(len(empty))}:[/yellow] {', '.join(empty[:5])}")
     if summary.stale:
@@ -138,12 +138,12 @@ def print_forecast(console: Console, found: Forecast) -> None:
         _print_failures(console, "Cannot be used", found.failures)
 
 
-def _print_failures(console: Console, title: str, failures: dict[str, dict[str, Any]]) -> None:
+def _print_failures(console: Console, title: str, failures: Mapping[str, FailedShard | Failure]) -> None:
     failed = Table(title=title, title_justify="left")
     for heading in ("Slide", "Stage", "Tries", "Error"):
         failed.add_column(heading, overflow="fold")
     for name, entry in sorted(failures.items()):
-        failed.add_row(name, entry["stage"], str(entry["attempts"]), escape(entry["error"]))
+        failed.add_row(name, entry.stage, str(entry.attempts), escape(entry.error))
     console.print(failed)
 
 

@@ -26,7 +26,7 @@ from pathprep.cli.options import (
 from pathprep.errors import UsageError
 
 if TYPE_CHECKING:
-    from pathprep.sharding.run import RunSummary
+    from pathprep.sharding.summary import RunSummary
 
 STAIN_WORDS = {"slide_fit": "pooled fit of the group or shard"}
 SHOWN = 10  # damaged images that are printed; failed/ names all
@@ -125,7 +125,7 @@ def import_tiles(
         facts = summary.as_dict()
         facts["shards"] = facts.pop("slides")
         facts["labels"] = dict(run.labels(summary))
-        facts["damaged"] = [{"image": image, "error": error} for image, error in run.damaged(summary)]
+        facts["damaged"] = [vars(image) for image in run.damaged(summary)]
         facts["notes"] = found.notes
         print(json.dumps(facts, indent=1))
     else:
@@ -163,14 +163,14 @@ def _print(summary: "RunSummary") -> None:
     table.add_row("Time", f"{facts['seconds']:.1f} s, {facts['tiles_per_second']:,.0f} tiles/s")
     table.add_row("Build id", summary.build_id)
     output.print(table)
-    for image, error in bad[:SHOWN]:
-        output.print(f"[red]left out[/red]  {escape(f'{image}: {error}')}", soft_wrap=True)
+    for each in bad[:SHOWN]:
+        output.print(f"[red]left out[/red]  {escape(f'{each.image}: {each.error}')}", soft_wrap=True)
     if len(bad) > SHOWN:
         output.print(
             f"and {len(bad) - SHOWN:,} more; {escape(str(summary.root))}/failed names all", soft_wrap=True
         )
     for name, entry in sorted(summary.failures.items()):
-        output.print(f"[red]failed[/red]  {name}: {escape(entry['error'])}", soft_wrap=True)
+        output.print(f"[red]failed[/red]  {name}: {escape(entry.error)}", soft_wrap=True)
     if summary.stale:
         output.print(
             f"[yellow]{len(summary.stale)} shards here were made with other parameters[/yellow]: no part of "

@@ -17,8 +17,8 @@ from pathprep.errors import UsageError
 if TYPE_CHECKING:
     from pathprep.launchers.base import Launcher
     from pathprep.params.shard import ShardParams
+    from pathprep.sharding.plan import Plan
     from pathprep.sharding.remote import Remote
-    from pathprep.sharding.run import Plan
 
 PANEL = "Running"
 
@@ -196,14 +196,18 @@ def check_rebuild(root: Path, params: "ShardParams") -> None:
         )
 
 
-def submit_array(context: typer.Context, plan: "Plan", root: Path) -> None:
+def submit_array(context: typer.Context, plan: "Plan[Any]", root: Path) -> None:
     """Write the script of an array job that does what the command line says, and submit it."""
     from pathprep.cli.console import counted
     from pathprep.launchers import slurm
 
     given = context.params
     script = slurm.script(
-        command_line(context), root, given["array"], given["workers"] or 1, given["sbatch_args"]
+        [context.info_name or "", *command_line(context)],
+        root,
+        given["array"],
+        given["workers"] or 1,
+        given["sbatch_args"],
     )
     path = slurm.write(script, root)
     facts: dict[str, Any] = {

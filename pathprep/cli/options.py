@@ -10,7 +10,7 @@ from rich.console import Console
 from pathprep.errors import StainError, UsageError
 
 if TYPE_CHECKING:
-    from pathprep.sharding.run import RunSummary
+    from pathprep.sharding.summary import RunSummary
     from pathprep.stain import Target
 
 # Results go to stdout, everything about the work to stderr, so that --json can be piped
@@ -106,7 +106,7 @@ def load_target(path: Path | None) -> "Target":
 
 def too_many_unfitted(summary: "RunSummary", most: float) -> bool:
     """Whether more than the share ``most`` of the tiles got no stain fit at all; says so if it is."""
-    statuses = summary.totals("stain")
+    statuses = summary.stain()
     share = statuses["unfitted"] / max(1, statuses.total())
     if share <= most:
         return False

@@ -3,7 +3,7 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -36,7 +36,7 @@ from pathprep.errors import UsageError
 if TYPE_CHECKING:
     from pathprep.launchers.base import Launcher
     from pathprep.params.shard import ShardParams
-    from pathprep.sharding.run import Plan
+    from pathprep.sharding.plan import Plan
 
 
 class TissueMethod(StrEnum):
@@ -185,6 +185,7 @@ def shard(
     from pathprep.params.stain import StainParams
     from pathprep.params.tissue import TissueParams
     from pathprep.sharding import run
+    from pathprep.sharding.plan import changes, plan
     from pathprep.slides import find as sources
 
     mpps, cards = _numbers(mpp), _cards(gpus)
@@ -223,7 +224,7 @@ def shard(
     if dry_run:
         if launcher == "slurm":
             raise UsageError("--dry-run looks at the slides here: leave out --launcher slurm")
-        changed = "" if rebuild else run.changes(root, params)
+        changed = "" if rebuild else changes(root, params)
         if changed:
             errors.print(
                 f"note: {out}: holds slides made with other parameters ({changed}); a run needs another "
@@ -233,7 +234,7 @@ def shard(
                 soft_wrap=True,
             )
         _dry_run(
-            run.plan(found, root, params, rebuild=rebuild, part=chosen_part, dry=True, remote=remote),
+            plan(found, root, params, rebuild=rebuild, part=chosen_part, dry=True, remote=remote),
             root,
             params,
             chosen_launcher or local.Local(workers),
@@ -245,8 +246,8 @@ def shard(
     if launcher == "slurm":
         if rebuild:
             launch.check_rebuild(root, params)
-        plan = run.plan(found, root, params, rebuild=rebuild, remote=remote)
-        launch.submit_array(context, plan, launch.slurm_folder(out))
+        planned = plan(found, root, params, rebuild=rebuild, remote=remote)
+        launch.submit_array(context, planned, launch.slurm_folder(out))
         return
     at = f" at {len(mpps)} resolutions" if len(mpps) > 1 else ""
     errors.print(f"{counted(len(found))}{at} -> {out}", markup=False, soft_wrap=True)
@@ -282,7 +283,7 @@ def shard(
 
 
 def _dry_run(
-    plan: "Plan",
+    plan: "Plan[Any]",
     root: Path,
     params: "ShardParams",
     launcher: "Launcher",

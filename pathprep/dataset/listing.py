@@ -85,15 +85,12 @@ def committed(dataset: Folder) -> list[Entry]:
                 raise DatasetError(
                     f"{path}: damaged; the `pathprep` command that made the dataset makes the slide again"
                 )
-            if marker is None or marker.get("build_id") != build:
+            if marker is None or marker.build_id != build:
                 return None
-            try:
-                table = marker["files"][f"index/{name}.parquet"]
-                return Entry(name, int(marker["tiles"]), int(table["size"]), str(table["sha256"]))
-            except (KeyError, TypeError, ValueError):
-                raise DatasetError(
-                    f"{folder / name}.json: not a whole marker; delete it and run `pathprep shard` again"
-                ) from None
+            table = marker.files.get(f"index/{name}.parquet")
+            if table is None:
+                raise DatasetError(f"{path}: not a whole marker; delete it and run `pathprep shard` again")
+            return Entry(name, marker.tiles, table.size, table.sha256)
 
         with ThreadPoolExecutor(THREADS) as pool:
             return [slide for slide in pool.map(read, names) if slide is not None]

@@ -1,12 +1,195 @@
-"""Commit markers, slides/<slide>.json: what they say, whether they were changed, and what they vouch for."""
+"""Commit markers, slides/<slide>.json: what they say, whether they were changed, and what they vouch for.
+
+They are JSON on disk and dataclasses everywhere else. A key that this version does not know is kept, in
+``more``: what a later version adds goes with the marker, sealed like the rest. A marker that lacks a key, or
+has others in its parts, is none: what it stands for is made again.
+"""
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from pathprep.stain import StainFit
 from pathprep.storage.json_files import read_json
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """Bytes and SHA-256 of a file."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """What a shard was made from: a slide file, or a tile set's folder with the bytes of its images."""
+
+    path: str
+    size: int | None
+
+
+@dataclass(frozen=True)
+class SlideRecord(SourceRecord):
+    """A slide file, when it was last changed (seconds), and the user's mask."""
+
+    mtime: float | None = None
+    mask: str | None = None
+
+
+@dataclass(frozen=True)
+class StainRecord:
+    """A fit: ``he`` are the six numbers of a (3, 2) matrix, row by row; see stain.StainFit."""
+
+    he: tuple[float, ...]
+    max_c: tuple[float, ...]
+
+    @classmethod
+    def of(cls, fits: StainFit, number: int) -> "StainRecord":
+        """One of several fits."""
+        return cls(tuple(fits.he[number].ravel().tolist()), tuple(fits.max_c[number].tolist()))
+
+
+@dataclass(frozen=True)
+class GridRecord:
+    """The grid that a slide was cut by; see slides.grid.Grid."""
+
+    columns: int
+    rows: int
+    side: int
+    stride: int
+    stored: int
+    level: int
+    per_region: int
+
+
+@dataclass(frozen=True)
+class DamagedImage:
+    """An image of a tile set that was left out, and why."""
+
+    image: str
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marker:
+    """What is committed of a shard.
+
+    Attributes:
+        slide: name of the shard. build_id: of the dataset.
+        source: what it was made from. inputs: what its tiles depend on besides the run's parameters.
+        mpp: micrometres per pixel; None if not known. mpp_source: where that comes from.
+        counts: what became of the cells of a slide's grid, or of a set's images.
+        stain: tiles by stain status. stain_fit: the pooled fit; None if there is none.
+        seconds: spent, by stage; ``total``: wall time.
+        tiles: number of them. files: of the dataset that belong to it, by name.
+        left_out: why a slide has no tiles at this resolution, which is no failure.
+        more: keys that this version does not know.
+    """
+
+    slide: str = ""
+    build_id: str
+    source: SourceRecord
+    inputs: Mapping[str, Any]
+    mpp: float | None
+    mpp_source: str
+    counts: Mapping[str, int]
+    stain: Mapping[str, int]
+    stain_fit: StainRecord | None
+    seconds: Mapping[str, float]
+    tiles: int = 0
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+    left_out: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "Marker":
+        """What ``as_dict`` gave; a seal is left out.
+
+        Raises:
+            KeyError, TypeError, AttributeError: a key is missing, or is not what it should be.
+        """
+        made = TileSetMarker if values.get("kind") == "tiles" else SlideMarker
+        names = {each.name for each in fields(made)}
+        known = {key: _READERS.get(key, _as_it_is)(value) for key, value in values.items() if key in names}
+        known["source"] = (SourceRecord if made is TileSetMarker else SlideRecord)(**values["source"])
+        more = {key: value for key, value in values.items() if key not in names | {"kind", "seal"}}
+        return made(**known, more=more)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is written, but for the seal."""
+        values = {each.name: _plain(getattr(self, each.name)) for each in fields(self)}
+        more: dict[str, Any] = values.pop("more")
+        return {key: value for key, value in values.items() if value is not None or key in _NULL} | more
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlideMarker(Marker):
+    """The marker of a slide.
+
+    Attributes:
+        slide_id: the slide's name without the resolution; as ``target_mpp``, None in the oldest datasets.
+        target_mpp: that the tiles were asked for at.
+        reader, vendor: what read the file, and whose format it is. width, height: pixels of level 0.
+    """
+
+    source: SlideRecord
+    mpp: float
+    slide_id: str | None = None
+    target_mpp: float | None = None
+    reader: str
+    vendor: str | None
+    width: int
+    height: int
+    grid: GridRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileSetMarker(Marker):
+    """The marker of a shard of a tile set.
+
+    Attributes:
+        set, split: whose shard it is. damaged: images that were left out.
+        labels: tiles by label, "" for those without. groups: how many there are.
+    """
+
+    set: str
+    split: str
+    damaged: tuple[DamagedImage, ...]
+    labels: Mapping[str, int]
+    groups: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """See Marker."""
+        return {"kind": "tiles", **super().as_dict()}
+
+
+# May be null in a marker; others that are None are left out
+_NULL = ("mpp", "stain_fit", "vendor")
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "stain_fit": lambda fit: fit and StainRecord(tuple(fit["he"]), tuple(fit["max_c"])),
+    "grid": lambda grid: GridRecord(**grid),
+    "damaged": lambda damaged: tuple(DamagedImage(**image) for image in damaged),
+    "files": lambda files: {name: FileRecord(**file) for name, file in files.items()},
+}
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses and tuples within a value as JSON has them."""
+    if is_dataclass(value):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value
 
 
 def is_done(root: Path, slide: str, build: str, inputs: Mapping[str, Any]) -> bool:
@@ -17,52 +200,54 @@ def is_done(root: Path, slide: str, build: str, inputs: Mapping[str, Any]) -> bo
 def committed(
     root: Path,
     slide: str,
-    build: str | None,
-    inputs: Mapping[str, Any] | None,
+    build: str,
+    inputs: Mapping[str, Any],
     size: Callable[[str], int] | None = None,
-) -> dict[str, Any] | None:
+) -> Marker | None:
     """The marker of a slide that is done (see ``is_done``), else None; ``size``: see ``vouches``."""
     marker = read_sealed(root / "slides" / f"{slide}.json")
     return marker if vouches(marker, build, inputs, size or (lambda name: size_of(root / name))) else None
 
 
-def vouches(
-    marker: Mapping[str, Any] | None,
-    build: str | None,
-    inputs: Mapping[str, Any] | None,
-    size: Callable[[str], int],
-) -> bool:
+def vouches(marker: Marker | None, build: str, inputs: Mapping[str, Any], size: Callable[[str], int]) -> bool:
     """Whether a marker stands for this build and these inputs, and its files have their size.
 
     ``size``: bytes of a file of the dataset, by its name; -1 if it is absent.
     """
-    if marker is None or inputs is None or marker.get("build_id") != build:
+    if marker is None or marker.build_id != build or not same_inputs(marker, inputs):
         return False
-    if not same_inputs(marker, inputs):
-        return False
-    return all(size(name) == entry["size"] for name, entry in marker["files"].items())
+    return all(size(name) == file.size for name, file in marker.files.items())
 
 
-def same_inputs(marker: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
-    """Whether a marker's slide was made from these inputs (Source.inputs).
+def same_inputs(marker: Marker, inputs: Mapping[str, Any]) -> bool:
+    """Whether a marker's slide was made from these inputs (SlideSource.inputs).
 
     The run's default MPP is one of them for slides that needed it.
     """
-    made = marker.get("inputs", {})
-    return bool(made == {key: inputs[key] for key in inputs if key != "default_mpp" or key in made})
+    made = marker.inputs
+    return made == {key: inputs[key] for key in inputs if key != "default_mpp" or key in made}
 
 
 def sealed(marker: Mapping[str, Any]) -> dict[str, Any]:
-    """A marker with the hash of all else in it, as ``read_sealed`` demands it."""
+    """A marker's JSON with the hash of all else in it, as ``read_sealed`` demands it."""
     content = {key: value for key, value in marker.items() if key != "seal"}
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return {**content, "seal": hashlib.sha256(canonical.encode()).hexdigest()}
 
 
-def read_sealed(path: Path) -> dict[str, Any] | None:
-    """A slide's marker; None if it is absent, or not as it was written."""
-    marker = read_json(path)
-    return marker if marker is not None and marker == sealed(marker) else None
+def unsealed(values: Mapping[str, Any] | None) -> Marker | None:
+    """The marker that JSON holds; None if there is none, or it is not as it was written, or not whole."""
+    if values is None or values != sealed(values):
+        return None
+    try:
+        return Marker.from_dict(values)
+    except (KeyError, TypeError, AttributeError):
+        return None
+
+
+def read_sealed(path: Path) -> Marker | None:
+    """A slide's marker; None if it is absent, not as it was written, or not whole."""
+    return unsealed(read_json(path))
 
 
 def size_of(path: Path) -> int:

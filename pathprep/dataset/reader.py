@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pathprep.dataset import index_cache as corpus
-from pathprep.dataset.marker import read_sealed
+from pathprep.dataset.failed import FailedShard, read_failed
+from pathprep.dataset.marker import Marker, read_sealed
 from pathprep.dataset.schema import DROPPED, FORMAT, SCHEMA, VERSION, build_id
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import DatasetError
@@ -51,12 +52,11 @@ class Dataset:
         self._tars: OrderedDict[str, int] = OrderedDict()
 
     @cached_property
-    def markers(self) -> dict[str, dict[str, Any]]:
+    def markers(self) -> dict[str, Marker]:
         """Committed slides of this build: name -> marker, in the order of names."""
-        found = {p.stem: read_sealed(p) for p in sorted((self.root / "slides").glob("*.json"))}
-        return {
-            n: m for n, m in found.items() if m is not None and m.get("build_id") == self.info["build_id"]
-        }
+        read = {path.stem: read_sealed(path) for path in sorted((self.root / "slides").glob("*.json"))}
+        build = self.info["build_id"]
+        return {name: each for name, each in read.items() if each is not None and each.build_id == build}
 
     @property
     def kind(self) -> str:
@@ -68,10 +68,10 @@ class Dataset:
         """Names of the committed slides, sorted; some may hold no tile."""
         return list(self.markers)
 
-    def failed(self) -> dict[str, dict[str, Any]]:
-        """Quarantined slides: name -> {slide path, stage, error, attempts}."""
-        found = {p.stem: read_json(p) for p in sorted((self.root / "failed").glob("*.json"))}
-        return {name: entry for name, entry in found.items() if entry is not None}
+    def failed(self) -> dict[str, FailedShard]:
+        """Quarantined slides, and shards of tile sets from which images were left out, by name."""
+        read = {path.stem: read_failed(path) for path in sorted((self.root / "failed").glob("*.json"))}
+        return {name: failed for name, failed in read.items() if failed is not None}
 
     def table(self, slide: str, columns: list[str] | None = None) -> pa.Table:
         """A slide's rows (SCHEMA), all columns or those named; columns that an older file lacks are null."""
@@ -80,7 +80,7 @@ class Dataset:
     def dropped(self, slide: str, columns: list[str] | None = None) -> pa.Table:
         """A slide's tiles that quality filters dropped (DROPPED), all columns or those named; maybe none."""
         name = f"dropped/{slide}.parquet"
-        if name in self.markers[slide]["files"]:
+        if name in self.markers[slide].files:
             return self._table(name, columns, DROPPED)
         table = DROPPED.empty_table()
         return table if columns is None else table.select(columns)
@@ -111,20 +111,20 @@ class Dataset:
         """Committed slides and their number of tiles, in the order of names; reads no marker if it can."""
         return corpus.tile_counts(self)
 
-    def marker(self, slide: str) -> dict[str, Any]:
+    def marker(self, slide: str) -> Marker:
         """One slide's marker, without reading the others.
 
         Raises:
             DatasetError: the slide is not committed.
         """
-        found = read_sealed(self.root / "slides" / f"{slide}.json")
-        if found is None or found.get("build_id") != self.info["build_id"]:
+        marker = read_sealed(self.root / "slides" / f"{slide}.json")
+        if marker is None or marker.build_id != self.info["build_id"]:
             raise DatasetError(f"{self.root}: slide {slide} is not committed; run `pathprep shard` again")
-        return found
+        return marker
 
     def texts(self, column: str) -> list[str | None]:
         """``label``, ``group`` or ``source`` of each tile, in the order of ``tiles``; None if it has none."""
-        slides = [name for name, marker in self.markers.items() if marker["tiles"]]
+        slides = [name for name, marker in self.markers.items() if marker.tiles]
         return [text for name in slides for text in self.table(name, [column])[column].to_pylist()]
 
     def read(self, slide: str, offset: int, length: int) -> bytes:

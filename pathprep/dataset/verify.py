@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pathprep.dataset import index_cache as corpus
-from pathprep.dataset import marker as markers
+from pathprep.dataset.marker import Marker, read_sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import FOLDERS, sha256
 from pathprep.dataset.tar import dali_index
@@ -52,19 +52,19 @@ def verify(root: Path, threads: int = 2) -> Iterator[Findings]:
     yield _check_folder(dataset, {found.slide for found in lost})
 
 
-def check_slide(root: Path, marker: dict[str, Any]) -> Findings:
+def check_slide(root: Path, marker: Marker) -> Findings:
     """Check one committed slide: sizes, SHA-256, CRC of every tile, index against tar and DALI index."""
-    slide = marker["slide"]
+    slide = marker.slide
     found = Findings(slide)
-    for name, entry in marker["files"].items():
+    for name, entry in marker.files.items():
         try:
             size = (root / name).stat().st_size
         except OSError as error:
             found.problems.append(f"{name}: {error.strerror}")
             continue
-        if size != entry["size"]:
-            found.problems.append(f"{name}: {size} bytes, {entry['size']} were written")
-        elif sha256(root / name) != entry["sha256"]:
+        if size != entry.size:
+            found.problems.append(f"{name}: {size} bytes, {entry.size} were written")
+        elif sha256(root / name) != entry.sha256:
             found.problems.append(f"{name}: its bytes have changed since it was written (SHA-256)")
     index = root / "index" / f"{slide}.parquet"
     try:
@@ -72,8 +72,8 @@ def check_slide(root: Path, marker: dict[str, Any]) -> Findings:
     except (OSError, pa.ArrowException) as error:
         found.problems.append(f"index/{slide}.parquet: cannot be read ({error}); tiles were not checked")
         return found
-    if len(rows) != marker["tiles"]:
-        found.problems.append(f"index/{slide}.parquet: {len(rows)} rows, the marker counts {marker['tiles']}")
+    if len(rows) != marker.tiles:
+        found.problems.append(f"index/{slide}.parquet: {len(rows)} rows, the marker counts {marker.tiles}")
     if rows:
         _check_tar(root / "shards" / f"{slide}.tar", rows, found)
         _check_idx(root / "shards" / f"{slide}.idx", rows, found)
@@ -127,7 +127,7 @@ def _lost(dataset: Dataset) -> list[Findings]:
             lost=True,
         )
         for path in sorted((dataset.root / "slides").glob("*.json"))
-        if not path.name.startswith(atomic.PREFIX) and markers.read_sealed(path) is None and path.exists()
+        if not path.name.startswith(atomic.PREFIX) and read_sealed(path) is None and path.exists()
     ]
 
 
@@ -137,7 +137,7 @@ def _check_folder(dataset: Dataset, lost: Container[str]) -> Findings:
     # a damaged table is reported with its slide, and its index cannot be compared
     with suppress(DatasetError):
         found.problems += corpus.check(dataset)
-    owned = {name for marker in dataset.markers.values() for name in marker["files"]}
+    owned = {name for marker in dataset.markers.values() for name in marker.files}
     owned |= {f"slides/{name}.json" for name in dataset.markers}
     owned |= {f"failed/{name}.json" for name in dataset.failed()}
     for folder in FOLDERS:

@@ -4,8 +4,10 @@ import hashlib
 import io
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,8 +15,8 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pathprep.dataset.marker import committed, read_sealed, same_inputs, sealed
-from pathprep.dataset.schema import DROPPED, SCHEMA
+from pathprep.dataset.marker import FileRecord, Marker, committed, read_sealed, same_inputs, sealed
+from pathprep.dataset.schema import DROPPED, SCHEMA, STATUSES
 from pathprep.dataset.tar import dali_index, tar_header
 from pathprep.errors import DatasetError, NameTaken
 from pathprep.storage import atomic
@@ -25,13 +27,22 @@ class ShardWriter:
     """Writes one slide: tar, index and previews under temporary names, then all of them at once.
 
     Use as a context manager; leaving it without ``commit`` removes what was written. Memory holds
-    the index rows only. ``replace``: even a shard that is committed and the same.
+    the index rows only.
+
+    Args:
+        root: the dataset folder. slide: name of the shard.
+        replace: even a shard that is committed and the same.
+
+    Attributes:
+        statuses: tiles so far, by stain status. dropped: tiles that are not stored so far, by reason.
     """
 
     def __init__(self, root: Path, slide: str, replace: bool = False) -> None:
         self.root, self.slide, self.replace = root, slide, replace
         self._rows: list[dict[str, Any]] = []
         self._dropped: list[Mapping[str, Any]] = []
+        self.statuses: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
         self._position = 0
         self._hash = hashlib.sha256()
         self._stack = ExitStack()
@@ -58,21 +69,27 @@ class ShardWriter:
         offset = self._position + len(header)
         self._write(header + jpeg + b"\0" * padding)
         self._rows.append({**row, "offset": offset, "length": len(jpeg), "crc32": zlib.crc32(jpeg)})
+        self.statuses[row["stain_status"]] += 1
 
     def drop(self, row: Mapping[str, Any]) -> None:
         """Put a tile on record that is not stored; ``row`` has DROPPED's columns, others are left out."""
         self._dropped.append(row)
+        self.dropped[row["reason"]] += 1
+
+    def stain(self) -> dict[str, int]:
+        """Tiles by stain status, as the marker records them."""
+        return {status: self.statuses[status] for status in STATUSES if self.statuses[status]}
 
     def _write(self, data: bytes) -> None:
         self._tar.write(data)
         self._hash.update(data)
         self._position += len(data)
 
-    def commit(self, marker: Mapping[str, Any], previews: Mapping[str, bytes]) -> dict[str, Any]:
+    def commit(self, marker: Marker, previews: Mapping[str, bytes]) -> Marker:
         """Publish every file, the marker last.
 
         Args:
-            marker: what is known of the slide; ``files`` (sizes and SHA-256) and ``tiles`` are added.
+            marker: what is known of the slide; ``slide``, ``tiles`` and ``files`` are added.
             previews: file suffix -> bytes, written to ``previews/<slide>.<suffix>``.
 
         Returns:
@@ -85,16 +102,16 @@ class ShardWriter:
         if self._dropped:
             files[f"dropped/{self.slide}.parquet"] = _parquet(self._dropped, DROPPED)
         tar = self._path("shards", "tar")
-        recorded: dict[str, dict[str, Any]] = {}
+        recorded: dict[str, FileRecord] = {}
         if self._rows:
             files[f"shards/{self.slide}.idx"] = dali_index(self._rows)
             self._write(b"\0" * (2 * tarfile.BLOCKSIZE))
-            recorded[f"shards/{tar.name}"] = {"size": self._position, "sha256": self._hash.hexdigest()}
+            recorded[f"shards/{tar.name}"] = FileRecord(self._position, self._hash.hexdigest())
         for name, data in sorted(files.items()):
-            recorded[name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            recorded[name] = FileRecord(len(data), hashlib.sha256(data).hexdigest())
         self._stack.close()  # flushes the tar to disk
-        standing = committed(self.root, self.slide, marker.get("build_id"), marker.get("inputs"))
-        if standing is not None and standing["files"] == recorded and not self.replace:
+        standing = committed(self.root, self.slide, marker.build_id, marker.inputs)
+        if standing is not None and standing.files == recorded and not self.replace:
             # the other run may have ended and count on it: there must be no moment without it
             self._path("failed", "json").unlink(missing_ok=True)
             return standing
@@ -110,25 +127,25 @@ class ShardWriter:
             self._path("dropped", "parquet").unlink(missing_ok=True)
         for name, data in sorted(files.items()):
             atomic.write_bytes(self.root / name, data)
-        done = sealed({**marker, "slide": self.slide, "tiles": len(self._rows), "files": recorded})
-        atomic.write_json(self._path("slides", "json"), done)
+        done = replace(marker, slide=self.slide, tiles=len(self._rows), files=recorded)
+        atomic.write_json(self._path("slides", "json"), sealed(done.as_dict()))
         self._path("failed", "json").unlink(missing_ok=True)
         return done
 
-    def _refuse_to_replace(self, marker: Mapping[str, Any]) -> None:
+    def _refuse_to_replace(self, marker: Marker) -> None:
         """Raises where the dataset, or the slide's name in it, was taken over while the slide was made."""
         info = read_json(self.root / "dataset.json")
-        if info is not None and info.get("build_id") != marker.get("build_id"):
+        if info is not None and info.get("build_id") != marker.build_id:
             raise DatasetError(
                 f"{self.root}: another run has begun to rebuild the dataset with other parameters"
             )
         standing = read_sealed(self._path("slides", "json"))
-        if self.replace or standing is None or standing.get("build_id") != marker.get("build_id"):
+        if self.replace or standing is None or standing.build_id != marker.build_id:
             return
-        made, now = standing["source"], marker["source"]
-        if made["path"] != now["path"] and not same_inputs(standing, marker["inputs"]):
+        made, now = standing.source.path, marker.source.path
+        if made != now and not same_inputs(standing, marker.inputs):
             raise NameTaken(
-                f"{now['path']}: another run has sharded {made['path']} under the name {self.slide} "
+                f"{now}: another run has sharded {made} under the name {self.slide} "
                 "meanwhile; run the command again, which finds another name"
             )
 

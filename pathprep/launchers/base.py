@@ -1,50 +1,66 @@
 """What every launcher shares: what it runs and how often, the board of counters, how a task ended."""
 
-import socket
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from ctypes import c_int64
+from dataclasses import dataclass
 from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Generic, Protocol, TypeVar
 
-from pathprep.dataset import marker as markers
 from pathprep.dataset.schema import STATUSES
 from pathprep.errors import FULL_DISK, DatasetError, PathprepError
-from pathprep.sharding.pipeline import STAGES, Progress
-from pathprep.sharding.remote import RemoteTask
-from pathprep.storage.json_files import read_json
 
+STAGES = ("open", "tissue", "tiles", "commit", "upload")
 # How often a slide is tried whose process died or ran out of time; errors of the slide itself repeat
 ATTEMPTS = 2
 _COLUMNS = 3 + len(STATUSES)  # stage, tiles planned, tiles done, then tiles per stain status
 
 
-class Task(Protocol):
-    """What a worker process does: one shard of a dataset."""
+Result = TypeVar("Result", covariant=True)
+
+
+@dataclass
+class Progress:
+    """What a task's worker tells the run while it works; the default tells nobody."""
+
+    stage: Callable[[int], None] = lambda _stage: None
+    planned: Callable[[int], None] = lambda _tiles: None
+    done: Callable[[Counter[str]], None] = lambda _statuses: None
+
+
+class Task(Protocol[Result]):
+    """What a worker process does."""
 
     @property
     def root(self) -> Path:
-        """The dataset folder."""
+        """The folder that it writes to."""
 
     @property
-    def build_id(self) -> str:
-        """Of the dataset that the shard is for."""
+    def path(self) -> Path:
+        """The file or folder that it reads, which errors name."""
 
-    @property
-    def rebuild(self) -> bool:
-        """Make it even if it is done."""
+    def work(self, progress: Progress) -> tuple[Result, bool]:
+        """Do it; returns the result, and whether it was made here, not by another run meanwhile.
 
-    @property
-    def dry(self) -> bool:
-        """It writes nothing, and needs no dataset folder."""
+        Raises:
+            DatasetError: the dataset folder is not what it was when the run began.
+        """
 
-    @property
-    def source(self) -> Any:
-        """Where from: has a ``path``, a ``name`` and ``inputs()``."""
 
-    def run(self, progress: Progress) -> dict[str, Any]:
-        """Do it; returns the marker."""
+@dataclass(frozen=True)
+class Failure:
+    """Why a task failed.
+
+    Attributes:
+        stage: that it was in, one of STAGES. kind: name of the error's class, ``crash``, ``timeout`` or
+            ``unexpected``. error: a line for people. attempts: how often it was tried.
+    """
+
+    stage: str
+    kind: str
+    error: str
+    attempts: int
 
 
 class Board:
@@ -83,27 +99,30 @@ class Board:
         return sums[1], sums[2], dict(zip(STATUSES, sums[3:], strict=True))
 
 
-class Outcome(NamedTuple):
-    """How a task ended: its marker, or its failure (stage, kind, error, attempts).
+@dataclass(frozen=True)
+class Outcome(Generic[Result]):
+    """How a task ended.
 
-    ``made`` is false for a marker that another run had committed when the task's turn came.
+    Attributes:
+        number: of the task. result: of its work; None if it failed.
+        failure: None if it did not. made: false for what another run had made when the task's turn came.
     """
 
-    task: Any
-    marker: dict[str, Any] | None
-    failure: dict[str, Any] | None
+    number: int
+    result: Result | None
+    failure: Failure | None = None
     made: bool = True
 
 
 class Launcher(Protocol):
-    """A way to run many tasks. All of them run ``work``, and what they did is in the files alone."""
+    """A way to run many tasks. All of them call the task's ``work``; what was done is in the files alone."""
 
     def threads(self, tasks: int) -> int:
         """Threads that each of so many tasks may use."""
 
     def run(
-        self, tasks: Sequence[Task], board: Board, timeout: float | None
-    ) -> Generator[Outcome | None, None, None]:
+        self, tasks: Sequence[Task[Result]], board: Board, timeout: float | None
+    ) -> Generator[Outcome[Result] | None, None, None]:
         """Run every task; yields outcomes as they come, and None a few times a second in between.
 
         Args:
@@ -118,64 +137,25 @@ class Launcher(Protocol):
         """
 
 
-def work(task: Task, progress: Progress) -> tuple[dict[str, Any], bool]:
-    """What a worker process runs; returns the marker, and whether it was made here.
-
-    Another run on the same folder may have committed the shard since this one was planned.
-
-    Raises:
-        DatasetError: the folder is not there, or was taken over by a run with other parameters.
-    """
-    if task.dry:
-        return task.run(progress), True
-    if isinstance(task, RemoteTask):
-        return task.work(progress)
-    _check_build(task)
-    if not task.rebuild and (task.root / "slides" / f"{task.source.name}.json").exists():
-        standing = markers.committed(task.root, task.source.name, task.build_id, task.source.inputs())
-        if standing is not None:
-            return standing, False
-    return task.run(progress), True
-
-
-def _check_build(task: Task) -> None:
-    path, host = task.root / "dataset.json", socket.gethostname()
-    info = read_json(path)
-    if info is None:
-        raise DatasetError(
-            f"{path}: not there, as seen from {host}; the dataset folder and the slides must be mounted "
-            "at the same path on every machine that takes part"
-        )
-    if info.get("build_id") != task.build_id:
-        raise DatasetError(
-            f"{path}: has build id {info.get('build_id')}, as seen from {host}, but this run's is "
-            f"{task.build_id}: another run has begun to rebuild the dataset with other parameters"
-        )
-
-
 def is_fatal(error: BaseException) -> bool:
     """Whether every further task would fail in the same way."""
     return isinstance(error, DatasetError) or (isinstance(error, OSError) and error.errno in FULL_DISK)
 
 
-def failure(error: BaseException, stage: str, attempts: int, task: Task) -> dict[str, Any]:
+def failure(error: BaseException, stage: str, attempts: int, task: Task[object]) -> Failure:
     """What is recorded of a task that raised an error."""
     if isinstance(error, PathprepError):
-        return _entry(str(error), type(error).__name__, stage, attempts)
-    return _entry(f"{task.source.path}: {type(error).__name__}: {error}", "unexpected", stage, attempts)
+        return Failure(stage, type(error).__name__, str(error), attempts)
+    return Failure(stage, "unexpected", f"{task.path}: {type(error).__name__}: {error}", attempts)
 
 
-def crash(how: str, stage: str, attempts: int, task: Task) -> dict[str, Any]:
+def crash(how: str, stage: str, attempts: int, task: Task[object]) -> Failure:
     """What is recorded of a task whose worker process did not survive it; ``how`` as in "was killed"."""
-    message = f"{task.source.path}: the worker process {how} while this slide was in stage '{stage}'"
-    return _entry(message, "crash", stage, attempts)
+    message = f"{task.path}: the worker process {how} while this slide was in stage '{stage}'"
+    return Failure(stage, "crash", message, attempts)
 
 
-def overtime(timeout: float, stage: str, attempts: int, task: Task) -> dict[str, Any]:
+def overtime(timeout: float, stage: str, attempts: int, task: Task[object]) -> Failure:
     """What is recorded of a task that took too long."""
-    message = f"{task.source.path}: took longer than --slide-timeout {timeout:g} s, in stage '{stage}'"
-    return _entry(message, "timeout", stage, attempts)
-
-
-def _entry(message: str, kind: str, stage: str, attempts: int) -> dict[str, Any]:
-    return {"stage": stage, "kind": kind, "error": message, "attempts": attempts}
+    message = f"{task.path}: took longer than `slide_timeout` {timeout:g} s, in stage '{stage}'"
+    return Failure(stage, "timeout", message, attempts)

@@ -34,13 +34,13 @@ def find(asked: int | None) -> int:
         said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise UsageError(
             f"trying the GPU failed with exit code {done.returncode} ({said}); see nvidia-smi, or leave "
-            "--gpus out"
+            "`gpus` out"
         ) from None
     if "error" in found:
         raise UsageError(found["error"])
     count: int = found["cards"]
     if asked is not None and asked > count:
-        raise UsageError(f"--gpus {asked}: this machine has {count}; use --gpus {count} or --gpus all")
+        raise UsageError(f"`gpus` {asked}: this machine has {count}; use `gpus` {count} or `gpus` all")
     return asked or count
 
 

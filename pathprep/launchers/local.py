@@ -5,9 +5,9 @@ warm.py), so a fresh process per slide costs tens of milliseconds and no state l
 GPUs they take many slides each: loading CUDA and its kernels costs about a second.
 """
 
+import logging
 import os
 import signal
-import sys
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
@@ -18,7 +18,9 @@ from pebble import ProcessExpired, ProcessPool
 
 from pathprep.errors import DeviceLost
 from pathprep.launchers import base, cards, server
-from pathprep.launchers.base import ATTEMPTS, Board, Outcome, Task
+from pathprep.launchers.base import ATTEMPTS, Board, Failure, Outcome, Result, Task
+
+logger = logging.getLogger(__name__)
 
 _board: Board | None = None
 # Tasks that the pool is given, for each worker: enough to keep it busy, few enough to be looked through often
@@ -47,8 +49,8 @@ class Local:
         return max(1, cores() // self._workers(tasks))
 
     def run(
-        self, tasks: Sequence[Task], board: Board, timeout: float | None
-    ) -> Generator[Outcome | None, None, None]:
+        self, tasks: Sequence[Task[Result]], board: Board, timeout: float | None
+    ) -> Generator[Outcome[Result] | None, None, None]:
         """See base.Launcher."""
         return run(tasks, board, self._workers(len(tasks)), timeout, self.gpus)
 
@@ -68,19 +70,19 @@ def _start_worker(board: Board, seats: cards.Seats | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
 
 
-def _work(number: int, task: Task) -> tuple[dict[str, Any], bool]:
+def _work(number: int, task: Task[Result]) -> tuple[Result, bool]:
     if _board is None:
         raise RuntimeError("the worker was started without its board")
     try:
-        return base.work(task, _board.writer(number))
+        return task.work(_board.writer(number))
     except DeviceLost as error:  # only another process can use the card again; it tries the slide once more
-        print(f"pathprep: {error}", file=sys.stderr, flush=True)
+        logger.warning("%s", error)
         os._exit(_LOST)
 
 
 def run(
-    tasks: Sequence[Task], board: Board, workers: int, timeout: float | None, gpus: int = 0
-) -> Generator[Outcome | None, None, None]:
+    tasks: Sequence[Task[Result]], board: Board, workers: int, timeout: float | None, gpus: int = 0
+) -> Generator[Outcome[Result] | None, None, None]:
     """Run every task, ``workers`` processes at a time, on so many ``gpus``; see base.Launcher."""
     context = server.context()
     seats = cards.Seats(gpus) if gpus else None
@@ -103,8 +105,8 @@ def run(
                 task = tasks[number]
                 error = future.exception()
                 if error is None:
-                    marker, made = future.result()
-                    yield Outcome(task, marker, None, made)
+                    result, made = future.result()
+                    yield Outcome(number, result, made=made)
                     continue
                 died = isinstance(error, ProcessExpired) or _is_overtime(error)
                 if died and attempt < ATTEMPTS:
@@ -114,7 +116,7 @@ def run(
                     if isinstance(error, OSError) and error.filename is None:
                         error.filename = str(task.root)
                     raise error
-                yield Outcome(task, None, _failure(error, board.stage(number), attempt, task, timeout))
+                yield Outcome(number, None, _failure(error, board.stage(number), attempt, task, timeout))
         pool.close()
     except BaseException:
         pool.stop()
@@ -126,8 +128,8 @@ def run(
 
 
 def _failure(
-    error: BaseException, stage: str, attempts: int, task: Task, timeout: float | None
-) -> dict[str, Any]:
+    error: BaseException, stage: str, attempts: int, task: Task[object], timeout: float | None
+) -> Failure:
     if isinstance(error, ProcessExpired):
         return base.crash(_death(error.exitcode), stage, attempts, task)
     if _is_overtime(error) and timeout is not None:

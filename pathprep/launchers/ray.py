@@ -12,7 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic
 
 # One that is gone should be an error within a minute, not after twenty tries of half a minute
 os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")
@@ -30,8 +30,7 @@ from ray.exceptions import (
 
 from pathprep.errors import UsageError
 from pathprep.launchers import base
-from pathprep.launchers.base import ATTEMPTS, Board, Outcome, Task
-from pathprep.sharding.pipeline import Progress
+from pathprep.launchers.base import ATTEMPTS, Board, Outcome, Progress, Result, Task
 
 # How many nodes may die under one slide before it is given up
 NODE_DEATHS = 10
@@ -40,7 +39,8 @@ REPORT_EVERY_S = 1.0
 CANCEL_AGAIN_S = 5.0
 STOP_S = 10.0
 
-Row = tuple[int, str, int, int, dict[str, int]]  # attempt, node, stage, tiles planned, tiles per stain status
+Counters = tuple[int, int, dict[str, int]]  # stage, tiles planned, tiles per stain status
+Row = tuple[int, str, int, int, dict[str, int]]  # attempt, node, then the counters
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class Ray:
         return max(1, int(self.cpus))
 
     def run(
-        self, tasks: Sequence[Task], board: Board, timeout: float | None
-    ) -> Generator[Outcome | None, None, None]:
+        self, tasks: Sequence[Task[Result]], board: Board, timeout: float | None
+    ) -> Generator[Outcome[Result] | None, None, None]:
         """See base.Launcher."""
         if not tasks:
             return
@@ -91,7 +91,7 @@ class Ray:
         except (OSError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise UsageError(
-                f"--address {self.address}: no Ray cluster can be joined there ({reason}); start one with "
+                f"`address` {self.address}: no Ray cluster can be joined there ({reason}); start one with "
                 "`ray start --head`, and `ray start --address ...` on the other machines"
             ) from None
         return True
@@ -101,7 +101,7 @@ class Ray:
         if not any(n.get("CPU", 0) >= self.cpus and n.get("GPU", 0) >= self.gpus for n in nodes):
             most = ", ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes)
             raise UsageError(
-                f"no node of the Ray cluster has --ray-cpus {self.cpus:g} and --ray-gpus {self.gpus:g} "
+                f"no node of the Ray cluster has `ray_cpus` {self.cpus:g} and `ray_gpus` {self.gpus:g} "
                 f"(there: {most})"
             )
 
@@ -126,11 +126,11 @@ class _Job:
 
 
 @dataclass
-class _Run:
+class _Run(Generic[Result]):
     """One run's tasks: those that wait, those that Ray has been given."""
 
     launcher: Ray
-    tasks: Sequence[Task]
+    tasks: Sequence[Task[Result]]
     board: Board
     timeout: float | None
     jobs: dict[Any, _Job] = field(default_factory=dict)  # by Ray's reference to the result
@@ -149,7 +149,7 @@ class _Run:
         self._waiting = deque((number, 1) for number in range(len(self.tasks)))
         self._slots, self._slots_at = launcher.slots(), time.monotonic()
 
-    def outcomes(self) -> Generator[Outcome | None, None, None]:
+    def outcomes(self) -> Generator[Outcome[Result] | None, None, None]:
         """See base.Launcher.run."""
         while self._waiting or self.jobs:
             self._submit()
@@ -200,32 +200,31 @@ class _Run:
                 job.cancelled = now
                 ray.cancel(ref, force=True)
 
-    def _end(self, ref: Any, job: _Job) -> Outcome | None:
+    def _end(self, ref: Any, job: _Job) -> Outcome[Result] | None:
         """How a task ended; None if it is to be tried again."""
         task, stage = self.tasks[job.number], self.board.stage(job.number)
         try:
-            marker, made = ray.get(ref)
+            (result, made), last = ray.get(ref)
         except RayTaskError as error:
             if not isinstance(error, TaskCancelledError):
                 cause: BaseException = getattr(error, "cause", error)
                 if base.is_fatal(cause):
                     raise cause from None
-                return Outcome(task, None, base.failure(cause, stage, job.attempt, task))
+                return Outcome(job.number, None, base.failure(cause, stage, job.attempt, task))
             how = "was cancelled"
         except RayError as error:
             if job.cancelled is None and self._is_nodes_fault(error, job):
                 return self._after_node_death(job, stage)
             how = "was killed by Ray: no memory was left," if isinstance(error, OutOfMemoryError) else "died"
         else:
-            counts = dict(marker["stain"]) if made else {}
-            _show(self.board, job.number, 0, marker["tiles"] if made else 0, counts)
-            return Outcome(task, marker, None, made)
+            _show(self.board, job.number, *last)
+            return Outcome(job.number, result, made=made)
         if job.attempt < ATTEMPTS:
             self._waiting.append((job.number, job.attempt + 1))
             return None
         if job.cancelled is not None and self.timeout is not None:
-            return Outcome(task, None, base.overtime(self.timeout, stage, job.attempt, task))
-        return Outcome(task, None, base.crash(how, stage, job.attempt, task))
+            return Outcome(job.number, None, base.overtime(self.timeout, stage, job.attempt, task))
+        return Outcome(job.number, None, base.crash(how, stage, job.attempt, task))
 
     def _is_nodes_fault(self, error: RayError, job: _Job) -> bool:
         if isinstance(error, NodeDiedError | LocalRayletDiedError | ObjectLostError):
@@ -233,14 +232,13 @@ class _Run:
         # a node that is shut down in order takes its workers first
         return any(node["NodeID"] == job.node and not node["Alive"] for node in ray.nodes())
 
-    def _after_node_death(self, job: _Job, stage: str) -> Outcome | None:
+    def _after_node_death(self, job: _Job, stage: str) -> Outcome[Result] | None:
         self.node_deaths[job.number] += 1
         if self.node_deaths[job.number] < NODE_DEATHS:
             self._waiting.appendleft((job.number, job.attempt))
             return None
-        task = self.tasks[job.number]
         how = f"was lost with its node, {NODE_DEATHS} times,"
-        return Outcome(task, None, base.crash(how, stage, job.attempt, task))
+        return Outcome(job.number, None, base.crash(how, stage, job.attempt, self.tasks[job.number]))
 
     def stop(self) -> None:
         """Cancel what still runs: first so that workers remove their temporary files, then by force."""
@@ -287,8 +285,10 @@ def _show(board: Board, number: int, stage: int, planned: int, statuses: dict[st
     progress.done(Counter(statuses))
 
 
-def _work(number: int, attempt: int, task: Task, reports: Any) -> tuple[dict[str, Any], bool]:
-    """What Ray runs on a node."""
+def _work(
+    number: int, attempt: int, task: Task[Result], reports: Any
+) -> tuple[tuple[Result, bool], Counters]:
+    """What Ray runs on a node; returns what the task does, and the counters as they are at the end."""
     node = ray.get_runtime_context().get_node_id()
     stage, planned, sent = 0, 0, 0.0
     statuses: Counter[str] = Counter()
@@ -313,4 +313,5 @@ def _work(number: int, attempt: int, task: Task, reports: Any) -> tuple[dict[str
             send()
 
     send()
-    return base.work(task, Progress(set_stage, set_planned, add))
+    done = task.work(Progress(set_stage, set_planned, add))
+    return done, (stage, planned, dict(statuses))

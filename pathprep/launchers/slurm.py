@@ -16,28 +16,28 @@ def check(elements: int, arguments: str) -> None:
     """Refuse what would make a script that does not do what it says.
 
     Raises:
-        UsageError: fewer than one element, or --sbatch-args that sbatch cannot take in a script.
+        UsageError: fewer than one element, or ``arguments`` that sbatch cannot take in a script.
     """
     if elements < 1:
-        raise UsageError("--array must be at least 1")
+        raise UsageError("`array` must be at least 1")
     try:
         words = shlex.split(arguments)
     except ValueError as error:
-        raise UsageError(f"--sbatch-args {arguments!r}: {error}") from None
+        raise UsageError(f"`sbatch_args` {arguments!r}: {error}") from None
     if "\n" in arguments or (words and not words[0].startswith("-")):
         raise UsageError(
-            f"--sbatch-args {arguments!r}: give sbatch's options on one line, such as "
-            '--sbatch-args "--partition=cpu --time=08:00:00"'
+            f"`sbatch_args` {arguments!r}: give sbatch's options on one line, such as "
+            '"--partition=cpu --time=08:00:00"'
         )
     if any(word.startswith(("--array", "-a")) for word in words):
-        raise UsageError("--sbatch-args: the number of elements is given by --array")
+        raise UsageError("`sbatch_args`: the number of elements is given by `array`")
 
 
 def script(command: list[str], root: Path, elements: int, workers: int, arguments: str = "") -> str:
     """The batch script.
 
     Args:
-        command: what follows `pathprep shard`, with absolute paths, without launcher options.
+        command: what follows `pathprep`, with absolute paths, without launcher options.
         root: the dataset folder; logs go to its subfolder slurm/.
         elements: of the array. workers: slides at a time in each; CPUs that each asks for.
         arguments: more of sbatch's options, which take precedence.
@@ -54,7 +54,7 @@ def script(command: list[str], root: Path, elements: int, workers: int, argument
     ]
     path = os.environ.get("PYTHONPATH")
     parts = [
-        shlex.join([sys.executable, "-m", "pathprep", "shard", *command]),
+        shlex.join([sys.executable, "-m", "pathprep", *command]),
         f'--launcher local --part "${{SLURM_ARRAY_TASK_ID}}/{elements}"',
         f'--workers "${{SLURM_CPUS_PER_TASK:-{workers}}}"',
     ]

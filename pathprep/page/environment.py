@@ -1,7 +1,7 @@
 """Pages of HTML that need nothing else: what is common to all of them.
 
 A page's template extends ``layout.html`` and takes its parts from ``macros.html``; ``page.css`` is their
-style. Its values are escaped, and a name that it was not given is an error.
+style, ``print.css`` that of paper. Its values are escaped, and a name that it was not given is an error.
 """
 
 import base64

@@ -23,7 +23,7 @@ GOLDEN_ANGLE = 137.508  # degrees between neighbouring slides' hues: far apart f
 
 def mpp_chart(slides: list[Measured]) -> Markup | None:
     """Histogram over slides; the bins span what is there."""
-    values = [slide.marker["mpp"] for slide in slides if slide.marker["mpp"] is not None]
+    values = [slide.marker.mpp for slide in slides if slide.marker.mpp is not None]
     if not values:
         return None
     low, high = min(values), max(values)
@@ -71,10 +71,10 @@ def stain_charts(slides: list[Measured], params: dict[str, Any], seed: int) -> l
     target = numbers(given["he"] if given else default.he, given["max_c"] if given else default.max_c)[0]
     groups = _groups(slides, dots, owner)
     marks: list[list[Mark]] = [[], [], []]
-    rings = [slide for slide in sorted(slides, key=lambda s: (-s.weight, s.name)) if slide.stain_outlier]
-    for number, slide in enumerate(rings[:MAX_RINGS], start=1):
-        fit = slide.marker["stain_fit"]
-        for chart_marks, point in zip(marks, _points(numbers(fit["he"], fit["max_c"])), strict=True):
+    outliers = [slide for slide in sorted(slides, key=lambda s: (-s.weight, s.name)) if slide.stain_outlier]
+    rings = [slide.marker.stain_fit for slide in outliers if slide.marker.stain_fit is not None]
+    for number, fit in enumerate(rings[:MAX_RINGS], start=1):
+        for chart_marks, point in zip(marks, _points(numbers(fit.he, fit.max_c)), strict=True):
             chart_marks.append(Mark(point[0], str(number), "ring"))
     for chart_marks, point in zip(marks, _points(target[None]), strict=True):
         chart_marks.append(Mark(point[0], "", "cross"))

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from pathprep import stain
+from pathprep.dataset.marker import SlideMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
 from pathprep.page.environment import jpeg_uri
@@ -69,15 +70,11 @@ def _from_slides(dataset: Dataset, tiles: list[Tile]) -> tuple[dict[Tile, Pixels
     by_slide: dict[str, list[Tile]] = {}
     for tile in tiles:
         by_slide.setdefault(tile.slide, []).append(tile)
-    wanted = [
-        Wanted(
-            slide,
-            dataset.markers[slide]["source"],
-            dataset.markers[slide]["reader"],
-            [(tile.x, tile.y, tile.side) for tile in group],
-        )
-        for slide, group in by_slide.items()
-    ]
+    wanted = []
+    for slide, group in by_slide.items():
+        marker = dataset.markers[slide]
+        if isinstance(marker, SlideMarker):
+            wanted.append(Wanted(marker, [(tile.x, tile.y, tile.side) for tile in group]))
     found: dict[Tile, Pixels] = {}
     problems: dict[str, str] = {}
     for before in slide_pixels.read(wanted, SIDE):

@@ -1,12 +1,13 @@
 """Numbers of a dataset's slides for its page: one pass over the indexes, little kept of each slide."""
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pathprep.dataset.marker import Marker
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
 from pathprep.params.quality import REASONS
@@ -64,6 +65,18 @@ class Tile(NamedTuple):
     why: str
 
 
+FlagKind = Literal["damaged", "images", "empty", "few", "blurred", "stain", "unfitted", "borrowed", "mpp"]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Why a slide deserves a look; ``weight``: how much. ``text`` says it to people."""
+
+    kind: FlagKind
+    weight: float
+    text: str
+
+
 @dataclass
 class Measured:
     """A slide.
@@ -75,11 +88,11 @@ class Measured:
         dots: (n, 6) numbers (report_stain) of a sample of tiles with their own fit.
         judged, unusual: tiles compared with their slide, and those of them beyond LIMIT deviations.
         odd: the most unusual. borrowed: some without a fit of their own. sample: some at random.
-        flags: what to look at, the weightiest first; filled in by ``flag``.
+        flags: what to look at, the weightiest first; filled in by ``judge``.
     """
 
     name: str
-    marker: dict[str, Any]
+    marker: Marker
     problem: str = ""
     histograms: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     focus: float | None = None
@@ -89,26 +102,30 @@ class Measured:
     odd: list[Tile] = field(default_factory=list)
     borrowed: list[Tile] = field(default_factory=list)
     sample: list[Tile] = field(default_factory=list)
-    flags: list[tuple[float, str]] = field(default_factory=list)
+    flags: list[Flag] = field(default_factory=list)
 
     @property
     def weight(self) -> float:
         """How much the slide deserves a look."""
-        return sum(weight for weight, _ in self.flags)
+        return sum(flag.weight for flag in self.flags)
+
+    def has(self, kind: FlagKind) -> bool:
+        """Whether it has a flag of this kind."""
+        return any(flag.kind == kind for flag in self.flags)
 
     @property
     def stain_outlier(self) -> bool:
         """Whether its pooled fit is beyond LIMIT deviations from the other slides'."""
-        return any(text.startswith("stain unlike") for _, text in self.flags)
+        return self.has("stain")
 
 
 def measure(dataset: Dataset, name: str, seed: int, samples: int) -> Measured:
     """Read a slide's index and keep what the page needs, with ``samples`` tiles at random."""
     found = Measured(name, dataset.markers[name])
-    for file, entry in found.marker["files"].items():
+    for file, entry in found.marker.files.items():
         path = dataset.root / file
         size = path.stat().st_size if path.is_file() else None
-        if size != entry["size"]:
+        if size != entry.size:
             found.problem = f"{file} is {'missing' if size is None else 'of another size than recorded'}"
             return found
     try:
@@ -161,64 +178,64 @@ def _tile(table: pa.Table, slide: str, row: int, score: float, why: str) -> Tile
     return Tile(slide, x, y, side, offset, length, value["stain_status"], he, max_c, score, why)
 
 
-def flag(slides: list[Measured]) -> None:
+def judge(slides: list[Measured]) -> None:
     """Write down what deserves a look on each slide, compared with the others."""
     for slide in slides:
         _flag_alone(slide)
     filled = [slide for slide in slides if slide.focus is not None]
     if len(filled) < ENOUGH_SLIDES:
         return
-    usual = float(np.median([slide.marker["tiles"] for slide in filled]))
+    usual = float(np.median([slide.marker.tiles for slide in filled]))
     focus = np.array([slide.focus for slide in filled], np.float64)
     middle = float(np.median(focus))
     scale = max(1.4826 * float(np.median(np.abs(focus - middle))), FOCUS_FLOOR)
     for slide, sharpness in zip(filled, focus.tolist(), strict=True):
-        tiles = slide.marker["tiles"]
+        tiles = slide.marker.tiles
         if tiles < FEW_TILES * usual:
-            slide.flags.append((15, f"few tiles: {tiles:,}, the median slide has {usual:,.0f}"))
+            text = f"few tiles: {tiles:,}, the median slide has {usual:,.0f}"
+            slide.flags.append(Flag("few", 15, text))
         if (middle - sharpness) / scale > LIMIT:
-            slide.flags.append(
-                (20, f"blurred: median sharpness {10**sharpness:,.0f}, usual {10**middle:,.0f}")
-            )
-    fitted = [slide for slide in filled if slide.marker["stain_fit"]]
+            text = f"blurred: median sharpness {10**sharpness:,.0f}, usual {10**middle:,.0f}"
+            slide.flags.append(Flag("blurred", 20, text))
+    fitted = [(slide, slide.marker.stain_fit) for slide in filled if slide.marker.stain_fit is not None]
     if len(fitted) >= ENOUGH_SLIDES:
-        fits = [slide.marker["stain_fit"] for slide in fitted]
-        values = report_stain.numbers([fit["he"] for fit in fits], [fit["max_c"] for fit in fits])
-        for slide, distances in zip(fitted, report_stain.deviations(values), strict=True):
+        values = report_stain.numbers([fit.he for _, fit in fitted], [fit.max_c for _, fit in fitted])
+        for (slide, _), distances in zip(fitted, report_stain.deviations(values), strict=True):
             worst = int(distances.argmax())
             if distances[worst] > LIMIT:
                 what = f"{report_stain.LABELS[worst]}, {distances[worst]:.1f} deviations"
                 weight = 20 + min(20.0, float(distances[worst]))
-                slide.flags.append((weight, f"stain unlike the other slides: {what}"))
+                slide.flags.append(Flag("stain", weight, f"stain unlike the other slides: {what}"))
     for slide in slides:
-        slide.flags.sort(key=lambda entry: -entry[0])
+        slide.flags.sort(key=lambda flag: -flag.weight)
 
 
 def _flag_alone(slide: Measured) -> None:
-    marker, tiles = slide.marker, slide.marker["tiles"]
+    marker, tiles = slide.marker, slide.marker.tiles
     if slide.problem:
-        slide.flags.append((200, f"damaged: {slide.problem}"))
-    if marker.get("left_out"):
+        slide.flags.append(Flag("damaged", 200, f"damaged: {slide.problem}"))
+    if marker.left_out:
         return
-    damaged = marker["counts"].get("damaged", 0)
+    damaged = marker.counts.get("damaged", 0)
     if damaged:
-        slide.flags.append((50, f"{damaged:,} images damaged or missing: left out"))
+        slide.flags.append(Flag("images", 50, f"{damaged:,} images damaged or missing: left out"))
     if not tiles and damaged:
         return
     if not tiles:
-        little = marker["counts"].get("little_tissue", 0)
-        poor = sum(marker["counts"].get(reason, 0) for reason in REASONS)
+        little = marker.counts.get("little_tissue", 0)
+        poor = sum(marker.counts.get(reason, 0) for reason in REASONS)
         reason = f"{little:,} squares had too little tissue" if little else "no tissue was found"
         if poor:
             reason = f"the quality filters dropped all {poor:,} tiles of tissue"
-        slide.flags.append((100, f"no tile kept: {reason}"))
+        slide.flags.append(Flag("empty", 100, f"no tile kept: {reason}"))
         return
-    unfitted, borrowed = (marker["stain"].get(status, 0) for status in ("unfitted", "slide_fit"))
+    unfitted, borrowed = (marker.stain.get(status, 0) for status in ("unfitted", "slide_fit"))
     if unfitted:
-        slide.flags.append((30, f"{unfitted:,} of {tiles:,} tiles without any stain fit: left as they were"))
+        text = f"{unfitted:,} of {tiles:,} tiles without any stain fit: left as they were"
+        slide.flags.append(Flag("unfitted", 30, text))
     if borrowed > BORROWED * tiles:
-        slide.flags.append((15, f"{borrowed:,} of {tiles:,} tiles took the slide's stain fit"))
-    if marker["mpp_source"] == "--default-mpp":
-        slide.flags.append(
-            (5, f"MPP {marker['mpp']:g} was assumed (--default-mpp): the file does not state it")
-        )
+        text = f"{borrowed:,} of {tiles:,} tiles took the slide's stain fit"
+        slide.flags.append(Flag("borrowed", 15, text))
+    if marker.mpp_source == "--default-mpp":
+        text = f"MPP {marker.mpp:g} was assumed (--default-mpp): the file does not state it"
+        slide.flags.append(Flag("mpp", 5, text))

@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from pathprep.dataset.failed import FailedShard
+from pathprep.dataset.marker import TileSetMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import STATUSES
 from pathprep.page.environment import render, size_in_words, write
 from pathprep.reports import contact_sheet, quality, stain_outliers
 from pathprep.reports.charts import histograms, mpp_chart, stain_charts
-from pathprep.reports.measure import ENOUGH_SLIDES, ENOUGH_TILES, Measured, Tile, flag, measure
+from pathprep.reports.measure import ENOUGH_SLIDES, ENOUGH_TILES, Measured, Tile, judge, measure
 from pathprep.reports.slide_pictures import picture
 from pathprep.reports.words import FAILURES_SHOWN, REASONS, STATUS_WORDS, findings, in_words
 
@@ -58,7 +60,7 @@ def _content(dataset: Dataset) -> dict[str, Any]:
     # More than its part of each: slides with few tiles leave room
     samples = 4 * -(-SAMPLE // max(1, len(names)))
     slides = [measure(dataset, name, seed, samples) for name in names]
-    flag(slides)
+    judge(slides)
     ranked = sorted(slides, key=lambda slide: (-slide.weight, slide.name))
     failures = dataset.failed()
     imported = dataset.kind == "tiles"
@@ -69,7 +71,7 @@ def _content(dataset: Dataset) -> dict[str, Any]:
     shown = contact_sheet.sheet(dataset, [*sample, *odd, *borrowed])
     filters = quality.content(dataset, slides, seed)
     dataset.close()
-    tiles = sum(slide.marker["tiles"] for slide in slides)
+    tiles = sum(slide.marker.tiles for slide in slides)
     stale = sum(1 for _ in (dataset.root / "slides").glob("*.json")) - len(slides)
     return {
         "name": dataset.root.resolve().name,
@@ -91,7 +93,7 @@ def _content(dataset: Dataset) -> dict[str, Any]:
         "tiles": tiles,
         "counts": _bars(_total(slides, "counts"), REASONS),
         "stains": _bars(_total(slides, "stain"), STATUS_WORDS),
-        "sources": _bars(Counter(slide.marker["mpp_source"] for slide in slides), {}),
+        "sources": _bars(Counter(slide.marker.mpp_source for slide in slides), {}),
         "stages": _bars(_total(slides, "seconds", leave="total"), {}),
         "mpps": mpp_chart(slides),
         "stain_charts": stain_charts(slides, dataset.params, seed),
@@ -114,12 +116,12 @@ def _content(dataset: Dataset) -> dict[str, Any]:
 
 
 def _facts(
-    dataset: Dataset, slides: list[Measured], failures: dict[str, dict[str, Any]], tiles: int
+    dataset: Dataset, slides: list[Measured], failures: dict[str, FailedShard], tiles: int
 ) -> list[tuple[str, str]]:
-    stored = sum(entry["size"] for slide in slides for entry in slide.marker["files"].values())
-    empty = sum(not slide.marker["tiles"] for slide in slides)
+    stored = sum(entry.size for slide in slides for entry in slide.marker.files.values())
+    empty = sum(not slide.marker.tiles for slide in slides)
     unit = "Shards" if dataset.kind == "tiles" else "Slides"
-    failed = sum(entry.get("kind") != "images" for entry in failures.values())
+    failed = sum(failed.kind != "images" for failed in failures.values())
     return [
         (f"{unit} done", f"{len(slides):,}"),
         (f"{unit} failed", f"{failed:,}"),
@@ -133,7 +135,7 @@ def _facts(
 def _total(slides: list[Measured], key: str, leave: str = "") -> Counter[str]:
     total: Counter[str] = Counter()
     for slide in slides:
-        total.update({name: value for name, value in slide.marker[key].items() if name != leave})
+        total.update({name: value for name, value in getattr(slide.marker, key).items() if name != leave})
     return total
 
 
@@ -150,7 +152,10 @@ def _bars(total: Counter[str], words: dict[str, str]) -> list[tuple[str, str, fl
 
 
 def _label_bars(slides: list[Measured]) -> list[tuple[str, str, float, float]]:
-    total = _total(slides, "labels")
+    total: Counter[str] = Counter()
+    for slide in slides:
+        if isinstance(slide.marker, TileSetMarker):
+            total.update(slide.marker.labels)
     return _bars(total, {name: name or "(no label)" for name in sorted(total)})
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 from markupsafe import Markup
 from PIL import Image
 
+from pathprep.dataset.marker import Marker, SlideMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
 from pathprep.page.environment import jpeg_uri
@@ -159,9 +160,9 @@ def sample(dataset: Dataset, slides: list[Measured], seed: int) -> Sample:
     return Sample(total, names, whole[:, 0], table[:, 4:8], whole[:, 1:4], whole[:, 4:6])
 
 
-def _tiles(marker: dict[str, Any]) -> int:
-    dropped = sum(int(marker["counts"].get(reason, 0)) for reason in REASONS)
-    return int(marker["tiles"]) + dropped
+def _tiles(marker: Marker) -> int:
+    dropped = sum(marker.counts.get(reason, 0) for reason in REASONS)
+    return marker.tiles + dropped
 
 
 def _rows(dataset: Dataset, name: str) -> Floats:
@@ -236,7 +237,8 @@ def _pictures(dataset: Dataset, found: Sample, chosen: list[int]) -> tuple[dict[
     for name, tiles in from_slides.items():
         marker = dataset.markers[name]
         boxes = [(x, y, side) for x, y, side in found.place[tiles].tolist()]
-        wanted.append(Wanted(name, marker["source"], marker["reader"], boxes))
+        if isinstance(marker, SlideMarker):
+            wanted.append(Wanted(marker, boxes))
     for before in slide_pixels.read(wanted, SIDE):
         if before.problem:
             problems[before.slide] = before.problem

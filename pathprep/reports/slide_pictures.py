@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pathprep.dataset.marker import SlideMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import STATUSES
 from pathprep.errors import DatasetError
@@ -42,7 +43,8 @@ class Picture:
 def picture(dataset: Dataset, slide: Measured) -> Picture:
     """Draw a committed slide."""
     marker, previews = slide.marker, dataset.root / "previews"
-    unit = max(marker["width"], marker["height"]) / STEPS
+    assert isinstance(marker, SlideMarker)
+    unit = max(marker.width, marker.height) / STEPS
     thumbnail, missing = "", ""
     try:
         thumbnail = jpeg_uri(_reduced(previews / f"{slide.name}.jpg"))
@@ -82,7 +84,7 @@ def _ring(ring: npt.NDArray[np.float64], unit: float) -> str:
 
 
 def _cells(dataset: Dataset, slide: Measured) -> dict[str, str]:
-    if slide.problem or not slide.marker["tiles"]:
+    if slide.problem or not slide.marker.tiles:
         return {}
     try:
         table = dataset.table(slide.name, ["column", "row", "stain_status"])

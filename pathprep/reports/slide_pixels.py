@@ -7,12 +7,13 @@ import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import TimeoutError
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
 from PIL import Image
 
+from pathprep.dataset.marker import SlideMarker, SlideRecord
 from pathprep.errors import SlideError
 from pathprep.params.shard import ReaderName
 from pathprep.slides.readers.base import Pixels
@@ -23,11 +24,9 @@ TIMEOUT_S = 60.0
 
 
 class Wanted(NamedTuple):
-    """Tiles of one slide: level-0 boxes x, y, side; ``source`` is the marker's."""
+    """Tiles of one slide: level-0 boxes x, y, side."""
 
-    slide: str
-    source: dict[str, Any]
-    reader: ReaderName
+    marker: SlideMarker
     boxes: list[tuple[int, int, int]]
 
 
@@ -43,9 +42,9 @@ def read(wanted: list[Wanted], side: int) -> Iterator[Before]:
     """Read every slide's tiles, reduced to at most ``side`` pixels, one slide at a time."""
     present = []
     for item in wanted:
-        problem = _changed(item.source)
+        problem = _changed(item.marker.source)
         if problem:
-            yield Before(item.slide, [], problem)
+            yield Before(item.marker.slide, [], problem)
         else:
             present.append(item)
     if not present:
@@ -56,9 +55,9 @@ def read(wanted: list[Wanted], side: int) -> Iterator[Before]:
         for item, future in zip(present, waiting, strict=True):
             error = future.exception()
             if error is None:
-                yield Before(item.slide, future.result(), "")
+                yield Before(item.marker.slide, future.result(), "")
             else:
-                yield Before(item.slide, [], _problem(error, item.source["path"]))
+                yield Before(item.marker.slide, [], _problem(error, item.marker.source.path))
 
 
 def _problem(error: BaseException, path: str) -> str:
@@ -71,17 +70,18 @@ def _problem(error: BaseException, path: str) -> str:
     return f"{path}: {type(error).__name__}: {error}"
 
 
-def _changed(source: dict[str, Any]) -> str:
-    path = Path(source["path"])
+def _changed(source: SlideRecord) -> str:
+    path = Path(source.path)
     try:
         size = path.stat().st_size
     except OSError:
         return f"the slide file is no longer at {path}"
-    return "" if size == source["size"] else f"the slide file {path} has another size than when it was cut"
+    return "" if size == source.size else f"the slide file {path} has another size than when it was cut"
 
 
 def _read_slide(item: Wanted, side: int) -> list[Pixels]:
-    with Slide(Path(item.source["path"]), item.reader) as slide:
+    reader = cast("ReaderName", item.marker.reader)
+    with Slide(Path(item.marker.source.path), reader) as slide:
         return [reduced(slide.read(0, x, y, box, box), side) for x, y, box in item.boxes]
 
 

@@ -3,8 +3,9 @@
 from collections import Counter
 from typing import Any, NamedTuple
 
+from pathprep.dataset.failed import FailedShard
 from pathprep.params import quality
-from pathprep.reports.measure import Measured
+from pathprep.reports.measure import FlagKind, Measured
 
 REASONS = {
     "kept": "kept",
@@ -34,26 +35,26 @@ class Finding(NamedTuple):
     text: str
 
 
-def findings(slides: list[Measured], failures: dict[str, dict[str, Any]], stale: int) -> list[Finding]:
+def findings(slides: list[Measured], failures: dict[str, FailedShard], stale: int) -> list[Finding]:
     """What matters most, worst first; each says how many slides or tiles it is about."""
     return sorted(_findings(slides, failures, stale), key=lambda finding: LEVELS.index(finding.level))
 
 
-def _findings(slides: list[Measured], failures: dict[str, dict[str, Any]], stale: int) -> list[Finding]:
+def _findings(slides: list[Measured], failures: dict[str, FailedShard], stale: int) -> list[Finding]:
     found: list[Finding] = []
     total: Counter[str] = Counter()
     for slide in slides:
-        total.update(slide.marker["counts"])
+        total.update(slide.marker.counts)
     if total["damaged"]:
         text = (
             f"{_of(total['damaged'], total.total(), 'image')} damaged or missing: left out, named in failed/."
         )
         found.append(Finding("bad", text))
         # their shards are done, and stand in failed/ for the list only
-        failures = {name: entry for name, entry in failures.items() if entry.get("kind") != "images"}
+        failures = {name: entry for name, entry in failures.items() if entry.kind != "images"}
     asked = len(slides) + len(failures)
     if failures:
-        kinds = Counter(str(entry.get("kind", "unknown")) for entry in failures.values())
+        kinds = Counter(entry.kind for entry in failures.values())
         names = ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common())
         found.append(Finding("bad", f"{_of(len(failures), asked, 'slide')} failed ({names})."))
     damaged = sum(bool(slide.problem) for slide in slides)
@@ -69,19 +70,20 @@ def _findings(slides: list[Measured], failures: dict[str, dict[str, Any]], stale
         found.append(Finding("look", text))
     if not slides:
         return found
-    empty = sum(not slide.marker["tiles"] for slide in slides)
+    empty = sum(not slide.marker.tiles for slide in slides)
     if empty:
         found.append(Finding("look", f"{_of(empty, len(slides), 'slide')} done, but without a single tile."))
     found += _stain_findings(slides)
-    assumed = sum(slide.marker["mpp_source"] == "--default-mpp" for slide in slides)
+    assumed = sum(slide.marker.mpp_source == "--default-mpp" for slide in slides)
     if assumed:
         text = f"The MPP of {_of(assumed, len(slides), 'slide')} was assumed (--default-mpp)."
         found.append(Finding("look", text))
-    for words, text in (
-        ("few tiles", "far fewer tiles than usual"),
+    kinds_of_flags: tuple[tuple[FlagKind, str], ...] = (
+        ("few", "far fewer tiles than usual"),
         ("blurred", "blurred against the others"),
-    ):
-        count = sum(any(flagged.startswith(words) for _, flagged in slide.flags) for slide in slides)
+    )
+    for kind, text in kinds_of_flags:
+        count = sum(slide.has(kind) for slide in slides)
         if count:
             found.append(Finding("look", f"{_of(count, len(slides), 'slide')}: {text}."))
     if not failures and not damaged and not total["damaged"]:
@@ -92,7 +94,7 @@ def _findings(slides: list[Measured], failures: dict[str, dict[str, Any]], stale
 def _stain_findings(slides: list[Measured]) -> list[Finding]:
     total: Counter[str] = Counter()
     for slide in slides:
-        total.update(slide.marker["stain"])
+        total.update(slide.marker.stain)
     tiles = total.total()
     if not tiles or total["none"] == tiles:
         return []

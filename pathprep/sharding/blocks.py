@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pathprep import stain
+from pathprep.dataset.marker import StainRecord
 from pathprep.errors import DeviceError
 from pathprep.params.quality import REASONS
 from pathprep.params.shard import ShardParams
@@ -55,9 +56,22 @@ class Tiles:
     clock: Clock
 
 
-def fit_columns(fit: stain.StainFit, number: int) -> dict[str, Any]:
-    """A fit as the index and the marker record it."""
-    return {"he": fit.he[number].ravel().tolist(), "max_c": fit.max_c[number].tolist()}
+def stain_columns(fits: stain.StainFit | None, number: int) -> dict[str, Any]:
+    """What the index records of a tile's stain; ``fits``: None if none was looked for."""
+    if fits is None:
+        return {"stain_status": "none", "he": None, "max_c": None, "tissue_pixels": None}
+    status = stain.Status(fits.status[number])
+    columns = {"stain_status": status.name.lower(), "tissue_pixels": int(fits.tissue_pixels[number])}
+    if status == stain.Status.UNFITTED:
+        return columns | {"he": None, "max_c": None}
+    return columns | {"he": fits.he[number].ravel().tolist(), "max_c": fits.max_c[number].tolist()}
+
+
+def record(pooled: stain.StainFit | None) -> StainRecord | None:
+    """What the marker records of the pooled fit; None if there is none."""
+    if pooled is None or pooled.status[0] != stain.Status.FITTED:
+        return None
+    return StainRecord.of(pooled, 0)
 
 
 @dataclass(frozen=True)
@@ -154,7 +168,7 @@ class Worker:
     ) -> dict[str, Any]:
         column, row = block.cells[number].tolist()
         plan = self.plan
-        values = {
+        return {
             "x": column * plan.stride,
             "y": row * plan.stride,
             "column": column,
@@ -165,15 +179,5 @@ class Worker:
             "mpp": plan.mpp,
             "tissue": float(self.share[row, column]),
             **dict(zip(FIGURES, qc.tolist(), strict=True)),
-            "stain_status": "none",
-            "he": None,
-            "max_c": None,
-            "tissue_pixels": None,
+            **stain_columns(fits, number),
         }
-        if fits is not None:
-            status = stain.Status(fits.status[number])
-            values["stain_status"] = status.name.lower()
-            values["tissue_pixels"] = int(fits.tissue_pixels[number])
-            if status != stain.Status.UNFITTED:
-                values |= fit_columns(fits, number)
-        return values

@@ -1,6 +1,6 @@
 """A stain target from a picture, or from a slide: the pooled fit of a random choice of its tiles."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,8 @@ class FitOptions:
         try:
             stain.fit([], **asdict(self))
         except ValueError as error:
-            raise UsageError(f"--{error}") from None
+            option, _, rest = str(error).partition(" ")
+            raise UsageError(f"`{option}` {rest}") from None
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,6 @@ def fit_slide(path: Path, params: ShardParams, how: FitOptions, tiles: int = TIL
             pixels = slide.read(plan.level, block.x, block.y, block.width, block.height)
             cells, _ = cut(pixels, block.origins, plan.side // plan.downsample, plan.stored)
             fits.append(stain.fit(cells, **asdict(how)))
-    every = StainFit(
-        *(np.concatenate([getattr(part, column.name) for part in fits]) for column in fields(StainFit))
-    )
+    every = StainFit.join(fits)
     fitted = int((every.status == Status.FITTED).sum())
     return SlideTarget(Target.of(stain.pool(every), path.name), len(chosen), fitted)

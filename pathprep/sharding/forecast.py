@@ -5,17 +5,17 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from pathprep.errors import UsageError
 from pathprep.kernels.tiling_cpu import cut
-from pathprep.launchers.base import Board, Launcher
+from pathprep.launchers.base import Board, Failure, Launcher, Progress
 from pathprep.params.shard import ShardParams
-from pathprep.sharding.pipeline import Progress, ShardTask, plan_tiles
+from pathprep.sharding.pipeline import plan_tiles
 from pathprep.sharding.survey import survey
 from pathprep.slides.find import SlideSource, file_size
 from pathprep.slides.slide import Slide
@@ -30,13 +30,29 @@ OVERHEAD = 1100  # bytes of a tile besides its JPEG: header and padding in the t
 
 
 @dataclass(frozen=True)
-class Look(ShardTask):
-    """A slide to look at: its tiles counted, some of them encoded."""
+class Seen:
+    """What a run would make of a slide: tiles, bytes, and what becomes of its grid's cells."""
 
-    dry: ClassVar[bool] = True
+    tiles: int
+    size: int
+    counts: dict[str, int]
 
-    def run(self, progress: Progress) -> dict[str, Any]:
-        """Returns ``counts``, ``tiles`` and ``bytes``, the latter two as a run would make them.
+
+@dataclass(frozen=True)
+class Look:
+    """A slide to look at: its tiles counted, some of them encoded. ``root``: the dataset folder."""
+
+    root: Path
+    source: SlideSource
+    params: ShardParams
+
+    @property
+    def path(self) -> Path:
+        """See launchers.base.Task."""
+        return self.source.path
+
+    def work(self, progress: Progress) -> tuple[Seen, bool]:
+        """See launchers.base.Task; writes nothing, and needs no dataset folder.
 
         Raises:
             SlideError: the slide cannot be used.
@@ -59,8 +75,8 @@ class Look(ShardTask):
                     sizes.append(len(jpeg.encode(tile[0], params.quality, params.subsampling)))
         share = len(sizes) / max(1, len(sample))
         tiles = round(len(chosen) * share)
-        bytes_ = round(tiles * (float(np.mean(sizes)) + OVERHEAD)) if sizes else 0
-        return {"counts": counts, "tiles": tiles, "bytes": bytes_, "stain": {}}
+        size = round(tiles * (float(np.mean(sizes)) + OVERHEAD)) if sizes else 0
+        return Seen(tiles, size, counts), True
 
 
 @dataclass
@@ -81,14 +97,14 @@ class Forecast:
     counts: Counter[str] = field(default_factory=Counter)
     free: int | None = 0
     done: int = 0
-    failures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """As `--dry-run --json` prints it."""
         return {
             "slides": self.slides,
             "already_done": self.done,
-            "failed": self.failures,
+            "failed": {name: asdict(failure) for name, failure in self.failures.items()},
             "tiles": self.tiles,
             "bytes": self.size,
             "free_bytes": self.free,
@@ -115,20 +131,19 @@ def look(
     Raises:
         UsageError: the launcher cannot be used as it was asked for.
     """
-    found = Forecast(len(todo), free=free(root))
-    threads = launcher.threads(len(todo))
-    tasks = [Look(root.absolute(), source, params, "", threads) for source in todo]
+    forecast = Forecast(len(todo), free=free(root))
+    tasks = [Look(root.absolute(), source, params) for source in todo]
     with closing(launcher.run(tasks, Board(len(tasks)), timeout)) as outcomes:
         for outcome in outcomes:
-            if outcome is not None and outcome.marker is not None:
-                found.looked += 1
-                found.tiles += outcome.marker["tiles"]
-                found.size += outcome.marker["bytes"]
-                found.counts.update(outcome.marker["counts"])
-            elif outcome is not None:
-                found.failures[outcome.task.source.name] = outcome.failure or {}
-            watch(found.looked + len(found.failures), len(tasks))
-    return found
+            if outcome is not None and outcome.result is not None:
+                forecast.looked += 1
+                forecast.tiles += outcome.result.tiles
+                forecast.size += outcome.result.size
+                forecast.counts.update(outcome.result.counts)
+            elif outcome is not None and outcome.failure is not None:
+                forecast.failures[todo[outcome.number].name] = outcome.failure
+            watch(forecast.looked + len(forecast.failures), len(tasks))
+    return forecast
 
 
 def check_space(
@@ -168,7 +183,7 @@ def check_space(
         raise UsageError(
             f"{root}: {found.slides:,} slide{'' if found.slides == 1 else 's'} will take about "
             f"{format_bytes(found.size)} and the disk has {format_bytes(found.free)} free; make room, "
-            "choose another --out, or fewer slides at a time (--no-forecast starts all the same)"
+            "choose another `out`, or fewer slides at a time (without `forecast`, it starts all the same)"
         )
     return found
 

@@ -12,62 +12,47 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, ClassVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from pathprep import stain
-from pathprep.dataset.schema import STATUSES
+from pathprep.dataset.marker import GridRecord, Marker, SlideMarker, SlideRecord, StainRecord
 from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import TooCoarse
+from pathprep.launchers.base import Progress
 from pathprep.params.shard import ShardParams
-from pathprep.sharding.blocks import Clock, Tiles, Worker, fit_columns
+from pathprep.sharding.blocks import Clock, Tiles, Worker, record
 from pathprep.sharding.survey import Survey, resolution, survey
+from pathprep.sharding.task import DatasetTask
 from pathprep.slides import cross_check as damage
 from pathprep.slides import grid, masks
 from pathprep.slides.find import SlideSource
-from pathprep.slides.grid import Block, Cells, Grid
+from pathprep.slides.grid import Cells, Grid
 from pathprep.slides.readers.base import Pixels
 from pathprep.slides.slide import DEFAULT_MPP, Mpp, Slide
 from pathprep.tiles import engines
 
-STAGES = ("open", "tissue", "tiles", "commit", "upload")
+Unit = TypeVar("Unit")
+Made = TypeVar("Made")
 PREVIEW_SIDE = 1024
 # What becomes of the cells of a slide's grid
 COUNTS = ("kept", "little_tissue", "no_tissue", "over_max_tiles")
 
 
 @dataclass(frozen=True)
-class ShardTask:
-    """A slide to shard. ``threads`` change the speed, never the bytes; ``rebuild`` replaces what stands."""
+class ShardTask(DatasetTask[SlideSource, ShardParams]):
+    """A slide to shard."""
 
-    root: Path
-    source: SlideSource
-    params: ShardParams
-    build_id: str
-    threads: int = 1
-    rebuild: bool = False
-    dry: ClassVar[bool] = False
-
-    def run(self, progress: "Progress") -> dict[str, Any]:
+    def make(self, progress: Progress) -> Marker:
         """See ``process``."""
         return process(self, progress)
 
 
-@dataclass
-class Progress:
-    """What a slide's worker tells the run while it works; the default tells nobody."""
-
-    stage: Callable[[int], None] = lambda _stage: None
-    planned: Callable[[int], None] = lambda _tiles: None
-    done: Callable[[Counter[str]], None] = lambda _statuses: None
-
-
-def process(task: ShardTask, progress: Progress | None = None) -> dict[str, Any]:
-    """Shard one slide and commit it; returns the marker.
+def process(task: ShardTask, progress: Progress | None = None) -> Marker:
+    """Shard one slide and commit it.
 
     Raises:
         SlideError: the slide cannot be used.
@@ -82,62 +67,65 @@ def process(task: ShardTask, progress: Progress | None = None) -> dict[str, Any]
     # before the first pixel: a slide that changes while it is read is made again by the next run
     inputs = source.inputs()
     with Slide(source.path, params.reader) as slide:
-        marker = {
-            "source": {
-                "path": str(source.path),
-                "size": source.path.stat().st_size,
-                "mtime": source.path.stat().st_mtime,
-                "mask": source.mask and str(source.mask),
-            },
-            "inputs": inputs,
-            "build_id": task.build_id,
-            "slide_id": source.slide or source.name,
-            "target_mpp": params.mpp,
-            "reader": slide.reader,
-            "vendor": slide.vendor,
-            "width": slide.width,
-            "height": slide.height,
-        }
+        state = source.path.stat()
         progress.stage(1)
+
+        def marker(mpp: Mpp, plan: Grid, counts: dict[str, int], **more: Any) -> SlideMarker:
+            if mpp.source != DEFAULT_MPP:
+                del inputs["default_mpp"]
+            return SlideMarker(
+                build_id=task.build_id,
+                source=SlideRecord(
+                    str(source.path), state.st_size, state.st_mtime, str(source.mask) if source.mask else None
+                ),
+                inputs=inputs,
+                slide_id=source.slide or source.name,
+                target_mpp=params.mpp,
+                reader=slide.reader,
+                vendor=slide.vendor,
+                width=slide.width,
+                height=slide.height,
+                mpp=mpp.value,
+                mpp_source=mpp.source,
+                grid=GridRecord(**{each.name: getattr(plan, each.name) for each in fields(GridRecord)}),
+                counts=counts,
+                **more,
+            )
+
         with clock("tissue"):
             try:
-                found = survey(slide, params, source.mpp, source.mask)
+                seen = survey(slide, params, source.mpp, source.mask)
             except TooCoarse as error:
                 if source.at is None:
                     raise
                 return _leave_out(task, marker, slide, str(error))
-        chosen, counts = plan_tiles(found, params, source.name)
+        chosen, counts = plan_tiles(seen, params, source.name)
         progress.planned(len(chosen))
         progress.stage(2)
         with (
             ShardWriter(task.root, source.name, task.rebuild) as writer,
             ThreadPoolExecutor(1) as aside,
         ):
-            previews = aside.submit(_previews, slide, found)  # Python mostly, while the tiles are not
+            previews = aside.submit(_previews, slide, seen)  # Python mostly, while the tiles are not
             check = None
             if params.cross_check:
-                check = damage.Check(source.path, found.overview, slide.width, slide.height, found.plan)
-            worker = Worker(slide, found.plan, found.share, params, check, engines.of(params.device))
-            statuses, pooled, dropped = _write_tiles(writer, worker, chosen, task.threads, clock, progress)
-            counts["kept"] -= sum(dropped.values())
-            counts |= dropped
+                check = damage.Check(source.path, seen.overview, slide.width, slide.height, seen.plan)
+            worker = Worker(slide, seen.plan, seen.share, params, check, engines.of(params.device))
+            pooled = _write_tiles(writer, worker, chosen, task.threads, clock, progress)
+            counts["kept"] -= writer.dropped.total()
+            counts |= {rule.reason: writer.dropped[rule.reason] for rule, _ in params.qc.rules()}
             progress.stage(3)
-            if found.mpp.source != DEFAULT_MPP:
-                del inputs["default_mpp"]
-            marker |= {
-                **_describe(found.mpp, found.plan),
-                "counts": counts,
-                "stain": statuses,
-                "stain_fit": pooled,
-                "seconds": {**clock.seconds, "total": time.perf_counter() - start},
-            }
-            return writer.commit(marker, previews.result())
+            seconds = {**clock.seconds, "total": time.perf_counter() - start}
+            made = marker(
+                seen.mpp, seen.plan, counts, stain=writer.stain(), stain_fit=pooled, seconds=seconds
+            )
+            return writer.commit(made, previews.result())
 
 
-def plan_tiles(found: Survey, params: ShardParams, name: str) -> tuple[Cells, dict[str, int]]:
+def plan_tiles(seen: Survey, params: ShardParams, name: str) -> tuple[Cells, dict[str, int]]:
     """The cells that become tiles, (T, 2), and what became of every cell of the grid, by reason."""
-    share, kept = found.share, found.kept
-    groups = found.plan.regions()[kept[:, 1], kept[:, 0]] if params.whole_regions else None
+    share, kept = seen.share, seen.kept
+    groups = seen.plan.regions()[kept[:, 1], kept[:, 0]] if params.whole_regions else None
     chosen = grid.choose(kept, params.max_tiles, params.seed, name, groups)
     empty = int(np.count_nonzero(share[kept[:, 1], kept[:, 0]] == 0))  # kept with their region
     no_tissue = int(np.count_nonzero(share == 0)) - empty
@@ -145,38 +133,22 @@ def plan_tiles(found: Survey, params: ShardParams, name: str) -> tuple[Cells, di
     return chosen, dict(zip(COUNTS, left, strict=True))
 
 
-def _leave_out(task: ShardTask, marker: dict[str, Any], slide: Slide, reason: str) -> dict[str, Any]:
+def _leave_out(task: ShardTask, marker: Callable[..., SlideMarker], slide: Slide, reason: str) -> Marker:
     """Commit that a slide has no tiles at one of several resolutions, which is no failure."""
     overview = slide.overview(max(1.0, max(slide.width, slide.height) / PREVIEW_SIDE))
-    nothing = {"counts": dict.fromkeys(COUNTS, 0), "stain": {}, "stain_fit": None, "seconds": {"total": 0.0}}
     with ShardWriter(task.root, task.source.name, task.rebuild) as writer:
         mpp = resolution(slide, task.params, task.source.mpp)
-        if mpp.source != DEFAULT_MPP:
-            del marker["inputs"]["default_mpp"]
         plan = Grid(0, 1, side=1, stride=1, stored=1, mpp=mpp.value, columns=0, rows=0, per_region=1)
-        marker |= {**_describe(mpp, plan), **nothing, "left_out": reason}
-        return writer.commit(marker, {"jpg": _jpeg(overview)})
+        nothing = dict.fromkeys(COUNTS, 0)
+        left_out = marker(
+            mpp, plan, nothing, stain={}, stain_fit=None, seconds={"total": 0.0}, left_out=reason
+        )
+        return writer.commit(left_out, {"jpg": _jpeg(overview)})
 
 
-def _describe(mpp: Mpp, plan: Grid) -> dict[str, Any]:
-    return {
-        "mpp": mpp.value,
-        "mpp_source": mpp.source,
-        "grid": {
-            "columns": plan.columns,
-            "rows": plan.rows,
-            "side": plan.side,
-            "stride": plan.stride,
-            "stored": plan.stored,
-            "level": plan.level,
-            "per_region": plan.per_region,
-        },
-    }
-
-
-def _previews(slide: Slide, found: Survey) -> dict[str, bytes]:
-    outlines = masks.contours(found.mask, slide.width, slide.height)
-    return {"jpg": _jpeg(found.overview), "geojson": masks.to_geojson(outlines)}
+def _previews(slide: Slide, seen: Survey) -> dict[str, bytes]:
+    outlines = masks.contours(seen.mask, slide.width, slide.height)
+    return {"jpg": _jpeg(seen.overview), "geojson": masks.to_geojson(outlines)}
 
 
 def _jpeg(overview: Pixels) -> bytes:
@@ -194,14 +166,8 @@ def _write_tiles(
     threads: int,
     clock: Clock,
     progress: Progress,
-) -> tuple[dict[str, int], dict[str, Any] | None, dict[str, int]]:
-    """Write all tiles.
-
-    Returns:
-        Count per stain status, the pooled fit as it is recorded, dropped tiles per reason.
-    """
-    statuses: Counter[str] = Counter()
-    dropped: Counter[str] = Counter({rule.reason: 0 for rule, _ in worker.params.qc.rules()})
+) -> StainRecord | None:
+    """Write all tiles; returns the pooled fit as it is recorded."""
     fits: list[stain.StainFit] = []
     late: list[Cells] = []
 
@@ -213,36 +179,31 @@ def _write_tiles(
                     writer.add(data, row)
                 for row in part.dropped:
                     writer.drop(row)
-            dropped.update(row["reason"] for row in part.dropped)
             if part.fits is not None:
                 fits.append(part.fits)
             late.append(part.deferred)
-            new = Counter(row["stain_status"] for _, row in part.encoded)
-            statuses.update(new)
-            progress.done(new + Counter(dropped=len(part.dropped)))
+            statuses = Counter(row["stain_status"] for _, row in part.encoded)
+            progress.done(statuses + Counter(dropped=len(part.dropped)))
 
     with ThreadPoolExecutor(threads) as pool:
-        write(_in_order(pool, worker.first_pass, grid.blocks(worker.plan, cells), 2 * threads))
-        pooled = stain.pool(_join(fits)) if fits else None
+        write(in_order(pool, worker.first_pass, grid.blocks(worker.plan, cells), 2 * threads))
+        pooled = stain.pool(stain.StainFit.join(fits)) if fits else None
         if pooled is not None:
             missing = np.concatenate(late)
             late.clear()
             second = grid.blocks(worker.plan, missing)
-            write(_in_order(pool, lambda block: worker.second_pass(block, pooled), second, 2 * threads))
-    counted = {status: statuses[status] for status in STATUSES if statuses[status]}
-    fitted = pooled is not None and pooled.status[0] == stain.Status.FITTED
-    fit = fit_columns(pooled, 0) if fitted and pooled is not None else None
-    return counted, fit, dict(dropped)
+            write(in_order(pool, lambda block: worker.second_pass(block, pooled), second, 2 * threads))
+    return record(pooled)
 
 
-def _in_order(
-    pool: ThreadPoolExecutor, work: Callable[[Block], Tiles], blocks: Iterable[Block], ahead: int
-) -> Iterator[Tiles]:
-    """Results in the order of the blocks, at most ``ahead`` of them in work or waiting."""
-    running: deque[Future[Tiles]] = deque()
+def in_order(
+    pool: ThreadPoolExecutor, work: Callable[[Unit], Made], units: Iterable[Unit], ahead: int
+) -> Iterator[Made]:
+    """Results in the order of the units, at most ``ahead`` of them in work or waiting."""
+    running: deque[Future[Made]] = deque()
     try:
-        for block in blocks:
-            running.append(pool.submit(work, block))
+        for unit in units:
+            running.append(pool.submit(work, unit))
             if len(running) > ahead:
                 yield running.popleft().result()
         while running:
@@ -250,12 +211,3 @@ def _in_order(
     finally:
         for future in running:
             future.cancel()
-
-
-def _join(fits: list[stain.StainFit]) -> stain.StainFit:
-    return stain.StainFit(
-        np.concatenate([fit.he for fit in fits]),
-        np.concatenate([fit.max_c for fit in fits]),
-        np.concatenate([fit.tissue_pixels for fit in fits]),
-        np.concatenate([fit.status for fit in fits]),
-    )

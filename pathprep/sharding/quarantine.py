@@ -1,11 +1,38 @@
-"""A slide that failed, and the marker that stands under its name: what the one means for the other."""
+"""The folder failed/: shards that failed, beside what stands under their names, and images left out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
-from pathprep.dataset import marker as markers
-from pathprep.sharding.pipeline import ShardTask
+from pathprep.dataset.failed import FailedShard
+from pathprep.dataset.marker import Marker, TileSetMarker, vouches
+from pathprep.sharding.task import DatasetTask
+from pathprep.storage import atomic
+
+NAMED = 20  # damaged images that a quarantine's one-line error does not leave to the list below it
+
+
+def list_images(root: Path, marker: Marker) -> None:
+    """List a tile set's damaged images where failures are looked for; done again by every run."""
+    if not isinstance(marker, TileSetMarker) or not marker.damaged:
+        return
+    damaged = marker.damaged
+    first = "; ".join(f"{each.image}: {each.error}" for each in damaged[:NAMED])
+    more = f"; and {len(damaged) - NAMED} more" if len(damaged) > NAMED else ""
+    listed = FailedShard(
+        stage="tiles",
+        kind="images",
+        error=f"{len(damaged)} of {len(damaged) + marker.tiles} images left out: {first}{more}",
+        attempts=1,
+        slide=marker.slide,
+        source=marker.source,
+        build_id=marker.build_id,
+        set=marker.set,
+        split=marker.split,
+        images=damaged,
+    )
+    atomic.write_json(root / "failed" / f"{marker.slide}.json", listed.as_dict())
 
 
 class Standing(Enum):
@@ -24,7 +51,10 @@ class Standing(Enum):
 
 
 def standing(
-    marker: Mapping[str, Any] | None, task: ShardTask, failure: Mapping[str, Any], size: Callable[[str], int]
+    marker: Marker | None,
+    task: DatasetTask[Any, Any],
+    failure: FailedShard,
+    size: Callable[[str], int],
 ) -> Standing:
     """Judge a marker.
 
@@ -35,15 +65,15 @@ def standing(
     """
     if marker is None:
         return Standing.NOTHING
-    if not task.source.made(marker["source"]):
+    if not task.source.made(marker.source.path, marker.source.size):
         return Standing.OTHER
-    if marker["build_id"] != task.build_id:
+    if marker.build_id != task.build_id:
         return Standing.OUTDATED
     if (
         task.rebuild
     ):  # its tiles are of a time when the slide could be read; `pathprep verify` tells of damage
         return Standing.GOOD
     # whoever read a slide that hangs would hang, too
-    inputs = marker["inputs"] if failure["kind"] == "timeout" else task.source.inputs()
-    whole = markers.vouches(marker, task.build_id, inputs, size)
+    inputs = marker.inputs if failure.kind == "timeout" else task.source.inputs()
+    whole = vouches(marker, task.build_id, inputs, size)
     return Standing.DONE if whole else Standing.OUTDATED

@@ -12,18 +12,21 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from pathprep.dataset import marker as markers
+from pathprep.dataset.failed import FailedShard
+from pathprep.dataset.marker import Marker, sealed, vouches
 from pathprep.dataset.schema import FOLDERS
 from pathprep.errors import DatasetError, StoreError
-from pathprep.sharding.pipeline import STAGES, Progress, ShardTask, process
+from pathprep.launchers.base import STAGES, Progress
+from pathprep.sharding.pipeline import ShardTask, process
 from pathprep.sharding.quarantine import Standing, standing
+from pathprep.sharding.task import DatasetTask
 from pathprep.storage import atomic
 from pathprep.storage.url_store import Store
 
@@ -60,12 +63,12 @@ class Remote:
         """The same slide, made here or on another machine, for the store."""
         return RemoteTask(**_values(task), store=self.store, scratch=self.scratch)
 
-    def record(self, name: str, marker: dict[str, Any]) -> None:
+    def record(self, name: str, marker: Marker) -> None:
         """Take note of a slide that is done."""
-        (self.root / "slides" / f"{name}.json").write_text(json.dumps(marker))
+        (self.root / "slides" / f"{name}.json").write_text(json.dumps(sealed(marker.as_dict())))
 
-    def fail(self, task: ShardTask, failure: Mapping[str, Any]) -> tuple[Standing, dict[str, Any] | None]:
-        """Publish the quarantine file that ``root`` holds of a task; see run._record for the order of things.
+    def fail(self, task: DatasetTask[Any, Any], failure: FailedShard) -> tuple[Standing, Marker | None]:
+        """Publish the quarantine file that ``root`` holds of a task; see ``run`` for the order of things.
 
         Returns:
             What stands under the slide's name, and its marker.
@@ -119,8 +122,8 @@ class RemoteTask(ShardTask):
     store: Store = field(kw_only=True)
     scratch: Path = field(kw_only=True)
 
-    def work(self, progress: Progress) -> tuple[dict[str, Any], bool]:
-        """Make and upload the slide; see launchers.base.work."""
+    def work(self, progress: Progress) -> tuple[Marker, bool]:
+        """Make and upload the slide; see launchers.base.Task."""
         store, name = self.store, self.source.name
         self._check_build()
         inputs = self.source.inputs()
@@ -143,21 +146,24 @@ class RemoteTask(ShardTask):
                 f"{self.build_id}: another run has begun to rebuild the dataset with other parameters"
             )
 
-    def _upload(self, folder: Path, marker: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    def _upload(self, folder: Path, marker: Marker) -> tuple[Marker, bool]:
         store, name = self.store, self.source.name
         own = f"slides/{name}.json"
-        old = store.read_json(own)
-        if not self.rebuild and markers.vouches(old, self.build_id, marker["inputs"], store.size):
-            assert old is not None
-            if old["files"] == marker["files"]:
-                store.remove(f"failed/{name}.json")
-                return old, False
+        old = store.read_sealed(own)
+        if (
+            not self.rebuild
+            and old is not None
+            and vouches(old, self.build_id, marker.inputs, store.size)
+            and old.files == marker.files
+        ):
+            store.remove(f"failed/{name}.json")
+            return old, False
         if old is not None:  # it must not vouch for the files that now take its files' place
             store.remove(own)
         for file in (f"shards/{name}.tar", f"shards/{name}.idx", f"dropped/{name}.parquet"):
-            if file not in marker["files"]:  # an earlier build may have made it
+            if file not in marker.files:  # an earlier build may have made it
                 store.remove(file)
-        for file in sorted(marker["files"]):
+        for file in sorted(marker.files):
             store.put(folder / file, file)
         store.put(folder / own, own)
         store.remove(f"failed/{name}.json")

@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from pathprep.dataset.marker import SlideMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.verify import Findings
 from pathprep.folders import verify
 from pathprep.launchers import cards
 from pathprep.launchers.local import Local
-from pathprep.sharding import run
+from pathprep.sharding.plan import Plan, prepare
 from pathprep.sharding.recorded import recorded
-from pathprep.sharding.run import Plan, RunSummary, Watcher
+from pathprep.sharding.run import make
+from pathprep.sharding.summary import RunSummary, Watcher
 from pathprep.slides.find import SlideSource
 
 
@@ -35,7 +36,7 @@ def repair(
     """Verify a dataset and make the damaged slides again; the others are not touched.
 
     Args:
-        root: the dataset folder. workers, timeout, watch: see run.shard.
+        root: the dataset folder. workers, timeout, watch: see ``run.shard``.
 
     Raises:
         DatasetError: not a dataset.
@@ -49,18 +50,19 @@ def repair(
         return Repair(damaged, folder, None)
     # whatever MPP a slide has, it was accepted before
     params = replace(recorded(dataset.params), low_mpp=1e-9, high_mpp=1e9)
-    todo = [source_of(name, dataset.markers[name]) for name in known]
+    markers = [dataset.markers[name] for name in known]
+    todo = [source_of(marker) for marker in markers if isinstance(marker, SlideMarker)]
     plan = Plan(dataset.info["build_id"], todo, todo, {})
     launcher = Local(workers, cards.find(None) if params.device == "cuda" else 0)
-    run.prepare(root, params, rebuild=False)
-    made = run.make(plan, root, params, launcher, timeout=timeout, rebuild=True, watch=watch)
+    prepare(root, params, rebuild=False)
+    made = make(plan, root, params, launcher, timeout=timeout, rebuild=True, watch=watch)
     return Repair(damaged, folder, made)
 
 
-def source_of(name: str, marker: dict[str, Any]) -> SlideSource:
+def source_of(marker: SlideMarker) -> SlideSource:
     """The slide that a shard was made from, as the marker records it."""
-    made, given = marker["source"], marker["inputs"]
-    slide = marker.get("slide_id", name)
-    at = marker["target_mpp"] if slide != name else None
-    mask = Path(made["mask"]) if made.get("mask") else None
-    return SlideSource(Path(made["path"]), given["mpp"], mask, name, slide, at, given.get("default_mpp"))
+    made, given, name = marker.source, marker.inputs, marker.slide
+    slide = marker.slide_id or name
+    at = marker.target_mpp if slide != name else None
+    mask = Path(made.mask) if made.mask else None
+    return SlideSource(Path(made.path), given["mpp"], mask, name, slide, at, given.get("default_mpp"))

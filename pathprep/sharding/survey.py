@@ -71,7 +71,7 @@ def survey(slide: Slide, params: ShardParams, mpp: float | None = None, mask: Pa
     if params.stain.mode != "none" and plan.stored**2 > MAX_PIXELS:
         raise UnreadableSlide(
             f"{slide.path}: tiles of {plan.stored} px a side are too large for a stain fit; "
-            "use --resize, a smaller --tile, or --stain none"
+            "use `mode` resize, a smaller `tile`, or `stain` none"
         )
     overview = slide.overview(tissue.overview_downsample(slide.width, slide.height, settled.value))
     if mask is not None:

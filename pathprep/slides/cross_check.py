@@ -67,7 +67,7 @@ class Check:
                 raise UnreadableSlide(
                     f"{self._path}: the tile at {x},{y} differs from the overview of the slide by "
                     f"{difference:.0f} grey levels; the file is damaged there, copy it again from its source "
-                    "(--no-cross-check takes tiles as they are)"
+                    "(without `cross_check`, tiles are taken as they are)"
                 )
 
     def _means(self, pixels: Any) -> Any:

@@ -1,23 +1,14 @@
-"""Which slides a run is about: files, folders and CSV lists, and the name that each gets in the dataset."""
+"""Which slides a run is about: files, folders and CSV lists."""
 
 import hashlib
 import os
-import re
-from collections.abc import Callable, Container, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pathprep.dataset.marker import read_sealed
-from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
 from pathprep.slides.readers import EXTENSIONS, one_per_series
 from pathprep.storage import tables
-from pathprep.storage.json_files import read_json
-
-READERS = 8  # markers at a time
 
 
 @dataclass(frozen=True)
@@ -44,16 +35,16 @@ class SlideSource:
         mask = hashlib.sha256(self.mask.read_bytes()).hexdigest() if self.mask else None
         return {
             "size": file_size(self.path),
-            "ends_sha256": _ends(self.path),
+            "ends_sha256": hash_of_ends(self.path),
             "mpp": self.mpp,
             "mask_sha256": mask,
             "default_mpp": self.default_mpp,
         }
 
-    def made(self, source: Mapping[str, Any]) -> bool:
-        """Whether a marker's or quarantine file's ``source`` is this file, perhaps at another place."""
-        path = Path(source["path"])
-        return path == self.path or (path.name, source["size"]) == (self.path.name, file_size(self.path))
+    def made(self, path: str, size: int | None) -> bool:
+        """Whether a file that was ``size`` bytes is this one, perhaps at another place."""
+        old = Path(path)
+        return old == self.path or (old.name, size) == (self.path.name, file_size(self.path))
 
 
 def file_size(path: Path) -> int | None:
@@ -64,7 +55,7 @@ def file_size(path: Path) -> int | None:
         return None
 
 
-def _ends(path: Path) -> str | None:
+def hash_of_ends(path: Path) -> str | None:
     """Hash of a file's first and last 64 KiB, where headers and tags stand; None if it is not there.
 
     Tells a slide that was replaced or patched from one that was only copied, at the cost of two reads.
@@ -160,66 +151,3 @@ def _with_masks(sources: list[SlideSource], masks: Path) -> list[SlideSource]:
             f"{masks}: no mask (.geojson or .png) for {', '.join(missing[:5])} ({len(missing)} slides)"
         )
     return result
-
-
-def with_names(sources: list[SlideSource], root: Path, mpps: tuple[float, ...] = ()) -> list[SlideSource]:
-    """Give every slide its name: the stem, or the stem and a short hash of the path where two would collide.
-
-    A name that the dataset already holds belongs to the slide it was made from: the same path, or, if no
-    slide of this run has that path, the same content under the same file name (the archive was moved, or is
-    mounted elsewhere). So a slide enters a dataset once, whatever else a run is about.
-
-    Args:
-        sources: the slides. root: the dataset folder.
-        mpps: if there are several, each slide is returned once for each, as ``<name>_mpp0-5``.
-    """
-    several = mpps if len(mpps) > 1 else ()
-    endings = [f"_mpp{mpp:g}".replace(".", "-") for mpp in several] or [""]
-    groups: dict[str, list[SlideSource]] = {}
-    for source in sorted(sources, key=lambda source: source.path):
-        groups.setdefault(slide_name(source.path.stem), []).append(source)
-    standing = _standing(root, groups, endings)
-    named = []
-    for stem, group in groups.items():
-        known = standing.get(stem, {})
-        owners = {made["path"]: name for name, made in known.items()}
-        listed = {str(source.path) for source in group}
-        moved = {name: made for name, made in known.items() if made["path"] not in listed}
-        for source in group:
-            name = owners.get(str(source.path)) or next((n for n in moved if _same(source, moved[n])), None)
-            if name is None:
-                digest = hashlib.sha256(str(source.path).encode()).hexdigest()[:8]
-                name = stem if len(group) == 1 and stem not in known else f"{stem}-{digest}"
-            moved.pop(name, None)
-            for ending, at in zip(endings, several or (None,), strict=True):
-                named.append(replace(source, name=name + ending, slide=name, at=at))
-    return sorted(named, key=lambda source: source.name)
-
-
-def _standing(root: Path, stems: Container[str], endings: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
-    """By stem: names that the dataset holds, and what each was made from."""
-    known: list[tuple[str, str, Path, Callable[[Path], dict[str, Any] | None]]] = []
-    for folder, read in (("failed", read_json), ("slides", read_sealed)):
-        with suppress(FileNotFoundError), os.scandir(root / folder) as entries:
-            for entry in entries:
-                full = entry.name.removesuffix(".json")
-                ending = next((ending for ending in endings if full.endswith(ending)), None)
-                if ending is None or full == entry.name:
-                    continue
-                name = full.removesuffix(ending)
-                stem = name if name in stems else re.sub("-[0-9a-f]{8}$", "", name)
-                if stem in stems:
-                    known.append((stem, name, Path(entry.path), read))
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    with ThreadPoolExecutor(READERS) as pool:  # small files wait more than they work
-        markers = pool.map(lambda item: item[3](item[2]), known)
-        for (stem, name, _, _), marker in zip(known, markers, strict=True):
-            if marker is not None:
-                made = marker["source"] | {"ends": marker.get("inputs", {}).get("ends_sha256")}
-                found.setdefault(stem, {})[name] = made
-    return found
-
-
-def _same(source: SlideSource, made: dict[str, Any]) -> bool:
-    """Whether a slide has the name, the size and, as far as known, the ends of another."""
-    return source.made(made) and made["ends"] in (None, _ends(source.path))

@@ -79,7 +79,7 @@ def plan(
     """
     if mpp > COARSER * target:
         raise TooCoarse(
-            f"{slide.path}: {mpp:g} MPP is coarser than the {target:g} asked for; use --mpp {mpp:g} or above"
+            f"{slide.path}: {mpp:g} MPP is coarser than the {target:g} asked for; use `mpp` {mpp:g} or above"
         )
     side = round(tile * target / mpp)
     level, downsample = 0, 1

@@ -84,12 +84,12 @@ class Slide:
         else:
             raise MppError(
                 f"{self.path}: the file does not state its MPP; "
-                "give --default-mpp 0.25 (for example), or an mpp column in a CSV of slides"
+                "give `default_mpp` 0.25 (for example), or an mpp column in a CSV of slides"
             )
         if not rules.low <= mpp.value <= rules.high:
             raise MppError(
                 f"{self.path}: {mpp.value:g} MPP ({mpp.source}) is outside {rules.low:g} to {rules.high:g}; "
-                "state the true MPP in the mpp column of a CSV of slides, or widen --min-mpp/--max-mpp"
+                "state the true MPP in the mpp column of a CSV of slides, or widen `min_mpp`/`max_mpp`"
             )
         return mpp
 

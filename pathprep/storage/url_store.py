@@ -120,10 +120,9 @@ class Store:
         """As read_json: None if it is absent or not JSON."""
         return _parsed(self.read(name))
 
-    def read_sealed(self, name: str) -> dict[str, Any] | None:
-        """As markers.read_sealed: None if it is absent, or not as it was written."""
-        marker = self.read_json(name)
-        return marker if marker is not None and marker == markers.sealed(marker) else None
+    def read_sealed(self, name: str) -> markers.Marker | None:
+        """As markers.read_sealed."""
+        return markers.unsealed(self.read_json(name))
 
     def size(self, name: str) -> int:
         """Bytes of a file; -1 if it is absent."""
@@ -189,7 +188,7 @@ class Store:
                     if time.time() - filesystem.modified(self._path(name)).timestamp() > atomic.FOREIGN_AGE_S:
                         filesystem.rm_file(self._path(name))
 
-    def standing(self, slide: str, build: str, inputs: dict[str, Any]) -> dict[str, Any] | None:
+    def standing(self, slide: str, build: str, inputs: dict[str, Any]) -> markers.Marker | None:
         """The marker of a slide that is done at this moment, as markers.committed."""
         marker = self.read_sealed(f"slides/{slide}.json")
         return marker if markers.vouches(marker, build, inputs, self.size) else None

@@ -46,7 +46,7 @@ def find(
     source = Path(os.path.abspath(source))  # noqa: PTH100, a link keeps its name
     columns = columns or Columns()
     if labels is not None and not labels.is_file():
-        raise UsageError(f"{labels}: no such file (--labels)")
+        raise UsageError(f"{labels}: no such file (`labels`)")
     if not source.exists():
         raise UsageError(f"{source}: no such file or folder")
     if format is None:
@@ -54,7 +54,7 @@ def find(
     if format == "hdf5":
         found = _hdf5(source, labels, columns, split)
     elif not source.is_dir():
-        raise UsageError(f"{source}: not a folder; --format {format} reads one")
+        raise UsageError(f"{source}: not a folder; `format` {format} reads one")
     elif format == "csv":
         found = _csv(source, labels, columns)
     else:
@@ -94,10 +94,10 @@ def _select(found: TileSet, source: Path, split: str | None) -> TileSet:
         items = [item for item in items if item.split == split]
         known = ", ".join(sorted(filter(None, splits)))
         if not items:
-            raise UsageError(f"{source}: no partition {split!r}; it has {known or 'none'} (--split)")
+            raise UsageError(f"{source}: no partition {split!r}; it has {known or 'none'} (`split`)")
     elif len(splits) > 1:
         known = ", ".join(f"{name or '(none)'} {count:,}" for name, count in sorted(splits.items()))
-        notes.append(f"All partitions are taken ({known}); --split takes one")
+        notes.append(f"All partitions are taken ({known}); `split` takes one")
     classes = {item.label for item in items} - {None}
     if len(classes) < 2:
         notes.append(
@@ -117,10 +117,10 @@ def _hdf5(source: Path, labels: Path | None, columns: Columns, split: str | None
         chosen = [path for path in paths if split_of(path.name) == split]
         if not chosen:
             known = ", ".join(sorted({split_of(path.name) or path.name for path in paths}))
-            raise UsageError(f"{source}: no partition {split!r}; it has {known} (--split)")
+            raise UsageError(f"{source}: no partition {split!r}; it has {known} (`split`)")
         paths = chosen
     if labels is not None and len(paths) > 1:
-        raise UsageError(f"--labels {labels}: one CSV for {len(paths)} HDF5 files; choose one with --split")
+        raise UsageError(f"`labels` {labels}: one CSV for {len(paths)} HDF5 files; choose one with `split`")
     items = [item for path in paths for item in hdf5.items(path, labels, columns)]
     bare = [path.name for path in paths if not any(i.group for i in items if i.file == path.name)]
     notes = [f"{name}: no groups, because there is no {name[:-5]}_meta.csv" for name in bare]
@@ -159,19 +159,19 @@ def _check_nesting(root: Path) -> None:
     if len(inner) > 1 and len(inner[0][1]) > 1 and all(names == inner[0][1] for _, names in inner):
         raise UsageError(
             f"{root}: {inner[0][0]} and {inner[1][0]} hold the same folders: sets, not classes? "
-            f"Import one of them at a time, or say --format folders if {inner[0][0]} is a class"
+            f"Import one of them at a time, or say `format` folders if {inner[0][0]} is a class"
         )
 
 
 def _folders(root: Path, labels: Path | None) -> TileSet:
     if labels is not None:
-        raise UsageError(f"--labels {labels}: not used with --format folders; leave one of them out")
+        raise UsageError(f"`labels` {labels}: not used with `format` folders; leave one of them out")
     files = [path.split("/") for path in _walk(root)]
     nested = [parts for parts in files if len(parts) > 1]
     if not nested:
         raise UsageError(
             f"{root}: images, but neither folders of classes nor a CSV of labels; "
-            "give --labels with a CSV of the columns file, label and perhaps group and split"
+            "give `labels`, a CSV of the columns file, label and perhaps group and split"
         )
     notes = []
     if len(nested) < len(files):
@@ -183,7 +183,7 @@ def _folders(root: Path, labels: Path | None) -> TileSet:
         if any(len(parts) == 2 for parts in nested):
             raise UsageError(
                 f"{root}: its folders are named like partitions ({nested[0][0]}), but hold images, not "
-                "folders of classes; give --labels"
+                "folders of classes; give `labels`"
             )
     items = [Item("/".join(parts), parts[deep], None, parts[0] if deep else "") for parts in nested]
     return TileSet(root, "folders", slide_name(root.name), "names of folders", items, notes)
@@ -192,7 +192,7 @@ def _folders(root: Path, labels: Path | None) -> TileSet:
 def _csv(root: Path, labels: Path | None, columns: Columns) -> TileSet:
     path = labels or next((root / name for name in TABLES if (root / name).is_file()), None)
     if path is None:
-        raise UsageError(f"{root}: no {' or '.join(TABLES)}; give --labels")
+        raise UsageError(f"{root}: no {' or '.join(TABLES)}; give `labels`")
     table = tables.read(path)
     names, classes = table.need("file", columns), table.need("label", columns)
     groups, splits = table.pick("group", columns), table.pick("split", columns)

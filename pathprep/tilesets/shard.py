@@ -4,30 +4,34 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pathprep import stain
-from pathprep.dataset.schema import STATUSES
+from pathprep.dataset.failed import FailedShard
+from pathprep.dataset.marker import DamagedImage, Marker, SourceRecord, StainRecord, TileSetMarker
 from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import UnreadableSlide
-from pathprep.kernels.tiling_cpu import cut
+from pathprep.launchers.base import Failure, Progress
 from pathprep.params.tile_set import TileParams
-from pathprep.sharding.pipeline import Progress
+from pathprep.sharding.blocks import record, stain_columns
+from pathprep.sharding.pipeline import in_order
+from pathprep.sharding.task import DatasetTask
 from pathprep.slides.readers.base import Pixels
-from pathprep.tiles import jpeg
+from pathprep.tiles import engines
+from pathprep.tiles.engines import Engine
 from pathprep.tiles.qc import FIGURES
 from pathprep.tilesets import images
 from pathprep.tilesets.images import Picture
 from pathprep.tilesets.items import Item
 
-BATCH = 128  # images in memory at a time
+AHEAD = 128  # images in memory at a time
 
 Read = Callable[[Item], Picture]
 
@@ -60,6 +64,10 @@ class Part:
             digest.update(json.dumps(values).encode() + b"\n")
         return {"images": len(self.items), "sha256": digest.hexdigest()}
 
+    def made(self, path: str, size: int | None) -> bool:
+        """Whether a shard of this name was made of this set: another set's would have been refused."""
+        return True
+
 
 def _state(path: Path) -> list[int] | None:
     try:
@@ -70,18 +78,15 @@ def _state(path: Path) -> list[int] | None:
 
 
 @dataclass(frozen=True)
-class ImportTask:
-    """A shard to make. ``threads`` change the speed, never the bytes; ``rebuild`` replaces what stands."""
+class ImportTask(DatasetTask[Part, TileParams]):
+    """A shard to make."""
 
-    root: Path
-    source: Part
-    params: TileParams
-    build_id: str
-    threads: int = 1
-    rebuild: bool = False
-    dry: ClassVar[bool] = False
+    def failed(self, failure: Failure) -> FailedShard:
+        """See DatasetTask."""
+        part, source = self.source, SourceRecord(str(self.path), None)
+        return replace(super().failed(failure), source=source, set=part.set, split=part.split)
 
-    def run(self, progress: Progress) -> dict[str, Any]:
+    def make(self, progress: Progress) -> Marker:
         """See ``process``."""
         return process(self, progress)
 
@@ -89,13 +94,14 @@ class ImportTask:
 class Made(NamedTuple):
     """What became of one image: a tile with its row, or only a fit, or the reason why it is neither."""
 
+    number: int
     tile: tuple[bytes, dict[str, Any]] | None = None
     fit: stain.StainFit | None = None
     problem: str = ""
 
 
-def process(task: ImportTask, progress: Progress | None = None) -> dict[str, Any]:
-    """Make one shard and commit it; returns the marker.
+def process(task: ImportTask, progress: Progress | None = None) -> Marker:
+    """Make one shard and commit it.
 
     An image that cannot be used costs itself, not the shard; the marker's ``damaged`` names it and says why.
 
@@ -114,30 +120,28 @@ def process(task: ImportTask, progress: Progress | None = None) -> dict[str, Any
     with ExitStack() as stack:
         writer = stack.enter_context(ShardWriter(task.root, part.name, task.rebuild))
         worker = _Worker(part, task.params, _reader(part, stack))
-        pool = stack.enter_context(ThreadPoolExecutor(task.threads))
-        found = _write(writer, worker, pool, progress)
+        damaged, pooled = _write_tiles(writer, worker, task.threads, progress)
         progress.stage(3)
-        kept = [item for number, item in enumerate(part.items) if number not in found.damaged]
-        marker = {
-            "kind": "tiles",
-            "source": {"path": str(part.path), "size": _size(part)},
-            "set": part.set,
-            "split": part.split,
-            "inputs": inputs,
-            "build_id": task.build_id,
-            "mpp": task.params.mpp,
-            "mpp_source": "not known" if task.params.mpp is None else "--mpp",
-            "counts": {"kept": len(kept), "damaged": len(found.damaged)},
-            "damaged": [
-                {"image": part.items[number].source, "error": problem}
-                for number, problem in sorted(found.damaged.items())
-            ],
-            "labels": dict(sorted(Counter(item.label or "" for item in kept).items())),
-            "groups": len({item.group for item in kept} - {None}),
-            "stain": {status: found.statuses[status] for status in STATUSES if found.statuses[status]},
-            "stain_fit": found.pooled,
-            "seconds": {"total": time.perf_counter() - start},
-        }
+        kept = [item for number, item in enumerate(part.items) if number not in damaged]
+        marker = TileSetMarker(
+            build_id=task.build_id,
+            source=SourceRecord(str(part.path), _size(part)),
+            set=part.set,
+            split=part.split,
+            inputs=inputs,
+            mpp=task.params.mpp,
+            mpp_source="not known" if task.params.mpp is None else "--mpp",
+            counts={"kept": len(kept), "damaged": len(damaged)},
+            damaged=tuple(
+                DamagedImage(part.items[number].source, problem)
+                for number, problem in sorted(damaged.items())
+            ),
+            labels=Counter(item.label or "" for item in kept),
+            groups=len({item.group for item in kept} - {None}),
+            stain=writer.stain(),
+            stain_fit=pooled,
+            seconds={"total": time.perf_counter() - start},
+        )
         return writer.commit(marker, {})
 
 
@@ -155,56 +159,45 @@ def _reader(part: Part, stack: ExitStack) -> Read:
     return lambda item: Picture(rows.read(item), None)
 
 
-@dataclass
-class _Found:
-    """Image number -> why it is no tile; tiles per stain status; the shard's pooled fit."""
+def _write_tiles(
+    writer: ShardWriter, worker: "_Worker", threads: int, progress: Progress
+) -> tuple[dict[int, str], StainRecord | None]:
+    """Write all tiles; those without a fit of their own are read again when the pooled fits are known.
 
-    damaged: dict[int, str]
-    statuses: Counter[str]
-    pooled: dict[str, Any] | None
-
-
-def _write(writer: ShardWriter, worker: "_Worker", pool: ThreadPoolExecutor, progress: Progress) -> _Found:
-    """Write all tiles; those without a fit of their own are read again when the pooled fits are known."""
-    found = _Found({}, Counter(), None)
+    Returns:
+        Why an image is no tile, by its number; the shard's pooled fit as it is recorded.
+    """
+    items = worker.part.items
+    damaged: dict[int, str] = {}
     fits: dict[int, stain.StainFit] = {}
 
-    def each(numbers: list[int], work: Callable[[int], Made]) -> Iterator[tuple[int, Made]]:
-        for start in range(0, len(numbers), BATCH):
-            some = numbers[start : start + BATCH]
-            yield from zip(some, pool.map(work, some), strict=True)
-
-    def write(numbers: list[int], work: Callable[[int], Made]) -> None:
-        for number, made in each(numbers, work):
+    def write(images: Iterable[Made]) -> None:
+        for made in images:
             if made.problem:
-                found.damaged[number] = made.problem
+                damaged[made.number] = made.problem
             if made.fit is not None:
-                fits[number] = made.fit
+                fits[made.number] = made.fit
             if made.tile is not None:
-                data, row = made.tile
-                writer.add(data, row)
-                found.statuses[row["stain_status"]] += 1
-                progress.done(Counter([row["stain_status"]]))
+                writer.add(*made.tile)
+                progress.done(Counter([made.tile[1]["stain_status"]]))
 
-    items = worker.part.items
-    write(list(range(len(items))), worker.first_pass)
-    if fits:
-        whole = _pool(list(fits.values()))
-        if whole.status[0] == stain.Status.FITTED:
-            found.pooled = {"he": whole.he[0].ravel().tolist(), "max_c": whole.max_c[0].tolist()}
+    with ThreadPoolExecutor(threads) as pool:
+        write(in_order(pool, worker.first_pass, range(len(items)), AHEAD))
+        if not fits:
+            return damaged, None
+        whole = stain.pool(stain.StainFit.join([*fits.values()]))
         groups: dict[str, list[stain.StainFit]] = {}
         for number, fit in fits.items():
             groups.setdefault(items[number].group or "", []).append(fit)
-        pooled = {group: _pool(own) for group, own in groups.items() if group}
+        pooled = {group: stain.pool(stain.StainFit.join(own)) for group, own in groups.items() if group}
         usual = {group: own for group, own in pooled.items() if own.status[0] == stain.Status.FITTED}
         late = [number for number, fit in fits.items() if fit.status[0] != stain.Status.FITTED]
-        write(late, lambda number: worker.second_pass(number, usual.get(items[number].group or "", whole)))
-    return found
 
+        def second_pass(number: int) -> Made:
+            return worker.second_pass(number, usual.get(items[number].group or "", whole))
 
-def _pool(fits: list[stain.StainFit]) -> stain.StainFit:
-    joined = [np.concatenate([getattr(fit, f.name) for fit in fits]) for f in fields(stain.StainFit)]
-    return stain.pool(stain.StainFit(*joined))
+        write(in_order(pool, second_pass, late, AHEAD))
+    return damaged, record(whole)
 
 
 @dataclass(frozen=True)
@@ -214,74 +207,57 @@ class _Worker:
     part: Part
     params: TileParams
     read: Read
+    engine: Engine = field(default_factory=lambda: engines.of("cpu"))
 
     def first_pass(self, number: int) -> Made:
         """Read, fit; encode what has a fit of its own, or needs none."""
         try:
             picture = self.read(self.part.items[number])
         except FileNotFoundError:
-            return Made(problem="no such file, though the labels name it")
+            return Made(number, problem="no such file, though the labels name it")
         except (OSError, ValueError) as error:
-            return Made(problem=str(getattr(error, "strerror", None) or error))
+            return Made(number, problem=str(getattr(error, "strerror", None) or error))
         if self.params.stain.mode == "none":
-            return Made(self._finish(number, picture, None))
-        fit = self._fit(picture.pixels)
+            return Made(number, self._finish(number, picture, None))
+        fit = self.engine.fit(picture.pixels[None], self.params.stain)
         if fit.status[0] != stain.Status.FITTED:
-            return Made(fit=fit)
-        return Made(self._finish(number, picture, fit), fit)
+            return Made(number, fit=fit)
+        return Made(number, self._finish(number, picture, fit), fit)
 
     def second_pass(self, number: int, pooled: stain.StainFit) -> Made:
         """With the pooled fit; left as it is if that is none either."""
         try:
             picture = self.read(self.part.items[number])
         except (OSError, ValueError) as error:  # it could be read a moment ago
-            return Made(problem=f"changed while it was read ({error})")
-        return Made(self._finish(number, picture, stain.fall_back(self._fit(picture.pixels), pooled)))
-
-    def _fit(self, pixels: Pixels) -> stain.StainFit:
-        settings = self.params.stain
-        return stain.fit(
-            pixels[None],
-            keep=settings.keep,
-            alpha=settings.alpha,
-            beta=settings.beta,
-            io=settings.io,
-            threads=1,
-        )
+            return Made(number, problem=f"changed while it was read ({error})")
+        fit = self.engine.fit(picture.pixels[None], self.params.stain)
+        return Made(number, self._finish(number, picture, stain.fall_back(fit, pooled)))
 
     def _finish(
         self, number: int, picture: Picture, fit: stain.StainFit | None
     ) -> tuple[bytes, dict[str, Any]]:
-        settings, pixels = self.params.stain, picture.pixels
-        row = self._row(number, pixels, fit)
-        data = picture.jpeg
+        """Normalise (with ``bake``) and encode, unless the file's own bytes can stay."""
+        settings, tiles, data = self.params.stain, picture.pixels[None], picture.jpeg
+        row = self._row(number, picture.pixels, fit)
         if settings.mode == "bake" and fit is not None and row["he"] is not None:
             matrix = stain.matrix(fit, settings.target or stain.Target.default())
-            pixels, data = stain.apply(pixels[None], matrix, io=settings.io, threads=1)[0], None
+            tiles, data = self.engine.apply(tiles, matrix, settings.io), None
         if data is None:
-            data = jpeg.encode(np.ascontiguousarray(pixels), self.params.quality, self.params.subsampling)
+            (data,) = self.engine.encode(tiles, self.params.quality, self.params.subsampling)
         return data, row
 
     def _row(self, number: int, pixels: Pixels, fit: stain.StainFit | None) -> dict[str, Any]:
         item, side = self.part.items[number], len(pixels)
-        _, figures = cut(pixels, np.zeros((1, 2), np.int32), side, side)
-        values = {
+        _, figures = self.engine.cut(pixels, np.zeros((1, 2), np.int32), side, side)
+        return {
             "x": number,
             "y": 0,
             "side": side,
             "stored": side,
             "mpp": self.params.mpp,
             **dict(zip(FIGURES, figures[0].tolist(), strict=True)),
-            "stain_status": "none",
-            "he": None,
+            **stain_columns(fit, 0),
             "label": item.label,
             "group": item.group,
             "source": item.source,
         }
-        if fit is not None:
-            status = stain.Status(fit.status[0])
-            values["stain_status"] = status.name.lower()
-            values["tissue_pixels"] = int(fit.tissue_pixels[0])
-            if status != stain.Status.UNFITTED:
-                values |= {"he": fit.he[0].ravel().tolist(), "max_c": fit.max_c[0].tolist()}
-        return values

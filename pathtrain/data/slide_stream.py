@@ -24,7 +24,7 @@ from torch import Tensor
 
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError, PathprepError, UsageError
-from pathtrain.data import view_graph as views
+from pathtrain.data import view_graph
 from pathtrain.data.damaged_tiles import Damage
 from pathtrain.data.layout import Layout
 from pathtrain.data.order import Ints, hashed
@@ -190,7 +190,7 @@ class TileStream:
                     raise self._failure from None
                 first = self._index.name(int(request.tiles[start]))
                 place = f"{self._index.dataset.root}: at {first} or one of the next tiles"
-                raise TrainError(f"{place}: {views.said(error)}") from None
+                raise TrainError(f"{place}: {view_graph.said(error)}") from None
             batch = torch.utils.dlpack.from_dlpack(output.as_tensor())
             pixels[start : start + len(batch)].copy_(batch)
         pixels[:count][np.isin(request.tiles, list(self._bad))] = WHITE
@@ -247,9 +247,9 @@ def _pipeline(
     @pipeline_def  # type: ignore[untyped-decorator]
     def graph() -> Any:
         jpeg, *fed = fn.external_source(source=source, num_outputs=1 + width, batch=True)
-        tile = views.decoded(jpeg, device_id)
+        tile = view_graph.decoded(jpeg, device_id)
         if change is not None:
-            tile = views.stained(tile, fed, change, device_id)
+            tile = view_graph.stained(tile, fed, change, device_id)
         if size is not None:
             tile = fn.resize(tile, size=(size, size), interp_type=types.INTERP_CUBIC, antialias=True)
         return tile

@@ -146,7 +146,7 @@ class DatasetTiles(Tiles):
 
     def _group_names(self) -> list[str]:
         """A tile without a group is named by its file, so that none is taken for another set's."""
-        folders = [self.dataset.markers[name]["source"]["path"] for name in self.slides]
+        folders = [self.dataset.markers[name].source.path for name in self.slides]
         places = zip(self.dataset.texts("group"), self.slide.tolist(), self.sources, strict=True)
         return [group or f"{folders[slide]}/{source}" for group, slide, source in places]
 

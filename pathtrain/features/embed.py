@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pathprep.dataset.marker import SlideMarker
 from pathprep.errors import DatasetError, UsageError
 from pathprep.params.settings import build
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, open_tiles, outcome
@@ -100,7 +101,16 @@ def _of_dataset(tiles: DatasetTiles, made: dict[str, Any]) -> list[Part]:
     for number, slide in enumerate(tiles.slides):
         start, end = int(tiles.starts[number]), int(tiles.starts[number + 1])
         marker = tiles.dataset.marker(slide)
-        imported = tiles.labels is not None
+        attributes: dict[str, Any] = {}
+        if isinstance(marker, SlideMarker):
+            attributes = {
+                "patch_size": params["tile"],
+                "patch_size_level0": int(tiles.index.columns["side"][start]),
+                "overlap": params["overlap"],
+                "level0_magnification": round(10 / marker.mpp),
+                "target_magnification": round(10 / (marker.target_mpp or params["mpp"])),
+                "name": slide,
+            }
         parts.append(
             Part(
                 name=slide,
@@ -108,19 +118,10 @@ def _of_dataset(tiles: DatasetTiles, made: dict[str, Any]) -> list[Part]:
                 made={
                     **made,
                     "build_id": tiles.dataset.info["build_id"],
-                    "source_sha256": marker["files"][f"shards/{slide}.tar"]["sha256"],
+                    "source_sha256": marker.files[f"shards/{slide}.tar"].sha256,
                 },
-                arrays=partial(_strings if imported else _coords, tiles, slice(start, end)),
-                coords_attributes={}
-                if imported
-                else {
-                    "patch_size": params["tile"],
-                    "patch_size_level0": int(tiles.index.columns["side"][start]),
-                    "overlap": params["overlap"],
-                    "level0_magnification": round(10 / marker["mpp"]),
-                    "target_magnification": round(10 / marker.get("target_mpp", params["mpp"])),
-                    "name": slide,
-                },
+                arrays=partial(_coords if attributes else _strings, tiles, slice(start, end)),
+                coords_attributes=attributes,
             )
         )
     return parts

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pathprep.dataset.marker import FileRecord
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError, UsageError
 from pathprep.folders import open_dataset
@@ -102,7 +103,7 @@ def embed(
             Part(
                 name=name,
                 tiles=index.tiles.tiles_of(name),
-                made={**made, "source_sha256": _tar(data, name)["sha256"]},
+                made={**made, "source_sha256": _tar(data, name).sha256},
                 arrays=partial(_coords, index, name, side, level),
                 coords_attributes={},
                 rows=partial(_rows, index, name, side, level),
@@ -121,9 +122,8 @@ def _made(run: Path, level: Level) -> dict[str, Any]:
     return {"fingerprint": fingerprint, "level": level, "step": entry.step}
 
 
-def _tar(data: Dataset, slide: str) -> dict[str, Any]:
-    found: dict[str, Any] = data.marker(slide)["files"][f"shards/{slide}.tar"]
-    return found
+def _tar(data: Dataset, slide: str) -> FileRecord:
+    return data.marker(slide).files[f"shards/{slide}.tar"]
 
 
 def _gone(data: Dataset, part: Part) -> DatasetError | None:

@@ -26,8 +26,9 @@ from pathprep.errors import PathprepError
 from pathprep.launchers import server
 from pathprep.params.shard import ShardParams
 from pathprep.params.stain import StainParams
-from pathprep.sharding import pipeline, run
+from pathprep.sharding import pipeline
 from pathprep.sharding.pipeline import ShardTask
+from pathprep.sharding.plan import prepare
 from pathprep.slides import cross_check as damage
 from pathprep.slides import tissue as segmentation
 from pathprep.slides.find import SlideSource
@@ -298,7 +299,7 @@ def examine(path: str, options: dict[str, Any] | None = None) -> Outcome:
     params = ShardParams(**{**vars(PARAMS), **(options or {})})
     root = Path(tempfile.mkdtemp(prefix="examine-", dir=Path(path).parent))
     try:
-        build = run.prepare(root, params, rebuild=False)
+        build = prepare(root, params, rebuild=False)
         marker = pipeline.process(ShardTask(root, SlideSource(Path(path), name="s"), params, build))
         dataset, truth, worst = Dataset(root), _truth(), 0.0
         rows = dataset.table("s").to_pylist()
@@ -312,7 +313,7 @@ def examine(path: str, options: dict[str, Any] | None = None) -> Outcome:
             worst = max(worst, float(np.abs(tile.astype(int) - there).mean()))
         # the slides are JPEGs of the truth, some at half the colour resolution
         kind = "equal" if worst < 8 else "differs" if worst < GROSS else "gross"
-        return Outcome(kind, tiles=len(rows), reader=marker["reader"], difference=worst)
+        return Outcome(kind, tiles=len(rows), reader=marker.reader, difference=worst)
     except PathprepError as error:
         return Outcome("refused", type(error).__name__, str(error))
     except Exception as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pathprep.sharding.pipeline import Progress
+from pathprep.launchers.base import Progress
 from pathprep.slides.find import SlideSource
 
 COMMAND = "import sys; from pathprep.cli import main; sys.argv = ['pathprep', *sys.argv[1:]]; main()"
@@ -51,12 +51,13 @@ class Slow:
     source: SlideSource
     error: int | None
     root: Path = Path()
-    build_id: str = ""
-    rebuild: bool = False
-    dry: bool = True
 
-    def run(self, progress: Progress) -> dict[str, Any]:
+    @property
+    def path(self) -> Path:
+        return self.source.path
+
+    def work(self, progress: Progress) -> tuple[None, bool]:
         if self.error is not None:
             raise OSError(self.error, os.strerror(self.error), str(self.source.path))
         time.sleep(60)
-        return {}
+        return None, True

@@ -1,15 +1,25 @@
 """Made-up tile sets in the layouts in which PCam, NCT-CRC-HE-100K and MHIST are published."""
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
+import webdataset as wds
 from PIL import Image
 
 from helpers.slides import tissue
+from pathprep.dataset.reader import Dataset
+from pathprep.folders import verify
+from pathprep.params.tile_set import TileParams
+from pathprep.sharding.summary import RunSummary
+from pathprep.tiles import jpeg
+from pathprep.tilesets import run
+from pathprep.tilesets.find import find
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -70,3 +80,44 @@ def mhist(root: Path) -> Path:
     ]
     write_csv(root / "annotations.csv", header, rows)
     return root
+
+
+def importing(source: Path, root: Path, *, tiles_per_shard: int = 4, **options: Any) -> RunSummary:
+    of_set = {key: options.pop(key) for key in ("format", "labels", "columns", "split") if key in options}
+    of_run = {
+        key: options.pop(key)
+        for key in ("name", "workers", "rebuild", "launcher", "part", "min_free", "timeout")
+        if key in options
+    }
+    params = TileParams(tiles_per_shard=tiles_per_shard, **options)
+    return run.import_tiles(find(source, **of_set), root, params, **of_run)
+
+
+def rows_of(root: Path) -> dict[str, dict[str, Any]]:
+    """Every tile's row by its source, with its shard, and its bytes as webdataset reads them."""
+    found: dict[str, dict[str, Any]] = {}
+    dataset = Dataset(root)
+    for name, marker in dataset.markers.items():
+        rows = dataset.table(name).to_pylist()
+        if not marker.tiles:
+            continue
+        tar = wds.WebDataset(str(root / "shards" / f"{name}.tar"), shardshuffle=False)
+        for row, sample in zip(rows, tar, strict=True):
+            assert sample["__key__"] == f"{row['x']}_{row['y']}"
+            assert row["source"] not in found
+            found[row["source"]] = {**row, "shard": name, "jpg": sample["jpg"]}
+    return found
+
+
+def sound(root: Path) -> bool:
+    return not any(found.problems or found.tiles for found in verify(root))
+
+
+def stored(pixels: np.ndarray) -> bytes:
+    return jpeg.encode(pixels, 95, "444")
+
+
+def saved(pixels: np.ndarray, kind: str, **options: Any) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, kind, **options)
+    return data.getvalue()

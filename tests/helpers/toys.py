@@ -14,6 +14,7 @@ import simplejpeg
 import torch
 from PIL import Image
 
+from helpers.markers import slide_marker
 from pathprep.dataset.marker import sealed
 from pathprep.dataset.schema import FORMAT, VERSION, build_id, sha256
 from pathprep.dataset.writer import ShardWriter
@@ -85,7 +86,7 @@ def write_dataset(root: Path, slides: Mapping[str, Sequence[Pixels]], mpp: float
                         "tissue_pixels": 0,
                     },
                 )
-            writer.commit({"build_id": build, "mpp": mpp, "inputs": {}, "source": {"path": name}}, {})
+            writer.commit(slide_marker(build, name, mpp=mpp), {})
     return root
 
 

@@ -3,26 +3,35 @@
 The CPU build has 128 threads a block where the card has 1,024: nothing else differs, and one test has both.
 """
 
-import shutil
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from helpers.cuda_shim import Shim, ShimDevice
 from helpers.macenko_cases import (
     DEGENERATE,
     adversarial,
-    assert_fit,
     assert_levels,
     degrees,
     is_decided,
     pointing_away,
+)
+from helpers.macenko_cuda import (
+    FEW_KEYS,
+    SHIM_THREADS,
+    SOURCES,
+    TARGET_HE,
+    TARGET_MAX_C,
+    Runner,
+    Tile,
+    assert_matches,
+    normalized,
+    on_cpu,
+    on_gpu,
+    ragged,
 )
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -30,95 +39,7 @@ from hypothesis import strategies as st
 from pathprep.kernels import cuda, macenko_cuda
 from pathprep.kernels import macenko_reference as reference
 
-Tile = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float64]
-
-TARGET_HE = np.array([[0.5626, 0.2159], [0.7201, 0.8012], [0.4062, 0.5581]])
-TARGET_MAX_C = np.array([1.9705, 1.0308])
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "sm_120")
-SHIM_THREADS = 128
-FEW_KEYS = 96
-SOURCES = Path(cuda.__file__).parent
-
-
-@dataclass(frozen=True)
-class Runner:
-    """The launchers' functions on numpy arrays, wherever they run."""
-
-    device: Callable[[str], Any]
-    to: Callable[[Any], Any]
-    back: Callable[[Any], Any]
-
-    def fit(self, tiles: list[Tile], *arguments: Any, **options: Any) -> tuple[Any, ...]:
-        batches = [self.to(tile[None] if tile.ndim == 3 else tile) for tile in tiles]
-        found = macenko_cuda.fit(batches, *arguments, device=self.device("macenko"), **options)
-        return tuple(self.back(part) for part in found)
-
-    def normalize(self, tiles: list[Tile]) -> list[Tile]:
-        batches = [self.to(tile[None]) for tile in tiles]
-        found = macenko_cuda.normalize(batches, TARGET_HE, TARGET_MAX_C, device=self.device("macenko"))
-        return [self.back(tile)[0] for tile in found]
-
-    def apply(self, tiles: list[Tile], matrices: Floats, io: float = reference.IO) -> list[Tile]:
-        batches = [self.to(tile[None]) for tile in tiles]
-        found = macenko_cuda.apply(batches, self.to(matrices), io, device=self.device("macenko_apply"))
-        return [self.back(tile)[0] for tile in found]
-
-
-@pytest.fixture(scope="session")
-def shims(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Shim]:
-    if shutil.which("g++") is None:
-        pytest.skip("g++ is not installed: the CUDA kernels cannot be built for the CPU")
-    folder = tmp_path_factory.mktemp("shim")
-    (folder / "few").mkdir()
-    return {
-        "macenko": Shim(SOURCES / "macenko.cu", ["macenko"], folder, {"THREADS": SHIM_THREADS}),
-        "macenko_apply": Shim(SOURCES / "macenko_apply.cu", ["macenko_apply"], folder),
-        "few keys": Shim(
-            SOURCES / "macenko.cu", ["macenko"], folder / "few", {"THREADS": SHIM_THREADS, "KEYS": FEW_KEYS}
-        ),
-    }
-
-
-def on_cpu(shims: dict[str, Shim], **options: Any) -> Runner:
-    return Runner(lambda name: ShimDevice(shims[name], **options), np.asarray, np.asarray)
-
-
-def on_gpu() -> Runner:
-    import cupy
-
-    return Runner(lambda name: cuda.module(f"{name}.cu"), cupy.asarray, cupy.asnumpy)
-
-
-@pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
-def runner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Runner:
-    if request.param == "gpu":
-        return on_gpu()
-    monkeypatch.setattr(macenko_cuda, "THREADS", SHIM_THREADS)
-    return on_cpu(request.getfixturevalue("shims"))
-
-
-@pytest.fixture(scope="session", params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
-def applier(request: pytest.FixtureRequest) -> Runner:
-    """For ``apply`` alone: nothing is patched, so that one serves all examples of a property."""
-    return on_gpu() if request.param == "gpu" else on_cpu(request.getfixturevalue("shims"))
-
-
-def assert_matches(runner: Runner, tiles: list[Tile], keep_any: bool = False, **options: Any) -> int:
-    """Every tile's fit is the reference's; returns how many were fitted."""
-    he, max_c, tissue_pixels, status = runner.fit(tiles, keep_any, **options)
-    assert set(status.tolist()) <= {0, 2}
-    for i, tile in enumerate(tiles):
-        expected = reference.fit(tile, keep_any, **options)
-        assert_fit(he[i], max_c[i], tissue_pixels[i], status[i] == 0, expected)
-    return int((status == 0).sum())
-
-
-def normalized(tile: Tile) -> Tile:
-    expected = reference.fit(tile)
-    if not expected.fitted:
-        return tile
-    return reference.apply(tile, reference.matrix(expected.he, expected.max_c, TARGET_HE, TARGET_MAX_C))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -142,15 +63,6 @@ def test_fit_matches_reference(runner: Runner, stained: Tile, options: dict[str,
 def test_a_batch_is_a_list_of_tiles(runner: Runner, stained: Tile) -> None:
     for one, other in zip(runner.fit([stained]), runner.fit(list(stained)), strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-SIZES = [(1, 1), (1, 211), (13, 17), (96, 95), (224, 224), (300, 513)]
-
-
-def ragged(stained: Tile) -> list[Tile]:
-    """Tiles of many sizes, most of which are no multiple of anything."""
-    pixels = np.concatenate([tile.reshape(-1, 3) for tile in stained[:2]])
-    return [np.resize(pixels, (height, width, 3)) for height, width in SIZES]
 
 
 def test_any_sizes_in_one_launch(runner: Runner, stained: Tile) -> None:
@@ -324,49 +236,6 @@ def test_as_many_threads_as_on_a_card(
     few = on_cpu(shims)
     for a, b in zip(found, [*few.fit(tiles), *few.normalize(tiles)], strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-@settings(max_examples=100, deadline=None)
-@given(values=st.lists(st.floats(-30, 30), min_size=9, max_size=9), io=st.sampled_from([200.0, 240.0, 255.0]))
-def test_apply_matches_reference_for_any_matrix(applier: Runner, values: list[float], io: float) -> None:
-    levels = np.arange(256, dtype=np.uint8)
-    tile = np.stack([levels, levels[::-1], np.roll(levels, 77)], axis=1).reshape(16, 16, 3)
-    tile = np.tile(tile, (2, 2, 1))  # two strips of 512
-    matrix = np.array(values).reshape(3, 3)
-    assert_levels(applier.apply([tile], matrix[None], io)[0], reference.apply(tile, matrix, io))
-
-
-def test_apply_to_any_sizes(runner: Runner, stained: Tile) -> None:
-    tiles = ragged(stained)
-    matrices = np.random.default_rng(0).normal(0, 0.3, (len(tiles), 3, 3)) + np.eye(3)
-    for tile, matrix, found in zip(tiles, matrices, runner.apply(tiles, matrices), strict=True):
-        expected = reference.apply(tile, matrix)
-        assert_levels(found, expected)
-        assert (found == expected).mean() > 0.99  # truncated, not rounded
-
-
-@pytest.mark.parametrize("io", [200, 230, 240, 255])
-def test_empty_field_stays_io_to_the_level(runner: Runner, io: int) -> None:
-    """OD 0, so I0 exactly, whatever the matrix: a hair below it would be truncated."""
-    field = np.full((32, 32, 3), io - 1, np.uint8)
-    matrices = np.random.default_rng(0).uniform(-2, 2, (100, 3, 3))
-    assert (np.stack(runner.apply([field] * 100, matrices, float(io))) == io).all()
-
-
-def test_identity_copies(runner: Runner, stained: Tile) -> None:
-    tiles = ragged(stained)
-    for tile, found in zip(tiles, runner.apply(tiles, np.tile(np.eye(3), (len(tiles), 1, 1))), strict=True):
-        np.testing.assert_array_equal(found, tile)
-
-
-def test_matrices_that_are_not_finite_give_bytes(runner: Runner, stained: Tile) -> None:
-    found = runner.apply([stained[0]], np.full((1, 3, 3), np.nan))[0]
-    assert (found == 255).all()
-    matrix = np.eye(3) * 0.9
-    matrix[1, 2] = np.inf  # one row, one channel
-    found = runner.apply([stained[0]], matrix[None])[0]
-    assert set(np.unique(found[..., 1])) == {0, 255}
-    assert_levels(found[..., ::2], reference.apply(stained[0], np.eye(3) * 0.9)[..., ::2])
 
 
 def test_only_tables_are_kept_on_the_device(

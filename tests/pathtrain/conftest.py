@@ -12,8 +12,9 @@ from pathprep import stain
 from pathprep.dataset.reader import Dataset
 from pathprep.params.shard import ShardParams
 from pathprep.params.stain import StainParams
-from pathprep.sharding import pipeline, run
+from pathprep.sharding import pipeline
 from pathprep.sharding.pipeline import ShardTask
+from pathprep.sharding.plan import prepare
 from pathprep.slides.find import SlideSource
 from pathtrain.recipes.load import dump, load
 from pathtrain.stain.target import ModelTarget
@@ -58,7 +59,7 @@ def stained(slides: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
             root = made[key] = tmp_path_factory.mktemp("stained") / mode
             settings = StainParams(mode, target=goal)  # type: ignore[arg-type]
             params = ShardParams(tile=64, region=256, quality=95, stain=settings)
-            build = run.prepare(root, params, rebuild=False)
+            build = prepare(root, params, rebuild=False)
             for name, path in slides.items():
                 pipeline.process(ShardTask(root, SlideSource(path, name=name), params, build))
         return made[key]

@@ -27,7 +27,7 @@ class CucimReader:
         except ImportError as error:
             raise UsageError(
                 f"cuCIM is not installed ({error}): install with the extra cuda13 or cuda12, "
-                "both also run without a GPU, or use --reader openslide"
+                "both also run without a GPU, or use `reader` openslide"
             ) from None
         self.path = path
         CucimReader.loaded = True

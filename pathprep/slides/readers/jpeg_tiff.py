@@ -48,7 +48,7 @@ class JpegTiffReader:
         if directory is None or directory.vendor is None or not suits(directory):
             raise UnreadableSlide(
                 f"{path}: not a TIFF or SVS with 8-bit JPEG tiles, which is all that the reader tiff takes; "
-                "use --reader auto"
+                "use `reader` auto"
             )
         self.path = path
         self.vendor = directory.vendor

@@ -140,8 +140,8 @@ def check_cells(path: Path, columns: int, rows: int) -> None:
     """
     if columns * rows > MAX_CELLS:
         raise UnreadableSlide(
-            f"{path}: would be {columns}x{rows} tiles, more than {MAX_CELLS}; use larger tiles (--tile, "
-            "--mpp) or less --overlap, or its size or MPP is wrong"
+            f"{path}: would be {columns}x{rows} tiles, more than {MAX_CELLS}; use larger tiles (`tile`, "
+            "`mpp`) or less `overlap`, or its size or MPP is wrong"
         )
 
 
@@ -154,5 +154,5 @@ def check_block(path: Path, width: int, height: int) -> None:
     if width * height > MAX_BLOCK:
         raise UnreadableSlide(
             f"{path}: a tile would need {width}x{height} px at once, more than {MAX_BLOCK}; "
-            "use a smaller --tile or a finer --mpp, or its MPP is wrong"
+            "use a smaller `tile` or a finer `mpp`, or its MPP is wrong"
         )

@@ -113,7 +113,7 @@ class CudaEngine:
             finally:
                 self._free.append(lane)
         except self._card.full as error:
-            raise DeviceError(f"the GPU's memory is full ({error}); use fewer --workers") from None
+            raise DeviceError(f"the GPU's memory is full ({error}); use fewer `workers`") from None
         except self._card.lost as error:
             raise DeviceLost(f"the GPU failed: {error}") from None
 
@@ -176,6 +176,6 @@ class CudaEngine:
             lane.stream.synchronize()  # if the card failed, this says why
             raise DeviceError(
                 f"nvImageCodec could not encode {failed} of {len(images)} tiles of {tiles.shape[1]} px; "
-                "use fewer --workers if the GPU's memory is full"
+                "use fewer `workers` if the GPU's memory is full"
             )
         return [bytes(image) for image in found]

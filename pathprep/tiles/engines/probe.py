@@ -36,13 +36,13 @@ def probe(most: int | None) -> dict[str, Any]:
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        return {"error": f"no NVIDIA GPU can be used ({error}): see nvidia-smi, or leave --gpus out"}
+        return {"error": f"no NVIDIA GPU can be used ({error}): see nvidia-smi, or leave `gpus` out"}
     for number in range(count if most is None else min(most, count)):
         try:
             with cupy.cuda.Device(number):
                 try_out(CudaEngine(Card()))
         except (DeviceError, RuntimeError, ImportError) as error:
-            return {"error": f"GPU {number} cannot be used ({error}): see nvidia-smi, or leave --gpus out"}
+            return {"error": f"GPU {number} cannot be used ({error}): see nvidia-smi, or leave `gpus` out"}
     return {"cards": count}
 
 

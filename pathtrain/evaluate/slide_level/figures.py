@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy.stats import rankdata
 
+from pathprep.dataset.marker import SlideMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
 from pathtrain.evaluate.slide_level.benchmark import Attention
@@ -134,6 +135,7 @@ def heatmaps(attention: Sequence[Attention], models: Sequence[Bags], dataset: Pa
         if places is None:
             continue
         marker = opened.marker(one.slide)
+        assert isinstance(marker, SlideMarker)
         path = opened.root / "previews" / f"{one.slide}.jpg"
         try:
             with Image.open(path) as image:
@@ -141,7 +143,7 @@ def heatmaps(attention: Sequence[Attention], models: Sequence[Bags], dataset: Pa
                 plain = np.asarray(image.convert("RGB"))
         except OSError:
             raise UsageError(f"{path}: no thumbnail; run `pathprep repair {dataset}`") from None
-        scale = plain.shape[1] / marker["width"], plain.shape[0] / marker["height"]
+        scale = plain.shape[1] / marker.width, plain.shape[0] / marker.height
         overlay = paint(plain, places.coords, places.side, one.scores, scale)
         found.append(Heatmap(one, _jpeg(plain), _jpeg(overlay)))
     return found

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.markers import slide_marker
 
 from pathprep.dataset import columns
 from pathprep.dataset import index_cache as corpus
@@ -69,7 +70,7 @@ def write(root: Path, slide: str, tiles: int, seed: int = 0) -> None:
     with ShardWriter(root, slide) as writer:
         for cell in rng.permutation(300)[:tiles].tolist():
             writer.add(rng.bytes(20), row(rng, cell, 20, STATUSES[cell % 4]))
-        writer.commit({"build_id": BUILD, "inputs": {}, "source": {"path": slide}}, {})
+        writer.commit(slide_marker(BUILD, slide), {})
 
 
 def dataset(root: Path, **tiles: int) -> Path:
@@ -89,7 +90,7 @@ def settle(root: Path) -> None:
 def expected(root: Path) -> tuple[list[str], dict[str, list[Any]]]:
     """Names and values read the plain way: every marker, every table, every row."""
     data = Dataset(root)
-    names = [name for name, marker in data.markers.items() if marker["tiles"]]
+    names = [name for name, marker in data.markers.items() if marker.tiles]
     rows = [row for name in names for row in data.table(name).to_pylist()]
     return names, {column: [row[column] for row in rows] for column in EVERY}
 
@@ -334,7 +335,7 @@ def test_a_table_that_its_marker_does_not_vouch_for(
 
 def test_a_marker_without_its_files_is_named(tmp_path: Path, either: str) -> None:
     root = dataset(tmp_path, a=5)
-    atomic.write_json(root / "slides/a.json", markers.sealed({"build_id": BUILD, "tiles": 5}))
+    atomic.write_json(root / "slides/a.json", markers.sealed(slide_marker(BUILD, tiles=5).as_dict()))
     with pytest.raises(DatasetError, match=r"slides/a\.json: not a whole marker; delete it"):
         Dataset(root).tiles(["x"])
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import simplejpeg
 import webdataset as wds
+from helpers.markers import slide_marker
 from helpers.slides import tissue
 from nvidia.dali import fn, pipeline_def
 
@@ -57,7 +58,7 @@ def tile(number: int) -> bytes:
     return simplejpeg.encode_jpeg(tissue(64, 64, seed=number), 90)
 
 
-def write(root: Path, slide: str, tiles: int) -> dict[str, Any]:
+def write(root: Path, slide: str, tiles: int) -> markers.Marker:
     for folder in FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
     params = {"tile": 64}
@@ -67,9 +68,7 @@ def write(root: Path, slide: str, tiles: int) -> dict[str, Any]:
     with ShardWriter(root, slide) as writer:
         for number in range(tiles):
             writer.add(tile(number), row(number))
-        return writer.commit(
-            {"build_id": build, "inputs": {"size": 1}, "source": {"path": "a.svs"}}, {"geojson": b"{}"}
-        )
+        return writer.commit(slide_marker(build, inputs={"size": 1}), {"geojson": b"{}"})
 
 
 # webdataset leaves its file to the garbage collector
@@ -109,8 +108,8 @@ def test_index_row_leads_to_the_bytes(tmp_path: Path) -> None:
             tiles.slides[slide], tiles.columns["offset"][number], tiles.columns["length"][number]
         )
         assert data == tile(tiles.columns["x"][number] // 64)
-    assert marker["files"]["shards/a.tar"]["size"] == (tmp_path / "shards/a.tar").stat().st_size
-    assert marker["files"]["shards/a.tar"]["sha256"] == sha256(tmp_path / "shards/a.tar")
+    assert marker.files["shards/a.tar"].size == (tmp_path / "shards/a.tar").stat().st_size
+    assert marker.files["shards/a.tar"].sha256 == sha256(tmp_path / "shards/a.tar")
 
 
 def test_equal_tiles_give_equal_files(tmp_path: Path) -> None:
@@ -130,9 +129,25 @@ def test_an_empty_slide_has_no_tar_and_is_done(tmp_path: Path) -> None:
     write(tmp_path, "a", 3)
     marker = write(tmp_path, "a", 0)
     assert not list((tmp_path / "shards").iterdir())
-    assert marker["tiles"] == 0
+    assert marker.tiles == 0
     assert len(Dataset(tmp_path).tiles()) == 0
-    assert markers.is_done(tmp_path, "a", marker["build_id"], {"size": 1})
+    assert markers.is_done(tmp_path, "a", marker.build_id, {"size": 1})
+
+
+def test_a_marker_is_the_same_through_json() -> None:
+    written = slide_marker("b", mpp=0.25, left_out="too coarse", vendor="aperio").as_dict()
+    assert "slide_fit" not in written
+    assert (written["stain_fit"], written["source"]["mask"]) == (None, None)
+    assert markers.Marker.from_dict(json.loads(json.dumps(written))).as_dict() == written
+    oldest = {key: value for key, value in written.items() if key not in ("slide_id", "target_mpp")}
+    assert markers.Marker.from_dict(oldest).as_dict() == oldest
+    # a later version's key stays, and the seal with it; a marker that is not whole is none
+    later = written | {"scanner": {"serial": 7}}
+    read = markers.unsealed(markers.sealed(later))
+    assert read is not None
+    assert (read.as_dict(), read.more) == (later, {"scanner": {"serial": 7}})
+    assert markers.unsealed(markers.sealed({"build_id": "b", "tiles": 5})) is None
+    assert markers.unsealed(later) is None
 
 
 def test_leaving_without_commit_leaves_nothing(tmp_path: Path) -> None:
@@ -145,7 +160,7 @@ def test_leaving_without_commit_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["shards/a.tar", "shards/a.idx", "index/a.parquet", "previews/a.geojson"])
 def test_done_needs_every_file_at_its_size(tmp_path: Path, name: str) -> None:
-    build = write(tmp_path, "a", 3)["build_id"]
+    build = write(tmp_path, "a", 3).build_id
     assert markers.is_done(tmp_path, "a", build, {"size": 1})
     assert not markers.is_done(tmp_path, "a", "other build", {"size": 1})
     assert not markers.is_done(tmp_path, "a", build, {"size": 2})
@@ -209,7 +224,7 @@ def test_atomic_write_keeps_the_old_file_on_error(tmp_path: Path) -> None:
 
 def test_sweep_removes_what_the_dead_left_and_nothing_else(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from pathprep import atomic\n"
+        "import os, sys; from pathlib import Path; from pathprep.storage import atomic\n"
         "with atomic.pending(Path(sys.argv[1])) as (f, t):\n"
         "    f.write(b'x'); f.flush(); os.kill(os.getpid(), 9)"
     )
@@ -261,7 +276,7 @@ def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
 
 def _sweep_elsewhere(folder: Path) -> int:
     """Another process's sweep."""
-    code = "import sys; from pathlib import Path; from pathprep import atomic; "
+    code = "import sys; from pathlib import Path; from pathprep.storage import atomic; "
     code += "print(atomic.sweep(Path(sys.argv[1])))"
     done = subprocess.run([sys.executable, "-c", code, str(folder)], check=True, capture_output=True)
     return int(done.stdout)

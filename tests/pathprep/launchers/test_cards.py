@@ -17,12 +17,13 @@ import pytest
 from helpers.slides import tissue, write_tiff
 
 from pathprep.errors import DeviceLost, UsageError
-from pathprep.launchers import base, cards, local, server
+from pathprep.launchers import cards, local, server
 from pathprep.launchers.base import Board
 from pathprep.launchers.cards import Seats
 from pathprep.params.shard import ShardParams
 from pathprep.sharding import run
 from pathprep.sharding.pipeline import ShardTask
+from pathprep.sharding.plan import prepare
 from pathprep.slides import find as sources
 from pathprep.slides.find import SlideSource
 from pathprep.tiles.engines import probe
@@ -46,7 +47,7 @@ def test_as_many_cards_as_were_asked_for(monkeypatch: pytest.MonkeyPatch, asked:
 @pytest.mark.parametrize(
     ("output", "code", "message"),
     [
-        ('{"cards": 2}', 0, "--gpus 3: this machine has 2; use --gpus 2 or --gpus all"),
+        ('{"cards": 2}', 0, "`gpus` 3: this machine has 2; use `gpus` 2 or `gpus` all"),
         ('{"error": "CuPy is not installed: install"}', 0, "CuPy is not installed: install"),
         ("", -11, "trying the GPU failed with exit code -11 .last words.; see nvidia-smi, or leave"),
     ],
@@ -151,7 +152,7 @@ def test_workers_with_cards_live_for_many_slides(tmp_path: Path, monkeypatch: py
     usual = tmp_path / "usual"
     run.shard(sources.find([folder]), usual, PARAMS, workers=2)
     root = tmp_path / "d"
-    build = run.prepare(root, PARAMS, rebuild=False)
+    build = prepare(root, PARAMS, rebuild=False)
     tasks = [ShardTask(root, SlideSource(p, name=p.stem), PARAMS, build) for p in sorted(folder.iterdir())]
     started: list[Any] = []
     context = server.context()
@@ -172,14 +173,15 @@ def test_a_worker_whose_card_failed_ends_so_that_another_takes_its_slide(
     def fail(*_: object) -> None:
         raise DeviceLost("a.tif: the GPU failed: illegal address")
 
-    monkeypatch.setattr(base, "work", fail)
+    monkeypatch.setattr(ShardTask, "work", fail)
+    monkeypatch.setattr(local.logger, "warning", lambda text, *values: os.write(2, (text % values).encode()))
     monkeypatch.setattr(local, "_board", Board(1))
     task = ShardTask(tmp_path, SlideSource(tmp_path / "a.tif"), PARAMS, "0")
     worker = fork.Process(target=local._work, args=(0, task))
     worker.start()
     worker.join()
     assert local._death(worker.exitcode) == "lost its GPU"
-    assert "pathprep: a.tif: the GPU failed: illegal address" in capfd.readouterr().err
+    assert "a.tif: the GPU failed: illegal address" in capfd.readouterr().err
 
 
 def test_elements_of_a_slurm_array_take_gpus_from_the_command(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Many runs on one folder at once: nobody's work is lost, repeated, or said to have failed; Slurm arrays."""
+"""Many runs on one folder at once: nobody's work is lost, repeated, or said to have failed."""
 
 import contextlib
 import errno
@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 from helpers import runs
+from helpers.markers import slide_marker
 from helpers.runs import contents, wait_for_work
-from helpers.slides import tissue, write_tiff
 
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import FOLDERS, FORMAT, SCHEMA, build_id
@@ -25,10 +25,12 @@ from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import DatasetError
 from pathprep.folders import verify
 from pathprep.launchers import local
-from pathprep.launchers.base import Board, Outcome, Task
+from pathprep.launchers.base import Board, Failure, Outcome, Task
 from pathprep.launchers.local import Local, cores
 from pathprep.params.shard import ShardParams
 from pathprep.sharding import run
+from pathprep.sharding.plan import in_part, prepare
+from pathprep.sharding.summary import RunSummary
 from pathprep.slides import find as sources
 from pathprep.storage import atomic
 
@@ -36,23 +38,8 @@ PARAMS = ShardParams(tile=64, region=16 * 64)
 OPTIONS = ("--tile", 64)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("slides")
-    for number in range(6):
-        write_tiff(folder / f"s{number}.tif", tissue(600 + 100 * number, 900, seed=number, margin=100))
-    return folder
-
-
-def shard(root: Path, *inputs: Path, params: ShardParams = PARAMS, **options: Any) -> run.RunSummary:
+def shard(root: Path, *inputs: Path, params: ShardParams = PARAMS, **options: Any) -> RunSummary:
     return run.shard(sources.find(list(inputs)), root, params, **options)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    root = tmp_path_factory.mktemp("undisturbed")
-    shard(root, folder)
-    return contents(root)
 
 
 def times(root: Path) -> dict[Path, int]:
@@ -68,7 +55,9 @@ class After:
     def threads(self, tasks: int) -> int:
         return 1
 
-    def run(self, tasks: Sequence[Task], board: Board, timeout: float | None) -> Iterator[Outcome | None]:
+    def run(
+        self, tasks: Sequence[Task[Any]], board: Board, timeout: float | None
+    ) -> Iterator[Outcome[Any] | None]:
         self.event()
         yield from Local(2).run(tasks, board, timeout)
 
@@ -119,27 +108,22 @@ def test_an_equal_shard_that_another_run_has_committed_stays(tmp_path: Path) -> 
     row = {name: 0 for name in SCHEMA.names if name not in ("offset", "length", "crc32")}
     row |= {"stain_status": "none"} | dict.fromkeys(("he", "max_c", "label", "group", "source"))
 
-    def commit(data: bytes, seconds: int, size: int = 1, replace: bool = False) -> dict[str, Any]:
+    def commit(data: bytes, seconds: int, size: int = 1, replace: bool = False) -> float:
         with ShardWriter(tmp_path, "a", replace) as writer:
             writer.add(data, {k: v for k, v in row.items() if k in SCHEMA.names})
-            marker = {
-                "build_id": BUILD,
-                "inputs": {"size": size},
-                "seconds": seconds,
-                "source": {"path": "a"},
-            }
-            return writer.commit(marker, {"jpg": b"preview"})
+            marker = slide_marker(BUILD, inputs={"size": size}, seconds={"total": seconds})
+            return writer.commit(marker, {"jpg": b"preview"}).seconds["total"]
 
     commit(b"tile", 1)
     before = times(tmp_path)
     atomic.write_json(tmp_path / "failed" / "a.json", {})
-    assert commit(b"tile", 2)["seconds"] == 1
+    assert commit(b"tile", 2) == 1
     assert times(tmp_path) == before  # no temporary file either, and no failure beside the marker
-    assert commit(b"tile", 3, replace=True)["seconds"] == 3
-    assert commit(b"tile", 4, size=2)["seconds"] == 4
-    assert commit(b"TILE", 5, size=2)["seconds"] == 5
+    assert commit(b"tile", 3, replace=True) == 3
+    assert commit(b"tile", 4, size=2) == 4
+    assert commit(b"TILE", 5, size=2) == 5
     (tmp_path / "shards" / "a.tar").write_bytes(b"cut short")
-    assert commit(b"TILE", 6, size=2)["seconds"] == 6
+    assert commit(b"TILE", 6, size=2) == 6
     assert not any(found.problems for found in [*_verified(tmp_path)])
 
 
@@ -158,10 +142,12 @@ class Failing:
     def threads(self, tasks: int) -> int:
         return 1
 
-    def run(self, tasks: Sequence[Task], board: Board, timeout: float | None) -> Iterator[Outcome | None]:
+    def run(
+        self, tasks: Sequence[Task[Any]], board: Board, timeout: float | None
+    ) -> Iterator[Outcome[Any] | None]:
         self.event()
-        for task in tasks:
-            yield Outcome(task, None, {"stage": "tiles", "kind": "crash", "error": "x", "attempts": 2})
+        for number in range(len(tasks)):
+            yield Outcome(number, None, Failure("tiles", "crash", "x", 2))
 
 
 def test_a_failure_here_is_none_if_another_run_has_committed_the_slide(folder: Path, tmp_path: Path) -> None:
@@ -196,7 +182,7 @@ def test_runs_may_begin_at_the_same_moment(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         for number in range(20):
             root = tmp_path / str(number)
-            found = pool.map(lambda _, root=root: run.prepare(root, PARAMS, rebuild=False), range(8))
+            found = pool.map(lambda _, root=root: prepare(root, PARAMS, rebuild=False), range(8))
             assert len(set(found)) == 1
             assert sorted(p.name for p in root.iterdir()) == sorted((*FOLDERS, "dataset.json"))
 
@@ -234,11 +220,11 @@ def test_sigterm_is_like_ctrl_c(folder: Path, tmp_path: Path, undisturbed: dict[
 
 def test_parts_are_complete_disjoint_and_the_same_everywhere() -> None:
     names = [f"slide-{number}" for number in range(1000)]
-    parts = [[name for name in names if run.in_part(name, k, 7)] for k in range(1, 8)]
+    parts = [[name for name in names if in_part(name, k, 7)] for k in range(1, 8)]
     assert sorted(name for part in parts for name in part) == sorted(names)
     assert all(100 < len(part) < 190 for part in parts)
     # sha256("a") = ca978112...bb, whose last byte decides: 0xbb = 187 = 3 modulo 4
-    assert [run.in_part("a", k, 4) for k in (1, 2, 3, 4)] == [False, False, False, True]
+    assert [in_part("a", k, 4) for k in (1, 2, 3, 4)] == [False, False, False, True]
 
 
 def test_parts_make_the_whole(folder: Path, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
@@ -260,12 +246,10 @@ def test_a_jobs_share_of_the_cores_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_server_that_times_out_is_not_taken_for_the_slide_timeout() -> None:
     tasks = [runs.Slow(sources.SlideSource(Path("/nfs/a.svs")), error) for error in (errno.ETIMEDOUT, None)]
     found = [outcome for outcome in Local(2).run(tasks, Board(2), 1.0) if outcome is not None]
-    failures = {outcome.task.error: outcome.failure for outcome in found}
-    assert failures[errno.ETIMEDOUT]["kind"] == "unexpected"
-    assert failures[errno.ETIMEDOUT]["attempts"] == 1
-    assert "/nfs/a.svs: TimeoutError: [Errno 110]" in failures[errno.ETIMEDOUT]["error"]
-    assert (failures[None]["kind"], failures[None]["attempts"]) == ("timeout", 2)
-    assert "took longer than --slide-timeout 1 s" in failures[None]["error"]
+    server, slide = (outcome.failure for outcome in sorted(found, key=lambda outcome: outcome.number))
+    assert (server.kind, server.attempts, slide.kind, slide.attempts) == ("unexpected", 1, "timeout", 2)
+    assert "/nfs/a.svs: TimeoutError: [Errno 110]" in server.error
+    assert "took longer than `slide_timeout` 1 s" in slide.error
 
 
 def test_the_pool_is_given_few_tasks_at_a_time_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,118 +280,9 @@ def test_the_pool_is_given_few_tasks_at_a_time_in_their_order(monkeypatch: pytes
     monkeypatch.setattr(local, "ProcessPool", Pool)
     tasks = [runs.Slow(sources.SlideSource(Path(str(number))), None) for number in range(100)]
     found = [outcome for outcome in local.run(tasks, Board(100), 2, None) if outcome is not None]
-    assert sorted(int(outcome.task.source.path.name) for outcome in found) == list(range(100))
+    assert sorted(outcome.number for outcome in found) == list(range(100))
     assert max(open_) == local.AHEAD * 2
     assert order == [*range(100), 5]  # a second attempt comes last
-
-
-# Runs the elements of an array as Slurm would. Element 1 is preempted once: SIGTERM, then queued again.
-SBATCH = """#!/bin/bash
-[ "$1" = --parsable ] || exit 9
-script=$2 folder=$(dirname "$2")
-elements=$(sed -n 's/^#SBATCH --array=1-//p' "$script")
-element() {
-    exec env SLURM_ARRAY_TASK_ID=$1 SLURM_CPUS_PER_TASK=1 bash "$script" >>"$folder/log-$1" 2>&1
-}
-element 1 & first=$!
-element 2 & second=$!
-until ls "$folder"/../shards/.tmp-* >"$folder/seen" 2>&1; do sleep 0.01; done
-kill -TERM $first
-wait $first; echo "1 $?" >>"$folder/codes"
-wait $second; echo "2 $?" >>"$folder/codes"
-(element 1); echo "1 $?" >>"$folder/codes"
-for k in $(seq 3 "$elements"); do (element "$k"); echo "$k $?" >>"$folder/codes"; done
-echo "4711;here"
-"""
-
-
-def pathprep(*arguments: object, path: Path | None = None, cwd: Path | None = None) -> Any:
-    environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]}
-    environment["PYTHONPATH"] = str(Path(__file__).parents[3])
-    return subprocess.run(
-        [sys.executable, "-m", "pathprep", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-        cwd=cwd,
-    )
-
-
-@pytest.mark.slow
-def test_slurm_array(folder: Path, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
-    slurm = tmp_path / "bin"
-    slurm.mkdir()
-    (slurm / "sbatch").write_text(SBATCH)
-    (slurm / "sbatch").chmod(0o755)
-    home = tmp_path / "it's 100% mine"  # the script must quote
-    home.mkdir()
-    (home / "slides").symlink_to(folder)
-    command = ["shard", "slides", *OPTIONS, "--launcher", "slurm", "--array", 4]
-    done = pathprep(*command, "--sbatch-args", "--partition=cpu", path=slurm, cwd=home)
-    assert done.returncode == 0, done.stderr
-    assert "6 slides, 0 done, 6 to do" in done.stdout
-    assert "Submitted as job 4711, 4 elements" in done.stdout
-    root = home / "dataset"
-    codes = [tuple(line.split()) for line in (root / "slurm" / "codes").read_text().splitlines()]
-    assert codes[0] in {("1", "143"), ("1", "0")}  # 0: it had ended
-    assert set(codes[1:]) == {(str(k), "0") for k in (1, 2, 3, 4)}
-    found = contents(root)
-    assert {name: value for name, value in found.items() if not name.startswith("slides/")} == {
-        name: value for name, value in undisturbed.items() if not name.startswith("slides/")
-    }
-    script = (root / "slurm" / "pathprep-dataset.sh").read_text()
-    assert script.splitlines()[:2] == ["#!/bin/bash", "#SBATCH --job-name=pathprep-dataset"]
-    assert "#SBATCH --cpus-per-task=1\n#SBATCH --partition=cpu\n" in script
-    again = pathprep(*command, "--json", path=slurm, cwd=home)
-    facts = json.loads(again.stdout)
-    assert (facts["slides"], facts["already_done"], facts["job"]) == (6, 6, None)
-
-
-def test_without_sbatch_the_script_is_there_and_said_so(folder: Path, tmp_path: Path) -> None:
-    command = ["shard", folder, "--out", tmp_path / "d", *OPTIONS, "--launcher", "slurm", "--array", 2]
-    done = pathprep(*command, "--workers", 3, "--resize", "--rebuild")
-    assert done.returncode == 1
-    script = tmp_path / "d" / "slurm" / "pathprep-d.sh"
-    assert f"sbatch is not on this machine's PATH: the script is {script}; submit it" in done.stderr
-    text = script.read_text()
-    assert "#SBATCH --array=1-2\n" in text
-    assert f"shard --out {tmp_path}/d --tile 64 --resize {folder} --launcher local" in text  # no --rebuild
-    assert '--part "${SLURM_ARRAY_TASK_ID}/2" --workers "${SLURM_CPUS_PER_TASK:-3}"\n' in text
-    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
-    done = pathprep(*command, "--resize", "--no-submit")
-    assert done.returncode == 0
-    assert f"Not submitted; submit it with: sbatch {script}" in done.stdout
-    slurm = tmp_path / "bin"
-    slurm.mkdir()
-    (slurm / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition' >&2; exit 1\n")
-    (slurm / "sbatch").chmod(0o755)
-    done = pathprep(*command, "--resize", path=slurm)
-    assert done.returncode == 1
-    assert "sbatch refused (sbatch: error: invalid partition); the script is" in done.stderr
-
-
-def test_an_array_rebuilds_with_other_parameters_only(folder: Path, tmp_path: Path) -> None:
-    shard(tmp_path, folder / "s0.tif")
-    command = [
-        "shard",
-        folder / "s0.tif",
-        "--out",
-        tmp_path,
-        "--launcher",
-        "slurm",
-        "--array",
-        2,
-        "--no-submit",
-    ]
-    done = pathprep(*command, *OPTIONS, "--rebuild")
-    assert done.returncode == 2
-    assert "the dataset has these parameters already" in done.stderr
-    done = pathprep(*command, *OPTIONS, "--quality", 70, "--rebuild")
-    assert done.returncode == 0, done.stderr
-    assert "1 slide, 0 done, 1 to do" in done.stdout
-    text = next((tmp_path / "slurm").glob("*.sh")).read_text()
-    assert ("--quality 70" in text, "--rebuild" in text) == (True, False)
 
 
 @pytest.mark.parametrize(

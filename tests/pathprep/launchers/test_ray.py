@@ -21,6 +21,8 @@ from helpers.slides import tissue, write_tiff
 
 from pathprep.params.shard import ShardParams
 from pathprep.sharding import run
+from pathprep.sharding.plan import prepare
+from pathprep.sharding.summary import RunSummary
 from pathprep.slides import find as sources
 from pathprep.storage import atomic
 
@@ -91,7 +93,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def shard(root: Path, *inputs: Path, params: ShardParams = PARAMS, **options: Any) -> run.RunSummary:
+def shard(root: Path, *inputs: Path, params: ShardParams = PARAMS, **options: Any) -> RunSummary:
     return run.shard(sources.find(list(inputs)), root, params, **options)
 
 
@@ -144,7 +146,7 @@ def ended(error: RayError, monkeypatch: pytest.MonkeyPatch, folder: Path, root: 
         outcome = found._end(None, launcher._Job(*tried[-1], node=node))
     assert outcome is not None
     assert outcome.failure is not None
-    return [[attempt for _, attempt in tried], outcome.failure["kind"], outcome.failure["error"]]
+    return [[attempt for _, attempt in tried], outcome.failure.kind, outcome.failure.error]
 
 
 def test_deaths_of_workers_count_and_those_of_nodes_do_not(
@@ -194,7 +196,7 @@ def test_ctrl_c_cancels_and_a_slide_that_takes_too_long_is_given_up(cluster: Clu
     assert process.returncode == 1, errors
     entry = json.loads((root / "failed" / "slow.json").read_text())
     assert (entry["kind"], entry["attempts"]) == ("timeout", 2)
-    assert "slow.tif: took longer than --slide-timeout 1 s" in entry["error"]
+    assert "slow.tif: took longer than `slide_timeout` 1 s" in entry["error"]
 
 
 def test_what_a_cluster_does_not_have(cluster: Cluster, folder: Path, tmp_path: Path) -> None:
@@ -231,5 +233,5 @@ def test_two_nodes_of_which_one_dies(folder: Path, tmp_path: Path) -> None:
         cluster.stop()
     assert process.returncode == 0, errors
     assert json.loads(answer)["done"] == 8
-    run.prepare(root, replace(PARAMS, tile=32, region=512), rebuild=False)  # sweeps
+    prepare(root, replace(PARAMS, tile=32, region=512), rebuild=False)  # sweeps
     assert contents(root) == contents(tmp_path / "local")

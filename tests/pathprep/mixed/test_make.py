@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import simplejpeg
 import webdataset as wds
+from helpers.markers import slide_marker
 from helpers.slides import tissue
 from nvidia.dali import fn, pipeline_def, types
 
@@ -74,7 +75,7 @@ def write(
                 # no two alike, of any length: what follows the end of a JPEG is ignored
                 trailer = f"{slide} {number}".encode() + bytes(37 * number)
                 writer.add(PICTURES[number % len(PICTURES)] + trailer, row)
-            writer.commit({"build_id": build, "inputs": {}}, {})
+            writer.commit(slide_marker(build), {})
     return root
 
 

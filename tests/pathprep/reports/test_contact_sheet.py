@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+from helpers.markers import slide_marker
 from helpers.reports import SIDE, Shard, pixels_of, read
 from helpers.slides import tissue
 
 from pathprep import stain
-from pathprep.dataset.marker import sealed
+from pathprep.dataset.marker import SlideRecord, sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.reports import contact_sheet, measure, slide_pixels
 from pathprep.reports.page import SAMPLE, report
@@ -70,13 +71,18 @@ def test_slides_that_are_gone_or_changed(dataset: Path, tmp_path: Path) -> None:
 
 
 def test_reader_that_crashes_costs_one_slide(archive: Path) -> None:
-    source = {"path": str(archive / "second.tif"), "size": (archive / "second.tif").stat().st_size}
+    path = archive / "second.tif"
+    source = SlideRecord(str(path), path.stat().st_size)
+
+    def wants(name: str, boxes: list[tuple[int, int, int]]) -> Wanted:
+        return Wanted(slide_marker("b", slide=name, source=source, reader="auto"), boxes)
+
     # consumed in the child only, which it kills
     deadly = cast("list[tuple[int, int, int]]", map(signal.raise_signal, [signal.SIGKILL]))
     wanted = [
-        Wanted("dies", source, "auto", deadly),
-        Wanted("outside", source, "auto", [(4096, 0, 64)]),
-        Wanted("lives", source, "auto", [(0, 0, 64), (64, 0, 128)]),
+        wants("dies", deadly),
+        wants("outside", [(4096, 0, 64)]),
+        wants("lives", [(0, 0, 64), (64, 0, 128)]),
     ]
     dies, outside, lives = slide_pixels.read(wanted, 64)
     assert "crashed on" in dies.problem

@@ -1,10 +1,10 @@
 """Which slides and tiles are unlike the others."""
 
-from typing import Any
-
 import numpy as np
 import pytest
+from helpers.markers import slide_marker
 
+from pathprep.dataset.marker import StainRecord
 from pathprep.reports import measure, stain_outliers, words
 from pathprep.reports.measure import Measured
 
@@ -12,15 +12,9 @@ from pathprep.reports.measure import Measured
 def a_slide(name: str, *, tiles: int = 100, focus: float = 3.0, **changes: float) -> Measured:
     """A measured slide; ``changes``: stain vectors and strengths by name."""
     he = [changes.get("h_red", 0.55), 0.2, 0.7, 0.8, 0.4, 0.5]
-    marker: dict[str, Any] = {
-        "tiles": tiles,
-        "counts": {"kept": tiles},
-        "stain": {"fitted": tiles},
-        "stain_fit": {"he": he, "max_c": [2.0, changes.get("eosin", 1.0)]},
-        "mpp": 0.5,
-        "mpp_source": "tags",
-    }
-    return Measured(name, marker, focus=focus)
+    fit = StainRecord(tuple(he), (2.0, changes.get("eosin", 1.0)))
+    counts = {"counts": {"kept": tiles}, "stain": {"fitted": tiles}}
+    return Measured(name, slide_marker("b", tiles=tiles, stain_fit=fit, **counts), focus=focus)
 
 
 def test_slides_unlike_the_others_are_flagged() -> None:
@@ -32,23 +26,23 @@ def test_slides_unlike_the_others_are_flagged() -> None:
         a_slide("few", tiles=9),
         a_slide("blurred", focus=1.0),
     ]
-    measure.flag([*usual, *odd])
+    measure.judge([*usual, *odd])
     assert [slide.flags for slide in usual] == [[]] * 12
-    assert [slide.flags[0][1].split(":")[0] for slide in odd] == [
+    assert [slide.flags[0].text.split(":")[0] for slide in odd] == [
         "stain unlike the other slides",
         "stain unlike the other slides",
         "few tiles",
         "blurred",
     ]
-    assert "red of haematoxylin" in odd[0].flags[0][1]
-    assert "strength of eosin" in odd[1].flags[0][1]
+    assert "red of haematoxylin" in odd[0].flags[0].text
+    assert "strength of eosin" in odd[1].flags[0].text
     assert [slide.stain_outlier for slide in odd] == [True, True, False, False]
     assert "The stain of 2 of 16 slides" in str(words.findings([*usual, *odd], {}, 0))
 
 
 def test_few_slides_are_not_compared() -> None:
     slides = [*(a_slide(f"s{n}") for n in range(6)), a_slide("red", h_red=0.9)]
-    measure.flag(slides)
+    measure.judge(slides)
     assert all(slide.flags == [] for slide in slides)
 
 

@@ -14,6 +14,7 @@ from pathprep.params.shard import ShardParams
 from pathprep.params.stain import StainMode
 from pathprep.reports.page import SAMPLE, report
 from pathprep.sharding import run
+from pathprep.sharding.plan import prepare
 from pathprep.slides import find as sources
 
 
@@ -41,8 +42,8 @@ def test_page_says_what_the_dataset_holds(made: Shard, tmp_path: Path) -> None:
     root = made("bake")
     page = read(report(root, tmp_path / "page.html"))
     markers = Dataset(root).markers
-    borrowed = sum(marker["stain"].get("slide_fit", 0) for marker in markers.values())
-    tiles = sum(marker["tiles"] for marker in markers.values())
+    borrowed = sum(marker.stain.get("slide_fit", 0) for marker in markers.values())
+    tiles = sum(marker.tiles for marker in markers.values())
     assert borrowed == 8
     for text in (
         "Slides done 4",
@@ -57,7 +58,7 @@ def test_page_says_what_the_dataset_holds(made: Shard, tmp_path: Path) -> None:
         "tiles are stored normalised (--stain bake)",
         "no tile kept: no tissue was found",
         "Slides are not compared: fewer than 8 have a stain fit",
-        f"dropped: no tissue {markers['first']['counts']['no_tissue']}",
+        f"dropped: no tissue {markers['first'].counts['no_tissue']}",
         "Tiles without a stain fit of their own",
         "512 x 384 px",
     ):
@@ -90,7 +91,7 @@ def test_most_suspicious_slides_come_first(
 
 
 def test_empty_dataset(tmp_path: Path) -> None:
-    run.prepare(tmp_path / "dataset", ShardParams(), rebuild=False)
+    prepare(tmp_path / "dataset", ShardParams(), rebuild=False)
     page = read(report(tmp_path / "dataset", tmp_path / "page.html"))
     assert "No slide is done yet" in page.text
     assert page.pictures == []

@@ -29,6 +29,7 @@ from pathprep.reports import measure as report_measure
 from pathprep.reports import quality as report_qc
 from pathprep.reports.page import report
 from pathprep.sharding import run
+from pathprep.sharding.plan import prepare
 from pathprep.slides import find as sources
 from pathprep.tiles import qc
 from pathprep.tiles.qc import FIGURES
@@ -201,7 +202,7 @@ def test_an_imported_set_has_every_figure_and_its_own_words(tmp_path: Path, mode
 
 
 def test_no_tile_no_section(tmp_path: Path) -> None:
-    run.prepare(tmp_path / "empty", ShardParams(), rebuild=False)
+    prepare(tmp_path / "empty", ShardParams(), rebuild=False)
     page = report(tmp_path / "empty", tmp_path / "page.html").read_text()
     assert "qc-data" not in page
     assert "#quality" not in page
@@ -308,7 +309,7 @@ def test_thresholds_next_to_a_figure_count_as_in_the_run(archive: Path, tmp_path
     root = make(archive, tmp_path / "d", filters, stain=StainParams("fit"))
     total: Counter[str] = Counter()
     for marker in Dataset(root).markers.values():
-        total.update(marker["counts"])
+        total.update(marker.counts)
     with opened(report(root, tmp_path / "page.html")) as page:
         assert counts(page)["stay"] == total["kept"]
         assert (counts(page)["pen"], counts(page)["hsv"]) == (total["pen"], total["hsv"])
@@ -325,7 +326,7 @@ def test_options_of_the_page_make_that_dataset(made: Path, archive: Path, tmp_pa
     again = make(archive, tmp_path / "again", QcParams(**options), stain=StainParams("none"))
     total: Counter[str] = Counter()
     for marker in Dataset(again).markers.values():
-        total.update(marker["counts"])
+        total.update(marker.counts)
     assert {name: total["kept" if name == "stay" else name] for name in promised} == promised
 
 

@@ -18,8 +18,9 @@ from pathprep.dataset.reader import Dataset
 from pathprep.folders import verify
 from pathprep.launchers import server
 from pathprep.params.shard import ShardParams
-from pathprep.sharding import pipeline, run
+from pathprep.sharding import pipeline
 from pathprep.sharding.pipeline import ShardTask
+from pathprep.sharding.plan import prepare
 from pathprep.slides.find import SlideSource
 from pathprep.storage import atomic
 
@@ -34,7 +35,7 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def task(root: Path, slide: Path) -> ShardTask:
-    build = run.prepare(root, PARAMS, rebuild=False)
+    build = prepare(root, PARAMS, rebuild=False)
     return ShardTask(root, SlideSource(slide, name="a"), PARAMS, build, rebuild=True)
 
 
@@ -55,8 +56,8 @@ def undisturbed(slide: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 def readable(root: Path) -> None:
     """A reader sees the whole slide or none of it."""
     for marker in Dataset(root).markers.values():
-        for name, entry in marker["files"].items():
-            assert (root / name).stat().st_size == entry["size"]
+        for name, entry in marker.files.items():
+            assert (root / name).stat().st_size == entry.size
 
 
 class Failing:

@@ -17,6 +17,7 @@ from pathprep.launchers.local import Local
 from pathprep.params.quality import QcParams
 from pathprep.params.shard import ShardParams
 from pathprep.sharding import forecast, run
+from pathprep.sharding.plan import plan
 from pathprep.slides import find as sources
 
 PARAMS = ShardParams(tile=64, region=1024)
@@ -33,13 +34,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("params", [PARAMS, replace(PARAMS, mode="resize", mpp=1.0, more_mpps=(0.5,))])
 def test_looking_counts_what_a_run_makes(params: ShardParams, folder: Path, tmp_path: Path) -> None:
     root = tmp_path / "d"
-    plan = run.plan(sources.find([folder]), root, params, dry=True)
-    found = forecast.look(plan.todo, root, params, Local())
+    planned = plan(sources.find([folder]), root, params, dry=True)
+    found = forecast.look(planned.todo, root, params, Local())
     assert not root.exists()
     summary = run.shard(sources.find([folder]), root, params)
     assert (found.looked, found.failures) == (len(summary.markers), {})
     assert found.tiles == summary.as_dict()["tiles"]
-    assert found.counts == summary.totals("counts")
+    assert found.counts == summary.counts()
     size = sum(path.stat().st_size for name in ("shards", "index") for path in (root / name).iterdir())
     assert 0.6 * size < found.size < 1.4 * size
 
@@ -48,11 +49,11 @@ def test_filters_and_failures_are_foreseen(folder: Path, tmp_path: Path) -> None
     bad = tmp_path / "bad.tif"
     bad.write_bytes(b"II*\0")
     params = replace(PARAMS, qc=QcParams(min_focus=1e12))
-    plan = run.plan(sources.find([folder, bad]), tmp_path / "d", params, dry=True)
-    found = forecast.look(plan.todo, tmp_path / "d", params, Local())
+    planned = plan(sources.find([folder, bad]), tmp_path / "d", params, dry=True)
+    found = forecast.look(planned.todo, tmp_path / "d", params, Local())
     assert (found.tiles, found.size) == (0, 0)
     assert list(found.failures) == ["bad"]
-    assert "bad.tif" in found.failures["bad"]["error"]
+    assert "bad.tif" in found.failures["bad"].error
 
 
 def test_a_disk_that_is_too_small_is_seen_before_the_start(
@@ -92,12 +93,12 @@ def test_one_huge_slide_does_not_stand_for_all(tmp_path: Path, monkeypatch: pyte
 def test_overlapping_tiles_need_more_than_plenty(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = run.plan(sources.find([folder]), tmp_path / "d", PARAMS, dry=True)
+    planned = plan(sources.find([folder]), tmp_path / "d", PARAMS, dry=True)
     size = sum(path.stat().st_size for path in folder.iterdir())
     monkeypatch.setattr(forecast, "free", lambda root: 2 * forecast.PLENTY * size)
-    assert forecast.check_space(plan.todo, tmp_path, PARAMS, Local()) is None
+    assert forecast.check_space(planned.todo, tmp_path, PARAMS, Local()) is None
     overlapping = replace(PARAMS, overlap=32)
-    assert forecast.check_space(plan.todo, tmp_path, overlapping, Local()) is not None
+    assert forecast.check_space(planned.todo, tmp_path, overlapping, Local()) is not None
 
 
 def test_low_space_stops_in_order_and_the_run_goes_on_later(
@@ -146,8 +147,10 @@ class Noting:
     def threads(self, tasks: int) -> int:
         return 1
 
-    def run(self, tasks: Sequence[Task], board: Board, timeout: float | None) -> Iterator[Outcome | None]:
-        self.started += [task.source.name for task in tasks]
+    def run(
+        self, tasks: Sequence[Task[Any]], board: Board, timeout: float | None
+    ) -> Iterator[Outcome[Any] | None]:
+        self.started += [task.path.stem for task in tasks]
         with closing(Local(1).run(tasks, board, timeout)) as outcomes:
             for outcome in outcomes:
                 self.finished += outcome is not None

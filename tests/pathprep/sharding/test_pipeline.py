@@ -16,8 +16,9 @@ from pathprep.errors import MaskError, MppError
 from pathprep.kernels.tiling_reference import resample
 from pathprep.params.shard import ShardParams
 from pathprep.params.stain import StainParams
-from pathprep.sharding import pipeline, run
+from pathprep.sharding import pipeline
 from pathprep.sharding.pipeline import ShardTask
+from pathprep.sharding.plan import prepare
 from pathprep.slides.find import SlideSource
 from pathprep.tiles import jpeg
 
@@ -31,7 +32,7 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shard(root: Path, path: Path, params: ShardParams, **options: Any) -> tuple[Dataset, dict[str, Any]]:
-    build = run.prepare(root, params, rebuild=False)
+    build = prepare(root, params, rebuild=False)
     marker = pipeline.process(
         ShardTask(root, SlideSource(path, name="s", **options), params, build, threads=2)
     )
@@ -55,7 +56,7 @@ def test_tiles_are_openslides_pixels_at_the_same_place(tmp_path: Path, slide: Pa
     dataset, marker = shard(tmp_path, slide, EXACT)
     peer = openslide.OpenSlide(str(slide))
     tiles = pixels(dataset)
-    assert len(tiles) == marker["counts"]["kept"] > 50
+    assert len(tiles) == marker.counts["kept"] > 50
     for row, tile in tiles:
         theirs = np.asarray(peer.read_region((row["x"], row["y"]), 0, (64, 64)).convert("RGB"))
         np.testing.assert_array_equal(tile, coded(theirs))
@@ -90,9 +91,9 @@ def test_real_tiles_are_openslides_pixels(tmp_path: Path, data: Path, name: str,
 
 def test_every_cell_is_counted_once(tmp_path: Path, slide: Path) -> None:
     _, marker = shard(tmp_path, slide, replace(EXACT, max_tiles=20, min_tissue=0.7))
-    counts, grid = marker["counts"], marker["grid"]
-    assert sum(counts.values()) == grid["columns"] * grid["rows"]
-    assert counts["kept"] == marker["tiles"] == 20
+    counts, grid = marker.counts, marker.grid
+    assert sum(counts.values()) == grid.columns * grid.rows
+    assert counts["kept"] == marker.tiles == 20
     assert min(counts.values()) > 0
 
 
@@ -108,7 +109,7 @@ def test_kept_tiles_have_enough_tissue(tmp_path: Path, slide: Path) -> None:
 def test_resize_stores_the_area_average_of_a_level(tmp_path: Path, slide: Path) -> None:
     # 1 MPP from a slide of 0.5: level 1 is read as it is
     dataset, marker = shard(tmp_path, slide, replace(EXACT, mode="resize", mpp=1.0))
-    assert (marker["grid"]["level"], marker["grid"]["side"], marker["grid"]["stored"]) == (1, 128, 64)
+    assert (marker.grid.level, marker.grid.side, marker.grid.stored) == (1, 128, 64)
     peer = openslide.OpenSlide(str(slide))
     for row, tile in pixels(dataset):
         theirs = np.asarray(peer.read_region((row["x"], row["y"]), 1, (64, 64)).convert("RGB"))
@@ -116,7 +117,7 @@ def test_resize_stores_the_area_average_of_a_level(tmp_path: Path, slide: Path) 
         assert row["mpp"] == pytest.approx(1.0)
     # 0.8 MPP: level 1 would have too few pixels, level 0 is averaged
     dataset, marker = shard(tmp_path / "b", slide, replace(EXACT, mode="resize", mpp=0.8))
-    assert (marker["grid"]["level"], marker["grid"]["side"], marker["grid"]["stored"]) == (0, 102, 64)
+    assert (marker.grid.level, marker.grid.side, marker.grid.stored) == (0, 102, 64)
     for row, tile in pixels(dataset):
         theirs = np.asarray(peer.read_region((row["x"], row["y"]), 0, (102, 102)).convert("RGB"))
         np.testing.assert_array_equal(tile, coded(resample(theirs, 64)))
@@ -127,7 +128,7 @@ def test_baked_tiles_equal_torchstain(tmp_path: Path, data: Path) -> None:
     params = replace(EXACT, tile=256, region=4096, stain=StainParams("bake"))
     dataset, marker = shard(tmp_path, data / "slides" / "CMU-1-Small-Region.svs", params)
     peer = openslide.OpenSlide(str(data / "slides" / "CMU-1-Small-Region.svs"))
-    assert marker["stain"]["fitted"] == marker["tiles"]
+    assert marker.stain["fitted"] == marker.tiles
     for row, tile in pixels(dataset)[::4]:
         box = (row["side"], row["side"])
         plain = np.asarray(peer.read_region((row["x"], row["y"]), 0, box).convert("RGB"))
@@ -143,20 +144,20 @@ def test_tiles_without_a_fit_of_their_own_get_the_slides(tmp_path: Path) -> None
     path = write_tiff(tmp_path / "a.tif", field, tile=256)
     params = replace(EXACT, stain=StainParams("bake"))
     dataset, marker = shard(tmp_path / "d", path, params)
-    assert marker["stain"]["slide_fit"] >= 6
-    assert marker["stain"]["fitted"] > 60
+    assert marker.stain["slide_fit"] >= 6
+    assert marker.stain["fitted"] > 60
     rows = dataset.table("s").to_pylist()
     statuses = [row["stain_status"] for row in rows]
     assert statuses == sorted(statuses)  # fitted first, then slide_fit
-    pooled = marker["stain_fit"]
+    pooled = marker.stain_fit
     late = [row for row in rows if row["stain_status"] == "slide_fit"]
     assert all(row["x"] < 256 and row["y"] < 128 for row in late)
     for row in late:
-        np.testing.assert_allclose(row["he"], pooled["he"], rtol=1e-6)
-        np.testing.assert_allclose(row["max_c"], pooled["max_c"], rtol=1e-6)
+        np.testing.assert_allclose(row["he"], pooled.he, rtol=1e-6)
+        np.testing.assert_allclose(row["max_c"], pooled.max_c, rtol=1e-6)
     one = stain.StainFit(
-        np.array(pooled["he"]).reshape(1, 3, 2),
-        np.array(pooled["max_c"])[None],
+        np.array(pooled.he).reshape(1, 3, 2),
+        np.array(pooled.max_c)[None],
         np.zeros(1, np.int64),
         np.array([stain.Status.FITTED], np.uint8),
     )
@@ -169,8 +170,8 @@ def test_tiles_without_a_fit_of_their_own_get_the_slides(tmp_path: Path) -> None
 def test_a_slide_that_cannot_be_fitted_stays_as_it_is_and_says_so(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "a.tif", np.full((256, 256, 3), (205, 120, 180), np.uint8), tile=256)
     dataset, marker = shard(tmp_path / "d", path, replace(EXACT, stain=StainParams("bake")))
-    assert marker["stain"] == {"unfitted": 16}
-    assert marker["stain_fit"] is None
+    assert marker.stain == {"unfitted": 16}
+    assert marker.stain_fit is None
     for row, tile in pixels(dataset):
         assert (row["stain_status"], row["he"], row["max_c"]) == ("unfitted", None, None)
         assert difference(tile, np.array([205, 120, 180])) <= 3
@@ -180,8 +181,8 @@ def test_fit_mode_stores_plain_tiles_and_the_fits_that_bake_uses(tmp_path: Path,
     plain, _ = shard(tmp_path / "none", slide, EXACT)
     fit, fit_marker = shard(tmp_path / "fit", slide, replace(EXACT, stain=StainParams("fit")))
     bake, bake_marker = shard(tmp_path / "bake", slide, replace(EXACT, stain=StainParams("bake")))
-    assert fit_marker["stain"] == bake_marker["stain"]
-    assert fit_marker["stain_fit"] == bake_marker["stain_fit"]
+    assert fit_marker.stain == bake_marker.stain
+    assert fit_marker.stain_fit == bake_marker.stain_fit
     by_place = {(row["x"], row["y"]): tile for row, tile in pixels(plain)}
     baked = {(row["x"], row["y"]): (row, tile) for row, tile in pixels(bake)}
     for row, tile in pixels(fit):
@@ -203,9 +204,9 @@ def test_threads_change_no_byte(tmp_path: Path, slide: Path) -> None:
     hashes = []
     for threads in (1, 4):
         root = tmp_path / str(threads)
-        build = run.prepare(root, params, rebuild=False)
+        build = prepare(root, params, rebuild=False)
         hashes.append(
-            pipeline.process(ShardTask(root, SlideSource(slide, name="s"), params, build, threads))["files"]
+            pipeline.process(ShardTask(root, SlideSource(slide, name="s"), params, build, threads)).files
         )
     assert hashes[0] == hashes[1]
 
@@ -217,7 +218,7 @@ def test_own_masks_and_mpp(tmp_path: Path, slide: Path) -> None:
     mask[20:40, 20:60] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
     dataset, marker = shard(tmp_path / "d", slide, EXACT, mask=tmp_path / "mask.png", mpp=0.25)
-    assert (marker["mpp"], marker["mpp_source"], marker["grid"]["side"]) == (0.25, "CSV column", 128)
+    assert (marker.mpp, marker.mpp_source, marker.grid.side) == (0.25, "CSV column", 128)
     rows = dataset.table("s").to_pylist()
     assert 0 < len(rows) <= 12
     assert all(128 <= row["x"] < 600 and 128 <= row["y"] < 400 for row in rows)
@@ -237,17 +238,17 @@ def test_a_failing_slide_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_whole_regions_keep_their_empty_cells(tmp_path: Path, slide: Path) -> None:
     params = replace(EXACT, whole_regions=True, min_tissue=0.5)
     dataset, marker = shard(tmp_path, slide, params)
-    grid, rows = marker["grid"], dataset.table("s").to_pylist()
-    assert sum(marker["counts"].values()) == grid["columns"] * grid["rows"]
-    assert marker["counts"]["kept"] == len(rows)
+    grid, rows = marker.grid, dataset.table("s").to_pylist()
+    assert sum(marker.counts.values()) == grid.columns * grid.rows
+    assert marker.counts["kept"] == len(rows)
     assert any(row["tissue"] == 0 for row in rows)
     kept = {(row["column"], row["row"]) for row in rows}
     for column, row in kept:
         left, top = column // 4 * 4, row // 4 * 4
         region = {
             (c, r)
-            for c in range(left, min(left + 4, grid["columns"]))
-            for r in range(top, min(top + 4, grid["rows"]))
+            for c in range(left, min(left + 4, grid.columns))
+            for r in range(top, min(top + 4, grid.rows))
         }
         assert region <= kept
-    assert len({row["region"] for row in rows}) < -(-grid["columns"] // 4) * -(-grid["rows"] // 4)
+    assert len({row["region"] for row in rows}) < -(-grid.columns // 4) * -(-grid.rows // 4)

@@ -22,10 +22,13 @@ from moto.server import ThreadedMotoServer
 from pathprep.errors import DatasetError, StoreError, UsageError
 from pathprep.folders import verify
 from pathprep.launchers import base
+from pathprep.launchers.base import Progress
 from pathprep.params.shard import ShardParams
 from pathprep.sharding import remote, run
-from pathprep.sharding.pipeline import Progress, ShardTask
+from pathprep.sharding.pipeline import ShardTask
+from pathprep.sharding.plan import plan
 from pathprep.sharding.remote import RemoteTask
+from pathprep.sharding.summary import RunSummary
 from pathprep.slides import find as sources
 from pathprep.storage.url_store import Store
 
@@ -92,7 +95,7 @@ def command(folder: Path, url: str, *more: object) -> tuple[int, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
-def shard(folder: Path, url: str, scratch: Path, params: ShardParams = PARAMS, **more: Any) -> run.RunSummary:
+def shard(folder: Path, url: str, scratch: Path, params: ShardParams = PARAMS, **more: Any) -> RunSummary:
     with remote.opened(Store.of(url), scratch) as place:
         return run.shard(sources.find([folder]), place.root, params, workers=2, remote=place, **more)
 
@@ -100,8 +103,8 @@ def shard(folder: Path, url: str, scratch: Path, params: ShardParams = PARAMS, *
 def one(url: str, folder: Path, scratch: Path, rebuild: bool = False) -> RemoteTask:
     """The task of the first slide, for a dataset that is begun."""
     with remote.opened(Store.of(url), scratch) as place:
-        plan = run.plan(sources.find([folder / "s0.tif"]), place.root, PARAMS, remote=place, rebuild=rebuild)
-        return place.task(ShardTask(place.root, plan.todo[0], PARAMS, plan.build_id, rebuild=rebuild))
+        planned = plan(sources.find([folder / "s0.tif"]), place.root, PARAMS, remote=place, rebuild=rebuild)
+        return place.task(ShardTask(place.root, planned.todo[0], PARAMS, planned.build_id, rebuild=rebuild))
 
 
 def test_s3_holds_the_bytes_of_a_local_run(
@@ -190,7 +193,7 @@ def test_no_marker_before_the_last_file(
     assert "slides/s0.json" not in order
     marker, made = task.work(Progress())
     assert made
-    assert {name for name in names(url) if "s0." in name} == files == {*marker["files"], "slides/s0.json"}
+    assert {name for name in names(url) if "s0." in name} == files == {*marker.files, "slides/s0.json"}
     assert task.work(Progress()) == (marker, False)
     assert [path for path in (tmp_path / "scratch").rglob("*") if path.is_file()] == []
 
@@ -218,7 +221,7 @@ def test_a_bucket_that_vanishes_ends_the_run(
 
     monkeypatch.setattr(task.store._place[0], "put_file", deny)
     with pytest.raises(DatasetError, match="access denied.*check the credentials") as denied:
-        base.work(task, Progress())
+        task.work(Progress())
     assert base.is_fatal(denied.value)
     assert "slides/s0.json" not in names("s3://bucket/gone")
 
@@ -234,13 +237,13 @@ class Here:
     ) -> Generator[base.Outcome | None, None, None]:
         for number, task in enumerate(tasks):
             try:
-                yield base.Outcome(task, *self.work(task, board, number))
+                result, made = self.work(task, board, number)
+                yield base.Outcome(number, result, made=made)
             except StoreError as error:
-                yield base.Outcome(task, None, base.failure(error, board.stage(number), 1, task))
+                yield base.Outcome(number, None, base.failure(error, board.stage(number), 1, task))
 
-    def work(self, task: Any, board: base.Board, number: int) -> tuple[dict[str, Any], None, bool]:
-        marker, made = base.work(task, board.writer(number))
-        return marker, None, made
+    def work(self, task: Any, board: base.Board, number: int) -> tuple[dict[str, Any], bool]:
+        return task.work(board.writer(number))
 
 
 def test_a_failed_upload_is_the_failure_of_its_slide(
@@ -303,7 +306,7 @@ def test_other_parameters_need_rebuild_and_leave_nothing_of_the_old(folder: Path
         shard(folder, f"file://{root}", scratch, few)
     summary = shard(folder, f"file://{root}", scratch, few, rebuild=True)
     assert (summary.stale, len(summary.markers)) == ([], SLIDES)
-    empty = [name for name, marker in summary.markers.items() if not marker["tiles"]]
+    empty = [name for name, marker in summary.markers.items() if not marker.tiles]
     assert empty
     there = names(f"file://{root}")
     assert not {f"shards/{name}.{ending}" for name in empty for ending in ("tar", "idx")} & there
@@ -331,7 +334,7 @@ def test_a_slide_that_fails_is_set_aside_at_the_url(folder: Path, tmp_path: Path
 
 def test_a_workspace_goes_with_its_owner(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from pathprep import remote\n"
+        "import os, signal, sys; from pathlib import Path; from pathprep.sharding import remote\n"
         "with remote._workspace(Path(sys.argv[1]), 'a') as folder:\n"
         "    (folder / 'shards' / 'a.tar').touch(); os.kill(os.getpid(), signal.SIGKILL)"
     )

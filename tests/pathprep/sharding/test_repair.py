@@ -110,10 +110,10 @@ def test_the_damaged_slide_is_made_again_and_no_other(
 def test_what_cannot_be_made_again_is_quarantined(dataset: tuple[Path, dict[str, bytes]]) -> None:
     root, _ = dataset
     flip(root / "shards/s1_mpp1.tar")
-    Path(Dataset(root).markers["s1_mpp1"]["source"]["path"]).unlink()
+    Path(Dataset(root).markers["s1_mpp1"].source.path).unlink()
     done = repair(root, workers=1)
     assert done.summary is not None
-    assert "no such file" in done.summary.failures["s1_mpp1"]["error"]
+    assert "no such file" in done.summary.failures["s1_mpp1"].error
     (root / "shards" / "foreign.tar").touch()
     assert any("foreign.tar" in line for line in repair(root, workers=1).folder.problems)
 

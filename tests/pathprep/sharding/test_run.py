@@ -25,6 +25,8 @@ from pathprep.errors import UsageError
 from pathprep.folders import verify
 from pathprep.params.shard import ShardParams
 from pathprep.sharding import run
+from pathprep.sharding.plan import in_part, plan
+from pathprep.sharding.summary import RunSummary
 from pathprep.slides import find as sources
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
@@ -40,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def shard(root: Path, *inputs: Path, params: ShardParams = PARAMS, **options: Any) -> run.RunSummary:
+def shard(root: Path, *inputs: Path, params: ShardParams = PARAMS, **options: Any) -> RunSummary:
     return run.shard(sources.find(list(inputs)), root, params, **options)
 
 
@@ -56,7 +58,7 @@ def test_one_worker_or_four_give_the_same_bytes(
 ) -> None:
     summary = shard(tmp_path, folder, workers=4)
     assert (len(summary.markers), summary.failures) == (4, {})
-    assert summary.totals("stain")["slide_fit"] > 0
+    assert summary.stain()["slide_fit"] > 0
     assert contents(tmp_path) == undisturbed
 
 
@@ -120,8 +122,8 @@ def test_bad_slides_are_quarantined_and_the_rest_is_done(data: Path, folder: Pat
     assert len(summary.markers) == 4
     for name in ("broken", "truncated"):
         entry = Dataset(tmp_path).failed()[name]
-        assert (entry["kind"], entry["stage"], entry["attempts"]) == ("UnreadableSlide", "open", 1)
-        assert f"{name}.svs" in entry["error"]
+        assert (entry.kind, entry.stage, entry.attempts) == ("UnreadableSlide", "open", 1)
+        assert f"{name}.svs" in entry.error
     assert Dataset(tmp_path).slides == ["s0", "s1", "s2", "s3"]
 
 
@@ -133,18 +135,18 @@ def test_a_reader_that_dies_by_a_signal_costs_one_slide(folder: Path, tmp_path: 
     summary = shard(tmp_path / "d", path, folder, params=replace(PARAMS, reader="cucim"), workers=2)
     assert sorted(summary.markers) == ["s0", "s1", "s2", "s3"]
     entry = Dataset(tmp_path / "d").failed()["deadly"]
-    assert (entry["kind"], entry["stage"], entry["attempts"]) == ("crash", "open", 2)
-    assert "deadly.tif: the worker process was killed by SIGSEGV" in entry["error"]
+    assert (entry.kind, entry.stage, entry.attempts) == ("crash", "open", 2)
+    assert "deadly.tif: the worker process was killed by SIGSEGV" in entry.error
     # left to itself, pathprep gives such a file to OpenSlide
-    assert shard(tmp_path / "auto", path).markers["deadly"]["reader"] == "openslide"
+    assert shard(tmp_path / "auto", path).markers["deadly"].reader == "openslide"
 
 
 def test_a_slide_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "slow.tif", tissue(3000, 3000))
     summary = shard(tmp_path / "d", path, params=replace(PARAMS, tile=16), timeout=0.5)
     entry = summary.failures["slow"]
-    assert (entry["kind"], entry["attempts"]) == ("timeout", 2)
-    assert "slow.tif: took longer than --slide-timeout 0.5 s" in entry["error"]
+    assert (entry.kind, entry.attempts) == ("timeout", 2)
+    assert "slow.tif: took longer than `slide_timeout` 0.5 s" in entry.error
     assert not list((tmp_path / "d" / "shards").glob("[!.]*"))
 
 
@@ -158,7 +160,7 @@ def test_a_mended_slide_leaves_quarantine(tmp_path: Path) -> None:
     assert Dataset(root).failed() == {}
     # and one that changes is made again; should it now fail, its old tiles are gone from the dataset
     write_tiff(path, tissue(500, 400))
-    assert shard(root, path).markers["a"]["height"] == 500
+    assert shard(root, path).markers["a"].height == 500
     path.write_bytes(b"broken again")
     assert list(shard(root, path).failures) == ["a"]
     assert Dataset(root).slides == []
@@ -170,9 +172,9 @@ def test_a_slide_that_is_not_there_for_a_moment_keeps_its_shard(folder: Path, tm
     (archive / "a.tif").write_bytes((folder / "s0.tif").read_bytes())
     (tmp_path / "slides.csv").write_text("Slide, MPP\narchive/a.tif, 0.4\n")
     made = shard(tmp_path / "d", tmp_path / "slides.csv").markers["a"]
-    assert (made["mpp"], made["mpp_source"]) == (0.4, "CSV column")
+    assert (made.mpp, made.mpp_source) == (0.4, "CSV column")
     archive.rename(tmp_path / "unmounted")
-    assert "no such file" in shard(tmp_path / "d", tmp_path / "slides.csv").failures["a"]["error"]
+    assert "no such file" in shard(tmp_path / "d", tmp_path / "slides.csv").failures["a"].error
     assert Dataset(tmp_path / "d").slides == ["a"]
     (tmp_path / "unmounted").rename(archive)
     assert list(shard(tmp_path / "d", tmp_path / "slides.csv").skipped) == ["a"]
@@ -191,7 +193,7 @@ def test_a_slide_patched_in_place_is_made_again(folder: Path, tmp_path: Path) ->
 def test_other_parameters_need_another_folder_or_a_rebuild(folder: Path, tmp_path: Path) -> None:
     shard(tmp_path, folder / "s0.tif")
     other = replace(PARAMS, quality=70)
-    with pytest.raises(UsageError, match=r"quality 90 there, 70 now.*another --out, or --rebuild"):
+    with pytest.raises(UsageError, match=r"quality 90 there, 70 now.*another `out`, or `rebuild`"):
         shard(tmp_path, folder / "s0.tif", params=other)
     assert Dataset(tmp_path).slides == ["s0"]
     assert shard(tmp_path, folder / "s1.tif", params=other, rebuild=True).stale == ["s0"]
@@ -221,10 +223,10 @@ def test_a_run_reads_a_marker_twice_and_a_part_only_its_own(
     assert Counter(name for name in read if name.startswith("s")) == {f"s{i}.json": 2 for i in range(4)}
     for path in (tmp_path / "slides").glob("s*.json"):
         path.write_text(path.read_text().replace('"build_id": "', '"build_id": "0'))
-    parts = [[s for s in ("s0", "s1", "s2", "s3") if run.in_part(s, k, 2)] for k in (1, 2)]
-    found = run.plan(sources.find([folder]), tmp_path, PARAMS, part=(1, 2))
+    parts = [[s for s in ("s0", "s1", "s2", "s3") if in_part(s, k, 2)] for k in (1, 2)]
+    found = plan(sources.find([folder]), tmp_path, PARAMS, part=(1, 2))
     read.clear()
-    summary = run.RunSummary(tmp_path, found.build_id, len(found.slides), {})
+    summary = RunSummary(tmp_path, found.build_id, len(found.slides), {})
     assert run._stale(found, summary) == parts[0]
     assert sorted(read) == [f"{name}.json" for name in parts[0]]
     assert run._stale(replace(found, whole=True), summary) == ["s0", "s1", "s2", "s3"]
@@ -274,9 +276,9 @@ def test_several_resolutions(folder: Path, tmp_path: Path) -> None:
     ]
     assert dataset.params["mpp"] == [0.25, 0.5, 1.0, 2.0]
     for name, marker in dataset.markers.items():
-        mpp = marker["target_mpp"]
-        assert marker["slide_id"] == name.split("_")[0]
-        assert ("left_out" in marker) == (mpp == 0.25)
+        mpp = marker.target_mpp
+        assert marker.slide_id == name.split("_")[0]
+        assert (marker.left_out is not None) == (mpp == 0.25)
         rows = dataset.table(name).to_pylist()
         assert {(row["stored"], row["side"], row["mpp"]) for row in rows} == (
             {(64, round(128 * mpp), mpp)} if mpp != 0.25 else set()

@@ -48,7 +48,7 @@ def test_resize_never_enlarges(slide: Slide) -> None:
 
 
 def test_a_slide_coarser_than_asked_for_is_refused(slide: Slide) -> None:
-    with pytest.raises(MppError, match=r"1 MPP is coarser than the 0.5 asked for; use --mpp 1"):
+    with pytest.raises(MppError, match=r"1 MPP is coarser than the 0.5 asked for; use `mpp` 1"):
         plan(slide, 1.0)
 
 

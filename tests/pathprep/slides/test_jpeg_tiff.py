@@ -93,7 +93,7 @@ def test_gaps_in_aperios_reduced_levels_are_openslides_to_fill(tmp_path: Path) -
     missing = [{"tag": "TileByteCounts", "page": 1, "item": 5, "value": 0}]
     path.write_bytes(patch(path.read_bytes(), anatomy(path), missing))
     assert choose(path) == "openslide"
-    with pytest.raises(UnreadableSlide, match="use --reader auto"):
+    with pytest.raises(UnreadableSlide, match="use `reader` auto"):
         open_reader(path, "tiff")
 
 
@@ -116,7 +116,7 @@ def test_damage_that_cucim_does_not_report_is_an_error(tmp_path: Path) -> None:
 def test_other_compressions_are_refused_by_name(tmp_path: Path, base: str) -> None:
     path = write_base(tmp_path / ("a.svs" if base == "jp2k" else "a.tif"), base)
     assert choose(path) == ("cucim" if base == "jp2k" else "openslide")
-    with pytest.raises(UnreadableSlide, match="use --reader auto"):
+    with pytest.raises(UnreadableSlide, match="use `reader` auto"):
         open_reader(path, "tiff")
 
 

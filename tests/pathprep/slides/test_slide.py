@@ -72,7 +72,7 @@ def test_aperio_mpp_comes_from_the_description(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mpp", "rules", "message"),
     [
-        (None, MppRules(), r"does not state its MPP; give --default-mpp"),
+        (None, MppRules(), r"does not state its MPP; give `default_mpp`"),
         (352.0, MppRules(default=0.25), r"352 MPP \(TIFF resolution tags\) is outside .* mpp column"),
         (0.001, MppRules(), r"outside 0.05 to 10"),
         ((0.25, 0.5), MppRules(), r"not square \(0.25 x 0.5 MPP.* mpp column"),

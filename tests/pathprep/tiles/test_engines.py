@@ -19,8 +19,9 @@ from pathprep.kernels import tiling_cpu
 from pathprep.params.quality import QcParams
 from pathprep.params.shard import ShardParams
 from pathprep.params.stain import StainParams
-from pathprep.sharding import pipeline, run
+from pathprep.sharding import pipeline
 from pathprep.sharding.pipeline import ShardTask
+from pathprep.sharding.plan import prepare
 from pathprep.slides.find import SlideSource
 from pathprep.slides.slide import Slide
 from pathprep.tiles import engines, jpeg
@@ -58,7 +59,7 @@ def card(patched: None, monkeypatch: pytest.MonkeyPatch) -> ShimCard:
 
 
 def shard(root: Path, path: Path, params: ShardParams, threads: int = 2) -> tuple[Dataset, dict[str, Any]]:
-    build = run.prepare(root, params, rebuild=False)
+    build = prepare(root, params, rebuild=False)
     return Dataset(root), pipeline.process(
         ShardTask(root, SlideSource(path, name="s"), params, build, threads)
     )
@@ -79,7 +80,7 @@ def test_the_cpus_bytes_are_those_of_its_parts_called_by_hand(tmp_path: Path, sl
     params = replace(PARAMS, mode="resize", mpp=0.8, stain=settings, quality=90, subsampling="420")
     dataset, marker = shard(tmp_path, slide, params)
     rows = dataset.table("s").to_pylist()
-    side = marker["grid"]["side"]
+    side = marker.grid.side
     assert side == 102
     origin = np.zeros((1, 2), np.int32)
     statuses = set()
@@ -90,10 +91,10 @@ def test_the_cpus_bytes_are_those_of_its_parts_called_by_hand(tmp_path: Path, sl
             if mode != "none":
                 fits = stain.fit(tiles, keep="all", alpha=1.0, beta=0.15, io=240.0)
                 if fits.status[0] != stain.Status.FITTED:
-                    pooled = marker["stain_fit"]
+                    pooled = marker.stain_fit
                     fits = stain.StainFit(
-                        np.array(pooled["he"]).reshape(1, 3, 2),
-                        np.array(pooled["max_c"])[None],
+                        np.array(pooled.he).reshape(1, 3, 2),
+                        np.array(pooled.max_c)[None],
                         fits.tissue_pixels,
                         np.full(1, stain.Status.SLIDE_FIT, np.uint8),
                     )
@@ -153,10 +154,10 @@ def test_a_slide_becomes_what_the_cpu_makes_of_it(
         shard(tmp_path / device, slide, replace(params, device=device)) for device in ("cpu", "cuda")
     )
     for key in ("counts", "stain", "tiles", "grid"):
-        assert marker[key] == expected[key]
-    assert marker["counts"]["pen"] > 4
+        assert getattr(marker, key) == getattr(expected, key)
+    assert marker.counts["pen"] > 4
     if mode != "none":
-        assert marker["stain"]["slide_fit"] > 2
+        assert marker.stain["slide_fit"] > 2
     ours, theirs = (dataset.table("s").to_pylist() for dataset in (cuda, cpu))
     assert len(ours) > 30
     for row, other in zip(ours, theirs, strict=True):
@@ -183,7 +184,7 @@ def test_threads_change_no_byte(tmp_path: Path, card: ShimCard) -> None:
     hashes = []
     for threads in (1, 3):
         marker = shard(tmp_path / str(threads), path, replace(PARAMS, device="cuda"), threads)[1]
-        hashes.append(marker["files"])
+        hashes.append(marker.files)
     assert hashes[0] == hashes[1]
     assert card.made["stream"] <= 3
 
@@ -191,8 +192,8 @@ def test_threads_change_no_byte(tmp_path: Path, card: ShimCard) -> None:
 def test_nothing_passes_the_filters(tmp_path: Path, slide: Path, card: ShimCard) -> None:
     params = replace(PARAMS, device="cuda", qc=QcParams(min_focus=1e6))
     marker = shard(tmp_path, slide, params)[1]
-    assert (marker["tiles"], marker["stain"], marker["stain_fit"]) == (0, {}, None)
-    assert marker["counts"]["blurred"] > 30
+    assert (marker.tiles, marker.stain, marker.stain_fit) == (0, {}, None)
+    assert marker.counts["blurred"] > 30
 
 
 def test_the_probe_goes_through_every_step(card: ShimCard) -> None:
@@ -203,7 +204,7 @@ def test_the_probe_goes_through_every_step(card: ShimCard) -> None:
 @pytest.mark.parametrize(
     ("member", "raised", "kind", "message"),
     [
-        ("upload", Full("6 GB"), DeviceError, "a.tif: the GPU's memory is full .6 GB.; use fewer --workers"),
+        ("upload", Full("6 GB"), DeviceError, "a.tif: the GPU's memory is full .6 GB.; use fewer `workers`"),
         ("download", Lost("illegal address"), DeviceLost, "a.tif: the GPU failed: illegal address"),
         ("encoder", RuntimeError("code 8"), DeviceError, "a.tif: nvImageCodec offers no JPEG encoder"),
     ],
@@ -242,8 +243,8 @@ def test_the_device_is_a_parameter_and_devices_are_not_mixed(tmp_path: Path, sli
     assert cuda.as_dict() == {**PARAMS.as_dict(), "device": "cuda"}
     assert build_id(cuda.as_dict()) != build_id(PARAMS.as_dict())
     shard(tmp_path, slide, PARAMS)
-    with pytest.raises(UsageError, match=r"device None there, cuda now.*another --out, or --rebuild"):
-        run.prepare(tmp_path, cuda, rebuild=False)
+    with pytest.raises(UsageError, match=r"device None there, cuda now.*another `out`, or `rebuild`"):
+        prepare(tmp_path, cuda, rebuild=False)
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +275,7 @@ def test_on_a_gpu_the_command_makes_the_cpus_dataset(made: Callable[..., Path], 
     assert cuda.slides == cpu.slides == ["s0", "s1", "s2"]
     for name in cuda.slides:
         for key in ("counts", "stain", "tiles"):
-            assert cuda.markers[name][key] == cpu.markers[name][key]
+            assert getattr(cuda.markers[name], key) == getattr(cpu.markers[name], key)
         ours, theirs = (dataset.table(name).to_pylist() for dataset in (cuda, cpu))
         for row, other in zip(ours, theirs, strict=True):
             assert [row[k] for k in ("x", "y", "stain_status")] == [

@@ -20,8 +20,9 @@ from pathprep.folders import verify
 from pathprep.params.quality import REASONS, QcParams, in_words
 from pathprep.params.shard import ShardParams
 from pathprep.params.stain import StainParams
-from pathprep.sharding import pipeline, run
+from pathprep.sharding import pipeline
 from pathprep.sharding.pipeline import ShardTask
+from pathprep.sharding.plan import prepare
 from pathprep.slides.find import SlideSource
 from pathprep.tiles.qc import FIGURES, verdicts
 
@@ -36,7 +37,7 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shard(root: Path, path: Path, params: ShardParams, threads: int = 2) -> tuple[Dataset, dict[str, Any]]:
-    build = run.prepare(root, params, rebuild=True)
+    build = prepare(root, params, rebuild=True)
     marker = pipeline.process(ShardTask(root, SlideSource(path, name="s"), params, build, threads))
     return Dataset(root), marker
 
@@ -63,16 +64,16 @@ def test_every_bad_tile_is_dropped_and_counted_by_reason(tmp_path: Path, slide: 
         for name in (*FIGURES, "x", "y", "region", "side", "stored", "mpp", "tissue"):
             assert row[name] == everything[place][0][name]
     assert sum(column in FLAWS for column, _ in kept) == 0
-    counts = marker["counts"]
+    counts = marker.counts
     assert {reason: counts[reason] for reason in REASONS} == {
         "blurred": 10,
         "pen": 6,
         "white": 6,
         "hsv": 6,
     }
-    assert counts["kept"] == marker["tiles"] == len(kept) == 60 - 28
-    assert sum(counts.values()) == marker["grid"]["columns"] * marker["grid"]["rows"]
-    assert sum(marker["stain"].values()) == len(kept)
+    assert counts["kept"] == marker.tiles == len(kept) == 60 - 28
+    assert sum(counts.values()) == marker.grid.columns * marker.grid.rows
+    assert sum(marker.stain.values()) == len(kept)
 
 
 def test_what_stays_keeps_its_bytes(tmp_path: Path, slide: Path) -> None:
@@ -90,13 +91,13 @@ def test_dropped_tiles_have_no_part_in_the_pooled_fit(tmp_path: Path, slide: Pat
     only_flat = QcParams(max_white=0.6, max_pen=0.2, min_hsv=0.6)
     dataset, marker = shard(tmp_path / "a", slide, replace(PARAMS, qc=only_flat))
     late = [row for row, _ in stored(dataset).values() if row["stain_status"] == "slide_fit"]
-    assert len(late) == marker["stain"]["slide_fit"] == 4
+    assert len(late) == marker.stain["slide_fit"] == 4
     plain, plain_marker = shard(tmp_path / "b", slide, PARAMS)
-    assert plain_marker["stain_fit"]["he"] != marker["stain_fit"]["he"]
+    assert plain_marker.stain_fit.he != marker.stain_fit.he
     both = replace(PARAMS, qc=replace(only_flat, min_focus=60.0))
     dataset, marker = shard(tmp_path / "c", slide, both)
-    assert "slide_fit" not in marker["stain"]
-    assert dataset.dropped("s").num_rows == marker["counts"]["blurred"] + 18
+    assert "slide_fit" not in marker.stain
+    assert dataset.dropped("s").num_rows == marker.counts["blurred"] + 18
     plain.close()
 
 
@@ -104,10 +105,10 @@ def test_threads_and_reruns_change_no_byte(tmp_path: Path, slide: Path) -> None:
     params = replace(PARAMS, qc=replace(ALL, min_focus=None), stain=StainParams("bake"), max_tiles=40)
     first = shard(tmp_path / "1", slide, params, threads=1)[1]
     again = shard(tmp_path / "4", slide, params, threads=4)[1]
-    assert first["files"] == again["files"]
-    assert "dropped/s.parquet" in first["files"]
-    assert markers.is_done(tmp_path / "1", "s", first["build_id"], first["inputs"])
-    counts = first["counts"]
+    assert first.files == again.files
+    assert "dropped/s.parquet" in first.files
+    assert markers.is_done(tmp_path / "1", "s", first.build_id, first.inputs)
+    counts = first.counts
     assert counts["kept"] + sum(counts.get(reason, 0) for reason in REASONS) == 40  # chosen, then filtered
     assert "blurred" not in counts  # that filter is off
 
@@ -116,7 +117,7 @@ def test_everything_dropped(tmp_path: Path, slide: Path) -> None:
     for mode in ("bake", "none"):
         params = replace(PARAMS, qc=QcParams(min_focus=1e9), stain=StainParams(mode))
         dataset, marker = shard(tmp_path / mode, slide, params)
-        assert (marker["tiles"], marker["counts"]["kept"], marker["stain"]) == (0, 0, {})
+        assert (marker.tiles, marker.counts["kept"], marker.stain) == (0, 0, {})
         assert dataset.table("s").num_rows == 0
         assert dataset.dropped("s", ["x"]).num_rows == 60
         assert [found.problems for found in verify(tmp_path / mode)] == [[], []]
@@ -134,7 +135,7 @@ def test_verify_knows_the_dropped_tiles(tmp_path: Path, slide: Path) -> None:
     assert not path.exists()
     assert dataset.dropped("s").num_rows == 0
     assert dataset.dropped("s", ["x", "reason"]).column_names == ["x", "reason"]
-    assert marker["counts"].keys().isdisjoint(REASONS)
+    assert marker.counts.keys().isdisjoint(REASONS)
     (tmp_path / "dropped" / "other.parquet").write_bytes(data)
     assert "dropped/other.parquet: belongs to no slide" in list(verify(tmp_path))[-1].problems[0]
 

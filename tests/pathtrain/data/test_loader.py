@@ -14,11 +14,10 @@ import pytest
 import torch
 from helpers.toys import TINY, noise, rewrite, spoil, write_dataset
 
-from pathprep.dataset import index_cache as corpus
+from pathprep.dataset import index_cache
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
-from pathtrain.data import order
-from pathtrain.data import view_graph as views
+from pathtrain.data import order, view_graph
 from pathtrain.data.loader import Batch, BatchOptions, Loader
 from pathtrain.data.source import DatasetSource, Files
 from pathtrain.distributed.ranks import Ranks
@@ -78,7 +77,7 @@ def test_starting_later_gives_the_same_batches(dataset: Path) -> None:
 
 def test_a_mapped_index_gives_the_same_batches(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = take(2, Dataset(dataset), options())
-    monkeypatch.setattr(corpus, "MAPPED_FROM", 1)
+    monkeypatch.setattr(index_cache, "MAPPED_FROM", 1)
     mapped = take(2, Dataset(dataset), options())
     assert list(dataset.glob("tiles/*/crc32.npy"))
     for one, other in zip(held, mapped, strict=True):
@@ -177,7 +176,7 @@ def test_what_is_no_jpeg_never_reaches_dali(tmp_path: Path, monkeypatch: pytest.
     for tile in bad:
         start = starts[tile // 2 % len(starts)]
         rewrite(root, "a", tile, (start + rng.bytes(lengths[tile]))[: lengths[tile]])
-    monkeypatch.setattr(views, "undecodable", pytest.fail)
+    monkeypatch.setattr(view_graph, "undecodable", pytest.fail)
     loader = Loader(Dataset(root), options(6, "loader.max_damaged=30"))
     seen = np.concatenate([batch.tiles for batch in islice(loader, 30)])
     assert not bad & set(seen.tolist())

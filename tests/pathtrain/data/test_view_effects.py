@@ -9,8 +9,7 @@ from nvidia.dali import fn, pipeline_def
 from scipy import ndimage
 
 from pathtrain.data import view_effects as effects
-from pathtrain.data import view_graph as views
-from pathtrain.data import view_params as params
+from pathtrain.data import view_graph, view_params
 from pathtrain.recipes.load import load
 
 COUNT = 24
@@ -55,11 +54,11 @@ def by_dali(tiles: list[Pixels], given: dict[str, npt.NDArray[Any]]) -> list[Pix
 @pytest.mark.parametrize("threads", [1, 3])
 def test_compiled_effects_are_those_of_dali(number: int, threads: int) -> None:
     recipe = load("exaonepath1", ["views.globals.solarise=[0.3,0.3]", "views.locals.solarise=[0.3]"])
-    view = params.views(recipe.views)[number]
+    view = view_params.views(recipe.views)[number]
     tiles = [noise(view.size, seed) for seed in range(COUNT)]
-    drawn = params.draw(recipe.views, view, number, np.arange(COUNT), 0)
-    keys = views.columns(view)
-    given = dict(zip(keys, views.inputs(drawn, keys), strict=True))
+    drawn = view_params.draw(recipe.views, view, number, np.arange(COUNT), 0)
+    keys = view_graph.columns(view)
+    given = dict(zip(keys, view_graph.inputs(drawn, keys), strict=True))
     work = effects.Compiled(keys, threads)
     assert work.names == list(effects.NAMES)
     before = [tile.copy() for tile in tiles]

@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 from scipy import ndimage
 from torchvision.transforms import functional
 
-from pathtrain.data import view_graph as views
-from pathtrain.data import view_params as params
+from pathtrain.data import view_graph
+from pathtrain.data.view_params import Drawn, View, views
 from pathtrain.recipes.load import load
 from pathtrain.recipes.recipe import Recipe
 
@@ -34,7 +34,7 @@ def tissue(side: int = SIDE, seed: int = 0) -> Pixels:
     return np.clip(240 * np.exp(-density), 0, 255).astype(np.uint8)
 
 
-def neutral(count: int = 1, **changes: Any) -> params.Drawn:
+def neutral(count: int = 1, **changes: Any) -> Drawn:
     """Parameters that change nothing but what is named."""
     values: dict[str, Any] = {
         "start": np.zeros((count, 2)),
@@ -47,7 +47,7 @@ def neutral(count: int = 1, **changes: Any) -> params.Drawn:
     }
     for name in ("flip", "jitter", "grey", "blur", "solarise"):
         values[name] = np.zeros(count, bool)
-    return params.Drawn(
+    return Drawn(
         **{name: np.asarray(changes.get(name, value), value.dtype) for name, value in values.items()}
     )
 
@@ -55,14 +55,14 @@ def neutral(count: int = 1, **changes: Any) -> params.Drawn:
 RECIPE = load("smoke", ["model.mean=[0,0,0]", "model.std=[1,1,1]"])
 
 
-def run(images: list[Pixels], drawn: params.Drawn, recipe: Recipe = RECIPE, size: int = SIZE) -> torch.Tensor:
+def run(images: list[Pixels], drawn: Drawn, recipe: Recipe = RECIPE, size: int = SIZE) -> torch.Tensor:
     """One view (B, 3, size, size), 0 to 1, of images that are coded almost without loss."""
     jpegs = [np.frombuffer(simplejpeg.encode_jpeg(image, 100, "RGB", "444"), np.uint8) for image in images]
-    view = params.View(size, (1, 1), blur=1, solarise=1)
-    names = views.columns(view)
-    fed = [jpegs, *views.inputs(drawn, names)]
+    view = View(size, (1, 1), blur=1, solarise=1)
+    names = view_graph.columns(view)
+    fed = [jpegs, *view_graph.inputs(drawn, names)]
     mean, std = recipe.model.mean, recipe.model.std
-    pipeline = views.pipeline([view], mean, std, lambda _: fed, len(images), 1, device_id=None, depth=1)
+    pipeline = view_graph.pipeline([view], mean, std, lambda _: fed, len(images), 1, device_id=None, depth=1)
     return torch.from_dlpack(pipeline.run()[0].as_tensor()).clone()
 
 
@@ -125,7 +125,7 @@ def test_hue_turns_chroma_and_keeps_luminance(hue: float, plain: Pixels) -> None
     ours = levels(run([tissue(SIZE)], neutral(jitter=[True], hue=[hue]))[0])
     inside = ((ours > 0) & (ours < 255)).all(axis=2)
     assert inside.mean() > 0.5
-    assert apart(ours @ views.LUMA, plain @ views.LUMA)[inside].max() <= 1.5
+    assert apart(ours @ view_graph.LUMA, plain @ view_graph.LUMA)[inside].max() <= 1.5
     image = torch.from_numpy(plain).permute(2, 0, 1)
     theirs = functional.adjust_hue(image, hue).permute(1, 2, 0).numpy()
     opposite = functional.adjust_hue(image, -hue).permute(1, 2, 0).numpy()
@@ -166,8 +166,8 @@ def test_all_colour_operations_together_follow_the_formula(plain: Pixels) -> Non
         )[0]
     )
     x = 0.8 * plain.astype(float)
-    x = 1.3 * x + (1 - 1.3) * (x @ views.LUMA).mean()
-    x = 0.8 * x + 0.2 * (x @ views.LUMA)[..., None]
+    x = 1.3 * x + (1 - 1.3) * (x @ view_graph.LUMA).mean()
+    x = 0.8 * x + 0.2 * (x @ view_graph.LUMA)[..., None]
     yiq = np.array([[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
     angle = -2 * np.pi * 0.07
     turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
@@ -189,7 +189,7 @@ def test_samples_of_a_batch_keep_their_own_parameters() -> None:
     )
     together = run(images, drawn)
     for number, image in enumerate(images):
-        alone = params.Drawn(**{name: values[number : number + 1] for name, values in vars(drawn).items()})
+        alone = Drawn(**{name: values[number : number + 1] for name, values in vars(drawn).items()})
         assert torch.equal(run([image], alone)[0], together[number])
 
 
@@ -205,5 +205,5 @@ def test_normalised_with_the_models_mean_and_std(plain: Pixels) -> None:
 def test_operations_that_a_recipe_never_does_are_not_in_the_graph() -> None:
     never = ["views.jitter.p=0", "views.greyscale=0", "views.globals.solarise=[0]"]
     recipe = load("smoke", [*never, "views.globals.blur=[0, 0.5]"])
-    names = [views.columns(view) for view in params.views(recipe.views)[:2]]
+    names = [view_graph.columns(view) for view in views(recipe.views)[:2]]
     assert names == [["start", "end", "flip"], ["start", "end", "flip", "blur", "sigma"]]

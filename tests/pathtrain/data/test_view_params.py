@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torchvision.transforms import RandomResizedCrop
 
-from pathtrain.data import view_params as params
+from pathtrain.data import view_params
 from pathtrain.recipes.load import load
 from pathtrain.stain import stage as stain_stage
 
@@ -16,12 +16,12 @@ RECIPE = load("exaonepath1")
 MANY = 20_000
 
 
-def draw(number: int, positions: np.ndarray, seed: int = 0) -> params.Drawn:
-    return params.draw(RECIPE.views, params.views(RECIPE.views)[number], number, positions, seed)
+def draw(number: int, positions: np.ndarray, seed: int = 0) -> view_params.Drawn:
+    return view_params.draw(RECIPE.views, view_params.views(RECIPE.views)[number], number, positions, seed)
 
 
 def test_views_follow_the_recipe() -> None:
-    views = params.views(RECIPE.views)
+    views = view_params.views(RECIPE.views)
     assert [view.size for view in views] == [224] * 2 + [96] * 8
     assert [view.blur for view in views] == [1.0, 0.1] + [0.5] * 8
     assert [view.solarise for view in views] == [0.0, 0.2] + [0.0] * 8
@@ -51,7 +51,7 @@ def test_views_seeds_and_positions_differ(change: str) -> None:
 
 @pytest.mark.parametrize("number", [0, 2])
 def test_crops_are_distributed_as_torchvisions(number: int) -> None:
-    view = params.views(RECIPE.views)[number]
+    view = view_params.views(RECIPE.views)[number]
     drawn = draw(number, np.arange(MANY))
     side = 4096  # so that torchvision's rounding to pixels does not show
     torch.manual_seed(0)
@@ -75,7 +75,7 @@ def test_crops_are_distributed_as_torchvisions(number: int) -> None:
 
 def test_a_crop_that_never_fits_falls_back_to_the_largest_centred_box() -> None:
     config = RECIPE.views.model_copy(update={"ratio": (2.0, 4.0)})
-    drawn = params.draw(config, params.View(224, (1.0, 1.0), 0, 0), 0, np.arange(50), 0)
+    drawn = view_params.draw(config, view_params.View(224, (1.0, 1.0), 0, 0), 0, np.arange(50), 0)
     size = drawn.end - drawn.start
     assert np.allclose(size, [0.5, 1])  # height half, width whole: the nearest ratio is 2
     assert np.allclose(drawn.start, [0.25, 0])

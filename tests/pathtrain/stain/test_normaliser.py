@@ -255,7 +255,7 @@ def counted(path: Path) -> Counter[str]:
     """Statuses that a dataset's markers tell of."""
     counts: Counter[str] = Counter()
     for marker in Dataset(path).markers.values():
-        counts.update(marker["stain"])
+        counts.update(marker.stain)
     return counts
 
 

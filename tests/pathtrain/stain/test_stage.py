@@ -14,10 +14,10 @@ from helpers.stains import JITTERED, fits, recipe, rows, stage_of
 from helpers.toys import noise, write_dataset
 
 from pathprep import stain
-from pathprep.dataset import index_cache as corpus
+from pathprep.dataset import index_cache
 from pathprep.dataset.reader import Dataset
 from pathprep.stain import Jitter, StainFit, Status
-from pathtrain.data import view_graph as views
+from pathtrain.data import view_graph
 from pathtrain.errors import RecipeError
 from pathtrain.recipes.recipe import StainConfig
 from pathtrain.stain.stage import Stage, draw
@@ -136,7 +136,7 @@ def test_fits_of_a_mapped_index(
     root = shutil.copytree(stained(mode), tmp_path / "dataset")
     every = np.arange(len(Dataset(root).tiles(["x"])))[::-1]
     held = stored_fits(Dataset(root)).take(every)
-    monkeypatch.setattr(corpus, "MAPPED_FROM", 1)
+    monkeypatch.setattr(index_cache, "MAPPED_FROM", 1)
     mapped = stored_fits(Dataset(root)).take(every)
     assert (root / "tiles").is_dir()
     assert {Status.FITTED, Status.UNFITTED} == set(held.status)
@@ -190,5 +190,5 @@ def test_gpu_tiles_go_through_in_one_call_with_stacked_matrices(monkeypatch: pyt
     monkeypatch.setattr(stain, "apply", lambda tiles, matrix, **how: calls.append((matrix, how)) or tiles)
     tiles, matrices = [Array([1]), Array([2]), Array([3])], [Array([4]), Array([5]), Array([6])]
     config = StainConfig(mode="jitter", basis="hed", concentration=0.1)
-    assert views.on_batches(Stage(config, None, None, {}, 230.0, 0), 2)(tiles, matrices) is tiles
+    assert view_graph.on_batches(Stage(config, None, None, {}, 230.0, 0), 2)(tiles, matrices) is tiles
     assert calls == [(tuple(matrices), {"io": 230.0, "threads": 2})]

@@ -15,7 +15,7 @@ from helpers.toys import TINY
 from pathprep import stain
 from pathprep.dataset.reader import Dataset
 from pathprep.stain import Jitter, Status
-from pathtrain.data import view_graph as views
+from pathtrain.data import view_graph
 from pathtrain.data.loader import Batch, BatchOptions, Loader
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.errors import TrainError
@@ -43,7 +43,7 @@ def test_datasets_that_do_not_serve_a_mode(
 
 
 def test_mode_none_has_no_stage(stained: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(views, "on_batches", lambda *_: 1 / 0)
+    monkeypatch.setattr(view_graph, "on_batches", lambda *_: 1 / 0)
     loader = load_from(Dataset(stained("fit")), recipe())
     next(iter(loader))
     assert loader.stained(0, []) is None
@@ -75,7 +75,7 @@ def test_the_loaders_pixels_are_the_stain_of_the_decoded_tiles(
     """Bit by bit, for tiles of differing sizes: what the stage gets, what it gives, what comes out."""
     dataset = Dataset(stained("fit"))
     seen: list[tuple[list[Any], list[Any]]] = []
-    build = views.on_batches
+    build = view_graph.on_batches
 
     def spying(stage: Stage, threads: int) -> Any:
         inner = build(stage, threads)
@@ -87,7 +87,7 @@ def test_the_loaders_pixels_are_the_stain_of_the_decoded_tiles(
 
         return apply
 
-    monkeypatch.setattr(views, "on_batches", spying)
+    monkeypatch.setattr(view_graph, "on_batches", spying)
     wanted = load("smoke", [*TINY, *UNCHANGED, "batch=7", "stain.mode=normalize", *more])
     loader = load_from(dataset, wanted, threads=threads)
     every = rows(dataset)
@@ -119,7 +119,7 @@ def test_fits_made_on_loading(
     """Bit by bit those of the decoded tiles; what cannot be fitted stays as it is, and is counted."""
     dataset = Dataset(stained(mode))
     seen: list[tuple[list[Any], list[Any]]] = []
-    build = views.on_batches
+    build = view_graph.on_batches
 
     def spying(stage: Stage, threads: int) -> Any:
         inner = build(stage, threads)
@@ -131,7 +131,7 @@ def test_fits_made_on_loading(
 
         return apply
 
-    monkeypatch.setattr(views, "on_batches", spying)
+    monkeypatch.setattr(view_graph, "on_batches", spying)
     wanted = load("smoke", [*TINY, *UNCHANGED, "batch=20", "stain.mode=normalize", "stain.fit=load", *more])
     loader = load_from(dataset, wanted)
     assert loader.unfitted == (0, 0)
@@ -193,7 +193,7 @@ def test_a_failing_stage_is_an_error_that_says_why(stained: Make, monkeypatch: p
 
         return apply
 
-    monkeypatch.setattr(views, "on_batches", broken)
+    monkeypatch.setattr(view_graph, "on_batches", broken)
     with pytest.raises(TrainError, match=r"step 1: .*ArithmeticError: out of ink"):
         take(1, Dataset(stained("fit")), recipe("stain.mode=normalize"))
 

@@ -1,0 +1,62 @@
+"""Quarantine files, failed/<slide>.json: shards that were not made, and images that were left out of one."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pathprep.dataset.marker import DamagedImage, SourceRecord
+from pathprep.storage.json_files import read_json
+
+
+@dataclass(frozen=True)
+class FailedShard:
+    """Why a shard was not made.
+
+    Attributes:
+        stage, kind, error, attempts: see launchers.base.Failure; of kind ``images``, the shard is there and
+            ``images`` are left out.
+        slide: name of the shard. source: what it was to be made from. build_id: of the dataset.
+        set, split: of a tile set. images: see ``kind``.
+    """
+
+    stage: str
+    kind: str
+    error: str
+    attempts: int
+    slide: str
+    source: SourceRecord
+    build_id: str
+    set: str | None = None
+    split: str | None = None
+    images: tuple[DamagedImage, ...] = ()
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "FailedShard":
+        """What ``as_dict`` gave; keys of later versions are left out, since every run writes it anew.
+
+        Raises:
+            KeyError, TypeError, AttributeError: a key is missing, or is not what it should be.
+        """
+        plain = {key: values[key] for key in ("stage", "kind", "error", "attempts", "slide", "build_id")}
+        source = SourceRecord(values["source"]["path"], values["source"]["size"])
+        images = tuple(DamagedImage(**image) for image in values.get("images", ()))
+        return cls(**plain, source=source, set=values.get("set"), split=values.get("split"), images=images)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is written."""
+        ordered = ("stage", "kind", "error", "attempts", "slide", "set", "split", "source", "build_id")
+        values = asdict(self)
+        values["images"] = list(values["images"])
+        return {
+            key: values[key] for key in (*ordered, "images") if values[key] is not None and values[key] != []
+        }
+
+
+def read_failed(path: Path) -> FailedShard | None:
+    """A quarantine file; None if it is absent, or not one."""
+    values = read_json(path)
+    try:
+        return None if values is None else FailedShard.from_dict(values)
+    except (KeyError, TypeError, AttributeError):
+        return None

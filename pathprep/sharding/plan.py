@@ -1,0 +1,168 @@
+"""What a run is to do: the dataset folder made or checked, and what of the run is done already."""
+
+import hashlib
+import importlib.util
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic
+
+from pathprep.dataset.marker import Marker, committed
+from pathprep.dataset.schema import FOLDERS, FORMAT, VERSION, build_id
+from pathprep.errors import DatasetError, UsageError
+from pathprep.params.shard import ShardParams
+from pathprep.sharding.names import with_names
+from pathprep.sharding.remote import Remote
+from pathprep.sharding.task import OriginT, Params
+from pathprep.slides.find import SlideSource
+from pathprep.storage import atomic
+from pathprep.storage.json_files import read_json
+
+
+@dataclass(frozen=True)
+class Plan(Generic[OriginT]):
+    """What a run would do.
+
+    Attributes:
+        build_id: of the dataset.
+        slides: all that were asked for, or shards of a tile set. todo: those to be made, in random order.
+        skipped: markers of those that are done, by name. whole: not one part of several.
+    """
+
+    build_id: str
+    slides: list[OriginT]
+    todo: list[OriginT]
+    skipped: dict[str, Marker]
+    whole: bool = True
+
+
+def plan(
+    sources: list[SlideSource],
+    root: Path,
+    params: ShardParams,
+    *,
+    rebuild: bool = False,
+    part: tuple[int, int] | None = None,
+    dry: bool = False,
+    remote: Remote | None = None,
+) -> Plan[SlideSource]:
+    """Check everything that can be checked before the first slide, and see what is left to do.
+
+    Args and errors: see ``shard``; ``dry`` writes nothing.
+    """
+    if not sources:
+        raise UsageError("no slides given")
+    if params.reader == "cucim" and importlib.util.find_spec("cucim") is None:
+        raise UsageError(
+            "cuCIM is not installed: install with the extra cuda13 or cuda12 (both also run without a GPU), "
+            "or use `reader` openslide"
+        )
+    build_id = prepare(root, params, rebuild, dry=dry)
+    if remote is not None and not dry:
+        remote.publish("dataset.json")
+    size = None if remote is None else remote.size
+    named = [replace(s, default_mpp=params.default_mpp) for s in with_names(sources, root, params.mpps)]
+    for source in named:
+        if source.mask is not None and not source.mask.is_file():
+            raise UsageError(f"{source.mask}: no such mask (for slide {source.path})")
+    # absolute, since a worker may have another working directory
+    whole = [replace(source, mask=source.mask and source.mask.absolute()) for source in named]
+    return divide(whole, root, build_id, rebuild=rebuild, part=part, size=size)
+
+
+def divide(
+    sources: Iterable[OriginT],
+    root: Path,
+    build_id: str,
+    *,
+    rebuild: bool = False,
+    part: tuple[int, int] | None = None,
+    size: Callable[[str], int] | None = None,
+) -> Plan[OriginT]:
+    """Tell what is done from what is to be made.
+
+    Args:
+        sources: named. root, rebuild, part: see ``run.shard``. build_id: of the dataset.
+        size: bytes of a file of the dataset, by its name; default: of those in ``root``.
+    """
+    asked = [source for source in sources if part is None or in_part(source.name, *part)]
+    plan = Plan(build_id, asked, [], {}, whole=part is None)
+    for source in asked:
+        marker = None
+        if not rebuild and (root / "slides" / f"{source.name}.json").exists():  # else spare reading the slide
+            marker = committed(root, source.name, build_id, source.inputs(), size)
+        if marker is not None:
+            plan.skipped[source.name] = marker
+        else:
+            plan.todo.append(source)
+    # so that several runs on one folder share the work, instead of making the same shards side by side
+    random.SystemRandom().shuffle(plan.todo)
+    return plan
+
+
+def in_part(name: str, number: int, parts: int) -> bool:
+    """Whether a slide falls to part ``number`` (1 to ``parts``), by a hash of its name in the dataset."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()) % parts == number - 1
+
+
+def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> str:
+    """Make or check the dataset folder; returns the build id. ``dry``: write nothing, take any parameters.
+
+    Raises:
+        UsageError: it holds slides made with other parameters and ``rebuild`` is off.
+    """
+    values = params.as_dict()
+    build = build_id(values)
+    info = {"format": FORMAT, "version": VERSION, "build_id": build, "params": values}
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root}: not a folder; choose another `out`")
+    if not dry:
+        try:
+            for folder in FOLDERS:
+                (root / folder).mkdir(parents=True, exist_ok=True)
+            sweep(root)
+        except (FileExistsError, NotADirectoryError):
+            raise UsageError(f"{root}: not a folder; choose another `out`") from None
+        except OSError as error:
+            raise UsageError(f"{root}: cannot be made ({error.strerror}); choose another `out`") from None
+    path = root / "dataset.json"
+    there = path.exists()  # asked first: another run may be writing it
+    old = read_json(path)
+    if there and (old is None or old.get("format") != FORMAT):
+        raise DatasetError(f"{path}: not written by pathprep; choose another `out`")
+    if old == info:
+        return build
+    if old is not None and not rebuild and not dry and any((root / "slides").glob("*.json")):
+        changed = ", ".join(_differences(old.get("params", {}), values))
+        raise UsageError(
+            f"{root}: holds slides made with other parameters ({changed}); "
+            "use another `out`, or `rebuild` to make them again"
+        )
+    if not dry:
+        atomic.write_json(path, info)
+    return build
+
+
+def changes(root: Path, params: Params) -> str:
+    """How parameters differ from those of the slides that a dataset folder holds; "" if it holds none."""
+    old = read_json(root / "dataset.json")
+    if old is None or not any((root / "slides").glob("*.json")):
+        return ""
+    return ", ".join(_differences(old.get("params", {}), params.as_dict()))
+
+
+def sweep(root: Path) -> None:
+    for folder in (root, *(root / name for name in FOLDERS)):
+        atomic.sweep(folder)
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    changed = []
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            changed += _differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            changed.append(f"{prefix}{key} {a} there, {b} now")
+    return changed
