@@ -4,9 +4,8 @@ dataset = pathprep.testing.small_dataset(tmp_path)
 run = small_run(dataset, tmp_path / "run")
 """
 
-from pathlib import Path, PurePath
+from pathlib import Path
 
-from pathtrain.recipes.load import load
 from pathtrain.training.pretrain import pretrain
 
 # A network of one block, on views of 32 and 16 px: a step takes some hundredths of a second on a core
@@ -19,7 +18,7 @@ SMALL = (
 )
 
 
-def small_run(dataset: PurePath | str, run: Path, steps: int = 2, *settings: str) -> Path:
+def small_run(dataset: str | Path, run: Path, steps: int = 2, *settings: str) -> Path:
     """Train a tiny network for some steps, on the CPU, as `pathtrain pretrain --recipe smoke` does.
 
     Args:
@@ -31,5 +30,5 @@ def small_run(dataset: PurePath | str, run: Path, steps: int = 2, *settings: str
     Returns:
         The run's folder: what ``evaluate``, ``embed`` and ``export`` take.
     """
-    pretrain(dataset, load("smoke", [*SMALL, f"steps={steps}", *settings]), run)
+    pretrain(dataset, "smoke", run, settings=[*SMALL, f"steps={steps}", *settings])
     return run
