@@ -77,7 +77,7 @@ def hashes(work: Path) -> dict[str, str]:
     found = {}
     for path in sorted(work.rglob("*")):
         name = str(path.relative_to(work))
-        if not path.is_file() or name.startswith("slides/") or path.name in ("lock", "log.jsonl"):
+        if not path.is_file() or name.startswith("slides/") or path.name in ("lock", ".lock", "log.jsonl"):
             continue
         if "tfevents" in path.name or ("/checkpoints/" in f"/{name}" and path.suffix == ".json"):
             continue  # a checkpoint's own hash is of a zip file, whose bytes are torch's
