@@ -20,6 +20,7 @@ from pathprep.dataset.marker import TileSetMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import STATUSES
 from pathprep.page.environment import render, size_in_words, write
+from pathprep.params.running import AnyPath
 from pathprep.reports import contact_sheet, quality, stain_outliers
 from pathprep.reports.charts import histograms, mpp_chart, stain_charts
 from pathprep.reports.measure import ENOUGH_SLIDES, ENOUGH_TILES, Measured, Tile, judge, measure
@@ -33,12 +34,12 @@ ODD = 12  # unusual tiles shown; at most two of a slide
 BORROWED = 12  # tiles without a fit of their own shown
 
 
-def report(dataset: Path, out: Path) -> Path:
-    """Write the page.
+def report(dataset: AnyPath = "dataset", out: AnyPath | None = None) -> Path:
+    """Write one self-contained HTML page about a dataset.
 
     Args:
         dataset: a dataset folder; unfinished and empty ones too.
-        out: the page.
+        out: the page; None for report.html in the dataset.
 
     Returns:
         Where the page is.
@@ -47,9 +48,10 @@ def report(dataset: Path, out: Path) -> Path:
         DatasetError: not a dataset.
         UsageError: the page cannot be written.
     """
-    page = render(Path(__file__).with_suffix(".html"), **_content(Dataset(dataset)))
-    write(page, out)
-    return out
+    folder = Path(dataset)
+    page = folder / "report.html" if out is None else Path(out)
+    write(render(Path(__file__).with_suffix(".html"), **_content(Dataset(folder))), page)
+    return page
 
 
 def _content(dataset: Dataset) -> dict[str, Any]:

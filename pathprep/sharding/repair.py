@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pathprep.dataset.marker import SlideMarker
 from pathprep.dataset.reader import Dataset
@@ -9,6 +10,7 @@ from pathprep.dataset.verify import Findings
 from pathprep.folders import verify
 from pathprep.launchers import cards
 from pathprep.launchers.local import Local
+from pathprep.params.running import SLIDE_TIMEOUT_S, AnyPath, check_run
 from pathprep.sharding.plan import Plan, prepare
 from pathprep.sharding.recorded import recorded
 from pathprep.sharding.run import make
@@ -29,9 +31,21 @@ class Repair:
     folder: Findings
     summary: RunSummary | None
 
+    def as_dict(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        return {
+            "damaged": [found.as_dict() for found in self.damaged],
+            "foreign": self.folder.problems,
+            "run": self.summary.as_dict() if self.summary else None,
+        }
+
 
 def repair(
-    root: Path, *, workers: int | None = None, timeout: float | None = None, watch: Watcher | None = None
+    dataset: AnyPath = "dataset",
+    *,
+    workers: int | None = None,
+    slide_timeout: float = SLIDE_TIMEOUT_S,
+    watch: Watcher | None = None,
 ) -> Repair:
     """Verify a dataset and make the damaged slides again; the others are not touched.
 
@@ -42,20 +56,22 @@ def repair(
         DatasetError: not a dataset.
         UsageError: it was made by another version, or on a GPU and there is none here.
     """
-    dataset = Dataset(root)
+    check_run(workers=workers, slide_timeout=slide_timeout)
+    root = Path(dataset)
+    there = Dataset(root)
     *slides, folder = verify(root)
     damaged = [found for found in slides if found.problems or found.tiles]
     known = [found.slide for found in damaged if not found.lost]
     if not known:
         return Repair(damaged, folder, None)
     # whatever MPP a slide has, it was accepted before
-    params = replace(recorded(dataset.params), low_mpp=1e-9, high_mpp=1e9)
-    markers = [dataset.markers[name] for name in known]
+    params = replace(recorded(there.params), low_mpp=1e-9, high_mpp=1e9)
+    markers = [there.markers[name] for name in known]
     todo = [source_of(marker) for marker in markers if isinstance(marker, SlideMarker)]
-    plan = Plan(dataset.info["build_id"], todo, todo, {})
+    plan = Plan(there.info["build_id"], todo, todo, {})
     launcher = Local(workers, cards.find(None) if params.device == "cuda" else 0)
     prepare(root, params, rebuild=False)
-    made = make(plan, root, params, launcher, timeout=timeout, rebuild=True, watch=watch)
+    made = make(plan, root, params, launcher, timeout=slide_timeout, rebuild=True, watch=watch)
     return Repair(damaged, folder, made)
 
 
