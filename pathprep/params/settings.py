@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
 
 from pathprep.errors import UsageError
 
-Owner = TypeVar("Owner")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,16 @@ def _setting(annotation: Any) -> Setting | None:
     return next((each for each in get_args(annotation)[1:] if isinstance(each, Setting)), None)
 
 
-def given(owner: Owner, values: Mapping[str, Any], **inner: Any) -> Owner:
-    """A parameter object with other values than its defaults.
+def build(owner: type[T], values: Mapping[str, Any], **inner: Any) -> T:
+    """An instance of a parameter class with some flat values, the others as they are by default.
 
     Args:
-        owner: an instance; those inside it are replaced too.
+        owner: the class.
         values: by flat name, as in ``stain_beta``.
         inner: further fields, of ``owner`` or as dictionaries of an instance inside it.
 
     Raises:
-        UsageError: a name that is none of theirs, naming the nearest; or a value of another kind.
+        UsageError: a name that is none of its fields', or a value of another kind or outside its range.
     """
     known, changed = flat(owner), dict[str, Any]()
     for name, value in values.items():
@@ -102,15 +102,15 @@ def given(owner: Owner, values: Mapping[str, Any], **inner: Any) -> Owner:
         place[known[name].path[-1]] = value
     for name, value in inner.items():
         changed[name] = {**changed.get(name, {}), **value} if isinstance(value, dict) else value
-    return _replaced(owner, changed)
+    return _replaced(owner(), changed)
 
 
-def _replaced(owner: Owner, changed: Mapping[str, Any]) -> Owner:
+def _replaced(owner: T, changed: Mapping[str, Any]) -> T:
     values = {
         name: _replaced(getattr(owner, name), value) if isinstance(value, dict) else value
         for name, value in changed.items()
     }
-    return cast(Owner, replace(cast(Any, owner), **values))
+    return cast(T, replace(cast(Any, owner), **values))
 
 
 def _check_kind(setting: Flat, value: Any) -> None:
@@ -118,7 +118,7 @@ def _check_kind(setting: Flat, value: Any) -> None:
     kinds = get_args(setting.type) if type(None) in get_args(setting.type) else (setting.type,)
     if any(_is_kind(value, kind) for kind in kinds):
         return
-    words = [", ".join(map(str, get_args(kind))) or _WORDS[kind] for kind in kinds]
+    words = [", ".join(map(str, get_args(kind))) or _WORDS.get(kind, kind.__name__) for kind in kinds]
     raise UsageError(f"`{setting.name}` is {value!r}; expected {' or '.join(words)}")
 
 
@@ -130,7 +130,7 @@ def _is_kind(value: Any, kind: Any) -> bool:
         return value in get_args(kind)
     if kind in (int, float):
         return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
-    return isinstance(value, kind)
+    return isinstance(value, get_origin(kind) or kind)
 
 
 def unknown(name: str, known: Mapping[str, Any]) -> UsageError:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pathprep.errors import UsageError
 from pathprep.params.quality import QcParams
-from pathprep.params.settings import Setting, check, given, is_share
+from pathprep.params.settings import Setting, build, check, is_share
 from pathprep.params.stain import StainParams
 from pathprep.params.tissue import TissueParams
 
@@ -149,8 +149,8 @@ class ShardParams:
             raise UsageError(f"`mpp` is {mpp!r}; expected a number, or several")
         side = settings.get("tile")
         tile = side if isinstance(side, int) else cls.tile
-        return given(
-            cls(),
+        return build(
+            cls,
             settings,
             mpp=mpps[0],
             more_mpps=mpps[1:],

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pathprep.errors import UsageError
 from pathprep.params.running import TILES_PER_SHARD
-from pathprep.params.settings import Setting, check, given, is_positive
+from pathprep.params.settings import Setting, build, check, is_positive
 from pathprep.params.shard import Subsampling
 from pathprep.params.stain import StainParams
 
@@ -55,7 +55,7 @@ class TileParams:
         Raises:
             UsageError: no parameter of this name, a value out of its range, or a target without ``bake``.
         """
-        made = given(cls(), settings, stain={"target": target})
+        made = build(cls, settings, stain={"target": target})
         if target is not None and made.stain.mode != "bake":
             raise UsageError("`target`: only `stain` bake normalises; give both or neither")
         return made

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -26,12 +26,11 @@ from pathtrain.features.encode import Features
 from pathtrain.features.files import Part
 from pathtrain.features.progress import TileProgress
 from pathtrain.features.write import EmbedSummary, make
+from pathtrain.params.encoding import Device, Format, Level
 from pathtrain.recipes.load import load as load_recipe
 from pathtrain.runs import checkpoint
 from pathtrain.runs.hierarchical import open_run, quiet_stage
 from pathtrain.stain.target import of_run
-
-Level = Literal["region", "slide"]
 
 
 def embed(
@@ -39,9 +38,9 @@ def embed(
     dataset: Path,
     out: Path,
     level: Level,
-    device: str = "auto",
+    device: Device = "auto",
     threads: int = 2,
-    format: str = "hdf5",
+    format: Format = "hdf5",
 ) -> EmbedSummary:
     """Write the files; those that were made from the same run and slides are kept.
 

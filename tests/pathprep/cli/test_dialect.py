@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from pathprep.cli import dialect
 from pathprep.errors import UsageError
-from pathprep.params.settings import Setting, flat, given
+from pathprep.params.settings import Setting, build, flat
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def test_options_are_those_of_the_class_and_reach_it_again(tmp_path: Path) -> No
     assert done.exit_code == 0, done.output
     settings = calls[0]["settings"]
     assert settings == {"size": 5, "mode": "resize", "kind": "a", "check": False, "stain_beta": 0.25}
-    assert given(Outer(), settings) == Outer(5, "resize", "a", False, 7, Inner(0.25))
+    assert build(Outer, settings) == Outer(5, "resize", "a", False, 7, Inner(0.25))
     assert list(flat(Outer)) == ["size", "mode", "kind", "check", "stain_beta"]
 
 
@@ -147,4 +147,4 @@ def test_messages_name_options() -> None:
     }.items():
         assert dialect.in_options(text, names) == said
     with pytest.raises(UsageError, match="did you mean `stain_beta`"):
-        given(Outer(), {"stain_bet": 1})
+        build(Outer, {"stain_bet": 1})
