@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from functools import partial, wraps
 from inspect import Parameter, Signature, cleandoc, signature
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import FrameType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -167,7 +167,7 @@ def is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name != "DEFAULT"
 
 
-def save_command(context: typer.Context, folder: Path | str, without: Collection[str] = ()) -> None:
+def save_command(context: typer.Context, folder: PurePath | str, without: Collection[str] = ()) -> None:
     """Write a command's values to <folder>/<command>.yaml, which --config takes.
 
     Args:
@@ -177,19 +177,9 @@ def save_command(context: typer.Context, folder: Path | str, without: Collection
         OSError: the folder cannot be written.
         PathprepError: the URL cannot be written.
     """
-    from pathprep.storage import atomic
+    from pathprep.storage.place import storage_at
 
-    name, data = f"{context.info_name}.yaml", command_as_yaml(context, without).encode()
-    if "://" not in str(folder):
-        atomic.write_bytes(Path(folder) / name, data)
-        return
-    from tempfile import TemporaryDirectory
-
-    from pathprep.storage.url_store import Store
-
-    with TemporaryDirectory() as local:
-        (Path(local) / name).write_bytes(data)
-        Store.of(str(folder)).put(Path(local) / name, name)
+    storage_at(folder).write(f"{context.info_name}.yaml", command_as_yaml(context, without).encode())
 
 
 def command_as_yaml(context: typer.Context, without: Collection[str] = ()) -> str:

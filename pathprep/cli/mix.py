@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from pathprep.cli.dialect import Json, OutJson, errors, give, output, save_command
+from pathprep.cli.options import Datasets
 from pathprep.params.running import MIX_MEMORY_GB, TILES_PER_SHARD
 
 
 def mix(
     context: typer.Context,
-    datasets: Annotated[list[Path], typer.Argument(help="Dataset folders.")],
+    datasets: Datasets,
     out: Annotated[Path, typer.Option(help="Folder for the mixed shards.")] = Path("mixed"),
     tiles_per_shard: Annotated[
         int, typer.Option(help="At most so many tiles in a tar; tars differ by one at most.")

@@ -18,7 +18,12 @@ def _place(given: Any) -> Path | str:
     return str(given) if "://" in str(given) else Path(given)
 
 
-Dataset = Annotated[Path, typer.Argument(help="The dataset folder.")]
+Dataset = Annotated[
+    str, typer.Argument(metavar="FOLDER|URL", parser=_place, help="The dataset, such as s3://bucket/folder.")
+]
+Datasets = Annotated[
+    list[str], typer.Argument(metavar="FOLDER|URL...", parser=_place, help="Datasets, one or several.")
+]
 OutDataset = Annotated[
     str,
     typer.Option(

@@ -1,6 +1,5 @@
 """Commands on a dataset folder: `pathprep verify`, `pathprep repair`, `pathprep report`."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +10,7 @@ from pathprep.cli.options import Dataset, SlideTimeout, Workers, end
 from pathprep.params.running import SLIDE_TIMEOUT_S
 
 
-def verify(dataset: Dataset = Path("dataset"), as_json: Json = False, out_json: OutJson = None) -> None:
+def verify(dataset: Dataset = "dataset", as_json: Json = False, out_json: OutJson = None) -> None:
     """Check every byte of a dataset, or of mixed shards: sizes, hashes, CRC of each tile, index against tar.
 
     Exit code 0: all is well; 1: something is damaged, and each bad tile is named.
@@ -49,7 +48,7 @@ def verify(dataset: Dataset = Path("dataset"), as_json: Json = False, out_json: 
 
 
 def repair(
-    dataset: Dataset = Path("dataset"),
+    dataset: Dataset = "dataset",
     workers: Workers = None,
     slide_timeout: SlideTimeout = SLIDE_TIMEOUT_S,
     as_json: Json = False,
@@ -90,8 +89,10 @@ def repair(
 
 
 def report(
-    dataset: Dataset = Path("dataset"),
-    out: Annotated[Path | None, typer.Option(help="Default: report.html in the dataset.")] = None,
+    dataset: Dataset = "dataset",
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE|URL", help="Default: report.html in the dataset.")
+    ] = None,
     as_json: Json = False,
     out_json: OutJson = None,
 ) -> None:

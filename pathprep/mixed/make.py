@@ -23,7 +23,7 @@ from pathprep.launchers.local import cores
 from pathprep.mixed import format as mixed
 from pathprep.mixed.inputs import Corpus
 from pathprep.mixed.make_pass import Job, Maker
-from pathprep.params.running import MIX_MEMORY_GB, TILES_PER_SHARD, AnyPath, check_run, paths
+from pathprep.params.running import MIX_MEMORY_GB, TILES_PER_SHARD, AnyPath, check_run, listed
 from pathprep.storage import atomic
 from pathprep.storage.json_files import read_json
 
@@ -91,7 +91,7 @@ def mix(
     """Write mixed shards; finished shards of an earlier run of the same mix are checked and kept.
 
     Args:
-        datasets: their folders, one or several. Their order matters only where slides share a name.
+        datasets: their folders or URLs, one or several. Their order matters only where slides share a name.
         out: the folder for the mix, made if absent.
         tiles_per_shard: at most so many; shards differ by at most one tile.
         seed: of the order.
@@ -110,7 +110,7 @@ def mix(
     root = Path(out)
     start = time.perf_counter()
     with _threads(workers or cores()) as pool:
-        corpus = Corpus(paths(datasets), pool)
+        corpus = Corpus(listed(datasets))
         plan = {
             "version": mixed.VERSION,
             "seed": seed,
@@ -259,7 +259,7 @@ def _commit(root: Path, corpus: Corpus, plan: dict[str, Any], markers: list[dict
         "components": list(corpus.components),
         "labels": corpus.labels,
         "sources": [
-            {"path": str(source.root.resolve()), "params": source.dataset.params, **about}
+            {"path": source.dataset.storage.absolute, "params": source.dataset.params, **about}
             for source, about in zip(corpus.sources, plan["sources"], strict=True)
         ],
         "shards": markers,

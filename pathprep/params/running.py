@@ -2,20 +2,20 @@
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from pathprep.params.settings import check
 
-AnyPath = str | Path
+AnyPath = str | PurePath  # where URLs may be given too, a path may be one whose slashes it has folded
 SLIDE_TIMEOUT_S = 7200.0
 MIN_FREE_GB = 2.0
 TILES_PER_SHARD = 10_000  # at most, where tiles of many slides share shards
 MIX_MEMORY_GB = 4.0
 
 
-def paths(given: AnyPath | Iterable[AnyPath]) -> list[Path]:
+def listed(given: AnyPath | Iterable[AnyPath]) -> list[AnyPath]:
     """One path or several, as a list."""
-    return [Path(given)] if isinstance(given, str | Path) else [Path(each) for each in given]
+    return [given] if isinstance(given, str | PurePath) else list(given)
 
 
 def path(given: AnyPath | None) -> Path | None:

@@ -7,6 +7,7 @@ from typing import Any
 from pathprep.dataset.marker import SlideMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.verify import Findings
+from pathprep.errors import UsageError
 from pathprep.folders import verify
 from pathprep.launchers import cards
 from pathprep.launchers.local import Local
@@ -16,6 +17,7 @@ from pathprep.sharding.recorded import recorded
 from pathprep.sharding.run import make
 from pathprep.sharding.summary import RunSummary, Watcher
 from pathprep.slides.find import SlideSource
+from pathprep.storage.base import is_url
 
 
 @dataclass
@@ -50,13 +52,17 @@ def repair(
     """Verify a dataset and make the damaged slides again; the others are not touched.
 
     Args:
-        root: the dataset folder. workers, timeout, watch: see ``run.shard``.
+        dataset: its folder. workers, slide_timeout, watch: as of ``pathprep.shard``.
 
     Raises:
         DatasetError: not a dataset.
-        UsageError: it was made by another version, or on a GPU and there is none here.
+        UsageError: a URL, or it was made by another version, or on a GPU and there is none here.
     """
     check_run(workers=workers, slide_timeout=slide_timeout)
+    if is_url(dataset):
+        raise UsageError(
+            f"{dataset}: only a local folder is repaired; use `pathprep shard --rebuild` for a URL"
+        )
     root = Path(dataset)
     there = Dataset(root)
     *slides, folder = verify(root)

@@ -10,19 +10,19 @@ from pathprep.errors import UsageError
 from pathprep.launchers import cards, server
 from pathprep.launchers.base import Launcher
 from pathprep.launchers.local import Local
-from pathprep.params.running import MIN_FREE_GB, SLIDE_TIMEOUT_S, AnyPath, check_run, path, paths
+from pathprep.params.running import MIN_FREE_GB, SLIDE_TIMEOUT_S, AnyPath, check_run, listed, path
 from pathprep.params.shard import MPP, ShardParams
 from pathprep.sharding import forecast as forecasts
 from pathprep.sharding import plan as plans
 from pathprep.sharding import run
 from pathprep.sharding.forecast import Forecast
 from pathprep.sharding.plan import Plan
-from pathprep.sharding.remote import Remote, opened
+from pathprep.sharding.remote import Remote, opened, writable
 from pathprep.sharding.summary import RunSummary, Watcher
 from pathprep.slides import find
 from pathprep.slides.find import SlideSource
 from pathprep.stain import Target
-from pathprep.storage.url_store import Store
+from pathprep.storage.base import is_url
 
 Gpus = int | Literal["all"] | None
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def shard(
     """
     check_run(workers=workers, slide_timeout=slide_timeout, min_free=min_free, part=part)
     params = parameters(mpp=mpp, region=region, target=target, gpus=gpus, **settings)
-    sources = find.find(paths(slides), path(masks))
+    sources = _find(slides, masks)
     runs_on = launcher or _local(workers, gpus)
     with place(out, scratch) as (root, remote):
         at = f" at {len(params.mpps)} resolutions" if params.more_mpps else ""
@@ -128,7 +128,7 @@ def forecast(
     """
     check_run(workers=workers, slide_timeout=slide_timeout, part=part)
     params = parameters(mpp=mpp, region=region, target=target, gpus=gpus, **settings)
-    sources = find.find(paths(slides), path(masks))
+    sources = _find(slides, masks)
     runs_on = launcher or _local(workers, None)
     with place(out, scratch, dry=True) as (root, remote):
         changed = "" if rebuild else plans.changes(root, params)
@@ -164,7 +164,7 @@ def planned(
         do. Errors: as of ``shard``.
     """
     params = parameters(**what)
-    sources = find.find(paths(slides), path(masks))
+    sources = _find(slides, masks)
     with place(out, scratch) as (root, remote):
         yield root, params, lambda: plans.plan(sources, root, params, rebuild=rebuild, remote=remote)
 
@@ -193,6 +193,10 @@ def parameters(
     )
 
 
+def _find(slides: AnyPath | Iterable[AnyPath], masks: AnyPath | None) -> list[SlideSource]:
+    return find.find([Path(each) for each in listed(slides)], path(masks))
+
+
 def _local(workers: int | None, gpus: Gpus) -> Local:
     if server.is_cold():
         log.info("Compiling kernels, once: about a minute.")
@@ -208,7 +212,7 @@ def place(
     Raises:
         UsageError: a ``scratch`` that would have no effect, or is no folder.
     """
-    chosen, remote = path(scratch), "://" in str(out)
+    chosen, remote = path(scratch), is_url(out)
     if chosen and not remote:
         raise UsageError("`scratch` goes with a URL as `out`, such as s3://bucket/folder")
     if chosen and chosen.exists() and not chosen.is_dir():
@@ -216,5 +220,5 @@ def place(
     if not remote:
         yield Path(out), None
         return
-    with opened(Store.of(str(out)), chosen, dry=dry) as there:
+    with opened(writable(str(out)), chosen, dry=dry) as there:
         yield there.root, there

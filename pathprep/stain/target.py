@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Self
 
 import numpy as np
@@ -86,7 +86,7 @@ class Target:
         atomic.write_json(path, {"format": "pathprep-target", "name": self.name, **self.as_params()})
 
     @classmethod
-    def given(cls, target: "Target | Path | str | None") -> "Target | None":
+    def given(cls, target: "Target | PurePath | str | None") -> "Target | None":
         """What a caller gave: a target as it is, or the file of one, loaded; None stays None.
 
         Raises:

@@ -89,7 +89,7 @@ def embed(
             pixels = next(stream)
             bad = [found for found in damage.found if found.tile in part.tiles]
             if bad:
-                tar = index.source.place(bad[0].tile).tar
+                tar = data.root / index.source.place(bad[0].tile).tar
                 yield DatasetError(f"{bad[0].name} in {tar}: {bad[0].reason}; {_fix(data)}")
                 continue
             _, regions, slide = method.stages.vectors(pixels, layout(part))
@@ -128,8 +128,9 @@ def _tar(data: Dataset, slide: str) -> FileRecord:
 
 def _gone(data: Dataset, part: Part) -> DatasetError | None:
     """That a slide has no tar; TileStream could not go on after it."""
-    path = data.root / "shards" / f"{part.name}.tar"
-    return None if path.is_file() else DatasetError(f"{path}: no such file; {_fix(data)}")
+    tar = f"shards/{part.name}.tar"
+    gone = not data.storage.exists(tar)
+    return DatasetError(f"{data.root / tar}: no such file; {_fix(data)}") if gone else None
 
 
 def _fix(data: Dataset) -> str:

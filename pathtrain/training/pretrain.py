@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -51,7 +51,7 @@ def pretrain(
     """Train, or go on with, a run; under torchrun every rank calls it.
 
     Args:
-        dataset: a dataset folder, or one of mixed shards.
+        dataset: the folder or URL of a dataset or of mixed shards.
         recipe: the name of one that comes with the package, a .yaml file, or a recipe.
         out: the run's folder; created. None: runs/ and the recipe's name.
         settings: values that go before those of a named recipe: ``{"optim.lr": 0.001}``, or as
@@ -146,7 +146,7 @@ def _begin(
 def _describe(
     run: Path,
     recipe: Recipe,
-    dataset: Path,
+    dataset: PurePath | str,
     data: Dataset | MixedDataset,
     identity: dict[str, Any],
     target: Target | None,

@@ -18,7 +18,7 @@ once. The three panels of the study: pathtrain.evaluate.papers.collapse_panels.
 import zlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -117,7 +117,7 @@ def check_k(k: int, tiles: int) -> None:
         raise UsageError(f"`k` {k}: must be 1 to {tiles - 1}, the number of other tiles")
 
 
-def open_slides(dataset: Path, target: ModelTarget | None) -> DatasetTiles:
+def open_slides(dataset: PurePath | str, target: ModelTarget | None) -> DatasetTiles:
     """A dataset's tiles for a model with this target.
 
     Raises:

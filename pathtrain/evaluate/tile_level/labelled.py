@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
 from pathprep.errors import UsageError
+from pathprep.storage.place import storage_at
 from pathtrain.data.tile_labels import Labels
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, outcome
 from pathtrain.evaluate.statistics import Floats, Ints, interval
@@ -68,7 +69,7 @@ def check_split(sources: list[Tiles], labels: Labels) -> None:
         UsageError: it does; some of the groups, or the class, are named.
     """
     train, test = sources
-    if train.path.resolve() == test.path.resolve():
+    if storage_at(train.path).absolute == storage_at(test.path).absolute:
         raise UsageError(f"{test.path}: is both training and test set; leave `test` out to split it by group")
     shared = sorted(_groups(train) & _groups(test))
     if shared:

@@ -171,7 +171,7 @@ def test_opening_again_reads_no_marker_and_no_table(
     root = dataset(tmp_path, a=5, b=6)
     Dataset(root).tiles(["x", "region"])
     before = files(root)
-    monkeypatch.setattr(committed, "read_sealed", lambda _: 1 / 0)
+    monkeypatch.setattr(committed, "sealed_in", lambda *_: 1 / 0)
     assert len(Dataset(root).tiles(["x", "region"])) == 11
     assert Dataset(root).tile_counts() == {"a": 5, "b": 6}
     assert files(root) == before
@@ -229,7 +229,7 @@ def test_touched_markers_cost_a_look_and_no_new_index(
     assert len(Dataset(root).tiles(["x"])) == 11
     array = [name for name in before if name.endswith("x.npy")]
     assert [files(root)[name] for name in array] == [before[name] for name in array]
-    monkeypatch.setattr(committed, "read_sealed", lambda _: 1 / 0)
+    monkeypatch.setattr(committed, "sealed_in", lambda *_: 1 / 0)
     assert len(Dataset(root).tiles(["x"])) == 11  # the new listing is remembered
 
 
@@ -410,7 +410,7 @@ def nobody() -> Iterator[None]:
 
 
 def test_a_dataset_that_cannot_be_written(
-    mapped: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    mapped: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """pytest's own folders are closed to others than root, hence another."""
     with tempfile.TemporaryDirectory() as folder:
@@ -424,10 +424,11 @@ def test_a_dataset_that_cannot_be_written(
         monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
         with nobody():
             assert_right(root, Dataset(root).tiles(["x"]))
-            said = capsys.readouterr().err
+            said = caplog.text
+            caplog.clear()
             assert_right(root, Dataset(root).tiles(["x"]))
         assert f"{root}/tiles cannot be written (Permission denied): the index of tiles is kept in" in said
-        assert capsys.readouterr().err == ""
+        assert caplog.text == ""
         assert [path.name[:17] for path in (cache / "pathprep").iterdir()] == [f"{BUILD}-"]
         cache.chmod(0o555)
         shutil.rmtree(cache / "pathprep")

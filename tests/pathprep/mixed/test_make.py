@@ -35,6 +35,7 @@ from pathprep.mixed import make_pass as mix_pass
 from pathprep.mixed.inputs import LONGEST_NAME, key_names
 from pathprep.mixed.make import GB, Job, mix, passes
 from pathprep.storage import atomic
+from pathprep.storage.place import storage_at
 
 HE = [0.5, 0.2, 0.7, 0.8, 0.4, 0.5]
 PICTURES = [simplejpeg.encode_jpeg(tissue(32, 32, seed=n), 50 + n) for n in range(40)]
@@ -48,7 +49,8 @@ def write(
     labels: dict[str, str] | None = None,
 ) -> Path:
     """A dataset; no two tiles of a slide are alike, and sizes differ."""
-    params = {"tile": 32, "mpp": mpp, "mode": "resize", "stain": {"mode": stain}}
+    kind = {} if labels is None else {"kind": "tiles"}
+    params = {"tile": 32, "mpp": mpp, "mode": "resize", "stain": {"mode": stain}, **kind}
     build = build_id(params)
     for folder in FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -413,11 +415,12 @@ def test_tiles_far_apart_are_read_by_separate_calls(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(mix_pass, "GAP", 600)
     monkeypatch.setattr(mix_pass, "TILES_A_READ", 3)
     views = [memoryview(bytearray(10)) for _ in offsets]
-    assert mix_pass.read_tiles(tar, offsets, views, [zlib.crc32(data) for data in expected]) is None
+    sums, storage = [zlib.crc32(data) for data in expected], storage_at(tmp_path)
+    assert mix_pass.read_tiles(storage, "a.tar", offsets, views, sums) is None
     assert [bytes(view) for view in views] == expected
     # two close together; too far; three are the most; what is left
     assert calls == [(0, 110), (1000, 630), (1630, 20)]
-    assert mix_pass.read_tiles(tar, offsets, views, [zlib.crc32(b"other")] * 7) == 0
+    assert mix_pass.read_tiles(storage, "a.tar", offsets, views, [zlib.crc32(b"other")] * 7) == 0
 
 
 def test_passes_fill_the_memory() -> None:

@@ -22,8 +22,8 @@ from typer.testing import CliRunner
 
 from pathprep.errors import UsageError
 from pathprep.mixed.make import mix
+from pathprep.storage.local import LocalStorage
 from pathtrain.cli import app
-from pathtrain.data.source import Files
 from pathtrain.data.whole_tiles import DatasetTiles, open_tiles
 from pathtrain.features.embed import embed
 from pathtrain.features.encode import encode
@@ -166,14 +166,14 @@ def damage(dataset: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     elif how == "short":
         os.truncate(tar, int(place[4]) + 100)
     elif how == "disk":
-        read = Files.read
+        read = LocalStorage.read_at
 
-        def failing(self: Files, path: Path, length: int, offset: int) -> bytes:
-            if (path, offset) == (tar, place[4]):
+        def failing(self: LocalStorage, name: str, offset: int, length: int) -> bytes:
+            if (self.root / name, offset) == (tar, place[4]):
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
-            return read(self, path, length, offset)
+            return read(self, name, offset, length)
 
-        monkeypatch.setattr(Files, "read", failing)
+        monkeypatch.setattr(LocalStorage, "read_at", failing)
     else:
         spoil(dataset, "a", 4, b"damage" if how == "CRC" else None, header=how == "header")
 
