@@ -179,7 +179,10 @@ def save_command(context: typer.Context, folder: PurePath | str, without: Collec
     """
     from pathprep.storage.place import storage_at
 
-    storage_at(folder).write(f"{context.info_name}.yaml", command_as_yaml(context, without).encode())
+    storage, name = storage_at(folder), f"{context.info_name}.yaml"
+    data = command_as_yaml(context, without).encode()
+    if storage.read(name) != data:  # a run that had nothing to do changes nothing
+        storage.write(name, data)
 
 
 def command_as_yaml(context: typer.Context, without: Collection[str] = ()) -> str:
