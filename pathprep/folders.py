@@ -1,7 +1,7 @@
 """Which kind of folder is this: a dataset of slides, one of imported tiles, or mixed shards; and open it."""
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import PurePath
 
 from pathprep.dataset import verify as verify_dataset
 from pathprep.dataset.reader import Dataset
@@ -10,16 +10,17 @@ from pathprep.errors import UsageError
 from pathprep.mixed import format as mixed
 from pathprep.mixed import verify as verify_mixed
 from pathprep.mixed.reader import MixedDataset
-from pathprep.storage.json_files import read_json
+from pathprep.storage.place import storage_at
 
 
-def is_mixed(root: Path) -> bool:
-    """Whether a folder holds mixed shards, finished or not, rather than a dataset."""
-    return any((root / name).exists() for name in (mixed.INFO, "unfinished"))
+def is_mixed(root: PurePath | str) -> bool:
+    """Whether a folder or URL holds mixed shards, finished or not, rather than a dataset."""
+    storage = storage_at(root)
+    return any(storage.exists(name) for name in (mixed.INFO, mixed.PLAN))
 
 
-def kind_of(root: Path) -> str:
-    """What a folder was made of: ``slides``, imported ``tiles``, or ``mixed`` shards of datasets.
+def kind_of(root: PurePath | str) -> str:
+    """What a folder or URL was made of: ``slides``, imported ``tiles``, or ``mixed`` shards of datasets.
 
     Raises:
         DatasetError: not a dataset.
@@ -27,25 +28,35 @@ def kind_of(root: Path) -> str:
     return "mixed" if is_mixed(root) else Dataset(root).kind
 
 
-def open(root: Path | str) -> Dataset | MixedDataset:
-    """Open a dataset folder, or a folder of mixed shards.
+def open(root: PurePath | str) -> Dataset | MixedDataset:
+    """Open a dataset or mixed shards; both are read in the same way.
+
+        data = pathprep.open("dataset")
+        len(data), data.slides                  # tiles; names of slides
+        data[0].pixels                          # (H, W, 3) uint8; also jpeg, slide, x, y, label ...
+        for tile in data.slide("A"): ...        # the tiles of one slide
+        data.table("A", ["x", "y", "focus"])    # pyarrow, a row a tile
+
+    Args:
+        root: the folder, or a URL that fsspec knows, such as ``s3://bucket/dataset``.
 
     Raises:
         DatasetError: it is neither, or cannot be used.
+        UsageError: a URL that fsspec does not know, or whose library is not installed.
     """
-    root = Path(root)
     return MixedDataset(root) if is_mixed(root) else Dataset(root)
 
 
-def open_dataset(root: Path) -> Dataset:
-    """A dataset folder, for what mixed shards cannot serve.
+def open_dataset(root: PurePath | str) -> Dataset:
+    """Open a dataset, for what mixed shards cannot serve.
 
     Raises:
         UsageError: it holds mixed shards.
         DatasetError: it is no dataset, or one that cannot be used.
     """
     if is_mixed(root):
-        sources = [source["path"] for source in (read_json(root / mixed.INFO) or {}).get("sources", ())]
+        info = storage_at(root).read_json(mixed.INFO) or {}
+        sources = [source["path"] for source in info.get("sources", ())]
         raise UsageError(
             f"{root}: holds mixed shards (`pathprep mix`), which only training reads; give the dataset that "
             f"they were mixed from{': ' if sources else ''}{' or '.join(sources)}"
@@ -53,8 +64,12 @@ def open_dataset(root: Path) -> Dataset:
     return Dataset(root)
 
 
-def verify(root: Path | str, threads: int = 2) -> Iterator[Findings]:
+def verify(root: PurePath | str, threads: int = 2) -> Iterator[Findings]:
     """Check a dataset or mixed shards to the byte.
+
+    Args:
+        root: the folder or URL.
+        threads: slides or shards at a time.
 
     Yields:
         Findings per slide or shard, in their order; last those of the folder, named ``(folder)``.
@@ -62,5 +77,4 @@ def verify(root: Path | str, threads: int = 2) -> Iterator[Findings]:
     Raises:
         DatasetError: neither, or mixed shards that are not finished.
     """
-    root = Path(root)
     return verify_mixed.verify(root, threads) if is_mixed(root) else verify_dataset.verify(root, threads)

@@ -1,1 +1,48 @@
-"""Self-supervised training of a pathology tile encoder on pathprep's datasets."""
+"""Self-supervised training of a pathology tile encoder on pathprep's datasets.
+
+    import pathtrain
+
+    pathtrain.pretrain("dataset", recipe="smoke")
+    model = pathtrain.load("runs/smoke")
+    model(tiles)  # (N, H, W, 3) uint8 -> (N, D) float32
+    pathtrain.embed(model, "dataset", "features")
+    pathtrain.evaluate.knn(model, "dataset", labels="labels.csv")
+
+Each name is loaded when it is first used: the package itself takes no time to import.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["LoadedModel", "embed", "evaluate", "export", "load", "pretrain", "report"]
+
+# Where each name is; the imports below say the same to type checkers and editors
+_MODULES = {
+    "LoadedModel": "pathtrain.runs.model",
+    "embed": "pathtrain.features.embed",
+    "export": "pathtrain.runs.export",
+    "load": "pathtrain.runs.model",
+    "pretrain": "pathtrain.training.pretrain",
+    "report": "pathtrain.reports.page",
+}
+
+if TYPE_CHECKING:
+    from pathtrain import evaluate
+    from pathtrain.features.embed import embed
+    from pathtrain.reports.page import report
+    from pathtrain.runs.export import export
+    from pathtrain.runs.model import LoadedModel, load
+    from pathtrain.training.pretrain import pretrain
+
+
+def __getattr__(name: str) -> Any:
+    if name == "evaluate":
+        return import_module("pathtrain.evaluate")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

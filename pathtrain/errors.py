@@ -10,15 +10,15 @@ PathprepError
     └── ModelError          an architecture or its weights cannot be had
 """
 
-from pathprep.errors import PathprepError
+from pathprep.errors import PathprepError, UsageError
 
 
 class TrainError(PathprepError):
     """Training cannot start or go on."""
 
 
-class RecipeError(TrainError):
-    """A recipe, or a value given with ``--set``, is wrong; one line naming the key."""
+class RecipeError(TrainError, UsageError):
+    """A recipe, or a value that goes before one of its own, is wrong; one line naming the key."""
 
 
 class CheckpointError(TrainError):

@@ -74,10 +74,11 @@ def collapse(work: Path, name: str, seed: int) -> dict[str, Any]:
     """The three panels of a set, and their figure in ``work``."""
     from pathtrain.evaluate.papers import collapse_panels as panels
     from pathtrain.evaluate.tile_level import tsne
+    from pathtrain.params.evaluation import CollapseParams
     from pathtrain.runs.model import load
 
     sides = [(load(work / name / f"{kind}-run"), work / name / kind) for kind in STAINS]
-    result, samples = panels.panels(sides[0], sides[1], seed=seed)
+    result, samples = panels.measured(sides[0], sides[1], CollapseParams(seed=seed))
     places = [tsne.place(sample, 100, seed) for sample in samples]
     (work / f"{name}.png").write_bytes(tsne.panels(samples, places, result["panels"]))
     for panel in result["panels"]:

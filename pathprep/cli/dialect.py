@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
-from inspect import Parameter, Signature, signature
+from inspect import Parameter, Signature, cleandoc, signature
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 from pathprep.cli.streams import errors, output
-from pathprep.errors import PathprepError, UsageError, explain_os_error
+from pathprep.errors import PathprepError, UsageError, explain_missing_package, explain_os_error
 from pathprep.params.settings import Flat, flat, unknown
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel="Output")]
@@ -33,7 +33,9 @@ OutJson = Annotated[
     ),
 ]
 # Headings of help, in their order; the first has what most people need
-PANELS = ("", "What goes in", "Tiles", "Tissue", "Stain", "Quality", "Running", "Output", "Expert")
+PANELS = (
+    "", "What goes in", "Tiles", "Tissue", "Stain", "Quality", "Training", "Running", "Output", "Expert",
+)  # fmt: skip
 MANY = 10  # more options than these can also be given in a file
 # Options that are about a call and not about what it makes
 _OF_A_CALL = {"config", "as_json", "out_json", "dry_run", "part", "rebuild"}
@@ -55,7 +57,9 @@ def add(app: typer.Typer, command: Callable[..., Any], name: str | None = None) 
         return command(**given)
 
     _set_signature(run, sorted(own.values(), key=_panel))
-    app.command(name, cls=_Command)(run)
+    # a docstring's lines are broken for an editor, not for this terminal
+    help_text = re.sub(r"(?<!\n)\n(?!\n)", " ", cleandoc(command.__doc__ or ""))
+    app.command(name, cls=_Command, help=help_text)(run)
 
 
 def _panel(parameter: Parameter) -> int:
@@ -212,8 +216,11 @@ def _option(each: Flat, panel: str) -> tuple[str, tuple[Any, ...] | None, Parame
         kind, default = bool, default == pair[0]
     elif kind is bool:
         option += f"/--no-{each.name.replace('_', '-')}"
+    metavar = None
+    if get_origin(kind) is list and get_origin(get_args(kind)[0]) is Literal:  # typer has no lists of choices
+        metavar, kind = f"<{'|'.join(get_args(get_args(kind)[0]))}>", list[str]
     help_text = re.sub(r"`(\w+)`", lambda word: f"--{word[1].replace('_', '-')}", each.help)
-    made = typer.Option(option, help=help_text, rich_help_panel=panel or None)
+    made = typer.Option(option, help=help_text, metavar=metavar, rich_help_panel=panel or None)
     parameter = Parameter(
         each.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, made]
     )
@@ -250,13 +257,10 @@ def give(result: Any, as_json: bool, out_json: Path | None, show: Callable[[], N
         show()
 
 
-def main(app: typer.Typer, extras: Mapping[str, str] | None = None) -> None:
+def main(app: typer.Typer) -> None:
     """Run an app: errors that are the user's to mend are one line, not a traceback.
 
     SIGTERM, by which schedulers stop a job, is like Ctrl-C, but the exit code tells them apart: 143 and 130.
-
-    Args:
-        extras: module -> what to say if it is not installed.
     """
     interrupted = 130
 
@@ -270,10 +274,10 @@ def main(app: typer.Typer, extras: Mapping[str, str] | None = None) -> None:
     try:
         app()
     except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing not in (extras or {}):
+        said = explain_missing_package(error)
+        if said is None:
             raise
-        _fail((extras or {})[missing], 2)
+        _fail(said, 2)
     except UsageError as error:
         _fail(in_options(str(error), _options), 2)
     except PathprepError as error:

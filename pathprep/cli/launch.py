@@ -128,10 +128,9 @@ def place(out: str, scratch: Path | None, *, dry: bool) -> "Iterator[tuple[Path,
     if "://" not in out:
         yield Path(out), None
         return
-    from pathprep.sharding.remote import opened
-    from pathprep.storage.url_store import Store
+    from pathprep.sharding.remote import opened, writable
 
-    with opened(Store.of(out), scratch, dry=dry) as remote:
+    with opened(writable(out), scratch, dry=dry) as remote:
         yield remote.root, remote
 
 

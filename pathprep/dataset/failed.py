@@ -55,7 +55,11 @@ class FailedShard:
 
 def read_failed(path: Path) -> FailedShard | None:
     """A quarantine file; None if it is absent, or not one."""
-    values = read_json(path)
+    return failed_of(read_json(path))
+
+
+def failed_of(values: Mapping[str, Any] | None) -> FailedShard | None:
+    """What a quarantine file's JSON says; None if there is none, or it is not one."""
     try:
         return None if values is None else FailedShard.from_dict(values)
     except (KeyError, TypeError, AttributeError):

@@ -13,18 +13,19 @@ marker is read, and only other tables make another index. The folder may be dele
 that has it mapped keeps what it has; on a network file system only if the deletion is not by another
 machine, so do not add slides there to a dataset that other machines train on.
 
-If the dataset's folder cannot be written, the index is kept in $XDG_CACHE_HOME/pathprep (or
-~/.cache/pathprep), in a folder per dataset and build, and a line on stderr says so when it is made.
+If the dataset's folder cannot be written, or is at a URL, the index is kept in $XDG_CACHE_HOME/pathprep (or
+~/.cache/pathprep), in a folder per dataset and build, and the log says so if it
+could not.
 """
 
 import fcntl
 import hashlib
 import io
 import json
+import logging
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,6 +51,8 @@ from pathprep.dataset.schema import SCHEMA
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import DatasetError
 from pathprep.storage import atomic
+
+log = logging.getLogger(__name__)
 
 FOLDER, TABLE = "tiles", "slides.parquet"
 # Below this, reading the tables takes a fraction of a second, and a folder more is not worth it
@@ -133,10 +136,12 @@ def _remove_others(folder: Path) -> None:
 
 def homes(dataset: Folder) -> list[Path]:
     """Where the index may lie: in the dataset, or else in the user's cache."""
-    root = dataset.root.resolve()
+    root = dataset.storage.root
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    name = f"{dataset.info['build_id']}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}"
-    return [dataset.root / FOLDER, cache / "pathprep" / name]
+    digest = hashlib.sha256(os.fsencode(dataset.storage.absolute)).hexdigest()
+    name = f"{dataset.info['build_id']}-{digest[:16]}"
+    inside = [root / FOLDER] if isinstance(root, Path) else []
+    return [*inside, cache / "pathprep" / name]
 
 
 def _make(dataset: Folder, folder: Path, slides: list[Entry], names: list[str]) -> None:
@@ -147,11 +152,8 @@ def _make(dataset: Folder, folder: Path, slides: list[Entry], names: list[str]) 
     write_slides(folder, slides)
     missing = [name for name in names if _arrays(folder, columns.files([name]), slides_of(slides)) is None]
     if missing:
-        print(
-            f"{dataset.root}: gathering {', '.join(missing)} of {total:,} tiles of {len(slides):,} slides in "
-            f"{folder.parent}, once",
-            file=sys.stderr,
-        )
+        about = f"{', '.join(missing)} of {total:,} tiles of {len(slides):,} slides"
+        log.warning("%s: gathering %s in %s, once", dataset.storage, about, folder.parent)
         columns.write(folder, tables(dataset, slides, missing), missing)
 
 
@@ -229,7 +231,7 @@ def _writable(dataset: Folder) -> Path:
             reasons.append(f"{home} cannot be written ({error.strerror})")
             continue
         if reasons:
-            print(f"{reasons[0]}: the index of tiles is kept in {home}", file=sys.stderr)
+            log.warning("%s: the index of tiles is kept in %s", reasons[0], home)
         return home
     raise DatasetError(
         f"{' and '.join(reasons)}: the index of tiles needs a place; set XDG_CACHE_HOME to one"

@@ -1,14 +1,13 @@
 """The committed slides of a dataset and their tables, as their markers vouch for them, in flat memory."""
 
+import errno
 import hashlib
 import io
 import os
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -16,9 +15,10 @@ import pyarrow.parquet as pq
 
 from pathprep.dataset import columns
 from pathprep.dataset.columns import Arrays
-from pathprep.dataset.marker import read_sealed
+from pathprep.dataset.marker import sealed_in
 from pathprep.errors import DatasetError
 from pathprep.storage import atomic
+from pathprep.storage.base import FileInfo, Storage
 
 LAYOUT = 1  # part of the key: raise it when the meaning of a file of the index changes
 THREADS = 8  # reading small files waits more than it works, above all over a network
@@ -27,15 +27,10 @@ SETTLED_S = 2
 
 
 class Folder(Protocol):
-    """What is asked of a dataset here: its folder, and what its dataset.json says."""
+    """What is asked of a dataset here: its files, and what its dataset.json says."""
 
-    @property
-    def root(self) -> Path:
-        """The folder."""
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """dataset.json."""
+    storage: Storage
+    info: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -55,17 +50,17 @@ def slides_of(slides: Iterable[Entry]) -> dict[str, int]:
 
 def signature_of(dataset: Folder) -> tuple[str, int, bool]:
     """Hash of the listing of slides/, the number of markers, and whether all are old enough to trust it."""
-    seen = []
-    with suppress(FileNotFoundError), os.scandir(dataset.root / "slides") as entries:
-        for entry in entries:
-            if entry.name.endswith(".json") and not entry.name.startswith(atomic.PREFIX):
-                with suppress(FileNotFoundError):  # a temporary file, or a marker that is just replaced
-                    state = entry.stat()
-                    seen.append((entry.name, state.st_size, state.st_mtime_ns))
-    seen.sort()
+    markers = _markers(dataset)
+    seen = [(info.last, info.size, info.modified) for info in markers]
     digest = hashlib.sha256(repr((LAYOUT, dataset.info["build_id"], seen)).encode()).hexdigest()
-    newest = max((mtime for _, _, mtime in seen), default=0)
+    newest = max((info.modified for info in markers), default=0)
     return digest, len(seen), newest / 1e9 < time.time() - SETTLED_S
+
+
+def _markers(dataset: Folder) -> list[FileInfo]:
+    """Files in slides/ that may be markers, by name."""
+    infos = dataset.storage.listing("slides")
+    return [info for info in infos if info.name.endswith(".json") and not info.last.startswith(atomic.PREFIX)]
 
 
 def committed(dataset: Folder) -> list[Entry]:
@@ -74,27 +69,26 @@ def committed(dataset: Folder) -> list[Entry]:
     Raises:
         DatasetError: a marker lacks what the index needs.
     """
-    folder, build = dataset.root / "slides", dataset.info["build_id"]
-    with suppress(FileNotFoundError):
-        names = sorted(path.stem for path in folder.iterdir() if path.suffix == ".json")
+    storage, build = dataset.storage, dataset.info["build_id"]
 
-        def read(name: str) -> Entry | None:
-            path = folder / f"{name}.json"
-            marker = None if name.startswith(atomic.PREFIX) else read_sealed(path)
-            if marker is None and not name.startswith(atomic.PREFIX) and path.exists():
-                raise DatasetError(
-                    f"{path}: damaged; the `pathprep` command that made the dataset makes the slide again"
-                )
-            if marker is None or marker.build_id != build:
-                return None
-            table = marker.files.get(f"index/{name}.parquet")
-            if table is None:
-                raise DatasetError(f"{path}: not a whole marker; delete it and run `pathprep shard` again")
-            return Entry(name, marker.tiles, table.size, table.sha256)
+    def read(info: FileInfo) -> Entry | None:
+        marker, slide = sealed_in(storage, info.name), info.last.removesuffix(".json")
+        if marker is None and storage.exists(info.name):
+            raise DatasetError(
+                f"{storage.root / info.name}: damaged; the `pathprep` command that made the dataset makes "
+                "the slide again"
+            )
+        if marker is None or marker.build_id != build:
+            return None
+        table = marker.files.get(f"index/{slide}.parquet")
+        if table is None:
+            raise DatasetError(
+                f"{storage.root / info.name}: not a whole marker; delete it and run `pathprep shard` again"
+            )
+        return Entry(slide, marker.tiles, table.size, table.sha256)
 
-        with ThreadPoolExecutor(THREADS) as pool:
-            return [slide for slide in pool.map(read, names) if slide is not None]
-    return []
+    with ThreadPoolExecutor(THREADS) as pool:
+        return [slide for slide in pool.map(read, _markers(dataset)) if slide is not None]
 
 
 def key_of(dataset: Folder, slides: list[Entry]) -> str:
@@ -109,9 +103,11 @@ def columns_of(dataset: Folder, slide: Entry, names: list[str]) -> Arrays:
     Raises:
         DatasetError: they are not; it names the slide.
     """
-    path = dataset.root / "index" / f"{slide.name}.parquet"
+    name = f"index/{slide.name}.parquet"
     try:
-        data = path.read_bytes()
+        data = dataset.storage.read(name)
+        if data is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         if len(data) != slide.size:
             raise ValueError(f"{len(data)} bytes, its marker says {slide.size}")
         if hashlib.sha256(data).hexdigest() != slide.sha256:
@@ -122,7 +118,8 @@ def columns_of(dataset: Folder, slide: Entry, names: list[str]) -> Arrays:
         return columns.arrays(table, names)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise DatasetError(f"{path}: {reason}; run `pathprep verify {dataset.root}`") from None
+        root = dataset.storage.root
+        raise DatasetError(f"{root / name}: {reason}; run `pathprep verify {root}`") from None
 
 
 def tables(dataset: Folder, slides: list[Entry], names: list[str]) -> Iterator[Arrays]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pathprep.stain import StainFit
+from pathprep.storage.base import Storage
 from pathprep.storage.json_files import read_json
 
 
@@ -248,6 +249,11 @@ def unsealed(values: Mapping[str, Any] | None) -> Marker | None:
 def read_sealed(path: Path) -> Marker | None:
     """A slide's marker; None if it is absent, not as it was written, or not whole."""
     return unsealed(read_json(path))
+
+
+def sealed_in(storage: Storage, name: str) -> Marker | None:
+    """A slide's marker in a folder or at a URL, as ``read_sealed``."""
+    return unsealed(storage.read_json(name))
 
 
 def size_of(path: Path) -> int:

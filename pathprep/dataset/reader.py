@@ -1,43 +1,54 @@
-"""Reading a dataset folder: its slides, their tables, and tiles by their place in a tar."""
+"""Reading a dataset, in a folder or at a URL: its slides, their tables, and its tiles."""
 
-import os
-from collections import OrderedDict
-from collections.abc import Iterable
-from functools import cached_property
-from pathlib import Path
+import io
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, lru_cache
+from pathlib import PurePath
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pathprep.dataset import index_cache as corpus
-from pathprep.dataset.failed import FailedShard, read_failed
-from pathprep.dataset.marker import Marker, read_sealed
+from pathprep.dataset import index_cache
+from pathprep.dataset.failed import FailedShard, failed_of
+from pathprep.dataset.listing import THREADS
+from pathprep.dataset.marker import Marker, sealed_in
 from pathprep.dataset.schema import DROPPED, FORMAT, SCHEMA, VERSION, build_id
+from pathprep.dataset.stored import StoredTiles, encoded
+from pathprep.dataset.tile import FIT_COLUMNS, Tile, checked, fit_of, known
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import DatasetError
-from pathprep.storage.json_files import read_json
+
+# Slides' tables that are kept for reading tiles one at a time: some MB each
+TABLES = 8
 
 
-class Dataset:
-    """Reads a dataset folder; only committed slides of the current build exist for it.
+class Dataset(StoredTiles):
+    """Reads a dataset; only committed slides of the current build exist for it.
+
+    Its tiles are in the order of ``slides``, and of the tar within a slide.
 
     Args:
-        root: the folder.
+        root: the folder, or a URL that fsspec knows, such as ``s3://bucket/dataset``.
+
+    Attributes:
+        root: the folder or URL. storage: its files.
+        info: what dataset.json says. params: everything that shaped the pixels.
 
     Raises:
         DatasetError: no dataset there, of a newer format version, or a committed file is gone.
+        UsageError: a URL that fsspec does not know.
     """
 
-    OPEN_TARS = 256  # file handles kept; well under the usual limit of 1024
-
-    def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
-        info = read_json(self.root / "dataset.json")
+    def __init__(self, root: PurePath | str) -> None:
+        super().__init__(root)
+        info = self.storage.read_json("dataset.json")
         if info is None or info.get("format") != FORMAT:
-            remote = ":" in self.root.parts[0] if self.root.parts else False
-            fix = "copy it to a local folder first" if remote else "make one with `pathprep shard`"
-            raise DatasetError(f"{root}: not a dataset (no dataset.json); {fix}")
+            raise DatasetError(f"{root}: not a dataset (no dataset.json); make one with `pathprep shard`")
         if info["version"] != VERSION:
             raise DatasetError(
                 f"{self.root}: format version {info['version']}, this pathprep reads version {VERSION}"
@@ -49,14 +60,25 @@ class Dataset:
             )
         self.info: dict[str, Any] = info
         self.params: dict[str, Any] = info["params"]
-        self._tars: OrderedDict[str, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @cached_property
+    def _places(self) -> TileIndex:
+        """Where each tile's slide begins, as the dataset was when it was first asked for."""
+        return self.tiles(())
 
     @cached_property
     def markers(self) -> dict[str, Marker]:
         """Committed slides of this build: name -> marker, in the order of names."""
-        read = {path.stem: read_sealed(path) for path in sorted((self.root / "slides").glob("*.json"))}
+        markers = {name: sealed_in(self.storage, f"slides/{name}.json") for name in self._names("slides")}
         build = self.info["build_id"]
-        return {name: each for name, each in read.items() if each is not None and each.build_id == build}
+        return {name: each for name, each in markers.items() if each is not None and each.build_id == build}
+
+    def _names(self, folder: str) -> list[str]:
+        files = (info.last for info in self.storage.listing(folder))
+        return [name.removesuffix(".json") for name in files if name.endswith(".json")]
 
     @property
     def kind(self) -> str:
@@ -70,28 +92,39 @@ class Dataset:
 
     def failed(self) -> dict[str, FailedShard]:
         """Quarantined slides, and shards of tile sets from which images were left out, by name."""
-        read = {path.stem: read_failed(path) for path in sorted((self.root / "failed").glob("*.json"))}
+        names = self._names("failed")
+        read = {name: failed_of(self.storage.read_json(f"failed/{name}.json")) for name in names}
         return {name: failed for name, failed in read.items() if failed is not None}
 
     def table(self, slide: str, columns: list[str] | None = None) -> pa.Table:
-        """A slide's rows (SCHEMA), all columns or those named; columns that an older file lacks are null."""
-        return self._table(f"index/{slide}.parquet", columns, SCHEMA)
+        """A slide's rows (SCHEMA), all columns or those named; columns that an older file lacks are null.
+
+        Raises:
+            UsageError: no such slide or column.
+            DatasetError: its table cannot be read.
+        """
+        return self._table(slide, f"index/{slide}.parquet", columns, SCHEMA)
 
     def dropped(self, slide: str, columns: list[str] | None = None) -> pa.Table:
         """A slide's tiles that quality filters dropped (DROPPED), all columns or those named; maybe none."""
         name = f"dropped/{slide}.parquet"
         if name in self.markers[slide].files:
-            return self._table(name, columns, DROPPED)
+            return self._table(slide, name, columns, DROPPED)
         table = DROPPED.empty_table()
         return table if columns is None else table.select(columns)
 
-    def _table(self, name: str, columns: list[str] | None, schema: pa.Schema) -> pa.Table:
-        path = self.root / name
+    def _table(self, slide: str, name: str, columns: list[str] | None, schema: pa.Schema) -> pa.Table:
+        for column in columns or ():
+            known(column, schema.names, self.root / name, "column")
         try:
-            return pq.read_table(path, columns=columns, schema=schema)
+            data = self.storage.read(name)
+            if data is None:
+                known(slide, self.tile_counts(), self.root)
+                raise FileNotFoundError("no such file")
+            return pq.read_table(io.BytesIO(data), columns=columns, schema=schema)
         except (OSError, pa.ArrowException) as error:
             raise DatasetError(
-                f"{path}: cannot be read ({error}); run `pathprep verify {self.root}`"
+                f"{self.root / name}: cannot be read ({error}); run `pathprep verify {self.root}`"
             ) from None
 
     def tiles(self, columns: Iterable[str] = ("offset", "length", "stored")) -> TileIndex:
@@ -105,11 +138,11 @@ class Dataset:
             DatasetError: a slide's table is not the one that its marker vouches for.
             KeyError: no such column.
         """
-        return corpus.tiles(self, columns)
+        return index_cache.tiles(self, columns)
 
     def tile_counts(self) -> dict[str, int]:
         """Committed slides and their number of tiles, in the order of names; reads no marker if it can."""
-        return corpus.tile_counts(self)
+        return index_cache.tile_counts(self)
 
     def marker(self, slide: str) -> Marker:
         """One slide's marker, without reading the others.
@@ -117,7 +150,7 @@ class Dataset:
         Raises:
             DatasetError: the slide is not committed.
         """
-        marker = read_sealed(self.root / "slides" / f"{slide}.json")
+        marker = sealed_in(self.storage, f"slides/{slide}.json")
         if marker is None or marker.build_id != self.info["build_id"]:
             raise DatasetError(f"{self.root}: slide {slide} is not committed; run `pathprep shard` again")
         return marker
@@ -127,34 +160,62 @@ class Dataset:
         slides = [name for name, marker in self.markers.items() if marker.tiles]
         return [text for name in slides for text in self.table(name, [column])[column].to_pylist()]
 
-    def read(self, slide: str, offset: int, length: int) -> bytes:
-        """One member's bytes.
+    @property
+    def has_fits(self) -> bool:
+        return bool(self.params["stain"]["mode"] != "none")
 
-        Raises:
-            DatasetError: the tar is gone or shorter than its index says.
-        """
-        data = os.pread(self._open(slide), length, offset)
-        if len(data) != length:
-            raise DatasetError(
-                f"{self.root}/shards/{slide}.tar: {len(data)} of {length} bytes at {offset}; "
-                f"run `pathprep verify {self.root}`"
-            )
-        return data
+    def tars(self) -> list[str]:
+        return self._places.slides
 
-    def _open(self, slide: str) -> int:
-        if slide in self._tars:
-            self._tars.move_to_end(slide)
-            return self._tars[slide]
-        if len(self._tars) >= self.OPEN_TARS:
-            os.close(self._tars.popitem(last=False)[1])
-        path = self.root / "shards" / f"{slide}.tar"
-        try:
-            self._tars[slide] = os.open(path, os.O_RDONLY)
-        except OSError as error:
-            raise DatasetError(f"{path}: {error.strerror}; run `pathprep verify {self.root}`") from None
-        return self._tars[slide]
+    def tars_of(self, slides: Collection[str]) -> list[str]:
+        return [name for name in self.tars() if name in slides]
 
-    def close(self) -> None:
-        """Close the tars that reads have opened."""
-        while self._tars:
-            os.close(self._tars.popitem()[1])
+    def tar_of(self, number: int) -> str:
+        return self.slide_of(number)
+
+    def tar_rows(self, tar: str) -> pa.Table:
+        table = self.table(tar, ["x", "y", "offset", "length", "crc32", *FIT_COLUMNS, "label"])
+        if self.kind == "slides":
+            table = table.drop_columns(["label"])
+        x, y = (table[axis].cast(pa.string()) for axis in "xy")
+        key = pc.binary_join_element_wise(x, y, "_")
+        return table.append_column("key", key).append_column("slide", pa.array([tar] * len(table)))
+
+    def columns(self, names: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
+        return self.tiles(names).columns
+
+    def numbers_of(self, slide: str) -> npt.NDArray[np.int64]:
+        if slide in self._places.slides:
+            numbers = self._places.tiles_of(slide)
+            return np.arange(numbers.start, numbers.stop)
+        known(slide, self.tile_counts(), self.root)
+        return np.empty(0, np.int64)  # none of its tiles was kept
+
+    def labels(self) -> tuple[npt.NDArray[np.int32], list[str]]:
+        if self.kind == "slides":
+            return np.full(len(self), -1, np.int32), []
+        with ThreadPoolExecutor(THREADS) as pool:
+            return encoded(list(pool.map(lambda n: self.table(n, ["label"])["label"], self._places.slides)))
+
+    @cached_property
+    def _rows(self) -> Callable[[str], pa.Table]:
+        return lru_cache(TABLES)(self.table)  # a cache of the class would keep every dataset alive
+
+    def _tile(self, number: int) -> Tile:
+        slide, at = self._places.locate(number)
+        row = self._rows(slide).slice(at, 1).to_pylist()[0]
+        return Tile(
+            checked(self.read(slide, row["offset"], row["length"]), row, slide, self.root),
+            slide,
+            row["x"],
+            row["y"],
+            row["side"],
+            row["mpp"],
+            row["label"],
+            row["group"],
+            fit_of(row, self.params["stain"]),
+            self.root / "shards" / f"{slide}.tar",
+        )
+
+    def slide_of(self, number: int) -> str:
+        return self._places.locate(number)[0]

@@ -13,7 +13,6 @@ Files are renamed into place one by one and mixed.json last, so a folder without
 import io
 import tarfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,11 +23,12 @@ import pyarrow.parquet as pq
 from pathprep.dataset.schema import SCHEMA, STATUSES
 from pathprep.errors import DatasetError
 from pathprep.permutation import Ints
-from pathprep.storage.json_files import read_json
+from pathprep.storage.base import Storage
 
 FORMAT = "pathprep-mixed"
 VERSION = 1
 INFO = "mixed.json"
+PLAN = "unfinished/plan.json"  # instead of it, while the mix is made
 FOLDERS = ("shards", "index", "unfinished")
 BLOCK = tarfile.BLOCKSIZE
 END = 2 * BLOCK  # of a tar: two blocks of zeros
@@ -70,19 +70,23 @@ def files(shard: str) -> tuple[str, str, str]:
     return f"shards/{shard}.tar", f"shards/{shard}.idx", f"index/{shard}.parquet"
 
 
-def read_info(root: Path) -> dict[str, Any]:
+def read_info(storage: Storage) -> dict[str, Any]:
     """What mixed.json says.
 
     Raises:
         DatasetError: no mixed shards there, not finished, or of a newer format version.
     """
-    info = read_json(root / INFO)
-    if info is None and (root / "unfinished" / "plan.json").exists():
-        raise DatasetError(f"{root}: not finished; run the same `pathprep mix` again, it goes on from there")
+    info = storage.read_json(INFO)
+    if info is None and storage.exists(PLAN):
+        raise DatasetError(
+            f"{storage}: not finished; run the same `pathprep mix` again, it goes on from there"
+        )
     if info is None or info.get("format") != FORMAT:
-        raise DatasetError(f"{root}: no mixed shards (no {INFO}); make them with `pathprep mix`")
+        raise DatasetError(f"{storage}: no mixed shards (no {INFO}); make them with `pathprep mix`")
     if info["version"] != VERSION:
-        raise DatasetError(f"{root}: format version {info['version']}, this pathprep reads version {VERSION}")
+        raise DatasetError(
+            f"{storage}: format version {info['version']}, this pathprep reads version {VERSION}"
+        )
     return info
 
 

@@ -3,16 +3,13 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from pathprep.dataset.reader import Dataset
-from pathprep.dataset.schema import SCHEMA
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import UsageError
 from pathprep.permutation import Ints
@@ -32,14 +29,15 @@ class MixInput:
         names: the labels, sorted.
     """
 
-    def __init__(self, root: Path, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, root: PurePath | str) -> None:
         self.dataset = Dataset(root)
         self.index: TileIndex = self.dataset.tiles(COLUMNS)
-        self.labels, self.names = _labels(self.dataset, self.index, pool)
+        labels, self.names = self.dataset.labels()
+        self.labels = labels if self.names else None
 
     @property
-    def root(self) -> Path:
-        """The dataset's folder."""
+    def root(self) -> PurePath:
+        """The dataset's folder or URL."""
         return self.dataset.root
 
     @property
@@ -69,23 +67,6 @@ class MixInput:
         return {"tile size": stored, "MPP": mpp if len(mpp) > 1 else mpp[0], **stain}
 
 
-def _labels(
-    dataset: Dataset, index: TileIndex, pool: ThreadPoolExecutor
-) -> tuple[npt.NDArray[np.int32] | None, list[str]]:
-    if "label" not in SCHEMA.names or not index.slides:
-        return None, []
-
-    def read(slide: str) -> pa.ChunkedArray:
-        return dataset.table(slide, ["label"])["label"].cast(pa.string())
-
-    values = pa.chunked_array([c for part in pool.map(read, index.slides) for c in part.chunks], pa.string())
-    if values.null_count == len(values):
-        return None, []
-    names = sorted(values.unique().drop_null().to_pylist())
-    codes = pa.compute.index_in(values, value_set=pa.array(names)).fill_null(-1)
-    return codes.to_numpy().astype(np.int32), names
-
-
 class Corpus:
     """The tiles of all datasets, numbered one dataset after the other.
 
@@ -101,8 +82,8 @@ class Corpus:
         UsageError: they hold no tile, differ in what they must share, or hold the same tiles.
     """
 
-    def __init__(self, roots: Sequence[Path], pool: ThreadPoolExecutor) -> None:
-        self.sources = [MixInput(root, pool) for root in roots]
+    def __init__(self, roots: Sequence[PurePath | str]) -> None:
+        self.sources = [MixInput(root) for root in roots]
         self.bounds = np.cumsum([0, *(len(source.index) for source in self.sources)], dtype=np.int64)
         if not self:
             raise UsageError(f"{', '.join(map(str, roots))}: no tile to mix; see `pathprep report`")
@@ -162,7 +143,7 @@ def _check_alike(sources: Sequence[MixInput]) -> None:
 
 def _check_apart(sources: Sequence[MixInput]) -> None:
     """The same tiles must not come in twice, say by a folder that is named twice."""
-    seen: dict[tuple[str, str], Path] = {}
+    seen: dict[tuple[str, str], PurePath] = {}
     shared = Counter(slide for source in sources for slide in source.index.slides)
     for source in sources:
         for number, slide in enumerate(source.index.slides):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,7 @@ Watcher = Callable[[MixSummary], None]
 
 
 def mix(
-    datasets: Sequence[Path],
+    datasets: Sequence[PurePath | str],
     root: Path,
     *,
     tiles_per_shard: int = 10_000,
@@ -90,7 +90,7 @@ def mix(
     """Write mixed shards; finished shards of an earlier run of the same mix are checked and kept.
 
     Args:
-        datasets: their folders. Their order matters only where slides share a name.
+        datasets: their folders or URLs. Their order matters only where slides share a name.
         root: the folder for the mix, made if absent.
         tiles_per_shard: at most so many; shards differ by at most one tile.
         seed: of the order.
@@ -107,7 +107,7 @@ def mix(
         raise UsageError("--tiles-per-shard must be above 0, --seed 0 or more, --memory above 0")
     start = time.perf_counter()
     with _threads(workers or cores()) as pool:
-        corpus = Corpus(datasets, pool)
+        corpus = Corpus(datasets)
         plan = {
             "version": mixed.VERSION,
             "seed": seed,
@@ -256,7 +256,7 @@ def _commit(root: Path, corpus: Corpus, plan: dict[str, Any], markers: list[dict
         "components": list(corpus.components),
         "labels": corpus.labels,
         "sources": [
-            {"path": str(source.root.resolve()), "params": source.dataset.params, **about}
+            {"path": source.dataset.storage.absolute, "params": source.dataset.params, **about}
             for source, about in zip(corpus.sources, plan["sources"], strict=True)
         ],
         "shards": markers,

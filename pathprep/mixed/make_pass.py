@@ -3,8 +3,10 @@
 import hashlib
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ from pathprep.mixed.format import Bytes, Skeleton
 from pathprep.mixed.inputs import FIT_COLUMNS, Corpus
 from pathprep.permutation import Ints
 from pathprep.storage import atomic
+from pathprep.storage.base import Storage
 
 # Tiles of one slide that a thread reads at a time
 UNIT = 2048
@@ -103,17 +106,17 @@ class Maker:
         def read(unit: Unit) -> int:
             part = slice(unit.first, unit.last)
             source = self.corpus.sources[unit.source]
-            tar = source.root / "shards" / f"{source.index.slides[unit.slide]}.tar"
+            storage, tar = source.dataset.storage, f"shards/{source.index.slides[unit.slide]}.tar"
             views = [
                 self._arena.data[at : at + length]
                 for at, length in zip(targets[part].tolist(), lengths[part].tolist(), strict=True)
             ]
-            bad = read_tiles(tar, offsets[part].tolist(), views, sums[part].tolist())
+            bad = read_tiles(storage, tar, offsets[part].tolist(), views, sums[part].tolist())
             if bad is not None:
                 tile = rows.slice(unit.first + bad, 1).select(["x", "y"]).to_pylist()[0]
                 raise DatasetError(
-                    f"{tar}: tile {tile['x']}_{tile['y']}.jpg is damaged (CRC-32 differs from the index); "
-                    f"run `pathprep verify {source.root}`"
+                    f"{storage.root / tar}: tile {tile['x']}_{tile['y']}.jpg is damaged (CRC-32 differs from "
+                    f"the index); run `pathprep verify {storage}`"
                 )
             return unit.last - unit.first
 
@@ -185,11 +188,13 @@ def _encoded(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table([rows[field.name].combine_chunks().cast(field.type) for field in schema], schema=schema)
 
 
-def read_tiles(tar: Path, offsets: list[int], views: list[memoryview], sums: list[int]) -> int | None:
+def read_tiles(
+    storage: Storage, tar: str, offsets: list[int], views: list[memoryview], sums: list[int]
+) -> int | None:
     """Read members of a tar to their places, those that lie close together by one call.
 
     Args:
-        tar: the file.
+        storage, tar: the file.
         offsets: of each member's first byte, rising.
         views: where to; as long as the member.
         sums: CRC-32 of each.
@@ -201,28 +206,53 @@ def read_tiles(tar: Path, offsets: list[int], views: list[memoryview], sums: lis
         DatasetError: there is no such file.
     """
     try:
-        file = os.open(tar, os.O_RDONLY)
+        with _reader(storage, tar) as read:
+            start = 0
+            while start < len(views):
+                stop, end = start + 1, offsets[start] + len(views[start])
+                while stop < min(len(views), start + TILES_A_READ) and offsets[stop] - end <= GAP:
+                    end = offsets[stop] + len(views[stop])
+                    stop += 1
+                read(offsets[start:stop], views[start:stop])
+                for number in range(start, stop):
+                    if zlib.crc32(views[number]) != sums[number]:
+                        return number
+                start = stop
     except OSError as error:
-        raise DatasetError(f"{tar}: {error.strerror}; run `pathprep verify {tar.parent.parent}`") from None
+        raise DatasetError(
+            f"{storage.root / tar}: {error.strerror}; run `pathprep verify {storage}`"
+        ) from None
+    return None
+
+
+@contextmanager
+def _reader(storage: Storage, tar: str) -> Iterator[Callable[[list[int], list[memoryview]], None]]:
+    """What reads members that lie one after the other; zeros stand for what is missing at the end."""
+    if not isinstance(storage.root, Path):
+        yield partial(_fetch, storage, tar)
+        return
+    file = os.open(storage.root / tar, os.O_RDONLY)
     try:
-        trash = memoryview(bytearray(GAP))
-        start = 0
-        while start < len(views):
-            buffers, stop, end = [views[start]], start + 1, offsets[start] + len(views[start])
-            while stop < min(len(views), start + TILES_A_READ) and offsets[stop] - end <= GAP:
-                buffers += [trash[: offsets[stop] - end], views[stop]]
-                end = offsets[stop] + len(views[stop])
-                stop += 1
-            if os.preadv(file, buffers, offsets[start]) < end - offsets[start]:
-                for offset, view in zip(offsets[start:stop], views[start:stop], strict=True):
-                    _fill(file, view, offset)
-            for number in range(start, stop):
-                if zlib.crc32(views[number]) != sums[number]:
-                    return number
-            start = stop
+        yield partial(_scatter, file, memoryview(bytearray(GAP)))
     finally:
         os.close(file)
-    return None
+
+
+def _fetch(storage: Storage, tar: str, offsets: list[int], views: list[memoryview]) -> None:
+    first, end = offsets[0], offsets[-1] + len(views[-1])
+    data = storage.read_at(tar, first, end - first).ljust(end - first, b"\0")
+    for offset, view in zip(offsets, views, strict=True):
+        view[:] = data[offset - first : offset - first + len(view)]
+
+
+def _scatter(file: int, trash: memoryview, offsets: list[int], views: list[memoryview]) -> None:
+    buffers, end = [views[0]], offsets[0] + len(views[0])
+    for offset, view in zip(offsets[1:], views[1:], strict=True):
+        buffers += [trash[: offset - end], view]
+        end = offset + len(view)
+    if os.preadv(file, buffers, offsets[0]) < end - offsets[0]:
+        for offset, view in zip(offsets, views, strict=True):
+            _fill(file, view, offset)
 
 
 def _fill(file: int, view: memoryview, offset: int) -> None:

@@ -1,23 +1,27 @@
 """Checks mixed shards to the byte: files against mixed.json, index against tar, every tile's CRC."""
 
+import io
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pathprep.dataset.schema import build_id, sha256
-from pathprep.dataset.verify import Findings
+from pathprep.dataset.marker import FileRecord
+from pathprep.dataset.schema import build_id
+from pathprep.dataset.verify import Findings, check_files
 from pathprep.mixed import format as mixed
 from pathprep.mixed.format import BLOCK, Skeleton
 from pathprep.storage import atomic
+from pathprep.storage.base import Storage
+from pathprep.storage.place import storage_at
 
 
-def verify(root: Path, threads: int = 2) -> Iterator[Findings]:
+def verify(root: PurePath | str, threads: int = 2) -> Iterator[Findings]:
     """Check every shard, then the folder for files that belong to none.
 
     Yields:
@@ -26,45 +30,45 @@ def verify(root: Path, threads: int = 2) -> Iterator[Findings]:
     Raises:
         DatasetError: no mixed shards, or not finished.
     """
-    info = mixed.read_info(root)
+    storage = storage_at(root)
+    info = mixed.read_info(storage)
     with ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(lambda marker: _check_shard(root, marker, info["components"]), info["shards"])
-    yield _check_folder(root, info)
+        yield from pool.map(lambda marker: _check_shard(storage, marker, info["components"]), info["shards"])
+    yield _check_folder(storage, info)
 
 
-def _check_shard(root: Path, marker: dict[str, Any], components: Sequence[str]) -> Findings:
-    found = Findings(marker["shard"])
-    for name, entry in marker["files"].items():
-        path = root / name
-        if not path.is_file():
-            found.problems.append(f"{name}: no such file")
-        elif path.stat().st_size != entry["size"]:
-            found.problems.append(f"{name}: {path.stat().st_size} bytes, {entry['size']} were written")
-        elif sha256(path) != entry["sha256"]:
-            found.problems.append(f"{name}: its bytes have changed since it was written (SHA-256)")
-    tar, idx, index = (root / name for name in mixed.files(marker["shard"]))
+def _check_shard(storage: Storage, marker: dict[str, Any], components: Sequence[str]) -> Findings:
+    files = {name: FileRecord(**entry) for name, entry in marker["files"].items()}
+    found = Findings(marker["shard"], check_files(storage, files))
+    tar, idx, index = mixed.files(marker["shard"])
     try:
-        rows = pq.read_table(index, schema=mixed.schema(components))
+        rows = pq.read_table(io.BytesIO(storage.read(index) or b""), schema=mixed.schema(components))
         skeleton = Skeleton(rows, components)
     except (OSError, pa.ArrowException, ValueError, IndexError) as error:
-        found.problems.append(f"index/{index.name}: cannot be read ({error}); tiles were not checked")
+        found.problems.append(f"{index}: cannot be read ({error}); tiles were not checked")
         return found
     if len(rows) != marker["tiles"]:
-        found.problems.append(f"index/{index.name}: {len(rows)} rows, {mixed.INFO} counts {marker['tiles']}")
+        found.problems.append(f"{index}: {len(rows)} rows, {mixed.INFO} counts {marker['tiles']}")
     if not np.array_equal(rows["offset"].to_numpy(), skeleton.offsets[:, 0]):
-        found.problems.append(f"index/{index.name}: its offsets do not follow from its lengths")
-    if idx.is_file() and idx.read_bytes() != skeleton.dali_index():
-        found.problems.append(f"shards/{idx.name}: differs from the index of tiles")
-    if tar.is_file():
-        _check_tar(tar, rows["crc32"].to_pylist(), skeleton, found)
+        found.problems.append(f"{index}: its offsets do not follow from its lengths")
+    if storage.read(idx) not in (None, skeleton.dali_index()):  # if it is absent, its size has told
+        found.problems.append(f"{idx}: differs from the index of tiles")
+    if storage.exists(tar):
+        _check_tar(_stored(storage, tar), rows["crc32"].to_pylist(), skeleton, found)
     return found
 
 
-def _check_tar(path: Path, sums: list[int], skeleton: Skeleton, found: Findings) -> None:
+def _stored(storage: Storage, tar: str) -> mixed.Bytes:
+    """A tar's bytes; mapped, if it is on a local disk."""
+    if not isinstance(storage.root, Path):
+        return np.frombuffer(storage.read(tar) or b"", np.uint8)
+    path = storage.root / tar
+    return np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
+
+
+def _check_tar(stored: mixed.Bytes, sums: list[int], skeleton: Skeleton, found: Findings) -> None:
     """Name each sample with another header, JPEG, fit or label than the index says."""
-    size = path.stat().st_size
-    stored: mixed.Bytes = np.memmap(path, np.uint8, "r") if size else np.empty(0, np.uint8)
-    data = stored[: skeleton.total]
+    size, data = len(stored), stored[: skeleton.total]
     if size < skeleton.total:  # what is cut off reads as zeros
         data = np.concatenate([data, np.zeros(skeleton.total - size, np.uint8)])
     samples, components = np.nonzero(skeleton.present)
@@ -86,7 +90,7 @@ def _check_tar(path: Path, sums: list[int], skeleton: Skeleton, found: Findings)
         found.tiles.append(f"{name}: {problem} (byte {skeleton.offsets[sample, component]})")
 
 
-def _check_folder(root: Path, info: dict[str, Any]) -> Findings:
+def _check_folder(storage: Storage, info: dict[str, Any]) -> Findings:
     found = Findings("(folder)")
     if build_id(info["plan"]) != info["mix_id"]:
         found.problems.append(f"{mixed.INFO}: was changed since it was written (mix_id)")
@@ -95,11 +99,11 @@ def _check_folder(root: Path, info: dict[str, Any]) -> Findings:
         found.problems.append(f"{mixed.INFO}: its shards hold {total} tiles, it counts {info['tiles']}")
     owned = {name for marker in info["shards"] for name in marker["files"]}
     for folder in mixed.FOLDERS:
-        for path in sorted((root / folder).glob("*")):
-            name = f"{folder}/{path.name}"
+        for file in storage.listing(folder):
+            name = file.name
             if name in owned:
                 continue
-            if path.name.startswith(atomic.PREFIX) or folder == "unfinished":
+            if file.last.startswith(atomic.PREFIX) or folder == "unfinished":
                 found.problems.append(f"{name}: of a killed run; the same `pathprep mix` removes it")
             else:
                 found.problems.append(f"{name}: belongs to no shard of {mixed.INFO}; delete it")

@@ -8,10 +8,12 @@ flat name each, the same in Python, on the command line and in YAML: ``stain_bet
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Annotated, Any, get_args, get_origin
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pathprep.errors import UsageError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,24 @@ def nested(owner: Any, values: Mapping[str, Any]) -> dict[str, Any]:
             place = place.setdefault(step, {})
         place[known[name].path[-1]] = value
     return found
+
+
+def build(owner: type[T], values: Mapping[str, Any]) -> T:
+    """An instance of a parameter class with some flat values, the others as they are by default.
+
+    Raises:
+        UsageError: a name that is none of its fields', or a value outside its range.
+    """
+    found: T = _replaced(owner(), nested(owner, values))
+    return found
+
+
+def _replaced(instance: Any, values: Mapping[str, Any]) -> Any:
+    inner = {
+        name: _replaced(getattr(instance, name), value) if isinstance(value, dict) else value
+        for name, value in values.items()
+    }
+    return replace(instance, **inner)
 
 
 def unknown(name: str, known: Mapping[str, Any]) -> UsageError:

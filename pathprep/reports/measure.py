@@ -123,10 +123,9 @@ def measure(dataset: Dataset, name: str, seed: int, samples: int) -> Measured:
     """Read a slide's index and keep what the page needs, with ``samples`` tiles at random."""
     found = Measured(name, dataset.markers[name])
     for file, entry in found.marker.files.items():
-        path = dataset.root / file
-        size = path.stat().st_size if path.is_file() else None
+        size = dataset.storage.size(file)
         if size != entry.size:
-            found.problem = f"{file} is {'missing' if size is None else 'of another size than recorded'}"
+            found.problem = f"{file} is {'missing' if size < 0 else 'of another size than recorded'}"
             return found
     try:
         table = dataset.table(name, COLUMNS)

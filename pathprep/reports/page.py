@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ from pathprep.reports.charts import histograms, mpp_chart, stain_charts
 from pathprep.reports.measure import ENOUGH_SLIDES, ENOUGH_TILES, Measured, Tile, judge, measure
 from pathprep.reports.slide_pictures import picture
 from pathprep.reports.words import FAILURES_SHOWN, REASONS, STATUS_WORDS, findings, in_words
+from pathprep.storage.base import Url, is_url
+from pathprep.storage.place import storage_at
 
 # A drawn slide takes 20 to 120 KB: at 200 the page stays below about 20 MB, which every browser opens
 MAX_SLIDES = 200
@@ -33,12 +35,12 @@ ODD = 12  # unusual tiles shown; at most two of a slide
 BORROWED = 12  # tiles without a fit of their own shown
 
 
-def report(dataset: Path, out: Path) -> Path:
+def report(dataset: PurePath | str, out: PurePath | str | None = None) -> PurePath:
     """Write the page.
 
     Args:
-        dataset: a dataset folder; unfinished and empty ones too.
-        out: the page.
+        dataset: its folder or URL; unfinished and empty ones too.
+        out: the page, in a folder or at a URL; default: ``report.html`` in the dataset.
 
     Returns:
         Where the page is.
@@ -47,9 +49,14 @@ def report(dataset: Path, out: Path) -> Path:
         DatasetError: not a dataset.
         UsageError: the page cannot be written.
     """
-    page = render(Path(__file__).with_suffix(".html"), **_content(Dataset(dataset)))
-    write(page, out)
-    return out
+    data = Dataset(dataset)
+    page = render(Path(__file__).with_suffix(".html"), **_content(data))
+    place = data.root / "report.html" if out is None else Url(out) if is_url(out) else Path(out)
+    if isinstance(place, Path):
+        write(page, place)
+    else:
+        storage_at(place.parent).write(place.name, page.encode())
+    return place
 
 
 def _content(dataset: Dataset) -> dict[str, Any]:
@@ -72,9 +79,9 @@ def _content(dataset: Dataset) -> dict[str, Any]:
     filters = quality.content(dataset, slides, seed)
     dataset.close()
     tiles = sum(slide.marker.tiles for slide in slides)
-    stale = sum(1 for _ in (dataset.root / "slides").glob("*.json")) - len(slides)
+    stale = sum(info.name.endswith(".json") for info in dataset.storage.listing("slides")) - len(slides)
     return {
-        "name": dataset.root.resolve().name,
+        "name": PurePath(dataset.storage.absolute).name,
         "root": dataset.root,
         "made": datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z"),
         "seconds_made": lambda: time.perf_counter() - start,

@@ -1,7 +1,6 @@
 """A slide's picture for the page: thumbnail, tissue contour and kept tiles, in few bytes."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +12,8 @@ from pathprep.dataset.schema import STATUSES
 from pathprep.errors import DatasetError
 from pathprep.page.environment import jpeg_uri
 from pathprep.reports.measure import Measured
-from pathprep.slides.masks import read_geojson
+from pathprep.slides.masks import parse_geojson
+from pathprep.storage.base import Storage
 
 # A card is about 360 CSS pixels wide; more would let 200 slides outgrow what browsers open quickly
 THUMBNAIL = 512
@@ -42,28 +42,27 @@ class Picture:
 
 def picture(dataset: Dataset, slide: Measured) -> Picture:
     """Draw a committed slide."""
-    marker, previews = slide.marker, dataset.root / "previews"
+    marker, preview = slide.marker, f"previews/{slide.name}"
     assert isinstance(marker, SlideMarker)
     unit = max(marker.width, marker.height) / STEPS
     thumbnail, missing = "", ""
     try:
-        thumbnail = jpeg_uri(_reduced(previews / f"{slide.name}.jpg"))
+        thumbnail = jpeg_uri(_reduced(dataset.storage, f"{preview}.jpg"))
     except OSError as error:
         missing = f"The preview cannot be read: {error.strerror or 'not a picture'}."
-    return Picture(
-        thumbnail, missing, _contour(previews / f"{slide.name}.geojson", unit), unit, _cells(dataset, slide)
-    )
+    contour = _contour(dataset.storage, f"{preview}.geojson", unit)
+    return Picture(thumbnail, missing, contour, unit, _cells(dataset, slide))
 
 
-def _reduced(path: Path) -> Image.Image:
-    with Image.open(path) as image:
+def _reduced(storage: Storage, name: str) -> Image.Image:
+    with storage.stream(name) as file, Image.open(file) as image:
         image.thumbnail((THUMBNAIL, THUMBNAIL))
         return image.convert("RGB")
 
 
-def _contour(path: Path, unit: float) -> str:
+def _contour(storage: Storage, name: str, unit: float) -> str:
     try:
-        polygons = read_geojson(path).polygons
+        polygons = parse_geojson(storage.read(name) or b"").polygons
         return "".join(_ring(ring, unit) for polygon in polygons for ring in polygon.rings)
     except (OSError, ValueError):
         return ""  # the page says that there is no contour

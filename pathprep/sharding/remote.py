@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from pathprep.dataset.failed import FailedShard
-from pathprep.dataset.marker import Marker, sealed, vouches
+from pathprep.dataset.marker import Marker, sealed, sealed_in, vouches
 from pathprep.dataset.schema import FOLDERS
-from pathprep.errors import DatasetError, StoreError
+from pathprep.errors import DatasetError, StoreError, UsageError
 from pathprep.launchers.base import STAGES, Progress
 from pathprep.sharding.pipeline import ShardTask, process
 from pathprep.sharding.quarantine import Standing, standing
 from pathprep.sharding.task import DatasetTask
 from pathprep.storage import atomic
-from pathprep.storage.url_store import Store
+from pathprep.storage.url import UrlStorage
 
 # Small requests wait on the network, not on a core
 THREADS = 32
@@ -44,7 +44,7 @@ class Remote:
         sizes: name -> bytes of every remote file at that time.
     """
 
-    store: Store
+    store: UrlStorage
     scratch: Path
     root: Path
     sizes: dict[str, int] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class Remote:
         # the summary has it too: a network that fails now fails the slide, not the run
         with suppress(StoreError):
             self.publish(f"failed/{name}.json")
-            marker = self.store.read_sealed(own)
+            marker = sealed_in(self.store, own)
             found = standing(marker, task, failure, self.store.size)
             if found.stays:
                 self.store.remove(f"failed/{name}.json")
@@ -89,8 +89,19 @@ class Remote:
         return found, marker
 
 
+def writable(url: str) -> UrlStorage:
+    """The storage of a URL that workers can write to.
+
+    Raises:
+        UsageError: they cannot, or fsspec does not know it, or the library for it is not installed.
+    """
+    if url.startswith("memory:") or "::" in url:
+        raise UsageError(f"{url}: worker processes on this and other machines cannot write there")
+    return UrlStorage.of(url)
+
+
 @contextmanager
-def opened(store: Store, scratch: Path | None = None, *, dry: bool = False) -> Iterator[Remote]:
+def opened(store: UrlStorage, scratch: Path | None = None, *, dry: bool = False) -> Iterator[Remote]:
     """See what a remote dataset holds: one listing a folder, and the markers, read side by side.
 
     Args:
@@ -101,8 +112,8 @@ def opened(store: Store, scratch: Path | None = None, *, dry: bool = False) -> I
     try:
         with _workspace(place, "run") as root, ThreadPoolExecutor(THREADS) as pool:
             remote = Remote(store, place, root)
-            for listing in pool.map(store.sizes, FOLDERS):
-                remote.sizes |= listing
+            for listing in pool.map(store.listing, FOLDERS):
+                remote.sizes |= {info.name: info.size for info in listing}
             if not dry:
                 store.sweep([*remote.sizes])
             small = [name for name in remote.sizes if name.startswith(("slides/", "failed/"))]
@@ -119,7 +130,7 @@ def opened(store: Store, scratch: Path | None = None, *, dry: bool = False) -> I
 class RemoteTask(ShardTask):
     """A slide to shard into a store. ``root`` is the launching machine's and not used."""
 
-    store: Store = field(kw_only=True)
+    store: UrlStorage = field(kw_only=True)
     scratch: Path = field(kw_only=True)
 
     def work(self, progress: Progress) -> tuple[Marker, bool]:
@@ -128,7 +139,7 @@ class RemoteTask(ShardTask):
         self._check_build()
         inputs = self.source.inputs()
         if not self.rebuild:
-            standing = store.standing(name, self.build_id, inputs)
+            standing = _standing(store, name, self.build_id, inputs)
             if standing is not None:
                 return standing, False
         with _workspace(self.scratch, name) as folder:
@@ -149,7 +160,7 @@ class RemoteTask(ShardTask):
     def _upload(self, folder: Path, marker: Marker) -> tuple[Marker, bool]:
         store, name = self.store, self.source.name
         own = f"slides/{name}.json"
-        old = store.read_sealed(own)
+        old = sealed_in(store, own)
         if (
             not self.rebuild
             and old is not None
@@ -170,13 +181,19 @@ class RemoteTask(ShardTask):
         return marker, True
 
 
+def _standing(store: UrlStorage, slide: str, build: str, inputs: dict[str, Any]) -> Marker | None:
+    """The marker of a slide that is done at this moment, as markers.committed."""
+    marker = sealed_in(store, f"slides/{slide}.json")
+    return marker if vouches(marker, build, inputs, store.size) else None
+
+
 def _values(task: ShardTask) -> dict[str, Any]:
     return {item.name: getattr(task, item.name) for item in fields(ShardTask)}
 
 
-def _scratch(store: Store, chosen: Path | None) -> Path:
+def _scratch(store: UrlStorage, chosen: Path | None) -> Path:
     """A folder for one user and one URL: runs with other URLs do not sweep here."""
-    digest = hashlib.sha256(store.url.encode()).hexdigest()[:12]
+    digest = hashlib.sha256(str(store).encode()).hexdigest()[:12]
     return (chosen or Path(tempfile.gettempdir())).absolute() / f"pathprep-{os.getuid()}-{digest}"
 
 

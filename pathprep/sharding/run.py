@@ -127,7 +127,7 @@ def run(
     board = Board(len(tasks))
     summary = RunSummary(root, plan.build_id, len(plan.slides), plan.skipped)
     if remote is not None:
-        summary.url = remote.store.url
+        summary.url = str(remote.store)
     for marker in plan.skipped.values():
         list_images(root, marker)
     start, left = time.perf_counter(), len(tasks)

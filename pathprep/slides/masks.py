@@ -64,16 +64,24 @@ class Drawing:
 
 
 def read_geojson(path: Path) -> Drawing:
-    """Read a FeatureCollection, a list of features, one feature, a GeometryCollection or a bare geometry.
+    """Read a file of GeoJSON, as ``parse_geojson`` does.
 
     Raises:
         OSError: the file cannot be read.
+    """
+    return parse_geojson(path.read_bytes())
+
+
+def parse_geojson(data: bytes) -> Drawing:
+    """Take a FeatureCollection, a list of features, one feature, a GeometryCollection or a bare geometry.
+
+    Raises:
         ValueError: it is not GeoJSON, or a point is not x, y in pixels; the text does not name the file.
     """
     polygons: list[Polygon] = []
     others = 0
     try:
-        for geometry, properties in _geometries(json.loads(path.read_bytes()), {}):
+        for geometry, properties in _geometries(json.loads(data), {}):
             kind, coordinates = geometry["type"], geometry["coordinates"]
             if kind not in ("Polygon", "MultiPolygon"):
                 others += 1

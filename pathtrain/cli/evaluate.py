@@ -1,57 +1,57 @@
-"""``pathtrain evaluate``: tables on the terminal, JSON and figures in a folder.
-
-Commands import what they need when they run, so that help is quick.
-"""
+"""`pathtrain evaluate knn` and `pathtrain evaluate tasks`."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 
-from pathtrain.cli.evaluate_collapse import collapse
-from pathtrain.cli.evaluate_linear import linear
-from pathtrain.cli.evaluate_slides import slides
-from pathtrain.cli.evaluate_table import table
-from pathtrain.cli.evaluate_tasks import tasks
-from pathtrain.cli.options import Batch, Device, Labels, Model, Seed, Size, Threads, ends, named, save
-
-app = typer.Typer(no_args_is_help=True, help="Evaluate a frozen encoder.", rich_markup_mode=None)
+from pathprep.cli.dialect import Json, with_settings
+from pathtrain.cli.options import Labels, Model, Result, ends, finish, kept_in, named
+from pathtrain.params.encoding import Device
+from pathtrain.params.evaluation import KnnParams
 
 
-@app.command()
+@with_settings(KnnParams, without=("resize", "precision"))
 def knn(
+    context: typer.Context,
     model: Model,
+    settings: dict[str, Any],
     train: Annotated[Path, typer.Option(help="Dataset, or folder of images with a labels.csv.")],
     test: Annotated[
         Path | None, typer.Option(help="Another one. Default: leave one slide (or group) of --train out.")
     ] = None,
     labels: Labels = None,
-    k: Annotated[int, typer.Option(help="Neighbours that vote.")] = 20,
-    out_json: Annotated[
-        Path | None, typer.Option("--json", help="Result file. Default: evaluation/knn.json of a run.")
-    ] = None,
-    seed: Seed = 0,
-    size: Size = None,
-    batch: Batch = 64,
-    threads: Threads = 2,
-    device: Device = "auto",
+    as_json: Json = False,
+    out_json: Result = None,
 ) -> None:
     """kNN accuracy on labelled tiles, beside random weights, colour alone and the majority class."""
-    from pathtrain.evaluate.statistics import folder_of
-    from pathtrain.evaluate.tile_level import knn as study
-    from pathtrain.features.encode import How
-    from pathtrain.runs.model import load
+    from pathtrain.evaluate.tile_level.knn import knn as study
 
-    loaded = load(model)
-    how = How(size, batch, threads, device)
-    result = study.knn(loaded, train, test, labels, k=k, seed=seed, how=how)
-    Console(markup=False).print(knn_tables(result))
-    folder = folder_of(loaded, None)
-    path = out_json or (folder / "knn.json" if folder else None)
-    if path:
-        save(path, result)
+    result = study(model, train, test, labels, **settings)
+    finish(context, result, "knn.json", [kept_in(model)], as_json, out_json, knn_tables)
+
+
+def tasks(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(help="A run folder of the recipe exaonepath2 or the like.")],
+    dataset: Annotated[Path, typer.Argument(help="A dataset of slides.")],
+    labels: Annotated[Path, typer.Option(help="CSV or Parquet: slide_id and a column per task.")],
+    device: Annotated[
+        Device, typer.Option(help="auto: a GPU if there is one.", rich_help_panel="Running")
+    ] = "auto",
+    threads: Annotated[
+        int, typer.Option(min=1, help="Threads that decode tiles.", rich_help_panel="Running")
+    ] = 2,
+    as_json: Json = False,
+    out_json: Result = None,
+) -> None:
+    """Score a run's own slide-level heads: AUROC and balanced accuracy of each task."""
+    from pathtrain.evaluate.slide_level.heads import tasks as study
+
+    result = study(run, dataset, labels, device=device, threads=threads)
+    finish(context, result, "tasks.json", [run / "evaluation"], as_json, out_json, tasks_table)
 
 
 def knn_tables(result: dict[str, Any]) -> Group:
@@ -80,8 +80,13 @@ def knn_tables(result: dict[str, Any]) -> Group:
     return Group(scores, recalls)
 
 
-app.command()(linear)
-app.command()(collapse)
-app.command()(table)
-app.command()(tasks)
-app.command()(slides)
+def tasks_table(results: dict[str, dict[str, Any]]) -> Table:
+    """A row per task; a dash where a score is undefined."""
+    found = Table(title="Slide-level tasks")
+    found.add_column("task")
+    for heading in ("AUROC", "balanced accuracy", "slides"):
+        found.add_column(heading, justify="right")
+    for task, row in results.items():
+        shown = ["-" if row[key] is None else f"{row[key]:.3f}" for key in ("auroc", "balanced_accuracy")]
+        found.add_row(task, *shown, str(row["slides"]))
+    return found

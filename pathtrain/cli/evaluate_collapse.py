@@ -1,23 +1,21 @@
-"""``pathtrain evaluate collapse``: one model, or the three panels of the EXAONEPath 1.0 study."""
+"""`pathtrain evaluate collapse`: one model, or the three panels of the EXAONEPath 1.0 study."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from pathprep.cli.dialect import Json, errors, with_settings
 from pathprep.errors import UsageError
-from pathprep.storage import atomic
-from pathtrain.cli.options import Batch, Device, Precision, Seed, Size, Threads, dense, ends, named, save
-
-if TYPE_CHECKING:
-    from pathtrain.features.encode import How
-
-PAPER_SLIDES = 10
+from pathtrain.cli.options import Result, dense, ends, finish, kept_in, named
+from pathtrain.params.evaluation import CollapseParams
 
 
+@with_settings(CollapseParams, without=("resize",))
 def collapse(
+    context: typer.Context,
+    settings: dict[str, Any],
     model: Annotated[Path | None, typer.Argument(help="A run folder, or an exported model.")] = None,
     dataset: Annotated[Path, typer.Argument(help="A dataset of at least 2 slides.")] = Path("dataset"),
     plain: Annotated[
@@ -28,29 +26,16 @@ def collapse(
         tuple[Path, Path] | None,
         typer.Option(metavar="MODEL DATASET", help="With --plain: the model trained on normalised tiles."),
     ] = None,
-    slides: Annotated[
-        int | None,
-        typer.Option(
-            min=2, help="Random slides, those with enough tiles first. Default: all; 10 for panels."
-        ),
-    ] = None,
-    tiles_per_slide: Annotated[int, typer.Option(help="Random tiles of each slide.")] = 1000,
-    k: Annotated[int, typer.Option(help="Neighbours that are looked at.")] = 20,
-    seed: Seed = 0,
-    tsne_tiles: Annotated[
-        int, typer.Option(min=1, help="Tiles of each slide in the figure; 300 of 10 slides take about 20 s.")
-    ] = 300,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the results. Default: evaluation/ of the run; of the normalised one for panels."
+            help="Folder for result and figure. Default: evaluation/ of the run; of the normalised one for "
+            "panels.",
+            rich_help_panel="Output",
         ),
     ] = None,
-    size: Size = None,
-    batch: Batch = 64,
-    threads: Threads = 2,
-    device: Device = "auto",
-    precision: Precision = "float32",
+    as_json: Json = False,
+    out_json: Result = None,
 ) -> None:
     """Feature collapse: how far tiles cluster by slide, against chance; with a t-SNE figure.
 
@@ -58,96 +43,27 @@ def collapse(
     plain model on plain tiles, (b) the plain model on normalised tiles, (c) the normalised model on
     normalised tiles.
     """
-    from pathtrain.features.encode import How
-
-    how = How(size, batch, threads, device, precision)
-    if plain is None and normalised is None:
-        if model is None:
-            raise UsageError("give a MODEL, or --plain MODEL DATASET and --normalised MODEL DATASET")
-        _one(model, dataset, slides, tiles_per_slide, k, seed, tsne_tiles, out, how)
-        return
-    if plain is None or normalised is None:
-        raise UsageError("--plain and --normalised belong together: each a model and a dataset")
-    if model is not None:
+    if (plain is None) != (normalised is None):
+        raise UsageError("`plain` and `normalised` belong together: each a model and a dataset")
+    if model is None and plain is None:
+        raise UsageError("give a MODEL, or --plain MODEL DATASET and --normalised MODEL DATASET")
+    if model is not None and plain is not None:
         raise UsageError(f"{model}: give one model, or --plain and --normalised, not both")
-    _three(plain, normalised, slides or PAPER_SLIDES, tiles_per_slide, k, seed, tsne_tiles, out, how)
+    from pathtrain.evaluate.papers.collapse_panels import panels
+    from pathtrain.evaluate.tile_level.collapse import collapse as study
 
-
-def _one(
-    model: Path,
-    dataset: Path,
-    slides: int | None,
-    tiles_per_slide: int,
-    k: int,
-    seed: int,
-    tsne_tiles: int,
-    out: Path | None,
-    how: "How",
-) -> None:
-    from pathtrain.evaluate.statistics import folder_of
-    from pathtrain.evaluate.tile_level import collapse as study
-    from pathtrain.evaluate.tile_level import tsne
-    from pathtrain.runs.model import load
-
-    loaded = load(model)
-    folder = folder_of(loaded, out)
-    result, taken = study.collapse(
-        loaded, dataset, slides=slides, tiles_per_slide=tiles_per_slide, k=k, seed=seed, how=how
-    )
-    Console(markup=False).print(collapse_table(result))
+    if plain is not None and normalised is not None:
+        folder = out or kept_in(normalised[0])
+        result = panels(plain, normalised, out=folder, **settings)
+        name, table = "collapse-panels.json", panels_table
+    else:
+        assert model is not None
+        folder = out or kept_in(model)
+        result = study(model, dataset, out=folder, **settings)
+        name, table = "collapse.json", collapse_table
+    finish(context, result, name, [folder], as_json, out_json, table)
     if folder is None:
-        _no_folder()
-        return
-    flat, rows = tsne.place(taken, tsne_tiles, seed)
-    result["tsne"] = {"file": "tsne.png", "tiles": len(rows)}
-    _write(folder, "tsne.png", tsne.figure(taken, flat, rows, result))
-    save(folder / "collapse.json", result)
-
-
-def _three(
-    plain: tuple[Path, Path],
-    normalised: tuple[Path, Path],
-    slides: int,
-    tiles_per_slide: int,
-    k: int,
-    seed: int,
-    tsne_tiles: int,
-    out: Path | None,
-    how: "How",
-) -> None:
-    from pathtrain.evaluate.papers import collapse_panels as panels
-    from pathtrain.evaluate.statistics import folder_of
-    from pathtrain.evaluate.tile_level import tsne
-    from pathtrain.runs.model import load
-
-    models = load(plain[0]), load(normalised[0])
-    result, samples = panels.panels(
-        (models[0], plain[1]),
-        (models[1], normalised[1]),
-        slides=slides,
-        tiles_per_slide=tiles_per_slide,
-        k=k,
-        seed=seed,
-        how=how,
-    )
-    Console(markup=False).print(panels_table(result))
-    folder = folder_of(models[1], out)
-    if folder is None:
-        _no_folder()
-        return
-    places = [tsne.place(sample, tsne_tiles, seed) for sample in samples]
-    result["tsne"] = {"file": "collapse-panels.png", "tiles": len(places[0][1])}
-    _write(folder, "collapse-panels.png", tsne.panels(samples, places, result["panels"]))
-    save(folder / "collapse-panels.json", result)
-
-
-def _no_folder() -> None:
-    Console(stderr=True).print("No figure and no file: give --out FOLDER for an exported model.")
-
-
-def _write(folder: Path, name: str, picture: bytes) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    atomic.write_bytes(folder / name, picture)
+        errors.print("No figure: give --out FOLDER for an exported model.")
 
 
 def panels_table(result: dict[str, Any]) -> Table:

@@ -1,52 +1,78 @@
-"""``pathtrain evaluate linear``."""
+"""`pathtrain evaluate linear`, and `pathtrain evaluate table`, which is that on six tasks."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 
-from pathtrain.cli.options import (
-    Labels,
-    Model,
-    Training,
-    ends,
-    named,
-    save,
-    settle_target,
-    with_training,
-)
+from pathprep.cli.dialect import Json, errors, with_settings
+from pathtrain.cli.options import Labels, Model, Result, dense, ends, finish, kept_in, named
+from pathtrain.params.evaluation import LinearParams
 
 
-@with_training
+@with_settings(LinearParams)
 def linear(
+    context: typer.Context,
     model: Model,
+    settings: dict[str, Any],
     train: Annotated[Path, typer.Option(help="Dataset, or folder of images with a labels.csv.")],
     test: Annotated[
         Path | None, typer.Option(help="Another one. Default: a fifth of --train, by slide or group.")
     ] = None,
     labels: Labels = None,
-    out_json: Annotated[
-        Path | None, typer.Option("--json", help="Result file. Default: evaluation/linear.json of a run.")
-    ] = None,
-    *,
-    training: Training,
+    as_json: Json = False,
+    out_json: Result = None,
 ) -> None:
     """A linear layer on frozen features, as EXAONEPath 1.0 has it, beside random weights and colour."""
-    from pathtrain.evaluate.statistics import folder_of
-    from pathtrain.evaluate.tile_level import linear as study
-    from pathtrain.runs.model import load
+    from pathtrain.evaluate.tile_level.linear import linear as study
 
-    loaded = settle_target(load(model), training.target)
-    result = study.linear(
-        loaded, train, test, labels, settings=training.settings, seed=training.seed, how=training.how
-    )
-    Console(markup=False).print(linear_tables(result))
-    folder = folder_of(loaded, None)
-    path = out_json or (folder / "linear.json" if folder else None)
-    if path:
-        save(path, result)
+    result = study(model, train, test, labels, **settings)
+    _say_plain([result["model"]])
+    finish(context, result, "linear.json", [kept_in(model)], as_json, out_json, linear_tables)
+
+
+@with_settings(LinearParams)
+def table(
+    context: typer.Context,
+    models: Annotated[
+        list[Path], typer.Argument(help="Run folders, or exported models.", metavar="MODEL...")
+    ],
+    settings: dict[str, Any],
+    tasks: Annotated[
+        Path,
+        typer.Option(
+            help="A YAML (pcam: {train: PATH, test: PATH}), or a folder with <task>/train and <task>/test; "
+            "tasks: pcam, mhist, crc-100k, til, msi-crc, msi-stad."
+        ),
+    ] = Path("tasks.yaml"),
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PNG", help="Accuracy against parameters and training slides.", rich_help_panel="Output"
+        ),
+    ] = None,
+    as_json: Json = False,
+    out_json: Result = None,
+) -> None:
+    """The six tile tasks of EXAONEPath 1.0's table 1, those that are there, beside its published row."""
+    from pathtrain.evaluate.papers.tile_table import table as study
+
+    result = study(models, tasks, figure=figure, **settings)
+    _say_plain(entry["model"] for entry in result["models"])
+    if figure:
+        errors.print(f"Written: {figure}", soft_wrap=True, markup=False)
+    folders = [kept_in(model) for model in models]
+    finish(context, result, "table.json", folders, as_json, out_json, results_table)
+
+
+def _say_plain(models: Iterable[dict[str, Any]]) -> None:
+    for model in models:
+        if model["target"] is None:
+            text = f"{model['name']} was trained on plain tiles: tiles are taken as they are stored"
+            errors.print(f"{text}; --target reference normalises them", soft_wrap=True, markup=False)
 
 
 PAD = len(" +-0.000 [0.000, 0.000]")  # what follows the other figures in their column
@@ -98,3 +124,30 @@ def _stain_line(result: dict[str, Any]) -> str:
             done = "normalised, fits: " + ", ".join(f"{status} {count}" for status, count in done.items())
         parts.append(f"Stain of {name}: {done}")
     return "\n".join(parts)
+
+
+def results_table(result: dict[str, Any]) -> Table:
+    """Top-1 per task; a row per model, its baselines, and the published row."""
+    from pathtrain.evaluate.papers.published import TASKS
+
+    shown = dense("Linear evaluation, top-1")
+    shown.add_column("")
+    for heading in (*(task.title for task in TASKS), "mean"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+
+    def cells(row: dict[str, Any], keys: list[str]) -> list[str]:
+        values = [f"{row['top1'][task.key]:.3f}" if task.key in keys else "-" for task in TASKS]
+        return [*values, f"{row['mean']:.3f}"]
+
+    for entry in result["models"]:
+        for row in entry["rows"]:
+            label = entry["model"]["name"] if row["name"] == "model" else f"  {row['name']}"
+            shown.add_row(named(label), *cells(row, result["present"]), end_section=row["name"] == "colour")
+    for row in result["published"]:
+        shown.add_row(named(f"{row['name']}, paper"), *cells(row, list(row["top1"])))
+    notes = [f"Means over the {len(result['present'])} tasks that are there (-: it is not)."]
+    notes += [f"{row['name']}: {row['mean_of_all']:.3f} over all six." for row in result["published"]]
+    notes += [f"{task.title}: {task.note}." for task in TASKS if task.note]
+    notes.append("The published splits and schedule are not all known: compare with care.")
+    shown.caption = "\n".join(notes)
+    return shown

@@ -1,23 +1,27 @@
-"""``pathtrain evaluate slides``: options, tables and files."""
+"""`pathtrain evaluate slides`."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 
-from pathprep.errors import UsageError
-from pathprep.storage import atomic
+from pathprep.cli.dialect import Json, errors, with_settings
+from pathtrain.cli.options import finish
+from pathtrain.params.slide_level import SlidesConfig
 
 
+@with_settings(SlidesConfig)
 def slides(
+    context: typer.Context,
     features: Annotated[
         list[str],
         typer.Argument(
             help="Folders that `pathtrain embed` wrote, one per model; NAME=FOLDER to name a model."
         ),
     ],
+    settings: dict[str, Any],
     labels: Annotated[
         list[Path],
         typer.Option(
@@ -29,104 +33,56 @@ def slides(
         str | None, typer.Option(help="YAML of tasks, or exaonepath2 (ten tasks). Default: every column.")
     ] = None,
     task: Annotated[list[str] | None, typer.Option(help="Run this task only; may be repeated.")] = None,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(help="clam-sb, clam-mb, abmil or linear; may be repeated. Default: all."),
-    ] = None,
-    folds: Annotated[
-        int | None,
-        typer.Option(help="Patient-grouped, stratified folds, instead of the column split."),
-    ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings per method (and fold).")] = 4,
-    clam_size: Annotated[str, typer.Option(help="Attention: small (256) or big (384).")] = "small",
-    instance_loss: Annotated[str, typer.Option(help="Of CLAM: svm or ce (cross-entropy).")] = "svm",
-    epochs: Annotated[int, typer.Option(min=1, help="At most; stopped earlier by the val slides.")] = 200,
     dataset: Annotated[
         Path | None,
         typer.Option(help="Of the same slides: adds the colour baseline, and thumbnails to the heat maps."),
     ] = None,
+    allow_missing: Annotated[
+        bool,
+        typer.Option(
+            "--allow-missing", help="Leave labelled slides without features out, instead of refusing."
+        ),
+    ] = False,
     heatmap: Annotated[
         list[str] | None,
-        typer.Option(help="Test slide to draw; may be repeated. Default: one per class and task."),
+        typer.Option(
+            help="Test slide to draw; may be repeated. Default: one per class and task.",
+            rich_help_panel="Output",
+        ),
     ] = None,
-    allow_missing: Annotated[
-        bool, typer.Option(help="Leave labelled slides without features out, instead of refusing.")
-    ] = False,
     out: Annotated[
-        Path, typer.Option(help="Folder for slides.json, slides.html, radar.png and bars.png.")
+        Path,
+        typer.Option(
+            help="Folder for slides.json, slides.html, radar.png and bars.png.", rich_help_panel="Output"
+        ),
     ] = Path("evaluation"),
+    as_json: Json = False,
     out_json: Annotated[
-        Path | None, typer.Option("--json", help="Result file. Default: OUT/slides.json.")
+        Path | None,
+        typer.Option(
+            "--out-json",
+            metavar="FILE",
+            help="Where the result is written. Default: OUT/slides.json.",
+            rich_help_panel="Output",
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int, typer.Option(min=1, help="Threads that decode tiles for colour.")] = 2,
 ) -> None:
     """Labels of slides: CLAM, ABMIL and a linear head on frozen features, with colour alone beside them."""
-    check("--method", method or [], ("clam-sb", "clam-mb", "abmil", "linear"))
-    check("--clam-size", [clam_size], ("small", "big"))
-    check("--instance-loss", [instance_loss], ("svm", "ce"))
-    from pathtrain.evaluate.slide_level import benchmark as study
-    from pathtrain.evaluate.slide_level import figures as slides_figures
-    from pathtrain.evaluate.slide_level import page as slides_report
-    from pathtrain.evaluate.slide_level.mil_training import TrainConfig
-    from pathtrain.evaluate.slide_level.tasks import read_tasks
+    from pathtrain.evaluate.slide_level.study import slides as study
 
-    models = [_open(text) for text in features]
-    known = set.intersection(*(set(model.counts) for model in models))
-    if not known:
-        raise UsageError("the folders of features share no slide; give folders of the same slides")
-    found = read_tasks(labels, tasks, known, only=task or (), allow_missing=allow_missing)
-    config = study.SlidesConfig(
-        methods=tuple(method) if method else study.METHODS,  # type: ignore[arg-type]
-        seeds=seeds,
-        folds=folds,
-        size=clam_size,  # type: ignore[arg-type]
-        instance_loss=instance_loss,  # type: ignore[arg-type]
-        training=TrainConfig(epochs=epochs),
-        device=device,
-        threads=threads,
-    )
-    errors = Console(stderr=True, highlight=False, markup=False)
-    done = study.evaluate(
-        models,
-        found,
-        config,
+    result = study(
+        features,
+        labels,
+        tasks=tasks,
+        task=task or (),
         dataset=dataset,
-        heatmaps=heatmap or None,
-        say=lambda line: errors.print(line, soft_wrap=True),
+        heatmap=heatmap or (),
+        allow_missing=allow_missing,
+        out=out,
+        **settings,
     )
-    Console(markup=False).print(tables(done.result))
-    pictures = slides_figures.charts(done.result)
-    maps = slides_figures.heatmaps(done.attention, models, dataset)
-    page = slides_report.page(done.result, pictures, maps)
-    path = out_json or out / "slides.json"
-    try:
-        for folder in (out, path.parent):
-            folder.mkdir(parents=True, exist_ok=True)
-        for name, picture in pictures.items():
-            atomic.write_bytes(out / f"{name}.png", picture)
-        atomic.write_bytes(out / "slides.html", page.encode())
-        atomic.write_json(path, done.result)
-    except OSError as error:
-        raise UsageError(f"{error.filename or out}: cannot be written ({error.strerror})") from None
-    errors.print(f"Written: {path}, {out / 'slides.html'}", soft_wrap=True)
-
-
-def check(option: str, values: list[str], allowed: tuple[str, ...]) -> None:
-    """Refuse a value that an option does not have, before anything heavy is imported."""
-    for value in values:
-        if value not in allowed:
-            raise UsageError(f"{option} {value}: give {', '.join(allowed[:-1])} or {allowed[-1]}")
-
-
-def _open(text: str) -> Any:
-    """A folder, or NAME=FOLDER."""
-    from pathtrain.features.bags import Bags
-
-    name, equals, folder = text.partition("=")
-    if equals and not Path(text).exists():
-        return Bags.open(Path(folder), name)
-    return Bags.open(Path(text))
+    finish(context, result, "slides.json", [out], as_json, out_json, tables)
+    errors.print(f"Written: {out / 'slides.html'}", soft_wrap=True, markup=False)
 
 
 def tables(result: dict[str, Any]) -> Group:

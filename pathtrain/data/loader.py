@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -212,7 +213,8 @@ class Loader:
         self._base, self._end, self._pipeline = step, None, None
         self._jpegs.forget()
         reader = None
-        if isinstance(self.source, MixedSource):
+        # at a URL, threads fetch the tiles: DALI reads tars of a disk only
+        if isinstance(self.source, MixedSource) and isinstance(self.source.root, Path):
             reader = self._reader(self.source, step)
         self._pipeline = view_graph.pipeline(
             self._views,

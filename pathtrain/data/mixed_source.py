@@ -9,13 +9,11 @@ stretch of the run, in their order (``stretch``).
 
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pathprep.dataset import columns
 from pathprep.errors import DatasetError
@@ -38,7 +36,7 @@ Columns = dict[str, npt.NDArray[Any]]
 class Stretch:
     """What readers.webdataset takes: tars, one after the other, and the text of an index for each."""
 
-    tars: list[Path]
+    tars: list[PurePath]
     indexes: list[str]
 
 
@@ -46,8 +44,7 @@ class MixedSource(TileSource):
     """The tiles of mixed shards; their numbers are their places in the mix, shard after shard."""
 
     def __init__(self, data: MixedDataset) -> None:
-        super().__init__()
-        self.root, self.stain = data.root, data.params["stain"]
+        self.data, self.storage, self.stain = data, data.storage, data.params["stain"]
         counts = data.tile_counts()
         self._shards, self._components = list(counts), data.info["components"]
         self._counts = np.array(list(counts.values()), np.int64)
@@ -83,7 +80,7 @@ class MixedSource(TileSource):
 
     def name(self, tile: int) -> str:
         shard, row = self._locate(tile)
-        where = self._rows(shard, ["slide", "x", "y"]).slice(row, 1).to_pylist()[0]
+        where = self.data.shard_table(self._shards[shard], ["slide", "x", "y"]).slice(row, 1).to_pylist()[0]
         return f"slide {where['slide']}, tile {where['x']}_{where['y']} in {self._shards[shard]}.tar"
 
     @property
@@ -119,7 +116,7 @@ class MixedSource(TileSource):
             table, rows = self._table(shard), tiles[part] - self._starts[shard]
             numbers = zip(table["offset"][rows].tolist(), table["length"][rows].tolist(), strict=True)
             lines = [f"v1.2 {len(rows)}", *(f"jpg {at} {size} tile.jpg" for at, size in numbers), ""]
-            found.tars.append(self._tar(shard))
+            found.tars.append(self.root / self._tar(shard))
             found.indexes.append("\n".join(lines))
         return found
 
@@ -132,10 +129,12 @@ class MixedSource(TileSource):
         shards = np.searchsorted(self._starts, tiles, side="right") - 1
         whole = np.empty(len(tiles), bool)
         for shard in np.unique(shards).tolist():
-            try:
-                size = self._tar(shard).stat().st_size
-            except OSError as error:
-                raise self._error(self._tar(shard), error.strerror) from None
+            tar = self._tar(shard)
+            size = self.storage.size(tar)
+            if size < 0:
+                raise DatasetError(
+                    f"{self.root / tar}: No such file or directory; run `pathprep verify {self.root}`"
+                )
             here, table = shards == shard, self._table(shard)
             rows = tiles[here] - self._starts[shard]
             whole[here] = table["offset"][rows] + table["length"][rows] <= size
@@ -145,23 +144,9 @@ class MixedSource(TileSource):
         shard = int(np.searchsorted(self._starts, tile, side="right")) - 1
         return shard, tile - int(self._starts[shard])
 
-    def _tar(self, shard: int) -> Path:
-        return self.root / mixed.files(self._shards[shard])[0]
+    def _tar(self, shard: int) -> str:
+        return mixed.files(self._shards[shard])[0]
 
     def _read_table(self, shard: int) -> Columns:
         names = [*COLUMNS, *FIT_COLUMNS] if self.has_fits else list(COLUMNS)
-        table = self._rows(shard, names)
-        if len(table) != self._counts[shard]:
-            path = self.root / mixed.files(self._shards[shard])[2]
-            raise self._error(path, f"{len(table)} rows, {mixed.INFO} says {self._counts[shard]}")
-        return columns.arrays(table, names)
-
-    def _rows(self, shard: int, names: list[str]) -> pa.Table:
-        path = self.root / mixed.files(self._shards[shard])[2]
-        try:
-            return pq.read_table(path, columns=names)
-        except (OSError, pa.ArrowException) as error:
-            raise self._error(path, error) from None
-
-    def _error(self, path: Path, reason: object) -> DatasetError:
-        return DatasetError(f"{path}: {reason}; run `pathprep verify {self.root}`")
+        return columns.arrays(self.data.shard_table(self._shards[shard], names), names)

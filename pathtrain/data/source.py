@@ -4,13 +4,10 @@ Tiles have numbers from 0; positions of the run are those of pathtrain.data.orde
 position is computed, by ``order``, from nothing but the seed.
 """
 
-import os
-import threading
 import zlib
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -19,6 +16,7 @@ import simplejpeg
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import DatasetError
+from pathprep.storage.base import Storage
 from pathtrain.data import order
 from pathtrain.data.order import Ints
 from pathtrain.stain.stage import Fits
@@ -33,70 +31,29 @@ class DamagedTile(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tile's JPEG lies: ``length`` bytes at ``offset`` of a tar, with this CRC32."""
+    """Where a tile's JPEG lies: ``length`` bytes at ``offset`` of a tar (shards/a.tar), with this CRC32."""
 
-    tar: Path
+    tar: str
     offset: int
     length: int
     crc32: int
-
-
-class Files:
-    """Files that stay open, read from any number of threads.
-
-    Args:
-        limit: files kept open; well under the usual limit of 1024 of a process.
-    """
-
-    def __init__(self, limit: int = 256) -> None:
-        self._limit, self._lock = limit, threading.Lock()
-        self._open: OrderedDict[Path, list[int]] = OrderedDict()  # descriptor, reads under way
-
-    def read(self, path: Path, length: int, offset: int) -> bytes:
-        """Up to ``length`` bytes; fewer where the file ends.
-
-        Raises:
-            FileNotFoundError, PermissionError: the file cannot be opened.
-            OSError: it cannot be read there.
-        """
-        with self._lock:
-            if path not in self._open:
-                self._open[path] = [os.open(path, os.O_RDONLY), 0]
-            entry = self._open[path]
-            entry[1] += 1
-            self._open.move_to_end(path)
-            self._shrink(self._limit)
-        try:
-            return os.pread(entry[0], length, offset)
-        finally:
-            with self._lock:
-                entry[1] -= 1
-
-    def _shrink(self, limit: int) -> None:
-        for path in list(self._open)[: max(0, len(self._open) - limit)]:
-            if not self._open[path][1]:
-                os.close(self._open.pop(path)[0])
-
-    def close(self) -> None:
-        """Close all that are not being read."""
-        with self._lock:
-            self._shrink(0)
 
 
 class TileSource(ABC):
     """N tiles.
 
     Attributes:
-        root: the folder.
+        storage: of the dataset or mix. root: its folder or URL.
         stain: how the tiles' stain was treated when they were stored: ``params["stain"]`` of a dataset.
         fits: their stored fits; None if there are none.
     """
 
-    root: Path
+    storage: Storage
     stain: dict[str, Any]
 
-    def __init__(self) -> None:
-        self._files = Files()
+    @property
+    def root(self) -> PurePath:
+        return self.storage.root
 
     @abstractmethod
     def __len__(self) -> int:
@@ -132,9 +89,10 @@ class TileSource(ABC):
         """
         place = self.place(tile)
         try:
-            data = self._files.read(place.tar, place.length, place.offset)
+            data = self.storage.read_at(place.tar, place.offset, place.length)
         except (FileNotFoundError, PermissionError) as error:
-            raise DatasetError(f"{place.tar}: {error.strerror}; run `pathprep verify {self.root}`") from None
+            where = self.root / place.tar
+            raise DatasetError(f"{where}: {error.strerror}; run `pathprep verify {self.root}`") from None
         except OSError as error:
             raise DamagedTile(f"cannot be read ({error.strerror})") from None
         if reason := wrong(data, place):
@@ -143,7 +101,7 @@ class TileSource(ABC):
 
     def close(self) -> None:
         """Close the files that reads have opened."""
-        self._files.close()
+        self.storage.close()
 
 
 def wrong(data: Any, place: Place) -> str:
@@ -170,8 +128,7 @@ class DatasetSource(TileSource):
     COLUMNS = ("x", "y", "offset", "length", "crc32")
 
     def __init__(self, dataset: Dataset, held_out: Ints = NO_TILES, index: TileIndex | None = None) -> None:
-        super().__init__()
-        self.dataset, self.root, self.stain = dataset, dataset.root, dataset.params["stain"]
+        self.dataset, self.storage, self.stain = dataset, dataset.storage, dataset.params["stain"]
         self._index = dataset.tiles(self.COLUMNS) if index is None else index
         # among the tiles that do come, the place before which each held out one would lie
         self._gaps = held_out - np.arange(len(held_out))
@@ -185,7 +142,7 @@ class DatasetSource(TileSource):
 
     def place(self, tile: int) -> Place:
         offset, length, crc32 = (int(self._index.columns[n][tile]) for n in ("offset", "length", "crc32"))
-        return Place(self.root / "shards" / f"{self._slide(tile)}.tar", offset, length, crc32)
+        return Place(f"shards/{self._slide(tile)}.tar", offset, length, crc32)
 
     def name(self, tile: int) -> str:
         x, y = (self._index.columns[axis][tile] for axis in "xy")

@@ -6,7 +6,7 @@ What becomes of them is in pathtrain.data.tile_batches.
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pathprep.errors import DatasetError, UsageError
 from pathprep.folders import is_mixed, open_dataset
 from pathprep.storage import tables
+from pathprep.storage.place import storage_at
 from pathtrain.data.source import DamagedTile, DatasetSource
 from pathtrain.stain.normaliser import Normaliser, normaliser
 from pathtrain.stain.target import ModelTarget
@@ -35,7 +36,7 @@ class Tiles(ABC):
         normaliser: what is done for that; None if nothing is.
     """
 
-    path: Path
+    path: PurePath
     groups: list[str]
     group: Ints
     kind: str
@@ -77,8 +78,9 @@ class DatasetTiles(Tiles):
 
     kind = "slide"
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.dataset = path, open_dataset(path)
+    def __init__(self, path: PurePath | str) -> None:
+        self.dataset = open_dataset(path)
+        self.path = self.dataset.root
         self.index = self.dataset.tiles(("x", "y", "side", "offset", "length", "crc32"))
         if not len(self.index):
             raise DatasetError(f"{path}: holds no tile; look at `pathprep report {path}`")
@@ -157,7 +159,7 @@ class DatasetTiles(Tiles):
             raise DatasetError(f"{self.name(tile)}: {reason}; {self.fix}") from None
 
     def name(self, tile: int) -> str:
-        return f"{self._reader.name(tile)} in {self._reader.place(tile).tar}"
+        return f"{self._reader.name(tile)} in {self.dataset.root / self._reader.place(tile).tar}"
 
     @property
     def fix(self) -> str:
@@ -184,7 +186,7 @@ class FolderTiles(Tiles):
     kind = "group"
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path: Path = path
         rows = tables.read(path / LABELS_FILE, ("file", "label")).rows()
         self.files = [row["file"] for row in rows]
         if len(set(self.files)) != len(self.files):
@@ -211,11 +213,11 @@ class FolderTiles(Tiles):
         return f"put it right, or take it out of {self.path / LABELS_FILE}"
 
 
-def open_tiles(path: Path, target: ModelTarget | None = None) -> DatasetTiles | FolderTiles:
-    """The tiles of a dataset folder, or of a folder of labelled images.
+def open_tiles(path: PurePath | str, target: ModelTarget | None = None) -> DatasetTiles | FolderTiles:
+    """The tiles of a dataset, or of a folder of labelled images.
 
     Args:
-        path: the folder.
+        path: the folder, or the URL of a dataset.
         target: of the model that they are for; they are normalised to it where they are not yet.
 
     Raises:
@@ -223,10 +225,11 @@ def open_tiles(path: Path, target: ModelTarget | None = None) -> DatasetTiles | 
         DatasetError: it is a dataset that cannot be used.
     """
     tiles: DatasetTiles | FolderTiles
-    if (path / "dataset.json").is_file():
+    storage = storage_at(path)
+    if storage.exists("dataset.json"):
         tiles = DatasetTiles(path)
-    elif (path / LABELS_FILE).is_file():
-        tiles = FolderTiles(path)
+    elif isinstance(storage.root, Path) and storage.exists(LABELS_FILE):
+        tiles = FolderTiles(storage.root)
     elif is_mixed(path):
         tiles = DatasetTiles(path)  # which says what to give instead
     else:

@@ -1,7 +1,6 @@
-"""What every evaluation needs: neighbours, intervals over groups, and where results go."""
+"""What every evaluation needs: neighbours, intervals over groups, and what a result says of its model."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,10 +75,3 @@ def describe(model: LoadedModel) -> dict[str, Any]:
         "dim": model.dim,
         "target": None if model.target is None else model.target.as_dict(),
     }
-
-
-def folder_of(model: LoadedModel, out: Path | None) -> Path | None:
-    """Where results go: ``out``, or the run's own folder (its report looks there), or nowhere."""
-    if out is not None:
-        return out
-    return None if model.run is None else model.run / "evaluation"

@@ -16,30 +16,54 @@ import numpy as np
 import numpy.typing as npt
 
 from pathprep.dataset.marker import SlideMarker
-from pathprep.errors import DatasetError
+from pathprep.errors import DatasetError, UsageError
+from pathprep.params.settings import build
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, open_tiles, outcome
-from pathtrain.features.encode import Features, How, check_size, encode
+from pathtrain.features import embed_levels
+from pathtrain.features.encode import Features, check_size, encode
 from pathtrain.features.files import Part
 from pathtrain.features.progress import TileProgress
 from pathtrain.features.write import EmbedSummary, make
-from pathtrain.runs.model import load
+from pathtrain.params.encoding import Format, How, Level
+from pathtrain.runs.model import LoadedModel, Model, opened
 
 
-def embed(model: Path, source: Path, out: Path, how: How | None = None, format: str = "hdf5") -> EmbedSummary:
-    """Write the features of every tile of a dataset, or of an image folder, to the folder ``out``.
+def embed(
+    model: Model,
+    source: str | Path,
+    out: str | Path = "features",
+    *,
+    format: Format = "hdf5",
+    level: Level = "tile",
+    **settings: Any,
+) -> EmbedSummary:
+    """Write the features of every tile of a dataset, or of an image folder: a file per slide, float32.
+
+    Run again, it goes on where it stopped. Under torchrun each process makes its own files.
 
     Args:
-        model: a run or an exported model.
+        model: an encoder, or its run or exported folder.
         source: a dataset, or a folder of images with a labels.csv.
         out: created; files in it that fit are kept, others of the same name are replaced.
-        how: size, batch, threads, device, precision.
-        format: ``hdf5`` or ``parquet``.
+        format: ``hdf5``, as CLAM and TRIDENT read it, or ``parquet``.
+        level: ``tile``; of runs with three stages also ``region`` or ``slide``.
+        settings: of How, by their flat names: ``device="cuda", batch=256``; of regions and slides ``device``
+            and ``threads`` only.
+
+    Returns:
+        Counts, and the slides that failed with their reasons.
 
     Raises:
-        PathprepError: the model, the dataset or an option is wrong, or another process stopped.
+        UsageError: a setting is wrong, or does not go with the level.
+        ModelError, CheckpointError, DatasetError: the model or the dataset cannot be read.
+        PeerError: another process stopped.
     """
-    how = how or How()
-    loaded = load(model)
+    how, source, out = build(How, settings), Path(source), Path(out)
+    if level != "tile":
+        if extra := settings.keys() - {"device", "threads"}:  # the run has its own
+            raise UsageError(f"`{min(extra)}` is for `level` tile: leave it out with `level` {level}")
+        return embed_levels.embed(_run_of(model), source, out, level, how.device, how.threads, format)
+    loaded = opened(model)
     tiles = open_tiles(source, loaded.target)
     made = {
         "fingerprint": loaded.fingerprint,
@@ -62,6 +86,14 @@ def embed(model: Path, source: Path, out: Path, how: How | None = None, format: 
         parts = _of_dataset(tiles, made)
         return make(parts, len(tiles.dataset.tile_counts()) - len(parts), out, format, features)
     return make([_of_folder(tiles, made)], 0, out, format, features)
+
+
+def _run_of(model: Model) -> Path:
+    if not isinstance(model, LoadedModel):
+        return Path(model)
+    if model.run is None:
+        raise UsageError(f"{model.name}: an exported model has no regions; give its run")
+    return model.run
 
 
 def _of_dataset(tiles: DatasetTiles, made: dict[str, Any]) -> list[Part]:

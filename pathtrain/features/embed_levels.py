@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -26,12 +26,11 @@ from pathtrain.features.encode import Features
 from pathtrain.features.files import Part
 from pathtrain.features.progress import TileProgress
 from pathtrain.features.write import EmbedSummary, make
+from pathtrain.params.encoding import Device, Format, Level
 from pathtrain.recipes.load import load as load_recipe
 from pathtrain.runs import checkpoint
 from pathtrain.runs.hierarchical import open_run, quiet_stage
 from pathtrain.stain.target import of_run
-
-Level = Literal["region", "slide"]
 
 
 def embed(
@@ -39,9 +38,9 @@ def embed(
     dataset: Path,
     out: Path,
     level: Level,
-    device: str = "auto",
+    device: Device = "auto",
     threads: int = 2,
-    format: str = "hdf5",
+    format: Format = "hdf5",
 ) -> EmbedSummary:
     """Write the files; those that were made from the same run and slides are kept.
 
@@ -90,7 +89,7 @@ def embed(
             pixels = next(stream)
             bad = [found for found in damage.found if found.tile in part.tiles]
             if bad:
-                tar = index.source.place(bad[0].tile).tar
+                tar = data.root / index.source.place(bad[0].tile).tar
                 yield DatasetError(f"{bad[0].name} in {tar}: {bad[0].reason}; {_fix(data)}")
                 continue
             _, regions, slide = method.stages.vectors(pixels, layout(part))
@@ -129,8 +128,9 @@ def _tar(data: Dataset, slide: str) -> FileRecord:
 
 def _gone(data: Dataset, part: Part) -> DatasetError | None:
     """That a slide has no tar; TileStream could not go on after it."""
-    path = data.root / "shards" / f"{part.name}.tar"
-    return None if path.is_file() else DatasetError(f"{path}: no such file; {_fix(data)}")
+    tar = f"shards/{part.name}.tar"
+    gone = not data.storage.exists(tar)
+    return DatasetError(f"{data.root / tar}: no such file; {_fix(data)}") if gone else None
 
 
 def _fix(data: Dataset) -> str:

@@ -11,8 +11,9 @@ end, so that all of them know what failed.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from pathprep.errors import DatasetError, UsageError
 from pathprep.storage import atomic
@@ -20,6 +21,7 @@ from pathtrain.distributed.workers import Place
 from pathtrain.features.encode import Features
 from pathtrain.features.files import FORMATS, Part
 from pathtrain.features.progress import TileProgress
+from pathtrain.params.encoding import Format
 
 FAILED = "failed"
 
@@ -56,8 +58,13 @@ class EmbedSummary:
         made += [f"{self.seconds:.1f} s" + (f", {self.place.world} processes" * (self.place.world > 1))]
         return f"{', '.join(parts)}; {', '.join(made)}"
 
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "place"}
+        return {**values, "processes": self.place.world}
 
-def make(parts: Sequence[Part], empty: int, out: Path, format: str, encode: Encode) -> EmbedSummary:
+
+def make(parts: Sequence[Part], empty: int, out: Path, format: Format, encode: Encode) -> EmbedSummary:
     """Write this process's share of the files to the folder ``out``, which is created.
 
     Args:

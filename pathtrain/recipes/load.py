@@ -1,6 +1,6 @@
 """Reading recipes: a name or a file, overrides, and errors of one line each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,20 @@ def names() -> list[str]:
     )
 
 
-def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def run_folder(recipe: Recipe | str | Path, out: str | Path | None = None) -> Path:
+    """Where a run goes: ``out``, or runs/ and the recipe's name."""
+    if out is not None:
+        return Path(out)
+    return Path("runs") / (recipe.method if isinstance(recipe, Recipe) else Path(recipe).stem)
+
+
+def load(name: str | Path, settings: Mapping[str, Any] | Sequence[str] = ()) -> Recipe:
     """Read, override and validate a recipe.
 
     Args:
         name: a packaged recipe, or a path ending in .yaml or .yml.
-        overrides: ``a.b=value``, the value as YAML; applied in order. ``steps`` and ``epochs``
-            replace each other: setting one to a number clears the other.
+        settings: ``{"a.b": value}``, or ``a.b=value`` each, the value as YAML; applied in order. ``steps``
+            and ``epochs`` replace each other: setting one to a number clears the other.
 
     Raises:
         RecipeError: a line per wrong key: ``recipe smoke: optim.lr: Input should be greater than 0``.
@@ -43,8 +50,9 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"recipe {label}: not YAML: {_one_line(error)}") from None
     if not isinstance(values, dict):
         raise RecipeError(f"recipe {label}: expected keys and values, found {type(values).__name__}")
-    for override in overrides:
-        _apply(values, override)
+    pairs = settings.items() if isinstance(settings, Mapping) else map(_parse, settings)
+    for key, value in pairs:
+        _apply(values, key, value)
     method = values.get("method")
     if method not in RECIPES:
         raise RecipeError(
@@ -83,14 +91,17 @@ def _read(name: str | Path) -> tuple[str, str]:
     return str(name), (resources.files("pathtrain.recipes") / f"{name}.yaml").read_text()
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
+def _parse(setting: str) -> tuple[str, Any]:
+    key, equals, text = setting.partition("=")
     if not equals or not key:
-        raise RecipeError(f"`set` {override}: expected key=value, such as optim.lr=0.001")
+        raise RecipeError(f"`settings` {setting}: expected key=value, such as optim.lr=0.001")
     try:
-        value = yaml.safe_load(text)
+        return key, yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise RecipeError(f"`set` {override}: not YAML: {_one_line(error)}") from None
+        raise RecipeError(f"`settings` {setting}: not YAML: {_one_line(error)}") from None
+
+
+def _apply(values: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     node: Any = values
     part: Any
@@ -98,11 +109,11 @@ def _apply(values: dict[str, Any], override: str) -> None:
         if isinstance(node, list):  # of phases, by their number from 0
             if not part.isdecimal() or int(part) >= len(node):
                 raise RecipeError(
-                    f"`set` {override}: {parents[number - 1]} has 0 to {len(node) - 1}, not {part}"
+                    f"`settings` {key}: {parents[number - 1]} has 0 to {len(node) - 1}, not {part}"
                 )
             part = int(part)
         elif not isinstance(node, dict):
-            raise RecipeError(f"`set` {override}: {parents[number - 1]} holds a value, not keys")
+            raise RecipeError(f"`settings` {key}: {parents[number - 1]} holds a value, not keys")
         if number == len(parents):
             node[part] = value
         else:

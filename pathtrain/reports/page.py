@@ -64,7 +64,7 @@ TILES_SHOWN = 4
 WHOLE_TILE = 224  # pixels of the picture of a whole tile
 
 
-def report(run: Path, out: Path | None = None, results: Sequence[Path] = ()) -> Path:
+def report(run: str | Path, out: str | Path | None = None, results: Sequence[str | Path] = ()) -> Path:
     """Write the page.
 
     Args:
@@ -80,6 +80,7 @@ def report(run: Path, out: Path | None = None, results: Sequence[Path] = ()) -> 
         RecipeError: its recipe cannot be read.
         UsageError: an evaluation's file is damaged or of something else, or the page cannot be written.
     """
+    run = Path(run)
     if not (run / "recipe.yaml").is_file():
         raise ModelError(
             f"{run}: not a run (no recipe.yaml); train one with `pathtrain pretrain --out {run}`"
@@ -89,7 +90,7 @@ def report(run: Path, out: Path | None = None, results: Sequence[Path] = ()) -> 
     rows = logs.rows(run)
     saved = checkpoint.entries(run)
     step = saved[-1].step if saved else 0
-    found = evaluations.find(run, results)
+    found = evaluations.find(run, [Path(path) for path in results])
     views, views_missing = _views(run, recipe, info)
     try:
         page = render(
@@ -115,7 +116,7 @@ def report(run: Path, out: Path | None = None, results: Sequence[Path] = ()) -> 
     except UndefinedError as error:
         files = ", ".join(str(result.source) for result in found.values())
         raise UsageError(f"{files}: of another version ({error}); run `pathtrain evaluate` again") from None
-    out = out or run / "report.html"
+    out = run / "report.html" if out is None else Path(out)
     write(page, out)
     return out
 

@@ -29,7 +29,7 @@ from pathtrain.runs.model import BUILT_IN, CONFIG_FILE, WEIGHTS_FILE, LoadedMode
 CREATOR = "pathtrain"  # config.json's "creator": an export of ours may be overwritten by another
 
 
-def export(run: Path, out: Path) -> LoadedModel:
+def export(run: str | Path, out: str | Path = "model") -> LoadedModel:
     """Write the teacher's backbone of a run's newest checkpoint to the folder ``out``.
 
     An earlier export at ``out`` is replaced.
@@ -42,6 +42,7 @@ def export(run: Path, out: Path) -> LoadedModel:
         CheckpointError: it has no intact checkpoint.
         UsageError: ``out`` exists and is not an export.
     """
+    run, out = Path(run), Path(out)
     model = load(run)
     if model.run is None:
         raise ModelError(f"{run}: already an exported model; give the run folder it came from")

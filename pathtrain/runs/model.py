@@ -7,14 +7,18 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from pathprep.errors import UsageError
+from pathprep.stain import Target
 from pathprep.storage.json_files import read_json
 from pathtrain.errors import CheckpointError, ModelError
 from pathtrain.models.backbone import build
@@ -22,6 +26,8 @@ from pathtrain.recipes.load import load as load_recipe
 from pathtrain.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 from pathtrain.runs import checkpoint
 from pathtrain.stain.target import ModelTarget, of_run
+
+Pixels = npt.NDArray[np.uint8]
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -31,7 +37,10 @@ BUILT_IN = {"num_classes": 0, "dynamic_img_size": True}
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A backbone ready for inference.
+    """A backbone ready for inference; called with tiles, it gives their features.
+
+        model = pathtrain.load("runs/smoke")
+        features = model.to("cuda")(tiles)  # (N, H, W, 3) uint8 -> (N, D) float32
 
     Attributes:
         module: images (B, 3, H, W) float32, normalised -> features (B, D); in eval mode, on the CPU.
@@ -62,15 +71,81 @@ class LoadedModel:
         """D, the length of a feature vector."""
         return int(self.module.num_features)  # type: ignore[arg-type]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.module.parameters()).device
 
-def load(path: Path) -> LoadedModel:
-    """Open a run folder (the teacher's backbone) or an exported folder.
+    def to(self, device: str | torch.device) -> Self:
+        """Move the weights, as ``"cuda"`` or ``"cuda:1"``; returns the model itself."""
+        self.module.to(device)
+        return self
+
+    def __call__(self, tiles: Pixels | torch.Tensor) -> npt.NDArray[np.float32]:
+        """Features of tiles, computed in float32 where the weights are; equal to those that ``embed`` writes.
+
+        Args:
+            tiles: (N, H, W, 3) uint8 RGB, 0 to 255, an array or a tensor on any device; H and W are multiples
+                of ``patch``, best ``size``. Tiles are not resized. A model with a ``target`` was trained on
+                normalised tiles: give such tiles (`pathprep shard --stain bake`, or pathprep.stain), or let
+                ``embed`` normalise them.
+
+        Returns:
+            (N, D) float32, finite.
+
+        Raises:
+            UsageError: another shape or type.
+            ModelError: a feature is not finite.
+        """
+        pixels = torch.as_tensor(tiles)
+        if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
+            shape = tuple(pixels.shape)
+            raise UsageError(f"`tiles` are {pixels.dtype} {shape}; give uint8 of shape (N, height, width, 3)")
+        if pixels.shape[1] % self.patch or pixels.shape[2] % self.patch:
+            raise UsageError(f"`tiles` of {tuple(pixels.shape[1:3])}: give multiples of {self.patch}")
+        with torch.inference_mode():
+            images = pixels.to(self.device).permute(0, 3, 1, 2).float() / 255
+            features: npt.NDArray[np.float32] = self.module(self.normalised(images)).float().cpu().numpy()
+        return finite(features)
+
+    def normalised(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (N, 3, H, W) from 0 to 1 as the network takes them: less the mean, by the std."""
+        mean, std = (
+            torch.tensor(values, device=images.device)[:, None, None]
+            for values in (self.config.mean, self.config.std)
+        )
+        return ((images - mean) / std).contiguous()
+
+
+# What evaluations take: a model, or its run or exported folder
+Model = LoadedModel | str | Path
+
+
+def finite(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The features.
+
+    Raises:
+        ModelError: one is not finite.
+    """
+    if not np.isfinite(features).all():
+        raise ModelError("the model's features are not finite: its training has diverged")
+    return features
+
+
+def opened(model: Model) -> LoadedModel:
+    """A model, loaded if it is a folder; raises as ``load``."""
+    return model if isinstance(model, LoadedModel) else load(model)
+
+
+def load(path: str | Path) -> LoadedModel:
+    """Open a run folder (the teacher's backbone) or an exported folder; the weights are on the CPU.
 
     Raises:
         ModelError: it is neither, or its weights or target are damaged or do not fit.
         CheckpointError: the run has no intact checkpoint.
         RecipeError: the run's recipe cannot be read.
     """
+    path = Path(path)
     if (path / WEIGHTS_FILE).is_file() and (path / CONFIG_FILE).is_file():
         return _from_export(path)
     if (path / "recipe.yaml").is_file():
@@ -92,6 +167,21 @@ def untrained(model: LoadedModel, seed: int = 0) -> LoadedModel:
 def with_target(model: LoadedModel, target: ModelTarget | None) -> LoadedModel:
     """The same weights, for tiles that are normalised to another target, or taken as they are."""
     return replace(model, target=target, fingerprint=_fingerprint(model.module, model.config, target))
+
+
+def aimed(model: LoadedModel, target: str) -> LoadedModel:
+    """The model for tiles that are normalised to a named target.
+
+    Args:
+        target: ``model``, the one it was trained on; ``reference``; or a file of `pathprep target`.
+
+    Raises:
+        StainError: the file cannot be read.
+    """
+    if target == "model":
+        return model
+    goal = Target.default() if target == "reference" else Target.load(Path(target))
+    return with_target(model, ModelTarget.model_validate({"name": goal.name, **goal.as_params()}))
 
 
 def _from_run(path: Path) -> LoadedModel:

@@ -104,7 +104,7 @@ def normaliser(target: ModelTarget | None, dataset: Dataset | None) -> Normalise
         return Normaliser(target, target.io)
     made = dataset.params["stain"]
     if made["mode"] == "none":
-        pools, index = Pools(dataset.root, target), dataset.tiles(["offset"])
+        pools, index = Pools(dataset, target), dataset.tiles(["offset"])
         return Normaliser(target, target.io, pooled=lambda tile: pools.of(*index.locate(tile)))
     if made["mode"] == "bake" and made["target"] == target.target.as_params():
         return None

@@ -7,7 +7,6 @@ read once more for it, when the first of its tiles needs it.
 
 import threading
 import zlib
-from pathlib import Path
 
 import numpy as np
 
@@ -26,12 +25,12 @@ class Pools:
     """Pooled fits by slide and group, made when they are first asked for; from any thread.
 
     Args:
-        root: a dataset made with ``--stain none``.
+        dataset: made with ``--stain none``.
         how: the options of the fits.
     """
 
-    def __init__(self, root: Path, how: ModelTarget) -> None:
-        self.dataset, self.how = Dataset(root), how  # file handles of its own: other threads read too
+    def __init__(self, dataset: Dataset, how: ModelTarget) -> None:
+        self.dataset, self.how = dataset, how
         self._made: dict[str, tuple[StainFit, dict[str, StainFit]]] = {}
         self._lock = threading.Lock()
 

@@ -14,8 +14,9 @@ from torch import Tensor
 from pathprep.errors import DatasetError
 from pathtrain.errors import ModelError
 from pathtrain.evaluate.tile_level.collapse import Sample, measure, open_slides, sample
-from pathtrain.features.encode import How, encode
+from pathtrain.features.encode import encode
 from pathtrain.models.backbone import build
+from pathtrain.params.encoding import How
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs.model import LoadedModel
 from pathtrain.stain.target import ModelTarget
@@ -60,7 +61,7 @@ class LiveCollapse:
     def __call__(self, weights: dict[str, Tensor]) -> dict[str, float]:
         """The score as ``collapse_own_share``, ``collapse_chance`` and ``collapse_ratio``."""
         self.model.module.load_state_dict(weights)
-        how = How(threads=self.threads, device=self.device.type)
+        how = How(threads=self.threads, device="cuda" if self.device.type == "cuda" else "cpu")
         try:
             (features,), _ = encode([self.model], self.tiles, self.order, how)
         except (DatasetError, ModelError) as error:  # training goes on without the score

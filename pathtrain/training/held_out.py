@@ -5,13 +5,14 @@ Its own are drawn with the recipe's seed and left out of the run's order.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
 from pathprep.mixed.reader import MixedDataset
+from pathprep.storage.place import storage_at
 from pathtrain.data.order import Ints
 from pathtrain.data.source import NO_TILES
 from pathtrain.data.whole_tiles import DatasetTiles
@@ -35,7 +36,7 @@ class HeldOut:
 
     slides: tuple[str, ...] = ()
     tiles: Ints = field(default_factory=NO_TILES.copy)
-    dataset: Path | None = None
+    dataset: PurePath | None = None
     said: str = ""
 
 
@@ -106,10 +107,8 @@ def _draw(tiles: DatasetTiles, recipe: Recipe, labelled: Collection[str]) -> tup
 
 def _check_apart(data: Dataset | MixedDataset, other: Path) -> None:
     """That a dataset has slides for the score, and is not what is trained on."""
-    trained = (
-        [Path(source["path"]) for source in data.info["sources"]] if isinstance(data, MixedDataset) else []
-    )
-    if other.resolve() in [path.resolve() for path in (data.root, *trained)]:
+    mixed = [source["path"] for source in data.info["sources"]] if isinstance(data, MixedDataset) else []
+    if storage_at(other).absolute in (data.storage.absolute, *mixed):
         raise UsageError(f"collapse.dataset={other}: is what is trained on; give other slides")
     tiles = open_slides(other, None)
     usable = sum(count >= 2 for count in tiles.counts().values())

@@ -1,8 +1,9 @@
 """``pathtrain pretrain``: a recipe and a dataset of tiles to a run, started or gone on with."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from pathprep.storage import atomic
 from pathtrain import methods
 from pathtrain.distributed import ranks as distributed
 from pathtrain.errors import CheckpointError
-from pathtrain.recipes.load import dump
+from pathtrain.recipes.load import dump, load, run_folder
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs import checkpoint, lock
 from pathtrain.runs import identity as identities
@@ -36,33 +37,40 @@ __all__ = ["TrainSummary", "pretrain"]
 
 
 def pretrain(
-    dataset: Path,
-    recipe: Recipe,
-    run: Path,
+    dataset: str | Path = "dataset",
+    recipe: Recipe | str | Path = "smoke",
+    out: str | Path | None = None,
     *,
+    settings: Mapping[str, Any] | Sequence[str] = (),
+    labels: str | Path | None = None,
     fresh: bool = False,
     change: bool = False,
-    labels: Path | None = None,
     wandb: str | None = None,
     watch: Watch | None = None,
 ) -> TrainSummary:
     """Train, or go on with, a run; under torchrun every rank calls it.
 
     Args:
-        dataset: a dataset folder, or one of mixed shards.
-        run: the run's folder; created.
+        dataset: the folder or URL of a dataset or of mixed shards.
+        recipe: the name of one that comes with the package, a .yaml file, or a recipe.
+        out: the run's folder; created. None: runs/ and the recipe's name.
+        settings: values that go before those of a named recipe: ``{"optim.lr": 0.001}``, or as
+            ``["optim.lr=0.001"]``.
         fresh: start over; an old run there is renamed to RUN.old-1, RUN.old-2, ...
         change: go on although the recipe's ``optim`` or ``precision`` differ from the run's so far.
-        labels: of slides, for the phases of a hierarchical recipe that need them.
+        labels: CSV or Parquet of slides, for the phases of a hierarchical recipe that need them.
         wandb: a project of Weights & Biases to log to as well.
         watch: is told of the progress, on rank 0.
 
     Raises:
+        RecipeError: no such recipe, or a value is wrong.
         CheckpointError: the run was started with another recipe or dataset, or its checkpoints are damaged.
         RunBusyError: another process trains in the run's folder.
         UsageError: the batch cannot be divided among the ranks, or these cannot join.
         PathprepError: the dataset, the model or the data is wrong, or the loss is not finite.
     """
+    run, dataset = run_folder(recipe, out), Path(dataset)
+    recipe = recipe if isinstance(recipe, Recipe) else load(recipe, settings)
     with distributed.ranks() as ranks, ExitStack() as held:
         ranks.share(recipe.batch)
         if wandb is not None and ranks.first:
@@ -72,7 +80,7 @@ def pretrain(
         if not tiles:
             raise DatasetError(f"{dataset}: no tiles to train on; see `pathprep report {dataset}`")
         stain.check(data, recipe.stain)
-        setup = methods.setup(recipe, data, labels)
+        setup = methods.setup(recipe, data, None if labels is None else Path(labels))
         held_out = hold_out(data, recipe, setup.labelled(), None if fresh else identities.held_out(run))
         if held_out.said:
             ranks.say(log, held_out.said)
@@ -138,7 +146,7 @@ def _begin(
 def _describe(
     run: Path,
     recipe: Recipe,
-    dataset: Path,
+    dataset: PurePath | str,
     data: Dataset | MixedDataset,
     identity: dict[str, Any],
     target: Target | None,

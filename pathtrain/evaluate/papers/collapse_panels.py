@@ -18,20 +18,25 @@ from typing import Any
 import numpy as np
 
 from pathprep.errors import UsageError
+from pathprep.params.settings import build
+from pathprep.storage import atomic
 from pathtrain.data.whole_tiles import DatasetTiles, outcome
 from pathtrain.evaluate.statistics import Ints, describe, interval
+from pathtrain.evaluate.tile_level import tsne
 from pathtrain.evaluate.tile_level.collapse import (
     Sample,
-    check_per_slide,
+    check_k,
     choose,
     generator,
     measure,
     open_slides,
 )
-from pathtrain.features.encode import How, encode
+from pathtrain.features.encode import encode
 from pathtrain.features.progress import TileProgress
-from pathtrain.runs.model import LoadedModel, untrained, with_target
+from pathtrain.params.evaluation import CollapseParams
+from pathtrain.runs.model import LoadedModel, Model, opened, untrained, with_target
 
+PAPER_SLIDES = 10
 TITLES = {
     "a": "plain model, plain tiles",
     "b": "plain model, normalised tiles",
@@ -45,15 +50,12 @@ Key = tuple[object, ...]
 
 
 def panels(
-    plain: tuple[LoadedModel, Path],
-    normalised: tuple[LoadedModel, Path],
+    plain: tuple[Model, str | Path],
+    normalised: tuple[Model, str | Path],
     *,
-    slides: int = 10,
-    tiles_per_slide: int = 1000,
-    k: int = 20,
-    seed: int = 0,
-    how: How | None = None,
-) -> tuple[dict[str, Any], list[Sample]]:
+    out: str | Path | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
     """Measure the three panels.
 
     Args:
@@ -61,39 +63,54 @@ def panels(
         normalised: the model trained on normalised tiles, and a dataset for it: baked to its target, or
             plain (with fits or without): its tiles are then normalised for (b) and (c) as they are read.
             The two datasets may be one.
-        slides: at most so many of those that both datasets have, as ``collapse.choose`` chooses.
-        tiles_per_slide: sampled without replacement; slides with fewer give all they have.
-        k: neighbours.
-        seed: of the sample and the bootstrap.
-        how: size, batch, threads, device, precision.
+        out: a folder for the figure, collapse-panels.png, which is created; None: no figure.
+        settings: of CollapseParams, by their flat names; ``slides``, 10 by default, are at most so many of
+            those that both datasets have, as ``collapse.choose`` chooses.
 
     Returns:
-        JSON-able results, and the sample of each panel for the figure. ``verdict`` says in a sentence
-        whether the paper's order holds.
+        JSON-able: the numbers of each of ``panels`` and ``baselines``, ``changes`` between panels, and
+        ``verdict``, which says in a sentence whether the paper's order holds; with ``out`` also ``tsne``.
 
     Raises:
         UsageError: models or datasets that do not fit the panels, fewer than two common slides, or k not
             below the number of tiles.
+        ModelError, CheckpointError, DatasetError: a model or a dataset cannot be read.
     """
-    check_per_slide(tiles_per_slide)
+    params = build(CollapseParams, settings)
+    result, samples = measured(
+        (opened(plain[0]), Path(plain[1])), (opened(normalised[0]), Path(normalised[1])), params
+    )
+    if out is not None:
+        places = [tsne.place(taken, params.tsne_tiles, params.seed) for taken in samples]
+        result["tsne"] = {"file": "collapse-panels.png", "tiles": len(places[0][1])}
+        Path(out).mkdir(parents=True, exist_ok=True)
+        picture = tsne.panels(samples, places, result["panels"])
+        atomic.write_bytes(Path(out) / "collapse-panels.png", picture)
+    return result
+
+
+def measured(
+    plain: tuple[LoadedModel, Path], normalised: tuple[LoadedModel, Path], params: CollapseParams
+) -> tuple[dict[str, Any], list[Sample]]:
+    """The results of ``panels`` without a figure, and each panel's sample to draw it from."""
     (one, plain_data), (other, normalised_data) = plain, normalised
     if one.target is not None:
-        raise UsageError(f"{one.name}: was trained on normalised tiles, it cannot be the model of --plain")
+        raise UsageError(f"{one.name}: was trained on normalised tiles, it cannot be the model of `plain`")
     if other.target is None:
-        raise UsageError(f"{other.name}: was trained on plain tiles, it cannot be the model of --normalised")
+        raise UsageError(f"{other.name}: was trained on plain tiles, it cannot be the model of `normalised`")
     sets = open_slides(plain_data, None), open_slides(normalised_data, other.target)
     if sets[0].dataset.params["stain"]["mode"] == "bake":
-        raise UsageError(f"{plain_data}: its tiles are normalised; --plain needs plain ones")
-    orders, slide, names = common(*sets, slides=slides, per_slide=tiles_per_slide, seed=seed)
-    if not 1 <= k < len(slide):
-        raise UsageError(f"--k {k}: must be 1 to {len(slide) - 1}, the number of other tiles")
+        raise UsageError(f"{plain_data}: its tiles are normalised; `plain` needs plain ones")
+    k, seed, per_slide = params.k, params.seed, params.tiles_per_slide
+    orders, slide, names = common(*sets, slides=params.slides or PAPER_SLIDES, per_slide=per_slide, seed=seed)
+    check_k(k, len(slide))
     runs = {"a": (one, 0), "b": (with_target(one, other.target), 1), "c": (other, 1)}
     samples, measured, baselines = [], [], []
     progress = TileProgress(3 * len(slide), "encode")
     for panel, (model, at) in runs.items():
         untaught = [] if panel == "b" else [untrained(model, seed)]
         (features, *random), colour = encode(
-            [model, *untaught], sets[at], orders[at], how or How(), progress.advance
+            [model, *untaught], sets[at], orders[at], params.how, progress.advance
         )
         progress.line(f"({panel}) {TITLES[panel]}: {len(slide)} tiles of {len(names)} slides")
         samples.append(Sample(features, slide, names))
@@ -114,7 +131,7 @@ def panels(
         "task": "collapse panels",
         "slides": len(names),
         "tiles": len(slide),
-        "tiles_per_slide": tiles_per_slide,
+        "tiles_per_slide": per_slide,
         "k": k,
         "seed": seed,
         "panels": measured,

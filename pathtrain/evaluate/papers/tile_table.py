@@ -9,7 +9,8 @@ table; the mean is over those that are, of the published row as well.
 """
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,16 @@ from matplotlib.figure import Figure
 
 from pathprep.errors import UsageError
 from pathprep.folders import is_mixed
+from pathprep.params.settings import build
+from pathprep.storage import atomic
 from pathtrain.data.whole_tiles import LABELS_FILE
 from pathtrain.evaluate.papers.published import EXAONEPATH, TASKS
 from pathtrain.evaluate.statistics import describe
-from pathtrain.evaluate.tile_level.linear import Settings, linear
-from pathtrain.features.encode import How
-from pathtrain.runs.model import LoadedModel
+from pathtrain.evaluate.tile_level.linear import linear
+from pathtrain.params.evaluation import LinearParams
+from pathtrain.runs.model import LoadedModel, Model, aimed, opened
+
+log = logging.getLogger(__name__)
 
 KEYS = [task.key for task in TASKS]
 ROWS = ("model", "random weights", "colour")  # as pathtrain.evaluate.tile_level.labelled calls the features
@@ -92,21 +97,19 @@ def _holds_tiles(path: Path) -> bool:
 
 
 def table(
-    models: Sequence[LoadedModel],
-    sources: Mapping[str, TaskPaths],
+    models: Sequence[Model],
+    tasks: str | Path = "tasks.yaml",
     *,
-    settings: Settings | None = None,
-    seed: int = 0,
-    how: How | None = None,
-    say: Callable[[str], None] = lambda text: None,
+    figure: str | Path | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Linear evaluation of every model on every task that is there.
 
     Args:
-        models: with the targets that their tiles are normalised to.
-        sources: from ``find``.
-        settings, seed, how: as of ``linear``.
-        say: told what comes next.
+        models: encoders, or their run or exported folders.
+        tasks: a YAML file or a folder; see the module's text.
+        figure: a PNG of mean top-1 against parameters and training slides; None: none is drawn.
+        settings: of LinearParams, by their flat names, as ``linear`` takes them.
 
     Returns:
         JSON-able: tasks present and missing, per model its rows (top-1 per task, mean, parameters, slides),
@@ -114,14 +117,27 @@ def table(
 
     Raises:
         PathprepError: as ``linear``.
+        UsageError: no such tasks.
     """
+    sources, target = find(Path(tasks)), build(LinearParams, settings).target
+    loaded = [aimed(opened(model), target) for model in models]
+    result = _table(loaded, sources, {**settings, "target": "model"})
+    if figure is not None:
+        Path(figure).parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(Path(figure), draw(result))
+    return result
+
+
+def _table(
+    models: Sequence[LoadedModel], sources: Mapping[str, TaskPaths], settings: dict[str, Any]
+) -> dict[str, Any]:
     present = list(sources)
     entries = []
     for model in models:
         done: dict[str, Any] = {}
         for key, source in sources.items():
-            say(f"{model.name}: {key}")
-            done[key] = linear(model, source.train, source.test, settings=settings, seed=seed, how=how)
+            log.info("%s: %s", model.name, key)
+            done[key] = linear(model, source.train, source.test, **settings)
         entries.append(
             {
                 "model": describe(model),
@@ -159,7 +175,7 @@ def _row(name: str, done: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def figure(result: dict[str, Any]) -> bytes:
+def draw(result: dict[str, Any]) -> bytes:
     """PNG of mean top-1 against parameters and against training slides, as figure 1 of the paper."""
     shown = Figure(figsize=(10, 4.2), dpi=130, layout="constrained")
     FigureCanvasAgg(shown)

@@ -12,10 +12,11 @@ The last two are without randomness: one value instead of one per seed. With fix
 train alone, as the others do; val slides that are drawn are drawn from train, and they learn from those too.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,44 +28,20 @@ from sklearn.preprocessing import StandardScaler
 from pathprep.errors import UsageError
 from pathtrain.distributed.workers import pick_device
 from pathtrain.evaluate.slide_level.colour import colour
-from pathtrain.evaluate.slide_level.mil_training import TrainConfig, predict, tiles, train
+from pathtrain.evaluate.slide_level.mil_training import predict, tiles, train
 from pathtrain.evaluate.slide_level.scores import Predictions, score
 from pathtrain.evaluate.slide_level.splits import Split, hold_out, splits
 from pathtrain.evaluate.slide_level.tasks import Missing, Task
 from pathtrain.features.bags import Bags
 from pathtrain.models.mil import Mil, MilConfig
+from pathtrain.params.slide_level import Method, SlidesConfig
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-Method = Literal["clam-sb", "clam-mb", "abmil", "linear"]
-METHODS: tuple[Method, ...] = get_args(Method)
 COLOUR = "colour"
 
-
-@dataclass(frozen=True)
-class SlidesConfig:
-    """What runs.
-
-    Attributes:
-        methods: of METHODS, in the order of the table.
-        seeds: how many; they are 0, 1, ...
-        folds: patient-grouped folds instead of the CSV's parts; None for its parts.
-        size: of the attention, ``small`` or ``big``.
-        instance_loss: of CLAM, ``svm`` or ``ce``.
-        training: of CLAM and ABMIL.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        threads: that decode tiles for colour.
-    """
-
-    methods: Sequence[Method] = METHODS
-    seeds: int = 4
-    folds: int | None = None
-    size: Literal["small", "big"] = "small"
-    instance_loss: Literal["svm", "ce"] = "svm"
-    training: TrainConfig = field(default_factory=TrainConfig)
-    device: str = "auto"
-    threads: int = 2
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -107,7 +84,6 @@ def evaluate(
     *,
     dataset: Path | None = None,
     heatmaps: Sequence[str] | None = None,
-    say: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
     """Train and score every method on every task, for every model.
 
@@ -117,7 +93,6 @@ def evaluate(
         config: methods, seeds, folds.
         dataset: of the same slides, for colour; None leaves it out.
         heatmaps: slides whose attention is kept; None for one scored slide per class and task.
-        say: called with a line when something is finished.
 
     Returns:
         ``result``: ``tasks``, each with ``name``, ``missing`` (why, or None), ``classes``, counts, ``split``,
@@ -145,7 +120,7 @@ def evaluate(
                 row = {"model": model.name, "method": method, **score(task, runs, 0), "epochs": epochs}
                 rows.append(row)
                 attention += looked
-                say(f"{task.name}: {model.name} {method}: AUROC {row['auroc']['mean']:.3f}")
+                log.info("%s: %s %s: AUROC %.3f", task.name, model.name, method, row["auroc"]["mean"])
         if colours is not None:
             vectors = np.stack([colours[slide] for slide in task.slides])
             runs = [[_linear(task, vectors, split) for split in divided[task.name]]]
@@ -188,13 +163,13 @@ def _check(
     for model in models:
         if not list(_methods(model, config)):
             raise UsageError(
-                f"{model.root}: one vector per slide, which --method {' or '.join(config.methods)} cannot "
-                "use; give --method linear, or features of tiles"
+                f"{model.root}: one vector per slide, which `method` {' or '.join(config.methods)} cannot "
+                "use; give `method` linear, or features of tiles"
             )
     known = {slide for task in tasks if isinstance(task, Task) for slide in task.slides}
     for slide in heatmaps or ():
         if slide not in known:
-            raise UsageError(f"--heatmap {slide}: no task has a label for it")
+            raise UsageError(f"`heatmap` {slide}: no task has a label for it")
 
 
 def _methods(model: Bags, config: SlidesConfig) -> Iterator[Method]:

@@ -36,7 +36,7 @@ def colour(dataset: Path, slides: Sequence[str], threads: int = 2) -> dict[str, 
     absent = sorted(set(slides) - set(source.slides))
     if absent:
         raise UsageError(
-            f"--dataset {dataset}: has no tile of slide {absent[0]} ({len(absent)} such); give the dataset "
+            f"`dataset` {dataset}: has no tile of slide {absent[0]} ({len(absent)} such); give the dataset "
             "that the features were made from"
         )
     starts = {name: number for number, name in enumerate(source.slides)}

@@ -12,26 +12,37 @@ from pathtrain.data.slide_labels import LabelTask
 from pathtrain.data.slide_stream import SlideIndex
 from pathtrain.distributed.workers import pick_device
 from pathtrain.methods.task_scorer import TaskScorer
+from pathtrain.params.encoding import Device
 from pathtrain.runs.hierarchical import open_run, quiet_stage
 
 
-def evaluate(
-    run: Path, dataset: Path, labels: Path, device: str = "auto", threads: int = 2
+def tasks(
+    run: str | Path, dataset: str | Path, labels: str | Path, *, device: Device = "auto", threads: int = 2
 ) -> dict[str, Any]:
     """Score a run's heads on a dataset; every labelled slide counts, whatever its split.
+
+    Args:
+        run: a run folder of the recipe exaonepath2 or the like.
+        dataset: of slides.
+        labels: CSV or Parquet: slide_id and a column per task.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threads: that decode tiles.
+
+    Returns:
+        JSON-able: per task ``auroc`` and ``balanced_accuracy``, 0 to 1, None where undefined, and ``slides``.
 
     Raises:
         UsageError: the run has no heads; the labels do not fit run or dataset.
         CheckpointError, DatasetError: run or dataset cannot be read.
     """
-    where = pick_device(device)
+    run, labels, where = Path(run), Path(labels), pick_device(device)
     method, recipe = open_run(run, where)
     if not method.tasks:
         raise UsageError(f"{run}: has no slide-level heads: none of its phases trains on slides")
-    data = open_dataset(dataset)
+    data = open_dataset(Path(dataset))
     known = {name for name, count in data.tile_counts().items() if count}
-    tasks = tuple(LabelTask(entry["name"], tuple(entry["classes"])) for entry in method.tasks)
-    found = slide_labels.read_for(labels, known, tasks)
+    of_run = tuple(LabelTask(entry["name"], tuple(entry["classes"])) for entry in method.tasks)
+    found = slide_labels.read_for(labels, known, of_run)
     rows = np.flatnonzero((found.values != slide_labels.UNKNOWN).any(axis=1))
     if not len(rows):
         raise UsageError(f"{labels}: no slide has a label of the run's tasks")

@@ -10,29 +10,11 @@ import torch
 from torch import Tensor
 
 from pathtrain.models.mil import Mil, MilConfig, bag_loss
+from pathtrain.params.slide_level import TrainConfig
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Read = Callable[[int], npt.NDArray[np.float32]]
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How bag models are trained; the values are CLAM's (Exact).
-
-    Attributes:
-        lr: of Adam.
-        weight_decay: of Adam, as L2.
-        epochs: at most.
-        patience: epochs in a row without a lower validation loss, after which training may stop.
-        stop_epoch: the last epoch, counted from 0, at which it may not stop yet.
-    """
-
-    lr: float = 1e-4
-    weight_decay: float = 1e-5
-    epochs: int = 200
-    patience: int = 20
-    stop_epoch: int = 50
 
 
 @dataclass(frozen=True)

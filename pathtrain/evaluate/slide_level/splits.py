@@ -53,7 +53,7 @@ def splits(task: Task, folds: int | None) -> list[Split]:
         if task.parts is None:
             raise UsageError(
                 f"task {task.name}: the labels have no column split (train, val, test); "
-                "add one, or give --folds 5"
+                "add one, or give `folds` 5"
             )
         rows = {part: np.flatnonzero(np.array(task.parts) == part) for part in ("train", "val", "test")}
         found = [Split(rows["train"], rows["val"] if len(rows["val"]) else None, rows["test"])]
@@ -68,7 +68,7 @@ def _folds(task: Task, folds: int) -> Iterator[Split]:
     fewest = _fewest(task, np.arange(len(task.labels)))
     if not 2 <= folds <= fewest[1]:
         raise UsageError(
-            f"--folds {folds}: task {task.name} has {fewest[1]} patients of class {fewest[0]}; "
+            f"`folds` {folds}: task {task.name} has {fewest[1]} patients of class {fewest[0]}; "
             f"give 2 to {fewest[1]}"
             if fewest[1] >= 2
             else f"task {task.name}: {fewest[1]} patient of class {fewest[0]}; folds need at least 2"

@@ -1,25 +1,15 @@
 """What is asked of slides: tasks from CSVs of labels, with their patients and fixed parts.
 
 A labels CSV has slide_id, a column per task (empty = unknown), and maybe split (train, val, test) and
-patient_id (or patient, group). A YAML names the tasks of a benchmark, one file of labels each:
-
-    tasks:
-      - name: LUAD-EGFR
-        labels: luad_egfr.csv    # or a list; beside the YAML unless --labels names a folder
-        column: label
-        positive: mutant         # of two classes, the one that counts as positive; others count as negative
-        split: split             # column of the fixed parts; left out: `split` if there is one
+patient_id (or patient, group). A YAML may name the tasks of a benchmark: see task_file.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
@@ -28,10 +18,9 @@ from pathtrain.data.slide_labels import GROUPS as PATIENTS
 from pathtrain.data.slide_labels import ID as SLIDE
 from pathtrain.data.slide_labels import SPLIT
 from pathtrain.data.slide_labels import SPLITS as PARTS
+from pathtrain.evaluate.slide_level.task_file import TaskSpec, read_task_file
 
 Ints = npt.NDArray[np.int64]
-
-BUILT_IN = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -69,36 +58,6 @@ class Missing:
     reason: str
 
 
-class TaskSpec(BaseModel):
-    """A task as a YAML file writes it."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str
-    labels: list[Path] | None = None
-    column: str
-    positive: str | None = None
-    split: str | None = None
-
-    @field_validator("labels", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
-
-    @field_validator("positive", mode="before")
-    @classmethod
-    def _as_in_the_csv(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-class TaskFile(BaseModel):
-    """A benchmark."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    tasks: list[TaskSpec]
-
-
 def read_tasks(
     labels: Sequence[Path],
     benchmark: str | None,
@@ -131,12 +90,12 @@ def read_tasks(
             raise UsageError(f"{source}: no column with labels beside {', '.join(rows[0])}")
         folder = Path()
     else:
-        path, specs = _benchmark(benchmark)
+        path, specs = read_task_file(benchmark)
         folder = labels[0] if len(labels) == 1 and labels[0].is_dir() else path.parent
     names = [spec.name for spec in specs]
     for name in only:
         if name not in names:
-            raise UsageError(f"--task {name}: there is no such task; there are {', '.join(names)}")
+            raise UsageError(f"`task` {name}: there is no such task; there are {', '.join(names)}")
     found: list[Task | Missing] = []
     for spec in specs:
         if only and spec.name not in only:
@@ -153,33 +112,14 @@ def read_tasks(
     return found
 
 
-def _benchmark(name: str) -> tuple[Path, list[TaskSpec]]:
-    path = Path(name)
-    if not path.is_file() and name == path.stem and (BUILT_IN / f"{name}.yaml").is_file():
-        path = BUILT_IN / f"{name}.yaml"
-    try:
-        specs = TaskFile.model_validate(yaml.safe_load(path.read_text())).tasks
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        why = " ".join(str(error).split())
-        raise UsageError(f"--tasks {name}: neither exaonepath2 nor a YAML that can be read ({why})") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise UsageError(f"{path}: {where}: {first['msg']}") from None
-    twice = sorted({s.name for s in specs if [t.name for t in specs].count(s.name) > 1})
-    if twice or not specs:
-        raise UsageError(f"{path}: " + (f"task {twice[0]} is there twice" if twice else "names no task"))
-    return path, specs
-
-
 def _rows(paths: Sequence[Path]) -> tuple[list[dict[str, str]], str]:
     """Rows of several CSVs with the same columns, and how to name them in an error."""
     if not paths:
-        raise UsageError("--labels: give a CSV with slide_id and a column per task")
+        raise UsageError("`labels`: give a CSV with slide_id and a column per task")
     rows: list[dict[str, str]] = []
     for path in paths:
         if path.is_dir():
-            raise UsageError(f"--labels {path}: a folder; it goes with --tasks, whose files it holds")
+            raise UsageError(f"`labels` {path}: a folder; it goes with `tasks`, whose files it holds")
         new = tables.read(path, (SLIDE,)).rows()
         if rows and new[0].keys() != rows[0].keys():
             raise UsageError(
@@ -205,7 +145,7 @@ def _task(
     if unknown and not allow_missing:
         raise UsageError(
             f"{source}: {_some(unknown)} {'has' if len(unknown) == 1 else 'have'} no features (a folder has "
-            f"{min(known)}, for one); embed them, take them out of the CSV, or give --allow-missing"
+            f"{min(known)}, for one); embed them, take them out of the CSV, or give `allow_missing`"
         )
     rows = [row for row in rows if row[SLIDE] in known]
     classes = _classes(spec, {row[spec.column] for row in rows}, source, len(rows))
@@ -238,7 +178,7 @@ def _classes(spec: TaskSpec, values: set[str], source: str, slides: int) -> list
     if len(values) < 2:
         what = f"all {slides} of its slides are {values.pop()}" if values else "no slide has a label"
         raise UsageError(
-            f"{source}: task {spec.name}: {what}; two classes are needed (--task picks the tasks to run)"
+            f"{source}: task {spec.name}: {what}; two classes are needed (`task` picks the tasks to run)"
         )
     if spec.positive is None:
         return sorted(values)

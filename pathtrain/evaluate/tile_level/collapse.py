@@ -18,18 +18,21 @@ once. The three panels of the study: pathtrain.evaluate.papers.collapse_panels.
 import zlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pathprep.errors import UsageError
+from pathprep.params.settings import build
+from pathprep.storage import atomic
 from pathtrain.data.whole_tiles import DatasetTiles, open_tiles, outcome
 from pathtrain.evaluate.statistics import Flags, Floats, Ints, describe, interval, neighbours, unit
-from pathtrain.features.encode import How, encode
+from pathtrain.features.encode import encode
 from pathtrain.features.progress import TileProgress
-from pathtrain.runs.model import LoadedModel
+from pathtrain.params.evaluation import CollapseParams
+from pathtrain.runs.model import LoadedModel, Model, opened
 from pathtrain.stain.target import ModelTarget
 
 SHUFFLES = 20  # random orders of the tiles; the mean silhouette of 10,000 tiles then has an SD below 0.0005
@@ -45,43 +48,48 @@ class Sample:
 
 
 def collapse(
-    model: LoadedModel,
-    dataset: Path,
-    *,
-    slides: int | None = None,
-    tiles_per_slide: int = 1000,
-    k: int = 20,
-    seed: int = 0,
-    how: How | None = None,
-) -> tuple[dict[str, Any], Sample]:
-    """Measure a model on random tiles of the slides of a dataset.
+    model: Model, dataset: str | Path = "dataset", *, out: str | Path | None = None, **settings: Any
+) -> dict[str, Any]:
+    """Measure how a model's features cluster by slide, on random tiles of the slides of a dataset.
 
     Args:
-        model: the encoder.
+        model: the encoder, or its run or exported folder.
         dataset: with at least two slides that have two tiles or more.
-        slides: so many random ones, those with enough tiles first (``choose``); None for all.
-        tiles_per_slide: sampled without replacement; slides with fewer give all they have.
-        k: neighbours.
-        seed: of the sample and of the bootstrap.
-        how: size, batch, threads, device.
+        out: a folder for the figure, tsne.png, which is created; None: no figure.
+        settings: of CollapseParams, by their flat names: ``slides=10, k=20``.
 
     Returns:
-        JSON-able results, and the sample for the figure.
+        JSON-able: what was done, and the numbers of the module's text with intervals, over all tiles and for
+        each of ``slides``; with ``out`` also ``tsne``: the figure's file name and number of tiles.
 
     Raises:
         UsageError: an image folder, fewer than two usable slides, or k not below the number of tiles.
+        ModelError, CheckpointError, DatasetError: the model or the dataset cannot be read.
     """
+    params = build(CollapseParams, settings)
+    result, taken = measured(opened(model), Path(dataset), params)
+    if out is not None:
+        from pathtrain.evaluate.tile_level import tsne
+
+        flat, rows = tsne.place(taken, params.tsne_tiles, params.seed)
+        Path(out).mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(Path(out) / "tsne.png", tsne.figure(taken, flat, rows, result))
+        result["tsne"] = {"file": "tsne.png", "tiles": len(rows)}
+    return result
+
+
+def measured(model: LoadedModel, dataset: Path, params: CollapseParams) -> tuple[dict[str, Any], Sample]:
+    """The results of ``collapse`` without a figure, and the sample to draw it from."""
     tiles = open_slides(dataset, model.target)
-    order = sample(tiles, tiles_per_slide, seed, slides)
+    order = sample(tiles, params.tiles_per_slide, params.seed, params.slides)
     kept, slide = np.unique(tiles.groups_of(order), return_inverse=True)
     if len(kept) < 2:
         raise UsageError(
             f"{dataset}: feature collapse needs 2 {tiles.kind}s with at least 2 tiles, not {len(kept)}"
         )
-    if not 1 <= k < len(order):
-        raise UsageError(f"--k {k}: must be 1 to {len(order) - 1}, the number of other tiles")
+    check_k(params.k, len(order))
     progress = TileProgress(len(order), "encode")
-    (features,), _ = encode([model], tiles, order, how or How(), progress.advance)
+    (features,), _ = encode([model], tiles, order, params.how, progress.advance)
     progress.line(f"{dataset}: {len(order)} tiles of {len(kept)} slides")
     progress.note(outcome(tiles))
     taken = Sample(features, slide, [tiles.groups[number] for number in kept])
@@ -91,15 +99,25 @@ def collapse(
         "dataset": str(dataset),
         "build_id": tiles.dataset.info["build_id"],
         "stain": tiles.dataset.params["stain"]["mode"],
-        "tiles_per_slide": tiles_per_slide,
+        "tiles_per_slide": params.tiles_per_slide,
         "tiles": len(order),
-        "k": k,
-        "seed": seed,
-        **measure(taken, k, seed),
+        "k": params.k,
+        "seed": params.seed,
+        **measure(taken, params.k, params.seed),
     }, taken
 
 
-def open_slides(dataset: Path, target: ModelTarget | None) -> DatasetTiles:
+def check_k(k: int, tiles: int) -> None:
+    """Refuse more neighbours than there are other tiles.
+
+    Raises:
+        UsageError: there are fewer, or ``k`` is below 1.
+    """
+    if not 1 <= k < tiles:
+        raise UsageError(f"`k` {k}: must be 1 to {tiles - 1}, the number of other tiles")
+
+
+def open_slides(dataset: PurePath | str, target: ModelTarget | None) -> DatasetTiles:
     """A dataset's tiles for a model with this target.
 
     Raises:
@@ -109,12 +127,6 @@ def open_slides(dataset: Path, target: ModelTarget | None) -> DatasetTiles:
     if not isinstance(tiles, DatasetTiles):
         raise UsageError(f"{dataset}: feature collapse is about slides; give a dataset from `pathprep shard`")
     return tiles
-
-
-def check_per_slide(per_slide: int) -> None:
-    """Refuse a sample of less than 2 tiles a slide: a tile alone has no neighbour of its slide."""
-    if per_slide < 2:
-        raise UsageError(f"--tiles-per-slide {per_slide}: must be at least 2")
 
 
 def generator(name: str, seed: int) -> np.random.Generator:
@@ -141,12 +153,9 @@ def sample(
     Of imported tiles, the groups stand for slides.
 
     Args:
+        per_slide: at least 2.
         of: the slides to choose from; empty for all.
-
-    Raises:
-        UsageError: ``per_slide`` is below 2.
     """
-    check_per_slide(per_slide)
     counts = {name: count for name, count in tiles.counts().items() if not of or name in of}
     members = tiles.members(set(choose(counts, slides, per_slide, seed)))
     parts = [rows[generator(name, seed).permutation(len(rows))[:per_slide]] for name, rows in members.items()]

@@ -15,36 +15,32 @@ from typing import Any
 import numpy as np
 
 from pathprep.errors import UsageError
+from pathprep.params.settings import build
 from pathtrain.data.tile_labels import read_labels
 from pathtrain.data.whole_tiles import open_tiles
 from pathtrain.evaluate.statistics import Flags, Floats, Ints, describe, neighbours
 from pathtrain.evaluate.tile_level.labelled import Set, check_split, encode_sets, score, standardise
-from pathtrain.features.encode import How
-from pathtrain.runs.model import LoadedModel
+from pathtrain.params.evaluation import KnnParams
+from pathtrain.runs.model import Model, opened
 
 TEMPERATURE = 0.07  # eval_knn.py's default
 
 
 def knn(
-    model: LoadedModel,
-    train: Path,
-    test: Path | None = None,
-    labels: Path | None = None,
-    *,
-    k: int = 20,
-    seed: int = 0,
-    how: How | None = None,
+    model: Model,
+    train: str | Path,
+    test: str | Path | None = None,
+    labels: str | Path | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
-    """Score a model; see the module's text.
+    """Score a model by the labels of its tiles' neighbours; see the module's text.
 
     Args:
-        model: the encoder.
+        model: the encoder, or its run or exported folder.
         train: a dataset or a folder of labelled images.
         test: another; None leaves one slide out at a time.
         labels: of the datasets among them; see pathtrain.data.tile_labels.
-        k: neighbours that vote.
-        seed: of the random weights and of the bootstrap.
-        how: size, batch, threads, device.
+        settings: of KnnParams, by their flat names: ``k=5, device="cuda"``.
 
     Returns:
         JSON-able: protocol, classes, counts, majority rate, and per features accuracy, balanced accuracy
@@ -53,12 +49,15 @@ def knn(
     Raises:
         UsageError: labels that do not fit, a group in both train and test, a class only in test, or k
             larger than the number of tiles that may vote.
+        ModelError, CheckpointError, DatasetError: the model or a dataset cannot be read.
     """
-    sources = [open_tiles(path, model.target) for path in (train, test) if path is not None]
-    found = read_labels(sources, labels)
+    params, model = build(KnnParams, settings), opened(model)
+    k, seed = params.k, params.seed
+    sources = [open_tiles(Path(path), model.target) for path in (train, test) if path is not None]
+    found = read_labels(sources, None if labels is None else Path(labels))
     if test is not None:
         check_split(sources, found)
-    sets = encode_sets(model, sources, found, seed, how or How())
+    sets = encode_sets(model, sources, found, seed, params.how)
     bank, queries = sets[0], sets[-1]
     banned = _own_group(bank) if test is None else None
     _check_k(bank, k, leave_out=test is None)
@@ -125,7 +124,7 @@ def _check_k(bank: Set, k: int, leave_out: bool) -> None:
     largest = int(np.bincount(bank.group).max()) if leave_out else 0
     allowed = len(bank.labels) - largest
     if not 1 <= k <= allowed:
-        raise UsageError(f"--k {k}: must be 1 to {allowed}, the number of labelled tiles that may vote")
+        raise UsageError(f"`k` {k}: must be 1 to {allowed}, the number of labelled tiles that may vote")
 
 
 def _own_group(bank: Set) -> Callable[[slice], Flags]:

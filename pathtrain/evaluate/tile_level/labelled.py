@@ -13,11 +13,13 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
 from pathprep.errors import UsageError
+from pathprep.storage.place import storage_at
 from pathtrain.data.tile_labels import Labels
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, outcome
 from pathtrain.evaluate.statistics import Floats, Ints, interval
-from pathtrain.features.encode import How, encode
+from pathtrain.features.encode import encode
 from pathtrain.features.progress import TileProgress
+from pathtrain.params.encoding import How
 from pathtrain.runs.model import LoadedModel, untrained
 
 Tiles = DatasetTiles | FolderTiles
@@ -67,8 +69,8 @@ def check_split(sources: list[Tiles], labels: Labels) -> None:
         UsageError: it does; some of the groups, or the class, are named.
     """
     train, test = sources
-    if train.path.resolve() == test.path.resolve():
-        raise UsageError(f"{test.path}: is both training and test set; leave --test out to split it by group")
+    if storage_at(train.path).absolute == storage_at(test.path).absolute:
+        raise UsageError(f"{test.path}: is both training and test set; leave `test` out to split it by group")
     shared = sorted(_groups(train) & _groups(test))
     if shared:
         named = f"{train.kind}{'s' if len(shared) > 1 else ''} {', '.join(shared[:NAMED])}"
@@ -96,7 +98,7 @@ def hold_out(tiles: Set, classes: Sequence[str], source: Tiles, seed: int) -> tu
     rows, groups = np.arange(len(tiles.labels)), np.unique(tiles.group)
     few = UsageError(
         f"{source.path}: {len(groups)} {source.kind}s cannot be split 80:20 with every class in the larger "
-        "part; label more, or give --test"
+        "part; label more, or give `test`"
     )
     if len(groups) < 2:
         raise few

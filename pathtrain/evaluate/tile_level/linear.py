@@ -17,9 +17,9 @@ t), which holds only what the first weights and the order change, and a bootstra
 test set, which holds what other patients or slides would change.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,38 +27,21 @@ from scipy.stats import t as student
 from torch.nn import functional
 
 from pathprep.errors import UsageError
+from pathprep.params.settings import build
 from pathtrain.data.tile_labels import read_labels
 from pathtrain.data.whole_tiles import Tiles, open_tiles
 from pathtrain.distributed.workers import pick_device
 from pathtrain.errors import TrainError
 from pathtrain.evaluate.statistics import LEVEL, Floats, Ints, describe
 from pathtrain.evaluate.tile_level.labelled import Set, check_split, encode_sets, hold_out, score, standardise
-from pathtrain.features.encode import How, check_size
-from pathtrain.runs.model import LoadedModel
+from pathtrain.features.encode import check_size
+from pathtrain.params.encoding import How
+from pathtrain.params.evaluation import LayerParams, LinearParams
+from pathtrain.runs.model import LoadedModel, Model, aimed, opened
 
 SHORT, CROP = 256, 224  # the paper's resize and crop; other sizes keep their ratio
 UNKNOWN = ("schedule", "first weights", "feature scale", "order")  # what the paper does not say
 BLOCK = 8192  # tiles classified at a time
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the layer is trained; the defaults are the paper's, but for the schedule, which it does not state.
-
-    Attributes:
-        lr, momentum, weight_decay: of SGD.
-        batch: tiles per iteration. iterations: steps of SGD.
-        schedule: ``cosine`` to 0, or ``constant``.
-        seeds: layers that are trained, each with its own first weights and order.
-    """
-
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    batch: int = 128
-    iterations: int = 12_500
-    schedule: Literal["cosine", "constant"] = "cosine"
-    seeds: int = 5
 
 
 @dataclass(frozen=True)
@@ -78,26 +61,20 @@ class Layer:
 
 
 def linear(
-    model: LoadedModel,
-    train: Path,
-    test: Path | None = None,
-    labels: Path | None = None,
-    *,
-    settings: Settings | None = None,
-    seed: int = 0,
-    how: How | None = None,
+    model: Model,
+    train: str | Path,
+    test: str | Path | None = None,
+    labels: str | Path | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
-    """Score a model; see the module's text.
+    """Score a model by a linear layer on its features; see the module's text.
 
     Args:
-        model: the encoder; its target says what tiles are normalised to (models.load.with_target changes it).
+        model: the encoder, or its run or exported folder.
         train: a dataset or a folder of labelled images.
         test: another; None holds a fifth of ``train`` out, by group.
         labels: of datasets of slides; see pathtrain.data.tile_labels.
-        settings: of the training.
-        seed: of the split, the first seed of the layers, of the random weights and of the bootstrap.
-        how: ``size`` is the crop, the model's own by default; ``short`` what the shorter side is resized to
-            before, by default in the paper's ratio to the crop.
+        settings: of LinearParams, by their flat names: ``target="reference", seeds=3, sgd_batch=64``.
 
     Returns:
         JSON-able: what was done, counts (``group_kind`` is ``tile`` where no groups are known), stain
@@ -107,11 +84,13 @@ def linear(
     Raises:
         UsageError: labels that do not fit, a group on both sides, a class only in test, or a setting.
         TrainError: a layer's weights are not finite any more.
+        ModelError, CheckpointError, DatasetError, StainError: model, dataset or target cannot be read.
     """
-    settings, how = settings or Settings(), prepared(model, how or How())
-    _check(settings)
-    sources = [open_tiles(path, model.target) for path in (train, test) if path is not None]
-    found = read_labels(sources, labels)
+    params = build(LinearParams, settings)
+    model = aimed(opened(model), params.target)
+    layer, seed, how = params.layer, params.seed, prepared(model, params.how)
+    sources = [open_tiles(Path(path), model.target) for path in (train, test) if path is not None]
+    found = read_labels(sources, None if labels is None else Path(labels))
     if test is not None:
         check_split(sources, found)
     sets = encode_sets(model, sources, found, seed, how)
@@ -124,7 +103,7 @@ def linear(
     majority = int(np.bincount(bank.labels).argmax())
     device = pick_device(how.device)
     results = [
-        {"name": name, **evaluate(bank, queries, name, found.classes, settings, seed, device)}
+        {"name": name, **evaluate(bank, queries, name, found.classes, layer, seed, device)}
         for name in bank.features
     ]
     return {
@@ -133,7 +112,7 @@ def linear(
         "train": str(train),
         "test": None if test is None else str(test),
         "protocol": "train to test" if test is not None else f"80:20 by {kind}",
-        "settings": asdict(settings),
+        "settings": asdict(layer),
         "unknown": list(UNKNOWN),
         "resize": how.short,
         "crop": how.size,
@@ -160,8 +139,8 @@ def prepared(model: LoadedModel, how: How) -> How:
     size = check_size(model, how.size)
     short = round(size * SHORT / CROP) if how.short is None else how.short
     if short < size:
-        raise UsageError(f"--resize {short}: must be at least the crop, {size} pixels")
-    return How(size, how.batch, how.threads, how.device, how.precision, short)
+        raise UsageError(f"`resize` {short}: must be at least the crop, {size} pixels")
+    return replace(how, size=size, short=short)
 
 
 def stain_of(tiles: Tiles) -> dict[str, int] | str:
@@ -178,7 +157,7 @@ def evaluate(
     queries: Set,
     name: str,
     classes: list[str],
-    settings: Settings,
+    settings: LayerParams,
     seed: int,
     device: torch.device,
 ) -> dict[str, Any]:
@@ -189,7 +168,7 @@ def evaluate(
         vectors, points = bank.features[name], queries.features[name]
     layer = train_layer(vectors, bank.labels, len(classes), settings, seed, device)
     if not bool(torch.isfinite(layer.weight).all()):
-        raise TrainError(f"the linear layer on {name} is not finite after training; lower --lr")
+        raise TrainError(f"the linear layer on {name} is not finite after training; lower `lr`")
     guesses = layer.classes(points)
     per_seed = [score_once(row, queries, len(classes)) for row in guesses]
     spread = {
@@ -204,7 +183,7 @@ def evaluate(
 
 
 def train_layer(
-    features: Floats, labels: Ints, classes: int, settings: Settings, seed: int, device: torch.device
+    features: Floats, labels: Ints, classes: int, settings: LayerParams, seed: int, device: torch.device
 ) -> Layer:
     """Cross-entropy by SGD; seed number s of the layers is ``seed`` + s.
 
@@ -237,7 +216,7 @@ def train_layer(
     return Layer(weight.detach(), bias.detach())
 
 
-def _order(count: int, settings: Settings, seed: int) -> Ints:
+def _order(count: int, settings: LayerParams, seed: int) -> Ints:
     """(iterations, batch) row numbers: permutations of all rows, one after the other."""
     rng = np.random.default_rng(seed)
     needed = settings.iterations * settings.batch
@@ -259,17 +238,3 @@ def mean_interval(values: list[float]) -> list[float] | None:
         return None
     half = student.ppf((1 + LEVEL) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
     return [float(np.mean(values) - half), float(np.mean(values) + half)]
-
-
-def _check(settings: Settings) -> None:
-    rules = [
-        (settings.lr > 0, "--lr must be above 0"),
-        (0 <= settings.momentum < 1, "--momentum must be 0 to below 1"),
-        (settings.weight_decay >= 0, "--weight-decay must not be negative"),
-        (settings.batch >= 1 and settings.iterations >= 1, "--sgd-batch and --iterations must be at least 1"),
-        (settings.schedule in ("cosine", "constant"), "--schedule must be cosine or constant"),
-        (settings.seeds >= 1, "--seeds must be at least 1"),
-    ]
-    for holds, message in rules:
-        if not holds:
-            raise UsageError(message)

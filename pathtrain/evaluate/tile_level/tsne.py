@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 
 from pathtrain.evaluate.statistics import Ints, unit
-from pathtrain.evaluate.tile_level.collapse import Sample
+
+if TYPE_CHECKING:
+    from pathtrain.evaluate.tile_level.collapse import Sample
 
 Places = npt.NDArray[np.float32]
 
@@ -21,7 +23,7 @@ PERPLEXITY = 30  # van der Maaten's middle value, scikit-learn's default
 LEGEND_AT_MOST = 20  # slides; more colours cannot be told apart in a legend
 
 
-def place(taken: Sample, per_slide: int, seed: int) -> tuple[Places, Ints]:
+def place(taken: "Sample", per_slide: int, seed: int) -> tuple[Places, Ints]:
     """t-SNE by cosine distance of at most ``per_slide`` tiles of each slide (time grows with the tiles).
 
     Returns:
@@ -40,7 +42,7 @@ def place(taken: Sample, per_slide: int, seed: int) -> tuple[Places, Ints]:
     return flat, rows
 
 
-def figure(taken: Sample, flat: Places, rows: Ints, result: dict[str, Any]) -> bytes:
+def figure(taken: "Sample", flat: Places, rows: Ints, result: dict[str, Any]) -> bytes:
     """PNG of the positions, one colour per slide, with the numbers above it."""
     shown = Figure(figsize=(7, 5.5), dpi=130, layout="constrained")
     axes = shown.add_subplot()
@@ -49,7 +51,7 @@ def figure(taken: Sample, flat: Places, rows: Ints, result: dict[str, Any]) -> b
     return _png(shown, axes, taken)
 
 
-def panels(samples: Sequence[Sample], places: Sequence[tuple[Places, Ints]], results: list[Any]) -> bytes:
+def panels(samples: Sequence["Sample"], places: Sequence[tuple[Places, Ints]], results: list[Any]) -> bytes:
     """PNG of several samples of the same slides side by side, a slide in the same colour in all."""
     shown = Figure(figsize=(5 * len(samples) + 1, 5.2), dpi=130, layout="constrained")
     every = shown.subplots(1, len(samples), squeeze=False)[0]
@@ -65,7 +67,7 @@ def panels(samples: Sequence[Sample], places: Sequence[tuple[Places, Ints]], res
     return _png(shown, every[0], samples[0])
 
 
-def _scatter(axes: Axes, taken: Sample, flat: Places, rows: Ints) -> None:
+def _scatter(axes: Axes, taken: "Sample", flat: Places, rows: Ints) -> None:
     count = len(taken.slides)
     colours = (
         colormaps["tab10"](range(count)) if count <= 10 else colormaps["turbo"](np.linspace(0, 1, count))
@@ -88,7 +90,7 @@ def _numbers(result: dict[str, Any]) -> str:
     )
 
 
-def _png(shown: Figure, axes: Axes, taken: Sample) -> bytes:
+def _png(shown: Figure, axes: Axes, taken: "Sample") -> bytes:
     FigureCanvasAgg(shown)
     if len(taken.slides) <= LEGEND_AT_MOST:
         handles, names = axes.get_legend_handles_labels()

@@ -27,7 +27,7 @@ from pathprep.dataset.schema import FOLDERS, FORMAT, SCHEMA, VERSION, build_id, 
 from pathprep.dataset.tar import tar_header
 from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import DatasetError, explain_os_error
-from pathprep.storage import atomic
+from pathprep.storage import atomic, local
 
 
 def row(number: int) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def test_what_is_not_a_dataset(tmp_path: Path) -> None:
 
 
 def test_many_slides_do_not_exhaust_file_handles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Dataset, "OPEN_TARS", 2)
+    monkeypatch.setattr(local, "OPEN_FILES", 2)
     for number in range(5):
         write(tmp_path, f"s{number}", 1)
     dataset = Dataset(tmp_path)

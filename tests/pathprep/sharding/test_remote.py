@@ -16,8 +16,8 @@ from typing import Any
 import fsspec
 import pytest
 from helpers import runs
+from helpers.s3 import bucket
 from helpers.slides import tissue, write_tiff
-from moto.server import ThreadedMotoServer
 
 from pathprep.errors import DatasetError, StoreError, UsageError
 from pathprep.folders import verify
@@ -30,7 +30,7 @@ from pathprep.sharding.plan import plan
 from pathprep.sharding.remote import RemoteTask
 from pathprep.sharding.summary import RunSummary
 from pathprep.slides import find as sources
-from pathprep.storage.url_store import Store
+from pathprep.storage.url import UrlStorage
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
 SLIDES = 3
@@ -38,20 +38,8 @@ SLIDES = 3
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[None]:
-    """An S3 server, found and entered as a user would: by the variables that all AWS tools know."""
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("bucket")
+    with bucket():
         yield
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    moto.stop()
 
 
 @pytest.fixture(scope="module")
@@ -96,13 +84,13 @@ def command(folder: Path, url: str, *more: object) -> tuple[int, str, str]:
 
 
 def shard(folder: Path, url: str, scratch: Path, params: ShardParams = PARAMS, **more: Any) -> RunSummary:
-    with remote.opened(Store.of(url), scratch) as place:
+    with remote.opened(remote.writable(url), scratch) as place:
         return run.shard(sources.find([folder]), place.root, params, workers=2, remote=place, **more)
 
 
 def one(url: str, folder: Path, scratch: Path, rebuild: bool = False) -> RemoteTask:
     """The task of the first slide, for a dataset that is begun."""
-    with remote.opened(Store.of(url), scratch) as place:
+    with remote.opened(remote.writable(url), scratch) as place:
         planned = plan(sources.find([folder / "s0.tif"]), place.root, PARAMS, remote=place, rebuild=rebuild)
         return place.task(ShardTask(place.root, planned.todo[0], PARAMS, planned.build_id, rebuild=rebuild))
 
@@ -172,12 +160,12 @@ def test_no_marker_before_the_last_file(
     task.work(Progress())
     files = {name for name in names(url) if "s0." in name}
     again = one(url, folder, tmp_path / "scratch", rebuild=True)
-    put, order = Store.put, []
+    put, order = UrlStorage.put, []
 
     for failing in range(len(files)):
         done = 0
 
-        def fail(store: Store, path: Path, name: str, failing: int = failing) -> None:
+        def fail(store: UrlStorage, path: Path, name: str, failing: int = failing) -> None:
             nonlocal done
             if done == failing:
                 raise StoreError("the network is down")
@@ -186,7 +174,7 @@ def test_no_marker_before_the_last_file(
             order.append(name)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Store, "put", fail)
+            patch.setattr(UrlStorage, "put", fail)
             with pytest.raises(StoreError, match="the network is down"):
                 again.work(Progress())
         assert "slides/s0.json" not in names(url)
@@ -211,7 +199,7 @@ def test_a_bucket_that_vanishes_ends_the_run(
     server: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = one("s3://bucket/gone", folder, tmp_path)
-    lost = RemoteTask(**{**vars(task), "store": Store("s3://nobucket/gone")})
+    lost = RemoteTask(**{**vars(task), "store": UrlStorage("s3://nobucket/gone")})
     with pytest.raises(DatasetError, match="not there") as gone:
         lost.work(Progress())
     assert base.is_fatal(gone.value)
@@ -219,7 +207,7 @@ def test_a_bucket_that_vanishes_ends_the_run(
     def deny(*_: Any) -> None:
         raise PermissionError("Access Denied")
 
-    monkeypatch.setattr(task.store._place[0], "put_file", deny)
+    monkeypatch.setattr(task.store._filesystem()[0], "put_file", deny)
     with pytest.raises(DatasetError, match="access denied.*check the credentials") as denied:
         task.work(Progress())
     assert base.is_fatal(denied.value)
@@ -249,18 +237,18 @@ class Here:
 def test_a_failed_upload_is_the_failure_of_its_slide(
     server: None, folder: Path, local: dict[str, Any], tmp_path: Path
 ) -> None:
-    url, put = "s3://bucket/upload", Store.put
+    url, put = "s3://bucket/upload", UrlStorage.put
 
-    def fail(store: Store, path: Path, name: str) -> None:
+    def fail(store: UrlStorage, path: Path, name: str) -> None:
         if name == "shards/s1.tar":
             raise StoreError("the network is down")
         put(store, path, name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Store, "put", fail)
+        patch.setattr(UrlStorage, "put", fail)
         summary = shard(folder, url, tmp_path / "scratch", launcher=Here())
     assert (sorted(summary.markers), sorted(summary.failures)) == (["s0", "s2"], ["s1"])
-    entry = json.loads(Store.of(url).read("failed/s1.json") or b"")
+    entry = json.loads(remote.writable(url).read("failed/s1.json") or b"")
     assert (entry["stage"], entry["kind"], entry["error"]) == ("upload", "StoreError", "the network is down")
     assert "slides/s1.json" not in names(url)
     assert sorted(shard(folder, url, tmp_path / "scratch", launcher=Here()).markers) == ["s1"]
@@ -292,7 +280,7 @@ def test_file_url_holds_the_bytes_of_a_local_run(folder: Path, local: dict[str, 
     old.touch()
     new.touch()
     os.utime(old, (0, 0))
-    with remote.opened(Store.of(f"file://{root}"), scratch, dry=True):
+    with remote.opened(remote.writable(f"file://{root}"), scratch, dry=True):
         assert old.exists()
     shard(folder, f"file://{root}", scratch)
     assert (old.exists(), new.exists()) == (False, True)
@@ -359,7 +347,7 @@ def test_a_workspace_goes_with_its_owner(tmp_path: Path) -> None:
 )
 def test_urls_that_cannot_be_used(url: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        Store.of(url)
+        remote.writable(url)
 
 
 def test_without_s3fs_the_extra_is_named(folder: Path) -> None:

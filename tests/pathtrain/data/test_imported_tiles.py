@@ -16,9 +16,10 @@ from pathprep.tilesets.find import find
 from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.data.tile_labels import read_labels
 from pathtrain.data.whole_tiles import DatasetTiles, open_tiles
-from pathtrain.evaluate.tile_level.collapse import collapse, sample
+from pathtrain.evaluate.tile_level.collapse import collapse, measured, sample
 from pathtrain.evaluate.tile_level.knn import knn
 from pathtrain.features.embed import embed
+from pathtrain.params.evaluation import CollapseParams
 from pathtrain.recipes.load import load as load_recipe
 from pathtrain.runs.model import load
 
@@ -74,7 +75,7 @@ def test_knn_leaves_groups_out(run: Path, grouped: Path) -> None:
     result = knn(load(run), grouped, k=5)
     assert (result["protocol"], result["groups"], result["test_tiles"]) == ("leave one group out", 4, 24)
     assert result["results"][2]["accuracy"] == 1.0
-    with pytest.raises(UsageError, match="--k 19: must be 1 to 18"):  # 24 tiles less a patient's 6
+    with pytest.raises(UsageError, match="`k` 19: must be 1 to 18"):  # 24 tiles less a patient's 6
         knn(load(run), grouped, k=19)
 
 
@@ -107,7 +108,7 @@ def test_tiles_without_groups_are_each_their_own(run: Path, tmp_path: Path) -> N
 
 
 def test_collapse_is_measured_over_groups(run: Path, grouped: Path) -> None:
-    result, taken = collapse(load(run), grouped, tiles_per_slide=4, k=3)
+    result, taken = measured(load(run), grouped, CollapseParams(tiles_per_slide=4, k=3))
     assert (taken.slides, result["tiles"]) == (["a", "b", "c", "d"], 16)
     assert result["chance"] == pytest.approx(3 / 15)
     tiles = DatasetTiles(grouped)

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -17,9 +16,10 @@ from helpers.toys import TINY, noise, rewrite, spoil, write_dataset
 from pathprep.dataset import index_cache
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
+from pathprep.storage.local import LocalStorage
 from pathtrain.data import order, view_graph
 from pathtrain.data.loader import Batch, BatchOptions, Loader
-from pathtrain.data.source import DatasetSource, Files
+from pathtrain.data.source import DatasetSource
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.errors import TrainError
 from pathtrain.recipes.load import load
@@ -232,32 +232,18 @@ def test_a_tar_that_is_gone_is_no_damaged_tile(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fails_at_a_place(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, (bad,) = Files.read, order.permuted(2, 22, 0).tolist()
+    read, (bad,) = LocalStorage.read_at, order.permuted(2, 22, 0).tolist()
     broken = DatasetSource(Dataset(dataset)).place(bad)
 
-    def failing(self: Files, path: Path, length: int, offset: int) -> bytes:
-        if (path, offset) == (broken.tar, broken.offset):
+    def failing(self: LocalStorage, name: str, offset: int, length: int) -> bytes:
+        if (name, offset) == (broken.tar, broken.offset):
             raise OSError(errno.EIO, "Input/output error")
-        return read(self, path, length, offset)
+        return read(self, name, offset, length)
 
-    monkeypatch.setattr(Files, "read", failing)
+    monkeypatch.setattr(LocalStorage, "read_at", failing)
     loader = Loader(Dataset(dataset), options())
     assert next(iter(loader)).tiles.tolist() == replaced(np.arange(6), [bad])
     assert [found.reason for found in loader.damaged] == ["cannot be read (Input/output error)"]
-
-
-def test_files_stay_open_within_the_limit_and_while_they_are_read(tmp_path: Path) -> None:
-    paths = [tmp_path / str(number) for number in range(9)]
-    for path in paths:
-        path.write_bytes(path.name.encode() * 4)
-    files = Files(limit=2)
-    with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda number: files.read(paths[number % 9], 2, 1), range(900)))
-    assert found == [str(number % 9).encode() * 2 for number in range(900)]
-    files.read(paths[0], 1, 0)
-    assert len(files._open) <= 2
-    files.close()
-    assert not files._open
 
 
 def test_a_step_has_a_tile_for_each_process(dataset: Path) -> None:

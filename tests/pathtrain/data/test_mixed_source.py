@@ -143,7 +143,9 @@ def test_what_the_reader_reads_are_the_tars_bytes(shuffled: Path) -> None:
     source = MixedSource(MixedDataset(shuffled))
     for tile, row in enumerate(rows(shuffled)):
         place = source.place(tile)
-        assert place.tar.read_bytes()[row["offset"] : row["offset"] + row["length"]] == source.read(tile)
+        assert (shuffled / place.tar).read_bytes()[
+            row["offset"] : row["offset"] + row["length"]
+        ] == source.read(tile)
         assert zlib.crc32(source.read(tile)) == row["crc32"]
         assert source.name(tile).startswith(f"slide {row['slide']}, tile {row['x']}_{row['y']} in mixed-")
 
@@ -153,14 +155,14 @@ def spoil(root: Path, tile: int, how: str) -> str:
     source = MixedSource(MixedDataset(root))
     place = source.place(tile)
     if how == "short":
-        os.truncate(place.tar, place.offset + place.length - 1)
+        os.truncate(root / place.tar, place.offset + place.length - 1)
         return "its tar ends too early"
-    with place.tar.open("r+b") as tar:
+    with (root / place.tar).open("r+b") as tar:
         tar.seek(place.offset + (200 if how == "CRC" else 0))
         tar.write(b"x" * (4 if how == "CRC" else place.length))
     if how == "CRC":
         return "its CRC32 differs"
-    path = root / "index" / f"{place.tar.stem}.parquet"
+    path = root / "index" / f"{Path(place.tar).stem}.parquet"
     table = pq.read_table(path)
     changed = [
         {**row, "crc32": zlib.crc32(b"x" * place.length)} if row["offset"] == place.offset else row
@@ -204,7 +206,7 @@ def test_a_tar_that_is_gone(copy: Path) -> None:
 def test_an_index_that_does_not_fit(copy: Path) -> None:
     path = copy / "index" / "mixed-000000.parquet"
     pq.write_table(pq.read_table(path).slice(1), path)
-    with pytest.raises(DatasetError, match=r"mixed-000000.parquet: 4 rows, mixed.json says 5; run"):
+    with pytest.raises(DatasetError, match=r"mixed-000000.parquet: .*4 rows, mixed.json says 5.*; run"):
         take(1, copy, options())
     path.write_bytes(b"PAR1")
     with pytest.raises(DatasetError, match=r"mixed-000000.parquet: .*; run `pathprep verify"):

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -21,17 +22,18 @@ from typer.testing import CliRunner
 
 from pathprep.errors import UsageError
 from pathprep.mixed.make import mix
+from pathprep.storage.local import LocalStorage
 from pathtrain.cli import app
-from pathtrain.data.source import Files
 from pathtrain.data.whole_tiles import DatasetTiles, open_tiles
 from pathtrain.features.embed import embed
-from pathtrain.features.encode import How, encode
+from pathtrain.features.encode import encode
 from pathtrain.images import resize
+from pathtrain.params.encoding import How
 from pathtrain.runs.model import load
 
 
 def test_layout_is_that_of_clam_and_trident(tmp_path: Path, dataset: Path, run: Path) -> None:
-    summary = embed(run, dataset, tmp_path / "features", How(batch=4))
+    summary = embed(run, dataset, tmp_path / "features", batch=4)
     assert (summary.written, summary.kept, summary.empty, summary.tiles, summary.dim) == (2, 0, 1, 18, 24)
     assert sorted(path.name for path in (tmp_path / "features").iterdir()) == ["a.h5", "b.h5"]
     with h5py.File(tmp_path / "features" / "b.h5") as file:
@@ -48,7 +50,7 @@ def test_layout_is_that_of_clam_and_trident(tmp_path: Path, dataset: Path, run: 
 
 
 def test_features_are_the_networks_in_index_order(tmp_path: Path, dataset: Path, run: Path) -> None:
-    embed(run, dataset, tmp_path / "features", How(batch=4))
+    embed(run, dataset, tmp_path / "features", batch=4)
     model, tiles = load(run), DatasetTiles(dataset)
     for slide, start, end in (("a", 0, 13), ("b", 13, 18)):
         images = [simplejpeg.decode_jpeg(tiles.read(tile), colorspace="RGB") for tile in range(start, end)]
@@ -77,7 +79,7 @@ def test_colour_is_mean_and_sd_of_each_channel(dataset: Path, run: Path) -> None
 def test_batch_size_changes_nothing(tmp_path: Path, dataset: Path, run: Path) -> None:
     arrays = []
     for batch in (1, 7):
-        embed(run, dataset, tmp_path / str(batch), How(batch=batch))
+        embed(run, dataset, tmp_path / str(batch), batch=batch)
         with h5py.File(tmp_path / str(batch) / "a.h5") as file:
             arrays.append(file["features"][:])
     np.testing.assert_allclose(*arrays, atol=1e-5)
@@ -90,7 +92,7 @@ def test_same_model_keeps_files_and_another_replaces_them(tmp_path: Path, datase
     assert (embed(run, dataset, out).written, embed(run, dataset, out).kept) == (0, 2)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert embed(write_run(tmp_path / "other", dataset, seed=1), dataset, out).written == 2
-    assert embed(run, dataset, out, How(size=48)).written == 2
+    assert embed(run, dataset, out, size=48).written == 2
 
 
 def test_slide_that_changed_is_embedded_again(tmp_path: Path, dataset: Path, run: Path) -> None:
@@ -164,14 +166,14 @@ def damage(dataset: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     elif how == "short":
         os.truncate(tar, int(place[4]) + 100)
     elif how == "disk":
-        read = Files.read
+        read = LocalStorage.read_at
 
-        def failing(self: Files, path: Path, length: int, offset: int) -> bytes:
-            if (path, offset) == (tar, place[4]):
+        def failing(self: LocalStorage, name: str, offset: int, length: int) -> bytes:
+            if (self.root / name, offset) == (tar, place[4]):
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
-            return read(self, path, length, offset)
+            return read(self, name, offset, length)
 
-        monkeypatch.setattr(Files, "read", failing)
+        monkeypatch.setattr(LocalStorage, "read_at", failing)
     else:
         spoil(dataset, "a", 4, b"damage" if how == "CRC" else None, header=how == "header")
 
@@ -188,7 +190,7 @@ def test_a_damaged_slide_costs_its_own_file(
     with monkeypatch.context() as during:
         damage(dataset, how, during)
         for again in (False, True):
-            done = embed(run, dataset, out, How(batch=4), format)
+            done = embed(run, dataset, out, batch=4, format=format)
             assert (done.written, done.kept, done.tiles) == ((0, 1, 0) if again else (1, 0, 5))
             assert list(done.failed) == ["a"]
             assert re.fullmatch(f"{where}{dataset}/shards/a.tar: {DAMAGE[how]}; {fix}", done.failed["a"])
@@ -198,7 +200,7 @@ def test_a_damaged_slide_costs_its_own_file(
     before = (out / f"b{ending}").stat()
     shutil.rmtree(dataset)
     (tmp_path / "intact").rename(dataset)
-    mended = embed(run, dataset, out, How(batch=4), format)
+    mended = embed(run, dataset, out, batch=4, format=format)
     assert (mended.written, mended.kept, mended.failed) == (1, 1, {})
     assert (out / f"b{ending}").stat().st_mtime_ns == before.st_mtime_ns
     assert not list((out / "failed").iterdir())
@@ -254,14 +256,14 @@ def test_broken_and_missing_images_are_named(tmp_path: Path, run: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        (How(size=40), "`size` 40: must be a multiple of 16, the patch size of run"),
-        (How(size=0), "`size` 0"),
-        (How(device="gpu"), "`device` gpu: give auto, cpu or cuda"),
+        ({"size": 40}, "`size` 40: must be a multiple of 16, the patch size of run"),
+        ({"size": 0}, "`size` 0"),
+        ({"device": "gpu"}, "`device` must be auto, cpu or cuda"),
     ],
 )
-def test_wrong_options(tmp_path: Path, dataset: Path, run: Path, how: How, message: str) -> None:
+def test_wrong_options(tmp_path: Path, dataset: Path, run: Path, how: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        embed(run, dataset, tmp_path / "features", how)
+        embed(run, dataset, tmp_path / "features", **how)
 
 
 def test_neither_dataset_nor_folder(tmp_path: Path, run: Path) -> None:
@@ -317,12 +319,12 @@ def test_parquet_of_an_image_folder_has_its_strings(tmp_path: Path, run: Path) -
 def test_bfloat16_is_close_and_not_taken_for_float32(tmp_path: Path, dataset: Path, run: Path) -> None:
     arrays = []
     for precision in ("float32", "bfloat16"):
-        assert embed(run, dataset, tmp_path / "features", How(precision=precision)).written == 2
+        assert embed(run, dataset, tmp_path / "features", precision=precision).written == 2
         with h5py.File(tmp_path / "features" / "a.h5") as file:
             assert file["features"].dtype == np.float32
             arrays.append(file["features"][:])
     assert not np.array_equal(*arrays)
     cosines = (arrays[0] * arrays[1]).sum(1) / np.prod([np.linalg.norm(a, axis=1) for a in arrays], axis=0)
     assert cosines.min() > 0.999
-    with pytest.raises(UsageError, match="`precision` half: give float32 or bfloat16"):
-        embed(run, dataset, tmp_path / "features", How(precision="half"))
+    with pytest.raises(UsageError, match="`precision` must be float32 or bfloat16"):
+        embed(run, dataset, tmp_path / "features", precision="half")

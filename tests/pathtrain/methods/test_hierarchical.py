@@ -20,7 +20,7 @@ from pathprep.errors import UsageError
 from pathtrain.cli import app
 from pathtrain.data.curriculum import Curriculum
 from pathtrain.errors import CheckpointError
-from pathtrain.evaluate.slide_level.heads import evaluate
+from pathtrain.evaluate.slide_level.heads import tasks as evaluate
 from pathtrain.features.embed_levels import Level, embed
 from pathtrain.methods.hierarchical_setup import HierarchicalSetup
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
@@ -214,8 +214,8 @@ def test_options_of_tiles_are_refused_with_another_level(
     call = ["embed", str(whole[0]), str(dataset), "--level", "slide", "--out", str(tmp_path / "out"), option]
     found = CliRunner().invoke(app, call)
     assert isinstance(found.exception, UsageError)
-    name = option.partition("=")[0]
-    assert str(found.exception) == f"{name} is for --level tile: leave it out with --level slide"
+    name = option.partition("=")[0].lstrip("-")
+    assert str(found.exception) == f"`{name}` is for `level` tile: leave it out with `level` slide"
     assert not (tmp_path / "out").exists()
 
 

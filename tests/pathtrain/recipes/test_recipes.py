@@ -75,10 +75,10 @@ def test_the_published_values() -> None:
         ("stain={mode: normalize, concentration: 1.5}", "recipe smoke: stain.concentration: Input should"),
         ("stain={mode: normalize, angle: 46}", "recipe smoke: stain.angle: Input should be less than or"),
         ("steps=null", "recipe smoke: give exactly one of steps and epochs"),
-        ("steps", "`set` steps: expected key=value"),
-        ("optim.lr.x=1", "`set` optim.lr.x=1: lr holds a value, not keys"),
-        ("views.globals.scale.2=1", "`set` views.globals.scale.2=1: scale has 0 to 1, not 2"),
-        ("steps=[1", "`set` steps=[1: not YAML"),
+        ("steps", "`settings` steps: expected key=value"),
+        ("optim.lr.x=1", "`settings` optim.lr.x: lr holds a value, not keys"),
+        ("views.globals.scale.2=1", "`settings` views.globals.scale.2: scale has 0 to 1, not 2"),
+        ("steps=[1", "`settings` steps=[1: not YAML"),
     ],
 )
 def test_mistakes_are_named_on_one_line(override: str, message: str) -> None:

@@ -15,7 +15,7 @@ from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import build_id
 from pathprep.errors import UsageError
 from pathprep.storage import atomic
-from pathtrain.cli.evaluate import app
+from pathtrain.cli import evaluations as app
 from pathtrain.errors import ModelError
 from pathtrain.recipes.load import dump, load
 from pathtrain.reports.page import report
@@ -173,7 +173,7 @@ def test_old_evaluation_is_called_old(evaluated: Path) -> None:
 
 
 def test_figures_are_those_of_the_results(run: Path, linear: tuple[str, ...], tmp_path: Path) -> None:
-    invoke(*linear, "--json", tmp_path / "mine.json")
+    invoke(*linear, "--out-json", tmp_path / "mine.json")
     page = report(run).read_text()
     assert "Linear evaluation</h2>" not in page
     assert f"pathtrain evaluate linear {run}" in page
@@ -197,12 +197,12 @@ def test_scores_of_a_runs_own_heads(run: Path) -> None:
 
 def test_a_result_of_an_exported_model(run: Path, linear: tuple[str, ...], tmp_path: Path) -> None:
     export(run, tmp_path / "model")
-    invoke("linear", tmp_path / "model", *linear[2:], "--json", tmp_path / "mine.json")
+    invoke("linear", tmp_path / "model", *linear[2:], "--out-json", tmp_path / "mine.json")
     assert "Measured on model." in report(run, results=[tmp_path / "mine.json"]).read_text()
 
 
 def test_results_that_cannot_be_shown(run: Path, linear: tuple[str, ...], tmp_path: Path) -> None:
-    invoke(*linear, "--json", tmp_path / "mine.json")
+    invoke(*linear, "--out-json", tmp_path / "mine.json")
     (tmp_path / "other.json").write_text("{}")
     (tmp_path / "copy.json").write_bytes((tmp_path / "mine.json").read_bytes())
     for names, message in (
@@ -216,7 +216,7 @@ def test_results_that_cannot_be_shown(run: Path, linear: tuple[str, ...], tmp_pa
 
 def test_results_of_another_version(run: Path, linear: tuple[str, ...], tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
-    invoke(*linear, "--json", path)
+    invoke(*linear, "--out-json", path)
     whole = json.loads(path.read_text())
     for key in ("model", "majority"):
         atomic.write_json(path, {name: value for name, value in whole.items() if name != key})

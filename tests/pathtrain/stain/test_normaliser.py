@@ -28,8 +28,9 @@ from pathtrain.errors import ModelError
 from pathtrain.evaluate.tile_level.collapse import collapse
 from pathtrain.evaluate.tile_level.knn import knn
 from pathtrain.features.embed import embed
-from pathtrain.features.encode import How, encode
+from pathtrain.features.encode import encode
 from pathtrain.images import resize
+from pathtrain.params.encoding import How
 from pathtrain.recipes.load import dump
 from pathtrain.recipes.load import load as load_recipe
 from pathtrain.runs.export import export

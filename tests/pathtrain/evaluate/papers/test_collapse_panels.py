@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 from pathprep import stain
 from pathprep.errors import UsageError
-from pathtrain.cli.evaluate import app
+from pathtrain.cli import evaluations as app
 from pathtrain.data.whole_tiles import DatasetTiles
-from pathtrain.evaluate.papers.collapse_panels import change, common, panels, verdict
+from pathtrain.evaluate.papers.collapse_panels import change, common, measured, panels, verdict
 from pathtrain.evaluate.tile_level.collapse import Sample, choose, measure
+from pathtrain.params.evaluation import CollapseParams
 from pathtrain.runs.model import load
 
 Make = Callable[..., Path]
@@ -104,7 +105,7 @@ def test_normalised_tiles_come_from_any_kind_of_dataset(
     plain = load(write_run(tmp_path / "plain", stained("none")))
     model = load(normalising(target))
     dataset = stained(mode, target) if mode == "bake" else stained(mode)
-    result, samples = panels((plain, stained("none")), (model, dataset), k=5)
+    result, samples = measured((plain, stained("none")), (model, dataset), CollapseParams(k=5))
     a, b, c = result["panels"]
     assert [panel["panel"] for panel in result["panels"]] == ["a", "b", "c"]
     assert (a["model"]["target"], b["model"]["target"]) == (None, c["model"]["target"])
@@ -127,13 +128,13 @@ def test_models_and_datasets_that_do_not_fit(
 ) -> None:
     plain, model = load(write_run(tmp_path / "plain", stained("none"))), load(normalising(target))
     raw, baked = stained("none"), stained("bake", target)
-    with pytest.raises(UsageError, match="cannot be the model of --plain"):
+    with pytest.raises(UsageError, match="cannot be the model of `plain`"):
         panels((model, raw), (model, baked))
-    with pytest.raises(UsageError, match="cannot be the model of --normalised"):
+    with pytest.raises(UsageError, match="cannot be the model of `normalised`"):
         panels((plain, raw), (plain, baked))
-    with pytest.raises(UsageError, match="its tiles are normalised; --plain needs plain ones"):
+    with pytest.raises(UsageError, match="its tiles are normalised; `plain` needs plain ones"):
         panels((plain, baked), (model, baked))
-    with pytest.raises(UsageError, match="--k 5000: must be 1 to"):
+    with pytest.raises(UsageError, match="`k` 5000: must be 1 to"):
         panels((plain, raw), (model, baked), k=5000)
 
 

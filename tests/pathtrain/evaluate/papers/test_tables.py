@@ -7,8 +7,7 @@ import pytest
 from rich.console import Console
 
 from pathtrain.cli.evaluate_collapse import collapse_table, panels_table
-from pathtrain.cli.evaluate_linear import linear_tables
-from pathtrain.cli.evaluate_table import results_table
+from pathtrain.cli.evaluate_linear import linear_tables, results_table
 from pathtrain.evaluate.papers.published import EXAONEPATH, TASKS
 
 SHORT, LONG = "run-7", "TCGA-3C-AALI-01Z-00-DX1-F6E9A5DF-D8FB-45CF-B4BD-C6B76294C291"

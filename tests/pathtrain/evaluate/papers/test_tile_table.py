@@ -11,16 +11,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from pathprep.errors import UsageError
-from pathtrain.cli.evaluate import app
+from pathtrain.cli import evaluations as app
 from pathtrain.evaluate.papers.published import EXAONEPATH, TASKS
-from pathtrain.evaluate.papers.tile_table import TaskPaths, figure, find, table
-from pathtrain.evaluate.tile_level.linear import Settings
+from pathtrain.evaluate.papers.tile_table import TaskPaths, find, table
 from pathtrain.models.backbone import build
 from pathtrain.recipes.recipe import ModelConfig
 from pathtrain.runs.export import export
 from pathtrain.runs.model import load
 
-FEW = Settings(iterations=60, batch=8, seeds=2)
+FEW = {"iterations": 60, "sgd_batch": 8, "seeds": 2}
 GROUPS = {f"g{number}": "pb"[number % 2] for number in range(10)}
 
 
@@ -88,7 +87,7 @@ def test_table_and_figure(tasks: Path, run: Path, tmp_path: Path) -> None:
     (run / "run.json").write_text(json.dumps({**info, "slides": 123}))
     export(run, tmp_path / "model")
     models = [load(run), load(tmp_path / "model")]
-    result = table(models, find(tasks), settings=FEW)
+    result = table(models, tasks, figure=tmp_path / "figure.png", **FEW)
     assert (result["present"], result["missing"]) == (
         ["pcam", "mhist"],
         ["crc-100k", "til", "msi-crc", "msi-stad"],
@@ -101,13 +100,12 @@ def test_table_and_figure(tasks: Path, run: Path, tmp_path: Path) -> None:
         assert model["mean"] == pytest.approx((model["top1"]["pcam"] + model["top1"]["mhist"]) / 2)
     assert result["published"][0]["mean"] == pytest.approx((0.901 + 0.818) / 2)
     json.dumps(result)
-    (tmp_path / "figure.png").write_bytes(figure(result))
     with Image.open(tmp_path / "figure.png") as picture:
         assert picture.width > picture.height
 
 
 def test_command(tasks: Path, run: Path, tmp_path: Path) -> None:
-    files = ["--json", str(tmp_path / "table.json"), "--figure", str(tmp_path / "figure.png")]
+    files = ["--out-json", str(tmp_path / "table.json"), "--figure", str(tmp_path / "figure.png")]
     command = ["table", str(run), "--tasks", str(tasks), "--iterations", "20", "--seeds", "1", *files]
     done = CliRunner().invoke(app, command, env={"COLUMNS": "100"})
     assert done.exit_code == 0, done.output

@@ -18,14 +18,14 @@ from typer.testing import CliRunner
 from pathprep.dataset import marker as markers
 from pathprep.errors import UsageError
 from pathprep.storage import atomic
-from pathtrain.cli.evaluate import app
+from pathtrain.cli import evaluations as app
 from pathtrain.cli.evaluate_slides import tables
-from pathtrain.evaluate.slide_level.benchmark import SlidesConfig, evaluate
+from pathtrain.evaluate.slide_level.benchmark import evaluate
 from pathtrain.evaluate.slide_level.colour import colour
 from pathtrain.evaluate.slide_level.figures import paint
-from pathtrain.evaluate.slide_level.mil_training import TrainConfig
 from pathtrain.evaluate.slide_level.tasks import Missing, read_tasks
 from pathtrain.features.bags import Bags
+from pathtrain.params.slide_level import SlidesConfig, TrainConfig
 
 PINK, BLUE = (220, 120, 180), (90, 90, 200)
 COUNT = 18
@@ -96,7 +96,7 @@ def test_command_and_page(features: Path, labels: Path, dataset: Path, tmp_path:
         assert page.images == 1 + 2 * 2 * (1 + 3)
         for text in ("colour: mean and SD", "<b>yes</b>", "18 labelled slides of 18 patients", "Attention"):
             assert text in page.text
-    again = run(features, *more, "--json", tmp_path / "again.json")
+    again = run(features, *more, "--out-json", tmp_path / "again.json")
     assert again.exit_code == 0
     assert json.loads((tmp_path / "again.json").read_text()) == result  # the same seeds, the same numbers
 
@@ -136,7 +136,7 @@ def open_all(features: Path, labels: Path) -> tuple[list[Bags], list[Any]]:
 
 def test_attention_is_of_test_slides_and_of_those_asked_for(features: Path, labels: Path) -> None:
     models, tasks = open_all(features, labels)
-    config = SlidesConfig(methods=("clam-mb",), seeds=2, training=SHORT)
+    config = SlidesConfig(methods=["clam-mb"], seeds=2, training=SHORT)
     shown = evaluate(models, tasks, config).attention
     assert [(one.task, one.slide) for one in shown] == [
         ("key", "s12"), ("key", "s13"), ("hue", "s12"), ("hue", "s14"),
@@ -174,13 +174,11 @@ def test_heat_map_paints_each_tile_by_rank() -> None:
 @pytest.mark.parametrize(
     ("more", "error"),
     [
-        (["--method", "clam"], "--method clam: give clam-sb, clam-mb, abmil or linear"),
-        (["--clam-size", "huge"], "--clam-size huge: give small or big"),
-        (["--task", "nothing"], "--task nothing: there is no such task; there are key, hue"),
-        (["--heatmap", "s99"], "--heatmap s99: no task has a label for it"),
-        (["--folds", "40"], "--folds 40: task key has 9 patients"),
-        (["--device", "abacus"], "`device` abacus"),
-        (["--tasks", "ten"], "--tasks ten: neither exaonepath2 nor a YAML"),
+        (["--method", "clam"], "`method` must be clam-sb, clam-mb, abmil or linear"),
+        (["--task", "nothing"], "`task` nothing: there is no such task; there are key, hue"),
+        (["--heatmap", "s99"], "`heatmap` s99: no task has a label for it"),
+        (["--folds", "40"], "`folds` 40: task key has 9 patients"),
+        (["--tasks", "ten"], "`tasks` ten: neither exaonepath2 nor a YAML"),
     ],
 )
 def test_wrong_options(more: list[str], error: str, features: Path, labels: Path, tmp_path: Path) -> None:
@@ -195,8 +193,8 @@ def test_models_that_cannot_be_compared(features: Path, labels: Path, dataset: P
     with pytest.raises(UsageError, match="two models are called model"):
         evaluate(models * 2, tasks)
     vectors = write_features(tmp_path / "v", {f"s{n:02}": np.ones(3, np.float32) for n in range(COUNT)})
-    with pytest.raises(UsageError, match="one vector per slide, which --method clam-sb cannot use"):
-        evaluate([Bags.open(vectors)], tasks, SlidesConfig(methods=("clam-sb",)))
+    with pytest.raises(UsageError, match="one vector per slide, which `method` clam-sb cannot use"):
+        evaluate([Bags.open(vectors)], tasks, SlidesConfig(methods=["clam-sb"]))
     with pytest.raises(UsageError, match="has no tile of slide t"):
         colour(dataset, ["s00", "t"])
     only = write_features(tmp_path / "w", {"other": np.ones(3, np.float32)})
@@ -207,7 +205,7 @@ def test_models_that_cannot_be_compared(features: Path, labels: Path, dataset: P
 def test_tables_fit_80_columns(features: Path, labels: Path) -> None:
     models, tasks = open_all(features, labels)
     result = evaluate(
-        models, tasks, SlidesConfig(methods=("clam-sb", "linear"), seeds=2, training=SHORT)
+        models, tasks, SlidesConfig(methods=["clam-sb", "linear"], seeds=2, training=SHORT)
     ).result
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(tables(result))
@@ -220,6 +218,6 @@ def test_tables_fit_80_columns(features: Path, labels: Path) -> None:
 
 def test_missing_tasks_need_no_slides(features: Path, labels: Path) -> None:
     models, tasks = open_all(features, labels)
-    config = SlidesConfig(methods=("linear",))
+    config = SlidesConfig(methods=["linear"])
     result = evaluate(models, [Missing("absent", "why"), tasks[1]], config).result
     assert [task["missing"] for task in result["tasks"]] == ["why", None]

@@ -9,8 +9,9 @@ from helpers.featured import key_bags
 from sklearn.metrics import roc_auc_score
 
 from pathtrain.evaluate.slide_level import mil_training
-from pathtrain.evaluate.slide_level.mil_training import TrainConfig, Trained, predict, train
+from pathtrain.evaluate.slide_level.mil_training import Trained, predict, train
 from pathtrain.models.mil import MilConfig
+from pathtrain.params.slide_level import TrainConfig
 
 CPU = torch.device("cpu")
 BAGS, KEYS = key_bags(450)

@@ -183,7 +183,7 @@ def test_splits_that_cannot_be() -> None:
     with pytest.raises(UsageError, match="have no column split"):
         splits(cohort(), None)
     with pytest.raises(
-        UsageError, match=re.escape("--folds 30: task t has 10 patients of class 0; give 2 to 10")
+        UsageError, match=re.escape("`folds` 30: task t has 10 patients of class 0; give 2 to 10")
     ):
         splits(cohort(), 30)
     alone = cohort(8, per_patient=4)

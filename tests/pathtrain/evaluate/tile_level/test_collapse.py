@@ -12,10 +12,11 @@ from sklearn.metrics import silhouette_samples
 from typer.testing import CliRunner
 
 from pathprep.errors import UsageError
-from pathtrain.cli.evaluate import app
+from pathtrain.cli import evaluations as app
 from pathtrain.data.whole_tiles import DatasetTiles
 from pathtrain.evaluate.tile_level import tsne
-from pathtrain.evaluate.tile_level.collapse import Sample, collapse, measure, sample, silhouette
+from pathtrain.evaluate.tile_level.collapse import Sample, collapse, measure, measured, sample, silhouette
+from pathtrain.params.evaluation import CollapseParams
 from pathtrain.runs.export import export
 from pathtrain.runs.model import load
 
@@ -89,7 +90,7 @@ def run(tmp_path: Path, dataset: Path) -> Path:
 
 
 def test_slides_of_one_colour_each_collapse(run: Path, dataset: Path) -> None:
-    result, taken = collapse(load(run), dataset, tiles_per_slide=20, k=5)
+    result, taken = measured(load(run), dataset, CollapseParams(tiles_per_slide=20, k=5))
     assert (result["tiles"], taken.slides) == (60, ["a", "b", "c"])
     assert result["chance"] == pytest.approx(19 / 59)
     assert result["own_share"] > 0.8
@@ -114,9 +115,9 @@ def test_wrong_datasets_and_options(run: Path, dataset: Path, tmp_path: Path) ->
     one = write_dataset(tmp_path / "one", {"a": noise(5), "single": noise(1)})
     with pytest.raises(UsageError, match="needs 2 slides with at least 2 tiles, not 1"):
         collapse(model, one)
-    with pytest.raises(UsageError, match="--k 90: must be 1 to 89"):
+    with pytest.raises(UsageError, match="`k` 90: must be 1 to 89"):
         collapse(model, dataset, k=90)
-    with pytest.raises(UsageError, match="--tiles-per-slide 1: must be at least 2"):
+    with pytest.raises(UsageError, match="`tiles_per_slide` must be at least 2"):
         collapse(model, dataset, tiles_per_slide=1)
     (tmp_path / "labels.csv").write_text("file,label\n1.png,q\n")
     with pytest.raises(UsageError, match="feature collapse is about slides"):

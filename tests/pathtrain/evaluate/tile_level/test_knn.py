@@ -10,11 +10,10 @@ from sklearn.neighbors import NearestNeighbors
 from typer.testing import CliRunner
 
 from pathprep.errors import UsageError
-from pathtrain.cli.evaluate import app
+from pathtrain.cli import evaluations as app
 from pathtrain.evaluate import statistics as common
 from pathtrain.evaluate.statistics import interval, neighbours
 from pathtrain.evaluate.tile_level.knn import TEMPERATURE, knn, vote
-from pathtrain.features.encode import How
 from pathtrain.runs.model import load
 
 PINK, BLUE = (220, 120, 180), (90, 90, 200)
@@ -158,7 +157,7 @@ def test_class_that_only_the_test_set_has(run: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("k", "allowed"), [(0, 36), (37, 36)])
 def test_k_beyond_the_tiles_that_may_vote(run: Path, dataset: Path, csv: Path, k: int, allowed: int) -> None:
-    with pytest.raises(UsageError, match=f"--k {k}: must be 1 to {allowed}"):
+    with pytest.raises(UsageError, match=f"`k` {k}: must be 1 to {allowed}"):
         knn(load(run), dataset, labels=csv, k=k)
 
 
@@ -177,8 +176,8 @@ def test_command_writes_into_the_run(run: Path, dataset: Path, csv: Path, tmp_pa
     assert "random weights" in done.stdout
     assert "leave one slide out" in done.stdout
     saved = json.loads((run / "evaluation" / "knn.json").read_text())
-    assert saved == json.loads(json.dumps(knn(load(run), dataset, labels=csv, k=5, how=How())))
-    CliRunner().invoke(app, [*arguments, "--json", str(tmp_path / "deep" / "other.json")])
+    assert saved == json.loads(json.dumps(knn(load(run), dataset, labels=csv, k=5)))
+    CliRunner().invoke(app, [*arguments, "--out-json", str(tmp_path / "deep" / "other.json")])
     assert json.loads((tmp_path / "deep" / "other.json").read_text()) == saved
 
 
@@ -186,6 +185,6 @@ def test_command_writes_into_the_run(run: Path, dataset: Path, csv: Path, tmp_pa
 @pytest.mark.slow
 def test_real_tiles_split_by_group(run: Path, data: Path) -> None:
     tiles = data / "tiles"
-    result = knn(load(run), tiles / "train", tiles / "test", how=How(batch=256))
+    result = knn(load(run), tiles / "train", tiles / "test", batch=256)
     assert (result["train_tiles"], result["test_tiles"], len(result["classes"])) == (1763, 716, 5)
     assert result["results"][2]["accuracy"] > 0.6  # colour alone goes far on this set

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,13 +21,12 @@ from typer.testing import CliRunner
 
 from pathprep import stain
 from pathprep.errors import StainError, UsageError
-from pathtrain.cli.evaluate import app
+from pathtrain.cli import evaluations as app
 from pathtrain.cli.evaluate_linear import linear_tables
 from pathtrain.data.whole_tiles import FolderTiles
 from pathtrain.errors import TrainError
 from pathtrain.evaluate.tile_level.labelled import Set, hold_out
 from pathtrain.evaluate.tile_level.linear import (
-    Settings,
     _order,
     evaluate,
     linear,
@@ -34,12 +34,13 @@ from pathtrain.evaluate.tile_level.linear import (
     prepared,
     train_layer,
 )
-from pathtrain.features.encode import How
 from pathtrain.images import resize_and_crop
+from pathtrain.params.encoding import How
+from pathtrain.params.evaluation import LayerParams
 from pathtrain.runs.model import load
 
 CPU = torch.device("cpu")
-FEW = Settings(iterations=60, batch=8, seeds=2)
+FEW = {"iterations": 60, "sgd_batch": 8, "seeds": 2}
 
 
 def blobs(count: int, apart: float, seed: int, dim: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -52,7 +53,7 @@ def blobs(count: int, apart: float, seed: int, dim: int = 6) -> tuple[np.ndarray
 def test_it_finds_the_solution_of_logistic_regression() -> None:
     """Without weight decay, overlapping classes have one best layer; enough steps of a fading lr reach it."""
     features, labels = blobs(300, 2, seed=0)
-    settings = Settings(iterations=3000, batch=300, seeds=2, lr=0.3)
+    settings = LayerParams(iterations=3000, batch=300, seeds=2, lr=0.3)
     layer = train_layer(features, labels, 3, settings, 0, CPU)
     best = LogisticRegression(C=np.inf, tol=1e-8, max_iter=2000).fit(features, labels)
     queries, _ = blobs(200, 2, seed=1)
@@ -65,7 +66,7 @@ def test_it_finds_the_solution_of_logistic_regression() -> None:
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
 def test_seeds_together_are_seeds_alone_and_plain_torch(schedule: str) -> None:
     features, labels = blobs(50, 1, seed=0)
-    settings = Settings(iterations=40, batch=16, seeds=3, schedule=schedule, weight_decay=0.01)  # type: ignore[arg-type]
+    settings = LayerParams(iterations=40, batch=16, seeds=3, schedule=schedule, weight_decay=0.01)
     layer = train_layer(features, labels, 3, settings, 5, CPU)
     for number in range(3):
         seed = 5 + number
@@ -92,11 +93,11 @@ def test_seeds_together_are_seeds_alone_and_plain_torch(schedule: str) -> None:
 
 
 def test_order_is_permutations_one_after_the_other() -> None:
-    rows = _order(10, Settings(iterations=7, batch=6), seed=0).ravel()
+    rows = _order(10, LayerParams(iterations=7, batch=6), seed=0).ravel()
     for start in range(0, 40, 10):
         assert sorted(rows[start : start + 10]) == list(range(10))
     assert not np.array_equal(rows[:10], rows[10:20])
-    assert not np.array_equal(_order(10, Settings(iterations=7, batch=6), seed=1).ravel(), rows)
+    assert not np.array_equal(_order(10, LayerParams(iterations=7, batch=6), seed=1).ravel(), rows)
 
 
 def test_scores_are_means_of_the_seeds() -> None:
@@ -104,7 +105,7 @@ def test_scores_are_means_of_the_seeds() -> None:
     bank = Set({"model": features}, labels, np.arange(60) // 3)
     queries = Set({"model": blobs(45, 0.5, seed=1)[0]}, np.arange(45) % 3, np.arange(45) // 5)
     row = evaluate(
-        bank, queries, "model", list("abc"), Settings(iterations=5, seeds=4, batch=4, lr=1), 0, CPU
+        bank, queries, "model", list("abc"), LayerParams(iterations=5, seeds=4, batch=4, lr=1), 0, CPU
     )
     assert len(set(row["accuracy_seeds"])) > 1
     assert row["accuracy"] == pytest.approx(np.mean(row["accuracy_seeds"]))
@@ -124,8 +125,8 @@ def test_interval_of_a_mean_is_students() -> None:
 def test_weights_that_are_not_finite_are_no_result() -> None:
     features, labels = blobs(30, 1, seed=0)
     bank = Set({"model": features * 1e30}, labels, np.arange(30))
-    with pytest.raises(TrainError, match="linear layer on model is not finite after training; lower --lr"):
-        evaluate(bank, bank, "model", list("abc"), Settings(iterations=20, lr=1e30), 0, CPU)
+    with pytest.raises(TrainError, match="linear layer on model is not finite after training; lower `lr`"):
+        evaluate(bank, bank, "model", list("abc"), LayerParams(iterations=20, lr=1e30), 0, CPU)
 
 
 @pytest.mark.parametrize(("height", "width"), [(96, 96), (300, 400), (257, 256)])
@@ -146,7 +147,7 @@ def run(tmp_path: Path) -> Path:
 def test_train_and_test_folders(run: Path, tmp_path: Path) -> None:
     train = folder(tmp_path / "train", {"g1": "p", "g2": "b", "g3": "b"})
     test = folder(tmp_path / "test", {"g4": "p", "g5": "b"})
-    result = linear(load(run), train, test, settings=FEW)
+    result = linear(load(run), train, test, **FEW)
     assert (result["protocol"], result["resize"], result["crop"]) == ("train to test", 37, 32)
     assert (result["train_tiles"], result["test_tiles"], result["groups"]) == (12, 8, 2)
     rows = {row["name"]: row for row in result["results"]}
@@ -155,7 +156,7 @@ def test_train_and_test_folders(run: Path, tmp_path: Path) -> None:
     assert rows["model"]["accuracy"] > 0.8  # colours this far apart survive any network
     assert result["stain"][str(train)] == "as stored: the model was trained on plain tiles"
     assert "schedule" in result["unknown"]
-    assert result == linear(load(run), train, test, settings=FEW)
+    assert result == linear(load(run), train, test, **FEW)
     json.dumps(result)
 
 
@@ -163,26 +164,26 @@ def test_shared_groups_are_refused_and_named(run: Path, tmp_path: Path) -> None:
     names = {f"g{number}": "pb"[number % 2] for number in range(5)}
     train, test = folder(tmp_path / "train", names), folder(tmp_path / "test", names)
     with pytest.raises(UsageError, match=r"test: shares groups g0, g1, g2 with .*train \(5 in all\)"):
-        linear(load(run), train, test, settings=FEW)
+        linear(load(run), train, test, **FEW)
     with pytest.raises(UsageError, match="is both training and test set"):
-        linear(load(run), train, train, settings=FEW)
+        linear(load(run), train, train, **FEW)
 
 
 def test_files_of_one_name_are_not_one_group(run: Path, tmp_path: Path) -> None:
     names = {"g1": "p", "g2": "b"}
     train, test = folder(tmp_path / "train", names, False), folder(tmp_path / "test", names, False)
-    result = linear(load(run), train, test, settings=FEW)
+    result = linear(load(run), train, test, **FEW)
     assert (result["groups"], result["group_kind"]) == (8, "tile")
     console = Console(file=io.StringIO(), width=120)
     console.print(linear_tables(result))
     assert "The tiles have no groups" in console.file.getvalue()  # type: ignore[attr-defined]
-    alone = linear(load(run), folder(tmp_path / "alone", {"g1": "p", "g2": "b"}, False), settings=FEW)
+    alone = linear(load(run), folder(tmp_path / "alone", {"g1": "p", "g2": "b"}, False), **FEW)
     assert alone["protocol"] == "80:20 by tile"
 
 
 def test_without_a_test_set_a_fifth_is_held_out_by_group(run: Path, tmp_path: Path) -> None:
     names = {f"g{number}": "pb"[number % 2] for number in range(20)}
-    result = linear(load(run), folder(tmp_path / "train", names), settings=FEW)
+    result = linear(load(run), folder(tmp_path / "train", names), **FEW)
     assert result["protocol"] == "80:20 by group"
     assert (result["train_tiles"], result["test_tiles"], result["train_groups"], result["groups"]) == (
         64,
@@ -218,24 +219,24 @@ def test_too_few_groups_to_split(tmp_path: Path, groups: list[int]) -> None:
 def test_sizes(run: Path) -> None:
     model = load(run)
     assert (prepared(model, How(size=224)).short, prepared(model, How()).size) == (256, 32)
-    with pytest.raises(UsageError, match="--resize 30: must be at least the crop, 32 pixels"):
+    with pytest.raises(UsageError, match="`resize` 30: must be at least the crop, 32 pixels"):
         prepared(model, How(short=30))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"lr": 0.0}, "--lr"),
-        ({"momentum": 1.0}, "--momentum"),
-        ({"weight_decay": -1.0}, "--weight-decay"),
-        ({"schedule": "step"}, "--schedule must be cosine or constant"),
-        ({"iterations": 0}, "--iterations"),
-        ({"seeds": 0}, "--seeds"),
+        ({"lr": 0.0}, "`lr`"),
+        ({"momentum": 1.0}, "`momentum`"),
+        ({"weight_decay": -1.0}, "`weight_decay`"),
+        ({"schedule": "step"}, "`schedule` must be cosine or constant"),
+        ({"iterations": 0}, "`iterations`"),
+        ({"seeds": 0}, "`seeds`"),
     ],
 )
-def test_wrong_settings(run: Path, tmp_path: Path, change: dict[str, float], message: str) -> None:
+def test_wrong_settings(run: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        linear(load(run), tmp_path, settings=replace(FEW, **change))  # type: ignore[arg-type]
+        linear(load(run), tmp_path, **{**FEW, **change})
 
 
 def test_command(run: Path, tmp_path: Path) -> None:
@@ -274,7 +275,7 @@ def test_target_normalises_a_plain_model(run: Path, stained: Callable[..., Path]
             *options,
             "--target",
             name,
-            "--json",
+            "--out-json",
             str(tmp_path / "out.json"),
         ]
         done = CliRunner().invoke(app, command)

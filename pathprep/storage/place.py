@@ -1,0 +1,20 @@
+"""Which storage a place means: a local folder, or a URL."""
+
+from pathlib import Path, PurePath
+
+from pathprep.storage.base import Storage, is_url
+from pathprep.storage.local import LocalStorage
+from pathprep.storage.url import UrlStorage
+
+
+def storage_at(place: PurePath | str) -> Storage:
+    """The storage of a folder or URL that a user gave; nothing is read. ``file://`` is a local folder.
+
+    Raises:
+        UsageError: fsspec does not know the URL, or the library for it is not installed.
+    """
+    if not is_url(place):
+        return LocalStorage(Path(place))
+    storage = UrlStorage.of(str(place))
+    local = storage.root.parts[1:] if storage.root.parts[0] == "file:" else ()
+    return LocalStorage(Path("/", *local)) if local else storage

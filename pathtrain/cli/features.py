@@ -1,0 +1,49 @@
+"""`pathtrain embed`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pathprep.cli.dialect import Json, OutJson, errors, give, is_given, output, with_settings
+from pathtrain.params.encoding import Format, How, Level
+
+
+@with_settings(How, without=("resize",))
+def embed(
+    context: typer.Context,
+    model: Annotated[Path, typer.Argument(help="A run folder, or an exported model.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="A dataset, or a folder of images with a labels.csv.")
+    ],
+    settings: dict[str, Any],
+    out: Annotated[Path, typer.Option(help="Folder for one file per slide.")] = Path("features"),
+    format: Annotated[Format, typer.Option(help="hdf5, as CLAM and TRIDENT read it, or parquet.")] = "hdf5",
+    level: Annotated[
+        Level, typer.Option(help="tile; of runs with three stages also region or slide.")
+    ] = "tile",
+    as_json: Json = False,
+    out_json: OutJson = None,
+) -> None:
+    """Write the features of every tile: HDF5 as CLAM and TRIDENT read it, or Parquet.
+
+    Run again, it goes on where it stopped, and tries slides again that failed. On 8 GPUs:
+    torchrun --nproc-per-node 8 -m pathtrain embed ...
+
+    Exit code 1: a slide failed (a damaged tile); the others are done.
+    """
+    from pathtrain.features.embed import embed as run
+
+    given = {name: value for name, value in settings.items() if is_given(context, name)}
+    done = run(model, source, out, format=format, level=level, **given)
+    if done.place.rank == 0:  # for all processes
+        text = f"{out}: {done}"
+        result = {"out": str(out), **done.as_dict()}
+        give(result, as_json, out_json, lambda: output.print(text, soft_wrap=True, markup=False))
+        if done.failed:
+            errors.print(f"failed (in {out / 'failed'}, tried again by the next run):", soft_wrap=True)
+        for name, reason in done.failed.items():
+            errors.print(f"  {name}: {reason}", soft_wrap=True, markup=False)
+    done.place.leave()
+    if done.failed:
+        raise typer.Exit(1)

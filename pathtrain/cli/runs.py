@@ -1,0 +1,106 @@
+"""Commands on a run: `pathtrain pretrain`, `pathtrain export`, `pathtrain report`."""
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pathprep.cli.dialect import Json, OutJson, errors, give, output
+
+Run = Annotated[Path, typer.Argument(help="A run folder.")]
+
+
+def pretrain(
+    dataset: Annotated[Path, typer.Argument(help="A dataset folder, as `pathprep shard` writes it.")] = Path(
+        "dataset"
+    ),
+    recipe: Annotated[
+        str, typer.Option(help="smoke, exaonepath1, exaonepath2, exaonepath2-tiny, or a .yaml file.")
+    ] = "smoke",
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder. Default: runs/<recipe>. A run there is resumed.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe's value: --set optim.lr=0.001"),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="For exaonepath2: CSV or Parquet of slides, slide_id and a column per task."),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start over; an old run is renamed to OUT.old-N.")
+    ] = False,
+    change: Annotated[
+        bool, typer.Option("--change", help="Go on although optim.*, a phase's lr or precision differ.")
+    ] = False,
+    wandb: Annotated[
+        str | None, typer.Option(metavar="PROJECT", help="Log to Weights & Biases too (pip install wandb).")
+    ] = None,
+    as_json: Json = False,
+    out_json: OutJson = None,
+) -> None:
+    """Train an encoder on the tiles of a dataset. The same command again resumes.
+
+    On several devices: torchrun --nproc-per-node 8 -m pathtrain pretrain ...
+
+    SIGTERM and SIGUSR1 finish the step, write a checkpoint and exit with code 75: run the command again.
+    """
+    from pathtrain.recipes.load import load, run_folder
+
+    resolved = load(recipe, settings or ())  # before torch is imported: a typing error should show at once
+    from pathtrain.cli.progress import watcher
+    from pathtrain.training.pretrain import pretrain as run
+    from pathtrain.training.stopping import EXIT_CODE
+
+    folder = run_folder(recipe, out)
+    with watcher(errors) as watch:
+        summary = run(
+            dataset, resolved, folder, labels=labels, fresh=fresh, change=change, wandb=wandb, watch=watch
+        )
+
+    def show() -> None:
+        if summary.loss is not None:
+            text = f"{folder}: {summary.steps} steps done, last loss {summary.loss:.4f}"
+            output.print(text, soft_wrap=True, markup=False)
+
+    if os.environ.get("RANK", "0") == "0":
+        give({"run": str(folder), **asdict(summary)}, as_json, out_json, show)
+    if summary.stopped is not None:
+        raise typer.Exit(EXIT_CODE)
+
+
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Option(help="Folder for config.json and model.safetensors.")] = Path("model"),
+    as_json: Json = False,
+    out_json: OutJson = None,
+) -> None:
+    """Write the teacher's encoder as a folder that plain timm loads."""
+    from pathtrain.evaluate.statistics import describe
+    from pathtrain.runs.export import export as write
+
+    model = write(run, out)
+    text = f'{out}: step {model.step}; timm.create_model("local-dir:{out}", pretrained=True)'
+    result = {"out": str(out), **describe(model)}
+    give(result, as_json, out_json, lambda: output.print(text, soft_wrap=True, markup=False))
+
+
+def report(
+    run: Run,
+    out: Annotated[Path | None, typer.Option(help="The page. Default: RUN/report.html.")] = None,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(help="A result of `pathtrain evaluate` that is not in RUN/evaluation; may be repeated."),
+    ] = None,
+    as_json: Json = False,
+    out_json: OutJson = None,
+) -> None:
+    """Write one HTML page: curves, loader wait, views, evaluations."""
+    from pathtrain.reports.page import report as write
+
+    page = write(run, out, results or ())
+    result = {"page": str(page)}
+    give(result, as_json, out_json, lambda: output.print(f"Report: {page}", soft_wrap=True, markup=False))

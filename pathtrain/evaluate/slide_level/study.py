@@ -1,0 +1,76 @@
+"""`pathtrain evaluate slides`: features and labels of slides to scores, charts and a page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pathprep.errors import UsageError
+from pathprep.params.settings import build
+from pathprep.storage import atomic
+from pathtrain.evaluate.slide_level import figures
+from pathtrain.evaluate.slide_level.benchmark import evaluate
+from pathtrain.evaluate.slide_level.page import page
+from pathtrain.evaluate.slide_level.tasks import read_tasks
+from pathtrain.features.bags import Bags
+from pathtrain.params.slide_level import SlidesConfig
+
+
+def slides(
+    features: Sequence[str | Path],
+    labels: Sequence[str | Path],
+    *,
+    tasks: str | Path | None = None,
+    task: Sequence[str] = (),
+    dataset: str | Path | None = None,
+    heatmap: Sequence[str] = (),
+    allow_missing: bool = False,
+    out: str | Path | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Score frozen features on labels of slides: CLAM, ABMIL, a linear head, and colour alone beside them.
+
+    Args:
+        features: folders that ``embed`` wrote, one per model; ``"NAME=FOLDER"`` names a model.
+        labels: CSVs with slide_id, a column per task, and maybe split and patient_id, read as one; with
+            ``tasks``: or the folder of its CSVs.
+        tasks: a YAML of tasks, or ``exaonepath2``; None: every column is a task.
+        task: names of those to run; empty for all.
+        dataset: of the same slides: adds the colour baseline, and thumbnails to the heat maps.
+        heatmap: test slides to draw; empty: one per class and task.
+        allow_missing: leave labelled slides without features out, instead of refusing.
+        out: a folder for slides.html and the charts, which is created; None: none is written.
+        settings: of SlidesConfig, by their flat names: ``method=["abmil"], folds=5``.
+
+    Returns:
+        JSON-able; see benchmark.evaluate.
+
+    Raises:
+        UsageError: files that cannot be read or do not fit, a split that cannot be, a slide that the dataset
+            lacks, or a method without bags.
+    """
+    config = build(SlidesConfig, settings)
+    models = [_open(str(each)) for each in features]
+    known = set.intersection(*(set(model.counts) for model in models))
+    if not known:
+        raise UsageError("the folders of features share no slide; give folders of the same slides")
+    names = None if tasks is None else str(tasks)
+    found = read_tasks([Path(path) for path in labels], names, known, only=task, allow_missing=allow_missing)
+    place = None if dataset is None else Path(dataset)
+    done = evaluate(models, found, config, dataset=place, heatmaps=list(heatmap) or None)
+    if out is not None:
+        pictures = figures.charts(done.result)
+        maps = figures.heatmaps(done.attention, models, place)
+        files = {f"{name}.png": picture for name, picture in pictures.items()}
+        files["slides.html"] = page(done.result, pictures, maps).encode()
+        Path(out).mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            atomic.write_bytes(Path(out) / name, content)
+    return done.result
+
+
+def _open(text: str) -> Bags:
+    """A folder, or NAME=FOLDER."""
+    name, equals, folder = text.partition("=")
+    if equals and not Path(text).exists():
+        return Bags.open(Path(folder), name)
+    return Bags.open(Path(text))

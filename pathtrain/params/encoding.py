@@ -1,0 +1,50 @@
+"""How tiles become features; quick to import, so that help is instant."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
+
+from pathprep.params.settings import Setting, check
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["float32", "bfloat16"]
+Format = Literal["hdf5", "parquet"]
+Level = Literal["tile", "region", "slide"]
+
+PANEL = "Running"
+
+
+@dataclass(frozen=True)
+class How:
+    """How tiles become features.
+
+    Attributes:
+        size: side of the images that the model sees, pixels, a multiple of its patch; None: its own.
+        short: the shorter side is first resized to this, and the centre cropped to ``size``; None: no crop.
+        batch: images per forward pass.
+        threads: that decode and resize.
+        device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
+        precision: of the networks: ``float32``, or ``bfloat16`` autocast; features are float32 in any case.
+
+    Raises:
+        UsageError: one is outside its range.
+    """
+
+    size: Annotated[int | None, Setting("Side of images in pixels. Default: the model's.", "Tiles")] = None
+    short: Annotated[
+        int | None,
+        Setting("Shorter side before a central crop to `size`. Default: 256/224 of it.", "Tiles", "resize"),
+    ] = None
+    batch: Annotated[int, Setting("Tiles per forward pass.", PANEL)] = 64
+    threads: Annotated[int, Setting("Threads that decode tiles.", PANEL)] = 2
+    device: Annotated[Device, Setting("auto: a GPU if there is one.", PANEL)] = "auto"
+    precision: Annotated[Precision, Setting("Of the network; features are float32.", PANEL)] = "float32"
+
+    def __post_init__(self) -> None:
+        check(
+            {
+                "`batch` must be above 0": self.batch >= 1,
+                "`threads` must be above 0": self.threads >= 1,
+                "`device` must be auto, cpu or cuda": self.device in get_args(Device),
+                "`precision` must be float32 or bfloat16": self.precision in get_args(Precision),
+            }
+        )
