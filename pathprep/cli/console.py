@@ -204,7 +204,10 @@ def print_mix(console: Console, summary: "MixSummary") -> None:
     if summary.seconds and summary.written:
         tiles, megabytes = (count / summary.seconds for count in (summary.written, summary.bytes / 1e6))
         rate = f"{tiles:,.0f} tiles/s, {megabytes:,.0f} MB/s"
-        table.add_row("Time", f"{summary.seconds:.1f} s, {rate}, {summary.passes} passes")
+        table.add_row(
+            "Time",
+            f"{summary.seconds:.1f} s, {rate}, {summary.passes} pass{'' if summary.passes == 1 else 'es'}",
+        )
     table.add_row("Mix id", summary.mix_id)
     console.print(table)
 

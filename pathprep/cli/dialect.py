@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Collection, Mapping
-from functools import partial, wraps
+from functools import wraps
 from inspect import Parameter, Signature, cleandoc, signature
 from pathlib import Path, PurePath
 from types import FrameType
@@ -196,7 +196,8 @@ def command_as_yaml(context: typer.Context, without: Collection[str] = ()) -> st
         if context.params.get(each.name) is not None
         for option in [each.opts[0]]
     }
-    text = f"# {context.command_path} --config this-file.yaml does the same again\n"
+    command = context.command_path.removeprefix("python -m ")
+    text = f"# {command} --config this-file.yaml does the same again\n"
     return text + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=100)
 
 
@@ -256,7 +257,7 @@ def _option(each: Flat, panel: str, several: bool) -> tuple[str, tuple[Any, ...]
     more: dict[str, Any] = {"metavar": each.metavar} if each.metavar else {}
     if several:
         kind, default = str, f"{default:g}"
-        more = {"metavar": "NUMBER[,NUMBER...]", "parser": partial(_numbers, each.name)}
+        more = {"metavar": "NUMBER[,NUMBER...]", "parser": _numbers}
     elif each.name == "mode" and get_origin(kind) is Literal:  # --native/--resize
         pair = get_args(kind)
         option = "/".join(f"--{choice}" for choice in pair)
@@ -273,13 +274,13 @@ def _option(each: Flat, panel: str, several: bool) -> tuple[str, tuple[Any, ...]
     return each.name, pair, parameter
 
 
-def _numbers(name: str, given: Any) -> tuple[float, ...]:
+def _numbers(given: Any) -> tuple[float, ...]:
     """A number, or several: ``2,1,0.5``; from a file also as a list."""
     parts = given if isinstance(given, list | tuple) else str(given).split(",")
     try:
         return tuple(float(part) for part in parts)
     except (TypeError, ValueError):
-        raise UsageError(f"`{name}` {given}: expected a number, or several as in 2,1,0.5") from None
+        raise typer.BadParameter(f"{given}: expected a number, or several as in 2,1,0.5") from None
 
 
 def _set_signature(function: Callable[..., Any], parameters: list[Parameter]) -> None:
