@@ -11,7 +11,7 @@ from pathprep.dataset.marker import Marker
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
 from pathprep.params.quality import REASONS
-from pathprep.reports import stain_outliers as report_stain
+from pathprep.reports import stain_outliers
 from pathprep.reports.stain_outliers import LIMIT, Floats
 
 COLUMNS = ["x", "y", "side", "tissue", "saturation", "white", "focus", "stain_status", "he", "max_c"]
@@ -153,19 +153,19 @@ def _measure_stain(found: Measured, table: pa.Table, rng: np.random.Generator) -
     for row in rng.choice(lost, min(CANDIDATES, len(lost)), replace=False):
         pixels = table["tissue_pixels"][int(row)].as_py()
         found.borrowed.append(_tile(table, found.name, int(row), 0.0, f"{pixels:,} tissue pixels"))
-    rows, values = report_stain.from_table(table)
+    rows, values = stain_outliers.from_table(table)
     if not len(rows):
         return
     kept = rng.choice(len(rows), min(DOTS_PER_SLIDE, len(rows)), replace=False)
     found.dots = values[kept]
     if len(rows) < ENOUGH_TILES:
         return
-    distances = report_stain.deviations(values)
+    distances = stain_outliers.deviations(values)
     worst = distances.max(axis=1)
     found.judged, found.unusual = len(rows), int((worst > LIMIT).sum())
     for place in np.argsort(-worst, kind="stable")[:CANDIDATES]:
         if worst[place] > LIMIT:
-            label = report_stain.LABELS[int(distances[place].argmax())]
+            label = stain_outliers.LABELS[int(distances[place].argmax())]
             why = f"{label}, {worst[place]:.1f} deviations"
             found.odd.append(_tile(table, found.name, int(rows[place]), float(worst[place]), why))
 
@@ -198,11 +198,11 @@ def judge(slides: list[Measured]) -> None:
             slide.flags.append(Flag("blurred", 20, text))
     fitted = [(slide, slide.marker.stain_fit) for slide in filled if slide.marker.stain_fit is not None]
     if len(fitted) >= ENOUGH_SLIDES:
-        values = report_stain.numbers([fit.he for _, fit in fitted], [fit.max_c for _, fit in fitted])
-        for (slide, _), distances in zip(fitted, report_stain.deviations(values), strict=True):
+        values = stain_outliers.numbers([fit.he for _, fit in fitted], [fit.max_c for _, fit in fitted])
+        for (slide, _), distances in zip(fitted, stain_outliers.deviations(values), strict=True):
             worst = int(distances.argmax())
             if distances[worst] > LIMIT:
-                what = f"{report_stain.LABELS[worst]}, {distances[worst]:.1f} deviations"
+                what = f"{stain_outliers.LABELS[worst]}, {distances[worst]:.1f} deviations"
                 weight = 20 + min(20.0, float(distances[worst]))
                 slide.flags.append(Flag("stain", weight, f"stain unlike the other slides: {what}"))
     for slide in slides:

@@ -17,7 +17,7 @@ from pathprep.dataset.marker import StainRecord
 from pathprep.errors import DeviceError
 from pathprep.params.quality import REASONS
 from pathprep.params.shard import ShardParams
-from pathprep.slides import cross_check as damage
+from pathprep.slides.cross_check import Check
 from pathprep.slides.grid import Block, Cells, Grid
 from pathprep.slides.slide import Slide
 from pathprep.tiles import engines
@@ -82,7 +82,7 @@ class Worker:
     plan: Grid
     share: npt.NDArray[np.float64]
     params: ShardParams
-    check: damage.Check | None
+    check: Check | None
     engine: engines.Engine
 
     def first_pass(self, block: Block) -> Tiles:

@@ -27,8 +27,8 @@ from pathprep.params.shard import ShardParams
 from pathprep.sharding.blocks import Clock, Tiles, Worker, record
 from pathprep.sharding.survey import Survey, resolution, survey
 from pathprep.sharding.task import DatasetTask
-from pathprep.slides import cross_check as damage
 from pathprep.slides import grid, masks
+from pathprep.slides.cross_check import Check
 from pathprep.slides.find import SlideSource
 from pathprep.slides.grid import Cells, Grid
 from pathprep.slides.readers.base import Pixels
@@ -109,7 +109,7 @@ def process(task: ShardTask, progress: Progress | None = None) -> Marker:
             previews = aside.submit(_previews, slide, seen)  # Python mostly, while the tiles are not
             check = None
             if params.cross_check:
-                check = damage.Check(source.path, seen.overview, slide.width, slide.height, seen.plan)
+                check = Check(source.path, seen.overview, slide.width, slide.height, seen.plan)
             worker = Worker(slide, seen.plan, seen.share, params, check, engines.of(params.device))
             pooled = _write_tiles(writer, worker, chosen, task.threads, clock, progress)
             counts["kept"] -= writer.dropped.total()

@@ -182,7 +182,7 @@ class RemoteTask(ShardTask):
 
 
 def _standing(store: UrlStorage, slide: str, build: str, inputs: dict[str, Any]) -> Marker | None:
-    """The marker of a slide that is done at this moment, as markers.committed."""
+    """The marker of a slide that is done at this moment, as marker.committed."""
     marker = sealed_in(store, f"slides/{slide}.json")
     return marker if vouches(marker, build, inputs, store.size) else None
 

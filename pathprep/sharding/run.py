@@ -1,6 +1,6 @@
 """Many slides: what is to do, doing it, and the account of it. The files hold the truth.
 
-A slide is done if its marker says so (markers.is_done); everything else is made again. There is no
+A slide is done if its marker says so (marker.committed); everything else is made again. There is no
 database and no lock: a run that was killed is taken up by the same command, and several runs may work
 on one folder at once. Each takes its slides in an order of its own and skips what another has finished;
 a slide that two make at the same time has the same bytes twice.
@@ -13,8 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from pathprep.dataset import marker as markers
-from pathprep.dataset.marker import Marker
+from pathprep.dataset.marker import Marker, read_sealed, size_of
 from pathprep.errors import explain_os_error
 from pathprep.launchers import cards
 from pathprep.launchers.base import Board, Launcher, Outcome, is_fatal
@@ -51,7 +50,7 @@ def shard(
     """Shard slides into a dataset folder; slides that it already holds are left alone.
 
     Args:
-        sources: from sources.find.
+        sources: from find.find.
         root: the dataset folder, made if absent.
         params: what shapes the pixels.
         workers: of the default launcher, launchers.local: slides at a time, by default one per core
@@ -170,7 +169,7 @@ def _stale(plan: Plan[Any], summary: RunSummary) -> list[str]:
 
     def is_stale(name: str) -> bool:
         path = folder / f"{name}.json"
-        marker = markers.read_sealed(path)
+        marker = read_sealed(path)
         # one that is being replaced by another run is not there for a moment
         return path.exists() if marker is None else marker.build_id != plan.build_id
 
@@ -211,8 +210,8 @@ def _record(
     if remote is not None:
         stands, marker = remote.fail(task, entry)
     else:
-        marker = markers.read_sealed(path)
-        stands = standing(marker, task, entry, lambda name: markers.size_of(summary.root / name))
+        marker = read_sealed(path)
+        stands = standing(marker, task, entry, lambda name: size_of(summary.root / name))
     if stands.stays:
         failed.unlink(missing_ok=True)
     # A slide that is merely not there at the moment (an archive that is not mounted) keeps its shard

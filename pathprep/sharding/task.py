@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from pathprep.dataset import marker as markers
 from pathprep.dataset.failed import FailedShard
-from pathprep.dataset.marker import Marker, SourceRecord
+from pathprep.dataset.marker import Marker, SourceRecord, committed
 from pathprep.errors import DatasetError
 from pathprep.launchers.base import Failure, Progress
 from pathprep.slides.find import file_size
@@ -79,7 +78,7 @@ class DatasetTask(ABC, Generic[OriginT, ParamsT]):
         self._check_build()
         name = self.source.name
         if not self.rebuild and (self.root / "slides" / f"{name}.json").exists():
-            standing = markers.committed(self.root, name, self.build_id, self.source.inputs())
+            standing = committed(self.root, name, self.build_id, self.source.inputs())
             if standing is not None:
                 return standing, False
         return self.make(progress), True

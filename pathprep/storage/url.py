@@ -171,7 +171,7 @@ class UrlStorage(Storage):
         except DatasetError:
             if local.exists():
                 raise
-            raise StoreError(f"{local}: removed from --scratch while it was in use") from None
+            raise StoreError(f"{local}: removed from `scratch` while it was in use") from None
 
     def _put(self, name: str, send: Callable[[Any, str], Any]) -> None:
         filesystem, path = self._at(name)

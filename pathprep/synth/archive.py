@@ -28,7 +28,7 @@ from skimage import measure
 from pathprep.errors import UsageError
 from pathprep.params.running import AnyPath
 from pathprep.storage import atomic
-from pathprep.synth import pyramid as synth_pyramid
+from pathprep.synth import pyramid
 from pathprep.synth.paint import concentrations, paint
 from pathprep.synth.scene import CLASSES, OUTSIDE, Array, Scene, class_map, make_scene
 
@@ -221,7 +221,7 @@ def synthesize(
         scene, look = make_scene(seed, slide, size * scale), make_look(seed, slide)
         facts = {"seed": seed, "number": slide, "size": size, "mpp": mpp, "native_tile": native_tile}
         _write_truth(path, scene, look, facts, size, scale)
-        synth_pyramid.write(
+        pyramid.write(
             path,
             size=size,
             tile=native_tile,

@@ -57,7 +57,7 @@ class Pools:
             tiles = [self._pixels(slide, row) for row in rows[start : start + AT_A_TIME]]
             how = self.how
             fits.append(stain.fit(tiles, keep=how.keep, alpha=how.alpha, beta=how.beta, io=how.io))
-        every = _join(fits)
+        every = StainFit.join(fits)
         if self.dataset.kind != "tiles":
             return stain.pool(every), {}
         members: dict[str, list[int]] = {}
@@ -74,15 +74,6 @@ class Pools:
         if zlib.crc32(data) != row["crc32"]:
             raise DatasetError(f"{name}: damaged (CRC); run `pathprep verify {self.dataset.root}`")
         return decode(data, name)
-
-
-def _join(fits: list[StainFit]) -> StainFit:
-    return StainFit(
-        np.concatenate([fit.he for fit in fits]),
-        np.concatenate([fit.max_c for fit in fits]),
-        np.concatenate([fit.tissue_pixels for fit in fits]),
-        np.concatenate([fit.status for fit in fits]),
-    )
 
 
 def _take(fits: StainFit, rows: Ints) -> StainFit:

@@ -1,4 +1,4 @@
-"""The collapse score while training: does the teacher group tiles by slide? (evaluate.tiles.collapse)
+"""The collapse score while training: does the teacher group tiles by slide? (evaluate.tile_level.collapse)
 
 The same tiles are looked at each time, whole and without augmentation: some of each of some slides that
 training does not see (pathtrain.training.held_out).

@@ -26,7 +26,7 @@ from pathprep.params.shard import ShardParams
 from pathprep.params.stain import StainParams
 from pathprep.params.tile_set import TileParams
 from pathprep.reports import measure as report_measure
-from pathprep.reports import quality as report_qc
+from pathprep.reports import quality
 from pathprep.reports.page import report
 from pathprep.sharding import run
 from pathprep.sharding.plan import prepare
@@ -79,16 +79,16 @@ def expected(root: Path, filters: QcParams) -> Counter[str]:
     return Counter("stay" if verdict < 0 else REASONS[verdict] for verdict in verdicts)
 
 
-def taken(root: Path, seed: int = 0) -> report_qc.Sample:
+def taken(root: Path, seed: int = 0) -> quality.Sample:
     dataset = Dataset(root)
     slides = [report_measure.measure(dataset, name, 0, 1) for name in dataset.slides]
-    return report_qc.sample(dataset, slides, seed)
+    return quality.sample(dataset, slides, seed)
 
 
 def test_sample_holds_kept_and_dropped_tiles(made: Path) -> None:
     found = taken(made)
     names, figures = everything(made)
-    order = [FIGURES.index(name) for name in report_qc.SHOWN]
+    order = [FIGURES.index(name) for name in quality.SHOWN]
     assert (len(found), found.total, found.slides) == (len(names), len(names), ["flawed", "good"])
     assert [found.slides[number] for number in found.slide] == names
     np.testing.assert_array_equal(found.figures, figures[:, order])
@@ -100,7 +100,7 @@ def test_sample_holds_kept_and_dropped_tiles(made: Path) -> None:
 
 
 def test_large_datasets_are_sampled(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report_qc, "MAX_TILES", 20)
+    monkeypatch.setattr(quality, "MAX_TILES", 20)
     found = taken(made)
     assert (len(found), found.total) == (20, 76)
     assert len({(int(s), *place) for s, place in zip(found.slide, found.place.tolist(), strict=True)}) == 20
@@ -142,9 +142,9 @@ def test_examples_reach_from_the_worst_to_the_best() -> None:
     rng = np.random.default_rng(0)
     figures = rng.random((5000, 4)) * (1000, 1, 1, 1)
     nothing = np.zeros((5000, 3), np.int64)
-    found = report_qc.Sample(5000, ["s"], nothing[:, 0], figures, nothing, nothing[:, :2])
-    chosen = report_qc.chosen_examples(found)
-    assert len(chosen) <= 4 * report_qc.EXAMPLES
+    found = quality.Sample(5000, ["s"], nothing[:, 0], figures, nothing, nothing[:, :2])
+    chosen = quality.chosen_examples(found)
+    assert len(chosen) <= 4 * quality.EXAMPLES
     for column in range(4):
         assert {figures[:, column].argmin(), figures[:, column].argmax()} <= set(chosen.tolist())
 
