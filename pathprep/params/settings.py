@@ -101,11 +101,10 @@ def build(owner: type[T], values: Mapping[str, Any], **inner: Any) -> T:
     for name, value in values.items():
         if name not in known:
             raise unknown(name, known)
-        _check_kind(known[name], value)
         place = changed
         for step in known[name].path[:-1]:
             place = place.setdefault(step, {})
-        place[known[name].path[-1]] = value
+        place[known[name].path[-1]] = _of_kind(known[name], value)
     for name, value in inner.items():
         changed[name] = {**changed.get(name, {}), **value} if isinstance(value, dict) else value
     return _replaced(owner(), changed)
@@ -119,11 +118,15 @@ def _replaced(owner: T, changed: Mapping[str, Any]) -> T:
     return cast(T, replace(cast(Any, owner), **values))
 
 
-def _check_kind(setting: Flat, value: Any) -> None:
-    """Refuse a value that its field cannot have: from Python and from YAML anything may come."""
+def _of_kind(setting: Flat, value: Any) -> Any:
+    """A value as its field has it, or refused: from Python and from YAML anything may come.
+
+    Where a number is expected, 50 becomes 50.0: they differ as JSON, which build ids are hashes of.
+    """
     kinds = get_args(setting.type) if type(None) in get_args(setting.type) else (setting.type,)
-    if any(_is_kind(value, kind) for kind in kinds):
-        return
+    for kind in kinds:
+        if _is_kind(value, kind):
+            return kind(value) if kind in (int, float) else value
     words = [", ".join(map(str, get_args(kind))) or _WORDS.get(kind, kind.__name__) for kind in kinds]
     raise UsageError(f"`{setting.name}` is {value!r}; expected {' or '.join(words)}")
 

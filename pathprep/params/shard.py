@@ -149,6 +149,7 @@ class ShardParams:
         mpps = tuple(mpp) if isinstance(mpp, Sequence) else (mpp,)
         if not mpps or not all(isinstance(each, int | float) for each in mpps):
             raise UsageError(f"`mpp` is {mpp!r}; expected a number, or several")
+        mpps = tuple(map(float, mpps))  # 1 and 1.0 are two values in a build id
         side = settings.get("tile")
         tile = side if isinstance(side, int) else cls.tile
         return build(

@@ -1,6 +1,7 @@
 """`import pathprep`: what it gives, and that it loads nothing before it is needed."""
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,17 @@ def test_a_room_does_not_take_a_functions_place() -> None:
     import pathprep.reports.page
 
     assert callable(pathprep.report)
+
+
+def test_whole_numbers_give_the_build_id_of_the_command() -> None:
+    from pathprep.params.tile_set import TileParams
+
+    whole, given = (
+        pathprep.ShardParams.of(mpp=(each(2), each(1)), mode="resize", min_focus=each(50), min_tissue=each(1))
+        for each in (int, float)
+    )
+    assert json.dumps(whole.as_dict()) == json.dumps(given.as_dict())
+    assert json.dumps(TileParams.of(mpp=1).as_dict()) == json.dumps(TileParams.of(mpp=1.0).as_dict())
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
