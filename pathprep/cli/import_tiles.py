@@ -95,9 +95,9 @@ def import_tiles(
     how["slide_timeout"] = slide_timeout
     with watcher(errors, "shards") as watch:
         done = front.import_tiles(source, out, **what, **how, min_free=min_free, watch=watch)
-    if part is None:
-        save_command(context, out)
     give(done.as_dict(), as_json, out_json, lambda: _print(done))
+    if part is None and not done.run.stopped:  # by a full disk, which would not take it
+        save_command(context, out)
     unfitted = too_many_unfitted(done.run, max_unfitted)
     end(done.run, rebuild=rebuild, incomplete=bool(done.damaged) or unfitted)
 

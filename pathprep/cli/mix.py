@@ -45,8 +45,8 @@ def mix(
             workers=workers,
             watch=watch,
         )
-    save_command(context, out)
     give(summary.as_dict(), as_json, out_json, lambda: print_mix(output, summary))
+    save_command(context, out)
     if summary.renamed:
         errors.print(
             f"{summary.renamed} slides share their name with others, or it is long: their keys have another "

@@ -84,7 +84,12 @@ def fail(text: str) -> None:
 
 
 def too_many_unfitted(summary: "RunSummary", most: float) -> bool:
-    """Whether more than the share ``most`` of the tiles got no stain fit at all; says so if it is."""
+    """Whether more than the share ``most`` of the tiles got no stain fit at all; says so if it is.
+
+    Of a run that did not come to its end, the tiles so far tell nothing.
+    """
+    if summary.interrupted or summary.stopped:
+        return False
     statuses = summary.stain()
     share = statuses["unfitted"] / max(1, statuses.total())
     if share <= most:

@@ -121,9 +121,9 @@ def shard(
         summary = front.shard(
             slides, out, **what, **how, min_free=min_free, forecast=forecast, watch=watch_run
         )
-    if part is None:
-        save_command(context, out)
     give(summary.as_dict(), as_json, out_json, lambda: console.print_summary(output, summary))
+    if part is None and not summary.stopped:  # by a full disk, which would not take it
+        save_command(context, out)
     end(summary, rebuild=rebuild, incomplete=too_many_unfitted(summary, max_unfitted))
 
 

@@ -43,7 +43,7 @@ def finish(
     Args:
         name: of the result's file.
         folders: where it is kept, beside the options; None: of a model that has no folder.
-        out_json: where it is kept instead.
+        out_json: where it is kept instead, without the options.
 
     Raises:
         UsageError, OSError: a file cannot be written.
@@ -53,7 +53,7 @@ def finish(
     for path in paths[1:]:
         give(result, False, path, lambda: None)
     give(result, as_json, paths[0] if paths else None, lambda: Console(markup=False).print(table(result)))
-    for path in kept:
+    for path in kept if out_json is None else ():
         path.parent.mkdir(parents=True, exist_ok=True)
         save_command(context, path.parent)
 

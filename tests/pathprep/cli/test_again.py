@@ -57,6 +57,12 @@ def test_one_part_of_several_leaves_the_file_alone(run: Run, slides: Path) -> No
     assert not Path("dataset/shard.yaml").exists()
 
 
+def test_a_disk_without_room_gets_no_file_and_the_account_is_given(run: Run, slides: Path) -> None:
+    done = run("shard", slides, "--tile", 64, "--min-free", 1e9, "--no-forecast", "--json", code=1)
+    assert json.loads(done.stdout)["stopped"]
+    assert not Path("dataset/shard.yaml").exists()
+
+
 def test_tile_sets_and_mixes_are_given_again(run: Run, tmp_path: Path) -> None:
     names = [f"{label}/{number}.png" for label in ("benign", "tumour") for number in range(4)]
     folders(tmp_path / "set", {name: tile(seed) for seed, name in enumerate(names)})

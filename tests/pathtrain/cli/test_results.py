@@ -55,3 +55,13 @@ def test_the_same_evaluation_again_from_what_was_kept(run: Path, dataset: Path) 
         ).stdout
     )
     assert (first["k"], other["k"]) == (3, 4)
+
+
+def test_a_result_kept_elsewhere_leaves_the_runs_options_alone(
+    run: Path, dataset: Path, tmp_path: Path
+) -> None:
+    command = ("evaluate", "collapse", run, dataset, "--tiles-per-slide", 5, "--tsne-tiles", 3)
+    invoke(*command, "--k", 3)
+    options = (run / "evaluation" / "collapse.yaml").read_text()
+    invoke(*command, "--k", 4, "--out-json", tmp_path / "other.json")
+    assert (run / "evaluation" / "collapse.yaml").read_text() == options
