@@ -22,6 +22,7 @@ from pathprep.dataset.stored import StoredTiles, encoded
 from pathprep.dataset.tile import FIT_COLUMNS, Tile, checked, fit_of, known
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import DatasetError
+from pathprep.storage import atomic
 
 # Slides' tables that are kept for reading tiles one at a time: some MB each
 TABLES = 8
@@ -78,7 +79,8 @@ class Dataset(StoredTiles):
 
     def _names(self, folder: str) -> list[str]:
         files = (info.last for info in self.storage.listing(folder))
-        return [name.removesuffix(".json") for name in files if name.endswith(".json")]
+        own = (name for name in files if not name.startswith(atomic.PREFIX))  # a writer has yet to rename it
+        return [name.removesuffix(".json") for name in own if name.endswith(".json")]
 
     @property
     def kind(self) -> str:

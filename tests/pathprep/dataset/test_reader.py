@@ -112,6 +112,13 @@ def test_index_row_leads_to_the_bytes(tmp_path: Path) -> None:
     assert marker.files["shards/a.tar"].sha256 == sha256(tmp_path / "shards/a.tar")
 
 
+def test_a_marker_that_is_not_renamed_yet_is_no_slide(tmp_path: Path) -> None:
+    write(tmp_path, "a", 2)
+    own = tmp_path / "slides" / "a.json"
+    own.with_name(".tmp-host~1.ab~a.json").write_bytes(own.read_bytes())
+    assert Dataset(tmp_path).slides == ["a"]
+
+
 def test_equal_tiles_give_equal_files(tmp_path: Path) -> None:
     one, two = write(tmp_path / "1", "a", 4), write(tmp_path / "2", "a", 4)
     assert one == two
