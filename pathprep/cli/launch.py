@@ -111,6 +111,8 @@ class Launch:
 
             server.start()
             return None
+        if self.ray_cpus < 0 or self.ray_gpus < 0:
+            raise UsageError("--ray-cpus and --ray-gpus must be 0 or more")
         if not self.ray_cpus and not self.ray_gpus:
             raise UsageError("--ray-cpus and --ray-gpus are both 0: every slide would run at once")
         if self.ray_gpus > 1 and self.ray_gpus != int(self.ray_gpus):

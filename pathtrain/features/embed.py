@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +59,8 @@ def embed(
         PeerError: another process stopped.
     """
     how, source, out = build(How, settings), Path(source), Path(out)
+    if level not in get_args(Level):
+        raise UsageError(f"`level` is {level!r}; give tile, region or slide")
     if level != "tile":
         if extra := settings.keys() - {"device", "threads"}:  # the run has its own
             raise UsageError(f"`{min(extra)}` is for `level` tile: leave it out with `level` {level}")

@@ -54,7 +54,7 @@ def load(name: str | Path, settings: Mapping[str, Any] | Sequence[str] = ()) -> 
     for key, value in pairs:
         _apply(values, key, value)
     method = values.get("method")
-    if method not in RECIPES:
+    if not isinstance(method, str) or method not in RECIPES:
         raise RecipeError(
             f"recipe {label}: method: there is none called {method}; there are {', '.join(RECIPES)}"
         )

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -78,7 +78,7 @@ def pretrain(
         data = pathprep.open(dataset)
         tiles = sum(data.tile_counts().values())
         if not tiles:
-            raise DatasetError(f"{dataset}: no tiles to train on; see `pathprep report {dataset}`")
+            raise DatasetError(f"{data.root}: no tiles to train on; see `pathprep report {data.root}`")
         stain.check(data, recipe.stain)
         setup = methods.setup(recipe, data, None if labels is None else Path(labels))
         held_out = hold_out(data, recipe, setup.labelled(), None if fresh else identities.held_out(run))
@@ -115,7 +115,7 @@ def pretrain(
             if fresh and any(path.name != lock.NAME for path in run.iterdir()):
                 identities.set_aside(run)
                 held.enter_context(lock.exclusive(run))
-            _describe(run, recipe, dataset, data, identity, target, entry, changed)
+            _describe(run, recipe, data, identity, target, entry, changed)
 
         ranks.decide(settled)
         if ranks.first and wandb is not None:
@@ -146,7 +146,6 @@ def _begin(
 def _describe(
     run: Path,
     recipe: Recipe,
-    dataset: PurePath | str,
     data: Dataset | MixedDataset,
     identity: dict[str, Any],
     target: Target | None,
@@ -156,7 +155,7 @@ def _describe(
     """Write what the run is, and what was changed on its way."""
     normalised = ModelTarget.of_training(target, data)
     about = {
-        "dataset": str(dataset),
+        "dataset": str(data.root),
         "identity": identity,
         "normalised": normalised is not None,
         "slides": _slides(data) - len(identity.get("held-out slides", ())),

@@ -95,3 +95,5 @@ def test_regions_are_of_runs(dataset: Path, run: Path, tmp_path: Path) -> None:
         pathtrain.embed(pathtrain.load(tmp_path / "model"), dataset, level="region")
     with pytest.raises(UsageError, match="`batch` is for `level` tile"):
         pathtrain.embed(run, dataset, level="slide", batch=3)
+    with pytest.raises(UsageError, match="`level` is 'regions'; give tile, region or slide"):
+        pathtrain.embed(run, dataset, level="regions")  # type: ignore[arg-type]

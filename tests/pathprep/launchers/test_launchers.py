@@ -305,6 +305,7 @@ def test_the_pool_is_given_few_tasks_at_a_time_in_their_order(monkeypatch: pytes
         (["--ray-gpus", "1"], "--ray-gpus goes with --launcher ray, not local"),
         (["--launcher", "ray", "--workers", "2"], "--workers goes with --launcher local or slurm, not ray"),
         (["--launcher", "ray", "--ray-cpus", "0"], "are both 0"),
+        (["--launcher", "ray", "--ray-cpus", "-1"], "must be 0 or more"),
         (["--launcher", "ray", "--ray-gpus", "1.5"], "a share of one GPU (0.25), or a whole number"),
         (["--part", "0/2"], "--part 0/2: expected K/N with K from 1 to N"),
         (["--part", "3/2"], "expected K/N"),

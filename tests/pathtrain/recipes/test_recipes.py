@@ -55,6 +55,10 @@ def test_the_published_values() -> None:
         ("optim.lr=.nan", "recipe smoke: optim.lr: Input should be a finite number"),
         ("optim.learning_rate=1", "recipe smoke: optim.learning_rate: Extra inputs are not permitted"),
         ("batch=many", "recipe smoke: batch: Input should be a valid integer"),
+        (
+            "method=[dino]",
+            "recipe smoke: method: there is none called ['dino']; there are dino, hierarchical",
+        ),
         ("method=ibot", "recipe smoke: method: there is none called ibot; there are dino, hierarchical"),
         ("views.globals.scale=[1,0.5]", "recipe smoke: views.globals: scale needs the smaller value first"),
         ("views.locals.blur=[0.5,0.5]", "recipe smoke: views.locals: count is 4, blur has 2 values"),
