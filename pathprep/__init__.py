@@ -19,6 +19,8 @@ __all__ = [
     "ShardParams",
     "StainParams",
     "doctor",
+    "fit_target",
+    "forecast",
     "import_tiles",
     "inspect",
     "mix",
@@ -26,6 +28,7 @@ __all__ = [
     "repair",
     "report",
     "shard",
+    "synthesize",
     "verify",
 ]
 
@@ -36,13 +39,16 @@ _MODULES = {
     "ShardParams": "pathprep.params.shard",
     "StainParams": "pathprep.params.stain",
     "doctor": "pathprep.checkup.doctor",
-    "import_tiles": "pathprep.tilesets.run",
+    "fit_target": "pathprep.sharding.fit_target",
+    "forecast": "pathprep.sharding.shard",
+    "import_tiles": "pathprep.tilesets.import_tiles",
     "inspect": "pathprep.sharding.inspect",
     "mix": "pathprep.mixed.make",
     "open": "pathprep.folders",
     "repair": "pathprep.sharding.repair",
     "report": "pathprep.reports.page",
-    "shard": "pathprep.sharding.run",
+    "shard": "pathprep.sharding.shard",
+    "synthesize": "pathprep.synth.archive",
     "verify": "pathprep.folders",
 }
 
@@ -55,10 +61,12 @@ if TYPE_CHECKING:
     from pathprep.params.shard import ShardParams
     from pathprep.params.stain import StainParams
     from pathprep.reports.page import report
+    from pathprep.sharding.fit_target import fit_target
     from pathprep.sharding.inspect import inspect
     from pathprep.sharding.repair import repair
-    from pathprep.sharding.run import shard
-    from pathprep.tilesets.run import import_tiles
+    from pathprep.sharding.shard import forecast, shard
+    from pathprep.synth.archive import synthesize
+    from pathprep.tilesets.import_tiles import import_tiles
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# Files about the run, and the commands themselves
+UNCOUNTED = {"lock", "log.jsonl", "shard.yaml", "import-tiles.yaml", "mix.yaml"}
 # What tells the time, or seals what does; tar and index are hashed as they are
 VOLATILE = {"seconds", "seal", "mtime", "mtime_ns", "log_dir"}
 
@@ -77,7 +79,7 @@ def hashes(work: Path) -> dict[str, str]:
     found = {}
     for path in sorted(work.rglob("*")):
         name = str(path.relative_to(work))
-        if not path.is_file() or name.startswith("slides/") or path.name in ("lock", "log.jsonl"):
+        if not path.is_file() or name.startswith("slides/") or path.name in UNCOUNTED:
             continue
         if "tfevents" in path.name or ("/checkpoints/" in f"/{name}" and path.suffix == ".json"):
             continue  # a checkpoint's own hash is of a zip file, whose bytes are torch's

@@ -15,8 +15,8 @@ OPTIONAL: tuple[tuple[str, str, Status, str, str], ...] = (
     (
         "cuCIM",
         "cucim",
-        "missing",
-        "Reads SVS with JPEG 2000; without it: `pathprep shard --reader openslide`.",
+        "warning",
+        "Reads SVS with JPEG 2000; OpenSlide does without it, slower.",
         _CUDA,
     ),
     ("CuPy", "cupy", "warning", "Makes tiles on the GPU: `pathprep shard --gpus all`.", _CUDA),

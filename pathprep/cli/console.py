@@ -1,89 +1,132 @@
-"""What a sharding run shows while it works and when it ends: bars on a terminal, plain lines elsewhere."""
+"""What commands show while they work and when they end: bars on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from pathprep.dataset.failed import FailedShard
-from pathprep.launchers.base import Board, Failure
-from pathprep.sharding.forecast import Forecast, format_bytes
-from pathprep.sharding.summary import RunSummary, Watcher
+from pathprep.cli.dialect import said
+
+if TYPE_CHECKING:
+    from pathprep.dataset.failed import FailedShard
+    from pathprep.launchers.base import Board, Failure
+    from pathprep.mixed.make import MixSummary
+    from pathprep.sharding.forecast import Forecast
+    from pathprep.sharding.summary import RunSummary, Watcher
 
 PLAIN_EVERY_S = 10.0
 
 
-@contextmanager
-def watcher(console: Console, unit: str = "slides") -> Iterator[Watcher]:
-    """A function for run.shard's ``watch``; ``unit``: what a task is."""
-    if console.is_terminal:
-        with _bars(console, unit) as watch:
-            yield watch
-    else:
-        yield _lines(console, unit)
+class Row(NamedTuple):
+    """How far something is: ``done`` of ``total``, None if that is not known, and a note."""
+
+    done: int
+    total: int | None = None
+    note: str = ""
 
 
 @contextmanager
-def _bars(console: Console, unit: str) -> Iterator[Watcher]:
+def progress(console: Console, *units: str) -> Iterator[Callable[..., None]]:
+    """Show how far work is, until the block ends.
+
+    Args:
+        units: what is counted, such as slides and tiles; the time that is left is told from the first.
+
+    Yields:
+        A function that takes a Row for each unit; it may be called as often as one likes.
+    """
+    start = time.monotonic()
+
+    def rows(given: tuple[Row, ...]) -> list[Row]:
+        first, *others = given
+        left = _time_left(time.monotonic() - start, first)
+        return [first._replace(note=", ".join(filter(None, (first.note, left)))), *others]
+
+    if not console.is_terminal:
+        yield _lines(console, units, rows)
+        return
+    width = max(map(len, units))
+    text = TextColumn("{task.fields[note]}")
     columns = (
-        TextColumn("{task.description:>6}"),
+        TextColumn(f"{{task.description:>{width}}}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
+        text,
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console) as bars:
-        slides = bars.add_task(unit, total=None, note="")
-        tiles = bars.add_task("tiles", total=None, note="")
+        tasks = [bars.add_task(unit, total=None, note="") for unit in units]
 
-        def watch(board: Board, summary: RunSummary, tasks: int) -> None:
-            planned, done, statuses = board.totals()
-            ended = len(summary.markers) + len(summary.failures)
-            eta = _eta(summary, ended, tasks)
-            failed = f"[red]{len(summary.failures)} failed[/red]  " if summary.failures else ""
-            bars.update(slides, completed=ended, total=tasks, note=f"{failed}{eta}")
-            bars.update(tiles, completed=done, total=planned, note=_rate(done, statuses, summary))
+        def show(*given: Row) -> None:
+            for task, row in zip(tasks, rows(given), strict=True):
+                bars.update(task, completed=row.done, total=row.total, note=escape(row.note))
 
-        yield watch
+        yield show
 
 
-def _lines(console: Console, unit: str) -> Watcher:
+def _lines(
+    console: Console, units: tuple[str, ...], rows: Callable[[tuple[Row, ...]], list[Row]]
+) -> Callable[..., None]:
     last = time.monotonic()
 
-    def watch(board: Board, summary: RunSummary, tasks: int) -> None:
+    def show(*given: Row) -> None:
         nonlocal last
         if time.monotonic() - last < PLAIN_EVERY_S:
             return
         last = time.monotonic()
-        _planned, done, statuses = board.totals()
-        ended = len(summary.markers) + len(summary.failures)
-        console.print(
-            f"{ended}/{tasks} {unit}, {len(summary.failures)} failed, {done} tiles, "
-            f"{_rate(done, statuses, summary)}, {_eta(summary, ended, tasks)}",
-            soft_wrap=True,
-        )
+        parts = []
+        for unit, row in zip(units, rows(given), strict=True):
+            of = "" if row.total is None else f"/{row.total:,}"
+            parts.append(f"{row.done:,}{of} {unit}" + (f", {row.note}" if row.note else ""))
+        console.print("; ".join(parts), markup=False, soft_wrap=True)
 
-    return watch
+    return show
 
 
-def _rate(done: int, statuses: dict[str, int], summary: RunSummary) -> str:
-    rate = done / summary.seconds if summary.seconds else 0.0
-    stain = " ".join(f"{name} {count}" for name, count in statuses.items() if count and name != "none")
-    return f"{rate:,.0f} tiles/s" + (f"  stain: {stain}" if stain else "")
-
-
-def _eta(summary: RunSummary, ended: int, tasks: int) -> str:
-    if not ended or ended == tasks:
+def _time_left(seconds: float, row: Row) -> str:
+    if not row.done or row.total is None or row.done >= row.total:
         return ""
-    left = int(summary.seconds / ended * (tasks - ended))
+    left = int(seconds / row.done * (row.total - row.done))
     return f"about {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
 
 
-def print_summary(console: Console, summary: RunSummary) -> None:
+@contextmanager
+def watcher(console: Console, unit: str = "slides") -> Iterator["Watcher"]:
+    """A function for a run's ``watch``; ``unit``: what a task is."""
+    with progress(console, unit, "tiles") as show:
+
+        def watch(board: "Board", summary: "RunSummary", tasks: int) -> None:
+            planned, done, statuses = board.totals()
+            failed = len(summary.failures)
+            ended = len(summary.markers) + failed
+            rate = f"{done / summary.seconds if summary.seconds else 0:,.0f} tiles/s"
+            stain = " ".join(
+                f"{name} {count:,}" for name, count in statuses.items() if count and name != "none"
+            )
+            tiles = Row(done, planned, rate + (f", stain: {stain}" if stain else ""))
+            show(Row(ended, tasks, f"{failed} failed" if failed else ""), tiles)
+
+        yield watch
+
+
+@contextmanager
+def mix_watcher(console: Console) -> Iterator[Callable[["MixSummary"], None]]:
+    """A function for a mix's ``watch``."""
+    with progress(console, "written", "read") as show:
+
+        def watch(summary: "MixSummary") -> None:
+            note = f"pass {summary.passes}"
+            show(Row(summary.written, summary.todo), Row(summary.read, summary.todo, note))
+
+        yield watch
+
+
+def print_summary(console: Console, summary: "RunSummary") -> None:
     """The closing table, and one of the slides that failed."""
     facts = summary.as_dict()
     table = Table(title=escape(f"Dataset {facts['dataset']}"), title_justify="left", show_header=False)
@@ -120,8 +163,10 @@ def print_summary(console: Console, summary: RunSummary) -> None:
         _print_failures(console, "Failed (in failed/, tried again by the next run)", summary.failures)
 
 
-def print_forecast(console: Console, found: Forecast) -> None:
+def print_forecast(console: Console, found: "Forecast") -> None:
     """What a run would make, and the slides that it could not use."""
+    from pathprep.sharding.forecast import format_bytes
+
     table = Table(title="A run would make, about", title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column()
@@ -138,33 +183,33 @@ def print_forecast(console: Console, found: Forecast) -> None:
         _print_failures(console, "Cannot be used", found.failures)
 
 
-def _print_failures(console: Console, title: str, failures: Mapping[str, FailedShard | Failure]) -> None:
+def _print_failures(console: Console, title: str, failures: "Mapping[str, FailedShard | Failure]") -> None:
     failed = Table(title=title, title_justify="left")
     for heading in ("Slide", "Stage", "Tries", "Error"):
         failed.add_column(heading, overflow="fold")
     for name, entry in sorted(failures.items()):
-        failed.add_row(name, entry.stage, str(entry.attempts), escape(entry.error))
+        failed.add_row(name, entry.stage, str(entry.attempts), escape(said(entry.error)))
     console.print(failed)
 
 
-@contextmanager
-def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A function that shows how many of how many are done: a bar on a terminal, plain lines elsewhere."""
-    if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=console) as bars:
-            bar = bars.add_task(what, total=None)
-            yield lambda done, of: bars.update(bar, completed=done, total=of)
-        return
-    last = time.monotonic()
-
-    def line(done: int, of: int) -> None:
-        nonlocal last
-        if time.monotonic() - last >= PLAIN_EVERY_S:
-            last = time.monotonic()
-            console.print(f"{done}/{of} {what}")
-
-    yield line
+def print_mix(console: Console, summary: "MixSummary") -> None:
+    """The closing table of a mix."""
+    table = Table(title=escape(f"Mixed shards {summary.root}"), title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column()
+    reused = f" ({summary.reused:,} already there)" if summary.reused else ""
+    table.add_row("Shards", f"{summary.shards:,}{reused}")
+    table.add_row("Tiles", f"{summary.tiles:,} ({summary.written:,} written now)")
+    table.add_row("Members", ", ".join(f".{name}" for name in summary.components))
+    if summary.seconds and summary.written:
+        tiles, megabytes = (count / summary.seconds for count in (summary.written, summary.bytes / 1e6))
+        rate = f"{tiles:,.0f} tiles/s, {megabytes:,.0f} MB/s"
+        table.add_row(
+            "Time",
+            f"{summary.seconds:.1f} s, {rate}, {summary.passes} pass{'' if summary.passes == 1 else 'es'}",
+        )
+    table.add_row("Mix id", summary.mix_id)
+    console.print(table)
 
 
 def counted(number: int, noun: str = "slide") -> str:

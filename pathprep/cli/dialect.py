@@ -12,10 +12,10 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from inspect import Parameter, Signature, cleandoc, signature
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import FrameType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -45,10 +45,13 @@ _options: dict[str, str] = {}
 
 
 def add(app: typer.Typer, command: Callable[..., Any], name: str | None = None) -> None:
-    """Make a function a command of an app: options under PANELS; with more than MANY it takes --config."""
+    """Make a function a command of an app: options under PANELS.
+
+    With more than MANY of them it takes --config, and also if it saves its values: if it has a ``context``.
+    """
     own = dict(signature(command).parameters)
     options = [each for each in own.values() if each.default is not Parameter.empty]
-    if len(options) > MANY:
+    if len(options) > MANY or "context" in own:
         own["config"] = Parameter("config", Parameter.KEYWORD_ONLY, default=None, annotation=_CONFIG)
 
     @wraps(command)
@@ -56,6 +59,10 @@ def add(app: typer.Typer, command: Callable[..., Any], name: str | None = None) 
         given.pop("config", None)
         return command(**given)
 
+    for name_, each in own.items():
+        for made in getattr(each.annotation, "__metadata__", ()):
+            if isinstance(made, typer.models.ArgumentInfo) and made.metavar is None:
+                made.metavar = name_.upper()
     _set_signature(run, sorted(own.values(), key=_panel))
     # a docstring's lines are broken for an editor, not for this terminal
     help_text = re.sub(r"(?<!\n)\n(?!\n)", " ", cleandoc(command.__doc__ or ""))
@@ -75,24 +82,40 @@ class _Command(typer.core.TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         _options.clear()
         _options.update(option_names(ctx))
+        _log_to_stderr()
         return super().invoke(ctx)
 
 
 def option_names(context: Any) -> dict[str, str]:
-    """Parameter -> option of a command: ``min_tissue`` -> ``--min-tissue``; arguments -> their metavar."""
+    """Parameter -> option of a command: ``min_tissue`` -> ``--min-tissue``; arguments -> their metavar.
+
+    Flags also by their value: ``forecast False`` -> ``--no-forecast``, ``mode resize`` -> ``--resize``.
+    """
     named = {}
     for each in context.command.params:
         if each.param_type_name == "argument":
             named[each.name] = (each.metavar or each.name.upper()).rstrip(".")
-        else:
-            named[each.opts[0].lstrip("-").replace("-", "_")] = each.opts[0]
-            named[each.name] = each.opts[0]
+            continue
+        named[each.opts[0].lstrip("-").replace("-", "_")] = named[each.name] = each.opts[0]
+        for on, off in zip(each.opts, each.secondary_opts, strict=False):
+            named |= {f"{each.name} True": on, f"{each.name} False": off}
+            named |= {f"{each.name} {option.lstrip('-')}": option for option in (on, off)}
     return named
 
 
 def in_options(text: str, names: Mapping[str, str]) -> str:
     """A message of the library with its parameters said as options."""
-    return re.sub(r"`(\w+)`", lambda word: names.get(word[1], word[0]), text)
+
+    def option(found: re.Match[str]) -> str:
+        name, value = found[1], found[2] or ""
+        return names.get(name + value) or names.get(name, f"`{name}`") + value
+
+    return re.sub(r"`(\w+)`( \w+)?", option, text)
+
+
+def said(text: str) -> str:
+    """A message of the library in options of the command that runs, for what is printed and not raised."""
+    return in_options(text, _options)
 
 
 def _load_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -104,8 +127,8 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
     try:
         values = yaml.safe_load(path.read_bytes())
     except (OSError, yaml.YAMLError) as error:
-        said = explain_os_error(error) if isinstance(error, OSError) else f"{path}: not YAML ({error})"
-        raise UsageError(f"--config: {said}") from None
+        reason = explain_os_error(error) if isinstance(error, OSError) else f"{path}: not YAML ({error})"
+        raise UsageError(f"--config: {reason}") from None
     if not isinstance(values, dict):
         raise UsageError(f"--config {path}: expected `option: value` lines, such as `tile: 256`")
     names = option_names(context)
@@ -144,26 +167,38 @@ def is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name != "DEFAULT"
 
 
-def save_command(context: typer.Context, folder: Path) -> None:
+def save_command(context: typer.Context, folder: PurePath | str, without: Collection[str] = ()) -> None:
     """Write a command's values to <folder>/<command>.yaml, which --config takes.
+
+    Args:
+        folder: a folder or a URL. without: parameters that are left out.
 
     Raises:
         OSError: the folder cannot be written.
+        PathprepError: the URL cannot be written.
     """
+    from pathprep.storage.place import storage_at
+
+    storage, name = storage_at(folder), f"{context.info_name}.yaml"
+    data = command_as_yaml(context, without).encode()
+    if storage.read(name) != data:  # a run that had nothing to do changes nothing
+        storage.write(name, data)
+
+
+def command_as_yaml(context: typer.Context, without: Collection[str] = ()) -> str:
+    """What --config takes to do the same again; see ``save_command``."""
     import yaml
 
-    from pathprep.storage import atomic
-
-    command = context.command_path
     values = {
         option.lstrip("-").replace("-", "_"): _plain(context.params[each.name])
         for each in context.command.params
-        if each.name not in _OF_A_CALL and context.params.get(each.name) is not None
+        if each.name not in _OF_A_CALL and each.name not in without
+        if context.params.get(each.name) is not None
         for option in [each.opts[0]]
     }
+    command = context.command_path.removeprefix("python -m ")
     text = f"# {command} --config this-file.yaml does the same again\n"
-    text += yaml.safe_dump(values, sort_keys=False, default_flow_style=None)
-    atomic.write_bytes(folder / f"{context.info_name}.yaml", text.encode())
+    return text + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=100)
 
 
 def _plain(value: Any) -> Any:
@@ -174,24 +209,33 @@ def _plain(value: Any) -> Any:
 
 
 def with_settings(
-    owner: Any, without: tuple[str, ...] = (), **panels: str
+    owner: Any,
+    without: tuple[str, ...] = (),
+    *,
+    into: str = "settings",
+    several: tuple[str, ...] = (),
+    **panels: str,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a function the options of a parameter class; they reach it as its argument ``settings``.
+    """Give a function the options of a parameter class; they reach it as one dictionary.
 
     Args:
         owner: see settings.flat.
         without: flat names that are left out.
+        into: the function's argument for the dictionary; help has the options in its place.
+        several: flat names of numbers that may be several, as in 2,1,0.5; the dictionary has tuples.
         panels: flat name -> heading in help, where it is another than the class has.
     """
     options = [
-        _option(each, panels.get(each.name, each.panel))
+        _option(each, panels.get(each.name, each.panel), each.name in several)
         for each in flat(owner).values()
         if each.name not in without
     ]
     choices = {name: kind for name, kind, _ in options}
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        own = [each for name, each in signature(command).parameters.items() if name != "settings"]
+        parameters: list[Parameter] = []
+        for name, each in signature(command).parameters.items():
+            parameters += [parameter for _, _, parameter in options] if name == into else [each]
 
         @wraps(command)
         def run(**given: Any) -> Any:
@@ -199,32 +243,44 @@ def with_settings(
             for name, kind in choices.items():
                 if kind is not None:
                     settings[name] = kind[0] if settings[name] else kind[1]
-            return command(settings=settings, **given)
+            return command(**{into: settings}, **given)
 
-        _set_signature(run, [*own, *(parameter for _, _, parameter in options)])
+        _set_signature(run, parameters)
         return run
 
     return decorate
 
 
-def _option(each: Flat, panel: str) -> tuple[str, tuple[Any, ...] | None, Parameter]:
+def _option(each: Flat, panel: str, several: bool) -> tuple[str, tuple[Any, ...] | None, Parameter]:
     """Name, the two values of a pair of flags or None, and the parameter of a function."""
     option, kind, default, pair = f"--{each.name.replace('_', '-')}", each.type, each.default, None
-    if each.name == "mode" and get_origin(kind) is Literal:  # --native/--resize
+    more: dict[str, Any] = {"metavar": each.metavar} if each.metavar else {}
+    if several:
+        kind, default = str, f"{default:g}"
+        more = {"metavar": "NUMBER[,NUMBER...]", "parser": _numbers}
+    elif each.name == "mode" and get_origin(kind) is Literal:  # --native/--resize
         pair = get_args(kind)
         option = "/".join(f"--{choice}" for choice in pair)
         kind, default = bool, default == pair[0]
     elif kind is bool:
         option += f"/--no-{each.name.replace('_', '-')}"
-    metavar = None
     if get_origin(kind) is list and get_origin(get_args(kind)[0]) is Literal:  # typer has no lists of choices
-        metavar, kind = f"<{'|'.join(get_args(get_args(kind)[0]))}>", list[str]
+        more["metavar"], kind = f"<{'|'.join(get_args(get_args(kind)[0]))}>", list[str]
     help_text = re.sub(r"`(\w+)`", lambda word: f"--{word[1].replace('_', '-')}", each.help)
-    made = typer.Option(option, help=help_text, metavar=metavar, rich_help_panel=panel or None)
+    made = typer.Option(option, help=help_text, rich_help_panel=panel or None, **more)
     parameter = Parameter(
         each.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, made]
     )
     return each.name, pair, parameter
+
+
+def _numbers(given: Any) -> tuple[float, ...]:
+    """A number, or several: ``2,1,0.5``; from a file also as a list."""
+    parts = given if isinstance(given, list | tuple) else str(given).split(",")
+    try:
+        return tuple(float(part) for part in parts)
+    except (TypeError, ValueError):
+        raise typer.BadParameter(f"{given}: expected a number, or several as in 2,1,0.5") from None
 
 
 def _set_signature(function: Callable[..., Any], parameters: list[Parameter]) -> None:
@@ -270,18 +326,17 @@ def main(app: typer.Typer) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
-    _log_to_stderr()
     try:
         app()
     except ModuleNotFoundError as error:
-        said = explain_missing_package(error)
-        if said is None:
+        missing = explain_missing_package(error)
+        if missing is None:
             raise
-        _fail(said, 2)
+        _fail(missing, 2)
     except UsageError as error:
-        _fail(in_options(str(error), _options), 2)
+        _fail(said(str(error)), 2)
     except PathprepError as error:
-        _fail(in_options(str(error), _options), 1)
+        _fail(said(str(error)), 1)
     except OSError as error:
         _fail(explain_os_error(error), 1)
     except KeyboardInterrupt:
@@ -302,9 +357,9 @@ def _log_to_stderr() -> None:
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            said = in_options(record.getMessage(), _options)
+            text = said(record.getMessage())
             warning = record.levelno >= logging.WARNING
-            text = f"{record.levelname.lower()}: {said}" if warning else said
+            text = f"{record.levelname.lower()}: {text}" if warning else text
             errors.print(text, style="yellow" if warning else None, markup=False, soft_wrap=True)
 
     for package in ("pathprep", "pathtrain"):
@@ -323,6 +378,7 @@ __all__ = [
     "is_given",
     "main",
     "output",
+    "said",
     "save_command",
     "with_settings",
 ]

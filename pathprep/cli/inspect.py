@@ -7,51 +7,40 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from pathprep.cli.dialect import Json, OutJson, errors, give, output, with_settings
+from pathprep.cli.dialect import Json, OutJson, errors, give, output, said, with_settings
 from pathprep.errors import SlideError
+from pathprep.params.settings import flat
 from pathprep.params.shard import ShardParams
 
-
-@with_settings(
-    ShardParams,
-    (
-        "overlap",
-        "quality",
-        "subsampling",
-        "max_tiles",
-        "seed",
-        "cross_check",
-        "stain",
-        "stain_keep",
-        "stain_beta",
-        "min_focus",
-        "max_pen",
-        "max_white",
-        "min_hsv",
-    ),
+# What does not shape the grid
+WITHOUT = tuple(
+    name
+    for name, each in flat(ShardParams).items()
+    if each.panel in ("Stain", "Quality", "Output", "Expert") or name in ("overlap", "max_tiles", "seed")
 )
+
+
+@with_settings(ShardParams, WITHOUT)
 def inspect(
     slides: Annotated[list[Path], typer.Argument(help="Slides.")],
     settings: dict[str, Any],
     as_json: Json = False,
     out_json: OutJson = None,
 ) -> None:
-    """Show what slides are and how many tiles `shard` would make of them."""
-    from pathprep.params.settings import nested
-    from pathprep.params.tissue import TissueParams
+    """Show what slides are and how many tiles `shard` would make of them.
+
+    Exit code 0: all can be used; 1: one cannot, and the problem is named; 2: wrong usage.
+    """
     from pathprep.sharding.inspect import inspect as inspect_slide
 
-    values = nested(ShardParams, settings)
-    tissue = TissueParams(**values.pop("tissue", {}))
-    params = ShardParams(**values, tissue=tissue, region=settings["tile"])
     facts = []
     unreadable = 0
     for path in slides:
         try:
-            facts.append(inspect_slide(path, params))
+            facts.append(inspect_slide(path, **settings))
         except SlideError as error:
             unreadable += 1
-            errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+            errors.print(f"error: {said(str(error))}", style="red", markup=False, soft_wrap=True)
 
     def show() -> None:
         for entry in facts:
@@ -71,7 +60,7 @@ def _facts_table(facts: dict[str, Any]) -> Table:
     levels = ", ".join(f"{v['width']}x{v['height']} (1/{v['downsample']:g})" for v in facts["levels"])
     table.add_row("Levels", levels)
     if facts["problem"]:
-        table.add_row("Problem", f"[red]{escape(facts['problem'])}[/red]")
+        table.add_row("Problem", f"[red]{escape(said(facts['problem']))}[/red]")
         return table
     table.add_row("MPP", f"{facts['mpp']:g} ({facts['mpp_source']})")
     columns, rows = facts["grid"]

@@ -1,107 +1,85 @@
-"""What several commands share: consoles and options."""
+"""Options that several commands share, and what ends a run."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from pathprep.errors import StainError, UsageError
+from pathprep.cli.dialect import errors, said
 
 if TYPE_CHECKING:
     from pathprep.sharding.summary import RunSummary
-    from pathprep.stain import Target
 
-# Results go to stdout, everything about the work to stderr, so that --json can be piped
-errors = Console(stderr=True, highlight=False)
-output = Console(highlight=False)
+RUNNING = "Running"
 
 
-class ReaderChoice(StrEnum):
-    """Which library reads."""
-
-    auto = "auto"
-    tiff = "tiff"
-    cucim = "cucim"
-    openslide = "openslide"
+def _place(given: Any) -> Path | str:
+    """A folder, or a URL as it is: a path would fold its slashes."""
+    return str(given) if "://" in str(given) else Path(given)
 
 
-class Keep(StrEnum):
-    """Which pixels the stain fit uses."""
-
-    all = "all"
-    any = "any"
-
-
-class Stain(StrEnum):
-    """What is stored."""
-
-    bake = "bake"
-    fit = "fit"
-    none = "none"
-
-
-class Subsampling(StrEnum):
-    """Colour resolution of the JPEGs."""
-
-    half = "420"
-    full = "444"
-
-
-TileOption = Annotated[int, typer.Option(help="Side of a tile, in pixels at --mpp.")]
-MppOption = Annotated[float, typer.Option(help="Micrometres per pixel of the tiles.")]
-DefaultMpp = Annotated[
-    float | None, typer.Option(help="Micrometres per pixel of slides that do not state theirs.")
+Dataset = Annotated[
+    str, typer.Argument(metavar="FOLDER|URL", parser=_place, help="The dataset, such as s3://bucket/folder.")
 ]
-LowMpp = Annotated[float, typer.Option("--min-mpp", help="A slide's MPP below this is an error.")]
-HighMpp = Annotated[float, typer.Option("--max-mpp", help="A slide's MPP above this is an error.")]
-ReaderOption = Annotated[
-    ReaderChoice,
+Datasets = Annotated[
+    list[str], typer.Argument(metavar="FOLDER|URL...", parser=_place, help="Datasets, one or several.")
+]
+OutDataset = Annotated[
+    str,
     typer.Option(
-        help="auto: tiff for JPEG in TIFF and SVS, cucim for JPEG 2000 there, openslide for the rest."
+        metavar="FOLDER|URL",
+        parser=_place,
+        help="The dataset: a folder, or a URL such as s3://bucket/folder.",
     ),
 ]
-NativeOption = Annotated[
+Workers = Annotated[int | None, typer.Option(help="Slides at a time; default: one per core, or 4 per GPU.")]
+Target = Annotated[
+    Path | None,
+    typer.Option(
+        help="Stain target (JSON) to normalise to; default: the field's reference.", rich_help_panel="Stain"
+    ),
+]
+MaxUnfitted = Annotated[
+    float,
+    typer.Option(
+        min=0.0, max=1.0, help="Fail if more of the tiles got no stain fit at all.", rich_help_panel="Stain"
+    ),
+]
+Rebuild = Annotated[
     bool,
     typer.Option(
-        "--native/--resize",
-        help="Keep level-0 pixels (512 at 0.25 MPP), or reduce to --tile pixels a side.",
+        "--rebuild",
+        help="Make what is finished again, also with other parameters.",
+        rich_help_panel=RUNNING,
     ),
 ]
-MinTissue = Annotated[
+SlideTimeout = Annotated[
+    float, typer.Option(help="Seconds after which a slide is given up.", rich_help_panel=RUNNING)
+]
+MinFree = Annotated[
     float,
-    typer.Option(help="Keep tiles with at least this share of tissue; one without any is never kept."),
+    typer.Option(help="Stop in order when the disk has fewer gigabytes free.", rich_help_panel=RUNNING),
 ]
-StainOption = Annotated[
-    Stain,
-    typer.Option(help="bake: store normalised tiles; fit: store the fits beside plain tiles; none."),
-]
-TargetOption = Annotated[
-    Path | None, typer.Option(help="Stain target (JSON) to normalise to; default: the field's reference.")
-]
-StainKeep = Annotated[
-    Keep, typer.Option(help="Fit on pixels with all (canonical) or any channels above --stain-beta.")
-]
-StainBeta = Annotated[float, typer.Option(help="Optical density above which a pixel is stained.")]
-MaxUnfitted = Annotated[
-    float, typer.Option(min=0.0, max=1.0, help="Fail if more of the tiles got no stain fit at all.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def load_target(path: Path | None) -> "Target":
-    """What --target names, by default the field's reference.
+def end(summary: "RunSummary", *, rebuild: bool = False, incomplete: bool = False) -> None:
+    """End a command after a run: exit code 0 if all is made, 1 if not, 130 if it was interrupted.
 
-    Raises:
-        UsageError: the file cannot be read, or does not hold a usable target.
+    Args:
+        rebuild: whether it was asked for. incomplete: whether something is wrong that the summary has not.
     """
-    from pathprep.stain import Target
+    if summary.interrupted:
+        without = " without --rebuild" if rebuild else ""
+        errors.print(f"Interrupted; the same command{without} goes on from here.")
+        raise typer.Exit(130)
+    if summary.stopped:
+        fail(summary.stopped)
+    raise typer.Exit(1 if summary.failures or summary.stopped or incomplete else 0)
 
-    try:
-        return Target.load(path) if path else Target.default()
-    except StainError as error:
-        raise UsageError(str(error)) from None
+
+def fail(text: str) -> None:
+    """Say what is wrong, in red."""
+    errors.print(f"error: {said(text)}", style="red", markup=False, soft_wrap=True)
 
 
 def too_many_unfitted(summary: "RunSummary", most: float) -> bool:
@@ -110,10 +88,8 @@ def too_many_unfitted(summary: "RunSummary", most: float) -> bool:
     share = statuses["unfitted"] / max(1, statuses.total())
     if share <= most:
         return False
-    errors.print(
-        f"error: {share:.0%} of the tiles have no stain fit and were left as they are, more than "
-        f"--max-unfitted {most:g}; is this H&E? See `pathprep report {summary.url or summary.root}`",
-        style="red",
-        markup=False,
+    fail(
+        f"{share:.0%} of the tiles have no stain fit and were left as they are, more than "
+        f"--max-unfitted {most:g}; is this H&E? See `pathprep report {summary.url or summary.root}`"
     )
     return True

@@ -5,67 +5,60 @@ from typing import Annotated, Any
 
 import typer
 
-from pathprep.cli.options import DefaultMpp, Keep, ReaderChoice, output
-from pathprep.errors import UsageError
+from pathprep.cli.dialect import Json, OutJson, give, is_given, output, with_settings
+from pathprep.params.settings import flat
+from pathprep.params.shard import ShardParams
+from pathprep.params.stain import StainParams, StainPixels
+
+# What a slide's tiles are chosen by, besides their resolution
+OF_SLIDES = ("mpp", "seed", "default_mpp", "min_mpp", "max_mpp", "reader")
+SLIDES = "What goes in"
+FIT = StainParams()
 
 
+@with_settings(
+    ShardParams,
+    tuple(name for name in flat(ShardParams) if name not in OF_SLIDES),
+    mpp=SLIDES,
+    seed=SLIDES,
+)
 def target(
+    *,
+    context: typer.Context,
     image: Annotated[
         Path, typer.Argument(metavar="IMAGE|SLIDE", help="A picture of stained tissue, or a slide.")
     ],
     out: Annotated[Path, typer.Option(help="Where the target goes.")] = Path("target.json"),
     keep: Annotated[
-        Keep, typer.Option(help="Fit on pixels with all (canonical) or any channels above --beta.")
-    ] = Keep.all,
-    alpha: Annotated[float, typer.Option(help="Percent of pixels beyond each stain vector.")] = 1.0,
-    beta: Annotated[float, typer.Option(help="Optical density above which a pixel is stained.")] = 0.15,
-    io: Annotated[float, typer.Option(help="Transmitted light, grey levels.")] = 240.0,
+        StainPixels, typer.Option(help="Fit on pixels with all (canonical) or any channels above --beta.")
+    ] = FIT.keep,
+    alpha: Annotated[float, typer.Option(help="Percent of pixels beyond each stain vector.")] = FIT.alpha,
+    beta: Annotated[float, typer.Option(help="Optical density above which a pixel is stained.")] = FIT.beta,
+    io: Annotated[float, typer.Option(help="Transmitted light, grey levels.")] = FIT.io,
     tiles: Annotated[
-        int | None, typer.Option(min=1, help="Of a slide, at most so many tiles at random; default: 200.")
+        int | None,
+        typer.Option(
+            help="Of a slide, at most so many tiles at random; default: 200.", rich_help_panel=SLIDES
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of --tiles; default: 0.")] = None,
-    mpp: Annotated[
-        float | None, typer.Option(help="Micrometres per pixel of a slide's tiles; default: 0.5.")
-    ] = None,
-    default_mpp: DefaultMpp = None,
-    low_mpp: Annotated[
-        float | None, typer.Option("--min-mpp", help="A slide's MPP below this is an error; default: 0.05.")
-    ] = None,
-    high_mpp: Annotated[
-        float | None, typer.Option("--max-mpp", help="A slide's MPP above this is an error; default: 10.")
-    ] = None,
-    reader: Annotated[
-        ReaderChoice | None,
-        typer.Option(help="Of a slide; auto: cuCIM for what it reads well, OpenSlide for the rest."),
-    ] = None,
+    settings: dict[str, Any],
+    as_json: Json = False,
+    out_json: OutJson = None,
 ) -> None:
     """Fit a stain target on a picture or a slide, for `shard --target` and the recipe's stain.target.
 
     A slide's tissue is cut into tiles as `shard` does it; some of them are fitted, and the fits are pooled.
     """
-    from pathprep.params.shard import ShardParams
-    from pathprep.sharding import fit_target as slide_target
-    from pathprep.sharding.fit_target import FitOptions
+    from pathprep.sharding.fit_target import fit_target
 
-    given = {
-        "mpp": mpp,
-        "seed": seed,
-        "default_mpp": default_mpp,
-        "low_mpp": low_mpp,
-        "high_mpp": high_mpp,
-        "reader": reader and reader.value,
-    }
-    chosen: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    how = FitOptions(keep.value, alpha, beta, io)
-    if slide_target.is_slide(image):
-        found = slide_target.fit_slide(image, ShardParams(**chosen), how, tiles or slide_target.TILES)
-        made, said = found.target, f" (slide): {found.fitted} of {found.tiles} tiles fitted"
-    elif chosen or tiles is not None:
-        raise UsageError(
-            f"{image}: a picture, not a slide; --tiles, --seed, --mpp, --default-mpp, --min-mpp, "
-            "--max-mpp and --reader are for slides"
-        )
-    else:
-        made, said = slide_target.fit_picture(image, how), " (picture)"
-    made.save(out)
-    output.print(f"Stain target of {image.name}{said}: {out}", soft_wrap=True, markup=False)
+    # of a picture they would have no effect, so only those that were given are passed on
+    given = {name: value for name, value in settings.items() if is_given(context, name)}
+    made = fit_target(image, out, keep=keep, alpha=alpha, beta=beta, io=io, tiles=tiles, **given)
+
+    def show() -> None:
+        how = "(picture)"
+        if made.tiles is not None:
+            how = f"(slide): {made.fitted} of {made.tiles} tiles fitted"
+        output.print(f"Stain target of {image.name} {how}: {out}", soft_wrap=True, markup=False)
+
+    give({"target": str(out), **made.as_dict()}, as_json, out_json, show)

@@ -36,6 +36,10 @@ class Findings:
     checked: int = 0
     lost: bool = False
 
+    def as_dict(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        return {"slide": self.slide, "problems": self.problems, "tiles": self.tiles}
+
 
 def verify(root: PurePath | str, threads: int = 2) -> Iterator[Findings]:
     """Check every committed slide, then the folder for files that belong to none.

@@ -16,7 +16,7 @@ def check(elements: int, arguments: str) -> None:
     """Refuse what would make a script that does not do what it says.
 
     Raises:
-        UsageError: fewer than one element, or ``arguments`` that sbatch cannot take in a script.
+        UsageError: fewer than one element, or ``sbatch_args`` that sbatch cannot take in a script.
     """
     if elements < 1:
         raise UsageError("`array` must be at least 1")
@@ -72,10 +72,21 @@ def script(command: list[str], root: Path, elements: int, workers: int, argument
     )
 
 
-def write(text: str, root: Path) -> Path:
-    """Write the script into the dataset folder; returns its absolute path."""
+def write(values: str, command: str, root: Path, elements: int, workers: int, arguments: str = "") -> Path:
+    """Write the script into the dataset folder, with the values of its command beside it.
+
+    Args:
+        values: YAML that the command takes by --config. command: its name, such as ``shard``.
+        root, elements, workers, arguments: see ``script``.
+
+    Returns:
+        The script's absolute path.
+    """
     path = root.absolute() / "slurm" / f"{_title(root)}.sh"
+    config = path.with_suffix(".yaml")
     path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_bytes(config, values.encode())
+    text = script([command, "--config", str(config)], root, elements, workers, arguments)
     atomic.write_bytes(path, text.encode())
     path.chmod(0o755)
     return path

@@ -7,11 +7,11 @@ Reading is nearly sequential as long as a pass takes a fair share of all tiles.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from pathprep.launchers.local import cores
 from pathprep.mixed import format as mixed
 from pathprep.mixed.inputs import Corpus
 from pathprep.mixed.make_pass import Job, Maker
+from pathprep.params.running import MIX_MEMORY_GB, TILES_PER_SHARD, AnyPath, check_run, listed
 from pathprep.storage import atomic
 from pathprep.storage.json_files import read_json
 
@@ -78,20 +79,20 @@ Watcher = Callable[[MixSummary], None]
 
 
 def mix(
-    datasets: Sequence[PurePath | str],
-    root: Path,
+    datasets: AnyPath | Iterable[AnyPath],
+    out: AnyPath = "mixed",
     *,
-    tiles_per_shard: int = 10_000,
+    tiles_per_shard: int = TILES_PER_SHARD,
     seed: int = 0,
-    memory: float = 4.0,
+    memory: float = MIX_MEMORY_GB,
     workers: int | None = None,
     watch: Watcher | None = None,
 ) -> MixSummary:
     """Write mixed shards; finished shards of an earlier run of the same mix are checked and kept.
 
     Args:
-        datasets: their folders or URLs. Their order matters only where slides share a name.
-        root: the folder for the mix, made if absent.
+        datasets: their folders or URLs, one or several. Their order matters only where slides share a name.
+        out: the folder for the mix, made if absent.
         tiles_per_shard: at most so many; shards differ by at most one tile.
         seed: of the order.
         memory: GB (10^9 bytes) of tars that are held at a time. Never changes a byte of the output.
@@ -104,10 +105,12 @@ def mix(
         OSError: the folder cannot be written.
     """
     if tiles_per_shard < 1 or seed < 0 or not memory > 0:
-        raise UsageError("--tiles-per-shard must be above 0, --seed 0 or more, --memory above 0")
+        raise UsageError("`tiles_per_shard` must be above 0, `seed` 0 or more, `memory` above 0")
+    check_run(workers=workers)
+    root = Path(out)
     start = time.perf_counter()
     with _threads(workers or cores()) as pool:
-        corpus = Corpus(datasets)
+        corpus = Corpus(listed(datasets))
         plan = {
             "version": mixed.VERSION,
             "seed": seed,
@@ -159,14 +162,14 @@ def prepare(root: Path, plan: dict[str, Any], count: int) -> None:
         UsageError: the folder holds a dataset, or a mix of other datasets or with other options.
     """
     if root.exists() and not root.is_dir():
-        raise UsageError(f"{root}: not a folder; choose another --out")
+        raise UsageError(f"{root}: not a folder; choose another `out`")
     if (root / "dataset.json").exists():
-        raise UsageError(f"{root}: holds a dataset; choose another --out")
+        raise UsageError(f"{root}: holds a dataset; choose another `out`")
     noted = root / "unfinished" / "plan.json"
     info, old = read_json(root / mixed.INFO), read_json(noted)
     if info is not None:
         if info.get("format") != mixed.FORMAT:
-            raise UsageError(f"{root / mixed.INFO}: not written by pathprep; choose another --out")
+            raise UsageError(f"{root / mixed.INFO}: not written by pathprep; choose another `out`")
         old = info["plan"]
     if old is not None and old != plan:
         changed = [
@@ -176,7 +179,7 @@ def prepare(root: Path, plan: dict[str, Any], count: int) -> None:
             for name in plan
             if old.get(name) != plan[name]
         ]
-        raise UsageError(f"{root}: holds another mix ({', '.join(changed)}); use another --out, or delete it")
+        raise UsageError(f"{root}: holds another mix ({', '.join(changed)}); use another `out`, or delete it")
     for folder in mixed.FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
         atomic.sweep(root / folder)
@@ -234,8 +237,8 @@ def passes(jobs: Iterable[Job], memory: int) -> Iterator[list[Job]]:
     for job in jobs:
         if job.size > memory:
             raise UsageError(
-                f"--memory {memory / GB:g} GB holds no shard: {mixed.name(job.number)} has "
-                f"{job.size / GB:.3g} GB; give more, or fewer --tiles-per-shard"
+                f"`memory` {memory / GB:g} GB holds no shard: {mixed.name(job.number)} has "
+                f"{job.size / GB:.3g} GB; give more, or fewer `tiles_per_shard`"
             )
         if sum(other.size for other in batch) + job.size > memory:
             yield batch

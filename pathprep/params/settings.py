@@ -9,7 +9,8 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from numbers import Integral, Real
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
 
 from pathprep.errors import UsageError
 
@@ -23,12 +24,13 @@ class Setting:
     Attributes:
         help: a sentence; other parameters by their flat names, in backticks.
         panel: heading that it stands under in help.
-        name: flat name, if it is not the field's.
+        name: flat name, if it is not the field's. metavar: what help shows for its value.
     """
 
     help: str
     panel: str = ""
     name: str = ""
+    metavar: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Flat:
     default: Any
     help: str
     panel: str
+    metavar: str
 
 
 def flat(owner: Any) -> dict[str, Flat]:
@@ -64,7 +67,8 @@ def _flat(instance: Any, path: tuple[str, ...]) -> list[Flat]:
         setting = _setting(field.type)
         if setting is not None:
             kind = get_args(field.type)[0]
-            every.append(Flat(setting.name or field.name, here, kind, value, setting.help, setting.panel))
+            name, words = setting.name or field.name, (setting.help, setting.panel, setting.metavar)
+            every.append(Flat(name, here, kind, value, *words))
         elif is_dataclass(value):
             every += _flat(value, here)
     return every
@@ -76,39 +80,57 @@ def _setting(annotation: Any) -> Setting | None:
     return next((each for each in get_args(annotation)[1:] if isinstance(each, Setting)), None)
 
 
-def nested(owner: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Flat values as keyword arguments of their dataclasses: ``{"stain": {"beta": 0.2}, "tile": 256}``.
+def build(owner: type[T], values: Mapping[str, Any], **inner: Any) -> T:
+    """An instance of a parameter class with some flat values, the others as they are by default.
+
+    Args:
+        owner: the class.
+        values: by flat name, as in ``stain_beta``.
+        inner: further fields, of ``owner`` or as dictionaries of an instance inside it.
 
     Raises:
-        UsageError: a name that is none of theirs; it names the nearest.
+        UsageError: a name that is none of its fields', or a value of another kind or outside its range.
     """
-    known, found = flat(owner), dict[str, Any]()
+    known, changed = flat(owner), dict[str, Any]()
     for name, value in values.items():
         if name not in known:
             raise unknown(name, known)
-        place = found
+        _check_kind(known[name], value)
+        place = changed
         for step in known[name].path[:-1]:
             place = place.setdefault(step, {})
         place[known[name].path[-1]] = value
-    return found
+    for name, value in inner.items():
+        changed[name] = {**changed.get(name, {}), **value} if isinstance(value, dict) else value
+    return _replaced(owner(), changed)
 
 
-def build(owner: type[T], values: Mapping[str, Any]) -> T:
-    """An instance of a parameter class with some flat values, the others as they are by default.
-
-    Raises:
-        UsageError: a name that is none of its fields', or a value outside its range.
-    """
-    found: T = _replaced(owner(), nested(owner, values))
-    return found
-
-
-def _replaced(instance: Any, values: Mapping[str, Any]) -> Any:
-    inner = {
-        name: _replaced(getattr(instance, name), value) if isinstance(value, dict) else value
-        for name, value in values.items()
+def _replaced(owner: T, changed: Mapping[str, Any]) -> T:
+    values = {
+        name: _replaced(getattr(owner, name), value) if isinstance(value, dict) else value
+        for name, value in changed.items()
     }
-    return replace(instance, **inner)
+    return cast(T, replace(cast(Any, owner), **values))
+
+
+def _check_kind(setting: Flat, value: Any) -> None:
+    """Refuse a value that its field cannot have: from Python and from YAML anything may come."""
+    kinds = get_args(setting.type) if type(None) in get_args(setting.type) else (setting.type,)
+    if any(_is_kind(value, kind) for kind in kinds):
+        return
+    words = [", ".join(map(str, get_args(kind))) or _WORDS.get(kind, kind.__name__) for kind in kinds]
+    raise UsageError(f"`{setting.name}` is {value!r}; expected {' or '.join(words)}")
+
+
+_WORDS = {int: "a whole number", float: "a number", bool: "True or False", type(None): "None"}
+
+
+def _is_kind(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if kind in (int, float):
+        return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    return isinstance(value, get_origin(kind) or kind)
 
 
 def unknown(name: str, known: Mapping[str, Any]) -> UsageError:

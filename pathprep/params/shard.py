@@ -1,13 +1,18 @@
 """Every parameter of a sharding run that shapes the pixels; their hash is the dataset's build id."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
+from pathprep.errors import UsageError
 from pathprep.params.quality import QcParams
-from pathprep.params.settings import Setting, check, is_share
+from pathprep.params.settings import Setting, build, check, is_share
 from pathprep.params.stain import StainParams
 from pathprep.params.tissue import TissueParams
+
+if TYPE_CHECKING:
+    from pathprep.stain import Target
 
 # Raised when the same parameters give other bytes than before, so that old slides are rebuilt
 PIXELS_VERSION = 3
@@ -15,6 +20,7 @@ PIXELS_VERSION = 3
 # Micrometres per pixel of a slide. The finest scanners are at 0.1, and above 10 there is no tissue structure
 # left: beyond, it is a wrong tag
 MPP_RANGE = (0.05, 10.0)
+MPP = 0.5  # of tiles, unless another is asked for
 
 Device = Literal["cpu", "cuda"]
 Mode = Literal["native", "resize"]
@@ -45,7 +51,7 @@ class ShardParams:
     """
 
     tile: Annotated[int, Setting("Side of a tile, in pixels at `mpp`.")] = 256
-    mpp: Annotated[float, Setting("Micrometres per pixel of the tiles.")] = 0.5
+    mpp: Annotated[float, Setting("Micrometres per pixel of the tiles.")] = MPP
     more_mpps: tuple[float, ...] = ()
     mode: Annotated[
         Mode,
@@ -114,6 +120,44 @@ class ShardParams:
                 "`default_mpp` must be above 0": self.default_mpp is None or self.default_mpp > 0,
                 "`min_mpp` must be above 0 and below `max_mpp`": 0 < self.low_mpp < self.high_mpp,
             }
+        )
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        mpp: float | Sequence[float] = MPP,
+        region: int | None = None,
+        target: "Target | None" = None,
+        device: Device = "cpu",
+        **settings: Any,
+    ) -> Self:
+        """Build the parameters from flat names, as the commands take them.
+
+        Args:
+            mpp: micrometres per pixel of the tiles; several to shard each slide at each.
+            region: pixels at ``mpp``; keep regions of this side whole. None: single tiles.
+            target: what tiles are normalised to; None for the field's reference.
+            device: where tiles are made.
+            settings: as in ``tile=256, stain="fit", stain_beta=0.2, min_focus=50``; see `settings.flat`.
+
+        Raises:
+            UsageError: no parameter of this name, or a value out of its range.
+        """
+        mpps = tuple(mpp) if isinstance(mpp, Sequence) else (mpp,)
+        if not mpps or not all(isinstance(each, int | float) for each in mpps):
+            raise UsageError(f"`mpp` is {mpp!r}; expected a number, or several")
+        side = settings.get("tile")
+        tile = side if isinstance(side, int) else cls.tile
+        return build(
+            cls,
+            settings,
+            mpp=mpps[0],
+            more_mpps=mpps[1:],
+            region=16 * tile if region is None else region,
+            whole_regions=region is not None,
+            stain={"target": target},
+            device=device,
         )
 
     @property

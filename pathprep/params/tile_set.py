@@ -1,11 +1,16 @@
 """Parameters of an import; their hash is the dataset's build id."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pathprep.params.settings import Setting, check, is_positive
+from pathprep.errors import UsageError
+from pathprep.params.running import TILES_PER_SHARD
+from pathprep.params.settings import Setting, build, check, is_positive
 from pathprep.params.shard import Subsampling
 from pathprep.params.stain import StainParams
+
+if TYPE_CHECKING:
+    from pathprep.stain import Target
 
 # Raised when the same parameters give other bytes than before, so that old shards are rebuilt
 PIXELS_VERSION = 1
@@ -27,7 +32,7 @@ class TileParams:
     stain: StainParams = field(default_factory=lambda: StainParams("none"))
     quality: Annotated[int, Setting("Of JPEGs that are encoded.", "Output")] = 95
     subsampling: Annotated[Subsampling, Setting("444 keeps the colour resolution.", "Output")] = "444"
-    tiles_per_shard: Annotated[int, Setting("At most so many tiles in a tar.", "Output")] = 10_000
+    tiles_per_shard: Annotated[int, Setting("At most so many tiles in a tar.", "Output")] = TILES_PER_SHARD
     mpp: Annotated[float | None, Setting("Micrometres per pixel of the tiles, if known.")] = None
 
     def __post_init__(self) -> None:
@@ -39,6 +44,21 @@ class TileParams:
                 "`stain_beta` is an optical density: 0 to 6": 0 <= self.stain.beta < 6,
             }
         )
+
+    @classmethod
+    def of(cls, *, target: "Target | None" = None, **settings: Any) -> Self:
+        """Build the parameters from flat names, as in ``stain="bake", tiles_per_shard=1000``.
+
+        Args:
+            target: what tiles are normalised to, if ``stain`` is ``bake``; None for the field's reference.
+
+        Raises:
+            UsageError: no parameter of this name, a value out of its range, or a target without ``bake``.
+        """
+        made = build(cls, settings, stain={"target": target})
+        if target is not None and made.stain.mode != "bake":
+            raise UsageError("`target`: only `stain` bake normalises; give both or neither")
+        return made
 
     def as_dict(self) -> dict[str, Any]:
         """What is written to dataset.json and hashed."""

@@ -20,6 +20,7 @@ from pathprep.dataset.marker import TileSetMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import STATUSES
 from pathprep.page.environment import render, size_in_words, write
+from pathprep.params.running import AnyPath
 from pathprep.reports import contact_sheet, quality, stain_outliers
 from pathprep.reports.charts import histograms, mpp_chart, stain_charts
 from pathprep.reports.measure import ENOUGH_SLIDES, ENOUGH_TILES, Measured, Tile, judge, measure
@@ -35,8 +36,8 @@ ODD = 12  # unusual tiles shown; at most two of a slide
 BORROWED = 12  # tiles without a fit of their own shown
 
 
-def report(dataset: PurePath | str, out: PurePath | str | None = None) -> PurePath:
-    """Write the page.
+def report(dataset: AnyPath = "dataset", out: AnyPath | None = None) -> PurePath:
+    """Write one self-contained HTML page about a dataset.
 
     Args:
         dataset: its folder or URL; unfinished and empty ones too.

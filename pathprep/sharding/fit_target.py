@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -11,7 +12,10 @@ from pathprep import stain
 from pathprep.errors import StainError, UsageError
 from pathprep.kernels.macenko_reference import MAX_PIXELS
 from pathprep.kernels.tiling_cpu import cut
+from pathprep.params.running import AnyPath
+from pathprep.params.settings import check
 from pathprep.params.shard import MPP_RANGE, ShardParams
+from pathprep.params.stain import StainPixels
 from pathprep.sharding.survey import survey
 from pathprep.slides import grid
 from pathprep.slides.readers import EXTENSIONS
@@ -40,17 +44,67 @@ class FitOptions:
         try:
             stain.fit([], **asdict(self))
         except ValueError as error:
-            option, _, rest = str(error).partition(" ")
-            raise UsageError(f"`{option}` {rest}") from None
+            name, _, said = str(error).partition(" ")
+            raise UsageError(f"`{name}` {said}") from None
 
 
 @dataclass(frozen=True)
-class SlideTarget:
-    """A target, how many tiles were looked at, and how many of them had a fit."""
+class FittedTarget:
+    """A target, and of a slide how many tiles were looked at, and how many of them had a fit."""
 
     target: Target
-    tiles: int
-    fitted: int
+    tiles: int | None = None
+    fitted: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        return {**self.target.as_params(), "tiles": self.tiles, "fitted": self.fitted}
+
+
+def fit_target(
+    image: AnyPath,
+    out: AnyPath | None = None,
+    *,
+    keep: StainPixels = "all",
+    alpha: float = ALPHA,
+    beta: float = BETA,
+    io: float = IO,
+    tiles: int | None = None,
+    **settings: Any,
+) -> FittedTarget:
+    """Fit a stain target on a picture or a slide, for ``pathprep.shard(target=...)``.
+
+    A slide's tissue is cut into tiles as ``pathprep.shard`` does it; some are fitted, and the fits pooled.
+
+    Args:
+        image: a picture of stained tissue, or a slide.
+        out: JSON file that the target goes to; None to write none.
+        keep: fit on pixels with ``all`` (canonical) or ``any`` channels above ``beta``.
+        alpha: percent of pixels beyond each stain vector, 0 to 50.
+        beta: optical density above which a pixel is stained.
+        io: transmitted light, grey levels, 1 to 256.
+        tiles: of a slide, at most so many at random; None for 200.
+        settings: of a slide, as of ``pathprep.shard``: ``mpp``, ``seed``, ``default_mpp``, ``reader`` ...
+
+    Raises:
+        UsageError: no such file, a wrong argument, or one of a slide with a picture.
+        SlideError: the slide cannot be used.
+        StainError: there is no plausible pair of stains in it.
+    """
+    path, how = Path(image), FitOptions(keep, alpha, beta, io)
+    check({"`tiles` must be at least 1": tiles is None or tiles >= 1})
+    if is_slide(path):
+        made = fit_slide(path, ShardParams.of(**settings), how, tiles or TILES)
+    elif settings or tiles is not None:
+        raise UsageError(
+            f"{path}: a picture, not a slide; `tiles`, `seed`, `mpp`, `default_mpp`, `min_mpp`, `max_mpp` "
+            "and `reader` are for slides"
+        )
+    else:
+        made = FittedTarget(fit_picture(path, how))
+    if out is not None:
+        made.target.save(Path(out))
+    return made
 
 
 def is_slide(path: Path) -> bool:
@@ -107,7 +161,7 @@ def fit_picture(path: Path, how: FitOptions) -> Target:
     return Target.fit(pixels, path.name, **asdict(how))
 
 
-def fit_slide(path: Path, params: ShardParams, how: FitOptions, tiles: int = TILES) -> SlideTarget:
+def fit_slide(path: Path, params: ShardParams, how: FitOptions, tiles: int = TILES) -> FittedTarget:
     """Fit a target on a slide.
 
     Its tissue is found and cut into tiles as `pathprep shard` does it; a random choice of the tiles is
@@ -139,4 +193,4 @@ def fit_slide(path: Path, params: ShardParams, how: FitOptions, tiles: int = TIL
             fits.append(stain.fit(cells, **asdict(how)))
     every = StainFit.join(fits)
     fitted = int((every.status == Status.FITTED).sum())
-    return SlideTarget(Target.of(stain.pool(every), path.name), len(chosen), fitted)
+    return FittedTarget(Target.of(stain.pool(every), path.name), len(chosen), fitted)

@@ -4,33 +4,44 @@ from pathlib import Path
 from typing import Any
 
 from pathprep.errors import MppError
-from pathprep.params.shard import ShardParams
+from pathprep.params.running import AnyPath
+from pathprep.params.shard import MPP, ShardParams
 from pathprep.sharding.survey import survey
 from pathprep.slides.slide import Slide
 
 
-def inspect(path: Path, params: ShardParams) -> dict[str, Any]:
-    """Facts of one slide: reader, size, levels, MPP with its source, tissue, tiles.
+def inspect(slide: AnyPath, *, mpp: float = MPP, **settings: Any) -> dict[str, Any]:
+    """Tell what a slide is, and how many tiles `pathprep shard` would make of it.
 
-    An MPP that cannot be used does not raise: it stands in ``problem``, with the fix, and what
-    depends on it is None.
+    Args:
+        slide: the file.
+        mpp: micrometres per pixel of the tiles.
+        settings: as of ``pathprep.shard``, such as ``tile=512, mode="resize"``.
+
+    Returns:
+        ``path``, ``bytes``, ``reader``, ``vendor``, ``width`` and ``height`` in level-0 pixels, ``levels``;
+        ``mpp`` and ``mpp_source``; ``tile_side`` in level-0 pixels, ``grid`` (columns, rows), ``tissue``
+        (share of the slide) and ``tiles``. An MPP that cannot be used does not raise: it stands in
+        ``problem``, with the fix, and what depends on it is None.
 
     Raises:
+        UsageError: a setting is wrong.
         UnreadableSlide: the slide cannot be opened or read.
     """
-    with Slide(path, params.reader) as slide:
+    path, params = Path(slide), ShardParams.of(mpp=mpp, **settings)
+    with Slide(path, params.reader) as image:
         facts: dict[str, Any] = {
             "path": str(path),
             "bytes": path.stat().st_size,
-            "reader": slide.reader,
-            "vendor": slide.vendor,
-            "width": slide.width,
-            "height": slide.height,
-            "levels": [{"width": w, "height": h, "downsample": d} for w, h, d in slide.levels],
+            "reader": image.reader,
+            "vendor": image.vendor,
+            "width": image.width,
+            "height": image.height,
+            "levels": [{"width": w, "height": h, "downsample": d} for w, h, d in image.levels],
             **dict.fromkeys(("mpp", "mpp_source", "tile_side", "grid", "tissue", "tiles", "problem")),
         }
         try:
-            found = survey(slide, params)
+            found = survey(image, params)
         except MppError as error:
             return facts | {"problem": str(error)}
         return facts | {

@@ -2,18 +2,22 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pathprep.dataset.marker import SlideMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.verify import Findings
+from pathprep.errors import UsageError
 from pathprep.folders import verify
 from pathprep.launchers import cards
 from pathprep.launchers.local import Local
+from pathprep.params.running import SLIDE_TIMEOUT_S, AnyPath, check_run
 from pathprep.sharding.plan import Plan, prepare
 from pathprep.sharding.recorded import recorded
 from pathprep.sharding.run import make
 from pathprep.sharding.summary import RunSummary, Watcher
 from pathprep.slides.find import SlideSource
+from pathprep.storage.base import is_url
 
 
 @dataclass
@@ -29,33 +33,51 @@ class Repair:
     folder: Findings
     summary: RunSummary | None
 
+    def as_dict(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        return {
+            "damaged": [found.as_dict() for found in self.damaged],
+            "foreign": self.folder.problems,
+            "run": self.summary.as_dict() if self.summary else None,
+        }
+
 
 def repair(
-    root: Path, *, workers: int | None = None, timeout: float | None = None, watch: Watcher | None = None
+    dataset: AnyPath = "dataset",
+    *,
+    workers: int | None = None,
+    slide_timeout: float = SLIDE_TIMEOUT_S,
+    watch: Watcher | None = None,
 ) -> Repair:
     """Verify a dataset and make the damaged slides again; the others are not touched.
 
     Args:
-        root: the dataset folder. workers, timeout, watch: see ``run.shard``.
+        dataset: its folder. workers, slide_timeout, watch: as of ``pathprep.shard``.
 
     Raises:
         DatasetError: not a dataset.
-        UsageError: it was made by another version, or on a GPU and there is none here.
+        UsageError: a URL, or it was made by another version, or on a GPU and there is none here.
     """
-    dataset = Dataset(root)
+    check_run(workers=workers, slide_timeout=slide_timeout)
+    if is_url(dataset):
+        raise UsageError(
+            f"{dataset}: only a local folder is repaired; use `pathprep shard --rebuild` for a URL"
+        )
+    root = Path(dataset)
+    there = Dataset(root)
     *slides, folder = verify(root)
     damaged = [found for found in slides if found.problems or found.tiles]
     known = [found.slide for found in damaged if not found.lost]
     if not known:
         return Repair(damaged, folder, None)
     # whatever MPP a slide has, it was accepted before
-    params = replace(recorded(dataset.params), low_mpp=1e-9, high_mpp=1e9)
-    markers = [dataset.markers[name] for name in known]
+    params = replace(recorded(there.params), low_mpp=1e-9, high_mpp=1e9)
+    markers = [there.markers[name] for name in known]
     todo = [source_of(marker) for marker in markers if isinstance(marker, SlideMarker)]
-    plan = Plan(dataset.info["build_id"], todo, todo, {})
+    plan = Plan(there.info["build_id"], todo, todo, {})
     launcher = Local(workers, cards.find(None) if params.device == "cuda" else 0)
     prepare(root, params, rebuild=False)
-    made = make(plan, root, params, launcher, timeout=timeout, rebuild=True, watch=watch)
+    made = make(plan, root, params, launcher, timeout=slide_timeout, rebuild=True, watch=watch)
     return Repair(damaged, folder, made)
 
 

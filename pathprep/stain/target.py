@@ -2,13 +2,13 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from pathprep.errors import StainError
+from pathprep.errors import StainError, UsageError
 from pathprep.kernels.macenko_reference import ALPHA, BETA, IO
 from pathprep.params.stain import REFERENCE
 from pathprep.stain.arrays import Array, to_numpy
@@ -84,6 +84,20 @@ class Target:
     def save(self, path: Path) -> None:
         """Write it as JSON, atomically."""
         atomic.write_json(path, {"format": "pathprep-target", "name": self.name, **self.as_params()})
+
+    @classmethod
+    def given(cls, target: "Target | PurePath | str | None") -> "Target | None":
+        """What a caller gave: a target as it is, or the file of one, loaded; None stays None.
+
+        Raises:
+            UsageError: the file cannot be read, or does not hold a usable target.
+        """
+        if target is None or isinstance(target, Target):
+            return target
+        try:
+            return cls.load(Path(target))
+        except StainError as error:
+            raise UsageError(f"`target`: {error}") from None
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -26,6 +26,7 @@ from PIL import Image
 from skimage import measure
 
 from pathprep.errors import UsageError
+from pathprep.params.running import AnyPath
 from pathprep.storage import atomic
 from pathprep.synth import pyramid as synth_pyramid
 from pathprep.synth.paint import concentrations, paint
@@ -156,7 +157,7 @@ def _write_truth(
 
 
 def synthesize(
-    out: Path,
+    out: AnyPath,
     slides: int = 4,
     size: int = 8192,
     seed: int = 0,
@@ -165,25 +166,41 @@ def synthesize(
     mpp: float = 0.5,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Draw ``slides`` square slides of ``size`` px into ``out``; returns their paths.
+    """Draw square slides that look like H&E, with their ground truth.
 
-    ``native_tile`` is the side of the file's own JPEG tiles: 240, the default, is what Aperio scanners
-    write. Features keep their size in micrometres, so ``mpp`` decides how many pixels a nucleus has.
-    ``workers`` threads draw. ``progress`` is called with (tile rows done, tile rows in all).
-    A slide appears under its name when it is complete, after its truth. Raises UsageError.
+    A slide appears under its name when it is complete, after its truth.
+
+    Args:
+        out: folder, made if absent.
+        slides: how many. size: side in pixels, at least 512.
+        seed: same seed, same bytes.
+        native_tile: side of the file's own JPEG tiles: 240 is what Aperio scanners write.
+        workers: threads; they change the time and nothing else.
+        mpp: micrometres per pixel, 0.1 to 2. Features keep their size in micrometres, so it decides how many
+            pixels a nucleus has.
+        progress: called with (tile rows done, tile rows in all).
+
+    Returns:
+        Paths of the slides.
+
+    Raises:
+        UsageError: an argument is out of its range.
     """
+    out = Path(out)
     if slides < 1:
-        raise UsageError(f"slides is {slides}; ask for at least 1")
+        raise UsageError(f"`slides` is {slides}; ask for at least 1")
     if size < MIN_SIZE:
-        raise UsageError(f"size is {size} px; the smallest slide that holds tissue regions is {MIN_SIZE} px")
+        raise UsageError(
+            f"`size` is {size} px; the smallest slide that holds tissue regions is {MIN_SIZE} px"
+        )
     if native_tile < 16 or native_tile % 16:
-        raise UsageError(f"native_tile is {native_tile}; TIFF tiles are multiples of 16 px: use 240 or 256")
+        raise UsageError(f"`native_tile` is {native_tile}; TIFF tiles are multiples of 16 px: use 240 or 256")
     if workers < 1:
-        raise UsageError(f"workers is {workers}; use at least 1")
+        raise UsageError(f"`workers` is {workers}; use at least 1")
     if not 0.1 <= mpp <= 2.0:
-        raise UsageError(f"mpp is {mpp}; cells are drawn from 0.1 to 2.0 um per pixel")
+        raise UsageError(f"`mpp` is {mpp}; cells are drawn from 0.1 to 2.0 um per pixel")
     if seed < 0:
-        raise UsageError(f"seed is {seed}; use 0 or more")
+        raise UsageError(f"`seed` is {seed}; use 0 or more")
 
     (out / "truth").mkdir(parents=True, exist_ok=True)
     atomic.sweep(out)

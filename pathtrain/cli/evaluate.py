@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 
 from pathprep.cli.dialect import Json, with_settings
-from pathtrain.cli.options import Labels, Model, Result, ends, finish, kept_in, named
+from pathtrain.cli.options import Labels, Model, Result, counted, ends, finish, kept_in, named
 from pathtrain.params.encoding import Device
 from pathtrain.params.evaluation import KnnParams
 
@@ -58,7 +58,7 @@ def knn_tables(result: dict[str, Any]) -> Group:
     """Scores with their intervals, a row per kind of features; and recall, a row per class."""
     scores = Table(
         title=f"kNN (k={result['k']}), {result['protocol']}: {result['test_tiles']} tiles, "
-        f"{result['groups']} {result['group_kind']}s"
+        f"{counted(result['groups'], result['group_kind'])}"
     )
     recalls = Table(title="Recall")
     scores.add_column("features")

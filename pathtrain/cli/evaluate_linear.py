@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 
 from pathprep.cli.dialect import Json, errors, with_settings
-from pathtrain.cli.options import Labels, Model, Result, dense, ends, finish, kept_in, named
+from pathtrain.cli.options import Labels, Model, Result, counted, dense, ends, finish, kept_in, named
 from pathtrain.params.evaluation import LinearParams
 
 
@@ -83,7 +83,8 @@ def linear_tables(result: dict[str, Any]) -> Group:
     settings = result["settings"]
     scores = Table(
         title=f"Linear evaluation, {result['protocol']}: {result['train_tiles']} and {result['test_tiles']} "
-        f"tiles, {result['groups']} {result['group_kind']}s tested"
+        f"tiles, {counted(result['groups'], result['group_kind'])} tested",
+        caption_justify="left",
     )
     scores.add_column("features")
     for heading in ("top-1", "balanced"):

@@ -62,6 +62,11 @@ def kept_in(model: Path) -> Path | None:
     return model / "evaluation" if (model / "recipe.yaml").is_file() else None
 
 
+def counted(number: int, kind: str) -> str:
+    """1 slide, 2 slides."""
+    return f"{number} {kind}{'s' * (number != 1)}"
+
+
 def ends(interval: list[float]) -> str:
     """An interval as tables show it."""
     return f"[{interval[0]:.3f}, {interval[1]:.3f}]"
@@ -69,7 +74,9 @@ def ends(interval: list[float]) -> str:
 
 def dense(title: str) -> Table:
     """A table for many figures: without lines between columns, so that 80 columns hold more of them."""
-    return Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    return Table(
+        title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption_justify="left"
+    )
 
 
 def named(name: str) -> Text:

@@ -32,11 +32,11 @@ def wait_for_work(process: subprocess.Popen[bytes], root: Path) -> None:
 
 
 def contents(root: Path) -> dict[str, Any]:
-    """Every file's bytes; of markers all but the times. Without the scripts and logs of Slurm."""
+    """Every file's bytes; of markers all but the times. Without the command, and Slurm's scripts and logs."""
     found: dict[str, Any] = {}
     for path in sorted(p for p in root.rglob("*") if p.is_file()):
         name = str(path.relative_to(root))
-        if name.startswith("slurm/"):
+        if name.startswith("slurm/") or name == "shard.yaml":
             continue
         found[name] = path.read_bytes()
         if name.startswith("slides/"):

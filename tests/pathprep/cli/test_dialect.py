@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from pathprep.cli import dialect
 from pathprep.errors import UsageError
-from pathprep.params.settings import Setting, flat, nested
+from pathprep.params.settings import Setting, build, flat
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,7 @@ def test_options_are_those_of_the_class_and_reach_it_again(tmp_path: Path) -> No
     assert done.exit_code == 0, done.output
     settings = calls[0]["settings"]
     assert settings == {"size": 5, "mode": "resize", "kind": "a", "check": False, "stain_beta": 0.25}
-    values = nested(Outer, settings)
-    assert Outer(**{**values, "inner": Inner(**values["inner"])}) == Outer(
-        5, "resize", "a", False, 7, Inner(0.25)
-    )
+    assert build(Outer, settings) == Outer(5, "resize", "a", False, 7, Inner(0.25))
     assert list(flat(Outer)) == ["size", "mode", "kind", "check", "stain_beta"]
 
 
@@ -140,9 +137,14 @@ def test_json_is_printed_and_written(tmp_path: Path) -> None:
 
 
 def test_messages_name_options() -> None:
-    names = {"min_tissue": "--min-tissue", "out": "--out"}
-    assert dialect.in_options("`min_tissue` is a share; see `pathprep verify`", names) == (
-        "--min-tissue is a share; see `pathprep verify`"
-    )
+    command = typer.main.get_command(make()[0])
+    names = dialect.option_names(typer.Context(command))
+    for text, said in {
+        "`stain_beta` is a share; see `pathprep verify`": "--stain-beta is a share; see `pathprep verify`",
+        "(`check` False leaves it out)": "(--no-check leaves it out)",
+        "use `mode` resize, or another `out`": "use --resize, or another --out",
+        "`things`: none of them": "THINGS: none of them",
+    }.items():
+        assert dialect.in_options(text, names) == said
     with pytest.raises(UsageError, match="did you mean `stain_beta`"):
-        nested(Outer, {"stain_bet": 1})
+        build(Outer, {"stain_bet": 1})

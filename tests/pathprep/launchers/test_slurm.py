@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from helpers.runs import contents
 
 from pathprep.params.shard import ShardParams
@@ -89,7 +90,12 @@ def test_without_sbatch_the_script_is_there_and_said_so(folder: Path, tmp_path: 
     assert f"sbatch is not on this machine's PATH: the script is {script}; submit it" in done.stderr
     text = script.read_text()
     assert "#SBATCH --array=1-2\n" in text
-    assert f"shard --out {tmp_path}/d --tile 64 --resize {folder} --launcher local" in text  # no --rebuild
+    config = script.with_suffix(".yaml")
+    assert f"pathprep shard --config {config} --launcher local" in text
+    values = yaml.safe_load(config.read_text())
+    assert (values["out"], values["slides"]) == (f"{tmp_path}/d", [str(folder)])
+    assert (values["tile"], values["native"]) == (64, False)
+    assert not {"rebuild", "workers", "launcher", "array"} & values.keys()
     assert '--part "${SLURM_ARRAY_TASK_ID}/2" --workers "${SLURM_CPUS_PER_TASK:-3}"\n' in text
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
     done = pathprep(*command, "--resize", "--no-submit")
@@ -123,5 +129,5 @@ def test_an_array_rebuilds_with_other_parameters_only(folder: Path, tmp_path: Pa
     done = pathprep(*command, *OPTIONS, "--quality", 70, "--rebuild")
     assert done.returncode == 0, done.stderr
     assert "1 slide, 0 done, 1 to do" in done.stdout
-    text = next((tmp_path / "slurm").glob("*.sh")).read_text()
-    assert ("--quality 70" in text, "--rebuild" in text) == (True, False)
+    values = yaml.safe_load(next((tmp_path / "slurm").glob("*.yaml")).read_text())
+    assert (values["quality"], "rebuild" in values) == (70, False)

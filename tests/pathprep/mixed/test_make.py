@@ -194,15 +194,15 @@ def test_what_does_not_go_together_is_refused(fit: Path, tmp_path: Path) -> None
         mix([empty], out)
     with pytest.raises(DatasetError, match="not a dataset"):
         mix([tmp_path / "nowhere"], out)
-    with pytest.raises(UsageError, match=r"plain: holds a dataset; choose another --out"):
+    with pytest.raises(UsageError, match=r"plain: holds a dataset; choose another `out`"):
         mix([fit], plain)
-    with pytest.raises(UsageError, match=r"--memory 1e-06 GB holds no shard: mixed-000000 has .* GB"):
+    with pytest.raises(UsageError, match=r"`memory` 1e-06 GB holds no shard: mixed-000000 has .* GB"):
         mix([plain], out, memory=1e-6)
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="file: not a folder"):
         mix([plain], tmp_path / "file")
     mix([plain], tmp_path / "done", seed=1)
-    with pytest.raises(UsageError, match=r"holds another mix \(seed 1 there, 0 now\); use another --out"):
+    with pytest.raises(UsageError, match=r"holds another mix \(seed 1 there, 0 now\); use another `out`"):
         mix([plain], tmp_path / "done")
     with pytest.raises(UsageError, match="holds another mix .other tiles or datasets"):
         mix([coarse], tmp_path / "done", seed=1)

@@ -49,7 +49,7 @@ def contents(root: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def undisturbed(slide: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     root = tmp_path_factory.mktemp("undisturbed")
-    assert pipeline.process(task(root, slide))["tiles"] > 10
+    assert pipeline.process(task(root, slide)).tiles > 10
     return contents(root)
 
 

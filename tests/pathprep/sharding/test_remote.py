@@ -107,7 +107,7 @@ def test_s3_holds_the_bytes_of_a_local_run(
 
     filesystem, path = fsspec.url_to_fs(url, skip_instance_cache=True)
     before = filesystem.find(path, detail=True)
-    code, out, err = command(folder, url, "--json")
+    code, out, err = command(folder, url, "--scratch", scratch, "--json")
     assert (code, json.loads(out)["done"], json.loads(out)["already_done"]) == (0, 0, SLIDES), err
     filesystem.invalidate_cache()
     assert {k: v["LastModified"] for k, v in filesystem.find(path, detail=True).items()} == {

@@ -298,13 +298,13 @@ def test_memory_is_bounded_by_chunks_not_by_the_slide() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 511}, "size is 511 px; .* 512 px"),
-        ({"native_tile": 250}, "native_tile is 250; .* use 240 or 256"),
-        ({"native_tile": 0}, "native_tile is 0"),
-        ({"slides": 0}, "slides is 0; ask for at least 1"),
-        ({"workers": 0}, "workers is 0"),
-        ({"mpp": 5.0}, "mpp is 5.0"),
-        ({"seed": -1}, "seed is -1"),
+        ({"size": 511}, "`size` is 511 px; .* 512 px"),
+        ({"native_tile": 250}, "`native_tile` is 250; .* use 240 or 256"),
+        ({"native_tile": 0}, "`native_tile` is 0"),
+        ({"slides": 0}, "`slides` is 0; ask for at least 1"),
+        ({"workers": 0}, "`workers` is 0"),
+        ({"mpp": 5.0}, "`mpp` is 5.0"),
+        ({"seed": -1}, "`seed` is -1"),
     ],
 )
 def test_wrong_options_name_the_fix(tmp_path: Path, options: dict, message: str) -> None:

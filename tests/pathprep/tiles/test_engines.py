@@ -223,7 +223,7 @@ def test_a_card_that_cannot(
     assert type(caught.value) is kind
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["dataset.json"]
     setattr(card, member, working)
-    assert shard(tmp_path, slide, params)[1]["tiles"] > 30
+    assert shard(tmp_path, slide, params)[1].tiles > 30
 
 
 def test_a_tile_that_cannot_be_encoded_is_an_error(card: ShimCard) -> None:

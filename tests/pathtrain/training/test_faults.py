@@ -79,7 +79,7 @@ def test_the_command_exits_with_75(dataset: Path, tmp_path: Path) -> None:
     assert other.returncode == 1
     assert re.fullmatch(
         rf"error: .*run: process {process.pid} on \S+ is training in it; wait for it or stop it, "
-        r"or give another `out`\n",
+        r"or give another --out\n",
         other.stderr,
     )
     process.terminate()
