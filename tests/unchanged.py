@@ -21,7 +21,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Files about the run, and the commands themselves
-UNCOUNTED = {"lock", "log.jsonl", "shard.yaml", "import-tiles.yaml", "mix.yaml"}
+UNCOUNTED = {"lock", ".lock", "log.jsonl", "shard.yaml", "import-tiles.yaml", "mix.yaml"}
 # What tells the time, or seals what does; tar and index are hashed as they are
 VOLATILE = {"seconds", "seal", "mtime", "mtime_ns", "log_dir"}
 

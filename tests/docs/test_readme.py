@@ -1,24 +1,28 @@
 """The README: short, and its Python runs as it stands."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
-import pytest
-from helpers.toys import noise, write_dataset
+from pathprep import testing
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+REPOSITORY = Path(__file__).resolve().parents[2]
+README = (REPOSITORY / "README.md").read_text()
 
 
 def test_it_is_short() -> None:
     assert len(README.splitlines()) <= 120
 
 
-def test_its_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_dataset(tmp_path / "dataset", {"a": noise(4)})
-    monkeypatch.chdir(tmp_path)
-    names = {"tiles": np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)}
+def test_its_python_runs_as_it_stands(tmp_path: Path) -> None:
+    testing.small_slides(tmp_path / "slides", size=1536)
     (block,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    exec(block, names)
-    assert names["table"].num_rows == 4
-    assert names["tiles"].shape == (2, 64, 64, 3)
+    (tmp_path / "lines.py").write_text(block)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "lines.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "['synth-000', 'synth-001']" in done.stdout
+    assert {path.name for path in (tmp_path / "features").glob("*.h5")} == {"synth-000.h5", "synth-001.h5"}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from helpers.slides import tissue, write_tiff
 
 from pathprep.errors import DeviceLost, UsageError
@@ -191,7 +192,7 @@ def test_elements_of_a_slurm_array_take_gpus_from_the_command(tmp_path: Path) ->
     arguments = ["shard", str(slide), "--out", str(out), "--gpus", "1"]
     many = ["--launcher", "slurm", "--array", "2", "--no-submit"]  # this machine needs no card for that
     subprocess.run([sys.executable, "-c", code, *arguments, *many], check=True, capture_output=True)
-    assert "--gpus 1" in next((out / "slurm").glob("*.sh")).read_text()
+    assert yaml.safe_load(next((out / "slurm").glob("*.yaml")).read_text())["gpus"] == "1"
     assert json.loads((out / "dataset.json").read_bytes())["params"]["device"] == "cuda"
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments, "--launcher", "ray"],
