@@ -7,7 +7,8 @@ import typer
 from pathprep import __version__
 from pathprep.cli import dialect, doctor, import_tiles, inspect, mix, shard, synth, target
 from pathprep.cli import report as dataset
-from pathprep.cli.dialect import add, output
+from pathprep.cli.dialect import add
+from pathprep.cli.streams import output
 
 app = typer.Typer(
     help="Slides to tissue tiles to Macenko stain normalisation to WebDataset shards.",

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from pathprep.cli.dialect import said
+from pathprep.cli.messages import said
 
 if TYPE_CHECKING:
     from pathprep.dataset.failed import FailedShard

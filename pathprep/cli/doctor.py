@@ -8,7 +8,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from pathprep.cli.dialect import Json, OutJson, give, output
+from pathprep.cli.dialect import Json, OutJson, give
+from pathprep.cli.streams import output
 
 if TYPE_CHECKING:
     from pathprep.checkup.finding import Finding

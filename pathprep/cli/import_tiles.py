@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
-from pathprep.cli.dialect import Json, OutJson, errors, give, output, said, save_command, with_settings
+from pathprep.cli.command_file import save_command
+from pathprep.cli.dialect import Json, OutJson, give
 from pathprep.cli.launch import Launch
+from pathprep.cli.messages import said
 from pathprep.cli.options import (
     MaxUnfitted,
     MinFree,
@@ -17,6 +19,8 @@ from pathprep.cli.options import (
     end,
     too_many_unfitted,
 )
+from pathprep.cli.signatures import with_settings
+from pathprep.cli.streams import errors, output
 from pathprep.params.running import MIN_FREE_GB, SLIDE_TIMEOUT_S
 from pathprep.params.tile_set import TileParams
 

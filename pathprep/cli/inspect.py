@@ -7,7 +7,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from pathprep.cli.dialect import Json, OutJson, errors, give, output, said, with_settings
+from pathprep.cli.dialect import Json, OutJson, give
+from pathprep.cli.messages import said
+from pathprep.cli.signatures import with_settings
+from pathprep.cli.streams import errors, output
 from pathprep.errors import SlideError
 from pathprep.params.settings import flat
 from pathprep.params.shard import ShardParams

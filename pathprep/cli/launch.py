@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
-from pathprep.cli.dialect import command_as_yaml, give, is_given, output
+from pathprep.cli.command_file import command_as_yaml, is_given
+from pathprep.cli.dialect import give
+from pathprep.cli.streams import output
 from pathprep.errors import UsageError
 from pathprep.params.settings import Setting
 

@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
-from pathprep.cli.dialect import Json, OutJson, errors, give, output, save_command
+from pathprep.cli.command_file import save_command
+from pathprep.cli.dialect import Json, OutJson, give
 from pathprep.cli.options import Datasets
+from pathprep.cli.streams import errors, output
 from pathprep.params.running import MIX_MEMORY_GB, TILES_PER_SHARD
 
 

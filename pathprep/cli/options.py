@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pathprep.cli.dialect import errors, said
+from pathprep.cli.messages import said
+from pathprep.cli.streams import errors
 
 if TYPE_CHECKING:
     from pathprep.sharding.summary import RunSummary

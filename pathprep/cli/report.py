@@ -5,8 +5,9 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from pathprep.cli.dialect import Json, OutJson, errors, give, output
+from pathprep.cli.dialect import Json, OutJson, give
 from pathprep.cli.options import Dataset, SlideTimeout, Workers, end
+from pathprep.cli.streams import errors, output
 from pathprep.params.running import SLIDE_TIMEOUT_S
 
 

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pathprep.cli.dialect import Json, OutJson, errors, give, output, save_command, with_settings
+from pathprep.cli.command_file import save_command
+from pathprep.cli.dialect import Json, OutJson, give
 from pathprep.cli.launch import Launch
 from pathprep.cli.options import (
     RUNNING,
@@ -19,6 +20,8 @@ from pathprep.cli.options import (
     end,
     too_many_unfitted,
 )
+from pathprep.cli.signatures import with_settings
+from pathprep.cli.streams import errors, output
 from pathprep.errors import UsageError
 from pathprep.params.running import MIN_FREE_GB, SLIDE_TIMEOUT_S
 from pathprep.params.shard import ShardParams

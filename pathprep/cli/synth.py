@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from pathprep.cli.dialect import Json, OutJson, give, output
+from pathprep.cli.dialect import Json, OutJson, give
+from pathprep.cli.streams import output
 
 
 def synth(

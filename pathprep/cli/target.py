@@ -5,7 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pathprep.cli.dialect import Json, OutJson, give, is_given, output, with_settings
+from pathprep.cli.command_file import is_given
+from pathprep.cli.dialect import Json, OutJson, give
+from pathprep.cli.signatures import with_settings
+from pathprep.cli.streams import output
 from pathprep.params.settings import flat
 from pathprep.params.shard import ShardParams
 from pathprep.params.stain import StainParams, StainPixels

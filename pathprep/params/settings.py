@@ -25,12 +25,14 @@ class Setting:
         help: a sentence; other parameters by their flat names, in backticks.
         panel: heading that it stands under in help.
         name: flat name, if it is not the field's. metavar: what help shows for its value.
+        flags: of two choices, each is an option of its own: ``--native`` or ``--resize``.
     """
 
     help: str
     panel: str = ""
     name: str = ""
     metavar: str = ""
+    flags: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Flat:
     help: str
     panel: str
     metavar: str
+    flags: bool
 
 
 def flat(owner: Any) -> dict[str, Flat]:
@@ -67,7 +70,10 @@ def _flat(instance: Any, path: tuple[str, ...]) -> list[Flat]:
         setting = _setting(field.type)
         if setting is not None:
             kind = get_args(field.type)[0]
-            name, words = setting.name or field.name, (setting.help, setting.panel, setting.metavar)
+            name, words = (
+                setting.name or field.name,
+                (setting.help, setting.panel, setting.metavar, setting.flags),
+            )
             every.append(Flat(name, here, kind, value, *words))
         elif is_dataclass(value):
             every += _flat(value, here)

@@ -55,7 +55,9 @@ class ShardParams:
     more_mpps: tuple[float, ...] = ()
     mode: Annotated[
         Mode,
-        Setting("Keep level-0 pixels (512 at 0.25 MPP), or reduce to `tile` pixels a side.", TILES),
+        Setting(
+            "Keep level-0 pixels (512 at 0.25 MPP), or reduce to `tile` pixels a side.", TILES, flags=True
+        ),
     ] = "native"
     overlap: Annotated[int, Setting("Overlap of neighbouring tiles, in pixels at `mpp`.", TILES)] = 0
     min_tissue: Annotated[

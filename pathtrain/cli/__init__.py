@@ -7,7 +7,8 @@ import typer
 
 from pathprep import __version__
 from pathprep.cli import dialect
-from pathprep.cli.dialect import add, errors, output
+from pathprep.cli.dialect import add
+from pathprep.cli.streams import errors, output
 from pathtrain.cli import evaluate, evaluate_collapse, evaluate_linear, evaluate_slides, features, runs
 from pathtrain.cli.progress import tile_bars
 

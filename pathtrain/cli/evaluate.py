@@ -7,7 +7,8 @@ import typer
 from rich.console import Group
 from rich.table import Table
 
-from pathprep.cli.dialect import Json, with_settings
+from pathprep.cli.dialect import Json
+from pathprep.cli.signatures import with_settings
 from pathtrain.cli.options import Labels, Model, Result, counted, ends, finish, kept_in, named
 from pathtrain.params.encoding import Device
 from pathtrain.params.evaluation import KnnParams

@@ -6,7 +6,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from pathprep.cli.dialect import Json, errors, with_settings
+from pathprep.cli.dialect import Json
+from pathprep.cli.signatures import with_settings
+from pathprep.cli.streams import errors
 from pathprep.errors import UsageError
 from pathtrain.cli.options import Result, dense, ends, finish, kept_in, named
 from pathtrain.params.evaluation import CollapseParams

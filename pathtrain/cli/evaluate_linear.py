@@ -8,7 +8,9 @@ import typer
 from rich.console import Group
 from rich.table import Table
 
-from pathprep.cli.dialect import Json, errors, with_settings
+from pathprep.cli.dialect import Json
+from pathprep.cli.signatures import with_settings
+from pathprep.cli.streams import errors
 from pathtrain.cli.options import Labels, Model, Result, counted, dense, ends, finish, kept_in, named
 from pathtrain.params.evaluation import LinearParams
 

@@ -7,7 +7,9 @@ import typer
 from rich.console import Group
 from rich.table import Table
 
-from pathprep.cli.dialect import Json, errors, with_settings
+from pathprep.cli.dialect import Json
+from pathprep.cli.signatures import with_settings
+from pathprep.cli.streams import errors
 from pathtrain.cli.options import finish
 from pathtrain.params.slide_level import SlidesConfig
 

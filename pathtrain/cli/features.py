@@ -5,7 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pathprep.cli.dialect import Json, OutJson, errors, give, is_given, output, with_settings
+from pathprep.cli.command_file import is_given
+from pathprep.cli.dialect import Json, OutJson, give
+from pathprep.cli.signatures import with_settings
+from pathprep.cli.streams import errors, output
 from pathtrain.params.encoding import Format, How, Level
 
 

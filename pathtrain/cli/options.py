@@ -10,7 +10,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pathprep.cli.dialect import give, save_command
+from pathprep.cli.command_file import save_command
+from pathprep.cli.dialect import give
 
 Model = Annotated[Path, typer.Argument(help="A run folder, or an exported model.")]
 Labels = Annotated[

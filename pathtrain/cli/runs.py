@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from pathprep.cli.dialect import Json, OutJson, errors, give, output
+from pathprep.cli.dialect import Json, OutJson, give
+from pathprep.cli.streams import errors, output
 
 Run = Annotated[Path, typer.Argument(help="A run folder.")]
 

@@ -11,6 +11,9 @@ import yaml
 from typer.testing import CliRunner
 
 from pathprep.cli import dialect
+from pathprep.cli.command_file import is_given, save_command
+from pathprep.cli.messages import in_options, option_names
+from pathprep.cli.signatures import with_settings
 from pathprep.errors import UsageError
 from pathprep.params.settings import Setting, build, flat
 
@@ -27,7 +30,7 @@ class Outer:
     """What a command takes."""
 
     size: Annotated[int, Setting("Side; see `stain_beta`.")] = 3
-    mode: Annotated[Literal["native", "resize"], Setting("Keep or reduce.", "Tiles")] = "native"
+    mode: Annotated[Literal["native", "resize"], Setting("Keep or reduce.", "Tiles", flags=True)] = "native"
     kind: Annotated[Literal["a", "b"], Setting("Which.", "Tiles")] = "a"
     check: Annotated[bool, Setting("Look twice.", "Expert")] = True
     hidden: int = 7
@@ -38,7 +41,7 @@ def make(*more: str) -> tuple[typer.Typer, list[dict[str, Any]]]:
     """An app of one command with more than ten options, and what it was called with."""
     app, calls = typer.Typer(), []
 
-    @dialect.with_settings(Outer)
+    @with_settings(Outer)
     def work(
         context: typer.Context,
         things: Annotated[list[Path], typer.Argument(help="Things.")],
@@ -51,9 +54,9 @@ def make(*more: str) -> tuple[typer.Typer, list[dict[str, Any]]]:
         as_json: dialect.Json = False,
         out_json: dialect.OutJson = None,
     ) -> None:
-        given = [name for name in context.params if dialect.is_given(context, name)]
+        given = [name for name in context.params if is_given(context, name)]
         calls.append({"settings": settings, "things": things, "b": b, "e": e, "given": given})
-        dialect.save_command(context, out)
+        save_command(context, out)
         dialect.give({"b": b}, as_json, out_json, lambda: print("shown"))
 
     dialect.add(app, work)
@@ -138,13 +141,13 @@ def test_json_is_printed_and_written(tmp_path: Path) -> None:
 
 def test_messages_name_options() -> None:
     command = typer.main.get_command(make()[0])
-    names = dialect.option_names(typer.Context(command))
+    names = option_names(typer.Context(command))
     for text, said in {
         "`stain_beta` is a share; see `pathprep verify`": "--stain-beta is a share; see `pathprep verify`",
         "(`check` False leaves it out)": "(--no-check leaves it out)",
         "use `mode` resize, or another `out`": "use --resize, or another --out",
         "`things`: none of them": "THINGS: none of them",
     }.items():
-        assert dialect.in_options(text, names) == said
+        assert in_options(text, names) == said
     with pytest.raises(UsageError, match="did you mean `stain_beta`"):
         build(Outer, {"stain_bet": 1})

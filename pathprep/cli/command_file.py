@@ -1,0 +1,105 @@
+"""A command in a file: --config takes its options from one, and what it decided is saved as one."""
+
+import os
+from collections.abc import Collection
+from pathlib import Path, PurePath
+from typing import Annotated, Any
+
+import typer
+
+from pathprep.cli.messages import option_names
+from pathprep.errors import UsageError, explain_os_error
+from pathprep.params.settings import unknown
+
+# Options that are about a call and not about what it makes
+_OF_A_CALL = {"config", "as_json", "out_json", "dry_run", "part", "rebuild"}
+
+
+def _load(context: typer.Context, path: Path | None) -> Path | None:
+    """Take the values of a file as the command's defaults."""
+    if path is None:
+        return None
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_bytes())
+    except (OSError, yaml.YAMLError) as error:
+        reason = explain_os_error(error) if isinstance(error, OSError) else f"{path}: not YAML ({error})"
+        raise UsageError(f"--config: {reason}") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"--config {path}: expected `option: value` lines, such as `tile: 256`")
+    names = option_names(context)
+    parameters = {option: name for name, option in names.items() if name in context_names(context)}
+    defaults = {}
+    for key, value in values.items():
+        name = str(key).replace("-", "_")
+        if name not in names or name == "config":
+            raise UsageError(f"--config {path}: {unknown(name, names)}")
+        defaults[parameters[names[name]]] = value
+    context.default_map = defaults
+    return path
+
+
+def context_names(context: Any) -> set[str]:
+    """Names of a command's parameters, as its function has them."""
+    return {each.name for each in context.command.params}
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE.yaml",
+        is_eager=True,
+        callback=_load,
+        help="Take options from a file, an `option: value` a line; those given here go before them.",
+        rich_help_panel="Running",
+    ),
+]
+
+
+def is_given(context: typer.Context, name: str) -> bool:
+    """Whether a parameter was given, on the command line or in --config, rather than left at its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+def save_command(context: typer.Context, folder: PurePath | str, without: Collection[str] = ()) -> None:
+    """Write a command's values to <folder>/<command>.yaml, which --config takes.
+
+    Args:
+        folder: a folder or a URL. without: parameters that are left out.
+
+    Raises:
+        OSError: the folder cannot be written.
+        PathprepError: the URL cannot be written.
+    """
+    from pathprep.storage.place import storage_at
+
+    storage, name = storage_at(folder), f"{context.info_name}.yaml"
+    data = command_as_yaml(context, without).encode()
+    if storage.read(name) != data:  # a run that had nothing to do changes nothing
+        storage.write(name, data)
+
+
+def command_as_yaml(context: typer.Context, without: Collection[str] = ()) -> str:
+    """What --config takes to do the same again; see ``save_command``."""
+    import yaml
+
+    values = {
+        option.lstrip("-").replace("-", "_"): _plain(context.params[each.name])
+        for each in context.command.params
+        if each.name not in _OF_A_CALL and each.name not in without
+        if context.params.get(each.name) is not None
+        for option in [each.opts[0]]
+    }
+    command = context.command_path.removeprefix("python -m ")
+    text = f"# {command} --config this-file.yaml does the same again\n"
+    return text + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=100)
+
+
+def _plain(value: Any) -> Any:
+    """A value as YAML has it; paths absolute, but links kept: a slide behind a link has the link's name."""
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return os.path.abspath(value) if isinstance(value, Path) else value  # noqa: PTH100
