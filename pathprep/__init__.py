@@ -16,6 +16,7 @@ __version__ = "0.2.0"
 __all__ = [
     "Dataset",
     "MixedDataset",
+    "Restain",
     "ShardParams",
     "StainParams",
     "doctor",
@@ -36,6 +37,7 @@ __all__ = [
 _MODULES = {
     "Dataset": "pathprep.dataset.reader",
     "MixedDataset": "pathprep.mixed.reader",
+    "Restain": "pathprep.dataset.maps",
     "ShardParams": "pathprep.params.shard",
     "StainParams": "pathprep.params.stain",
     "doctor": "pathprep.checkup.doctor",
@@ -54,6 +56,7 @@ _MODULES = {
 
 if TYPE_CHECKING:
     from pathprep.checkup.doctor import doctor
+    from pathprep.dataset.maps import Restain
     from pathprep.dataset.reader import Dataset
     from pathprep.folders import open, verify
     from pathprep.mixed.make import mix

@@ -18,9 +18,7 @@ from pathprep.dataset.reader import Dataset
 from pathprep.dataset.tile import Tile
 from pathprep.errors import DatasetError, UsageError
 from pathprep.mixed.reader import MixedDataset
-from pathprep.params.tile_set import TileParams
 from pathprep.testing import small_dataset
-from pathprep.tilesets import find
 
 
 def place(tile: Tile) -> tuple[str, int, int]:
@@ -122,7 +120,7 @@ def test_damage_is_noticed_at_every_read(kind: str, small: Path, small_mix: Path
 def test_labels_and_groups_of_imported_tiles(tmp_path: Path) -> None:
     images = {f"{label}/{number}.png": tile(number) for number, label in enumerate("aabb")}
     source = folders(tmp_path / "set", images)
-    pathprep.import_tiles(find.find(source), tmp_path / "dataset", TileParams(), workers=1)
+    pathprep.import_tiles(source, tmp_path / "dataset", workers=1)
     data = pathprep.open(tmp_path / "dataset")
     assert {found.label: found.group for found in data} == {"a": None, "b": None}
     sources = data.table(data.slides[0], ["source"])["source"].to_pylist()

@@ -372,5 +372,6 @@ def test_an_array_job_gets_the_url(folder: Path, tmp_path: Path, monkeypatch: py
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     script = next((tmp_path / "data" / "slurm").glob("*.sh")).read_text()
-    assert f"--out {url} " in script
+    assert f"--config {tmp_path / 'data' / 'slurm' / 'pathprep-data.yaml'} " in script.replace("'", "")
+    assert f"out: {url}\n" in (tmp_path / "data" / "slurm" / "pathprep-data.yaml").read_text()
     assert "--part" in script
