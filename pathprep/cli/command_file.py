@@ -10,6 +10,7 @@ import typer
 from pathprep.cli.messages import option_names
 from pathprep.errors import UsageError, explain_os_error
 from pathprep.params.settings import unknown
+from pathprep.storage.base import Url, is_url
 
 # Options that are about a call and not about what it makes
 _OF_A_CALL = {"config", "as_json", "out_json", "dry_run", "part", "rebuild"}
@@ -102,4 +103,6 @@ def _plain(value: Any) -> Any:
     """A value as YAML has it; paths absolute, but links kept: a slide behind a link has the link's name."""
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
-    return os.path.abspath(value) if isinstance(value, Path) else value  # noqa: PTH100
+    if not isinstance(value, Path):
+        return value
+    return str(Url(value)) if is_url(value) else os.path.abspath(value)  # noqa: PTH100

@@ -151,3 +151,10 @@ def test_messages_name_options() -> None:
         assert in_options(text, names) == said
     with pytest.raises(UsageError, match="did you mean `stain_beta`"):
         build(Outer, {"stain_bet": 1})
+
+
+def test_a_url_that_was_taken_for_a_path_is_saved_as_a_url(tmp_path: Path) -> None:
+    done = CliRunner().invoke(make()[0], ["s3://bucket/set", "here", "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    saved = yaml.safe_load((tmp_path / "work.yaml").read_text())
+    assert saved["things"] == ["s3://bucket/set", str(Path("here").absolute())]
