@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pathprep.cli.messages import option_names
-from pathprep.errors import UsageError, explain_os_error
+from pathprep.errors import UsageError
 from pathprep.params.settings import unknown
 from pathprep.storage.base import Url, is_url
 
@@ -24,26 +23,29 @@ def _load(context: typer.Context, path: Path | None) -> Path | None:
 
     try:
         values = yaml.safe_load(path.read_bytes())
-    except (OSError, yaml.YAMLError) as error:
-        reason = explain_os_error(error) if isinstance(error, OSError) else f"{path}: not YAML ({error})"
-        raise UsageError(f"--config: {reason}") from None
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f"line {mark.line + 1}: "
+        raise UsageError(f"--config {path}: {line}not YAML; write `option: value` lines") from None
     if not isinstance(values, dict):
         raise UsageError(f"--config {path}: expected `option: value` lines, such as `tile: 256`")
-    names = option_names(context)
-    parameters = {option: name for name, option in names.items() if name in context_names(context)}
+    known = {_key(each): each for each in context.command.params if each.name not in ("config", "help")}
     defaults = {}
     for key, value in values.items():
         name = str(key).replace("-", "_")
-        if name not in names or name == "config":
-            raise UsageError(f"--config {path}: {unknown(name, names)}")
-        defaults[parameters[names[name]]] = value
+        if name not in known:
+            raise UsageError(f"--config {path}: {unknown(name, known)}")
+        several = known[name].nargs == -1 or getattr(known[name], "multiple", False)
+        defaults[known[name].name] = [value] if several and not isinstance(value, list) else value
     context.default_map = defaults
     return path
 
 
-def context_names(context: Any) -> set[str]:
-    """Names of a command's parameters, as its function has them."""
-    return {each.name for each in context.command.params}
+def _key(parameter: Any) -> str:
+    """What a parameter is called in a file: its option, with underscores."""
+    return str(parameter.opts[0].lstrip("-").replace("-", "_"))
 
 
 Config = Annotated[
@@ -88,15 +90,14 @@ def command_as_yaml(context: typer.Context, without: Collection[str] = ()) -> st
     import yaml
 
     values = {
-        option.lstrip("-").replace("-", "_"): _plain(context.params[each.name])
+        _key(each): _plain(context.params[each.name])
         for each in context.command.params
         if each.name not in _OF_A_CALL and each.name not in without
         if context.params.get(each.name) is not None
-        for option in [each.opts[0]]
     }
     command = context.command_path.removeprefix("python -m ")
     text = f"# {command} --config this-file.yaml does the same again\n"
-    return text + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=100)
+    return text + yaml.safe_dump(values, sort_keys=False, width=100)
 
 
 def _plain(value: Any) -> Any:

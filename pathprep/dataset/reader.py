@@ -49,6 +49,8 @@ class Dataset(StoredTiles):
         super().__init__(root)
         info = self.storage.read_json("dataset.json")
         if info is None or info.get("format") != FORMAT:
+            if self.storage.read_json("mixed.json") is not None:
+                raise DatasetError(f"{root}: holds mixed shards; give the dataset that they were mixed from")
             raise DatasetError(f"{root}: not a dataset (no dataset.json); make one with `pathprep shard`")
         if info["version"] != VERSION:
             raise DatasetError(

@@ -26,6 +26,7 @@ from pathprep.mixed.make_pass import Job, Maker
 from pathprep.params.running import MIX_MEMORY_GB, TILES_PER_SHARD, AnyPath, check_run, listed
 from pathprep.storage import atomic
 from pathprep.storage.json_files import read_json
+from pathprep.storage.place import local_folder
 
 GB = 10**9
 
@@ -107,7 +108,7 @@ def mix(
     if tiles_per_shard < 1 or seed < 0 or not memory > 0:
         raise UsageError("`tiles_per_shard` must be above 0, `seed` 0 or more, `memory` above 0")
     check_run(workers=workers)
-    root = Path(out)
+    root = local_folder(out)
     start = time.perf_counter()
     with _threads(workers or cores()) as pool:
         corpus = Corpus(listed(datasets))

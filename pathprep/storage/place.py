@@ -2,7 +2,8 @@
 
 from pathlib import Path, PurePath
 
-from pathprep.storage.base import Storage, is_url
+from pathprep.errors import UsageError
+from pathprep.storage.base import Storage, Url, is_url
 from pathprep.storage.local import LocalStorage
 from pathprep.storage.url import UrlStorage
 
@@ -18,3 +19,19 @@ def storage_at(place: PurePath | str) -> Storage:
     storage = UrlStorage.of(str(place))
     local = storage.root.parts[1:] if storage.root.parts[0] == "file:" else ()
     return LocalStorage(Path("/", *local)) if local else storage
+
+
+def local_folder(place: PurePath | str, name: str = "out") -> Path:
+    """A folder or file of this machine, for what is written to local disks only.
+
+    Args:
+        name: of the argument, for the message.
+
+    Raises:
+        UsageError: it is a URL.
+    """
+    if is_url(place):
+        raise UsageError(
+            f"`{name}` {Url(place)}: is written to a local folder only; give one, and copy it there"
+        )
+    return Path(place)

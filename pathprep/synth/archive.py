@@ -28,6 +28,7 @@ from skimage import measure
 from pathprep.errors import UsageError
 from pathprep.params.running import AnyPath
 from pathprep.storage import atomic
+from pathprep.storage.place import local_folder
 from pathprep.synth import pyramid
 from pathprep.synth.paint import concentrations, paint
 from pathprep.synth.scene import CLASSES, OUTSIDE, Array, Scene, class_map, make_scene
@@ -186,7 +187,7 @@ def synthesize(
     Raises:
         UsageError: an argument is out of its range.
     """
-    out = Path(out)
+    out = local_folder(out)
     if slides < 1:
         raise UsageError(f"`slides` is {slides}; ask for at least 1")
     if size < MIN_SIZE:

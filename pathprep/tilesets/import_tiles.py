@@ -14,6 +14,7 @@ from pathprep.params.tile_set import TileParams
 from pathprep.sharding.plan import Plan
 from pathprep.sharding.summary import RunSummary, Watcher
 from pathprep.stain import Target
+from pathprep.storage.place import local_folder
 from pathprep.storage.tables import Columns
 from pathprep.tilesets import find, run
 from pathprep.tilesets.items import TileSet
@@ -104,11 +105,12 @@ def import_tiles(
         OSError: the folder cannot be read or written; a full disk ends the run in order instead.
     """
     check_run(workers=workers, slide_timeout=slide_timeout, min_free=min_free, part=part)
+    local_folder(out)  # asked before the images are listed
     params = TileParams.of(target=Target.given(target), **settings)
     tiles = _find(source, out, format, labels, columns, split)
     done = run.import_tiles(
         tiles,
-        Path(out),
+        local_folder(out),
         params,
         name=name,
         workers=workers,
@@ -142,7 +144,7 @@ def planned(
     """
     params = TileParams.of(target=Target.given(target), **settings)
     tiles = _find(source, out, format, labels, columns, split)
-    return params, lambda: run.plan(tiles, Path(out), params, name=name, rebuild=rebuild)
+    return params, lambda: run.plan(tiles, local_folder(out), params, name=name, rebuild=rebuild)
 
 
 def _find(

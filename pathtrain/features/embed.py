@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pathprep.dataset.marker import SlideMarker
 from pathprep.errors import DatasetError, UsageError
 from pathprep.params.settings import build
+from pathprep.storage.place import local_folder
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, open_tiles, outcome
 from pathtrain.features import embed_levels
 from pathtrain.features.encode import Features, check_size, encode
@@ -58,7 +59,7 @@ def embed(
         ModelError, CheckpointError, DatasetError: the model or the dataset cannot be read.
         PeerError: another process stopped.
     """
-    how, source, out = build(How, settings), Path(source), Path(out)
+    how, source, out = build(How, settings), Path(source), local_folder(out)
     if level not in get_args(Level):
         raise UsageError(f"`level` is {level!r}; give tile, region or slide")
     if level != "tile":

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from pathprep.storage.place import local_folder
 from pathtrain.errors import RecipeError
 from pathtrain.recipes.dino import DinoRecipe
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
@@ -28,7 +29,7 @@ def names() -> list[str]:
 def run_folder(recipe: Recipe | str | Path, out: str | Path | None = None) -> Path:
     """Where a run goes: ``out``, or runs/ and the recipe's name."""
     if out is not None:
-        return Path(out)
+        return local_folder(out)
     return Path("runs") / (recipe.method if isinstance(recipe, Recipe) else Path(recipe).stem)
 
 

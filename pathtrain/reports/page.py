@@ -22,6 +22,7 @@ from pathprep.errors import DatasetError, PathprepError, UsageError
 from pathprep.page import chart
 from pathprep.page.environment import data_uri, render, write
 from pathprep.storage.json_files import read_json
+from pathprep.storage.place import local_folder
 from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.errors import ModelError
 from pathtrain.evaluate.papers.published import TASKS
@@ -116,7 +117,7 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
     except UndefinedError as error:
         files = ", ".join(str(result.source) for result in found.values())
         raise UsageError(f"{files}: of another version ({error}); run `pathtrain evaluate` again") from None
-    out = run / "report.html" if out is None else Path(out)
+    out = run / "report.html" if out is None else local_folder(out)
     write(page, out)
     return out
 

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from pathprep.errors import UsageError
 from pathprep.storage import atomic
 from pathprep.storage.json_files import read_json
+from pathprep.storage.place import local_folder
 from pathtrain.errors import ModelError
 from pathtrain.recipes.load import dump
 from pathtrain.recipes.load import load as load_recipe
@@ -42,7 +43,7 @@ def export(run: str | Path, out: str | Path = "model") -> LoadedModel:
         CheckpointError: it has no intact checkpoint.
         UsageError: ``out`` exists and is not an export.
     """
-    run, out = Path(run), Path(out)
+    run, out = Path(run), local_folder(out)
     model = load(run)
     if model.run is None:
         raise ModelError(f"{run}: already an exported model; give the run folder it came from")

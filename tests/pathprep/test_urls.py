@@ -2,8 +2,9 @@
 
 import filecmp
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import pathprep
+import pathtrain
 from pathprep.dataset import index_cache
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError, UsageError
@@ -128,3 +130,29 @@ def test_a_path_that_was_a_url(memory: str) -> None:
     data = pathprep.open(Path(f"{memory}/dataset"))
     assert str(data.root) == f"{memory}/dataset"
     assert Image.open(io.BytesIO(data[0].jpeg)).size == (64, 64)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda url: pathprep.mix("dataset", url),
+        lambda url: pathprep.import_tiles("tiles", url),
+        lambda url: pathprep.synthesize(url),
+        lambda url: pathtrain.pretrain("dataset", out=url),
+        lambda url: pathtrain.export("run", url),
+        lambda url: pathtrain.embed("run", "dataset", url),
+    ],
+)
+@pytest.mark.parametrize("place", ["memory://bucket/x", Path("memory://bucket/x")])
+def test_what_is_written_to_local_folders_only_refuses_a_url(
+    write: Callable[[Any], Any], place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"`out` memory://bucket/x: is written to a local folder only"):
+        write(place)
+    assert not list(tmp_path.iterdir())
+
+
+def test_mixed_shards_are_told_what_they_are(small_mix: Path) -> None:
+    with pytest.raises(DatasetError, match="holds mixed shards; give the dataset"):
+        pathprep.report(small_mix)

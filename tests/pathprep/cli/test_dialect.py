@@ -108,8 +108,10 @@ def test_a_command_can_be_given_again_from_what_it_saved(tmp_path: Path) -> None
     [
         ("siz: 3", "`siz`: no such parameter; did you mean `size`?"),
         ("- 1", "expected `option: value` lines"),
-        ("a: [", "not YAML"),
+        ("size: 3\na: [", "line 2: not YAML"),
         ("config: x.yaml", "`config`: no such parameter"),
+        ("mode resize: true", "`mode resize`: no such parameter"),
+        ("as_json: true", "`as_json`: no such parameter"),
     ],
 )
 def test_wrong_config(tmp_path: Path, text: str, said: str) -> None:
@@ -117,6 +119,21 @@ def test_wrong_config(tmp_path: Path, text: str, said: str) -> None:
     done = CliRunner().invoke(make()[0], ["x", "--config", str(tmp_path / "c.yaml")])
     assert isinstance(done.exception, UsageError)
     assert said in str(done.exception)
+
+
+def test_one_value_in_a_config_stands_for_a_list_of_one(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(f"things: x\nout: {tmp_path}\n")
+    app, calls = make()
+    done = CliRunner().invoke(app, ["--config", str(tmp_path / "c.yaml")])
+    assert done.exit_code == 0, done.output
+    assert calls[0]["things"] == [Path("x")]
+    # an option a line, as it says
+    assert "size: 3\n" in (tmp_path / "work.yaml").read_text()
+
+
+def test_a_config_that_is_not_there(tmp_path: Path) -> None:
+    done = CliRunner().invoke(make()[0], ["x", "--config", str(tmp_path / "none.yaml")])
+    assert "none.yaml: No such file or directory" in str(done.exception)
 
 
 def test_a_value_of_the_wrong_kind_in_a_config_is_refused(tmp_path: Path) -> None:
