@@ -75,9 +75,11 @@ class Dataset(StoredTiles):
     @cached_property
     def markers(self) -> dict[str, Marker]:
         """Committed slides of this build: name -> marker, in the order of names."""
-        markers = {name: sealed_in(self.storage, f"slides/{name}.json") for name in self._names("slides")}
-        build = self.info["build_id"]
-        return {name: each for name, each in markers.items() if each is not None and each.build_id == build}
+        names, build = self._names("slides"), self.info["build_id"]
+        with ThreadPoolExecutor(THREADS) as pool:
+            read = pool.map(lambda name: sealed_in(self.storage, f"slides/{name}.json"), names)
+            markers = list(zip(names, read, strict=True))
+        return {name: each for name, each in markers if each is not None and each.build_id == build}
 
     def _names(self, folder: str) -> list[str]:
         files = (info.last for info in self.storage.listing(folder))
