@@ -20,6 +20,7 @@ from helpers import runs
 from helpers.runs import COMMAND, contents, wait_for_work
 from helpers.slides import tissue, write_tiff
 
+from pathprep.dataset import marker
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
 from pathprep.folders import verify
@@ -211,13 +212,13 @@ def test_a_run_reads_a_marker_twice_and_a_part_only_its_own(
     stray = tmp_path / "slides" / ".tmp-host~1.a~s9.json"  # another run is about to commit
     stray.write_text("{")
     read: list[str] = []
-    real = run.markers.read_json
+    real = marker.read_json
 
     def noted(path: Path) -> dict[str, Any] | None:
         read.append(path.name)
         return real(path)
 
-    monkeypatch.setattr(run.markers, "read_json", noted)
+    monkeypatch.setattr(marker, "read_json", noted)
     assert shard(tmp_path, folder).stale == []
     # once for the names, once to see what is done
     assert Counter(name for name in read if name.startswith("s")) == {f"s{i}.json": 2 for i in range(4)}
@@ -275,10 +276,10 @@ def test_several_resolutions(folder: Path, tmp_path: Path) -> None:
         "s1_mpp2",
     ]
     assert dataset.params["mpp"] == [0.25, 0.5, 1.0, 2.0]
-    for name, marker in dataset.markers.items():
-        mpp = marker.target_mpp
-        assert marker.slide_id == name.split("_")[0]
-        assert (marker.left_out is not None) == (mpp == 0.25)
+    for name, each in dataset.markers.items():
+        mpp = each.target_mpp
+        assert each.slide_id == name.split("_")[0]
+        assert (each.left_out is not None) == (mpp == 0.25)
         rows = dataset.table(name).to_pylist()
         assert {(row["stored"], row["side"], row["mpp"]) for row in rows} == (
             {(64, round(128 * mpp), mpp)} if mpp != 0.25 else set()
