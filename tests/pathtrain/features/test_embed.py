@@ -258,7 +258,7 @@ def test_broken_and_missing_images_are_named(tmp_path: Path, run: Path) -> None:
     [
         ({"size": 40}, "`size` 40: must be a multiple of 16, the patch size of run"),
         ({"size": 0}, "`size` 0"),
-        ({"device": "gpu"}, "`device` must be auto, cpu or cuda"),
+        ({"device": "gpu"}, "`device` is 'gpu'; expected auto, cpu, cuda"),
     ],
 )
 def test_wrong_options(tmp_path: Path, dataset: Path, run: Path, how: dict[str, Any], message: str) -> None:
@@ -326,5 +326,5 @@ def test_bfloat16_is_close_and_not_taken_for_float32(tmp_path: Path, dataset: Pa
     assert not np.array_equal(*arrays)
     cosines = (arrays[0] * arrays[1]).sum(1) / np.prod([np.linalg.norm(a, axis=1) for a in arrays], axis=0)
     assert cosines.min() > 0.999
-    with pytest.raises(UsageError, match="`precision` must be float32 or bfloat16"):
+    with pytest.raises(UsageError, match="`precision` is 'half'; expected float32, bfloat16"):
         embed(run, dataset, tmp_path / "features", precision="half")

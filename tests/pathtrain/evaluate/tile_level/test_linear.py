@@ -229,7 +229,7 @@ def test_sizes(run: Path) -> None:
         ({"lr": 0.0}, "`lr`"),
         ({"momentum": 1.0}, "`momentum`"),
         ({"weight_decay": -1.0}, "`weight_decay`"),
-        ({"schedule": "step"}, "`schedule` must be cosine or constant"),
+        ({"schedule": "step"}, "`schedule` is 'step'; expected cosine, constant"),
         ({"iterations": 0}, "`iterations`"),
         ({"seeds": 0}, "`seeds`"),
     ],
