@@ -40,7 +40,7 @@ from torchvision.transforms import v2
 import pathprep
 from pathprep.dataset.reader import Dataset
 from pathprep.mixed.make import mix
-from pathtrain.data import view_params as params
+from pathtrain.data import view_params
 from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.recipes.load import load
@@ -88,9 +88,9 @@ class Views:
     def __init__(self, recipe: Recipe, tensors: bool) -> None:
         self.tensors = tensors
         self.normaliser = NumpyMacenkoNormalizer() if recipe.stain.mode == "normalize" else None
-        self.transforms = [self._transform(recipe, view) for view in params.views(recipe.views)]
+        self.transforms = [self._transform(recipe, view) for view in view_params.views(recipe.views)]
 
-    def _transform(self, recipe: Recipe, view: params.View) -> v2.Compose:
+    def _transform(self, recipe: Recipe, view: view_params.View) -> v2.Compose:
         config, jitter = recipe.views, recipe.views.jitter
         strength = (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
         bicubic = v2.InterpolationMode.BICUBIC

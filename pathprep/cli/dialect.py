@@ -20,11 +20,12 @@ from typing import Annotated, Any
 
 import typer
 
+from pathprep import __version__
 from pathprep.cli import messages
 from pathprep.cli.command_file import Config
 from pathprep.cli.messages import said
 from pathprep.cli.signatures import set_signature
-from pathprep.cli.streams import errors
+from pathprep.cli.streams import errors, output
 from pathprep.errors import PathprepError, UsageError, explain_missing_package, explain_os_error
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel="Output")]
@@ -39,6 +40,23 @@ PANELS = (
     "", "What goes in", "Tiles", "Tissue", "Stain", "Quality", "Training", "Running", "Output", "Expert",
 )  # fmt: skip
 MANY = 10  # more options than these can also be given in a file
+
+
+def new_app(help_text: str) -> typer.Typer:
+    """The app of a command, with --version."""
+    app = typer.Typer(
+        help=help_text, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    )
+
+    @app.callback(invoke_without_command=True)
+    def version(
+        version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    ) -> None:
+        if version:
+            output.print(__version__)
+            raise typer.Exit
+
+    return app
 
 
 def add(app: typer.Typer, command: Callable[..., Any], name: str | None = None) -> None:

@@ -19,7 +19,8 @@ from pathprep.params.shard import ShardParams
 WITHOUT = tuple(
     name
     for name, each in flat(ShardParams).items()
-    if each.panel in ("Stain", "Quality", "Output", "Expert") or name in ("overlap", "max_tiles", "seed")
+    if each.words.panel in ("Stain", "Quality", "Output", "Expert")
+    or name in ("overlap", "max_tiles", "seed")
 )
 
 

@@ -29,7 +29,7 @@ def with_settings(
         panels: flat name -> heading in help, where it is another than the class has.
     """
     options = [
-        _option(each, panels.get(each.name, each.panel), each.name in several)
+        _option(each, panels.get(each.name, each.words.panel), each.name in several)
         for each in flat(owner).values()
         if each.name not in without
     ]
@@ -57,11 +57,11 @@ def with_settings(
 def _option(each: Flat, panel: str, several: bool) -> tuple[str, tuple[Any, ...] | None, Parameter]:
     """Name, the two values of a pair of flags or None, and the parameter of a function."""
     option, kind, default, pair = f"--{each.name.replace('_', '-')}", each.type, each.default, None
-    more: dict[str, Any] = {"metavar": each.metavar} if each.metavar else {}
+    more: dict[str, Any] = {"metavar": each.words.metavar} if each.words.metavar else {}
     if several:
         kind, default = str, f"{default:g}"
         more = {"metavar": "NUMBER[,NUMBER...]", "parser": _numbers}
-    elif each.flags:
+    elif each.words.flags:
         pair = get_args(kind)
         option = "/".join(f"--{choice}" for choice in pair)
         kind, default = bool, default == pair[0]
@@ -69,7 +69,9 @@ def _option(each: Flat, panel: str, several: bool) -> tuple[str, tuple[Any, ...]
         option += f"/--no-{each.name.replace('_', '-')}"
     if get_origin(kind) is list and get_origin(get_args(kind)[0]) is Literal:  # typer has no lists of choices
         more["metavar"], kind = f"<{'|'.join(get_args(get_args(kind)[0]))}>", list[str]
-    help_text = re.sub(r"`(\w+)`", lambda word: f"--{word[1].replace('_', '-')}", each.help)
+    help_text = re.sub(r"`(\w+)`", lambda word: f"--{word[1].replace('_', '-')}", each.words.help)
+    if several:
+        help_text += " Several, as in 2,1,0.5: each slide at each."
     made = typer.Option(option, help=help_text, rich_help_panel=panel or None, **more)
     parameter = Parameter(
         each.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, made]
@@ -87,6 +89,7 @@ def _numbers(given: Any) -> tuple[float, ...]:
 
 
 def set_signature(function: Callable[..., Any], parameters: list[Parameter]) -> None:
+    """Give a function the parameters that typer is to see."""
     ordered = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in parameters]
     function.__signature__ = Signature(ordered)  # type: ignore[attr-defined]
     function.__annotations__ = {each.name: each.annotation for each in ordered}

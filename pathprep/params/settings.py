@@ -41,17 +41,14 @@ class Flat:
 
     Attributes:
         name: flat name. path: fields that lead to it, as in ``("stain", "beta")``.
-        type: what it takes. default: what it is if left out.
+        type: what it takes. default: what it is if left out. words: help, panel and the like.
     """
 
     name: str
     path: tuple[str, ...]
     type: Any
     default: Any
-    help: str
-    panel: str
-    metavar: str
-    flags: bool
+    words: Setting
 
 
 def flat(owner: Any) -> dict[str, Flat]:
@@ -69,12 +66,7 @@ def _flat(instance: Any, path: tuple[str, ...]) -> list[Flat]:
         value, here = getattr(instance, field.name), (*path, field.name)
         setting = _setting(field.type)
         if setting is not None:
-            kind = get_args(field.type)[0]
-            name, words = (
-                setting.name or field.name,
-                (setting.help, setting.panel, setting.metavar, setting.flags),
-            )
-            every.append(Flat(name, here, kind, value, *words))
+            every.append(Flat(setting.name or field.name, here, get_args(field.type)[0], value, setting))
         elif is_dataclass(value):
             every += _flat(value, here)
     return every

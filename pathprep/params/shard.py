@@ -75,7 +75,7 @@ class ShardParams:
         int | None,
         Setting("At most so many tiles a slide, at random, before the quality filters drop some.", TILES),
     ] = None
-    seed: Annotated[int, Setting("Of `max_tiles`.", TILES)] = 0
+    seed: Annotated[int, Setting("Which tiles, where they are chosen at random.", TILES)] = 0
     default_mpp: Annotated[
         float | None, Setting("Micrometres per pixel of slides that do not state theirs.", GOES_IN)
     ] = None

@@ -1,23 +1,16 @@
 """The command `pathtrain`, a module a command. They import what they need when they run: help is instant."""
 
 import os
-from typing import Annotated
 
 import typer
 
-from pathprep import __version__
 from pathprep.cli import dialect
-from pathprep.cli.dialect import add
-from pathprep.cli.streams import errors, output
+from pathprep.cli.dialect import add, new_app
+from pathprep.cli.streams import errors
 from pathtrain.cli import evaluate, evaluate_collapse, evaluate_linear, evaluate_slides, features, runs
 from pathtrain.cli.progress import tile_bars
 
-app = typer.Typer(
-    help="From a dataset of tiles to a trained, evaluated and exported encoder.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = new_app("From a dataset of tiles to a trained, evaluated and exported encoder.")
 evaluations = typer.Typer(no_args_is_help=True, help="Evaluate a frozen encoder.")
 # In the order of their use
 for command in (runs.pretrain, features.embed, runs.export, runs.report):
@@ -32,13 +25,6 @@ for command in (
     evaluate.tasks,
 ):
     add(evaluations, command)
-
-
-@app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
-    if version:
-        output.print(__version__)
-        raise typer.Exit
 
 
 def main() -> None:

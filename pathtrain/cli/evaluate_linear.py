@@ -105,8 +105,9 @@ def linear_tables(result: dict[str, Any]) -> Group:
         recalls.add_column(name, justify="right")
     scores.add_row("majority class", f"{result['majority']:.3f}" + " " * PAD)
     scores.caption = (
-        f"Means of {settings['seeds']} seeds; 95 % intervals: +- of that mean (Student's t), and [bootstrap "
-        f"over test {result['group_kind']}s].\nSGD lr {settings['lr']:g}, momentum {settings['momentum']:g}, "
+        f"Means of {counted(settings['seeds'], 'seed')}; 95 % intervals: +- of that mean (Student's t), and "
+        f"[bootstrap over test {result['group_kind']}s].\n"
+        f"SGD lr {settings['lr']:g}, momentum {settings['momentum']:g}, "
         f"weight decay {settings['weight_decay']:g}, batch {settings['batch']}, {settings['iterations']} "
         f"iterations; resize {result['resize']}, crop {result['crop']}.\n"
         f"The paper does not state its lr schedule: {settings['schedule']} here.\n" + _stain_line(result)

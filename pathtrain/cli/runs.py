@@ -14,7 +14,7 @@ Run = Annotated[Path, typer.Argument(help="A run folder.")]
 
 
 def pretrain(
-    dataset: Annotated[Path, typer.Argument(help="A dataset folder, as `pathprep shard` writes it.")] = Path(
+    dataset: Annotated[Path, typer.Argument(help="A dataset, or mixed shards: a folder or a URL.")] = Path(
         "dataset"
     ),
     recipe: Annotated[

@@ -29,7 +29,7 @@ from pathprep.params.stain import StainParams
 from pathprep.sharding import pipeline
 from pathprep.sharding.pipeline import ShardTask
 from pathprep.sharding.plan import prepare
-from pathprep.slides import cross_check as damage
+from pathprep.slides import cross_check
 from pathprep.slides import tissue as segmentation
 from pathprep.slides.find import SlideSource
 from pathprep.tiles import jpeg
@@ -295,7 +295,7 @@ def _truth() -> Pixels:
 
 def examine(path: str, options: dict[str, Any] | None = None) -> Outcome:
     """Shard one slide with the real per-slide function and compare its tiles with the undamaged pixels."""
-    segmentation.OVERVIEW_MIN_SIDE, damage.CELL = OVERVIEW_SIDE, CELL
+    segmentation.OVERVIEW_MIN_SIDE, cross_check.CELL = OVERVIEW_SIDE, CELL
     params = ShardParams(**{**vars(PARAMS), **(options or {})})
     root = Path(tempfile.mkdtemp(prefix="examine-", dir=Path(path).parent))
     try:

@@ -14,7 +14,7 @@ from helpers.slides import tissue
 from pathprep.params.shard import ShardParams
 from pathprep.params.stain import StainMode, StainParams
 from pathprep.sharding import run
-from pathprep.slides import find as sources
+from pathprep.slides import find
 
 SIDE = 64  # of the tiles of these datasets
 Shard = Callable[[StainMode], Path]
@@ -29,7 +29,7 @@ def patchy(seed: int) -> npt.NDArray[np.uint8]:
 
 def make(archive: Path, out: Path, mode: StainMode = "bake") -> Path:
     params = ShardParams(tile=SIDE, region=SIDE, default_mpp=0.5, stain=StainParams(mode))
-    run.shard(sources.find([archive]), out, params, workers=2)
+    run.shard(find.find([archive]), out, params, workers=2)
     return out
 
 

@@ -12,7 +12,7 @@ from pathprep.dataset.verify import Findings
 from pathprep.folders import verify
 from pathprep.params.shard import ShardParams
 from pathprep.sharding import run
-from pathprep.slides import find as sources
+from pathprep.slides import find
 
 PARAMS = ShardParams(tile=64, region=256)
 
@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(folder: Path, tmp_path: Path) -> Path:
-    run.shard(sources.find([folder]), tmp_path, PARAMS)
+    run.shard(find.find([folder]), tmp_path, PARAMS)
     return tmp_path
 
 
@@ -56,7 +56,7 @@ def test_one_flipped_bit_names_its_tile(root: Path, folder: Path) -> None:
     assert [line.split(":")[0] for line in found["s0"].tiles] == [f"{row['x']}_{row['y']}.jpg"]
     assert "CRC-32" in found["s0"].tiles[0]
     assert "SHA-256" in found["s0"].problems[0]
-    run.shard(sources.find([folder]), root, PARAMS, rebuild=True)
+    run.shard(find.find([folder]), root, PARAMS, rebuild=True)
     assert problems(root) == {}
 
 
@@ -108,6 +108,6 @@ def test_truncation_names_every_lost_tile(root: Path) -> None:
 def test_the_next_run_mends_missing_and_short_files(root: Path, folder: Path) -> None:
     truncate(root)
     (root / "index/s1.parquet").unlink()
-    summary = run.shard(sources.find([folder]), root, PARAMS)
+    summary = run.shard(find.find([folder]), root, PARAMS)
     assert sorted(summary.markers) == ["s0", "s1"]
     assert problems(root) == {}

@@ -9,7 +9,7 @@ from helpers.slides import tissue, write_tiff
 
 from pathprep.params.shard import ShardParams
 from pathprep.sharding import run
-from pathprep.slides import find as sources
+from pathprep.slides import find
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
 
@@ -25,5 +25,5 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     root = tmp_path_factory.mktemp("undisturbed")
-    run.shard(sources.find([folder]), root, PARAMS)
+    run.shard(find.find([folder]), root, PARAMS)
     return contents(root)

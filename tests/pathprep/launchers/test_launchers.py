@@ -31,7 +31,7 @@ from pathprep.params.shard import ShardParams
 from pathprep.sharding import run
 from pathprep.sharding.plan import in_part, prepare
 from pathprep.sharding.summary import RunSummary
-from pathprep.slides import find as sources
+from pathprep.slides import find
 from pathprep.storage import atomic
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
@@ -39,7 +39,7 @@ OPTIONS = ("--tile", 64)
 
 
 def shard(root: Path, *inputs: Path, params: ShardParams = PARAMS, **options: Any) -> RunSummary:
-    return run.shard(sources.find(list(inputs)), root, params, **options)
+    return run.shard(find.find(list(inputs)), root, params, **options)
 
 
 def times(root: Path) -> dict[Path, int]:
@@ -244,7 +244,7 @@ def test_a_jobs_share_of_the_cores_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_server_that_times_out_is_not_taken_for_the_slide_timeout() -> None:
-    tasks = [runs.Slow(sources.SlideSource(Path("/nfs/a.svs")), error) for error in (errno.ETIMEDOUT, None)]
+    tasks = [runs.Slow(find.SlideSource(Path("/nfs/a.svs")), error) for error in (errno.ETIMEDOUT, None)]
     found = [outcome for outcome in Local(2).run(tasks, Board(2), 1.0) if outcome is not None]
     server, slide = (outcome.failure for outcome in sorted(found, key=lambda outcome: outcome.number))
     assert (server.kind, server.attempts, slide.kind, slide.attempts) == ("unexpected", 1, "timeout", 2)
@@ -278,7 +278,7 @@ def test_the_pool_is_given_few_tasks_at_a_time_in_their_order(monkeypatch: pytes
         def join(self) -> None: ...
 
     monkeypatch.setattr(local, "ProcessPool", Pool)
-    tasks = [runs.Slow(sources.SlideSource(Path(str(number))), None) for number in range(100)]
+    tasks = [runs.Slow(find.SlideSource(Path(str(number))), None) for number in range(100)]
     found = [outcome for outcome in local.run(tasks, Board(100), 2, None) if outcome is not None]
     assert sorted(outcome.number for outcome in found) == list(range(100))
     assert max(open_) == local.AHEAD * 2

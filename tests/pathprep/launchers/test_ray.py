@@ -23,7 +23,7 @@ from pathprep.params.shard import ShardParams
 from pathprep.sharding import run
 from pathprep.sharding.plan import prepare
 from pathprep.sharding.summary import RunSummary
-from pathprep.slides import find as sources
+from pathprep.slides import find
 from pathprep.storage import atomic
 
 pytest.importorskip("ray")
@@ -94,7 +94,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shard(root: Path, *inputs: Path, params: ShardParams = PARAMS, **options: Any) -> RunSummary:
-    return run.shard(sources.find(list(inputs)), root, params, **options)
+    return run.shard(find.find(list(inputs)), root, params, **options)
 
 
 def test_the_same_bytes_as_local(cluster: Cluster, folder: Path, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_slide_that_kills_its_process_costs_that_slide(
 def ended(error: RayError, monkeypatch: pytest.MonkeyPatch, folder: Path, root: Path) -> list[Any]:
     """What becomes of a slide that ends with this error each time that it is tried."""
     path = folder / "s0.tif"
-    task = ShardTask(root, sources.SlideSource(path, name="s0"), PARAMS, "b")
+    task = ShardTask(root, find.SlideSource(path, name="s0"), PARAMS, "b")
     found = object.__new__(launcher._Run)
     found.launcher, found.tasks, found.board, found.timeout = launcher.Ray(), [task], Board(1), 5.0
     found.node_deaths, found._waiting = Counter(), deque([(0, 1)])

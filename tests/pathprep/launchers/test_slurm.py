@@ -13,7 +13,7 @@ from helpers.runs import contents
 
 from pathprep.params.shard import ShardParams
 from pathprep.sharding import run
-from pathprep.slides import find as sources
+from pathprep.slides import find
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
 OPTIONS = ("--tile", 64)
@@ -111,7 +111,7 @@ def test_without_sbatch_the_script_is_there_and_said_so(folder: Path, tmp_path: 
 
 
 def test_an_array_rebuilds_with_other_parameters_only(folder: Path, tmp_path: Path) -> None:
-    run.shard(sources.find([folder / "s0.tif"]), tmp_path, PARAMS)
+    run.shard(find.find([folder / "s0.tif"]), tmp_path, PARAMS)
     command = [
         "shard",
         folder / "s0.tif",

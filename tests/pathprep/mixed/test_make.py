@@ -22,7 +22,7 @@ from pathprep.dataset.schema import build_id
 from pathprep.errors import DatasetError, UsageError
 from pathprep.folders import verify
 from pathprep.mixed import format as mixed
-from pathprep.mixed import make_pass as mix_pass
+from pathprep.mixed import make_pass
 from pathprep.mixed.make import GB, mix
 from pathprep.storage import atomic
 
@@ -67,7 +67,7 @@ def test_neither_workers_nor_memory_change_a_byte(
     summary = mix([fit], tmp_path / "a", tiles_per_shard=9, seed=3)
     assert summary.passes == 1
     largest = max(path.stat().st_size for path in (tmp_path / "a" / "shards").glob("*.tar"))
-    monkeypatch.setattr(mix_pass, "UNIT", 10)
+    monkeypatch.setattr(make_pass, "UNIT", 10)
     memory = shards_held * largest / GB
     other = mix([fit], tmp_path / "b", tiles_per_shard=9, seed=3, memory=memory, workers=workers)
     assert other.passes == {1: 12, 2: 6, 100: 1}[shards_held]

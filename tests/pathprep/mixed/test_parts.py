@@ -11,7 +11,7 @@ from helpers.mixing import content, write
 
 from pathprep.errors import UsageError
 from pathprep.mixed import format as mixed
-from pathprep.mixed import make_pass as mix_pass
+from pathprep.mixed import make_pass
 from pathprep.mixed.inputs import LONGEST_NAME, key_names
 from pathprep.mixed.make import Job, mix, passes
 from pathprep.storage.place import storage_at
@@ -61,15 +61,15 @@ def test_tiles_far_apart_are_read_by_separate_calls(tmp_path: Path, monkeypatch:
         return real(file, buffers, offset)
 
     monkeypatch.setattr(os, "preadv", counted)
-    monkeypatch.setattr(mix_pass, "GAP", 600)
-    monkeypatch.setattr(mix_pass, "TILES_A_READ", 3)
+    monkeypatch.setattr(make_pass, "GAP", 600)
+    monkeypatch.setattr(make_pass, "TILES_A_READ", 3)
     views = [memoryview(bytearray(10)) for _ in offsets]
     sums, storage = [zlib.crc32(data) for data in expected], storage_at(tmp_path)
-    assert mix_pass.read_tiles(storage, "a.tar", offsets, views, sums) is None
+    assert make_pass.read_tiles(storage, "a.tar", offsets, views, sums) is None
     assert [bytes(view) for view in views] == expected
     # two close together; too far; three are the most; what is left
     assert calls == [(0, 110), (1000, 630), (1630, 20)]
-    assert mix_pass.read_tiles(storage, "a.tar", offsets, views, [zlib.crc32(b"other")] * 7) == 0
+    assert make_pass.read_tiles(storage, "a.tar", offsets, views, [zlib.crc32(b"other")] * 7) == 0
 
 
 def test_passes_fill_the_memory() -> None:

@@ -15,7 +15,7 @@ from pathprep.params.stain import StainMode
 from pathprep.reports.page import SAMPLE, report
 from pathprep.sharding import run
 from pathprep.sharding.plan import prepare
-from pathprep.slides import find as sources
+from pathprep.slides import find
 
 
 @pytest.mark.browser
@@ -151,7 +151,7 @@ def test_errors(tmp_path: Path, dataset: Path) -> None:
 @pytest.mark.realdata
 def test_real_slide(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "dataset"
-    run.shard(sources.find([data / "slides" / "CMU-1-Small-Region.svs"]), out, ShardParams(), workers=1)
+    run.shard(find.find([data / "slides" / "CMU-1-Small-Region.svs"]), out, ShardParams(), workers=1)
     page = read(report(out, tmp_path / "page.html"))
     assert "0.499 (aperio.MPP)" in page.text
     assert "No slide failed, and every file of the dataset has its recorded size" in page.text

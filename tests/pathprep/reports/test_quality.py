@@ -25,8 +25,7 @@ from pathprep.params.quality import REASONS, RULES, QcParams
 from pathprep.params.shard import ShardParams
 from pathprep.params.stain import StainParams
 from pathprep.params.tile_set import TileParams
-from pathprep.reports import measure as report_measure
-from pathprep.reports import quality
+from pathprep.reports import measure, quality
 from pathprep.reports.page import report
 from pathprep.sharding import run
 from pathprep.sharding.plan import prepare
@@ -81,7 +80,7 @@ def expected(root: Path, filters: QcParams) -> Counter[str]:
 
 def taken(root: Path, seed: int = 0) -> quality.Sample:
     dataset = Dataset(root)
-    slides = [report_measure.measure(dataset, name, 0, 1) for name in dataset.slides]
+    slides = [measure.measure(dataset, name, 0, 1) for name in dataset.slides]
     return quality.sample(dataset, slides, seed)
 
 

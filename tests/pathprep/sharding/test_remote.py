@@ -29,7 +29,7 @@ from pathprep.sharding.pipeline import ShardTask
 from pathprep.sharding.plan import plan
 from pathprep.sharding.remote import RemoteTask
 from pathprep.sharding.summary import RunSummary
-from pathprep.slides import find as sources
+from pathprep.slides import find
 from pathprep.storage.url import UrlStorage
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def local(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     root = tmp_path_factory.mktemp("local")
-    run.shard(sources.find([folder]), root, PARAMS, workers=2)
+    run.shard(find.find([folder]), root, PARAMS, workers=2)
     return runs.contents(root)
 
 
@@ -85,13 +85,13 @@ def command(folder: Path, url: str, *more: object) -> tuple[int, str, str]:
 
 def shard(folder: Path, url: str, scratch: Path, params: ShardParams = PARAMS, **more: Any) -> RunSummary:
     with remote.opened(remote.writable(url), scratch) as place:
-        return run.shard(sources.find([folder]), place.root, params, workers=2, remote=place, **more)
+        return run.shard(find.find([folder]), place.root, params, workers=2, remote=place, **more)
 
 
 def one(url: str, folder: Path, scratch: Path, rebuild: bool = False) -> RemoteTask:
     """The task of the first slide, for a dataset that is begun."""
     with remote.opened(remote.writable(url), scratch) as place:
-        planned = plan(sources.find([folder / "s0.tif"]), place.root, PARAMS, remote=place, rebuild=rebuild)
+        planned = plan(find.find([folder / "s0.tif"]), place.root, PARAMS, remote=place, rebuild=rebuild)
         return place.task(ShardTask(place.root, planned.todo[0], PARAMS, planned.build_id, rebuild=rebuild))
 
 

@@ -21,7 +21,7 @@ from pathprep.params.tissue import TissueParams
 from pathprep.sharding import run
 from pathprep.sharding.recorded import recorded
 from pathprep.sharding.repair import repair
-from pathprep.slides import find as sources
+from pathprep.slides import find
 from pathprep.stain import Target
 
 PARAMS = ShardParams(tile=64, region=1024, mode="resize", mpp=1.0, more_mpps=(0.5,), min_tissue=0.3)
@@ -68,7 +68,7 @@ def dataset(tmp_path: Path) -> tuple[Path, dict[str, bytes]]:
     for number in range(2):
         (tmp_path / f"m/s{number}.geojson").write_text(json.dumps(mask))
     root = tmp_path / "d"
-    summary = run.shard(sources.find([folder], tmp_path / "m"), root, PARAMS)
+    summary = run.shard(find.find([folder], tmp_path / "m"), root, PARAMS)
     assert not summary.failures
     return root, files(root)
 

@@ -28,7 +28,7 @@ from pathprep.params.shard import ShardParams
 from pathprep.sharding import run
 from pathprep.sharding.plan import in_part, plan
 from pathprep.sharding.summary import RunSummary
-from pathprep.slides import find as sources
+from pathprep.slides import find
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
 
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shard(root: Path, *inputs: Path, params: ShardParams = PARAMS, **options: Any) -> RunSummary:
-    return run.shard(sources.find(list(inputs)), root, params, **options)
+    return run.shard(find.find(list(inputs)), root, params, **options)
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +225,7 @@ def test_a_run_reads_a_marker_twice_and_a_part_only_its_own(
     for path in (tmp_path / "slides").glob("s*.json"):
         path.write_text(path.read_text().replace('"build_id": "', '"build_id": "0'))
     parts = [[s for s in ("s0", "s1", "s2", "s3") if in_part(s, k, 2)] for k in (1, 2)]
-    found = plan(sources.find([folder]), tmp_path, PARAMS, part=(1, 2))
+    found = plan(find.find([folder]), tmp_path, PARAMS, part=(1, 2))
     read.clear()
     summary = RunSummary(tmp_path, found.build_id, len(found.slides), {})
     assert run._stale(found, summary) == parts[0]

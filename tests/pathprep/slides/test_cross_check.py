@@ -15,8 +15,7 @@ from pathprep.params.shard import ShardParams
 from pathprep.params.stain import StainParams
 from pathprep.sharding import run
 from pathprep.sharding.recorded import recorded
-from pathprep.slides import cross_check as damage
-from pathprep.slides import grid
+from pathprep.slides import cross_check, grid
 from pathprep.slides.find import find
 from pathprep.slides.grid import Block, Grid
 
@@ -49,7 +48,7 @@ def blocks(pixels: np.ndarray, plan: Grid) -> list[tuple[Block, np.ndarray]]:
 def test_what_is_whole_passes(side: int, share: float) -> None:
     pixels, overview = slide()
     where = plan(side, side, int(side * share))
-    check = damage.Check(HERE, overview, WIDTH, HEIGHT, where)
+    check = cross_check.Check(HERE, overview, WIDTH, HEIGHT, where)
     for block, tiles in blocks(pixels, where):
         check.tiles(block, tiles)
 
@@ -58,7 +57,7 @@ def test_what_is_whole_passes(side: int, share: float) -> None:
 def test_a_quarter_of_a_tile_is_noticed(colour: tuple[int, int, int]) -> None:
     pixels, overview = slide()
     pixels[256:384, 512:640] = colour
-    check = damage.Check(HERE, overview, WIDTH, HEIGHT, plan())
+    check = cross_check.Check(HERE, overview, WIDTH, HEIGHT, plan())
     ((block, tiles),) = blocks(pixels, plan())
     with pytest.raises(
         UnreadableSlide, match=r"a\.svs: the tile at 512,256 differs from the overview .* by \d+"
@@ -69,7 +68,7 @@ def test_a_quarter_of_a_tile_is_noticed(colour: tuple[int, int, int]) -> None:
 def test_the_expected_mean_is_exact_at_fractions_of_an_overview_pixel() -> None:
     overview = np.zeros((50, 50, 3), np.uint8)
     overview[:, 25:] = 200
-    check = damage.Check(HERE, overview, 500, 500, Grid(0, 1, 101, 101, 101, 0.5, 4, 4, 4))
+    check = cross_check.Check(HERE, overview, 500, 500, Grid(0, 1, 101, 101, 101, 0.5, 4, 4, 4))
     # columns 202 to 303 of level 0 are overview columns 20.2 to 30.3, of which 5.3 are bright
     np.testing.assert_allclose(check._expected(202, 202), 200 * 5.3 / 10.1)
 
@@ -77,7 +76,7 @@ def test_the_expected_mean_is_exact_at_fractions_of_an_overview_pixel() -> None:
 def test_tiles_smaller_than_the_overview_shows_pass() -> None:
     pixels, overview = slide()
     where = plan(32, 32, 32)
-    check = damage.Check(HERE, overview, WIDTH, HEIGHT, where)
+    check = cross_check.Check(HERE, overview, WIDTH, HEIGHT, where)
     for block, tiles in blocks(255 - pixels, where):
         check.tiles(block, tiles)
 

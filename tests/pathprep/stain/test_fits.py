@@ -12,7 +12,7 @@ from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
 from pathprep import stain
 from pathprep.dataset.schema import STATUSES
 from pathprep.errors import StainError, UsageError
-from pathprep.sharding import fit_target as slide_target
+from pathprep.sharding import fit_target
 from pathprep.stain import StainFit, Status, Target
 
 Tile = npt.NDArray[np.uint8]
@@ -254,10 +254,10 @@ def test_tiles_that_are_too_large_are_refused(shape: tuple[int, ...]) -> None:
 
 
 def test_a_picture_that_is_too_large_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slide_target, "MAX_PIXELS", 80 * 79)
+    monkeypatch.setattr(fit_target, "MAX_PIXELS", 80 * 79)
     Image.fromarray(WHITE).save(tmp_path / "large.png")
     with pytest.raises(UsageError, match=r"large\.png: 80 x 80 pixels; .* crop it"):
-        slide_target.fit_picture(tmp_path / "large.png", slide_target.FitOptions())
+        fit_target.fit_picture(tmp_path / "large.png", fit_target.FitOptions())
 
 
 @pytest.mark.parametrize("io", [0.0, -5.0, 257.0, float("nan")])

@@ -14,7 +14,7 @@ from skimage.draw import polygon2mask
 
 from pathprep.errors import UsageError
 from pathprep.synth import archive as synth
-from pathprep.synth import pyramid as synth_pyramid
+from pathprep.synth import pyramid
 from pathprep.synth.paint import paint
 from pathprep.synth.scene import CLASSES, make_scene
 
@@ -85,12 +85,12 @@ def test_levels_are_averages_of_the_base(archive: Path) -> None:
 def test_reduce_is_the_rounded_mean() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (48, 32, 3), np.uint8)
     mean = pixels.reshape(12, 4, 8, 4, 3).mean((1, 3))
-    assert np.array_equal(synth_pyramid.reduce(pixels), np.floor(mean + 0.5).astype(np.uint8))
+    assert np.array_equal(pyramid.reduce(pixels), np.floor(mean + 0.5).astype(np.uint8))
 
 
 def test_bigtiff_is_read_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (classic,) = synth.synthesize(tmp_path / "classic", slides=1, size=1100)
-    monkeypatch.setattr(synth_pyramid, "BIG_PIXELS", 1000)
+    monkeypatch.setattr(pyramid, "BIG_PIXELS", 1000)
     (big,) = synth.synthesize(tmp_path / "big", slides=1, size=1100)
     assert classic.read_bytes()[:4] == b"II\x2a\x00"
     assert big.read_bytes()[:4] == b"II\x2b\x00"
@@ -287,7 +287,7 @@ def test_memory_is_bounded_by_chunks_not_by_the_slide() -> None:
         drawn.append((x, y))
         out[:] = 200
 
-    tiles = synth_pyramid._base(20_000, 240, 2, draw, None, lambda: None)
+    tiles = pyramid._base(20_000, 240, 2, draw, None, lambda: None)
     for _ in range(3):
         next(tiles)
     ahead = len(drawn)

@@ -8,8 +8,7 @@ import pytest
 from nvidia.dali import fn, pipeline_def
 from scipy import ndimage
 
-from pathtrain.data import view_effects as effects
-from pathtrain.data import view_graph, view_params
+from pathtrain.data import view_effects, view_graph, view_params
 from pathtrain.recipes.load import load
 
 COUNT = 24
@@ -29,7 +28,7 @@ def test_blur_is_a_gaussian_of_three_sigma_mirrored_at_the_border(
     tile = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
     reach = int(np.ceil(3 * sigma))
     expected = ndimage.gaussian_filter(tile.astype(float), (sigma, sigma, 0), mode="mirror", radius=reach)
-    found = effects.Compiled(["blur", "sigma"], 1)([tile], [np.array(True)], [np.float32(sigma)])[0]
+    found = view_effects.Compiled(["blur", "sigma"], 1)([tile], [np.array(True)], [np.float32(sigma)])[0]
     assert np.abs(found - expected).max() < 0.51
     assert found.dtype == np.uint8
 
@@ -43,7 +42,7 @@ def by_dali(tiles: list[Pixels], given: dict[str, npt.NDArray[Any]]) -> list[Pix
     @pipeline_def(batch_size=len(tiles), num_threads=1, device_id=None, enable_conditionals=True)  # type: ignore[untyped-decorator]
     def graph() -> Any:
         fed = {name: fn.external_source(source=source, batch=True) for name, source in feeds.items()}
-        return effects.by_dali(fn.external_source(source=lambda: tiles, batch=True, layout="HWC"), fed)
+        return view_effects.by_dali(fn.external_source(source=lambda: tiles, batch=True, layout="HWC"), fed)
 
     pipeline = graph()
     (out,) = pipeline.run()
@@ -59,8 +58,8 @@ def test_compiled_effects_are_those_of_dali(number: int, threads: int) -> None:
     drawn = view_params.draw(recipe.views, view, number, np.arange(COUNT), 0)
     keys = view_graph.columns(view)
     given = dict(zip(keys, view_graph.inputs(drawn, keys), strict=True))
-    work = effects.Compiled(keys, threads)
-    assert work.names == list(effects.NAMES)
+    work = view_effects.Compiled(keys, threads)
+    assert work.names == list(view_effects.NAMES)
     before = [tile.copy() for tile in tiles]
     found = work(tiles, *(list(given[name]) for name in work.names))
     expected = by_dali(tiles, {name: given[name] for name in work.names})
@@ -73,4 +72,4 @@ def test_compiled_effects_are_those_of_dali(number: int, threads: int) -> None:
 
 
 def test_what_a_recipe_never_does_is_not_asked_for() -> None:
-    assert effects.Compiled(["start", "end", "flip"], 1).names == []
+    assert view_effects.Compiled(["start", "end", "flip"], 1).names == []

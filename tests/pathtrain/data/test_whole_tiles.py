@@ -8,7 +8,7 @@ from helpers.slides import tissue, write_tiff
 from pathprep.params.shard import ShardParams
 from pathprep.params.stain import StainParams
 from pathprep.sharding import run
-from pathprep.slides import find as sources
+from pathprep.slides import find
 from pathtrain.data.whole_tiles import DatasetTiles
 
 
@@ -18,7 +18,7 @@ def test_a_slide_at_several_resolutions_is_one_group(tmp_path: Path) -> None:
     params = ShardParams(
         tile=64, mpp=1.0, more_mpps=(0.5,), mode="resize", region=1024, stain=StainParams("none")
     )
-    summary = run.shard(sources.find([tmp_path]), tmp_path / "d", params)
+    summary = run.shard(find.find([tmp_path]), tmp_path / "d", params)
     assert not summary.failures
     tiles = DatasetTiles(tmp_path / "d")
     assert tiles.slides == ["s0_mpp0-5", "s0_mpp1", "s1_mpp0-5", "s1_mpp1"]

@@ -107,19 +107,19 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from pathtrain.features import embed
-from pathtrain.features import files as feature_files
-ending, fits, whole = feature_files.FORMATS["hdf5"]
+from pathtrain.features import files
+ending, fits, whole = files.FORMATS["hdf5"]
 def dying(path, part, features):
     if part.name == "b":
-        cut = feature_files.h5py.File
+        cut = files.h5py.File
         def partial(*arguments):
             file = cut(*arguments)
             file["features"] = features[:2]
             file.flush()
             os.kill(os.getpid(), signal.SIGKILL)
-        feature_files.h5py.File = partial
+        files.h5py.File = partial
     whole(path, part, features)
-feature_files.FORMATS["hdf5"] = ending, fits, dying
+files.FORMATS["hdf5"] = ending, fits, dying
 embed.embed(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
 """
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from pathprep.errors import UsageError
 from pathtrain.cli import evaluations as app
-from pathtrain.evaluate import statistics as common
+from pathtrain.evaluate import statistics
 from pathtrain.evaluate.statistics import interval, neighbours
 from pathtrain.evaluate.tile_level.knn import TEMPERATURE, knn, vote
 from pathtrain.runs.model import load
@@ -54,7 +54,7 @@ def test_neighbours_are_exact_over_blocks(monkeypatch: pytest.MonkeyPatch) -> No
     _, expected = (
         NearestNeighbors(n_neighbors=5, metric="cosine", algorithm="brute").fit(bank).kneighbors(queries)
     )
-    monkeypatch.setattr(common, "BLOCK", 16)
+    monkeypatch.setattr(statistics, "BLOCK", 16)
     found = [
         rows for _, _, rows in neighbours(bank, queries, 5, lambda p: np.zeros((p.stop - p.start, 200), bool))
     ]
