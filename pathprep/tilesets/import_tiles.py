@@ -105,12 +105,12 @@ def import_tiles(
         OSError: the folder cannot be read or written; a full disk ends the run in order instead.
     """
     check_run(workers=workers, slide_timeout=slide_timeout, min_free=min_free, part=part)
-    local_folder(out)  # asked before the images are listed
+    root = local_folder(out)
     params = TileParams.of(target=Target.given(target), **settings)
     tiles = _find(source, out, format, labels, columns, split)
     done = run.import_tiles(
         tiles,
-        local_folder(out),
+        root,
         params,
         name=name,
         workers=workers,
@@ -142,9 +142,10 @@ def planned(
     Returns:
         The parameters, and a function that makes or checks the dataset and tells what is to do.
     """
+    root = local_folder(out)
     params = TileParams.of(target=Target.given(target), **settings)
     tiles = _find(source, out, format, labels, columns, split)
-    return params, lambda: run.plan(tiles, local_folder(out), params, name=name, rebuild=rebuild)
+    return params, lambda: run.plan(tiles, root, params, name=name, rebuild=rebuild)
 
 
 def _find(
