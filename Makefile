@@ -15,6 +15,9 @@ CONSTRAINTS := $(if $(filter 13,$(CUDA)),-c constraints.txt)
 INPUTS := pyproject.toml constraints.txt
 INSTALLED := $(VENV)/.installed-$(shell (cat $(INPUTS); echo $(CURDIR) $(CUDA)) | sha256sum | cut -c1-16)
 
+# One more than cores, at most four: many tests wait for processes that they have started
+PROCESSES := $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
+
 .PHONY: install demo test test-all test-gpu tutorials lint docs bench
 install: $(INSTALLED)
 
@@ -43,7 +46,7 @@ demo: install
 	@echo "The encoder: $(abspath $(DEMO))/run/report.html, exported to $(DEMO)/model, features in $(DEMO)/features"
 
 test: install
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n $(PROCESSES) -m "not slow and not gpu"
 
 test-all: install
 	$(BIN)/python -m pytest -m "not gpu"
@@ -56,7 +59,7 @@ test-gpu: install
 	compute-sanitizer --tool racecheck --error-exitcode 1 $(BIN)/python -m pytest -m gpu tests/kernels
 
 tutorials: install
-	$(BIN)/python -m pytest tests/docs
+	$(BIN)/python -m pytest -m slow tests/docs
 
 lint: install docs
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathprep.stain import Target
 
 # Raised when the same parameters give other bytes than before, so that old slides are rebuilt
-PIXELS_VERSION = 3
+PIXELS_VERSION = 4
 
 # Micrometres per pixel of a slide. The finest scanners are at 0.1, and above 10 there is no tissue structure
 # left: beyond, it is a wrong tag

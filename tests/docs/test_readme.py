@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from pathprep import testing
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -16,6 +18,7 @@ def test_it_is_short() -> None:
     assert len(README.splitlines()) <= 120
 
 
+@pytest.mark.slow
 def test_its_python_runs_as_it_stands(tmp_path: Path) -> None:
     testing.small_slides(tmp_path / "slides", size=1536)
     (block,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
