@@ -12,7 +12,8 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Level(NamedTuple):
-    """One level of the pyramid: size in its own pixels and how much smaller than level 0 it is."""
+    """One level of the pyramid: size of its picture, without padding, in its own pixels, and how much smaller
+    than level 0 it is."""
 
     width: int
     height: int
@@ -73,13 +74,17 @@ def resolution(aperio: str | None, unit: str | None, x: str | None, y: str | Non
 class Reader(Protocol):
     """An open slide file. ``read`` may be called from several threads at once.
 
-    ``bounds``: None where the file states none, or the whole slide.
+    ``bounds``: None where the file states none, or the whole slide. ``colour``: what the samples are and who
+    says so, such as ``YCbCr (JFIF marker; the TIFF tag says RGB)``. ``notes``: one a level, empty where its
+    size and downsample are as declared.
     """
 
     name: str
     path: Path
     vendor: str
     levels: list[Level]
+    colour: str
+    notes: list[str]
     resolution: Resolution | None
     bounds: Bounds | None
 

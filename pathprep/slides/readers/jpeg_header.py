@@ -9,13 +9,17 @@ from typing import Literal, NamedTuple
 
 Space = Literal["RGB", "YCbCr", "grey"]
 
-# Starts of frame: baseline, extended, progressive and arithmetic. Others (lossless, differential) no decoder has
+# Starts of frame: baseline, extended, progressive and arithmetic; no decoder has the others
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 _ALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 _JFIF, _ADOBE, _SCAN, _END = 0xE0, 0xEE, 0xDA, 0xD9
 _RGB_IDS = b"RGB"
 # Says that the samples are RGB as they stand
 APP14_RGB = bytes.fromhex("ffee000e41646f626500640000000000")
+
+
+class Contradiction(ValueError):
+    """A JPEG whose colours cannot be told, though it may be whole."""
 
 
 class Colours(NamedTuple):
@@ -106,19 +110,19 @@ def colours(header: Header, tag: str, where: str = "TIFF tag") -> Colours:
         where: it says so.
 
     Raises:
-        ValueError: the JPEG is neither grey nor of three components, or its markers contradict one another.
+        Contradiction: it is neither grey nor of three components, or its markers contradict one another.
     """
     if len(header.ids) == 1:
         return Colours("grey", "one component")
     if len(header.ids) != 3:
-        raise ValueError(f"a JPEG of {len(header.ids)} components (CMYK or transparency), not RGB")
+        raise Contradiction(f"a JPEG of {len(header.ids)} components (CMYK or transparency), not RGB")
     named = header.ids == _RGB_IDS
     if header.adobe == 2 or (header.adobe is not None and header.adobe > 2):
-        raise ValueError(f"a JPEG of 3 components whose Adobe marker states transform {header.adobe}")
+        raise Contradiction(f"a JPEG of 3 components whose Adobe marker states transform {header.adobe}")
     if header.adobe == 0:
         # for it: the components' names, the tag, components of one size. Against it: all three, or JFIF
         if not named and tag != "RGB" and (header.subsampled or header.jfif):
-            raise ValueError(
+            raise Contradiction(
                 f"a JPEG that contradicts itself: RGB by its Adobe marker, "
                 f"{'YCbCr by its JFIF marker' if header.jfif else 'with the smaller chroma of YCbCr'}"
             )
@@ -127,7 +131,7 @@ def colours(header: Header, tag: str, where: str = "TIFF tag") -> Colours:
         return Colours("YCbCr", "Adobe marker")
     if header.jfif:
         if named and tag == "RGB" and not header.subsampled:
-            raise ValueError(
+            raise Contradiction(
                 "a JPEG that contradicts itself: YCbCr by its JFIF marker, components named R, G, B"
             )
         return Colours("YCbCr", "JFIF marker")
@@ -137,7 +141,7 @@ def colours(header: Header, tag: str, where: str = "TIFF tag") -> Colours:
         return Colours("RGB", where)
     if tag == "YCbCr":
         return Colours("YCbCr", where)
-    raise ValueError(f"a JPEG of three components without a marker of its colours, under a {where} {tag}")
+    raise Contradiction(f"a JPEG of three components without a marker of its colours, under a {where} {tag}")
 
 
 def spliced(data: bytes, header: Header, space: Space, tables: bytes) -> bytes:

@@ -141,7 +141,7 @@ def _holds(first: Declared, this: Declared, downsample: float) -> bool:
 
 
 def _padded(first: Declared, this: Declared, before: float) -> range:
-    """Whole downsamples whose picture, padded to a multiple of one or two native tiles, has the declared size."""
+    """Whole downsamples whose picture, padded to whole tiles or to an even number, has the declared size."""
     found = range(0)
     for tiles in (1, 2):
         low, high = int(before * STEP) + 1, first.width
