@@ -113,7 +113,10 @@ def _of_dataset(tiles: DatasetTiles, made: dict[str, Any]) -> list[Part]:
                 "level0_magnification": round(10 / marker.mpp),
                 "target_magnification": round(10 / (marker.target_mpp or params["mpp"])),
                 "name": slide,
+                "origin": "slide",
             }
+            if marker.bounds is not None:
+                attributes["bounds"] = list(marker.bounds)
         parts.append(
             Part(
                 name=slide,

@@ -4,7 +4,9 @@
       features  (N, D) float32, in the order of the dataset's index
       coords    (N, 2) int64, x and y of the tile's corner in level-0 pixels; TRIDENT's attributes on it:
                 patch_size (at the target magnification), patch_size_level0, overlap, name, and
-                level0_magnification and target_magnification, nominal: 10 / MPP, rounded
+                level0_magnification and target_magnification, nominal: 10 / MPP, rounded. And origin,
+                always ``slide``: they count from the corner of the whole slide, as OpenSlide does; QuPath
+                opens slides with bounds (x, y, width, height; where there are) cropped, and counts from there
       attributes: what it was made from: of tiles fingerprint, build_id, source_sha256, size, precision
     <slide>.parquet    a row per tile: features (a list of D float32), x, y; the attributes, those of coords
                        too, as JSON in the schema's metadata, under the key ``pathtrain``
