@@ -44,7 +44,10 @@ class MppRules:
 
 
 class Slide:
-    """An open slide; use as a context manager. ``read`` may be called from several threads."""
+    """An open slide; use as a context manager. ``read`` may be called from several threads.
+
+    ``bounds``: the part that the scanner covered, in level-0 pixels; None if that is the whole slide.
+    """
 
     def __init__(self, path: Path, reader: ReaderName = "auto") -> None:
         self.path = path
@@ -52,6 +55,7 @@ class Slide:
         limits.check_levels(path, self._reader.levels)
         self.reader = self._reader.name
         self.vendor = self._reader.vendor
+        self.bounds = self._reader.bounds
         self.levels: list[Level] = [
             level._replace(downsample=_snap(level.downsample)) for level in self._reader.levels
         ]

@@ -19,6 +19,18 @@ class Level(NamedTuple):
     downsample: float
 
 
+class Bounds(NamedTuple):
+    """The part of the slide that the scanner covered, in level-0 pixels.
+
+    Some viewers, QuPath among them, count from its corner instead of the slide's.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
 @dataclass(frozen=True)
 class Resolution:
     """Micrometres per pixel along x and y, and where the file says so."""
@@ -59,13 +71,17 @@ def resolution(aperio: str | None, unit: str | None, x: str | None, y: str | Non
 
 
 class Reader(Protocol):
-    """An open slide file. ``read`` may be called from several threads at once."""
+    """An open slide file. ``read`` may be called from several threads at once.
+
+    ``bounds``: None where the file states none, or the whole slide.
+    """
 
     name: str
     path: Path
     vendor: str
     levels: list[Level]
     resolution: Resolution | None
+    bounds: Bounds | None
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         """Pixels of a box inside one level: (height, width, 3) uint8; x, y in that level's pixels.

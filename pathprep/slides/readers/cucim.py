@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pathprep.errors import UnreadableSlide, UsageError
-from pathprep.slides.readers.base import Level, Pixels, resolution
+from pathprep.slides.readers.base import Bounds, Level, Pixels, resolution
 
 
 class CucimReader:
@@ -38,6 +38,7 @@ class CucimReader:
         metadata: dict[str, Any] = self._image.metadata
         self.vendor = "aperio" if "aperio" in metadata else "generic-tiff"
         self.levels = _levels(self._image.resolutions)
+        self.bounds: Bounds | None = None  # the files that it is given are whole
         # not cuCIM's `spacing()`: that is 1.0 for Aperio files, whose MPP stands in the description
         tiff = metadata.get("tiff", {})
         self.resolution = resolution(

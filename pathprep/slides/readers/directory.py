@@ -15,7 +15,7 @@ from openslide import OpenSlide
 
 from pathprep.errors import UnreadableSlide
 from pathprep.slides.readers import limits
-from pathprep.slides.readers.base import Level, Resolution, resolution
+from pathprep.slides.readers.base import Bounds, Level, Resolution, resolution
 
 # tifffile logs what it finds wrong; the reader that then opens the file reports it
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -75,6 +75,22 @@ class Directory:
             Level(page.width, page.height, (first.width / page.width + first.height / page.height) / 2)
             for page in self.pages
         ]
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """The box of the native tiles that there are, which is what OpenSlide takes it for in such files."""
+        page = self.pages[0]
+        if self.vendor != "generic-tiff" or page.counts.all():
+            return None
+        there = np.flatnonzero(page.counts)
+        if not len(there):
+            return None
+        rows, columns = there // page.across, there % page.across
+        left, top = int(columns.min()) * page.tile_width, int(rows.min()) * page.tile_height
+        right = min(page.width, (int(columns.max()) + 1) * page.tile_width)
+        bottom = min(page.height, (int(rows.max()) + 1) * page.tile_height)
+        whole = (left, top, right, bottom) == (0, 0, page.width, page.height)
+        return None if whole else Bounds(left, top, right - left, bottom - top)
 
 
 def read_directory(path: Path) -> Directory | None:

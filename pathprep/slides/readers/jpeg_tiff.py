@@ -54,6 +54,7 @@ class JpegTiffReader:
         self.vendor = directory.vendor
         self.levels = directory.levels
         self.resolution = directory.resolution
+        self.bounds = directory.bounds
         self._pages = directory.pages
         self._heads = [
             (APP14_RGB if page.photometric == RGB else b"") + self._tables(level, page.tables)

@@ -1,12 +1,13 @@
 """Reads with OpenSlide what cuCIM does not: NDPI, MRXS, SCN, BIF, DICOM, other compressions."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import openslide
 
 from pathprep.errors import UnreadableSlide
-from pathprep.slides.readers.base import Level, Pixels, Resolution, number
+from pathprep.slides.readers.base import Bounds, Level, Pixels, Resolution, number
 
 
 class OpenSlideReader:
@@ -32,6 +33,7 @@ class OpenSlideReader:
         y = number(properties.get(openslide.PROPERTY_NAME_MPP_Y))
         source = "TIFF resolution tags" if self.vendor == "generic-tiff" else f"{self.vendor} metadata"
         self.resolution = Resolution(x, y, source) if x and y else None
+        self.bounds = _bounds(properties, *self._slide.dimensions)
         background = properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "ffffff")
         self._background = np.frombuffer(bytes.fromhex(background), np.uint8).astype(np.uint16)
 
@@ -55,3 +57,16 @@ class OpenSlideReader:
     def close(self) -> None:
         """Release the file."""
         self._slide.close()
+
+
+def _bounds(properties: Mapping[str, str], width: int, height: int) -> Bounds | None:
+    """The part that was scanned; None if it is not stated, is no part of the slide, or all of it."""
+    try:
+        x, y, across, down = (
+            int(properties[f"openslide.bounds-{name}"]) for name in ("x", "y", "width", "height")
+        )
+    except (KeyError, ValueError):
+        return None
+    inside = x >= 0 and y >= 0 and across > 0 and down > 0 and x + across <= width and y + down <= height
+    whole = (x, y, across, down) == (0, 0, width, height)
+    return Bounds(x, y, across, down) if inside and not whole else None
