@@ -27,6 +27,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pathprep.dataset.marker import Marker, SlideMarker
 from pathprep.storage import atomic
 
 METADATA = b"pathtrain"
@@ -59,6 +60,12 @@ class Part:
     def holds(self, rows: int) -> bool:
         """Whether the features have so many rows."""
         return rows == (len(self.tiles) if self.rows is None else self.rows())
+
+
+def origin(marker: Marker) -> dict[str, Any]:
+    """What coordinates of a slide count from, as attributes of ``coords``: see the module."""
+    bounds = marker.bounds if isinstance(marker, SlideMarker) else None
+    return {"origin": "slide"} if bounds is None else {"origin": "slide", "bounds": list(bounds)}
 
 
 def hdf5_fits(path: Path, part: Part) -> bool:
