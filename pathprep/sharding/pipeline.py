@@ -32,8 +32,9 @@ from pathprep.slides.cross_check import Check
 from pathprep.slides.find import SlideSource
 from pathprep.slides.geojson import to_geojson
 from pathprep.slides.grid import Cells, Grid
+from pathprep.slides.mpp.settle import DEFAULT_MPP, Mpp
 from pathprep.slides.readers.base import Pixels
-from pathprep.slides.slide import DEFAULT_MPP, Mpp, Slide
+from pathprep.slides.slide import Slide
 from pathprep.tiles import engines
 
 Unit = TypeVar("Unit")
