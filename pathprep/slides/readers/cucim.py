@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pathprep.errors import UnreadableSlide, UsageError
-from pathprep.slides.readers.base import Bounds, Pixels, resolution
+from pathprep.slides.readers.base import Bounds, Pixels
 from pathprep.slides.readers.directory import Directory
 from pathprep.slides.readers.page import JPEG, LZW, NONE, RGB, YCBCR
 
@@ -55,14 +55,7 @@ class CucimReader:
         self.levels, self.notes = directory.levels[: len(sizes)], directory.notes[: len(sizes)]
         self.colour = directory.colour
         self.bounds: Bounds | None = None  # the files that it is given are whole
-        # not cuCIM's `spacing()`: that is 1.0 for Aperio files, whose MPP stands in the description
-        tiff = metadata.get("tiff", {})
-        self.resolution = resolution(
-            metadata.get("aperio", {}).get("MPP"),
-            tiff.get("resolution_unit"),
-            tiff.get("x_resolution"),
-            tiff.get("y_resolution"),
-        )
+        self.header = directory.header
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         """See Reader.read."""

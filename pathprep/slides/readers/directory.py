@@ -14,8 +14,9 @@ import tifffile
 from openslide import OpenSlide
 
 from pathprep.errors import UnreadableSlide
+from pathprep.slides.mpp.header import Header
 from pathprep.slides.readers import convert, limits
-from pathprep.slides.readers.base import Bounds, Level, Resolution, number, resolution
+from pathprep.slides.readers.base import Bounds, Level
 from pathprep.slides.readers.levels import Declared, Found, settle
 from pathprep.slides.readers.page import Page, read_page
 
@@ -25,7 +26,6 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # TIFFs that are no plain ones: their images are not tiled, or laid out in ways that only OpenSlide knows
 _NOT_TILED = frozenset({"hamamatsu"})
-_UNITS = {2: "inch", 3: "centimeter"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +36,7 @@ class Directory:
         vendor: as OpenSlide names it, or would if it opened the file.
         known: OpenSlide opens it. It does not open big-endian classic TIFF.
         pages: of the levels that are used. notes: where these are not as declared, one a level.
+        header: what states the resolution.
         subifds: levels stand in SubIFDs, which OpenSlide and cuCIM do not see.
     """
 
@@ -44,7 +45,7 @@ class Directory:
     pages: list[Page]
     levels: list[Level]
     notes: list[str]
-    resolution: Resolution | None
+    header: Header
     subifds: bool
 
     @property
@@ -121,7 +122,6 @@ def _parse(path: Path, known: str | None) -> Directory | None:
         _check_channels(path, tiff, first)
         pages = [read_page(path, page, level, file) for level, page in enumerate(levels)]
         pages = [pages[0], *sorted(pages[1:], key=lambda page: -page.width)]
-        tags = {name: first.tags.valueof(code) for name, code in (("x", 282), ("y", 283), ("unit", 296))}
         stated = _philips_spacings(first.description) if vendor == "philips" else []
         declared = [
             Declared(page.width, page.height, page.tile_width, page.tile_height, spacing)
@@ -137,12 +137,7 @@ def _parse(path: Path, known: str | None) -> Directory | None:
             [pages[level.number] for level in found],
             [level.level for level in found],
             [level.note for level in found],
-            resolution(
-                _aperio_mpp(first.description) if vendor == "aperio" else None,
-                _UNITS.get(2 if tags["unit"] is None else int(tags["unit"])),
-                _ratio(tags["x"]),
-                _ratio(tags["y"]),
-            ),
+            _header(path, vendor, first),
             bool(first.subifds),
         )
 
@@ -172,7 +167,11 @@ def _philips_spacings(description: str) -> list[float]:
     """Of every level, from the XML of Philips' description."""
     _, _, levels = description.partition("PIIM_PIXEL_DATA_REPRESENTATION_SEQUENCE")
     pairs = re.findall(r'"DICOM_PIXEL_SPACING"[^<]*?>\s*(?:&quot;|")([0-9.eE+-]+)', levels)
-    return [value for text in pairs if (value := number(text)) is not None]
+    try:
+        values = [float(text) for text in pairs]
+    except ValueError:
+        return []
+    return values if all(value > 0 for value in values) else []
 
 
 def _spacings(pages: list[Page], stated: list[float]) -> list[float | None]:
@@ -182,11 +181,11 @@ def _spacings(pages: list[Page], stated: list[float]) -> list[float | None]:
     return [page.spacing for page in pages]
 
 
-def _ratio(value: tuple[int, int] | None) -> str | None:
-    return None if value is None or not value[1] else repr(value[0] / value[1])
-
-
-def _aperio_mpp(description: str) -> str | None:
-    """The figure after ``MPP =`` in ``Aperio Image Library ...|AppMag = 20|MPP = 0.4990``."""
-    pairs = (part.partition("=") for part in description.split("|")[1:])
-    return next((value.strip() for key, _, value in pairs if key.strip() == "MPP"), None)
+def _header(path: Path, vendor: str | None, page: tifffile.TiffPage) -> Header:
+    """What states the resolution of level 0."""
+    x, y, unit, xmp = (page.tags.valueof(code) for code in (282, 283, 296, 700))
+    text = xmp.decode("utf-8", "replace") if isinstance(xmp, bytes) else str(xmp or "")
+    unit = None if unit is None else int(unit)
+    return Header(
+        path, vendor, page.imagewidth, page.imagelength, str(page.description), text, x=x, y=y, unit=unit
+    )

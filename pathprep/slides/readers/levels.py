@@ -9,6 +9,7 @@ declared size. A level for which neither is certain is not used.
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,8 @@ STRETCH = 0.01
 AGREE = 0.01
 # From level to level; less is the same level again
 STEP = 1.1
+# From level to level, of a stated spacing
+MOST = 16
 TILES = "its whole native tiles"
 
 
@@ -31,7 +34,7 @@ class Declared(NamedTuple):
 
     Attributes:
         width, height: pixels. tile_width, tile_height: of its native tiles; 0 if not known.
-        spacing: of its pixels, in any unit that is the same for all levels; None if not stated.
+        spacing: of its pixels, in one unit for all levels; None if not stated.
     """
 
     width: int
@@ -60,6 +63,10 @@ def settle(path: Path, declared: Sequence[Declared]) -> list[Found]:
         UnreadableSlide: no level, or one that cannot be a reduction of the first.
     """
     limits.check_levels(path, [Level(d.width, d.height, 1.0) for d in declared], shapes=False)
+    spacings = [this.spacing or 0 for this in declared]
+    if not all(0 < a < b <= MOST * a for a, b in pairwise(spacings)):
+        # some programs give all levels the first one's, or the resolution of a screen
+        declared = [this._replace(spacing=None) for this in declared]
     first = declared[0]
     found = [Found(0, Level(first.width, first.height, 1.0), "")]
     steps: list[float] = []
@@ -116,7 +123,7 @@ def _downsample(
         # a third, or a quarter with padding?
         return (None, "") if powers else (mean, "")
     if len(powers) == 1 or len(padded) == 1:
-        return float(powers[0] if powers else padded[0]), TILES
+        return float(powers[0] if powers else padded.pop()), TILES
     if not padded and mean > before * STEP and high / low > 1 - STRETCH:
         return mean, ""
     return None, ""
@@ -140,9 +147,9 @@ def _holds(first: Declared, this: Declared, downsample: float) -> bool:
     )
 
 
-def _padded(first: Declared, this: Declared, before: float) -> range:
+def _padded(first: Declared, this: Declared, before: float) -> set[int]:
     """Whole downsamples whose picture, padded to whole tiles or to an even number, has the declared size."""
-    found = range(0)
+    found: set[int] = set()
     for tiles in (1, 2):
         low, high = int(before * STEP) + 1, first.width
         for whole, side, tile in (
@@ -155,6 +162,5 @@ def _padded(first: Declared, this: Declared, before: float) -> range:
             if side > tile:
                 high = min(high, -(-whole // (side - tile)) - 1)
         else:
-            wider = range(low, high + 1)
-            found = found if len(found) else wider
+            found.update(range(low, high + 1))
     return found

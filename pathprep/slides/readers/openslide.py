@@ -8,8 +8,9 @@ import numpy as np
 import openslide
 
 from pathprep.errors import UnreadableSlide
+from pathprep.slides.mpp.header import Header
 from pathprep.slides.readers import convert, dicom, foreign, tiff
-from pathprep.slides.readers.base import Bounds, Level, Pixels, Resolution, number
+from pathprep.slides.readers.base import Bounds, Level, Pixels
 from pathprep.slides.readers.directory import Directory
 from pathprep.slides.readers.levels import Declared, Found, settle
 
@@ -43,10 +44,11 @@ class OpenSlideReader:
         # OpenSlide's own numbers of the levels, and what it divides positions by
         self._numbers = [each.number for each in found]
         self._downsamples = [self._slide.level_downsamples[number] for number in self._numbers]
-        x = number(properties.get(openslide.PROPERTY_NAME_MPP_X))
-        y = number(properties.get(openslide.PROPERTY_NAME_MPP_Y))
-        source = "TIFF resolution tags" if self.vendor == "generic-tiff" else f"{self.vendor} metadata"
-        self.resolution = Resolution(x, y, source) if x and y else None
+        self.header = (
+            directory.header.opened(self.vendor, properties)
+            if directory
+            else Header.of_openslide(path, self.vendor, self._slide.dimensions, properties)
+        )
         self.bounds = _bounds(properties, *self._slide.dimensions)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:

@@ -25,6 +25,7 @@ PHOTOMETRICS = {
     5: "CMYK", YCBCR: "YCbCr", 8: "CIELab", 32803: "colour filter array", 34892: "linear raw",
 }  # fmt: skip
 _FORMATS = {1: "unsigned", 2: "signed", 3: "floating-point", 4: "undefined", 5: "complex", 6: "complex float"}
+_UNITS = {None: 25_400.0, 2: 25_400.0, 3: 10_000.0}
 # How much of a tile is read for its header: JPEG's with tables and an ICC profile
 _HEAD = 1 << 16
 
@@ -54,7 +55,7 @@ class Page:
         colours: of JPEG tiles, by their own markers; None for other compressions.
         offsets, counts: (tiles,) uint64, bytes; tiles row by row; count 0: not there.
         tables: TIFF's JPEGTables, a JPEG stream of tables alone.
-        spacing: of its pixels by its resolution tags, in their unit; None without.
+        spacing: of its pixels by its resolution tags, micrometres; None without.
     """
 
     width: int
@@ -146,7 +147,7 @@ def read_page(path: Path, page: tifffile.TiffPage, level: int, file: Readable) -
         offsets,
         counts,
         page.jpegtables,
-        _spacing(page.tags.valueof(282), page.tags.valueof(283)),
+        _spacing(*(page.tags.valueof(code) for code in (282, 283, 296))),
     )
 
 
@@ -209,9 +210,9 @@ def _jpeg_colours(path: Path, level: int, start: bytes, photometric: int) -> Col
         raise UnreadableSlide(f"{path}: level {level}: {error}; {convert.TILED}") from None
 
 
-def _spacing(x: Any, y: Any) -> float | None:
-    """Mean of the two axes, of XResolution and YResolution."""
+def _spacing(x: Any, y: Any, unit: Any) -> float | None:
+    """Mean of the two axes, of XResolution, YResolution and ResolutionUnit."""
     try:
-        return float(x[1] / x[0] + y[1] / y[0]) / 2
-    except (TypeError, ZeroDivisionError, IndexError):
+        return _UNITS[unit] * float(x[1] / x[0] + y[1] / y[0]) / 2
+    except (TypeError, ZeroDivisionError, IndexError, KeyError):
         return None

@@ -62,7 +62,7 @@ class TiffReader:
         self.vendor = directory.vendor
         self.levels = directory.levels
         self.colour, self.notes = directory.colour, directory.notes
-        self.resolution = directory.resolution
+        self.header = directory.header
         self.bounds = directory.bounds
         self._pages = directory.pages
         self._tables = [self._read_tables(level, page.tables) for level, page in enumerate(self._pages)]
