@@ -116,8 +116,7 @@ def peer(source: Path, out: Path, per_shard: int, buffer: int) -> None:
     )
     with wds.ShardWriter(str(out / "mixed-%06d.tar"), maxcount=per_shard, verbose=0) as writer:
         for sample in samples:
-            key = f"{Path(sample['__url__']).stem}__{sample['__key__']}"
-            writer.write({"__key__": key, "jpg": sample["jpg"]})
+            writer.write({"__key__": sample["__key__"], "jpg": sample["jpg"]})
     flush(out)
 
 

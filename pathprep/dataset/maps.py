@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pathprep import stain
+from pathprep.dataset.schema import tile_key
 from pathprep.errors import UsageError
 from pathprep.slides.readers.base import Pixels
 from pathprep.stain import IO, Jitter, StainFit, Target
@@ -104,7 +105,7 @@ class Prepare:
 
 def key_of(row: Mapping[str, Any]) -> str:
     """The key of a tile's sample, from its slide, x and y: as in mixed shards."""
-    return f"{row['slide']}__{row['x']}_{row['y']}"
+    return tile_key(row["slide"], row["x"], row["y"])
 
 
 def sample_of(row: Mapping[str, Any], pixels: Any) -> dict[str, Any]:

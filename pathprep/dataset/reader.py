@@ -17,7 +17,7 @@ from pathprep.dataset import index_cache
 from pathprep.dataset.failed import FailedShard, failed_of
 from pathprep.dataset.listing import THREADS
 from pathprep.dataset.marker import Marker, sealed_in
-from pathprep.dataset.schema import DROPPED, FORMAT, SCHEMA, VERSION, build_id
+from pathprep.dataset.schema import DROPPED, FORMAT, READABLE, SCHEMA, VERSION, build_id
 from pathprep.dataset.stored import StoredTiles, encoded
 from pathprep.dataset.tile import FIT_COLUMNS, Tile, checked, fit_of, known
 from pathprep.dataset.tile_index import TileIndex
@@ -52,9 +52,9 @@ class Dataset(StoredTiles):
             if self.storage.read_json("mixed.json") is not None:
                 raise DatasetError(f"{root}: holds mixed shards; give the dataset that they were mixed from")
             raise DatasetError(f"{root}: not a dataset (no dataset.json); make one with `pathprep shard`")
-        if info["version"] != VERSION:
+        if info["version"] not in READABLE:
             raise DatasetError(
-                f"{self.root}: format version {info['version']}, this pathprep reads version {VERSION}"
+                f"{self.root}: format version {info['version']}, this pathprep reads up to version {VERSION}"
             )
         if build_id(info["params"]) != info["build_id"]:
             raise DatasetError(
@@ -185,6 +185,8 @@ class Dataset(StoredTiles):
             table = table.drop_columns(["label"])
         x, y = (table[axis].cast(pa.string()) for axis in "xy")
         key = pc.binary_join_element_wise(x, y, "_")
+        if self.info["version"] > 1:  # as schema.tile_key, for all of them at once
+            key = pc.binary_join_element_wise(tar, key, "__")
         return table.append_column("key", key).append_column("slide", pa.array([tar] * len(table)))
 
     def columns(self, names: Iterable[str]) -> dict[str, npt.NDArray[Any]]:

@@ -1,7 +1,8 @@
 """The dataset folder on disk: its files, the columns of its tables, its names and its build id.
 
     dataset.json                 format version, every parameter that shaped the pixels, their hash (build id)
-    shards/<slide>.tar           WebDataset; members <x>_<y>.jpg (level-0 pixels); absent if no tile was kept
+    shards/<slide>.tar           WebDataset; members <slide>__<x>_<y>.jpg (level-0 pixels); absent if no tile
+                                 was kept
     shards/<slide>.idx           DALI's index v1.2 of that tar
     index/<slide>.parquet        a row per tile, in the order of the tar (SCHEMA)
     slides/<slide>.json          the commit marker, written last
@@ -29,7 +30,9 @@ import pyarrow as pa
 from pathprep.tiles.qc import FIGURES
 
 FORMAT = "pathprep-dataset"
-VERSION = 1
+# 1, which is still read: keys of tiles were <x>_<y>, and repeated over slides
+VERSION = 2
+READABLE = (1, 2)
 FOLDERS = ("shards", "index", "dropped", "slides", "failed", "previews")
 STATUSES = ("fitted", "slide_fit", "unfitted", "none")
 
@@ -72,6 +75,15 @@ DROPPED = pa.schema(
         ("reason", pa.dictionary(pa.int8(), pa.string())),
     ]
 )
+
+
+def tile_key(slide: str, x: int, y: int, version: int = VERSION) -> str:
+    """The key of a tile's sample in its tar: no two of a dataset are equal.
+
+    Args:
+        slide: its name. x, y: level-0 pixels. version: of the dataset.
+    """
+    return f"{x}_{y}" if version == 1 else f"{slide}__{x}_{y}"
 
 
 def slide_name(stem: str) -> str:

@@ -29,7 +29,7 @@ def tar_header(name: str, size: int) -> bytes:
     )
 
 
-def dali_index(rows: Iterable[Mapping[str, Any]]) -> bytes:
+def dali_index(rows: Iterable[Mapping[str, Any]], keys: Iterable[str]) -> bytes:
     """DALI's index of a tar: ``v1.2 n``, then one line per sample: extension, data offset, size, name."""
-    lines = [f"jpg {row['offset']} {row['length']} {row['x']}_{row['y']}.jpg\n" for row in rows]
+    lines = [f"jpg {row['offset']} {row['length']} {key}.jpg\n" for row, key in zip(rows, keys, strict=True)]
     return f"v1.2 {len(lines)}\n{''.join(lines)}".encode()

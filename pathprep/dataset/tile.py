@@ -191,7 +191,7 @@ def checked(data: bytes, row: Mapping[str, Any], tar: str, root: PurePath) -> by
     if zlib.crc32(data) == row["crc32"]:
         return data
     raise DatasetError(
-        f"{root / 'shards' / tar}.tar: tile {row['x']}_{row['y']}.jpg is damaged (CRC32 differs from the "
+        f"{root / 'shards' / tar}.tar: tile {row['x']}_{row['y']} is damaged (CRC32 differs from the "
         f"index); run `pathprep verify {root}`"
     )
 
@@ -209,7 +209,7 @@ def decoded(data: bytes, row: Mapping[str, Any], tar: object) -> Pixels:
         return jpeg.decode(data)
     except ValueError as error:
         raise DatasetError(
-            f"{tar}: tile {row['x']}_{row['y']}.jpg of slide {row['slide']} cannot be decoded ({error}); "
+            f"{tar}: tile {row['x']}_{row['y']} of slide {row['slide']} cannot be decoded ({error}); "
             "make the slide again with `pathprep shard --rebuild`"
         ) from None
 

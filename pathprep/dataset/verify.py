@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pathprep.dataset import index_cache
 from pathprep.dataset.marker import FileRecord, Marker, sealed_in
 from pathprep.dataset.reader import Dataset
-from pathprep.dataset.schema import FOLDERS
+from pathprep.dataset.schema import FOLDERS, tile_key
 from pathprep.dataset.tar import dali_index
 from pathprep.errors import DatasetError
 from pathprep.storage import atomic
@@ -52,14 +52,21 @@ def verify(root: PurePath | str, threads: int = 2) -> Iterator[Findings]:
     """
     dataset = Dataset(root)
     with ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(lambda name: check_slide(dataset.storage, dataset.markers[name]), dataset.slides)
+        version = dataset.info["version"]
+        yield from pool.map(
+            lambda name: check_slide(dataset.storage, dataset.markers[name], version), dataset.slides
+        )
     lost = _lost(dataset)
     yield from lost
     yield _check_folder(dataset, {found.slide for found in lost})
 
 
-def check_slide(storage: Storage, marker: Marker) -> Findings:
-    """Check one committed slide: sizes, SHA-256, CRC of every tile, index against tar and DALI index."""
+def check_slide(storage: Storage, marker: Marker, version: int) -> Findings:
+    """Check one committed slide: sizes, SHA-256, CRC of every tile, index against tar and DALI index.
+
+    Args:
+        storage: the dataset. marker: the slide's. version: of the dataset's format.
+    """
     slide = marker.slide
     found = Findings(slide, check_files(storage, marker.files))
     index = f"index/{slide}.parquet"
@@ -72,8 +79,9 @@ def check_slide(storage: Storage, marker: Marker) -> Findings:
     if len(rows) != marker.tiles:
         found.problems.append(f"index/{slide}.parquet: {len(rows)} rows, the marker counts {marker.tiles}")
     if rows:
-        _check_tar(storage, f"shards/{slide}.tar", rows, found)
-        _check_idx(storage, f"shards/{slide}.idx", rows, found)
+        keys = [tile_key(slide, row["x"], row["y"], version) for row in rows]
+        _check_tar(storage, f"shards/{slide}.tar", rows, keys, found)
+        _check_idx(storage, f"shards/{slide}.idx", rows, keys, found)
     return found
 
 
@@ -94,15 +102,17 @@ def check_files(storage: Storage, files: Mapping[str, FileRecord]) -> list[str]:
     return problems
 
 
-def _check_tar(storage: Storage, name: str, rows: list[dict[str, Any]], found: Findings) -> None:
+def _check_tar(
+    storage: Storage, name: str, rows: list[dict[str, Any]], keys: list[str], found: Findings
+) -> None:
     """Every row of the index is a member with that name, place, size and CRC, and there are no others."""
     try:
         file = storage.stream(name)
     except OSError:
         return  # reported by its size
     with file:
-        for row in rows:
-            tile = f"{row['x']}_{row['y']}.jpg"
+        for row, key in zip(rows, keys, strict=True):
+            tile = f"{key}.jpg"
             file.seek(row["offset"] - tarfile.BLOCKSIZE)
             header = file.read(tarfile.BLOCKSIZE)
             data = file.read(row["length"])
@@ -123,9 +133,11 @@ def _check_tar(storage: Storage, name: str, rows: list[dict[str, Any]], found: F
             found.problems.append(f"{name}: does not end after the last tile of its index")
 
 
-def _check_idx(storage: Storage, name: str, rows: list[dict[str, Any]], found: Findings) -> None:
+def _check_idx(
+    storage: Storage, name: str, rows: list[dict[str, Any]], keys: list[str], found: Findings
+) -> None:
     data = storage.read(name)
-    if data is not None and data != dali_index(rows):  # if it is absent, its size has told
+    if data is not None and data != dali_index(rows, keys):  # if it is absent, its size has told
         found.problems.append(f"{name}: differs from the index of tiles")
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pathprep.dataset.marker import FileRecord, Marker, committed, read_sealed, same_inputs, sealed
-from pathprep.dataset.schema import DROPPED, SCHEMA, STATUSES
+from pathprep.dataset.schema import DROPPED, SCHEMA, STATUSES, tile_key
 from pathprep.dataset.tar import dali_index, tar_header
 from pathprep.errors import DatasetError, NameTaken
 from pathprep.storage import atomic
@@ -64,7 +64,7 @@ class ShardWriter:
 
     def add(self, jpeg: bytes, row: Mapping[str, Any]) -> None:
         """Append one tile; ``row`` has SCHEMA's columns but offset, length, crc32; null if left out."""
-        header = tar_header(f"{row['x']}_{row['y']}.jpg", len(jpeg))
+        header = tar_header(f"{tile_key(self.slide, row['x'], row['y'])}.jpg", len(jpeg))
         padding = -len(jpeg) % tarfile.BLOCKSIZE
         offset = self._position + len(header)
         self._write(header + jpeg + b"\0" * padding)
@@ -104,7 +104,9 @@ class ShardWriter:
         tar = self._path("shards", "tar")
         recorded: dict[str, FileRecord] = {}
         if self._rows:
-            files[f"shards/{self.slide}.idx"] = dali_index(self._rows)
+            files[f"shards/{self.slide}.idx"] = dali_index(
+                self._rows, (tile_key(self.slide, row["x"], row["y"]) for row in self._rows)
+            )
             self._write(b"\0" * (2 * tarfile.BLOCKSIZE))
             recorded[f"shards/{tar.name}"] = FileRecord(self._position, self._hash.hexdigest())
         for name, data in sorted(files.items()):

@@ -115,7 +115,7 @@ class Maker:
             if bad is not None:
                 tile = rows.slice(unit.first + bad, 1).select(["x", "y"]).to_pylist()[0]
                 raise DatasetError(
-                    f"{storage.root / tar}: tile {tile['x']}_{tile['y']}.jpg is damaged (CRC-32 differs from "
+                    f"{storage.root / tar}: tile {tile['x']}_{tile['y']} is damaged (CRC-32 differs from "
                     f"the index); run `pathprep verify {storage}`"
                 )
             return unit.last - unit.first

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathprep.stain import Target
 
 # Raised when the same parameters give other bytes than before, so that old shards are rebuilt
-PIXELS_VERSION = 2  # 2: transparency on white, not dropped
+PIXELS_VERSION = 2
 
 
 @dataclass(frozen=True)

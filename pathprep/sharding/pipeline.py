@@ -31,8 +31,9 @@ from pathprep.slides import grid, masks
 from pathprep.slides.cross_check import Check
 from pathprep.slides.find import SlideSource
 from pathprep.slides.grid import Cells, Grid
+from pathprep.slides.mpp.settle import DEFAULT_MPP, Mpp
 from pathprep.slides.readers.base import Pixels
-from pathprep.slides.slide import DEFAULT_MPP, Mpp, Slide
+from pathprep.slides.slide import Slide
 from pathprep.tiles import engines
 
 Unit = TypeVar("Unit")

@@ -134,6 +134,11 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
     if old == info:
         return build
     if old is not None and not rebuild and not dry and any((root / "slides").glob("*.json")):
+        if old.get("version") != VERSION:
+            raise UsageError(
+                f"{root}: a dataset of format version {old.get('version')}, which is still read, but this "
+                f"pathprep writes version {VERSION}; use another `out`, or `rebuild` to make its slides again"
+            )
         changed = ", ".join(_differences(old.get("params", {}), values))
         raise UsageError(
             f"{root}: holds slides made with other parameters ({changed}); "
@@ -149,7 +154,8 @@ def changes(root: Path, params: Params) -> str:
     old = read_json(root / "dataset.json")
     if old is None or not any((root / "slides").glob("*.json")):
         return ""
-    return ", ".join(_differences(old.get("params", {}), params.as_dict()))
+    versions = _differences({"version": old.get("version")}, {"version": VERSION}, "format ")
+    return ", ".join(versions + _differences(old.get("params", {}), params.as_dict()))
 
 
 def sweep(root: Path) -> None:

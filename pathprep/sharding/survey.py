@@ -11,8 +11,9 @@ from pathprep.kernels.macenko_reference import MAX_PIXELS
 from pathprep.params.shard import ShardParams
 from pathprep.slides import grid, masks, tissue
 from pathprep.slides.grid import Cells, Grid
+from pathprep.slides.mpp.settle import Mpp, MppRules
 from pathprep.slides.readers.base import Pixels
-from pathprep.slides.slide import Mpp, MppRules, Slide
+from pathprep.slides.slide import Slide
 
 
 @dataclass(frozen=True)

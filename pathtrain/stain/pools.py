@@ -70,7 +70,7 @@ class Pools:
 
     def _pixels(self, slide: str, row: dict[str, int]) -> Pixels:
         data = self.dataset.read(slide, row["offset"], row["length"])
-        name = f"{self.dataset.root}/shards/{slide}.tar: {row['x']}_{row['y']}.jpg"
+        name = f"{self.dataset.root}/shards/{slide}.tar: tile {row['x']}_{row['y']}"
         if zlib.crc32(data) != row["crc32"]:
             raise DatasetError(f"{name}: damaged (CRC); run `pathprep verify {self.dataset.root}`")
         return decode(data, name)

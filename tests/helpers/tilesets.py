@@ -103,7 +103,7 @@ def rows_of(root: Path) -> dict[str, dict[str, Any]]:
             continue
         tar = wds.WebDataset(str(root / "shards" / f"{name}.tar"), shardshuffle=False)
         for row, sample in zip(rows, tar, strict=True):
-            assert sample["__key__"] == f"{row['x']}_{row['y']}"
+            assert sample["__key__"] == f"{name}__{row['x']}_{row['y']}"
             assert row["source"] not in found
             found[row["source"]] = {**row, "shard": name, "jpg": sample["jpg"]}
     return found

@@ -88,7 +88,7 @@ def test_verify_finds_a_flipped_bit(kind: str, memory: str) -> None:
     files.pipe_file(f"/data/{kind}/index/foreign.txt", b"x")
     bad = [found for found in pathprep.verify(url) if found.problems or found.tiles]
     assert [len(found.tiles) for found in bad] == [1, 0]
-    assert f"{tile.x}_{tile.y}.jpg: damaged (CRC-32" in bad[0].tiles[0]
+    assert f"__{tile.x}_{tile.y}.jpg: damaged (CRC-32" in bad[0].tiles[0]
     assert "SHA-256" in bad[0].problems[0]
     assert "index/foreign.txt: belongs to no" in bad[1].problems[0]
     with pytest.raises(

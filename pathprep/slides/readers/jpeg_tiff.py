@@ -53,7 +53,8 @@ class JpegTiffReader:
         self.path = path
         self.vendor = directory.vendor
         self.levels = directory.levels
-        self.resolution = directory.resolution
+        self.header = directory.header
+        self.bounds = directory.bounds
         self._pages = directory.pages
         self._heads = [
             (APP14_RGB if page.photometric == RGB else b"") + self._tables(level, page.tables)

@@ -1,12 +1,15 @@
 """Reads with OpenSlide what cuCIM does not: NDPI, MRXS, SCN, BIF, DICOM, other compressions."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import openslide
 
 from pathprep.errors import UnreadableSlide
-from pathprep.slides.readers.base import Level, Pixels, Resolution, number
+from pathprep.slides.mpp.header import Header
+from pathprep.slides.readers.base import Bounds, Level, Pixels
+from pathprep.slides.readers.directory import Directory
 
 
 class OpenSlideReader:
@@ -14,7 +17,7 @@ class OpenSlideReader:
 
     name = "openslide"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, directory: Directory | None = None) -> None:
         self.path = path
         try:
             self._slide = openslide.OpenSlide(str(path))
@@ -28,10 +31,12 @@ class OpenSlideReader:
             Level(w, h, float(d))
             for (w, h), d in zip(self._slide.level_dimensions, self._slide.level_downsamples, strict=True)
         ]
-        x = number(properties.get(openslide.PROPERTY_NAME_MPP_X))
-        y = number(properties.get(openslide.PROPERTY_NAME_MPP_Y))
-        source = "TIFF resolution tags" if self.vendor == "generic-tiff" else f"{self.vendor} metadata"
-        self.resolution = Resolution(x, y, source) if x and y else None
+        self.header = (
+            directory.header.opened(self.vendor, properties)
+            if directory
+            else Header.of_openslide(path, self.vendor, self._slide.dimensions, properties)
+        )
+        self.bounds = _bounds(properties, *self._slide.dimensions)
         background = properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "ffffff")
         self._background = np.frombuffer(bytes.fromhex(background), np.uint8).astype(np.uint16)
 
@@ -55,3 +60,16 @@ class OpenSlideReader:
     def close(self) -> None:
         """Release the file."""
         self._slide.close()
+
+
+def _bounds(properties: Mapping[str, str], width: int, height: int) -> Bounds | None:
+    """The part that was scanned; None if it is not stated, is no part of the slide, or all of it."""
+    try:
+        x, y, across, down = (
+            int(properties[f"openslide.bounds-{name}"]) for name in ("x", "y", "width", "height")
+        )
+    except (KeyError, ValueError):
+        return None
+    inside = x >= 0 and y >= 0 and across > 0 and down > 0 and x + across <= width and y + down <= height
+    whole = (x, y, across, down) == (0, 0, width, height)
+    return Bounds(x, y, across, down) if inside and not whole else None

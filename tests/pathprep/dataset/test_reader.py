@@ -76,7 +76,7 @@ def write(root: Path, slide: str, tiles: int) -> markers.Marker:
 def test_webdataset_reads_a_shard(tmp_path: Path) -> None:
     write(tmp_path, "TCGA-1_2", 5)
     samples = list(wds.WebDataset(str(tmp_path / "shards" / "TCGA-1_2.tar"), shardshuffle=False))
-    assert [s["__key__"] for s in samples] == [f"{64 * i}_128" for i in range(5)]
+    assert [s["__key__"] for s in samples] == [f"TCGA-1_2__{64 * i}_128" for i in range(5)]
     assert [s["jpg"] for s in samples] == [tile(i) for i in range(5)]
 
 
@@ -193,7 +193,7 @@ def test_what_is_not_a_dataset(tmp_path: Path) -> None:
     write(tmp_path, "a", 1)
     info = json.loads((tmp_path / "dataset.json").read_text())
     atomic.write_json(tmp_path / "dataset.json", info | {"version": 99})
-    with pytest.raises(DatasetError, match="format version 99, this pathprep reads version 1"):
+    with pytest.raises(DatasetError, match="format version 99, this pathprep reads up to version 2"):
         Dataset(tmp_path)
 
 

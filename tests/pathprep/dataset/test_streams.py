@@ -135,9 +135,9 @@ def test_damage_is_noticed(data: StoredTiles, tmp_path: Path) -> None:
     fix = f"run `pathprep verify {root}`"
     with tar.open("r+b") as file:
         os.pwrite(file.fileno(), b"\xff\x00\xff", at + 100)
-    with pytest.raises(DatasetError, match=f"{tar}: tile .*jpg is damaged .*CRC32.*; {fix}"):
+    with pytest.raises(DatasetError, match=f"{tar}: tile .*is damaged .*CRC32.*; {fix}"):
         list(pathprep.open(root).webdataset())
-    with pytest.raises(DatasetError, match=f"{tar}: tile .*jpg is damaged .*CRC32.*; {fix}"):
+    with pytest.raises(DatasetError, match=f"{tar}: tile .*is damaged .*CRC32.*; {fix}"):
         pathprep.open(root).torch()[3]
     for size in (at + 100, at - 512):  # within a tile; and where one ends
         os.truncate(tar, size)

@@ -53,7 +53,7 @@ def test_one_flipped_bit_names_its_tile(root: Path, folder: Path) -> None:
     flip(root / "shards/s0.tar", row["offset"] + row["length"] // 2)
     found = problems(root)
     assert list(found) == ["s0"]
-    assert [line.split(":")[0] for line in found["s0"].tiles] == [f"{row['x']}_{row['y']}.jpg"]
+    assert [line.split(":")[0] for line in found["s0"].tiles] == [f"s0__{row['x']}_{row['y']}.jpg"]
     assert "CRC-32" in found["s0"].tiles[0]
     assert "SHA-256" in found["s0"].problems[0]
     run.shard(find.find([folder]), root, PARAMS, rebuild=True)
