@@ -33,6 +33,7 @@ class Slide:
         self.reader = self._reader.name
         self.vendor = self._reader.vendor
         self.bounds = self._reader.bounds
+        self.colour, self.notes = getattr(self._reader, "colour", "?"), getattr(self._reader, "notes", [])
         self.levels: list[Level] = [
             level._replace(downsample=_snap(level.downsample)) for level in self._reader.levels
         ]

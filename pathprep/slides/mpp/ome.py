@@ -17,7 +17,7 @@ _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _OME = re.compile(r"<(?:\w+:)?OME\b")
 # Image carries the pixel size in the schema of 2003, Pixels since 2007
 _ELEMENT = re.compile(r"<(?:\w+:)?(Image|Pixels)\b((?:[^<>\"']|\"[^\"]*\"|'[^']*')*)")
-_ATTRIBUTE = re.compile(r"([\w.:-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
+_ATTRIBUTE = re.compile(r"([A-Za-z_][\w.:-]*)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
 _CUT = re.compile(r"\b(?:PhysicalSize|PixelSize)[XY]\b.{0,40}", re.DOTALL)
 _BINARY_ONLY = re.compile(r"<(?:\w+:)?BinaryOnly\b([^<>]*)")
 
