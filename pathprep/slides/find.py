@@ -2,11 +2,13 @@
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from pathprep.errors import UsageError
+from pathprep.params.origin import AskedOrigin
+from pathprep.slides.find_masks import masks_for
 from pathprep.slides.readers import EXTENSIONS, one_per_series
 from pathprep.storage import tables
 
@@ -16,10 +18,11 @@ class SlideSource:
     """One slide file and what the user says about it.
 
     Attributes:
-        path: absolute. mpp: overrides the file's. mask: GeoJSON or PNG instead of tissue detection.
+        path: absolute. mpp: overrides the file's. mask: GeoJSON or picture instead of tissue detection.
         name: in the dataset. slide: the same without the resolution, where there are several.
         at: the resolution that it is to be sharded at; None: the run's only one.
         default_mpp: the run's, for a slide that states none.
+        mask_origin: what the user says that the mask counts from.
     """
 
     path: Path
@@ -29,6 +32,7 @@ class SlideSource:
     slide: str = ""
     at: float | None = None
     default_mpp: float | None = None
+    mask_origin: AskedOrigin = "auto"
 
     def inputs(self) -> dict[str, Any]:
         """What the slide's tiles depend on besides the run's parameters; a change rebuilds the slide."""
@@ -39,6 +43,7 @@ class SlideSource:
             "mpp": self.mpp,
             "mask_sha256": mask,
             "default_mpp": self.default_mpp,
+            **({"mask_origin": self.mask_origin} if self.mask else {}),
         }
 
     def made(self, path: str, size: int | None) -> bool:
@@ -69,13 +74,16 @@ def hash_of_ends(path: Path) -> str | None:
         return None
 
 
-def find(inputs: list[Path], masks: Path | None = None) -> list[SlideSource]:
+def find(
+    inputs: list[Path], masks: Path | None = None, mask_origin: AskedOrigin = "auto"
+) -> list[SlideSource]:
     """All slides under the inputs, each once, sorted by path.
 
     Args:
         inputs: slide files, folders (searched whole), or CSV files with a column ``slide`` (paths,
-            absolute or relative to the CSV) and, if wanted, ``mpp`` and ``mask``.
-        masks: a folder with <slide's stem>.geojson or .png, or one mask file for one slide.
+            absolute or relative to the CSV) and, if wanted, ``mpp``, ``mask`` and ``mask_origin``.
+        masks: a folder of masks named after the slides, or one mask file for one slide.
+        mask_origin: of masks that do not say which they have; see slides.masks.
 
     Raises:
         UsageError: an input is absent, no file or holds no slide, or a CSV is malformed.
@@ -101,9 +109,8 @@ def find(inputs: list[Path], masks: Path | None = None) -> list[SlideSource]:
             path = Path(os.path.abspath(source.path))  # noqa: PTH100
             known = found.get(path)
             if known is None or (source.mpp, source.mask) != (None, None):
-                found[path] = SlideSource(path, source.mpp, source.mask)
-    ordered = [found[path] for path in sorted(found)]
-    return _with_masks(ordered, masks) if masks else ordered
+                found[path] = replace(source, path=path)
+    return _with_masks([found[path] for path in sorted(found)], masks, mask_origin)
 
 
 def _walk(folder: Path) -> list[Path]:
@@ -117,6 +124,7 @@ def _read_csv(path: Path) -> list[SlideSource]:
     sources = []
     for line, row in zip(table.lines, table.rows(), strict=True):
         slide, mpp, mask = row["slide"], row.get("mpp"), row.get("mask")
+        origin = row.get("mask_origin") or "auto"
         if not slide:
             raise UsageError(f"{path}, line {line}: the column 'slide' is empty")
         try:
@@ -125,29 +133,24 @@ def _read_csv(path: Path) -> list[SlideSource]:
             )  # 0,25, as Excel writes it in half of Europe
         except ValueError:
             raise UsageError(f"{path}, line {line}: mpp {mpp!r} is not a number") from None
+        if origin not in get_args(AskedOrigin):
+            raise UsageError(f"{path}, line {line}: mask_origin {origin!r}; give auto, slide or bounds")
         # joining with an absolute path gives that path
-        sources.append(SlideSource(path.parent / slide, value, path.parent / mask if mask else None))
+        taken = path.parent / mask if mask else None
+        sources.append(SlideSource(path.parent / slide, value, taken, mask_origin=cast(AskedOrigin, origin)))
     return sources
 
 
-def _with_masks(sources: list[SlideSource], masks: Path) -> list[SlideSource]:
-    if masks.is_file():
-        if len(sources) != 1:
-            raise UsageError(
-                f"{masks}: one mask for {len(sources)} slides; give a folder of masks named after the slides"
-            )
-        return [SlideSource(sources[0].path, sources[0].mpp, masks.absolute())]
-    if not masks.is_dir():
-        raise UsageError(f"{masks}: no such file or folder")
-    result, missing = [], []
-    for source in sources:
-        candidates = [masks / f"{source.path.stem}{suffix}" for suffix in (".geojson", ".json", ".png")]
-        mask = source.mask or next((c.absolute() for c in candidates if c.exists()), None)
-        if mask is None:
-            missing.append(source.path.stem)
-        result.append(SlideSource(source.path, source.mpp, mask))
-    if missing:
-        raise UsageError(
-            f"{masks}: no mask (.geojson or .png) for {', '.join(missing[:5])} ({len(missing)} slides)"
-        )
-    return result
+def _with_masks(sources: list[SlideSource], masks: Path | None, origin: AskedOrigin) -> list[SlideSource]:
+    if masks is not None:
+        bare = [source.path for source in sources if source.mask is None or masks.is_file()]
+        found = masks_for(bare, masks)
+        sources = [replace(source, mask=found.get(source.path, source.mask)) for source in sources]
+    if origin == "auto":
+        return sources
+    if not any(source.mask for source in sources):
+        raise UsageError(f"`mask_origin` {origin}: no slide has a mask; leave it out")
+    return [
+        replace(source, mask_origin=origin) if source.mask and source.mask_origin == "auto" else source
+        for source in sources
+    ]

@@ -156,7 +156,7 @@ def test_wrong_annotation_folders(tmp_path: Path, dataset: Path) -> None:
         read_labels([open_tiles(dataset)], folder)
     (folder / "a_1.geojson").write_text('{"type": "Feature"}')
     with pytest.raises(
-        UsageError, match=r"a_1\.geojson: not GeoJSON annotations \(a part of it has no 'coordinates'"
+        UsageError, match=r"a_1\.geojson: not GeoJSON annotations \(a Feature has no 'geometry'\)"
     ):
         read_labels([open_tiles(dataset)], folder)
     annotate(folder, [], "c.geojson")
