@@ -41,7 +41,7 @@ _TAG = re.compile(r"<(?:\w+:)?([A-Za-z_][\w.-]*)((?:\s[^<>]*)?)>\s*([^<>]*)")
 _NAMED = re.compile(
     r"<(?:\w+:)?(?:name|Key)\s*>([^<]*)</[^>]*>\s*<(?:\w+:)?value\b[^>]*>([^<]*)<", re.IGNORECASE
 )
-_LEICA_IMAGE = re.compile(r"<(?:\w+:)?image\b.*?</(?:\w+:)?image\s*>", re.DOTALL)
+_LEICA_IMAGE = re.compile(r"<(?:\w+:)?image\b")
 _LEICA_SIZES = {kind: re.compile(rf"<(?:\w+:)?{kind}\b([^<>]*)") for kind in ("pixels", "view")}
 
 
@@ -232,7 +232,7 @@ def _leica(text: str, width: int) -> list[Statement]:
     """Leica's SCN: the size of the image's view, in nanometres, over its pixels."""
     if "leica" not in text[:4096].lower():
         return []
-    for image in _LEICA_IMAGE.findall(text):
+    for image in _LEICA_IMAGE.split(text)[1:]:
         pixels, view = (
             ome.attributes(found[1]) if (found := pattern.search(image)) else {}
             for pattern in _LEICA_SIZES.values()
