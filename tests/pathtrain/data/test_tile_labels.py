@@ -89,7 +89,7 @@ def test_two_sets_share_the_numbering(tmp_path: Path, dataset: Path) -> None:
 
 
 def test_image_folder_columns_and_twice_listed_files(tmp_path: Path) -> None:
-    write(tmp_path / "labels.csv", "file,class\n1.png,q\n")
+    write(tmp_path / "labels.csv", "file,kind\n1.png,q\n")
     with pytest.raises(UsageError, match="no column label"):
         open_tiles(tmp_path)
     write(tmp_path / "labels.csv", "file,label\n1.png,q\n1.png,p\n")
