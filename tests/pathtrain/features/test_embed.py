@@ -16,12 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 import simplejpeg
 import torch
+from helpers.markers import slide_marker
 from helpers.toys import noise, spoil, write_dataset, write_run
 from PIL import Image
 from typer.testing import CliRunner
 
 from pathprep.errors import UsageError
 from pathprep.mixed.make import mix
+from pathprep.slides.readers.base import Bounds
 from pathprep.storage.local import LocalStorage
 from pathtrain.cli import app
 from pathtrain.data.whole_tiles import DatasetTiles, open_tiles
