@@ -133,6 +133,7 @@ class SlideMarker(Marker):
 
     Attributes:
         slide_id: the slide's name without the resolution; as ``target_mpp``, None in the oldest datasets.
+        own_name: the slide's own name, see dataset.own_names; None before format version 2.
         target_mpp: that the tiles were asked for at.
         reader, vendor: what read the file, and whose format it is. width, height: pixels of level 0.
     """
@@ -140,6 +141,7 @@ class SlideMarker(Marker):
     source: SlideRecord
     mpp: float
     slide_id: str | None = None
+    own_name: str | None = None
     target_mpp: float | None = None
     reader: str
     vendor: str | None

@@ -20,6 +20,7 @@ from PIL import Image
 
 from pathprep import stain
 from pathprep.dataset.marker import GridRecord, Marker, SlideMarker, SlideRecord, StainRecord
+from pathprep.dataset.own_names import printable
 from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import TooCoarse
 from pathprep.launchers.base import Progress
@@ -80,6 +81,7 @@ def process(task: ShardTask, progress: Progress | None = None) -> Marker:
                 ),
                 inputs=inputs,
                 slide_id=source.slide or source.name,
+                own_name=printable(source.own_name),
                 target_mpp=params.mpp,
                 reader=slide.reader,
                 vendor=slide.vendor,

@@ -16,7 +16,7 @@ from pathprep.sharding.plan import Plan, prepare
 from pathprep.sharding.recorded import recorded
 from pathprep.sharding.run import make
 from pathprep.sharding.summary import RunSummary, Watcher
-from pathprep.slides.find import SlideSource
+from pathprep.slides.find import SlideSource, whole
 from pathprep.storage.base import is_url
 
 
@@ -87,4 +87,5 @@ def source_of(marker: SlideMarker) -> SlideSource:
     slide = marker.slide_id or name
     at = marker.target_mpp if slide != name else None
     mask = Path(made.mask) if made.mask else None
-    return SlideSource(Path(made.path), given["mpp"], mask, name, slide, at, given.get("default_mpp"))
+    source = SlideSource(Path(made.path), given["mpp"], mask, name, slide, at, given.get("default_mpp"))
+    return whole(source) if marker.vendor == "dicom" else source
