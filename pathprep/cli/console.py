@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathprep.sharding.summary import RunSummary, Watcher
 
 PLAIN_EVERY_S = 10.0
+MASK_NOTES = 5  # that are shown
 
 
 class Row(NamedTuple):
@@ -156,6 +157,12 @@ def print_summary(console: Console, summary: "RunSummary") -> None:
     empty = [name for name, marker in summary.markers.items() if not marker.tiles and name not in left_out]
     if empty:
         console.print(f"[yellow]No tile is left of {counted(len(empty))}:[/yellow] {', '.join(empty[:5])}")
+    notes = [f"{name}: {note}" for name, each in summary.mask_notes().items() for note in each]
+    if notes:
+        more = f" ({len(notes)}, --json has all)" if len(notes) > MASK_NOTES else ""
+        console.print(f"[yellow]About the masks{more}:[/yellow]")
+        for note in notes[:MASK_NOTES]:
+            console.print(f"  {escape(said(note))}", soft_wrap=True)
     if summary.stale:
         console.print(
             f"[yellow]Made with other parameters: {counted(len(summary.stale))} here[/yellow], no part of "

@@ -57,7 +57,7 @@ def import_tiles(
     ] = None,
     file_column: Annotated[str | None, _column("Of the CSV; default: file, Image Name, ...")] = None,
     label_column: Annotated[str | None, _column("Default: label, Majority Vote Label, class.")] = None,
-    group_column: Annotated[str | None, _column("Default: group, wsi, slide, patient.")] = None,
+    group_column: Annotated[str | None, _column("Default: group, patient, case_id, wsi, slide, ...")] = None,
     split_column: Annotated[str | None, _column("Default: split, Partition.")] = None,
     name: Annotated[
         str | None,

@@ -23,6 +23,7 @@ from pathprep.cli.options import (
 from pathprep.cli.signatures import with_settings
 from pathprep.cli.streams import errors, output
 from pathprep.errors import UsageError
+from pathprep.params.origin import AskedOrigin
 from pathprep.params.running import MIN_FREE_GB, SLIDE_TIMEOUT_S
 from pathprep.params.shard import ShardParams
 
@@ -35,7 +36,7 @@ def shard(
     *,
     context: typer.Context,
     slides: Annotated[
-        list[Path], typer.Argument(help="Slides, folders, or CSVs (columns slide, mpp, mask).")
+        list[Path], typer.Argument(help="Slides, folders, or CSVs (columns slide, mpp, mask, mask_origin).")
     ],
     out: OutDataset = "dataset",
     settings: dict[str, Any],
@@ -46,9 +47,18 @@ def shard(
     masks: Annotated[
         Path | None,
         typer.Option(
-            help="Your own masks: a folder of <slide>.geojson or .png, or one file.", rich_help_panel=GOES_IN
+            help="Your own masks: a folder of <slide>.geojson, .png or .tif, or one file.",
+            rich_help_panel=GOES_IN,
         ),
     ] = None,
+    mask_origin: Annotated[
+        AskedOrigin,
+        typer.Option(
+            help="What masks count from on slides with bounds (MRXS, SCN, VMS, BIF): bounds as QuPath does, "
+            "slide as OpenSlide does; auto: what they or their shape say.",
+            rich_help_panel=GOES_IN,
+        ),
+    ] = "auto",
     region: Annotated[
         int | None,
         typer.Option(
@@ -100,8 +110,8 @@ def shard(
     from pathprep.sharding import shard as front
 
     chosen = "all" if launching.ray_gpus else _cards(gpus)
-    what: dict[str, Any] = {"masks": masks, "scratch": scratch, "rebuild": rebuild, **settings}
-    what |= {"region": region, "target": target, "gpus": chosen}
+    what: dict[str, Any] = {"masks": masks, "mask_origin": mask_origin, "scratch": scratch, **settings}
+    what |= {"rebuild": rebuild, "region": region, "target": target, "gpus": chosen}
     how: dict[str, Any] = {"workers": workers, "launcher": launcher, "part": part}
     how["slide_timeout"] = slide_timeout
     if dry_run:

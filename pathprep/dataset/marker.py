@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from pathprep.params.origin import Origin
+from pathprep.slides.readers.base import Bounds
 from pathprep.stain import StainFit
 from pathprep.storage.base import Storage
 from pathprep.storage.json_files import read_json
@@ -65,6 +67,15 @@ class GridRecord:
     stored: int
     level: int
     per_region: int
+
+
+@dataclass(frozen=True)
+class MaskRecord:
+    """How the user's mask was taken; see slides.masks.PlacedMask."""
+
+    origin: Origin
+    origin_source: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,9 +144,11 @@ class SlideMarker(Marker):
 
     Attributes:
         slide_id: the slide's name without the resolution; as ``target_mpp``, None in the oldest datasets.
-        own_name: the slide's own name, see dataset.own_names; None before format version 2.
+        own_name: the slide's own name, see slides.own_names; None before format version 2.
         target_mpp: that the tiles were asked for at.
         reader, vendor: what read the file, and whose format it is. width, height: pixels of level 0.
+        bounds: the part of level 0 that was scanned; None if that is all.
+        mask: how the user's mask was taken; None without one.
     """
 
     source: SlideRecord
@@ -147,6 +160,8 @@ class SlideMarker(Marker):
     vendor: str | None
     width: int
     height: int
+    bounds: Bounds | None = None
+    mask: MaskRecord | None = None
     grid: GridRecord
 
 
@@ -170,6 +185,8 @@ class TileSetMarker(Marker):
         return {"kind": "tiles", **super().as_dict()}
 
 
+# Inputs that a slide may not depend on; then its marker does not name them
+AT_NEED = ("default_mpp", "mask_origin")
 # May be null in a marker; others that are None are left out
 _NULL = ("mpp", "stain_fit", "vendor")
 
@@ -181,6 +198,8 @@ def _as_it_is(value: Any) -> Any:
 _READERS: dict[str, Callable[[Any], Any]] = {
     "stain_fit": lambda fit: fit and StainRecord(tuple(fit["he"]), tuple(fit["max_c"])),
     "grid": lambda grid: GridRecord(**grid),
+    "bounds": lambda bounds: bounds and Bounds(*bounds),
+    "mask": lambda mask: mask and MaskRecord(mask["origin"], mask["origin_source"], tuple(mask["notes"])),
     "damaged": lambda damaged: tuple(DamagedImage(**image) for image in damaged),
     "files": lambda files: {name: FileRecord(**file) for name, file in files.items()},
 }
@@ -225,10 +244,10 @@ def vouches(marker: Marker | None, build: str, inputs: Mapping[str, Any], size: 
 def same_inputs(marker: Marker, inputs: Mapping[str, Any]) -> bool:
     """Whether a marker's slide was made from these inputs (SlideSource.inputs).
 
-    The run's default MPP is one of them for slides that needed it.
+    The run's default MPP, and the origin of masks, are among them for slides that needed them.
     """
     made = marker.inputs
-    return made == {key: inputs[key] for key in inputs if key != "default_mpp" or key in made}
+    return made == {key: inputs[key] for key in inputs if key not in AT_NEED or key in made}
 
 
 def sealed(marker: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,12 +17,12 @@ from pathprep.dataset import index_cache
 from pathprep.dataset.failed import FailedShard, failed_of
 from pathprep.dataset.listing import THREADS
 from pathprep.dataset.marker import Marker, SlideMarker, sealed_in
-from pathprep.dataset.own_names import SlideNames, own_name
 from pathprep.dataset.schema import DROPPED, FORMAT, READABLE, SCHEMA, VERSION, build_id
 from pathprep.dataset.stored import StoredTiles, encoded
 from pathprep.dataset.tile import FIT_COLUMNS, Tile, checked, fit_of, known
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import DatasetError
+from pathprep.slides.own_names import SlideNames, own_name
 from pathprep.storage import atomic
 
 # Slides' tables that are kept for reading tiles one at a time: some MB each

@@ -12,7 +12,7 @@ from pathprep.dataset.schema import STATUSES
 from pathprep.errors import DatasetError
 from pathprep.page.environment import jpeg_uri
 from pathprep.reports.measure import Measured
-from pathprep.slides.masks import parse_geojson
+from pathprep.slides.geojson import parse_geojson
 from pathprep.storage.base import Storage
 
 # A card is about 360 CSS pixels wide; more would let 200 slides outgrow what browsers open quickly
@@ -62,8 +62,9 @@ def _reduced(storage: Storage, name: str) -> Image.Image:
 
 def _contour(storage: Storage, name: str, unit: float) -> str:
     try:
-        polygons = parse_geojson(storage.read(name) or b"").polygons
-        return "".join(_ring(ring, unit) for polygon in polygons for ring in polygon.rings)
+        drawing = parse_geojson(storage.read(name) or b"")
+        corner = drawing.stated.corner if drawing.stated else (0.0, 0.0)
+        return "".join(_ring(ring + corner, unit) for polygon in drawing.polygons for ring in polygon.rings)
     except (OSError, ValueError):
         return ""  # the page says that there is no contour
 

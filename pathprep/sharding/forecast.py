@@ -63,7 +63,7 @@ class Look:
         params = self.params.at(self.source.at or self.params.mpp)
         progress.stage(1)
         with Slide(self.source.path, params.reader) as slide:
-            found = survey(slide, params, self.source.mpp, self.source.mask)
+            found = survey(slide, params, self.source.mpp, self.source.mask, self.source.mask_origin)
             chosen, counts = plan_tiles(found, params, self.source.name)
             progress.planned(len(chosen))
             rng = np.random.default_rng([params.seed, *self.source.name.encode()])

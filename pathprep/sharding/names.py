@@ -13,10 +13,10 @@ from typing import NamedTuple, Self
 
 from pathprep.dataset.failed import FailedShard, read_failed
 from pathprep.dataset.marker import Marker, SlideMarker, read_sealed
-from pathprep.dataset.own_names import hashed, safe_name
 from pathprep.errors import UsageError
 from pathprep.slides.find import Repeat, SlideSource
 from pathprep.slides.identity import file_size, is_same
+from pathprep.slides.own_names import hashed, safe_name
 
 READERS = 8  # markers at a time
 
@@ -122,7 +122,8 @@ def _told(kept: SlideSource, group: list[SlideSource]) -> SlideSource:
                 "leave one out"
             )
         told[name] = next(iter(given), None)
-    return replace(kept, mpp=told["mpp"], mask=told["mask"])
+    origin = next((each.mask_origin for each in group if each.mask is not None), kept.mask_origin)
+    return replace(kept, mpp=told["mpp"], mask=told["mask"], mask_origin=origin)
 
 
 class _Made(NamedTuple):

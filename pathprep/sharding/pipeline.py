@@ -19,8 +19,7 @@ import numpy as np
 from PIL import Image
 
 from pathprep import stain
-from pathprep.dataset.marker import GridRecord, Marker, SlideMarker, SlideRecord, StainRecord
-from pathprep.dataset.own_names import printable
+from pathprep.dataset.marker import GridRecord, Marker, MaskRecord, SlideMarker, SlideRecord, StainRecord
 from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import TooCoarse
 from pathprep.launchers.base import Progress
@@ -28,12 +27,15 @@ from pathprep.params.shard import ShardParams
 from pathprep.sharding.blocks import Clock, Tiles, Worker, record
 from pathprep.sharding.survey import Survey, resolution, survey
 from pathprep.sharding.task import DatasetTask
-from pathprep.slides import grid, masks
+from pathprep.slides import grid, outlines
 from pathprep.slides.cross_check import Check
 from pathprep.slides.find import SlideSource
+from pathprep.slides.geojson import to_geojson
 from pathprep.slides.grid import Cells, Grid
+from pathprep.slides.mpp.settle import DEFAULT_MPP, Mpp
+from pathprep.slides.own_names import printable
 from pathprep.slides.readers.base import Pixels
-from pathprep.slides.slide import DEFAULT_MPP, Mpp, Slide
+from pathprep.slides.slide import Slide
 from pathprep.tiles import engines
 
 Unit = TypeVar("Unit")
@@ -74,6 +76,8 @@ def process(task: ShardTask, progress: Progress | None = None) -> Marker:
         def marker(mpp: Mpp, plan: Grid, counts: dict[str, int], **more: Any) -> SlideMarker:
             if mpp.source != DEFAULT_MPP:
                 del inputs["default_mpp"]
+            if slide.bounds is None:  # with them, an origin has an effect
+                inputs.pop("mask_origin", None)
             return SlideMarker(
                 build_id=task.build_id,
                 source=SlideRecord(
@@ -87,6 +91,7 @@ def process(task: ShardTask, progress: Progress | None = None) -> Marker:
                 vendor=slide.vendor,
                 width=slide.width,
                 height=slide.height,
+                bounds=slide.bounds,
                 mpp=mpp.value,
                 mpp_source=mpp.source,
                 grid=GridRecord(**{each.name: getattr(plan, each.name) for each in fields(GridRecord)}),
@@ -96,7 +101,7 @@ def process(task: ShardTask, progress: Progress | None = None) -> Marker:
 
         with clock("tissue"):
             try:
-                seen = survey(slide, params, source.mpp, source.mask)
+                seen = survey(slide, params, source.mpp, source.mask, source.mask_origin)
             except TooCoarse as error:
                 if source.at is None:
                     raise
@@ -119,7 +124,13 @@ def process(task: ShardTask, progress: Progress | None = None) -> Marker:
             progress.stage(3)
             seconds = {**clock.seconds, "total": time.perf_counter() - start}
             made = marker(
-                seen.mpp, seen.plan, counts, stain=writer.stain(), stain_fit=pooled, seconds=seconds
+                seen.mpp,
+                seen.plan,
+                counts,
+                stain=writer.stain(),
+                stain_fit=pooled,
+                seconds=seconds,
+                mask=seen.given and MaskRecord(seen.given.origin, seen.given.source, seen.given.notes),
             )
             return writer.commit(made, previews.result())
 
@@ -149,8 +160,8 @@ def _leave_out(task: ShardTask, marker: Callable[..., SlideMarker], slide: Slide
 
 
 def _previews(slide: Slide, seen: Survey) -> dict[str, bytes]:
-    outlines = masks.contours(seen.mask, slide.width, slide.height)
-    return {"jpg": _jpeg(seen.overview), "geojson": masks.to_geojson(outlines)}
+    polygons = outlines.contours(seen.mask, slide.width, slide.height)
+    return {"jpg": _jpeg(seen.overview), "geojson": to_geojson(polygons, slide.bounds)}
 
 
 def _jpeg(overview: Pixels) -> bytes:

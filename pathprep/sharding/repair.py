@@ -87,5 +87,6 @@ def source_of(marker: SlideMarker) -> SlideSource:
     slide = marker.slide_id or name
     at = marker.target_mpp if slide != name else None
     mask = Path(made.mask) if made.mask else None
-    source = SlideSource(Path(made.path), given["mpp"], mask, name, slide, at, given.get("default_mpp"))
+    default_mpp, origin = given.get("default_mpp"), given.get("mask_origin", "auto")
+    source = SlideSource(Path(made.path), given["mpp"], mask, name, slide, at, default_mpp, origin)
     return whole(source) if marker.vendor == "dicom" else source

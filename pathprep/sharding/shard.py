@@ -4,12 +4,13 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pathprep.errors import UsageError
 from pathprep.launchers import cards, server
 from pathprep.launchers.base import Launcher
 from pathprep.launchers.local import Local
+from pathprep.params.origin import AskedOrigin
 from pathprep.params.running import MIN_FREE_GB, SLIDE_TIMEOUT_S, AnyPath, check_run, listed, path
 from pathprep.params.shard import MPP, ShardParams
 from pathprep.sharding import forecast as forecasts
@@ -33,6 +34,7 @@ def shard(
     out: AnyPath = "dataset",
     *,
     masks: AnyPath | None = None,
+    mask_origin: AskedOrigin = "auto",
     mpp: float | Sequence[float] = MPP,
     region: int | None = None,
     target: Target | AnyPath | None = None,
@@ -54,9 +56,11 @@ def shard(
     does not raise; it stands in the summary's ``failures`` and in the dataset's failed/.
 
     Args:
-        slides: slide files, folders, or CSVs with columns slide, mpp and mask; one or several.
+        slides: slide files, folders, or CSVs with columns slide, mpp, mask and mask_origin; one or several.
         out: the dataset: a folder, made if absent, or a URL such as s3://bucket/folder.
-        masks: your own tissue masks: a folder of <slide>.geojson or .png, or one file.
+        masks: your own tissue masks: a folder of <slide>.geojson, .png or .tif, or one file.
+        mask_origin: what masks count from, on slides with bounds (MRXS, SCN, VMS, BIF): ``bounds`` as QuPath
+            does, ``slide`` as OpenSlide does; ``auto``: what the mask or its shape says, else an error.
         mpp: micrometres per pixel of the tiles; several to shard each slide at each.
         region: pixels at ``mpp``; keep the tiles of whole regions of this side. None: single tiles.
         target: stain target, or the JSON file of one; None for the field's reference.
@@ -84,7 +88,7 @@ def shard(
     """
     check_run(workers=workers, slide_timeout=slide_timeout, min_free=min_free, part=part)
     params = parameters(mpp=mpp, region=region, target=target, gpus=gpus, **settings)
-    found = _find(slides, masks)
+    found = _find(slides, masks, mask_origin)
     runs_on = launcher or _local(workers, gpus)
     with place(out, scratch) as (root, remote):
         at = f" at {len(params.mpps)} resolutions" if params.more_mpps else ""
@@ -112,6 +116,7 @@ def forecast(
     out: AnyPath = "dataset",
     *,
     masks: AnyPath | None = None,
+    mask_origin: AskedOrigin = "auto",
     mpp: float | Sequence[float] = MPP,
     region: int | None = None,
     target: Target | AnyPath | None = None,
@@ -131,7 +136,7 @@ def forecast(
     """
     check_run(workers=workers, slide_timeout=slide_timeout, part=part)
     params = parameters(mpp=mpp, region=region, target=target, gpus=gpus, **settings)
-    found = _find(slides, masks)
+    found = _find(slides, masks, mask_origin)
     runs_on = launcher or _local(workers, None)
     with place(out, scratch, dry=True) as (root, remote):
         changed = "" if rebuild else plans.changes(root, params)
@@ -157,6 +162,7 @@ def planned(
     out: AnyPath,
     *,
     masks: AnyPath | None,
+    mask_origin: AskedOrigin = "auto",
     scratch: AnyPath | None,
     rebuild: bool,
     **what: Any,
@@ -168,7 +174,7 @@ def planned(
         do. Errors: as of ``shard``.
     """
     params = parameters(**what)
-    found = _find(slides, masks)
+    found = _find(slides, masks, mask_origin)
     if found.left.files:
         log.warning("%s", found.left)
     with place(out, scratch) as (root, remote):
@@ -199,8 +205,10 @@ def parameters(
     )
 
 
-def _find(slides: AnyPath | Iterable[AnyPath], masks: AnyPath | None) -> Found:
-    return find.look([Path(each) for each in listed(slides)], path(masks))
+def _find(slides: AnyPath | Iterable[AnyPath], masks: AnyPath | None, mask_origin: AskedOrigin) -> Found:
+    if mask_origin not in get_args(AskedOrigin):
+        raise UsageError(f"`mask_origin` is {mask_origin!r}; give {', '.join(get_args(AskedOrigin))}")
+    return find.look([Path(each) for each in listed(slides)], path(masks), mask_origin)
 
 
 def _local(workers: int | None, gpus: Gpus) -> Local:

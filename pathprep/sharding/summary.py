@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pathprep.dataset.failed import FailedShard
-from pathprep.dataset.marker import Marker
+from pathprep.dataset.marker import Marker, SlideMarker
 from pathprep.launchers.base import Board
 from pathprep.slides.find import Repeat
 from pathprep.slides.walk import NotTaken
@@ -58,6 +58,11 @@ class RunSummary:
         """Tiles of all finished slides, by stain status."""
         return _sum(marker.stain for marker in self.done.values())
 
+    def mask_notes(self) -> dict[str, list[str]]:
+        """What the user should know of masks, by slide; of this run's slides only."""
+        taken = {name: made.mask for name, made in self.markers.items() if isinstance(made, SlideMarker)}
+        return {name: list(mask.notes) for name, mask in sorted(taken.items()) if mask and mask.notes}
+
     def as_dict(self) -> dict[str, Any]:
         """The summary as `--json` prints it."""
         made = sum(marker.tiles for marker in self.markers.values())
@@ -76,6 +81,7 @@ class RunSummary:
             "tiles_made": made,
             "counts": dict(self.counts()),
             "stain": dict(self.stain()),
+            "mask_notes": self.mask_notes(),
             "seconds": round(self.seconds, 3),
             "tiles_per_second": round(made / self.seconds, 1) if self.seconds else 0.0,
         }

@@ -1,6 +1,6 @@
 """What a slide holds, seen from its overview: resolution, grid, tissue, and which cells become tiles."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +8,14 @@ import numpy.typing as npt
 
 from pathprep.errors import UnreadableSlide
 from pathprep.kernels.macenko_reference import MAX_PIXELS
+from pathprep.params.origin import AskedOrigin
 from pathprep.params.shard import ShardParams
 from pathprep.slides import grid, masks, tissue
 from pathprep.slides.grid import Cells, Grid
+from pathprep.slides.masks import Ground, PlacedMask
+from pathprep.slides.mpp.settle import Mpp, MppRules
 from pathprep.slides.readers.base import Pixels
-from pathprep.slides.slide import Mpp, MppRules, Slide
+from pathprep.slides.slide import Slide
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Survey:
 
     Attributes:
         plan: the grid. overview: (h, w, 3) uint8. mask: (h, w) bool, tissue.
+        given: the user's mask that it is; None if the tissue was looked for.
         share: (rows, columns) share of each cell inside the mask.
         kept: (T, 2) column and row of the cells with enough tissue, row by row.
     """
@@ -31,6 +35,7 @@ class Survey:
     mask: tissue.Mask
     share: npt.NDArray[np.float64]
     kept: Cells
+    given: PlacedMask | None = None
 
 
 def resolution(slide: Slide, params: ShardParams, mpp: float | None = None) -> Mpp:
@@ -61,11 +66,17 @@ def settle(slide: Slide, params: ShardParams, mpp: float | None = None) -> tuple
     return settled, plan
 
 
-def survey(slide: Slide, params: ShardParams, mpp: float | None = None, mask: Path | None = None) -> Survey:
+def survey(
+    slide: Slide,
+    params: ShardParams,
+    mpp: float | None = None,
+    mask: Path | None = None,
+    mask_origin: AskedOrigin = "auto",
+) -> Survey:
     """Find the tissue of a slide, or take the user's mask, and the tiles that come of it.
 
     Raises:
-        MppError, MaskError, UnreadableSlide: see Slide and masks.load_mask.
+        MppError, MaskError, UnreadableSlide: see Slide and masks.place_mask.
     """
     settled, plan = settle(slide, params, mpp)
     if params.stain.mode != "none" and plan.stored**2 > MAX_PIXELS:
@@ -74,12 +85,16 @@ def survey(slide: Slide, params: ShardParams, mpp: float | None = None, mask: Pa
             "use `mode` resize, a smaller `tile`, or `stain` none"
         )
     overview = slide.overview(tissue.overview_downsample(slide.width, slide.height, settled.value))
+    found = tissue.segment(overview, settled.value * slide.width / overview.shape[1], params.tissue)
+    given = None
     if mask is not None:
-        found = masks.load_mask(mask, slide.width, slide.height, overview.shape[:2])
-    else:
-        found = tissue.segment(overview, settled.value * slide.width / overview.shape[1], params.tissue)
+        ground = Ground(slide.width, slide.height, overview.shape[:2], slide.bounds, mask_origin)
+        given = masks.place_mask(mask, ground)
+        doubts = masks.doubts(given.tissue, found)
+        given = replace(given, notes=(*given.notes, doubts)) if doubts else given
+        found = given.tissue
     share = tissue.fractions(
         found, slide.width, slide.height, plan.columns, plan.rows, plan.side, plan.stride
     )
     kept = grid.keep(plan, share, params.min_tissue, whole_regions=params.whole_regions)
-    return Survey(settled, plan, overview, found, share, kept)
+    return Survey(settled, plan, overview, found, share, kept, given)

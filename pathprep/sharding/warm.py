@@ -15,7 +15,7 @@ import numpy as np
 from pathprep import stain
 from pathprep.kernels.tiling_cpu import cut
 from pathprep.params.tissue import TissueParams
-from pathprep.slides import masks, tissue
+from pathprep.slides import outlines, tissue
 from pathprep.tiles import jpeg
 
 
@@ -34,7 +34,7 @@ _block = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
 tissue.segment(_block, 8.0, TissueParams())
 _mask = np.zeros((64, 64), bool)
 _mask[16:48, 16:48] = True
-masks.contours(_mask, 64, 64)
+outlines.contours(_mask, 64, 64)
 tissue.fractions(_mask, 64, 64, 1, 1, 64, 64)
 jpeg.encode(_block, 90, "420")
 _origins = np.zeros((1, 2), np.int32)

@@ -2,17 +2,19 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast, get_args
 
-from pathprep.dataset.own_names import own_name
 from pathprep.errors import UsageError
+from pathprep.params.origin import AskedOrigin
 from pathprep.slides import dicom
 from pathprep.slides.dicom import Series
 from pathprep.slides.endings import EXTENSIONS
-from pathprep.slides.identity import file_size, is_same, measures, parts
+from pathprep.slides.find_dicom import may_be_dicom, slides_of
+from pathprep.slides.find_masks import masks_for
+from pathprep.slides.identity import file_size, measures, parts
+from pathprep.slides.own_names import own_name
 from pathprep.slides.walk import Left, NotTaken, walk
 from pathprep.storage import tables
 
@@ -23,10 +25,11 @@ class SlideSource:
 
     Attributes:
         path: absolute; of a DICOM slide, the file of its largest level.
-        mpp: overrides the file's. mask: GeoJSON or PNG instead of tissue detection.
+        mpp: overrides the file's. mask: GeoJSON or picture instead of tissue detection.
         name: in the dataset. slide: the same without the resolution, where there are several.
         at: the resolution that it is to be sharded at; None: the run's only one.
         default_mpp: the run's, for a slide that states none.
+        mask_origin: what the user says that the mask counts from.
         series: of a DICOM slide; None of others.
     """
 
@@ -37,11 +40,12 @@ class SlideSource:
     slide: str = ""
     at: float | None = None
     default_mpp: float | None = None
+    mask_origin: AskedOrigin = "auto"
     series: Series | None = None
 
     @property
     def own_name(self) -> str:
-        """What the slide is called, whatever a dataset makes of it: see dataset.own_names."""
+        """What the slide is called, whatever a dataset makes of it: see slides.own_names."""
         return own_name(self.path) if self.series is None else self.series.uid
 
     def measures(self) -> tuple[int | None, str | None]:
@@ -61,6 +65,7 @@ class SlideSource:
             "mpp": self.mpp,
             "mask_sha256": mask,
             "default_mpp": self.default_mpp,
+            **({"mask_origin": self.mask_origin} if self.mask else {}),
         }
 
     def made(self, path: str, size: int | None) -> bool:
@@ -99,18 +104,22 @@ class _Asked(NamedTuple):
     where: str = ""
 
 
-def find(inputs: list[Path], masks: Path | None = None) -> list[SlideSource]:
+def find(
+    inputs: list[Path], masks: Path | None = None, mask_origin: AskedOrigin = "auto"
+) -> list[SlideSource]:
     """The slides of ``look``."""
-    return look(inputs, masks).slides
+    return look(inputs, masks, mask_origin).slides
 
 
-def look(inputs: list[Path], masks: Path | None = None) -> Found:
+def look(inputs: list[Path], masks: Path | None = None, mask_origin: AskedOrigin = "auto") -> Found:
     """All slides under the inputs, each path once, sorted by path, and what is not taken.
 
     Args:
         inputs: slide files, folders (searched whole, linked folders too), or CSV files with a column
-            ``slide`` (paths, absolute or relative to the CSV) and, if wanted, ``mpp`` and ``mask``.
-        masks: a folder with <slide's name>.geojson or .png, or one mask file for one slide.
+            ``slide`` (paths, absolute or relative to the CSV) and, if wanted, ``mpp``, ``mask`` and
+            ``mask_origin``.
+        masks: a folder of masks named after the slides, or one mask file for one slide.
+        mask_origin: of masks that do not say which they have; see slides.masks.
 
     Raises:
         UsageError: an input is absent, no file or holds no slide, a CSV is malformed, it names a slide twice
@@ -136,23 +145,22 @@ def look(inputs: list[Path], masks: Path | None = None) -> Found:
             source = whole(replace(given, path=path), headers)
             known = asked.get(source.path)
             asked[source.path] = each._replace(source=source) if known is None else _merged(known, each)
-    result.slides = [asked[path].source for path in sorted(asked)]
-    if masks:
-        result.slides = _with_masks(result.slides, masks)
+    result.slides = _with_masks([asked[path].source for path in sorted(asked)], masks, mask_origin)
     return result
 
 
 def _merged(known: _Asked, new: _Asked) -> _Asked:
     """One slide, asked for twice: what is said of it must agree."""
-    for name in ("mpp", "mask"):
+    for name in ("mpp", "mask", "mask_origin"):
         there, now = getattr(known.source, name), getattr(new.source, name)
-        if None not in (there, now) and there != now:
+        if not {None, "auto"} & {there, now} and there != now:
             raise UsageError(
                 f"{known.source.path}: named twice, with {name} {there} ({known.where}) and {name} {now} "
                 f"({new.where}); keep one"
             )
     mpp = new.source.mpp if known.source.mpp is None else known.source.mpp
-    merged = replace(known.source, mpp=mpp, mask=known.source.mask or new.source.mask)
+    origin = new.source.mask_origin if known.source.mask_origin == "auto" else known.source.mask_origin
+    merged = replace(known.source, mpp=mpp, mask=known.source.mask or new.source.mask, mask_origin=origin)
     return _Asked(merged, known.where if known.source.mpp is not None or not new.where else new.where)
 
 
@@ -163,56 +171,19 @@ def _of_folder(folder: Path, result: Found) -> list[SlideSource]:
         mine.add(left)
         result.left.add(left)
 
+    def repeated(path: Path, of: Path) -> None:
+        result.repeats.append(Repeat(path, of))
+
     paths = walk(folder, leave)
-    plain = [path for path in paths if not _may_be_dicom(path)]
-    sources = [SlideSource(path) for path in plain]
-    sources += _slides_of_dicom([path for path in paths if _may_be_dicom(path)], leave, result.repeats)
+    mixed = {path: may_be_dicom(path) for path in paths}
+    sources = [SlideSource(path) for path, mine in mixed.items() if not mine]
+    found = slides_of([path for path, mine in mixed.items() if mine], leave, repeated)
+    sources += [SlideSource(path, series=series) for path, series in found]
     if not sources:
         kinds = " ".join(sorted(EXTENSIONS))
         raise UsageError(
             f"{folder}: no slides in this folder (looked for {kinds}){f'; {mine}' if mine.files else ''}"
         )
-    return sources
-
-
-def _may_be_dicom(path: Path) -> bool:
-    return path.suffix.lower() == ".dcm" or (path.suffix.lower() not in EXTENSIONS and dicom.has_magic(path))
-
-
-def _slides_of_dicom(
-    paths: Iterable[Path], leave: Callable[[Left], None], repeats: list[Repeat]
-) -> list[SlideSource]:
-    """One source for each series; each header is read once."""
-    sources: list[SlideSource] = []
-    by_series: dict[str, list[dicom.DicomFile]] = {}
-    for path in paths:
-        header = dicom.read_header(path)
-        if header is None:
-            sources.append(SlideSource(path))  # it fails, and the run says so
-        elif not header.is_slide:
-            leave(Left(path, "DICOM", "of another kind than slides: annotations, other images"))
-        else:
-            by_series.setdefault(header.series, []).append(header)
-    for files in by_series.values():
-        main = dicom.largest(files)
-        here = [file for file in files if file.path.parent == main.path.parent]
-        series = dicom.series(here)
-        if series is None:
-            for file in files:
-                leave(Left(file.path, "DICOM", "label or overview of a slide that is not there", True))
-            continue
-        sources.append(SlideSource(main.path, series=series))
-        instances = {file.instance: file.path for file in here}
-        for file in files:
-            if file.path == main.path:
-                continue
-            if file.path.parent == main.path.parent:
-                leave(Left(file.path, "DICOM", "further files of slides that are taken"))
-            elif file.instance in instances:
-                repeats.append(Repeat(file.path, instances[file.instance]))
-            else:
-                why = "of a slide whose largest level lies in another folder; put its files into one folder"
-                leave(Left(file.path, "DICOM", why, True))
     return sources
 
 
@@ -223,7 +194,7 @@ def whole(source: SlideSource, headers: dict[Path, list[dicom.DicomFile]] | None
         source: named by its file. headers: of folders that were read already; more are added.
     """
     headers = {} if headers is None else headers
-    if source.series is not None or not source.path.is_file() or not _may_be_dicom(source.path):
+    if source.series is not None or not source.path.is_file() or not may_be_dicom(source.path):
         return source
     own, folder = dicom.read_header(source.path), source.path.parent
     if own is None or not own.is_slide:
@@ -240,6 +211,7 @@ def _read_csv(path: Path) -> list[_Asked]:
     sources = []
     for line, row in zip(table.lines, table.rows(), strict=True):
         slide, mpp, mask = row["slide"], row.get("mpp"), row.get("mask")
+        origin = row.get("mask_origin") or "auto"
         if not slide:
             raise UsageError(f"{path}, line {line}: the column 'slide' is empty")
         try:
@@ -248,39 +220,25 @@ def _read_csv(path: Path) -> list[_Asked]:
             )  # 0,25, as Excel writes it in half of Europe
         except ValueError:
             raise UsageError(f"{path}, line {line}: mpp {mpp!r} is not a number") from None
+        if origin not in get_args(AskedOrigin):
+            raise UsageError(f"{path}, line {line}: mask_origin {origin!r}; give auto, slide or bounds")
         # joining with an absolute path gives that path
-        source = SlideSource(path.parent / slide, value, path.parent / mask if mask else None)
+        taken = path.parent / mask if mask else None
+        source = SlideSource(path.parent / slide, value, taken, mask_origin=cast(AskedOrigin, origin))
         sources.append(_Asked(source, f"{path}, line {line}"))
     return sources
 
 
-def _with_masks(sources: list[SlideSource], masks: Path) -> list[SlideSource]:
-    if masks.is_file():
-        if len(sources) != 1:
-            raise UsageError(
-                f"{masks}: one mask for {len(sources)} slides; give a folder of masks named after the slides"
-            )
-        return [replace(sources[0], mask=masks.absolute())]
-    if not masks.is_dir():
-        raise UsageError(f"{masks}: no such file or folder")
-    result, missing = [], []
-    owners: dict[Path, SlideSource] = {}
-    for source in sources:
-        stems = dict.fromkeys((source.own_name, source.path.stem))
-        candidates = [masks / f"{stem}{suffix}" for stem in stems for suffix in (".geojson", ".json", ".png")]
-        mask = source.mask or next((c.absolute() for c in candidates if c.exists()), None)
-        if mask is None:
-            missing.append(source.own_name)
-        elif source.mask is None:
-            owner = owners.setdefault(mask, source)
-            if owner is not source and not is_same(owner.path, source.path):
-                raise UsageError(
-                    f"{mask}: fits both {owner.path} and {source.path}; say which mask is whose in the "
-                    "column mask of a CSV of slides"
-                )
-        result.append(replace(source, mask=mask))
-    if missing:
-        raise UsageError(
-            f"{masks}: no mask (.geojson or .png) for {', '.join(missing[:5])} ({len(missing)} slides)"
-        )
-    return result
+def _with_masks(sources: list[SlideSource], masks: Path | None, origin: AskedOrigin) -> list[SlideSource]:
+    if masks is not None:
+        bare = {each.path: each.own_name for each in sources if each.mask is None or masks.is_file()}
+        found = masks_for(bare, masks)
+        sources = [replace(source, mask=found.get(source.path, source.mask)) for source in sources]
+    if origin == "auto":
+        return sources
+    if not any(source.mask for source in sources):
+        raise UsageError(f"`mask_origin` {origin}: no slide has a mask; leave it out")
+    return [
+        replace(source, mask_origin=origin) if source.mask and source.mask_origin == "auto" else source
+        for source in sources
+    ]

@@ -1,218 +1,277 @@
-"""Masks and outlines of slides: read from GeoJSON or a picture, drawn as contours, written for QuPath.
+"""The user's own tissue masks: GeoJSON or a picture, brought to a slide's overview in its place.
 
-GeoJSON is in level-0 pixels, as QuPath exports it.
+This project counts from the corner of the whole slide, as OpenSlide does. QuPath opens MRXS, SCN, VMS and
+BIF cropped to the bounds (the part that was scanned) and counts from there. So a mask has an origin, which
+the file says, its shape tells, or the user has to say.
 """
 
-import json
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageDraw
-from scipy import ndimage
-from skimage import measure
 
 from pathprep.errors import MaskError
+from pathprep.params.origin import AskedOrigin, Origin
+from pathprep.slides import foreign_forms
+from pathprep.slides.geojson import Drawing, Polygon, Stated, read_geojson
+from pathprep.slides.mask_pictures import Picture, read_picture
+from pathprep.slides.outlines import fill
+from pathprep.slides.readers.base import Bounds
 from pathprep.slides.tissue import Mask
 
-Ring = npt.NDArray[np.float64]
-
-FAR = 1e9  # no coordinate of a slide is beyond (nor is NaN below)
+SHAPE = 0.02  # share by which a picture's sides may be in another ratio than the slide's
+NEARLY_ALL = 0.95
+ONLY_SLIDE = "the slide has one origin"
 
 
 @dataclass(frozen=True)
-class Polygon:
-    """A polygon of a GeoJSON file.
+class PlacedMask:
+    """A mask on an overview.
 
     Attributes:
-        rings: (n, 2) of x, y in level-0 pixels each; first the outline, then holes.
-        properties: of its feature, as they are in the file.
+        tissue: (h, w) of the overview.
+        origin: that the mask's coordinates, or its picture, count from.
+        source: what told the origin.
+        notes: what the user should know of it, sentences.
     """
 
-    rings: list[Ring]
-    properties: dict[str, Any]
-
-    def label(self) -> str:
-        """Name of the class that QuPath gave it; empty without one.
-
-        Raises:
-            ValueError: a classification of another form.
-        """
-        classification = self.properties.get("classification")
-        if classification is None:
-            return ""
-        if isinstance(classification, str):
-            return classification.strip()
-        try:
-            if "names" in classification:  # of subclasses, in newer versions
-                return ": ".join(classification["names"])
-            return str(classification["name"]).strip()
-        except (KeyError, TypeError):
-            raise ValueError(f"a classification without a name, {classification!r}") from None
+    tissue: Mask
+    origin: Origin
+    source: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """What a GeoJSON file holds: polygons, in its order, and how many points and lines."""
+class Ground:
+    """What a mask lies on.
 
-    polygons: list[Polygon]
-    others: int
-
-
-def read_geojson(path: Path) -> Drawing:
-    """Read a file of GeoJSON, as ``parse_geojson`` does.
-
-    Raises:
-        OSError: the file cannot be read.
+    Attributes:
+        width, height: of the slide, level-0 pixels. shape: (h, w) of the overview.
+        bounds: of the slide; None if it has none, or they are the whole.
+        asked: the origin that the user says.
     """
-    return parse_geojson(path.read_bytes())
+
+    width: int
+    height: int
+    shape: tuple[int, int]
+    bounds: Bounds | None = None
+    asked: AskedOrigin = "auto"
 
 
-def parse_geojson(data: bytes) -> Drawing:
-    """Take a FeatureCollection, a list of features, one feature, a GeometryCollection or a bare geometry.
-
-    Raises:
-        ValueError: it is not GeoJSON, or a point is not x, y in pixels; the text does not name the file.
-    """
-    polygons: list[Polygon] = []
-    others = 0
-    try:
-        for geometry, properties in _geometries(json.loads(data), {}):
-            kind, coordinates = geometry["type"], geometry["coordinates"]
-            if kind not in ("Polygon", "MultiPolygon"):
-                others += 1
-                continue
-            for rings in [coordinates] if kind == "Polygon" else coordinates:
-                if rings:
-                    polygons.append(Polygon([_ring(ring) for ring in rings], properties))
-    except KeyError as error:
-        raise ValueError(f"a part of it has no {error}") from None
-    except (TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise ValueError(str(error)) from None
-    return Drawing(polygons, others)
+def load_mask(
+    path: Path,
+    width: int,
+    height: int,
+    shape: tuple[int, int],
+    bounds: Bounds | None = None,
+    origin: AskedOrigin = "auto",
+) -> Mask:
+    """The tissue of a mask, (h, w) of the overview; see ``place_mask``."""
+    return place_mask(path, Ground(width, height, shape, bounds, origin)).tissue
 
 
-def _geometries(item: Any, properties: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Every geometry under a GeoJSON object, with the properties of its feature."""
-    if isinstance(item, list):
-        for part in item:
-            yield from _geometries(part, properties)
-    elif "features" in item or "geometries" in item:
-        yield from _geometries(item.get("features", item.get("geometries")), properties)
-    elif "geometry" in item:
-        if item["geometry"] is not None:
-            yield from _geometries(item["geometry"], item.get("properties") or {})
-    else:
-        yield item, properties
-
-
-def _ring(points: Any) -> Ring:
-    ring = np.array([point[:2] for point in points], np.float64)  # a point may carry a third coordinate
-    if ring.ndim != 2 or ring.shape[1] != 2 or not (np.abs(ring) < FAR).all():
-        raise ValueError("a point that is not x, y in pixels")
-    return ring
-
-
-def to_geojson(polygons: list[list[Ring]]) -> bytes:
-    """A FeatureCollection that QuPath opens: one annotation of class Tissue per piece, level-0 pixels."""
-    features = [
-        {
-            "type": "Feature",
-            "geometry": {"type": "Polygon", "coordinates": [np.round(ring, 1).tolist() for ring in polygon]},
-            "properties": {
-                "objectType": "annotation",
-                "classification": {"name": "Tissue", "color": [60, 180, 75]},
-            },
-        }
-        for polygon in polygons
-    ]
-    return (json.dumps({"type": "FeatureCollection", "features": features}) + "\n").encode()
-
-
-def contours(mask: Mask, width: int, height: int) -> list[list[Ring]]:
-    """Outlines: a polygon per piece, [outer ring, hole, ...]; rings (n, 2) of x, y in level-0 pixels."""
-    scale = np.array([width / mask.shape[1], height / mask.shape[0]])
-    labels, _ = ndimage.label(mask)
-    polygons = []
-    for number, box in enumerate(ndimage.find_objects(labels), start=1):
-        piece = np.pad(labels[box] == number, 1)
-        rings = []
-        for line in measure.find_contours(piece.astype(np.float32), 0.5):
-            ring = measure.approximate_polygon(line, 0.5)[:, ::-1]
-            # minus the padding; a pixel's centre is at .5
-            rings.append((ring - 0.5 + [box[1].start, box[0].start]) * scale)
-        outer = int(np.argmax([area(ring) for ring in rings]))
-        holes = [ring for i, ring in enumerate(rings) if i != outer and len(ring) > 3]
-        polygons.append([rings[outer], *holes])
-    return polygons
-
-
-def area(ring: Ring) -> float:
-    """Area inside a ring (n, 2), closed or not, by the shoelace formula."""
-    x, y = ring[:, 0], ring[:, 1]
-    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
-
-
-def load_mask(path: Path, width: int, height: int, shape: tuple[int, int]) -> Mask:
-    """The user's own mask, brought to the overview's shape.
+def place_mask(path: Path, ground: Ground) -> PlacedMask:
+    """Bring the user's own mask to the overview's shape.
 
     Args:
-        path: GeoJSON polygons in level-0 pixels, or a PNG over the whole slide (non-zero is tissue).
-        width, height: of the slide, level-0 pixels.
-        shape: (h, w) of the overview.
+        path: GeoJSON polygons in level-0 pixels, or a picture of the slide or its bounds (not 0 is tissue).
+        ground: what it lies on.
 
     Raises:
-        MaskError: unreadable, without polygons, or of another shape than the slide.
+        MaskError: unreadable, without polygons, of another shape than the slide, or its origin is not known.
     """
-    if path.suffix.lower() in {".geojson", ".json"}:
-        return _mask_from_geojson(path, width, height, shape)
     try:
-        with warnings.catch_warnings():
-            # Pillow refuses twice as many pixels as it warns of; between the two, a mask takes 0.2 GB
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                picture = image.convert("L")
-    except Image.DecompressionBombError as error:
-        raise MaskError(
-            f"{path}: too large for a mask ({error}); save it smaller, a pixel per 4 micrometres is enough"
-        ) from None
-    # a damaged PNG is an OSError, a SyntaxError or a ValueError
-    except (OSError, SyntaxError, ValueError) as error:
-        raise MaskError(f"{path}: not a readable picture ({error}); a mask is a PNG or a GeoJSON") from None
-    if abs(picture.width * height - picture.height * width) > 0.02 * picture.height * width:
-        raise MaskError(
-            f"{path}: {picture.width}x{picture.height} has another shape than the slide ({width}x{height}); "
-            "a mask must cover the whole slide"
+        with path.open("rb") as file:
+            head = file.read(foreign_forms.HEAD)
+        other = foreign_forms.recognised(head)
+        if other:
+            raise MaskError(f"{path}: {other}")
+        if path.suffix.lower() in {".geojson", ".json"} or foreign_forms.is_json(head):
+            return _place_polygons(path, ground)
+        return _place_picture(path, ground)
+    except OSError as error:
+        raise MaskError(f"{path}: cannot be read ({error})") from None
+
+
+def settle_origin(
+    stated: Stated | None, bounds: Bounds | None, asked: AskedOrigin, option: str
+) -> tuple[Origin, str, tuple[float, float]]:
+    """Where a GeoJSON's coordinates count from, what told so, and that corner in level-0 pixels of the slide.
+
+    What the file states counts more than what is asked for, which is for those that state nothing.
+
+    Args:
+        stated: by the file. bounds: of the slide. asked: what the user says, by the parameter ``option``.
+
+    Raises:
+        ValueError: it is not known, or the file is of a slide with other bounds; the text names the fix.
+    """
+    corner = (0.0, 0.0) if bounds is None else (float(bounds.x), float(bounds.y))
+    if stated is not None:
+        if stated.origin == "bounds" and stated.corner != corner:
+            raise ValueError(
+                f"counts from bounds at {stated.corner[0]:g},{stated.corner[1]:g}, but this slide's are at "
+                f"{corner[0]:g},{corner[1]:g}: it is of another slide"
+            )
+        return stated.origin, "stated in the file", stated.corner
+    if corner == (0.0, 0.0):
+        return "slide", ONLY_SLIDE, corner
+    if asked == "auto":
+        raise ValueError(
+            f"does not say which origin its coordinates have, and the slide's bounds begin at "
+            f"{corner[0]:g},{corner[1]:g}; give `{option}` bounds if it was drawn in QuPath, which shows the "
+            f"bounds alone, or `{option}` slide if it counts from the corner of the whole slide, as OpenSlide"
         )
-    return np.asarray(picture.resize((shape[1], shape[0]), Image.Resampling.NEAREST)) > 0
+    return asked, option, corner if asked == "bounds" else (0.0, 0.0)
 
 
-def _mask_from_geojson(path: Path, width: int, height: int, shape: tuple[int, int]) -> Mask:
+def _place_polygons(path: Path, ground: Ground) -> PlacedMask:
     try:
         drawing = read_geojson(path)
-        if any(len(ring) < 3 for polygon in drawing.polygons for ring in polygon.rings):
-            raise ValueError("a ring of fewer than three points")
-    except (OSError, ValueError) as error:
+        drawing.check_pixels(ground.width, ground.height)
+    except ValueError as error:
         raise MaskError(f"{path}: not GeoJSON polygons ({error})") from None
-    if not drawing.polygons:
-        only = f", only {drawing.others:,} points or lines" if drawing.others else ""
+    areas = [polygon for polygon in drawing.polygons if polygon.use() == "area"]
+    ignored = [polygon for polygon in drawing.polygons if polygon.use() == "ignored"]
+    if not areas:
+        raise MaskError(f"{path}: {_nothing(drawing)}")
+    try:
+        origin, source, corner = settle_origin(drawing.stated, ground.bounds, ground.asked, "mask_origin")
+    except ValueError as error:
+        raise MaskError(f"{path}: {error}") from None
+    tissue, left_out = (_filled(group, corner, ground) for group in (areas, ignored))
+    if not tissue.any():
         raise MaskError(
-            f"{path}: holds no Polygon or MultiPolygon{only}; export the annotations as GeoJSON again"
+            f"{path}: its polygons lie outside the slide ({ground.width}x{ground.height}); coordinates are "
+            "level-0 pixels"
         )
-    scale = np.array([shape[1] / width, shape[0] / height])
-    total = np.zeros(shape, bool)
-    for polygon in drawing.polygons:
-        canvas = Image.new("1", (shape[1], shape[0]))
-        draw = ImageDraw.Draw(canvas)
-        for number, ring in enumerate(polygon.rings):
-            draw.polygon([tuple(point) for point in ring * scale - 0.5], fill=int(number == 0))
-        total |= np.asarray(canvas)
-    if not total.any():
-        raise MaskError(
-            f"{path}: its polygons lie outside the slide ({width}x{height}); coordinates are level-0 pixels"
-        )
+    notes = []
+    if ignored:
+        notes.append(f"areas drawn to be ignored are no tissue: {_classes(ignored)}")
+    if drawing.left_out():
+        notes.append(f"points and lines have no area and are left out: {drawing.left_out()}")
+    beyond = _beyond([*areas, *ignored], corner, ground)
+    if beyond:
+        notes.append(beyond)
+    if not (tissue & ~left_out).any():
+        notes.append("all of it is drawn to be ignored: no tissue is left")
+    return PlacedMask(tissue & ~left_out, origin, source, tuple(notes))
+
+
+def _nothing(drawing: Drawing) -> str:
+    if drawing.polygons:
+        classes = _classes(drawing.polygons)
+        return f"all its areas are of classes to be ignored, or regions ({classes}); draw the tissue too"
+    only = f", only {drawing.left_out()}" if drawing.left_out() else ""
+    return f"holds no Polygon or MultiPolygon{only}; export the annotations as GeoJSON again"
+
+
+def _classes(polygons: list[Polygon]) -> str:
+    names = [polygon.label() for polygon in polygons]
+    return ", ".join(f"{names.count(name):,} {name}" for name in sorted(set(names)))
+
+
+def _filled(polygons: list[Polygon], corner: tuple[float, float], ground: Ground) -> Mask:
+    total = np.zeros(ground.shape, bool)
+    scale = np.array([ground.shape[1] / ground.width, ground.shape[0] / ground.height])
+    for polygon in polygons:
+        fill(total, [(ring + corner) * scale for ring in polygon.rings])
     return total
+
+
+def _beyond(polygons: list[Polygon], corner: tuple[float, float], ground: Ground) -> str:
+    """That polygons reach beyond the slide, by more than a pixel; "" if none does."""
+    size, count, widest = np.array([ground.width, ground.height]), 0, 0.0
+    for polygon in polygons:
+        ring = polygon.rings[0] + corner
+        reach = float(max((-ring).max(), (ring - size).max()))
+        count += reach > 1
+        widest = max(widest, reach)
+    if not count:
+        return ""
+    of = f"{count:,} of {len(polygons):,} polygons"
+    return f"{of} reach beyond the slide, by {widest:,.0f} px at most: cut off there"
+
+
+def _place_picture(path: Path, ground: Ground) -> PlacedMask:
+    picture = read_picture(path, ground.shape)
+    origin, source, box = _lies_on(path, picture, ground)
+    # the picture's pixel that holds the centre of each of the overview's
+    rows = _places(ground.shape[0], ground.height, box.y, box.height, len(picture.tissue))
+    columns = _places(ground.shape[1], ground.width, box.x, box.width, picture.tissue.shape[1])
+    inside = (rows >= 0)[:, None] & (columns >= 0)[None]
+    tissue = picture.tissue[np.ix_(rows, columns)] & inside
+    notes = []
+    share = float(picture.tissue.mean())
+    if share == 0:
+        notes.append("all of it is 0: no tissue")
+    elif share > NEARLY_ALL:
+        notes.append(f"{share:.0%} of it is not 0, which is tissue; if tissue is 0 in it, invert it")
+    if picture.lossy:
+        notes.append("JPEG blurs masks: black and white were told apart at 128; PNG keeps them")
+    return PlacedMask(tissue, origin, source, tuple(notes))
+
+
+def _places(count: int, side: int, start: int, length: int, pixels: int) -> np.ndarray:
+    """At each of ``count`` centres along a side, the pixel of a picture over a part of it; -1 outside."""
+    centres = (np.arange(count) + 0.5) * side / count
+    found = np.floor((centres - start) / length * pixels).astype(np.int64)
+    return np.where((found >= 0) & (found < pixels), found, -1)
+
+
+def _lies_on(path: Path, picture: Picture, ground: Ground) -> tuple[Origin, str, Bounds]:
+    """What a picture covers, what told so, and its box in level-0 pixels."""
+    whole = Bounds(0, 0, ground.width, ground.height)
+    boxes: dict[Origin, Bounds] = {"slide": whole}
+    if ground.bounds is not None:
+        boxes["bounds"] = ground.bounds
+    asked = ground.asked
+    fitting = [name for name, box in boxes.items() if _fits(picture, box)]
+    exact = [
+        name for name, box in boxes.items() if (picture.width, picture.height) == (box.width, box.height)
+    ]
+    chosen = exact if asked == "auto" and exact else fitting
+    if asked != "auto" and len(boxes) > 1:
+        chosen = [name for name in fitting if name == asked]
+    if not chosen:
+        shapes = " or ".join(f"the {name} ({box.width}x{box.height})" for name, box in boxes.items())
+        turned = any(
+            _fits(Picture(picture.tissue.T, picture.height, picture.width), box) for box in boxes.values()
+        )
+        raise MaskError(
+            f"{path}: {picture.width}x{picture.height} has another shape than {shapes}"
+            f"{', but has it when turned by 90 degrees' if turned else ''}; a mask must cover the whole slide"
+            f"{' or its bounds' if len(boxes) > 1 else ''}"
+            f"{f', and `mask_origin` {asked} says which' if asked != 'auto' and fitting else ''}"
+        )
+    if len(chosen) > 1:
+        sizes = [f"{box.width}x{box.height}" for box in boxes.values()]
+        raise MaskError(
+            f"{path}: {picture.width}x{picture.height} has the shape of the slide ({sizes[0]}) and of its "
+            f"bounds ({sizes[1]}), so its origin is not known; give `mask_origin` slide if it covers the "
+            "whole slide, or `mask_origin` bounds if only what was scanned"
+        )
+    source = ONLY_SLIDE if len(boxes) == 1 else "its shape" if asked == "auto" else "mask_origin"
+    return chosen[0], source, boxes[chosen[0]]
+
+
+def _fits(picture: Picture, box: Bounds) -> bool:
+    across, down = picture.width * box.height, picture.height * box.width
+    return abs(across - down) <= SHAPE * down
+
+
+def doubts(mask: Mask, found: Mask) -> str:
+    """That a mask seems to be the wrong way round or in the wrong place; "" if not.
+
+    Args:
+        mask: the user's. found: what the search for tissue finds on the same overview; both (h, w).
+    """
+    if mask.all() or not mask.any() or not found.any():
+        return ""
+    inside, outside = float(found[mask].mean()), float(found[~mask].mean())
+    if inside >= outside or inside >= 0.5:
+        return ""
+    return (
+        f"of what it calls tissue, {inside:.0%} looks like tissue, of the rest {outside:.0%}: is it the "
+        "wrong way round, or of another slide or origin?"
+    )

@@ -1,46 +1,23 @@
 """One slide: its size, its resolution with provenance, its blocks of pixels, its thumbnail."""
 
 import math
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 from PIL import Image
 
-from pathprep.errors import MppError, UnreadableSlide
-from pathprep.params.shard import MPP_RANGE, ReaderName
+from pathprep.errors import UnreadableSlide
+from pathprep.params.shard import ReaderName
+from pathprep.slides.mpp import settle
+from pathprep.slides.mpp.settle import Mpp, MppRules
+from pathprep.slides.mpp.statement import Statement
 from pathprep.slides.readers import Level, Reader, limits, open_reader
 from pathprep.slides.readers.base import Pixels
 
-# Scanners report pixel pitches that differ by well under a per cent between x and y; more is another geometry
-ANISOTROPY = 0.01
 # An overview is read in strips of at most so many pixels (48 MB)
 STRIP_PIXELS = 1 << 24
-DEFAULT_MPP = "--default-mpp"  # as the source of a resolution
-
-
-class Mpp(NamedTuple):
-    """Micrometres per level-0 pixel and where the figure comes from."""
-
-    value: float
-    source: str
-
-
-@dataclass(frozen=True)
-class MppRules:
-    """How a slide's resolution is settled.
-
-    Attributes:
-        override: replaces what the file says (a CSV column), for this slide.
-        default: used only where the file says nothing.
-        low, high: a figure outside is an error.
-    """
-
-    override: float | None = None
-    default: float | None = None
-    low: float = MPP_RANGE[0]
-    high: float = MPP_RANGE[1]
 
 
 class Slide:
@@ -71,31 +48,15 @@ class Slide:
         """Micrometres per level-0 pixel: the override, else the file's own, else the default.
 
         Raises:
-            MppError: missing without a default, absurd, or different along x and y.
+            MppError: missing without a default, not understood, contradictory, absurd, or different along x
+                and y.
         """
-        found = self._reader.resolution
-        if rules.override is not None:
-            mpp = Mpp(rules.override, "CSV column")
-        elif found is not None:
-            if abs(found.x - found.y) > ANISOTROPY * max(found.x, found.y):
-                raise MppError(
-                    f"{self.path}: pixels are not square ({found.x:g} x {found.y:g} MPP, {found.source}); "
-                    "state the true MPP in the mpp column of a CSV of slides"
-                )
-            mpp = Mpp((found.x + found.y) / 2, found.source)
-        elif rules.default is not None:
-            mpp = Mpp(rules.default, DEFAULT_MPP)
-        else:
-            raise MppError(
-                f"{self.path}: the file does not state its MPP; "
-                "give `default_mpp` 0.25 (for example), or an mpp column in a CSV of slides"
-            )
-        if not rules.low <= mpp.value <= rules.high:
-            raise MppError(
-                f"{self.path}: {mpp.value:g} MPP ({mpp.source}) is outside {rules.low:g} to {rules.high:g}; "
-                "state the true MPP in the mpp column of a CSV of slides, or widen `min_mpp`/`max_mpp`"
-            )
-        return mpp
+        return settle.settle(self.path, self.stated_mpp, rules, self._reader.header.magnification)
+
+    @cached_property
+    def stated_mpp(self) -> tuple[Statement, ...]:
+        """What the file says about its resolution, in every place, the most trusted first."""
+        return self._reader.header.statements()
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         """Pixels of a box of one level, (height, width, 3) uint8; x, y in that level's pixels.

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from pathprep.cli.dialect import Json
 from pathprep.cli.signatures import with_settings
-from pathtrain.cli.options import Labels, Model, Result, counted, ends, finish, kept_in, named
+from pathtrain.cli.options import LabelOrigin, Labels, Model, Result, counted, ends, finish, kept_in, named
 from pathtrain.params.encoding import Device
 from pathtrain.params.evaluation import KnnParams
 
@@ -24,13 +24,14 @@ def knn(
         Path | None, typer.Option(help="Another one. Default: leave one slide (or group) of --train out.")
     ] = None,
     labels: Labels = None,
+    label_origin: LabelOrigin = "auto",
     as_json: Json = False,
     out_json: Result = None,
 ) -> None:
     """kNN accuracy on labelled tiles, beside random weights, colour alone and the majority class."""
     from pathtrain.evaluate.tile_level.knn import knn as study
 
-    result = study(model, train, test, labels, **settings)
+    result = study(model, train, test, labels, label_origin, **settings)
     finish(context, result, "knn.json", [kept_in(model)], as_json, out_json, knn_tables)
 
 

@@ -11,7 +11,18 @@ from rich.table import Table
 from pathprep.cli.dialect import Json
 from pathprep.cli.signatures import with_settings
 from pathprep.cli.streams import errors
-from pathtrain.cli.options import Labels, Model, Result, counted, dense, ends, finish, kept_in, named
+from pathtrain.cli.options import (
+    LabelOrigin,
+    Labels,
+    Model,
+    Result,
+    counted,
+    dense,
+    ends,
+    finish,
+    kept_in,
+    named,
+)
 from pathtrain.params.evaluation import LinearParams
 
 
@@ -25,13 +36,14 @@ def linear(
         Path | None, typer.Option(help="Another one. Default: a fifth of --train, by slide or group.")
     ] = None,
     labels: Labels = None,
+    label_origin: LabelOrigin = "auto",
     as_json: Json = False,
     out_json: Result = None,
 ) -> None:
     """A linear layer on frozen features, as EXAONEPath 1.0 has it, beside random weights and colour."""
     from pathtrain.evaluate.tile_level.linear import linear as study
 
-    result = study(model, train, test, labels, **settings)
+    result = study(model, train, test, labels, label_origin, **settings)
     _say_plain([result["model"]])
     finish(context, result, "linear.json", [kept_in(model)], as_json, out_json, linear_tables)
 

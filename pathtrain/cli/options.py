@@ -12,11 +12,19 @@ from rich.text import Text
 
 from pathprep.cli.command_file import save_command
 from pathprep.cli.dialect import give
+from pathprep.params.origin import AskedOrigin
 
 Model = Annotated[Path, typer.Argument(help="A run folder, or an exported model.")]
 Labels = Annotated[
     Path | None,
     typer.Option(help="For datasets of slides: CSV slide,label or slide,x,y,label; or a folder of GeoJSON."),
+]
+LabelOrigin = Annotated[
+    AskedOrigin,
+    typer.Option(
+        help="What GeoJSON counts from on slides with bounds (MRXS, SCN, VMS, BIF): bounds as QuPath does, "
+        "slide as OpenSlide does; auto: what it says."
+    ),
 ]
 Result = Annotated[
     Path | None,

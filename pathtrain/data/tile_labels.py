@@ -6,30 +6,43 @@ An image folder brings its labels.csv, and a dataset of imported tiles has them 
     slide,x,y,label         x and y as in the dataset's index: level-0 pixels of the tile's corner
     a folder of GeoJSON     <slide>.geojson as QuPath exports it, level-0 pixels: a tile has the class of
                             the polygon that holds its centre; of several, the smallest, and of equally
-                            large ones the last. Features without a class, points and lines hold no tile.
+                            large ones the last. Features without a class, points and lines hold no tile, and
+                            a tile in an area of a class to be ignored (Ignore*) has no label.
 
-An empty label, and a tile that no row or polygon covers, is unlabelled: -1.
+A missing label (empty, NA and the like: pathprep.storage.cells), and a tile that no row or polygon covers,
+is unlabelled: -1. Tables may be Parquet too.
 """
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 from skimage.measure import points_in_poly
 
+from pathprep.dataset.marker import Marker, SlideMarker
 from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
-from pathprep.slides import masks
-from pathprep.slides.masks import read_geojson
-from pathprep.storage import tables
+from pathprep.params.origin import AskedOrigin
+from pathprep.slides.geojson import Drawing, Polygon, read_geojson
+from pathprep.slides.masks import settle_origin
+from pathprep.storage import cells, tables
 from pathprep.storage.tables import Table
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Names = list[str]
+log = logging.getLogger(__name__)
+
+# Formats with bounds, of which the first version of datasets kept no record
+BOUNDED = ("mirax", "leica", "ventana", "hamamatsu")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,9 @@ class Labels:
     values: list[Ints]
 
 
-def read_labels(sets: Sequence[DatasetTiles | FolderTiles], path: Path | None) -> Labels:
+def read_labels(
+    sets: Sequence[DatasetTiles | FolderTiles], path: Path | None, origin: AskedOrigin = "auto"
+) -> Labels:
     """Labels of each set: image folders bring their own; datasets take theirs from ``path``.
 
     Without ``path``, datasets of imported tiles (`pathprep import-tiles`) take those of their index.
@@ -53,11 +68,17 @@ def read_labels(sets: Sequence[DatasetTiles | FolderTiles], path: Path | None) -
     Args:
         sets: at least one.
         path: a CSV, or a folder of GeoJSON files; None if no dataset of slides is among the sets.
+        origin: of GeoJSON files that do not say theirs, on slides with bounds; see pathprep.slides.masks.
 
     Raises:
         UsageError: no labels for a dataset, labels that nothing uses, an unknown slide, a file that
-            cannot be read, a set without a labelled tile, or fewer than two classes.
+            cannot be read, an origin that is not known, a set without a labelled tile, or fewer than two
+            classes.
     """
+    if origin not in get_args(AskedOrigin):
+        raise UsageError(f"`label_origin` is {origin!r}; give {', '.join(get_args(AskedOrigin))}")
+    if origin != "auto" and (path is None or not path.is_dir()):
+        raise UsageError(f"`label_origin` {origin} is for a folder of GeoJSON as `labels`; leave it out")
     datasets = [tiles for tiles in sets if isinstance(tiles, DatasetTiles)]
     bare = [tiles for tiles in datasets if tiles.labels is None]
     if bare and path is None:
@@ -68,7 +89,7 @@ def read_labels(sets: Sequence[DatasetTiles | FolderTiles], path: Path | None) -
     if path is not None and not datasets:
         raise UsageError(f"`labels` {path}: not used, image folders bring their labels.csv; leave it out")
     named: list[Names] = []
-    found = iter(_of_datasets(datasets, path)) if path is not None else iter(())
+    found = iter(_of_datasets(datasets, path, origin)) if path is not None else iter(())
     for tiles in sets:
         own = tiles.labels if path is None or isinstance(tiles, FolderTiles) else None
         named.append(next(found) if own is None else list(own))
@@ -83,19 +104,54 @@ def read_labels(sets: Sequence[DatasetTiles | FolderTiles], path: Path | None) -
     return Labels(classes, values)
 
 
-def _of_datasets(datasets: Sequence[DatasetTiles], path: Path) -> list[Names]:
+def _of_datasets(datasets: Sequence[DatasetTiles], path: Path, origin: AskedOrigin) -> list[Names]:
     if path.is_dir():
-        return _from_annotations(datasets, path)
-    table = tables.read(path, ("slide", "label"))
-    slides = [slide_name(name) for name in table.columns["slide"]]
-    _check_slides(datasets, set(slides), path)
-    placed = {"x", "y"} & table.columns.keys()
-    if len(placed) == 1:
+        return _from_annotations(datasets, path, origin)
+    rows = _read_rows(path)
+    _check_slides(datasets, set(rows.slides), path)
+    per_set = _per_slide if rows.places is None else _per_tile
+    return [per_set(tiles, rows) for tiles in datasets]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows (R) of a table; ``labels`` are "" where unknown, ``places`` None without columns x and y."""
+
+    table: Table
+    slides: Names
+    labels: Names
+    places: list[tuple[int, int]] | None
+
+
+def _read_rows(path: Path) -> _Rows:
+    table = tables.read(path)
+    named, column = table.first("slide"), table.first("label")
+    written = table.columns[column]
+    labels = [cells.label(cell) for cell in written]
+    missing = Counter(cell for cell, label in zip(written, labels, strict=True) if not label)
+    unknown = ", ".join(f"{cell or 'empty'} {count}" for cell, count in missing.most_common(5))
+    log.info(
+        "%s: %d rows; %s names the slides, %s the label%s",
+        path, len(table), named, column,
+        f"; {missing.total()} without a label ({unknown})" if missing else "",
+    )  # fmt: skip
+    axes = {name.lower(): table.columns[name] for name in table.columns if name.lower() in ("x", "y")}
+    if len(axes) == 1:
         raise UsageError(
             f"{path}: has only one of the columns x and y; give both, or neither to label slides"
         )
-    per_set = _per_tile if placed else _per_slide
-    return [per_set(tiles, table, slides) for tiles in datasets]
+    slides = [slide_name(name) for name in table.columns[named]]
+    return _Rows(table, slides, labels, _places(table, axes["x"], axes["y"]) if axes else None)
+
+
+def _places(table: Table, xs: Names, ys: Names) -> list[tuple[int, int]]:
+    found = []
+    for row, (x, y) in enumerate(zip(xs, ys, strict=True)):
+        try:
+            found.append((int(cells.label(x)), int(cells.label(y))))  # 10.0 of pandas is 10
+        except ValueError:
+            raise UsageError(f"{table.at(row)}: x and y must be whole level-0 pixels") from None
+    return found
 
 
 def _check_slides(datasets: Sequence[DatasetTiles], named: set[str], path: Path) -> None:
@@ -110,24 +166,21 @@ def _check_slides(datasets: Sequence[DatasetTiles], named: set[str], path: Path)
         )
 
 
-def _per_slide(tiles: DatasetTiles, table: Table, slides: Names) -> Names:
+def _per_slide(tiles: DatasetTiles, rows: _Rows) -> Names:
     labels: dict[str, str] = {}
-    for slide, label in zip(slides, table.columns["label"], strict=True):
+    for row, (slide, label) in enumerate(zip(rows.slides, rows.labels, strict=True)):
         if labels.setdefault(slide, label) != label:
-            raise UsageError(f"{table.path}: slide {slide} has two labels; keep one row per slide")
+            raise UsageError(f"{rows.table.at(row)}: slide {slide} has two labels; keep one row per slide")
     return [labels.get(tiles.slides[number], "") for number in tiles.slide]
 
 
-def _per_tile(tiles: DatasetTiles, table: Table, slides: Names) -> Names:
+def _per_tile(tiles: DatasetTiles, rows: _Rows) -> Names:
     labels: dict[tuple[str, int, int], str] = {}
-    xs, ys, named = (table.columns[name] for name in ("x", "y", "label"))
-    for line, slide, x, y, label in zip(table.lines, slides, xs, ys, named, strict=True):
-        try:
-            place = (slide, int(x), int(y))
-        except ValueError:
-            raise UsageError(f"{table.path}, line {line}: x and y must be whole level-0 pixels") from None
-        if labels.setdefault(place, label) != label:
-            raise UsageError(f"{table.path}, line {line}: this tile has two labels; keep one row per tile")
+    for row, (slide, place, label) in enumerate(
+        zip(rows.slides, rows.places or (), rows.labels, strict=True)
+    ):
+        if labels.setdefault((slide, *place), label) != label:
+            raise UsageError(f"{rows.table.at(row)}: this tile has two labels; keep one row per tile")
     places = zip(tiles.slide, tiles.coords.tolist(), strict=True)
     return [labels.get((tiles.slides[number], x, y), "") for number, (x, y) in places]
 
@@ -137,8 +190,8 @@ class Area:
     """A drawn polygon with its holes.
 
     Attributes:
-        label: name of its class.
-        rings: (V, 2) float64 each, x and y in level-0 pixels; the first is the outline.
+        label: name of its class; "" if what it holds is to be ignored.
+        rings: (V, 2) float64 each, x and y in level-0 pixels of the slide; the first is the outline.
         size: area without the holes, square pixels.
     """
 
@@ -151,20 +204,30 @@ class Area:
         inside = np.zeros(len(points), dtype=bool)
         low, high = self.rings[0].min(axis=0), self.rings[0].max(axis=0)
         near = np.flatnonzero(((points >= low) & (points <= high)).all(axis=1))
-        for ring in self.rings:  # even-odd: each ring that a point is in turns it over
-            inside[near] ^= points_in_poly(points[near], ring)
+        inside[near] = points_in_poly(points[near], self.rings[0])
+        for hole in self.rings[1:]:
+            inside[near] &= ~points_in_poly(points[near], hole)
         return inside
 
 
-def _from_annotations(datasets: Sequence[DatasetTiles], folder: Path) -> list[Names]:
-    files = sorted(folder.glob("*.geojson"))
+def _from_annotations(datasets: Sequence[DatasetTiles], folder: Path, origin: AskedOrigin) -> list[Names]:
+    files = sorted(path for ending in ("*.geojson", "*.geojson.gz") for path in folder.glob(ending))
     if not files:
         raise UsageError(f"{folder}: holds no .geojson file; export annotations as <slide>.geojson")
-    areas = {slide_name(path.stem): read_areas(path) for path in files}
-    if len(areas) != len(files):
+    drawings = {slide_name(path.name.partition(".geojson")[0]): (path, _read(path)) for path in files}
+    if len(drawings) != len(files):
         raise UsageError(f"{folder}: two files are of one slide; keep one per slide")
-    _check_slides(datasets, set(areas), folder)
-    return [_by_areas(tiles, areas) for tiles in datasets]
+    _check_slides(datasets, set(drawings), folder)
+    named = []
+    for tiles in datasets:
+        version = int(tiles.dataset.info["version"])
+        areas = {
+            slide: _areas(path, drawing, tiles.dataset.marker(slide), version, origin)
+            for slide, (path, drawing) in drawings.items()
+            if slide in tiles.slides
+        }
+        named.append(_by_areas(tiles, areas))
+    return named
 
 
 def _by_areas(tiles: DatasetTiles, areas: dict[str, list[Area]]) -> Names:
@@ -172,24 +235,55 @@ def _by_areas(tiles: DatasetTiles, areas: dict[str, list[Area]]) -> Names:
     for number, slide in enumerate(tiles.slides):
         start, end = tiles.starts[number], tiles.starts[number + 1]
         centres = tiles.coords[start:end] + tiles.side[start:end, None] / 2
-        # Largest first, so that smaller ones inside it overwrite; sorted() keeps the file's order of equals
-        for area in sorted(areas.get(slide, ()), key=lambda area: -area.size):
+        # Largest first, so that smaller ones inside it overwrite; sorted() keeps the file's order of equals.
+        # What is to be ignored comes last
+        for area in sorted(areas.get(slide, ()), key=lambda area: (not area.label, -area.size)):
             names[start:end][area.holds(centres)] = area.label
     return [str(name) for name in names]
 
 
-def read_areas(path: Path) -> list[Area]:
-    """Classified polygons of a GeoJSON file.
-
-    Raises:
-        UsageError: it cannot be read, or is not GeoJSON.
-    """
+def _read(path: Path) -> Drawing:
     try:
-        named = [(polygon.label(), polygon.rings) for polygon in read_geojson(path).polygons]
+        return read_geojson(path)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: not GeoJSON annotations ({error})") from None
+
+
+def _areas(path: Path, drawing: Drawing, marker: Marker, version: int, origin: AskedOrigin) -> list[Area]:
+    """Classified polygons of a file, in level-0 pixels of the whole slide.
+
+    Args:
+        marker: of the slide. version: of the dataset's format.
+
+    Raises:
+        UsageError: their classes or coordinates are not what they should be, or the origin is not known.
+    """
+    bounds = None
+    try:
+        if isinstance(marker, SlideMarker):
+            bounds = marker.bounds
+            drawing.check_pixels(marker.width, marker.height)
+            known = (drawing.stated and drawing.stated.origin == "slide") or origin == "slide"
+            if version < 2 and marker.vendor in BOUNDED and not known:
+                raise ValueError(
+                    f"is of a slide of {marker.vendor}, of whose bounds this dataset, of an earlier "
+                    "version, has no record; make the dataset anew, or give `label_origin` slide if "
+                    "coordinates count from the corner of the whole slide"
+                )
+        _, _, corner = settle_origin(drawing.stated, bounds, origin, "label_origin")
+        named = [(_label(polygon), polygon) for polygon in drawing.polygons]
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from None
+    if drawing.left_out():
+        log.info("%s: points and lines hold no tile: %s", path, drawing.left_out())
     return [
-        Area(label, rings, masks.area(rings[0]) - sum(map(masks.area, rings[1:])))
-        for label, rings in named
-        if label
+        Area(label, [ring + corner for ring in polygon.rings], polygon.size)
+        for label, polygon in named
+        if label is not None
     ]
+
+
+def _label(polygon: Polygon) -> str | None:
+    """The class of an area, "" if it is to be ignored; None if it has none."""
+    use = polygon.use()
+    return "" if use == "ignored" else (polygon.label() or None) if use == "area" else None

@@ -15,8 +15,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from pathprep.dataset.own_names import SlideNames, safe_name
 from pathprep.errors import UsageError
+from pathprep.slides.own_names import SlideNames, safe_name
 
 Floats = npt.NDArray[np.float32]
 KEPT_BYTES = 2 << 30  # of features in memory; what does not fit is read again when its turn comes
@@ -88,8 +88,8 @@ class Bags:
             files[slide] = path, count
         ordered = sorted(files.items())
         counts = {slide: count for slide, (_, count) in ordered}
-        paths = {slide: path for slide, (path, _) in ordered}
-        return cls(name or root.resolve().name, root, dim, bags, counts, paths)
+        places = {slide: path for slide, (path, _) in ordered}
+        return cls(name or root.resolve().name, root, dim, bags, counts, places)
 
     @property
     def names(self) -> SlideNames:

@@ -22,7 +22,7 @@ from pathprep.storage.place import local_folder
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, open_tiles, outcome
 from pathtrain.features import embed_levels
 from pathtrain.features.encode import Features, check_size, encode
-from pathtrain.features.files import Part
+from pathtrain.features.files import Part, origin
 from pathtrain.features.own_names import file_names
 from pathtrain.features.progress import TileProgress
 from pathtrain.features.write import EmbedSummary, make
@@ -115,6 +115,7 @@ def _of_dataset(tiles: DatasetTiles, made: dict[str, Any]) -> list[Part]:
                 "level0_magnification": round(10 / marker.mpp),
                 "target_magnification": round(10 / (marker.target_mpp or params["mpp"])),
                 "name": marker.own_name or slide,
+                **origin(marker),
             }
         parts.append(
             Part(

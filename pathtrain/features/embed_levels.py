@@ -23,7 +23,7 @@ from pathtrain.data.layout import Layout
 from pathtrain.data.slide_stream import Request, SlideIndex, TileStream
 from pathtrain.distributed.workers import pick_device
 from pathtrain.features.encode import Features
-from pathtrain.features.files import Part
+from pathtrain.features.files import Part, origin
 from pathtrain.features.own_names import file_names
 from pathtrain.features.progress import TileProgress
 from pathtrain.features.write import EmbedSummary, make
@@ -107,7 +107,7 @@ def embed(
                 tiles=index.tiles.tiles_of(name),
                 made={**made, "slide": name, "source_sha256": _tar(data, name).sha256},
                 arrays=partial(_coords, index, name, side, level),
-                coords_attributes={},
+                coords_attributes=origin(data.marker(name)),
                 rows=partial(_rows, index, name, side, level),
             )
         )

@@ -5,7 +5,9 @@
       features  (N, D) float32, in the order of the dataset's index
       coords    (N, 2) int64, x and y of the tile's corner in level-0 pixels; TRIDENT's attributes on it:
                 patch_size (at the target magnification), patch_size_level0, overlap, name, and
-                level0_magnification and target_magnification, nominal: 10 / MPP, rounded
+                level0_magnification and target_magnification, nominal: 10 / MPP, rounded. And origin,
+                always ``slide``: they count from the corner of the whole slide, as OpenSlide does; QuPath
+                opens slides with bounds (x, y, width, height; where there are) cropped, and counts from there
       attributes: what it was made from: of tiles fingerprint, slide (its name in the dataset), build_id,
                   source_sha256, size, precision
     <slide>.parquet    a row per tile: features (a list of D float32), x, y; the attributes, those of coords
@@ -27,6 +29,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pathprep.dataset.marker import Marker, SlideMarker
 from pathprep.storage import atomic
 
 METADATA = b"pathtrain"
@@ -60,6 +63,12 @@ class Part:
     def holds(self, rows: int) -> bool:
         """Whether the features have so many rows."""
         return rows == (len(self.tiles) if self.rows is None else self.rows())
+
+
+def origin(marker: Marker) -> dict[str, Any]:
+    """What coordinates of a slide count from, as attributes of ``coords``: see the module."""
+    bounds = marker.bounds if isinstance(marker, SlideMarker) else None
+    return {"origin": "slide"} if bounds is None else {"origin": "slide", "bounds": list(bounds)}
 
 
 def hdf5_fits(path: Path, part: Part) -> bool:

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pathprep.dataset.marker import SlideMarker
-from pathprep.dataset.own_names import file_name
 from pathprep.dataset.reader import Dataset
+from pathprep.slides.own_names import file_name
 
 
 def file_names(dataset: Dataset, slides: Sequence[str]) -> dict[str, str]:

@@ -73,7 +73,7 @@ def open_reader(path: Path, name: ReaderName = "auto") -> Reader:
     if name == "cucim":
         from pathprep.slides.readers.cucim import CucimReader
 
-        return CucimReader(path)
+        return CucimReader(path, directory)
     from pathprep.slides.readers.openslide import OpenSlideReader
 
-    return OpenSlideReader(path)
+    return OpenSlideReader(path, directory)

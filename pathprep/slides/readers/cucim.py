@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from pathprep.errors import UnreadableSlide, UsageError
-from pathprep.slides.readers.base import Bounds, Level, Pixels, resolution
+from pathprep.slides.mpp.header import Header
+from pathprep.slides.readers.base import Bounds, Level, Pixels
+from pathprep.slides.readers.directory import Directory
 
 
 class CucimReader:
@@ -20,7 +22,7 @@ class CucimReader:
     name = "cucim"
     loaded = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, directory: Directory | None = None) -> None:
         _refuse_to_hang()
         try:
             from cucim.clara import CuImage
@@ -39,14 +41,7 @@ class CucimReader:
         self.vendor = "aperio" if "aperio" in metadata else "generic-tiff"
         self.levels = _levels(self._image.resolutions)
         self.bounds: Bounds | None = None  # the files that it is given are whole
-        # not cuCIM's `spacing()`: that is 1.0 for Aperio files, whose MPP stands in the description
-        tiff = metadata.get("tiff", {})
-        self.resolution = resolution(
-            metadata.get("aperio", {}).get("MPP"),
-            tiff.get("resolution_unit"),
-            tiff.get("x_resolution"),
-            tiff.get("y_resolution"),
-        )
+        self.header = directory.header if directory else _header(self._image, path, self.vendor)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         """See Reader.read."""
@@ -79,3 +74,15 @@ def _refuse_to_hang() -> None:
 def _levels(resolutions: dict[str, Any]) -> list[Level]:
     sizes = resolutions["level_dimensions"]
     return [Level(w, h, float(d)) for (w, h), d in zip(sizes, resolutions["level_downsamples"], strict=True)]
+
+
+def _header(image: Any, path: Path, vendor: str) -> Header:
+    """What states the resolution of a file that tifffile does not understand.
+
+    Not cuCIM's ``spacing()``: that is 1.0 for Aperio files, whose MPP stands in the description.
+    """
+    tiff: dict[str, Any] = image.metadata.get("tiff", {})
+    width, height = image.resolutions["level_dimensions"][0]
+    names = ("x_resolution", "y_resolution", "resolution_unit")
+    x, y, unit = (tiff.get(name) for name in names)
+    return Header(path, vendor, width, height, str(image.raw_metadata or ""), x=x, y=y, unit=unit)

@@ -14,15 +14,15 @@ import tifffile
 from openslide import OpenSlide
 
 from pathprep.errors import UnreadableSlide
+from pathprep.slides.mpp.header import Header
 from pathprep.slides.readers import limits
-from pathprep.slides.readers.base import Bounds, Level, Resolution, resolution
+from pathprep.slides.readers.base import Bounds, Level
 
 # tifffile logs what it finds wrong; the reader that then opens the file reports it
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 SUFFIXES = frozenset({".svs", ".tif", ".tiff"})
 JPEG, RGB, YCBCR = 7, 2, 6
-_UNITS = {2: "inch", 3: "centimeter"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +59,13 @@ class Directory:
 
     Attributes:
         vendor: as OpenSlide names it; None if it does not know the file.
+        header: what states the resolution.
         subifds: levels stand in SubIFDs, which are not listed here.
     """
 
     vendor: str | None
     pages: list[Page]
-    resolution: Resolution | None
+    header: Header
     subifds: bool
 
     @property
@@ -128,16 +129,10 @@ def _parse(path: Path) -> Directory | None:
                 pages.append(_page(path, page, len(pages)))
         first_page, *rest = pages
         pages = [first_page, *sorted(rest, key=lambda page: -page.width)]
-        tags = {name: first.tags.valueof(code) for name, code in (("x", 282), ("y", 283), ("unit", 296))}
         return Directory(
             vendor,
             pages,
-            resolution(
-                _aperio_mpp(first.description) if vendor == "aperio" else None,
-                _UNITS.get(2 if tags["unit"] is None else int(tags["unit"])),
-                _ratio(tags["x"]),
-                _ratio(tags["y"]),
-            ),
+            _header(path, vendor, first),
             bool(first.subifds),
         )
 
@@ -164,11 +159,11 @@ def _page(path: Path, page: tifffile.TiffPage, level: int) -> Page:
     )
 
 
-def _ratio(value: tuple[int, int] | None) -> str | None:
-    return None if value is None or not value[1] else repr(value[0] / value[1])
-
-
-def _aperio_mpp(description: str) -> str | None:
-    """The figure after ``MPP =`` in ``Aperio Image Library ...|AppMag = 20|MPP = 0.4990``."""
-    pairs = (part.partition("=") for part in description.split("|")[1:])
-    return next((value.strip() for key, _, value in pairs if key.strip() == "MPP"), None)
+def _header(path: Path, vendor: str | None, page: tifffile.TiffPage) -> Header:
+    """What states the resolution of level 0."""
+    x, y, unit, xmp = (page.tags.valueof(code) for code in (282, 283, 296, 700))
+    text = xmp.decode("utf-8", "replace") if isinstance(xmp, bytes) else str(xmp or "")
+    unit = None if unit is None else int(unit)
+    return Header(
+        path, vendor, page.imagewidth, page.imagelength, str(page.description), text, x=x, y=y, unit=unit
+    )

@@ -53,7 +53,7 @@ class JpegTiffReader:
         self.path = path
         self.vendor = directory.vendor
         self.levels = directory.levels
-        self.resolution = directory.resolution
+        self.header = directory.header
         self.bounds = directory.bounds
         self._pages = directory.pages
         self._heads = [

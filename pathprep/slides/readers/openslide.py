@@ -7,7 +7,9 @@ import numpy as np
 import openslide
 
 from pathprep.errors import UnreadableSlide
-from pathprep.slides.readers.base import Bounds, Level, Pixels, Resolution, number
+from pathprep.slides.mpp.header import Header
+from pathprep.slides.readers.base import Bounds, Level, Pixels
+from pathprep.slides.readers.directory import Directory
 
 
 class OpenSlideReader:
@@ -15,7 +17,7 @@ class OpenSlideReader:
 
     name = "openslide"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, directory: Directory | None = None) -> None:
         self.path = path
         try:
             self._slide = openslide.OpenSlide(str(path))
@@ -29,10 +31,11 @@ class OpenSlideReader:
             Level(w, h, float(d))
             for (w, h), d in zip(self._slide.level_dimensions, self._slide.level_downsamples, strict=True)
         ]
-        x = number(properties.get(openslide.PROPERTY_NAME_MPP_X))
-        y = number(properties.get(openslide.PROPERTY_NAME_MPP_Y))
-        source = "TIFF resolution tags" if self.vendor == "generic-tiff" else f"{self.vendor} metadata"
-        self.resolution = Resolution(x, y, source) if x and y else None
+        self.header = (
+            directory.header.opened(self.vendor, properties)
+            if directory
+            else Header.of_openslide(path, self.vendor, self._slide.dimensions, properties)
+        )
         self.bounds = _bounds(properties, *self._slide.dimensions)
         background = properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "ffffff")
         self._background = np.frombuffer(bytes.fromhex(background), np.uint8).astype(np.uint16)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from pathprep.errors import UsageError
+from pathprep.params.origin import AskedOrigin
 from pathprep.params.settings import build
 from pathtrain.data.tile_labels import read_labels
 from pathtrain.data.whole_tiles import open_tiles
@@ -31,6 +32,7 @@ def knn(
     train: str | Path,
     test: str | Path | None = None,
     labels: str | Path | None = None,
+    label_origin: AskedOrigin = "auto",
     **settings: Any,
 ) -> dict[str, Any]:
     """Score a model by the labels of its tiles' neighbours; see the module's text.
@@ -40,6 +42,8 @@ def knn(
         train: a dataset or a folder of labelled images.
         test: another; None leaves one slide out at a time.
         labels: of the datasets among them; see pathtrain.data.tile_labels.
+        label_origin: of GeoJSON that does not say its own, on slides with bounds: ``bounds`` as QuPath
+            counts, ``slide`` as OpenSlide; ``auto`` asks.
         settings: of KnnParams, by their flat names: ``k=5, device="cuda"``.
 
     Returns:
@@ -54,7 +58,7 @@ def knn(
     params, model = build(KnnParams, settings), opened(model)
     k, seed = params.k, params.seed
     sources = [open_tiles(Path(path), model.target) for path in (train, test) if path is not None]
-    found = read_labels(sources, None if labels is None else Path(labels))
+    found = read_labels(sources, None if labels is None else Path(labels), label_origin)
     if test is not None:
         check_split(sources, found)
     sets = encode_sets(model, sources, found, seed, params.how)

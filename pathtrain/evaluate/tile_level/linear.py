@@ -27,6 +27,7 @@ from scipy.stats import t as student
 from torch.nn import functional
 
 from pathprep.errors import UsageError
+from pathprep.params.origin import AskedOrigin
 from pathprep.params.settings import build
 from pathtrain.data.tile_labels import read_labels
 from pathtrain.data.whole_tiles import Tiles, open_tiles
@@ -65,6 +66,7 @@ def linear(
     train: str | Path,
     test: str | Path | None = None,
     labels: str | Path | None = None,
+    label_origin: AskedOrigin = "auto",
     **settings: Any,
 ) -> dict[str, Any]:
     """Score a model by a linear layer on its features; see the module's text.
@@ -74,6 +76,8 @@ def linear(
         train: a dataset or a folder of labelled images.
         test: another; None holds a fifth of ``train`` out, by group.
         labels: of datasets of slides; see pathtrain.data.tile_labels.
+        label_origin: of GeoJSON that does not say its own, on slides with bounds: ``bounds`` as QuPath
+            counts, ``slide`` as OpenSlide; ``auto`` asks.
         settings: of LinearParams, by their flat names: ``target="reference", seeds=3, sgd_batch=64``.
 
     Returns:
@@ -90,7 +94,7 @@ def linear(
     model = aimed(opened(model), params.target)
     layer, seed, how = params.layer, params.seed, prepared(model, params.how)
     sources = [open_tiles(Path(path), model.target) for path in (train, test) if path is not None]
-    found = read_labels(sources, None if labels is None else Path(labels))
+    found = read_labels(sources, None if labels is None else Path(labels), label_origin)
     if test is not None:
         check_split(sources, found)
     sets = encode_sets(model, sources, found, seed, how)

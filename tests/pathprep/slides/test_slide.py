@@ -11,8 +11,9 @@ import tifffile
 from helpers.slides import tissue, write_tiff
 
 from pathprep.errors import MppError, UnreadableSlide
+from pathprep.slides.mpp.settle import MppRules
 from pathprep.slides.readers import choose, open_reader
-from pathprep.slides.slide import MppRules, Slide
+from pathprep.slides.slide import Slide
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,11 @@ def test_aperio_mpp_comes_from_the_description(tmp_path: Path) -> None:
     ("mpp", "rules", "message"),
     [
         (None, MppRules(), r"does not state its MPP; give `default_mpp`"),
-        (352.0, MppRules(default=0.25), r"352 MPP \(TIFF resolution tags\) is outside .* mpp column"),
+        (
+            352.0,
+            MppRules(default=0.25),
+            r"352 MPP \(TIFF resolution tags: 28.* per cm\) is outside .* mpp column",
+        ),
         (0.001, MppRules(), r"outside 0.05 to 10"),
         ((0.25, 0.5), MppRules(), r"not square \(0.25 x 0.5 MPP.* mpp column"),
         (0.5, MppRules(override=99.0), r"99 MPP \(CSV column\) is outside"),

@@ -9,7 +9,8 @@ from skimage import filters
 
 from pathprep.params.tissue import TissueParams
 from pathprep.slides import tissue
-from pathprep.slides.slide import MppRules, Slide
+from pathprep.slides.mpp.settle import MppRules
+from pathprep.slides.slide import Slide
 
 
 def test_finds_the_piece_of_tissue_and_its_hole() -> None:

@@ -89,7 +89,7 @@ def test_two_sets_share_the_numbering(tmp_path: Path, dataset: Path) -> None:
 
 
 def test_image_folder_columns_and_twice_listed_files(tmp_path: Path) -> None:
-    write(tmp_path / "labels.csv", "file,class\n1.png,q\n")
+    write(tmp_path / "labels.csv", "file,kind\n1.png,q\n")
     with pytest.raises(UsageError, match="no column label"):
         open_tiles(tmp_path)
     write(tmp_path / "labels.csv", "file,label\n1.png,q\n1.png,p\n")
@@ -156,7 +156,7 @@ def test_wrong_annotation_folders(tmp_path: Path, dataset: Path) -> None:
         read_labels([open_tiles(dataset)], folder)
     (folder / "a_1.geojson").write_text('{"type": "Feature"}')
     with pytest.raises(
-        UsageError, match=r"a_1\.geojson: not GeoJSON annotations \(a part of it has no 'coordinates'"
+        UsageError, match=r"a_1\.geojson: not GeoJSON annotations \(a Feature has no 'geometry'\)"
     ):
         read_labels([open_tiles(dataset)], folder)
     annotate(folder, [], "c.geojson")

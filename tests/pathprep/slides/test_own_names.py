@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pathprep.dataset.own_names import LONGEST, SlideNames, file_name, own_name, plain_name, safe_name
 from pathprep.errors import UsageError
+from pathprep.slides.own_names import LONGEST, SlideNames, file_name, own_name, plain_name, safe_name
 
 TCGA = "TCGA-AA-1000-01Z-00-DX1.00000000-38cf-40ea-8213-45c2b100ac01"
 ODD = [
