@@ -47,7 +47,8 @@ def import_tiles(
     ],
     out: Annotated[Path, typer.Option(help="The dataset folder.")] = Path("dataset"),
     labels: Annotated[
-        Path | None, typer.Option(help="CSV of labels; default: labels.csv or annotations.csv in SOURCE.")
+        Path | None,
+        typer.Option(help="CSV, Parquet; default: labels.csv or annotations.csv in SOURCE."),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Only this partition, such as train.")] = None,
     settings: dict[str, Any],

@@ -164,7 +164,7 @@ def _folders(root: Path, labels: Path | None) -> TileSet:
     classes = {parts[0] for parts in nested}
     bare = sorted(p.name for p in root.iterdir() if p.is_dir() and p.name not in classes and p.name[0] != ".")
     if bare:
-        notes.append(f"{len(bare)} folders hold no image that is read: {', '.join(bare[:5])}")
+        notes.append(f"Folders without an image that is read: {', '.join(bare[:5])} ({len(bare)} in all)")
     deep = 0
     if {parts[0].lower() for parts in nested} <= SPLITS:
         deep = 1

@@ -16,7 +16,6 @@ MODES = ("RGB", "RGBA", "RGBa", "P", "PA", "L", "LA", "La")
 NAMES = {
     "1": "black or white (1 bit)",
     "CMYK": "CMYK, inks of a printer",
-    "RGBX": "RGB with a fourth channel that is not said to be alpha",
 }
 BASELINE, FRAMES = 0xC0, frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 

@@ -2,14 +2,14 @@
 
 from PIL import Image, TiffImagePlugin
 
-BITS, FORMAT = 258, 339  # TIFF tags
+BITS, EXTRA, FORMAT = 258, 338, 339  # TIFF tags
 PNG_BITS = 24  # where IHDR has them
 SIZ = b"\xff\x4f\xff\x51"  # JPEG 2000: start of codestream, then the sizes
-UNSIGNED = 1
+UNSIGNED, UNSPECIFIED = 1, 0
 
 
 def check(image: Image.Image, data: bytes) -> None:
-    """Refuse samples of more than 8 bits, signed ones and fractions.
+    """Refuse samples of more than 8 bits, signed ones and fractions, and channels that nobody explains.
 
     Args:
         image: opened, not read.
@@ -18,6 +18,8 @@ def check(image: Image.Image, data: bytes) -> None:
     Raises:
         ValueError: says what the samples are, and what to do.
     """
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and UNSPECIFIED in image.tag_v2.get(EXTRA, ()):
+        raise ValueError("has a channel beside its colours that is not said to be alpha; save it without")
     bits, kind = _samples(image, data)
     if bits > 8 or kind:
         raise ValueError(

@@ -31,6 +31,7 @@ def images(root: Path, skip: Path | None = None) -> tuple[list[str], list[str]]:
     found: list[str] = []
     others: Counter[str] = Counter()
     loops: list[str] = []
+    broken: list[str] = []
     for folder, folders, files in os.walk(root, followlinks=True):
         inside = Path(folder).relative_to(root)
         above = {os.path.realpath(root / part) for part in (inside, *inside.parents)}
@@ -40,7 +41,9 @@ def images(root: Path, skip: Path | None = None) -> tuple[list[str], list[str]]:
         for name in files:
             if name.startswith("."):
                 continue
-            if name.lower().endswith(IMAGES):
+            if not (Path(folder) / name).exists():
+                broken.append((inside / name).as_posix())
+            elif name.lower().endswith(IMAGES):
                 found.append((inside / name).as_posix())
             elif not name.lower().endswith(QUIET) and Path(folder) / name != skip:
                 others[Path(name).suffix.lower() or "without an ending"] += 1
@@ -50,9 +53,17 @@ def images(root: Path, skip: Path | None = None) -> tuple[list[str], list[str]]:
         raise UsageError(f"{root}: no images in this folder (looked for {' '.join(IMAGES)}{there})")
     notes = []
     if others:
-        notes.append(f"{others.total():,} files are no images that are read and are left out: {kinds}")
+        notes.append(f"{_count(others.total(), 'file', 'no image that is read')}: {kinds}")
     if loops:
-        notes.append(
-            f"{len(loops)} links lead back to a folder above them and are left out, such as {loops[0]}"
-        )
+        notes.append(f"{_count(len(loops), 'link', 'a way back to a folder above')}: {_some(loops)}")
+    if broken:
+        notes.append(f"{_count(len(broken), 'link', 'broken')}: {_some(broken)}")
     return sorted(found), notes
+
+
+def _count(number: int, what: str, reason: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'} left out, {reason}"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(sorted(names)[:2]) + (", ..." if len(names) > 2 else "")
