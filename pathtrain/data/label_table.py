@@ -9,13 +9,12 @@ those of pathprep.storage.cells.
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
-from pathprep.slides.readers import EXTENSIONS
 from pathprep.storage import cells, tables
 from pathprep.storage.tables import Table
 
@@ -23,15 +22,6 @@ SPLITS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-ENDINGS = EXTENSIONS | {
-    ".h5",
-    ".pt",
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".qptiff",
-    ".geojson",
-}  # of files named after slides
 PARTS = ("train", "val", "test")
 FEW = 5  # so many values may be classes even if each is there once
 NUMBERS = 20  # more different numbers are a measurement
@@ -152,22 +142,6 @@ class LabelTable:
         return sorted(owner for owner, found in seen.items() if len(found) > 1)
 
 
-def find_slide(cell: str, known: Collection[str]) -> str:
-    """The slide that a cell means: by its name, or by its file with folders or an ending; else as it stands.
-
-    Args:
-        cell: of a column of slides.
-        known: safe names of slides.
-    """
-    file = re.split(r"[/\\]", cell)[-1]
-    for name in (cell, file):
-        stem, _, ending = name.rpartition(".")
-        for each in (name, stem if f".{ending.lower()}" in ENDINGS else name):
-            if slide_name(each) in known:
-                return slide_name(each)
-    return slide_name(cell)
-
-
 def read(paths: Sequence[Path], known: set[str]) -> LabelTable:
     """Tables of the same columns, CSV or Parquet, as one.
 
@@ -191,7 +165,7 @@ def read(paths: Sequence[Path], known: set[str]) -> LabelTable:
     source = " and ".join(map(str, paths))
     places = [table.at(row) for table in read_ones for row in range(len(table))]
     column, names = _slides(joined, unnamed, known, source, first)
-    slides = [find_slide(name, known) for name in names]
+    slides = [slide_name(name) for name in names]
     _check_once(slides, places)
     return _roles(source, places, column, slides, joined, first.unnamed is not None)
 
@@ -201,15 +175,13 @@ def _slides(
 ) -> tuple[str, list[str]]:
     """The column of slides: of those whose name says so, the one that names most of the known slides."""
     candidates = {name: columns[name] for name in table.named("slide")}
-    if not candidates and any(find_slide(cell, known) in known for cell in unnamed):
+    if not candidates and any(slide_name(cell) in known for cell in unnamed):
         candidates = {"(no name)": unnamed}
     if not candidates:
         owner = next(iter(table.named("patient")), None)
         row = "" if owner is None else f"; a row per slide is needed, with its {owner}"
         raise UsageError(f"{source}: no column slide_id (or slide, filename, image); {table.has()}{row}")
-    best = max(
-        candidates, key=lambda name: sum(find_slide(cell, known) in known for cell in candidates[name])
-    )
+    best = max(candidates, key=lambda name: sum(slide_name(cell) in known for cell in candidates[name]))
     return best, candidates[best]
 
 

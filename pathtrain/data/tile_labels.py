@@ -32,7 +32,6 @@ from pathprep.slides.geojson import Drawing, Polygon, read_geojson
 from pathprep.slides.masks import settle_origin
 from pathprep.storage import cells, tables
 from pathprep.storage.tables import Table
-from pathtrain.data.label_table import find_slide
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles
 
 Ints = npt.NDArray[np.int64]
@@ -108,7 +107,7 @@ def read_labels(
 def _of_datasets(datasets: Sequence[DatasetTiles], path: Path, origin: AskedOrigin) -> list[Names]:
     if path.is_dir():
         return _from_annotations(datasets, path, origin)
-    rows = _read_rows(path, {slide for tiles in datasets for slide in tiles.dataset.tile_counts()})
+    rows = _read_rows(path)
     _check_slides(datasets, set(rows.slides), path)
     per_set = _per_slide if rows.places is None else _per_tile
     return [per_set(tiles, rows) for tiles in datasets]
@@ -124,7 +123,7 @@ class _Rows:
     places: list[tuple[int, int]] | None
 
 
-def _read_rows(path: Path, known: set[str]) -> _Rows:
+def _read_rows(path: Path) -> _Rows:
     table = tables.read(path)
     named, column = table.first("slide"), table.first("label")
     written = table.columns[column]
@@ -141,7 +140,7 @@ def _read_rows(path: Path, known: set[str]) -> _Rows:
         raise UsageError(
             f"{path}: has only one of the columns x and y; give both, or neither to label slides"
         )
-    slides = [find_slide(name, known) for name in table.columns[named]]
+    slides = [slide_name(name) for name in table.columns[named]]
     return _Rows(table, slides, labels, _places(table, axes["x"], axes["y"]) if axes else None)
 
 
