@@ -41,7 +41,7 @@ def masks_for(slides: Sequence[Path], folder: Path) -> dict[Path, Path]:
     found, missing = {}, []
     for slide in slides:
         named = (slide.stem, slide.name, f"{slide.stem}_mask")
-        candidates = [path for name in named for path in there.get(name, ())]
+        candidates = [path for name in named for path in there.get(name, ()) if path != slide]
         sure = [path for path in candidates if not path.name.lower().endswith(JSON)] or candidates
         if len(sure) > 1:
             raise UsageError(

@@ -39,6 +39,7 @@ Floats = npt.NDArray[np.float64]
 Names = list[str]
 log = logging.getLogger(__name__)
 
+UNREAD = (".xml", ".json", ".ndpa", ".zip", ".svg")  # endings of drawings that are not read
 # Formats with bounds, of which the first version of datasets kept no record
 BOUNDED = ("mirax", "leica", "ventana", "hamamatsu")
 
@@ -211,12 +212,22 @@ class Area:
 
 
 def _from_annotations(datasets: Sequence[DatasetTiles], folder: Path, origin: AskedOrigin) -> list[Names]:
-    files = sorted(path for ending in ("*.geojson", "*.geojson.gz") for path in folder.glob(ending))
-    if not files:
-        raise UsageError(f"{folder}: holds no .geojson file; export annotations as <slide>.geojson")
-    drawings = {slide_name(path.name.partition(".geojson")[0]): (path, _read(path)) for path in files}
+    there = {path: path.name.lower() for path in sorted(folder.iterdir()) if path.is_file()}
+    files = [path for path, name in there.items() if name.endswith((".geojson", ".geojson.gz"))]
+    drawings = {slide_name(path.name[: there[path].index(".geojson")]): (path, _read(path)) for path in files}
     if len(drawings) != len(files):
         raise UsageError(f"{folder}: two files are of one slide; keep one per slide")
+    known = {slide for tiles in datasets for slide in tiles.dataset.tile_counts()} - drawings.keys()
+    unread = [
+        path for path, name in there.items() if name.endswith(UNREAD) and slide_name(path.stem) in known
+    ]
+    if unread:
+        raise UsageError(
+            f"{unread[0]}: drawings are read as GeoJSON from <slide>.geojson ({len(unread)} such files); "
+            "save or rename it so, or move it away"
+        )
+    if not files:
+        raise UsageError(f"{folder}: holds no .geojson file; export annotations as <slide>.geojson")
     _check_slides(datasets, set(drawings), folder)
     named = []
     for tiles in datasets:

@@ -35,6 +35,11 @@ def test_a_json_beside_a_mask_is_none(tmp_path: Path) -> None:
     assert masks_for([slide], tmp_path / "m") == {slide: tmp_path / "m" / "a.geojson"}
 
 
+def test_a_slide_is_not_its_own_mask(tmp_path: Path) -> None:
+    slide, mask = touch(tmp_path, "a.tif", "a_mask.tif")
+    assert masks_for([slide], tmp_path) == {slide: mask}
+
+
 @pytest.mark.parametrize(
     ("slides", "masks", "message"),
     [

@@ -223,6 +223,18 @@ def test_labels_of_a_slide_with_bounds(
         read_labels([open_tiles(dataset)], folder)
 
 
+def test_drawings_that_are_not_read(tmp_path: Path, dataset: Path) -> None:
+    folder = annotate(tmp_path / "drawn", feature("P", "Polygon", [box(0, 0, 64, 32)]), "a_1.GeoJSON")
+    annotate(folder, {"about": "the slide"}, "a_1.json")  # beside the GeoJSON, as other programs keep notes
+    annotate(folder, feature("Q", "Polygon", [box(0, 0, 64, 32)]), "b.json")
+    with pytest.raises(
+        UsageError, match=r"b.json: drawings are read as GeoJSON from <slide>.geojson \(1 such"
+    ):
+        read_labels([open_tiles(dataset)], folder)
+    (folder / "b.json").rename(folder / "b.geojson")
+    assert read_labels([open_tiles(dataset)], folder).classes == ["P", "Q"]
+
+
 def test_bounds_that_an_old_dataset_does_not_know(tmp_path: Path, dataset: Path) -> None:
     features = [feature("P", "Polygon", [box(0, 0, 64, 32)]), feature("Q", "Polygon", [box(96, 0, 128, 32)])]
     folder = annotate(tmp_path / "drawn", features)
