@@ -27,7 +27,7 @@ from pathprep.params.shard import ShardParams
 from pathprep.sharding.blocks import Clock, Tiles, Worker, record
 from pathprep.sharding.survey import Survey, resolution, survey
 from pathprep.sharding.task import DatasetTask
-from pathprep.slides import grid, outlines
+from pathprep.slides import facts, grid, outlines
 from pathprep.slides.cross_check import Check
 from pathprep.slides.find import SlideSource
 from pathprep.slides.geojson import to_geojson
@@ -85,6 +85,7 @@ def process(task: ShardTask, progress: Progress | None = None) -> Marker:
                 inputs=inputs,
                 slide_id=source.slide or source.name,
                 target_mpp=params.mpp,
+                facts=facts.decide(slide, mpp, source.name, source.path.stem),
                 reader=slide.reader,
                 vendor=slide.vendor,
                 width=slide.width,
