@@ -231,9 +231,8 @@ def _from_annotations(datasets: Sequence[DatasetTiles], folder: Path, origin: As
     _check_slides(datasets, set(drawings), folder)
     named = []
     for tiles in datasets:
-        version = int(tiles.dataset.info["version"])
         areas = {
-            slide: _areas(path, drawing, tiles.dataset.marker(slide), version, origin)
+            slide: _areas(path, drawing, tiles.dataset.marker(slide), origin)
             for slide, (path, drawing) in drawings.items()
             if slide in tiles.slides
         }
@@ -260,11 +259,11 @@ def _read(path: Path) -> Drawing:
         raise UsageError(f"{path}: not GeoJSON annotations ({error})") from None
 
 
-def _areas(path: Path, drawing: Drawing, marker: Marker, version: int, origin: AskedOrigin) -> list[Area]:
+def _areas(path: Path, drawing: Drawing, marker: Marker, origin: AskedOrigin) -> list[Area]:
     """Classified polygons of a file, in level-0 pixels of the whole slide.
 
     Args:
-        marker: of the slide. version: of the dataset's format.
+        marker: of the slide.
 
     Raises:
         UsageError: their classes or coordinates are not what they should be, or the origin is not known.
@@ -275,7 +274,7 @@ def _areas(path: Path, drawing: Drawing, marker: Marker, version: int, origin: A
             bounds = marker.bounds
             drawing.check_pixels(marker.width, marker.height)
             known = (drawing.stated and drawing.stated.origin == "slide") or origin == "slide"
-            if version < 2 and marker.vendor in BOUNDED and not known:
+            if marker.facts is None and marker.vendor in BOUNDED and not known:
                 raise ValueError(
                     f"is of a slide of {marker.vendor}, of whose bounds this dataset, of an earlier "
                     "version, has no record; make the dataset anew, or give `label_origin` slide if "
