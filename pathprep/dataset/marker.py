@@ -145,6 +145,7 @@ class SlideMarker(Marker):
 
     Attributes:
         slide_id: the slide's name without the resolution; as ``target_mpp``, None in the oldest datasets.
+        own_name: the slide's own name, see slides.own_names; None before format version 2.
         target_mpp: that the tiles were asked for at.
         facts: what was decided about the slide, and from what; None in datasets of version 1.
         reader, vendor: what read the file, and whose format it is. width, height: pixels of level 0.
@@ -154,6 +155,7 @@ class SlideMarker(Marker):
     source: SlideRecord
     mpp: float
     slide_id: str | None = None
+    own_name: str | None = None
     target_mpp: float | None = None
     facts: Facts | None = None
     reader: str

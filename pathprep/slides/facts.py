@@ -108,4 +108,5 @@ def _origin(slide: "Slide") -> Decision:
 
 
 def _name(name: str, own_name: str) -> Decision:
-    return Decision({"name": name, "own_name": own_name}, "the file's name")
+    source = "the file's name, or the UID of its DICOM series"
+    return Decision({"name": name, "own_name": own_name}, source)

@@ -6,7 +6,6 @@ under a tag that states other colours. What declares impossible sizes, or would 
 opens it, is refused before anything is opened.
 """
 
-from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -19,12 +18,7 @@ from pathprep.slides.readers.cucim import refusal as cucim_refusal
 from pathprep.slides.readers.directory import Directory, read_directory
 from pathprep.slides.readers.openslide import OpenSlideReader
 
-__all__ = ["EXTENSIONS", "Level", "Reader", "choose", "one_per_series", "open_reader"]
-
-# What is picked up from a folder. A file named on the command line is tried whatever its suffix.
-EXTENSIONS = frozenset(
-    {".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".dcm"}
-)
+__all__ = ["Level", "Reader", "choose", "open_reader"]
 
 # Of those that cuCIM decodes, the ones where it says so if it cannot: none, and Aperio JPEG 2000 (RGB). A
 # corrupt JPEG or LZW tile it shows as zeros, or as the tile read before.
@@ -81,27 +75,3 @@ def open_reader(path: Path, name: ReaderName = "auto") -> Reader:
     if name == "cucim":
         return CucimReader(path, directory)
     return OpenSlideReader(path, directory)
-
-
-def one_per_series(paths: list[Path]) -> list[Path]:
-    """Drop all but the first DICOM file of a series: a DICOM slide is a folder of files, one a level.
-
-    OpenSlide opens the whole slide from any of them. Files of other formats pass through.
-    """
-    from openslide import OpenSlide, OpenSlideError
-
-    folders = Counter(path.parent for path in paths if path.suffix.lower() == ".dcm")
-    seen: set[str] = set()
-    kept = []
-    for path in paths:
-        if path.suffix.lower() == ".dcm" and folders[path.parent] > 1:
-            try:
-                with OpenSlide(str(path)) as slide:
-                    series = slide.properties.get("dicom.SeriesInstanceUID", str(path))
-            except OpenSlideError:
-                series = str(path)  # kept, so that the run reports it
-            if series in seen:
-                continue
-            seen.add(series)
-        kept.append(path)
-    return kept

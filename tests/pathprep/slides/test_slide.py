@@ -12,7 +12,7 @@ from helpers.slides import tissue, write_tiff
 
 from pathprep.errors import MppError, UnreadableSlide
 from pathprep.slides.mpp.settle import MppRules
-from pathprep.slides.readers import choose, one_per_series, open_reader
+from pathprep.slides.readers import choose, open_reader
 from pathprep.slides.slide import Slide
 
 
@@ -144,12 +144,3 @@ def test_overview_in_strips_equals_one_piece(monkeypatch: pytest.MonkeyPatch, ti
         whole = slide.overview(3.7)
         monkeypatch.setattr("pathprep.slides.slide.STRIP_PIXELS", 900 * 40)
         np.testing.assert_array_equal(slide.overview(3.7), whole)
-
-
-@pytest.mark.realdata
-def test_one_dicom_file_per_series(data: Path, tmp_path: Path) -> None:
-    source = data / "slides" / "camelyon-dicom.dcm"
-    for name in ("1.dcm", "2.dcm"):
-        (tmp_path / name).symlink_to(source)
-    paths = [tmp_path / "1.dcm", tmp_path / "2.dcm", tmp_path / "x.svs"]
-    assert one_per_series(paths) == [tmp_path / "1.dcm", tmp_path / "x.svs"]
