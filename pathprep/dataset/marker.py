@@ -148,6 +148,7 @@ class SlideMarker(Marker):
         reader, vendor: what read the file, and whose format it is. width, height: pixels of level 0.
         bounds: the part of level 0 that was scanned; None if that is all.
         mask: how the user's mask was taken; None without one.
+        notes: codes of what the slide looks like that ordinary H&E slides do not (slides.unlike).
     """
 
     source: SlideRecord
@@ -160,6 +161,7 @@ class SlideMarker(Marker):
     height: int
     bounds: Bounds | None = None
     mask: MaskRecord | None = None
+    notes: tuple[str, ...] = ()
     grid: GridRecord
 
 
@@ -196,6 +198,7 @@ def _as_it_is(value: Any) -> Any:
 _READERS: dict[str, Callable[[Any], Any]] = {
     "stain_fit": lambda fit: fit and StainRecord(tuple(fit["he"]), tuple(fit["max_c"])),
     "grid": lambda grid: GridRecord(**grid),
+    "notes": tuple,
     "bounds": lambda bounds: bounds and Bounds(*bounds),
     "mask": lambda mask: mask and MaskRecord(mask["origin"], mask["origin_source"], tuple(mask["notes"])),
     "damaged": lambda damaged: tuple(DamagedImage(**image) for image in damaged),
