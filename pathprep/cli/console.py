@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from pathprep.cli.messages import said
+from pathprep.cli.not_taken import print_not_taken
 
 if TYPE_CHECKING:
     from pathprep.dataset.failed import FailedShard
@@ -147,6 +148,7 @@ def print_summary(console: Console, summary: "RunSummary") -> None:
     table.add_row("Time", f"{facts['seconds']:.1f} s, {facts['tiles_per_second']:,.0f} tiles/s")
     table.add_row("Build id", summary.build_id)
     console.print(table)
+    print_not_taken(console, summary.not_taken, summary.repeats)
     left_out = [name for name, marker in summary.markers.items() if marker.left_out]
     if left_out:
         console.print(
@@ -184,6 +186,7 @@ def print_forecast(console: Console, found: "Forecast") -> None:
     free = "" if found.free is None else f", the disk has {format_bytes(found.free)} free"
     table.add_row("Size", f"{format_bytes(found.size)}{free}")
     console.print(table)
+    print_not_taken(console, found.not_taken, found.repeats)
     if found.free is not None and found.size > found.free:
         console.print("[red]More than the disk can hold.[/red]")
     if found.failures:

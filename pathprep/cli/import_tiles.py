@@ -47,7 +47,8 @@ def import_tiles(
     ],
     out: Annotated[Path, typer.Option(help="The dataset folder.")] = Path("dataset"),
     labels: Annotated[
-        Path | None, typer.Option(help="CSV of labels; default: labels.csv or annotations.csv in SOURCE.")
+        Path | None,
+        typer.Option(help="CSV, Parquet; default: labels.csv or annotations.csv in SOURCE."),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Only this partition, such as train.")] = None,
     settings: dict[str, Any],
@@ -57,7 +58,7 @@ def import_tiles(
     ] = None,
     file_column: Annotated[str | None, _column("Of the CSV; default: file, Image Name, ...")] = None,
     label_column: Annotated[str | None, _column("Default: label, Majority Vote Label, class.")] = None,
-    group_column: Annotated[str | None, _column("Default: group, wsi, slide, patient.")] = None,
+    group_column: Annotated[str | None, _column("Default: group, patient, case_id, wsi, slide, ...")] = None,
     split_column: Annotated[str | None, _column("Default: split, Partition.")] = None,
     name: Annotated[
         str | None,

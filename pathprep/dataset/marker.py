@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pathprep.params.origin import Origin
+from pathprep.slides.facts import Facts
 from pathprep.slides.readers.base import Bounds
 from pathprep.stain import StainFit
 from pathprep.storage.base import Storage
@@ -144,7 +145,9 @@ class SlideMarker(Marker):
 
     Attributes:
         slide_id: the slide's name without the resolution; as ``target_mpp``, None in the oldest datasets.
+        own_name: the slide's own name, see slides.own_names; None before format version 2.
         target_mpp: that the tiles were asked for at.
+        facts: what was decided about the slide, and from what; None in datasets of version 1.
         reader, vendor: what read the file, and whose format it is. width, height: pixels of level 0.
         bounds: the part of level 0 that was scanned; None if that is all.
         mask: how the user's mask was taken; None without one.
@@ -154,7 +157,9 @@ class SlideMarker(Marker):
     source: SlideRecord
     mpp: float
     slide_id: str | None = None
+    own_name: str | None = None
     target_mpp: float | None = None
+    facts: Facts | None = None
     reader: str
     vendor: str | None
     width: int
@@ -196,6 +201,7 @@ def _as_it_is(value: Any) -> Any:
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {
+    "facts": lambda facts: facts and Facts.of(facts),
     "stain_fit": lambda fit: fit and StainRecord(tuple(fit["he"]), tuple(fit["max_c"])),
     "grid": lambda grid: GridRecord(**grid),
     "notes": tuple,
@@ -208,6 +214,8 @@ _READERS: dict[str, Callable[[Any], Any]] = {
 
 def _plain(value: Any) -> Any:
     """Dataclasses and tuples within a value as JSON has them."""
+    if isinstance(value, Facts):
+        return value.as_dict()
     if is_dataclass(value):
         return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, Mapping):

@@ -16,12 +16,13 @@ import pyarrow.parquet as pq
 from pathprep.dataset import index_cache
 from pathprep.dataset.failed import FailedShard, failed_of
 from pathprep.dataset.listing import THREADS
-from pathprep.dataset.marker import Marker, sealed_in
+from pathprep.dataset.marker import Marker, SlideMarker, sealed_in
 from pathprep.dataset.schema import DROPPED, FORMAT, READABLE, SCHEMA, VERSION, build_id
 from pathprep.dataset.stored import StoredTiles, encoded
 from pathprep.dataset.tile import FIT_COLUMNS, Tile, checked, fit_of, known
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import DatasetError
+from pathprep.slides.own_names import SlideNames, own_name
 from pathprep.storage import atomic
 
 # Slides' tables that are kept for reading tiles one at a time: some MB each
@@ -95,6 +96,13 @@ class Dataset(StoredTiles):
     def slides(self) -> list[str]:
         """Names of the committed slides, sorted; some may hold no tile."""
         return list(self.markers)
+
+    def slide_names(self, slides: Iterable[str]) -> SlideNames:
+        """Some slides, to be found by what tables and files call them; reads the markers of all.
+
+        A DICOM slide is found by its series' UID, and by the name of its first file and of its folder.
+        """
+        return SlideNames.of(slides, {name: _own_names(self.markers[name]) for name in slides})
 
     def failed(self) -> dict[str, FailedShard]:
         """Quarantined slides, and shards of tile sets from which images were left out, by name."""
@@ -227,3 +235,16 @@ class Dataset(StoredTiles):
 
     def slide_of(self, number: int) -> str:
         return self._places.locate(number)[0]
+
+
+def _own_names(marker: Marker) -> tuple[str, ...]:
+    own = marker.own_name if isinstance(marker, SlideMarker) else None
+    if own is None:
+        return ()
+    path = PurePath(marker.source.path)
+    more = (
+        (own_name(path), path.parent.name)
+        if isinstance(marker, SlideMarker) and marker.vendor == "dicom"
+        else ()
+    )
+    return (own, *more)

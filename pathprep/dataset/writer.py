@@ -15,7 +15,15 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pathprep.dataset.marker import FileRecord, Marker, committed, read_sealed, same_inputs, sealed
+from pathprep.dataset.marker import (
+    FileRecord,
+    Marker,
+    SlideMarker,
+    committed,
+    read_sealed,
+    same_inputs,
+    sealed,
+)
 from pathprep.dataset.schema import DROPPED, SCHEMA, STATUSES, tile_key
 from pathprep.dataset.tar import dali_index, tar_header
 from pathprep.errors import DatasetError, NameTaken
@@ -145,11 +153,18 @@ class ShardWriter:
         if self.replace or standing is None or standing.build_id != marker.build_id:
             return
         made, now = standing.source.path, marker.source.path
-        if made != now and not same_inputs(standing, marker.inputs):
+        if made != now and not same_inputs(standing, marker.inputs) and not _one_slide(standing, marker):
             raise NameTaken(
                 f"{now}: another run has sharded {made} under the name {self.slide} "
                 "meanwhile; run the command again, which finds another name"
             )
+
+
+def _one_slide(one: Marker, other: Marker) -> bool:
+    """Whether markers are of one slide: the same content, or the same DICOM series."""
+    if isinstance(one, SlideMarker) and isinstance(other, SlideMarker) and one.vendor == "dicom":
+        return other.vendor == "dicom" and one.own_name == other.own_name
+    return all(one.inputs.get(key) == other.inputs.get(key) is not None for key in ("size", "ends_sha256"))
 
 
 def _parquet(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> bytes:

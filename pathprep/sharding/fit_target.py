@@ -18,7 +18,7 @@ from pathprep.params.shard import MPP_RANGE, ShardParams
 from pathprep.params.stain import StainPixels
 from pathprep.sharding.survey import survey
 from pathprep.slides import grid
-from pathprep.slides.readers import EXTENSIONS
+from pathprep.slides.endings import EXTENSIONS
 from pathprep.slides.slide import Slide
 from pathprep.stain import ALPHA, BETA, IO, StainFit, Status, Target
 

@@ -16,9 +16,12 @@ from pathprep.kernels.tiling_cpu import cut
 from pathprep.launchers.base import Board, Failure, Launcher, Progress
 from pathprep.params.shard import ShardParams
 from pathprep.sharding.pipeline import plan_tiles
+from pathprep.sharding.summary import untaken
 from pathprep.sharding.survey import survey
-from pathprep.slides.find import SlideSource, file_size
+from pathprep.slides.find import Repeat, SlideSource
+from pathprep.slides.identity import file_size
 from pathprep.slides.slide import Slide
+from pathprep.slides.walk import NotTaken
 from pathprep.tiles import jpeg, qc
 
 SAMPLE = 8  # tiles of a slide that are encoded to learn their size
@@ -88,6 +91,7 @@ class Forecast:
         tiles, size: of all of them; bytes. counts: what becomes of the grids' cells where looked at.
         free: bytes on the disk of the dataset; None if it is on no disk. done: slides that are there already.
         failures: slides that cannot be used, by name.
+        not_taken: files below the given folders that are no slides. repeats: files of slides that are taken.
     """
 
     slides: int
@@ -98,6 +102,8 @@ class Forecast:
     free: int | None = 0
     done: int = 0
     failures: dict[str, Failure] = field(default_factory=dict)
+    not_taken: NotTaken = field(default_factory=NotTaken)
+    repeats: list[Repeat] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """As `--dry-run --json` prints it."""
@@ -109,6 +115,7 @@ class Forecast:
             "bytes": self.size,
             "free_bytes": self.free,
             "counts": dict(self.counts),
+            **untaken(self.not_taken, self.repeats),
         }
 
 

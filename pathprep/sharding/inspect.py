@@ -1,13 +1,43 @@
 """What a slide is and what `pathprep shard` would make of it, without writing anything."""
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from pathprep.dataset.schema import slide_name
 from pathprep.errors import MppError
 from pathprep.params.running import AnyPath
 from pathprep.params.shard import MPP, ShardParams
-from pathprep.sharding.survey import survey
+from pathprep.sharding.survey import resolution, survey
+from pathprep.slides import facts, miniature
+from pathprep.slides.facts import Facts
+from pathprep.slides.mpp.settle import Mpp
+from pathprep.slides.readers.base import Pixels
 from pathprep.slides.slide import Slide
+from pathprep.slides.tissue import Mask
+
+# Longer side of the overview of a slide whose MPP is not known, in pixels
+OVERVIEW = 1024
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A slide that was looked at.
+
+    Attributes:
+        facts: as ``inspect`` returns them, but for the picture.
+        overview: (h, w, 3) uint8. mask: (h, w) bool, tissue; None if it could not be found.
+    """
+
+    facts: dict[str, Any]
+    overview: Pixels
+    mask: Mask | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """With the picture."""
+        return self.facts | {"picture": miniature.data_uri(self.overview, self.mask)}
 
 
 def inspect(slide: AnyPath, *, mpp: float = MPP, **settings: Any) -> dict[str, Any]:
@@ -21,16 +51,24 @@ def inspect(slide: AnyPath, *, mpp: float = MPP, **settings: Any) -> dict[str, A
     Returns:
         ``path``, ``bytes``, ``reader``, ``vendor``, ``width`` and ``height`` in level-0 pixels, ``levels``;
         ``mpp`` and ``mpp_source``; ``tile_side`` in level-0 pixels, ``grid`` (columns, rows), ``tissue``
-        (share of the slide) and ``tiles``. An MPP that cannot be used does not raise: it stands in
-        ``problem``, with the fix, and what depends on it is None.
+        (share of the slide), ``tiles``, and ``little_tissue`` and ``no_tissue``, cells that become none. An
+        MPP that cannot be used does not raise: it stands in ``problem``, with the fix, and what depends on it
+        is None. ``decided``: MPP, levels, colour, origin and name, each with ``value``, ``source`` and
+        ``others``; ``stated_mpp``: all that the file says about its MPP. ``picture``: the slide in a few
+        pixels, tissue outlined, a data URI of at most 8 kB.
 
     Raises:
         UsageError: a setting is wrong.
         UnreadableSlide: the slide cannot be opened or read.
     """
+    return look(slide, mpp=mpp, **settings).as_dict()
+
+
+def look(slide: AnyPath, *, mpp: float = MPP, **settings: Any) -> Inspection:
+    """What ``inspect`` tells, with the overview. Args, and errors: as of ``inspect``."""
     path, params = Path(slide), ShardParams.of(mpp=mpp, **settings)
     with Slide(path, params.reader) as image:
-        facts: dict[str, Any] = {
+        found: dict[str, Any] = {
             "path": str(path),
             "bytes": path.stat().st_size,
             "reader": image.reader,
@@ -38,17 +76,32 @@ def inspect(slide: AnyPath, *, mpp: float = MPP, **settings: Any) -> dict[str, A
             "width": image.width,
             "height": image.height,
             "levels": [{"width": w, "height": h, "downsample": d} for w, h, d in image.levels],
-            **dict.fromkeys(("mpp", "mpp_source", "tile_side", "grid", "tissue", "tiles", "problem")),
+            **dict.fromkeys(("mpp", "mpp_source", "tile_side", "grid", "tissue", "tiles")),
+            **dict.fromkeys(("little_tissue", "no_tissue", "problem")),
+            "stated_mpp": [asdict(each) for each in image.stated_mpp],
         }
+        settled: Mpp | None = None
         try:
-            found = survey(image, params)
+            settled = resolution(image, params)
+            seen = survey(image, params)
         except MppError as error:
-            return facts | {"problem": str(error)}
-        return facts | {
-            "mpp": found.mpp.value,
-            "mpp_source": found.mpp.source,
-            "tile_side": found.plan.side,
-            "grid": [found.plan.columns, found.plan.rows],
-            "tissue": float(found.mask.mean()),
-            "tiles": len(found.kept),
+            found |= {"problem": str(error), "decided": _decided(image, settled, path).as_dict()}
+            longest = max(image.width, image.height)
+            return Inspection(found, image.overview(max(1.0, longest / OVERVIEW)), None)
+        without = int(np.count_nonzero(seen.share == 0))
+        found |= {
+            "mpp": seen.mpp.value,
+            "mpp_source": seen.mpp.source,
+            "tile_side": seen.plan.side,
+            "grid": [seen.plan.columns, seen.plan.rows],
+            "tissue": float(seen.mask.mean()),
+            "tiles": len(seen.kept),
+            "little_tissue": max(0, seen.share.size - without - len(seen.kept)),
+            "no_tissue": without,
+            "decided": _decided(image, settled, path).as_dict(),
         }
+        return Inspection(found, seen.overview, seen.mask)
+
+
+def _decided(slide: Slide, mpp: Mpp | None, path: Path) -> Facts:
+    return facts.decide(slide, mpp, slide_name(path.stem), path.stem)

@@ -27,12 +27,13 @@ from pathprep.params.shard import ShardParams
 from pathprep.sharding.blocks import Clock, Tiles, Worker, record
 from pathprep.sharding.survey import Survey, resolution, survey
 from pathprep.sharding.task import DatasetTask
-from pathprep.slides import grid, outlines
+from pathprep.slides import facts, grid, outlines
 from pathprep.slides.cross_check import Check
 from pathprep.slides.find import SlideSource
 from pathprep.slides.geojson import to_geojson
 from pathprep.slides.grid import Cells, Grid
 from pathprep.slides.mpp.settle import DEFAULT_MPP, Mpp
+from pathprep.slides.own_names import printable
 from pathprep.slides.readers.base import Pixels
 from pathprep.slides.slide import Slide
 from pathprep.tiles import engines
@@ -85,7 +86,9 @@ def process(task: ShardTask, progress: Progress | None = None) -> Marker:
                 ),
                 inputs=inputs,
                 slide_id=source.slide or source.name,
+                own_name=printable(source.own_name),
                 target_mpp=params.mpp,
+                facts=facts.decide(slide, mpp, source.name, source.path.stem),
                 reader=slide.reader,
                 vendor=slide.vendor,
                 width=slide.width,

@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic
 
@@ -15,7 +15,7 @@ from pathprep.params.shard import ShardParams
 from pathprep.sharding.names import with_names
 from pathprep.sharding.remote import Remote
 from pathprep.sharding.task import OriginT, Params
-from pathprep.slides.find import SlideSource
+from pathprep.slides.find import Repeat, SlideSource
 from pathprep.storage import atomic
 from pathprep.storage.json_files import read_json
 
@@ -28,6 +28,7 @@ class Plan(Generic[OriginT]):
         build_id: of the dataset.
         slides: all that were asked for, or shards of a tile set. todo: those to be made, in random order.
         skipped: markers of those that are done, by name. whole: not one part of several.
+        repeats: files of slides that are among them already.
     """
 
     build_id: str
@@ -35,6 +36,7 @@ class Plan(Generic[OriginT]):
     todo: list[OriginT]
     skipped: dict[str, Marker]
     whole: bool = True
+    repeats: list[Repeat] = field(default_factory=list)
 
 
 def plan(
@@ -62,13 +64,15 @@ def plan(
     if remote is not None and not dry:
         remote.publish("dataset.json")
     size = None if remote is None else remote.size
-    named = [replace(s, default_mpp=params.default_mpp) for s in with_names(sources, root, params.mpps)]
+    found = with_names(sources, root, params.mpps)
+    named = [replace(s, default_mpp=params.default_mpp) for s in found.slides]
     for source in named:
         if source.mask is not None and not source.mask.is_file():
             raise UsageError(f"{source.mask}: no such mask (for slide {source.path})")
     # absolute, since a worker may have another working directory
     whole = [replace(source, mask=source.mask and source.mask.absolute()) for source in named]
-    return divide(whole, root, build_id, rebuild=rebuild, part=part, size=size)
+    divided = divide(whole, root, build_id, rebuild=rebuild, part=part, size=size)
+    return replace(divided, repeats=found.repeats)
 
 
 def divide(

@@ -16,7 +16,7 @@ from pathprep.sharding.plan import Plan, prepare
 from pathprep.sharding.recorded import recorded
 from pathprep.sharding.run import make
 from pathprep.sharding.summary import RunSummary, Watcher
-from pathprep.slides.find import SlideSource
+from pathprep.slides.find import SlideSource, whole
 from pathprep.storage.base import is_url
 
 
@@ -88,4 +88,5 @@ def source_of(marker: SlideMarker) -> SlideSource:
     at = marker.target_mpp if slide != name else None
     mask = Path(made.mask) if made.mask else None
     default_mpp, origin = given.get("default_mpp"), given.get("mask_origin", "auto")
-    return SlideSource(Path(made.path), given["mpp"], mask, name, slide, at, default_mpp, origin)
+    source = SlideSource(Path(made.path), given["mpp"], mask, name, slide, at, default_mpp, origin)
+    return whole(source) if marker.vendor == "dicom" else source

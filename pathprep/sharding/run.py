@@ -6,6 +6,7 @@ on one folder at once. Each takes its slides in an order of its own and skips wh
 a slide that two make at the same time has the same bytes twice.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,8 @@ from pathprep.sharding.summary import RunSummary, Watcher
 from pathprep.sharding.task import DatasetTask
 from pathprep.slides.find import SlideSource
 from pathprep.storage import atomic
+
+log = logging.getLogger(__name__)
 
 
 def shard(
@@ -108,6 +111,7 @@ def make(
     summary = run(plan, tasks, root, launcher, timeout=timeout, watch=watch, min_free=min_free, remote=remote)
     summary.files = len({slide.slide or slide.name for slide in plan.slides})
     summary.resolutions = len(params.mpps)
+    summary.repeats = plan.repeats
     return summary
 
 
@@ -206,7 +210,13 @@ def _record(
     entry = task.failed(outcome.failure)
     failed, path = (summary.root / folder / f"{name}.json" for folder in ("failed", "slides"))
     # Written before looking: whoever commits the slide from now on removes it
-    atomic.write_json(failed, entry.as_dict())
+    try:
+        atomic.write_json(failed, entry.as_dict())
+    except OSError as error:
+        if is_fatal(error):
+            raise
+        # a record that cannot be written must not end the run; the account has the failure all the same
+        log.warning("%s: cannot be written (%s)", failed, error.strerror)
     if remote is not None:
         stands, marker = remote.fail(task, entry)
     else:

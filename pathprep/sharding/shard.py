@@ -21,7 +21,7 @@ from pathprep.sharding.plan import Plan
 from pathprep.sharding.remote import Remote, opened, writable
 from pathprep.sharding.summary import RunSummary, Watcher
 from pathprep.slides import find
-from pathprep.slides.find import SlideSource
+from pathprep.slides.find import Found, SlideSource
 from pathprep.stain import Target
 from pathprep.storage.base import is_url
 
@@ -88,13 +88,14 @@ def shard(
     """
     check_run(workers=workers, slide_timeout=slide_timeout, min_free=min_free, part=part)
     params = parameters(mpp=mpp, region=region, target=target, gpus=gpus, **settings)
-    sources = _find(slides, masks, mask_origin)
+    found = _find(slides, masks, mask_origin)
     runs_on = launcher or _local(workers, gpus)
     with place(out, scratch) as (root, remote):
         at = f" at {len(params.mpps)} resolutions" if params.more_mpps else ""
-        log.info("%d slide%s%s -> %s", len(sources), "" if len(sources) == 1 else "s", at, out)
-        return run.shard(
-            sources,
+        number = len(found.slides)
+        log.info("%d slide%s%s -> %s", number, "" if number == 1 else "s", at, out)
+        summary = run.shard(
+            found.slides,
             root,
             params,
             launcher=runs_on,
@@ -106,6 +107,8 @@ def shard(
             forecast=forecast,
             remote=remote,
         )
+        summary.not_taken, summary.repeats = found.left, [*found.repeats, *summary.repeats]
+        return summary
 
 
 def forecast(
@@ -133,7 +136,7 @@ def forecast(
     """
     check_run(workers=workers, slide_timeout=slide_timeout, part=part)
     params = parameters(mpp=mpp, region=region, target=target, gpus=gpus, **settings)
-    sources = _find(slides, masks, mask_origin)
+    found = _find(slides, masks, mask_origin)
     runs_on = launcher or _local(workers, None)
     with place(out, scratch, dry=True) as (root, remote):
         changed = "" if rebuild else plans.changes(root, params)
@@ -144,9 +147,10 @@ def forecast(
                 out,
                 changed,
             )
-        plan = plans.plan(sources, root, params, rebuild=rebuild, part=part, dry=True, remote=remote)
+        plan = plans.plan(found.slides, root, params, rebuild=rebuild, part=part, dry=True, remote=remote)
         seen = forecasts.look(plan.todo, root, params, runs_on, timeout=slide_timeout, watch=watch)
         seen.done = len(plan.skipped)
+        seen.not_taken, seen.repeats = found.left, [*found.repeats, *plan.repeats]
         if remote is not None:
             seen.free = None
     return seen
@@ -170,9 +174,11 @@ def planned(
         do. Errors: as of ``shard``.
     """
     params = parameters(**what)
-    sources = _find(slides, masks, mask_origin)
+    found = _find(slides, masks, mask_origin)
+    if found.left.files:
+        log.warning("%s", found.left)
     with place(out, scratch) as (root, remote):
-        yield root, params, lambda: plans.plan(sources, root, params, rebuild=rebuild, remote=remote)
+        yield root, params, lambda: plans.plan(found.slides, root, params, rebuild=rebuild, remote=remote)
 
 
 def parameters(
@@ -199,12 +205,10 @@ def parameters(
     )
 
 
-def _find(
-    slides: AnyPath | Iterable[AnyPath], masks: AnyPath | None, mask_origin: AskedOrigin
-) -> list[SlideSource]:
+def _find(slides: AnyPath | Iterable[AnyPath], masks: AnyPath | None, mask_origin: AskedOrigin) -> Found:
     if mask_origin not in get_args(AskedOrigin):
         raise UsageError(f"`mask_origin` is {mask_origin!r}; give {', '.join(get_args(AskedOrigin))}")
-    return find.find([Path(each) for each in listed(slides)], path(masks), mask_origin)
+    return find.look([Path(each) for each in listed(slides)], path(masks), mask_origin)
 
 
 def _local(workers: int | None, gpus: Gpus) -> Local:

@@ -1,7 +1,7 @@
 """The account of a run."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,8 @@ from typing import Any
 from pathprep.dataset.failed import FailedShard
 from pathprep.dataset.marker import Marker, SlideMarker
 from pathprep.launchers.base import Board
+from pathprep.slides.find import Repeat
+from pathprep.slides.walk import NotTaken
 
 
 @dataclass
@@ -24,6 +26,7 @@ class RunSummary:
             can no longer be written.
         url: of a remote dataset, whose ``root`` is but a local copy of its markers.
         files: slides, each counted once. resolutions: that each is sharded at, and counted in ``slides``.
+        not_taken: files below the given folders that are no slides. repeats: files of slides that are taken.
     """
 
     root: Path
@@ -39,6 +42,8 @@ class RunSummary:
     url: str = ""
     files: int = 0
     resolutions: int = 1
+    not_taken: NotTaken = field(default_factory=NotTaken)
+    repeats: list[Repeat] = field(default_factory=list)
 
     @property
     def done(self) -> dict[str, Marker]:
@@ -69,6 +74,7 @@ class RunSummary:
             "already_done": len(self.skipped),
             "failed": {name: failed.as_dict() for name, failed in self.failures.items()},
             "stale": self.stale,
+            **untaken(self.not_taken, self.repeats),
             "interrupted": self.interrupted,
             "stopped": self.stopped,
             "tiles": made + sum(marker.tiles for marker in self.skipped.values()),
@@ -79,6 +85,12 @@ class RunSummary:
             "seconds": round(self.seconds, 3),
             "tiles_per_second": round(made / self.seconds, 1) if self.seconds else 0.0,
         }
+
+
+def untaken(not_taken: NotTaken, repeats: Sequence[Repeat]) -> dict[str, Any]:
+    """What a run left out of the given folders, as `--json` prints it."""
+    listed = [{"file": str(repeat.path), "is": str(repeat.of)} for repeat in repeats]
+    return {"not_taken": not_taken.as_dict(), "duplicates": listed}
 
 
 def _sum(counts: Iterable[Mapping[str, int]]) -> Counter[str]:

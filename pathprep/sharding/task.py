@@ -10,7 +10,7 @@ from pathprep.dataset.failed import FailedShard
 from pathprep.dataset.marker import Marker, SourceRecord, committed
 from pathprep.errors import DatasetError
 from pathprep.launchers.base import Failure, Progress
-from pathprep.slides.find import file_size
+from pathprep.slides.identity import file_size
 from pathprep.storage.json_files import read_json
 
 

@@ -2,14 +2,20 @@
 
 import hashlib
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 from pathprep.errors import UsageError
 from pathprep.params.origin import AskedOrigin
+from pathprep.slides import dicom
+from pathprep.slides.dicom import Series
+from pathprep.slides.endings import EXTENSIONS
+from pathprep.slides.find_dicom import may_be_dicom, slides_of
 from pathprep.slides.find_masks import masks_for
-from pathprep.slides.readers import EXTENSIONS, one_per_series
+from pathprep.slides.identity import file_size, measures, parts
+from pathprep.slides.own_names import own_name
+from pathprep.slides.walk import Left, NotTaken, walk
 from pathprep.storage import tables
 
 
@@ -18,11 +24,13 @@ class SlideSource:
     """One slide file and what the user says about it.
 
     Attributes:
-        path: absolute. mpp: overrides the file's. mask: GeoJSON or picture instead of tissue detection.
+        path: absolute; of a DICOM slide, the file of its largest level.
+        mpp: overrides the file's. mask: GeoJSON or picture instead of tissue detection.
         name: in the dataset. slide: the same without the resolution, where there are several.
         at: the resolution that it is to be sharded at; None: the run's only one.
         default_mpp: the run's, for a slide that states none.
         mask_origin: what the user says that the mask counts from.
+        series: of a DICOM slide; None of others.
     """
 
     path: Path
@@ -33,13 +41,27 @@ class SlideSource:
     at: float | None = None
     default_mpp: float | None = None
     mask_origin: AskedOrigin = "auto"
+    series: Series | None = None
+
+    @property
+    def own_name(self) -> str:
+        """What the slide is called, whatever a dataset makes of it: see slides.own_names."""
+        return own_name(self.path) if self.series is None else self.series.uid
+
+    def measures(self) -> tuple[int | None, str | None]:
+        """Bytes of the slide's files, and a hash of their ends; None if they are not there.
+
+        Label and overview of a DICOM slide do not count, and of an MRXS slide its folder does.
+        """
+        return measures(list(self.series.files) if self.series else parts(self.path))
 
     def inputs(self) -> dict[str, Any]:
         """What the slide's tiles depend on besides the run's parameters; a change rebuilds the slide."""
         mask = hashlib.sha256(self.mask.read_bytes()).hexdigest() if self.mask else None
+        size, ends = self.measures()
         return {
-            "size": file_size(self.path),
-            "ends_sha256": hash_of_ends(self.path),
+            "size": size,
+            "ends_sha256": ends,
             "mpp": self.mpp,
             "mask_sha256": mask,
             "default_mpp": self.default_mpp,
@@ -52,74 +74,139 @@ class SlideSource:
         return old == self.path or (old.name, size) == (self.path.name, file_size(self.path))
 
 
-def file_size(path: Path) -> int | None:
-    """Bytes of a slide file; None if it is not there."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
+class Repeat(NamedTuple):
+    """A file that holds a slide which is taken already.
 
-
-def hash_of_ends(path: Path) -> str | None:
-    """Hash of a file's first and last 64 KiB, where headers and tags stand; None if it is not there.
-
-    Tells a slide that was replaced or patched from one that was only copied, at the cost of two reads.
+    ``path``: of the file that is left out. ``of``: of the one that is taken.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(1 << 16)
-            file.seek(max(0, path.stat().st_size - (1 << 16)))
-            return hashlib.sha256(head + file.read(1 << 16)).hexdigest()
-    except OSError:
-        return None
+
+    path: Path
+    of: Path
+
+
+@dataclass
+class Found:
+    """What the inputs hold.
+
+    Attributes:
+        slides: sorted by path. left: files that are not taken. repeats: files of slides that are taken.
+    """
+
+    slides: list[SlideSource] = field(default_factory=list)
+    left: NotTaken = field(default_factory=NotTaken)
+    repeats: list[Repeat] = field(default_factory=list)
+
+
+class _Asked(NamedTuple):
+    """A slide that was asked for, and where: a line of a CSV, or nowhere in particular."""
+
+    source: SlideSource
+    where: str = ""
 
 
 def find(
     inputs: list[Path], masks: Path | None = None, mask_origin: AskedOrigin = "auto"
 ) -> list[SlideSource]:
-    """All slides under the inputs, each once, sorted by path.
+    """The slides of ``look``."""
+    return look(inputs, masks, mask_origin).slides
+
+
+def look(inputs: list[Path], masks: Path | None = None, mask_origin: AskedOrigin = "auto") -> Found:
+    """All slides under the inputs, each path once, sorted by path, and what is not taken.
 
     Args:
-        inputs: slide files, folders (searched whole), or CSV files with a column ``slide`` (paths,
-            absolute or relative to the CSV) and, if wanted, ``mpp``, ``mask`` and ``mask_origin``.
+        inputs: slide files, folders (searched whole, linked folders too), or CSV files with a column
+            ``slide`` (paths, absolute or relative to the CSV) and, if wanted, ``mpp``, ``mask`` and
+            ``mask_origin``.
         masks: a folder of masks named after the slides, or one mask file for one slide.
         mask_origin: of masks that do not say which they have; see slides.masks.
 
     Raises:
-        UsageError: an input is absent, no file or holds no slide, or a CSV is malformed.
+        UsageError: an input is absent, no file or holds no slide, a CSV is malformed, it names a slide twice
+            with different MPPs or masks, or one mask fits two slides.
     """
-    found: dict[Path, SlideSource] = {}
+    result, asked, headers = Found(), dict[Path, _Asked](), dict[Path, list[dicom.DicomFile]]()
     for item in inputs:
         if item.is_dir() and item.suffix.lower() != ".mrxs":
-            sources = [SlideSource(path) for path in _walk(item)]
-            if not sources:
-                kinds = " ".join(sorted(EXTENSIONS))
-                raise UsageError(f"{item}: no slides in this folder (looked for {kinds})")
+            sources = [_Asked(source) for source in _of_folder(item, result)]
         elif item.suffix.lower() == ".csv":
             sources = _read_csv(item)
         elif item.exists():
-            sources = [SlideSource(item)]
+            sources = [_Asked(SlideSource(item))]
         else:
             raise UsageError(f"{item}: no such file or folder")
-        for source in sources:
-            if source.path.exists() and not (source.path.is_file() or source.path.is_dir()):
+        for each in sources:
+            given = each.source
+            if given.path.exists() and not (given.path.is_file() or given.path.is_dir()):
                 # reading it would wait for a writer for ever
-                raise UsageError(f"{source.path}: not a file but a pipe, socket or device; leave it out")
+                raise UsageError(f"{given.path}: not a file but a pipe, socket or device; leave it out")
             # not resolve(): a slide behind a link keeps the link's name
-            path = Path(os.path.abspath(source.path))  # noqa: PTH100
-            known = found.get(path)
-            if known is None or (source.mpp, source.mask) != (None, None):
-                found[path] = replace(source, path=path)
-    return _with_masks([found[path] for path in sorted(found)], masks, mask_origin)
+            path = Path(os.path.abspath(given.path))  # noqa: PTH100
+            source = whole(replace(given, path=path), headers)
+            known = asked.get(source.path)
+            asked[source.path] = each._replace(source=source) if known is None else _merged(known, each)
+    result.slides = _with_masks([asked[path].source for path in sorted(asked)], masks, mask_origin)
+    return result
 
 
-def _walk(folder: Path) -> list[Path]:
-    paths = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in EXTENSIONS and p.is_file()]
-    shown = [p for p in paths if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
-    return one_per_series(shown)
+def _merged(known: _Asked, new: _Asked) -> _Asked:
+    """One slide, asked for twice: what is said of it must agree."""
+    for name in ("mpp", "mask", "mask_origin"):
+        there, now = getattr(known.source, name), getattr(new.source, name)
+        if not {None, "auto"} & {there, now} and there != now:
+            raise UsageError(
+                f"{known.source.path}: named twice, with {name} {there} ({known.where}) and {name} {now} "
+                f"({new.where}); keep one"
+            )
+    mpp = new.source.mpp if known.source.mpp is None else known.source.mpp
+    origin = new.source.mask_origin if known.source.mask_origin == "auto" else known.source.mask_origin
+    merged = replace(known.source, mpp=mpp, mask=known.source.mask or new.source.mask, mask_origin=origin)
+    return _Asked(merged, known.where if known.source.mpp is not None or not new.where else new.where)
 
 
-def _read_csv(path: Path) -> list[SlideSource]:
+def _of_folder(folder: Path, result: Found) -> list[SlideSource]:
+    mine = NotTaken()
+
+    def leave(left: Left) -> None:
+        mine.add(left)
+        result.left.add(left)
+
+    def repeated(path: Path, of: Path) -> None:
+        result.repeats.append(Repeat(path, of))
+
+    paths = walk(folder, leave)
+    mixed = {path: may_be_dicom(path) for path in paths}
+    sources = [SlideSource(path) for path, mine in mixed.items() if not mine]
+    found = slides_of([path for path, mine in mixed.items() if mine], leave, repeated)
+    sources += [SlideSource(path, series=series) for path, series in found]
+    if not sources:
+        kinds = " ".join(sorted(EXTENSIONS))
+        raise UsageError(
+            f"{folder}: no slides in this folder (looked for {kinds}){f'; {mine}' if mine.files else ''}"
+        )
+    return sources
+
+
+def whole(source: SlideSource, headers: dict[Path, list[dicom.DicomFile]] | None = None) -> SlideSource:
+    """The slide that a file stands for: of DICOM, that which it belongs to.
+
+    Args:
+        source: named by its file. headers: of folders that were read already; more are added.
+    """
+    headers = {} if headers is None else headers
+    if source.series is not None or not source.path.is_file() or not may_be_dicom(source.path):
+        return source
+    own, folder = dicom.read_header(source.path), source.path.parent
+    if own is None or not own.is_slide:
+        return source
+    if folder not in headers:
+        headers[folder] = dicom.in_folder(folder)
+    beside = [each for each in headers[folder] if each.series == own.series]
+    series = dicom.series(beside)
+    return source if series is None else replace(source, path=dicom.largest(beside).path, series=series)
+
+
+def _read_csv(path: Path) -> list[_Asked]:
     table = tables.read(path, ("slide",), any_case=True)
     sources = []
     for line, row in zip(table.lines, table.rows(), strict=True):
@@ -137,13 +224,14 @@ def _read_csv(path: Path) -> list[SlideSource]:
             raise UsageError(f"{path}, line {line}: mask_origin {origin!r}; give auto, slide or bounds")
         # joining with an absolute path gives that path
         taken = path.parent / mask if mask else None
-        sources.append(SlideSource(path.parent / slide, value, taken, mask_origin=cast(AskedOrigin, origin)))
+        source = SlideSource(path.parent / slide, value, taken, mask_origin=cast(AskedOrigin, origin))
+        sources.append(_Asked(source, f"{path}, line {line}"))
     return sources
 
 
 def _with_masks(sources: list[SlideSource], masks: Path | None, origin: AskedOrigin) -> list[SlideSource]:
     if masks is not None:
-        bare = [source.path for source in sources if source.mask is None or masks.is_file()]
+        bare = {each.path: each.own_name for each in sources if each.mask is None or masks.is_file()}
         found = masks_for(bare, masks)
         sources = [replace(source, mask=found.get(source.path, source.mask)) for source in sources]
     if origin == "auto":

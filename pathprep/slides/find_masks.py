@@ -1,9 +1,10 @@
 """Which mask of a folder belongs to which slide: by name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from pathprep.errors import UsageError
+from pathprep.slides.identity import is_same
 
 GEOJSON = (".geojson", ".geojson.gz")
 PICTURES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg")
@@ -13,11 +14,11 @@ ENDINGS = (*GEOJSON, *JSON, *PICTURES)
 NAMED = 5  # slides that an error names
 
 
-def masks_for(slides: Sequence[Path], folder: Path) -> dict[Path, Path]:
-    """Slide -> its mask: <stem>, <file name> or <stem>_mask, with one of the endings, in any case.
+def masks_for(slides: Mapping[Path, str], folder: Path) -> dict[Path, Path]:
+    """Slide -> its mask: <own name>, <stem>, <file name> or <stem>_mask, and one of the endings in any case.
 
     Args:
-        slides: absolute. folder: of masks; one file does for one slide.
+        slides: absolute paths, with the slides' own names. folder: of masks; one file does for one slide.
 
     Raises:
         UsageError: no such folder, or a slide without a mask or with two, or a mask of two slides.
@@ -27,7 +28,7 @@ def masks_for(slides: Sequence[Path], folder: Path) -> dict[Path, Path]:
             raise UsageError(
                 f"{folder}: one mask for {len(slides)} slides; give a folder of masks named after the slides"
             )
-        return {slides[0]: folder.absolute()}
+        return dict.fromkeys(slides, folder.absolute())
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such file or folder")
     there: dict[str, list[Path]] = {}
@@ -39,8 +40,8 @@ def masks_for(slides: Sequence[Path], folder: Path) -> dict[Path, Path]:
         else:
             others[path.stem] = path
     found, missing = {}, []
-    for slide in slides:
-        named = (slide.stem, slide.name, f"{slide.stem}_mask")
+    for slide, own in slides.items():
+        named = dict.fromkeys((own, slide.stem, slide.name, f"{slide.stem}_mask"))
         candidates = [path for name in named for path in there.get(name, ())]
         sure = [path for path in candidates if not path.name.lower().endswith(JSON)] or candidates
         if len(sure) > 1:
@@ -51,7 +52,7 @@ def masks_for(slides: Sequence[Path], folder: Path) -> dict[Path, Path]:
         if sure:
             found[slide] = sure[0]
         else:
-            missing.append(slide.stem)
+            missing.append(own)
     if missing:
         kinds = f"{GEOJSON[0]}, {', '.join(PICTURES)}"
         near = next((others[name] for name in missing if name in others), None)
@@ -67,7 +68,7 @@ def _check_shared(found: dict[Path, Path]) -> None:
     owners: dict[Path, Path] = {}
     for slide, mask in found.items():
         first = owners.setdefault(mask, slide)
-        if first != slide:
+        if first != slide and not is_same(first, slide):  # of copies, one is taken
             raise UsageError(
                 f"{mask}: would be the mask of {first} and of {slide}; name each one's mask in a CSV of "
                 "slides (columns slide, mask)"

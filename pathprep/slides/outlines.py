@@ -49,7 +49,7 @@ def fill(mask: Mask, rings: Sequence[Ring]) -> None:
     part = mask[top:bottom, left:right]
     inside = _odd(rings[0] - (left, top), part.shape)
     if not inside.any() and area(rings[0]) > 0:
-        x, y = ((low + high) / 2).astype(int).tolist()
+        x, y = np.floor((low + high) / 2).astype(int).tolist()
         if 0 <= x < width and 0 <= y < height:
             mask[y, x] = True
         return
@@ -78,7 +78,7 @@ def _odd(ring: Ring, shape: tuple[int, ...]) -> Mask:
 def _batches(counts: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
     """Edges that cross a row, in groups of about CROSSINGS."""
     crossing = np.flatnonzero(counts)
-    if not len(crossing):
-        return []
+    if counts.sum() <= CROSSINGS:
+        return [crossing]
     group = np.cumsum(counts[crossing]) // CROSSINGS
     return np.split(crossing, np.flatnonzero(np.diff(group)) + 1)

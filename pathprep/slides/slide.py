@@ -24,6 +24,7 @@ class Slide:
     """An open slide; use as a context manager. ``read`` may be called from several threads.
 
     ``bounds``: the part that the scanner covered, in level-0 pixels; None if that is the whole slide.
+    ``colour``: what the samples are and who says so. ``notes``: one a level, where it is not as declared.
     """
 
     def __init__(self, path: Path, reader: ReaderName = "auto") -> None:
@@ -33,6 +34,7 @@ class Slide:
         self.reader = self._reader.name
         self.vendor = self._reader.vendor
         self.bounds = self._reader.bounds
+        self.colour, self.notes = self._reader.colour, self._reader.notes
         self.levels: list[Level] = [
             level._replace(downsample=_snap(level.downsample)) for level in self._reader.levels
         ]

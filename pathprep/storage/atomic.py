@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 from pathprep.errors import FULL_DISK
 
 PREFIX = ".tmp-"
+LONGEST = 255  # bytes of a file's name
 # Where locks do not reach other hosts (Lustre with localflock) or do not exist, age tells the dead from
 # the living: a file that was not written to for longer than a slide may take.
 FOREIGN_AGE_S = 2 * 3600
@@ -34,7 +35,10 @@ _held: dict[Path, int] = {}
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f"{PREFIX}{socket.gethostname()}~{os.getpid()}.{secrets.token_hex(4)}~{path.name}")
+    own = f"{PREFIX}{socket.gethostname()}~{os.getpid()}.{secrets.token_hex(4)}~"
+    room = LONGEST - len(own)
+    ending = os.fsdecode(os.fsencode(path.name)[-room:]) if room > 0 else ""
+    return path.with_name(own + ending)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,26 +1,40 @@
-"""CSV files as people's programs write them: one reader for lists of slides, labels and groups.
+"""Tables as people's programs write them: one reader for lists of slides, labels and groups.
 
-Excel writes semicolons where commas are decimal, a byte order mark, or UTF-16 with tabs ("Unicode text"),
-and empty columns beside the table; pandas and R put the numbers of the rows into a column without a name.
+CSV (csv_text says in which forms) and Parquet. Excel leaves empty columns beside the table, pandas and R put
+the numbers of the rows into a column without a name, which pandas reads as ``Unnamed: 0``: none is a column.
+Names of columns are compared without capitals, spaces, underscores, dots and hyphens: ``Patient ID`` and
+``patient_id`` are one.
 """
 
-import codecs
-import csv
-import io
-from dataclasses import dataclass
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from pathprep.errors import UsageError
+from pathprep.storage import csv_text
 
-SEPARATORS = ",;\t"
-
-# In the order of preference, compared without case
+# In the order of preference; see ``plain``
+PATIENT = (
+    *("patient_id", "patient", "patient_barcode", "bcr_patient_barcode", "case_id", "case"),
+    *("case_submitter_id", "cases.submitter_id", "cases.case_id", "submitter_id", "subject_id", "subject"),
+    *("participant_id", "participant", "patient_name", "patient_number"),
+)
+SLIDE = ("slide_id", "slide", "slide_name", "wsi", "wsi_id", "wsi_name")
+IMAGE = ("file_name", "file", "image_id", "image_name", "image", "image_file", "image_path", "file_path")
 KNOWN = {
-    "file": ("file", "image name", "filename", "image", "path"),
-    "label": ("label", "majority vote label", "class"),
-    "group": ("group", "wsi", "slide", "patient"),
+    "file": ("file", "image name", "filename", "image", "path", *IMAGE, "tile", "tile name", "patch"),
+    "label": ("label", "majority vote label", "class", "class name"),
+    "group": ("group", "group_id", *PATIENT, "wsi", *SLIDE),
     "split": ("split", "partition"),
+    "slide": (*SLIDE, "slide_file", "slide_path", "wsi_file", *IMAGE, "path"),
+    "patient": (*PATIENT, "group", "group_id"),
 }
+_UNNAMED = re.compile(r"(unnamed: \d+(\.\d+|_level_\d+)?|__index_level_\d+__|\.\.\.\d+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -35,17 +49,19 @@ class Columns:
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV without its blank rows and its columns without a name; names and cells are stripped.
+    """A table without its blank rows and its columns without a name; names and cells are stripped.
 
     Attributes:
         path: the file.
         columns: cells (N) by name.
-        lines: (N) number of the line that each row ends on.
+        lines: (N) number of the line that each row ends on; of Parquet: the row's, from 1.
+        unnamed: (N) cells of the first column without a name, if there is one.
     """
 
     path: Path
     columns: dict[str, list[str]]
     lines: list[int]
+    unnamed: list[str] | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -53,6 +69,14 @@ class Table:
     def rows(self) -> list[dict[str, str]]:
         """Cells by name, row by row."""
         return [dict(zip(self.columns, row, strict=True)) for row in zip(*self.columns.values(), strict=True)]
+
+    def at(self, row: int) -> str:
+        """Where a row stands, for messages."""
+        return f"{self.path}, {'row' if is_parquet(self.path) else 'line'} {self.lines[row]}"
+
+    def named(self, what: str) -> list[str]:
+        """Columns that are called as KNOWN says, in its order."""
+        return named(what, self.columns)
 
     def pick(self, what: str, given: Columns) -> list[str] | None:
         """The cells of a column of KNOWN; None if it was not named and there is none.
@@ -65,8 +89,8 @@ class Table:
             if name not in self.columns:
                 raise UsageError(f"{self.path}: no column {name!r} (`{what}_column`); {self.has()}")
             return self.columns[name]
-        lower = {column.lower(): cells for column, cells in self.columns.items()}
-        return next((lower[known] for known in KNOWN[what] if known in lower), None)
+        there = self.named(what)
+        return self.columns[there[0]] if there else None
 
     def need(self, what: str, given: Columns) -> list[str]:
         """As ``pick``, but it must be there."""
@@ -76,6 +100,17 @@ class Table:
                 f"{self.path}: which column is the {what}? Name it with `{what}_column`; {self.has()}"
             )
         return cells
+
+    def first(self, what: str) -> str:
+        """The first column of ``named``.
+
+        Raises:
+            UsageError: there is none.
+        """
+        there = self.named(what)
+        if not there:
+            raise UsageError(f"{self.path}: no column {what}; {self.has()}")
+        return there[0]
 
     def check(self, needed: tuple[str, ...]) -> None:
         """Refuse a table without these columns, or without rows.
@@ -94,8 +129,24 @@ class Table:
         return f"it has {', '.join(self.columns) or 'none'}"
 
 
+def plain(name: str) -> str:
+    """A column's name as names are compared: no capitals, spaces, underscores, dots, hyphens."""
+    return re.sub(r"[\s_.-]", "", name).casefold()
+
+
+def named(what: str, columns: Iterable[str]) -> list[str]:
+    """Those of some columns that are called as KNOWN says, in its order."""
+    order = {plain(name): place for place, name in reversed([*enumerate(KNOWN[what])])}
+    return sorted((name for name in columns if plain(name) in order), key=lambda name: order[plain(name)])
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file is read as Parquet, by its ending."""
+    return path.suffix.lower() in (".parquet", ".pq")
+
+
 def read(path: Path, needed: tuple[str, ...] = (), *, any_case: bool = False) -> Table:
-    """Read a CSV with a header: separated by commas, semicolons or tabs, in UTF-8, or UTF-16 with its mark.
+    """Read a table: Parquet, or a CSV with a header, as csv_text reads it.
 
     Args:
         path: the file.
@@ -106,51 +157,42 @@ def read(path: Path, needed: tuple[str, ...] = (), *, any_case: bool = False) ->
         UsageError: it cannot be read, is in another encoding, lacks a column or rows, has two columns of one
             name, a quote that is not closed, or a row of another length than the header.
     """
-    text = _text(path)
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=_separator(text), skipinitialspace=True, strict=True
-    )
-    try:
-        lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    except csv.Error as error:
-        raise UsageError(f"{path}, line {reader.line_num}: cannot be read as CSV ({error})") from None
-    (_, header), *rows = [(line, row) for line, row in lines if any(row)] or [(0, [])]
+    header, cells, lines = _parquet(path) if is_parquet(path) else _csv(path)
     if any_case:
         header = [name.lower() for name in header]
-    names = [name for name in header if name]
+    bare = [place for place, name in enumerate(header) if _UNNAMED.fullmatch(name)]
+    names = [name for place, name in enumerate(header) if place not in bare]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UsageError(f"{path}: two columns are named {twice!r}; rename one")
-    for line, row in rows:
-        if len(row) != len(header):
-            raise UsageError(f"{path}, line {line}: {len(row)} cells, the header has {len(header)}")
-    table = Table(
-        path,
-        {name: [row[place] for _, row in rows] for place, name in enumerate(header) if name},
-        [line for line, _ in rows],
-    )
+    columns = {name: cells[place] for place, name in enumerate(header) if place not in bare}
+    table = Table(path, columns, lines, cells[bare[0]] if bare else None)
     table.check(needed)
     return table
 
 
-def _text(path: Path) -> str:
+def _csv(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
+    header, rows = csv_text.parse(path)
+    return (
+        header,
+        [[row[place] for _, row in rows] for place in range(len(header))],
+        [line for line, _ in rows],
+    )
+
+
+def _parquet(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
     try:
-        data = path.read_bytes()
+        stored = pq.read_table(path)
+        cells = [[_text(value) for value in column.to_pylist()] for column in stored.columns]
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        text = data.decode("utf-16" if wide else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise UsageError(f'{path}, line {line}: not text in UTF-8; save it as "CSV UTF-8"') from None
-    if "\0" in text:
-        raise UsageError(f'{path}: not text in UTF-8; save it as "CSV UTF-8"')
-    return text
+        raise UsageError(f"{path}: {error.strerror or error}") from None
+    except (pa.ArrowException, ValueError) as error:
+        raise UsageError(f"{path}: not a Parquet file ({error})") from None
+    return [name.strip() for name in stored.column_names], cells, list(range(1, stored.num_rows + 1))
 
 
-def _separator(text: str) -> str:
-    """What separates the header's cells: of SEPARATORS, the one that it has most of outside of quotes."""
-    header = next((line for line in text.splitlines() if line.strip(f" {SEPARATORS}")), "")
-    bare = "".join(header.split('"')[::2])
-    return max(SEPARATORS, key=bare.count)
+def _text(value: object) -> str:
+    """A cell of a Parquet file; a whole number that a missing neighbour made a float is whole again."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
-from pathprep.storage import tables
+from pathprep.storage import cells, tables
 from pathprep.storage.tables import Columns
+from pathprep.tilesets import walk
 from pathprep.tilesets.items import Item, TileSet, split_of
 
 FORMATS = ("hdf5", "folders", "csv")
-IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 TABLES = ("labels.csv", "annotations.csv")
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
@@ -132,22 +132,6 @@ def _hdf5(source: Path, labels: Path | None, columns: Columns, split: str | None
     return TileSet(root, "hdf5", slide_name(name), given, items, notes)
 
 
-def _walk(root: Path) -> list[str]:
-    """Images under a folder, relative to it, sorted; hidden files and folders are left out."""
-    found = []
-    for folder, folders, files in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        inside = Path(folder).relative_to(root)
-        found += [
-            (inside / name).as_posix()
-            for name in files
-            if name.lower().endswith(IMAGES) and not name.startswith(".")
-        ]
-    if not found:
-        raise UsageError(f"{root}: no images in this folder (looked for {' '.join(IMAGES)})")
-    return sorted(found)
-
-
 def _check_nesting(root: Path) -> None:
     """Refuse a folder of sets, whose class folders are one level further down."""
     inner = []
@@ -166,17 +150,21 @@ def _check_nesting(root: Path) -> None:
 def _folders(root: Path, labels: Path | None) -> TileSet:
     if labels is not None:
         raise UsageError(f"`labels` {labels}: not used with `format` folders; leave one of them out")
-    files = [path.split("/") for path in _walk(root)]
+    found, notes = walk.images(root)
+    files = [path.split("/") for path in found]
     nested = [parts for parts in files if len(parts) > 1]
     if not nested:
         raise UsageError(
             f"{root}: images, but neither folders of classes nor a CSV of labels; "
             "give `labels`, a CSV of the columns file, label and perhaps group and split"
         )
-    notes = []
     if len(nested) < len(files):
         loose = next(parts[0] for parts in files if len(parts) == 1)
         notes.append(f"{len(files) - len(nested)} images in no class folder are left out, such as {loose}")
+    classes = {parts[0] for parts in nested}
+    bare = sorted(p.name for p in root.iterdir() if p.is_dir() and p.name not in classes and p.name[0] != ".")
+    if bare:
+        notes.append(f"Folders without an image that is read: {', '.join(bare[:5])} ({len(bare)} in all)")
     deep = 0
     if {parts[0].lower() for parts in nested} <= SPLITS:
         deep = 1
@@ -194,54 +182,79 @@ def _csv(root: Path, labels: Path | None, columns: Columns) -> TileSet:
     if path is None:
         raise UsageError(f"{root}: no {' or '.join(TABLES)}; give `labels`")
     table = tables.read(path)
-    names, classes = table.need("file", columns), table.need("label", columns)
+    names, written = table.need("file", columns), table.need("label", columns)
     groups, splits = table.pick("group", columns), table.pick("split", columns)
-    files = _walk(root)
+    classes = [cells.label(cell) for cell in written]
+    files, notes = walk.images(root, skip=path)
     locate = _locator(files)
     items: list[Item] = []
     seen: dict[str, int] = {}
     for number, (name, label) in enumerate(zip(names, classes, strict=True)):
-        line = table.lines[number]
+        where = table.at(number)
         if not name:
-            raise UsageError(f"{path}, line {line}: the file is empty")
+            raise UsageError(f"{where}: the file is empty")
         places = locate(name)
         if len(places) > 1:
-            raise UsageError(
-                f"{path}, line {line}: {name} may be {places[0]} or {places[1]}; give its folder"
-            )
+            raise UsageError(f"{where}: {name} may be {places[0]} or {places[1]}; give its folder")
         file = places[0] if places else name
         if file in seen:
-            raise UsageError(f"{path}, line {line}: {name} is listed twice (line {seen[file]}); keep one")
-        seen[file] = line
-        group = groups[number] if groups else ""
-        items.append(Item(file, label or None, group or None, splits[number] if splits else ""))
+            raise UsageError(f"{where}: {name} is listed twice (line {seen[file]}); keep one")
+        seen[file] = table.lines[number]
+        group = cells.known(groups[number]) if groups else ""
+        items.append(Item(file, label or None, group or None, cells.known(splits[number]) if splits else ""))
+    _check_classes(path, classes)
     listed = seen.keys() & set(files)
     if not listed:
-        raise UsageError(f"{path}: none of its {len(items)} files is in {root}, such as {names[0]}")
-    notes = []
+        raise UsageError(
+            f"{path}: none of its {len(items)} files is in {root}, such as {', '.join(names[:2])}; "
+            f"there are {', '.join(files[:2])}"
+        )
     if len(listed) < len(files):
         other = next(file for file in files if file not in listed)
         notes.append(
             f"{len(files) - len(listed)} images that {path.name} does not list are left out, such as {other}"
         )
-    empty = sum(item.label is None for item in items)
+    empty = Counter(cell for cell, label in zip(written, classes, strict=True) if not label)
     if empty:
-        notes.append(f"{empty} images have no label in {path.name}: imported without")
+        spelt = ", ".join(f"{cell or 'empty'} {count}" for cell, count in empty.most_common(5))
+        notes.append(f"{empty.total()} images have no label in {path.name} ({spelt}): imported without")
     return TileSet(root, "csv", slide_name(root.name), path.name, items, notes)
+
+
+def _check_classes(path: Path, classes: list[str]) -> None:
+    first: dict[str, str] = {}
+    for name in classes:
+        other = first.setdefault(name.casefold(), name)
+        if other != name:
+            raise UsageError(
+                f"{path}: {other!r} and {name!r} differ in capitals only; write a class in one way"
+            )
 
 
 def _locator(files: list[str]) -> Callable[[str], list[str]]:
     """Which files a CSV may mean: that path, else those of which one path ends with the other, by folders."""
     known = set(files)
     by_name: dict[str, list[str]] = {}
+    by_stem: dict[str, list[str]] = {}  # tables may leave the ending out
     for file in files:
-        by_name.setdefault(file.rpartition("/")[2], []).append(file)
+        own = file.rpartition("/")[2]
+        by_name.setdefault(own, []).append(file)
+        by_stem.setdefault(own.rpartition(".")[0], []).append(file)
 
     def locate(name: str) -> list[str]:
         name = name.replace("\\", "/").removeprefix("./")
         if name in known:
             return [name]
-        same = by_name.get(name.rpartition("/")[2], [])
-        return [f for f in same if f"/{f}".endswith(f"/{name}") or f"/{name}".endswith(f"/{f}")]
+        own = name.rpartition("/")[2]
+        same = by_name.get(own, [])
+        if not same:
+            same = by_stem.get(own, [])
+            return [f for f in same if _fits(f.rpartition(".")[0], name)]
+        return [f for f in same if _fits(f, name)]
 
     return locate
+
+
+def _fits(file: str, name: str) -> bool:
+    """Whether one path ends with the other, by folders."""
+    return f"/{file}".endswith(f"/{name}") or f"/{name}".endswith(f"/{file}")

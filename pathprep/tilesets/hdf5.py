@@ -9,7 +9,7 @@ import numpy as np
 
 from pathprep.errors import UsageError
 from pathprep.slides.readers.base import Pixels
-from pathprep.storage import tables
+from pathprep.storage import cells, tables
 from pathprep.storage.tables import Columns
 from pathprep.tilesets.images import SIDES
 from pathprep.tilesets.items import Item, split_of
@@ -74,7 +74,12 @@ def _shape(path: Path) -> tuple[int, ...]:
     low, high = SIDES
     square = len(shape) == 4 and shape[3] == 3 and shape[1] == shape[2] and low <= shape[1] <= high
     if not square or kind != np.uint8 or not shape[0]:
-        raise UsageError(f"{path}: x is {shape} of {kind}; expected (N, H, H, 3) of uint8, H {low} to {high}")
+        first = len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3]
+        fix = "; its channels come first: move them last" if first else ""
+        fix += f"; scale {kind} to 0..255 from its true range" if kind != np.uint8 else ""
+        raise UsageError(
+            f"{path}: x is {shape} of {kind}; expected (N, H, H, 3) of uint8, H {low} to {high}{fix}"
+        )
     return tuple(shape)
 
 
@@ -103,7 +108,7 @@ def _groups(path: Path, labels: list[str], columns: Columns) -> list[str]:
                     f"{path}, line {line}: center_tumor_patch is {said}, but the image's label is {label}; "
                     "the files do not belong together"
                 )
-    return groups
+    return [cells.known(group) for group in groups]
 
 
 class Rows:

@@ -49,6 +49,7 @@ class Imported:
         """As `--json` prints it."""
         facts = self.run.as_dict()
         facts["shards"] = facts.pop("slides")
+        del facts["not_taken"], facts["duplicates"]  # of slides; the notes are what a set leaves out
         facts["labels"] = dict(self.labels)
         facts["damaged"] = [vars(image) for image in self.damaged]
         facts["notes"] = self.tiles.notes

@@ -27,7 +27,7 @@ def slides(
     labels: Annotated[
         list[Path],
         typer.Option(
-            help="CSV: slide_id, a column per task, split (train, val, test), patient_id. "
+            help="CSV or Parquet: slide_id, a column per task, split (train, val, test), patient_id. "
             "Several are read as one. With --tasks: or the folder of its CSVs."
         ),
     ],

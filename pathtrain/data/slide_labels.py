@@ -1,36 +1,30 @@
-"""Labels of slides: a CSV or Parquet file with a row per slide and a column per task.
+"""Labels of slides to train with: a CSV or Parquet file with a row per slide and a column per task.
 
     slide_id,split,patient,organ,msi
     TCGA-A1,train,p1,colon,MSI-H
     TCGA-A2,val,p2,lung,            an empty label is unknown
 
 ``slide_id`` is the slide's name, as in the dataset's slides/ folder. ``split`` may be train, val or test;
-without it every slide is for training. A column ``patient_id``, ``patient`` or ``group`` names what must not
-be divided between splits. Every other column is a task.
+without it every slide is for training. A column of patients names what must not be divided between splits.
+Which column is what, and which cells are unknown: pathtrain.data.label_table.
 """
 
 import hashlib
 import json
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
-from pathprep.storage import tables
-from pathprep.storage.tables import Table
+from pathprep.storage import cells
+from pathtrain.data import label_account, label_table
+from pathtrain.data.label_table import LabelTable
 
 Ints = npt.NDArray[np.int64]
 
-ID, SPLIT = "slide_id", "split"
-GROUPS = ("patient_id", "patient", "group")
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}  # spellings
 UNKNOWN = -1
 
 
@@ -52,6 +46,7 @@ class SlideLabels:
         slides: (S) names, as the dataset has them.
         values: (S, T) int64: number of the class, or -1 where it is unknown.
         splits: (S) ``train``, ``val`` or ``test``.
+        account: lines on what was taken as what, for people.
     """
 
     path: Path
@@ -59,6 +54,7 @@ class SlideLabels:
     slides: tuple[str, ...]
     values: Ints
     splits: tuple[str, ...]
+    account: tuple[str, ...] = ()
 
     def of(self, split: str) -> Ints:
         """Numbers of the slides of a split with at least one known label."""
@@ -92,20 +88,25 @@ def read(path: Path, known: set[str], tasks: tuple[str, ...] | None = None) -> S
     Args:
         path: .csv or .parquet.
         known: names of the dataset's slides; one that holds no tile cannot be trained on and does not count.
-        tasks: columns to take; None for all.
+        tasks: columns to take; None for all that hold classes.
 
     Raises:
         UsageError: the file cannot be read; an unknown slide, task or split; a slide twice; a group in two
             splits; a task with fewer than two classes among the training slides, or a class only elsewhere.
     """
-    rows, columns = _rows(path)
-    names = _tasks(path, columns, tasks)
-    slides, splits = _slides(path, rows, known), _splits(path, rows)
-    _check_groups(path, rows, columns, splits)
+    table = _table(path, known)
+    everywhere = range(len(table.slides))
+    splits = ["train"] * len(table.slides) if table.split is None else table.parts(table.split, everywhere)
+    _check_groups(table, splits)
+    training = [row for row in everywhere if splits[row] == "train"]
+    names, left = (_wanted(table, tasks), {}) if tasks is not None else table.tasks(training)
+    rows = _labelled(table, names, known)
+    account = label_account.of_table(table, rows, left, known, "tiles")
     found, values = [], np.full((len(rows), len(names)), UNKNOWN, np.int64)
     for number, name in enumerate(names):
-        labels = [row[name] for row in rows]
-        classes = sorted({x for x, split in zip(labels, splits, strict=True) if x and split == "train"})
+        table.check_classes(name)
+        labels = table.labels[name]
+        classes = sorted({labels[row] for row in training if labels[row]})
         if len(classes) < 2:
             said = f"only {classes[0]}" if classes else "no label"
             raise UsageError(
@@ -113,8 +114,10 @@ def read(path: Path, known: set[str], tasks: tuple[str, ...] | None = None) -> S
                 "Leave the column out, or name the tasks: hierarchy.tasks=[...]"
             )
         found.append(LabelTask(name, tuple(classes)))
-        values[:, number] = _numbers(path, found[-1], labels, slides)
-    return SlideLabels(path, tuple(found), slides, values, splits)
+        values[:, number] = _numbers(table, found[-1], rows)
+        account += label_account.of_task(table, name, name, rows)
+    slides, parts = tuple(table.slides[row] for row in rows), tuple(splits[row] for row in rows)
+    return SlideLabels(path, tuple(found), slides, values, parts, tuple(account))
 
 
 def read_for(path: Path, known: set[str], tasks: tuple[LabelTask, ...]) -> SlideLabels:
@@ -123,97 +126,71 @@ def read_for(path: Path, known: set[str], tasks: tuple[LabelTask, ...]) -> Slide
     Raises:
         UsageError: as ``read``; a class that the run has not learnt; none of its tasks is in the file.
     """
-    rows, columns = _rows(path)
-    kept = tuple(task for task in tasks if task.name in columns)
+    table = _table(path, known)
+    kept = tuple(task for task in tasks if task.name in table.labels)
     if not kept:
         wanted = ", ".join(task.name for task in tasks)
-        raise UsageError(f"{path}: has none of the run's tasks ({wanted}); its columns: {', '.join(columns)}")
-    slides = _slides(path, rows, known)
-    values = [_numbers(path, task, [row[task.name] for row in rows], slides) for task in kept]
-    return SlideLabels(path, kept, slides, np.stack(values, axis=1), _splits(path, rows))
+        raise UsageError(
+            f"{path}: has none of the run's tasks ({wanted}); its columns: {', '.join(table.cells)}"
+        )
+    everywhere = range(len(table.slides))
+    splits = ["train"] * len(table.slides) if table.split is None else table.parts(table.split, everywhere)
+    rows = _labelled(table, [task.name for task in kept], known)
+    account = label_account.of_table(table, rows, {}, known, "tiles")
+    for task in kept:
+        account += label_account.of_task(table, task.name, task.name, rows)
+    values = np.stack([_numbers(table, task, rows) for task in kept], axis=1)
+    slides, parts = tuple(table.slides[row] for row in rows), tuple(splits[row] for row in rows)
+    return SlideLabels(path, kept, slides, values, parts, tuple(account))
 
 
-def _rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
-    """Rows of text, and the columns' names."""
-    table = _parquet(path) if path.suffix == ".parquet" else tables.read(path, (ID,))
-    return table.rows(), list(table.columns)
-
-
-def _parquet(path: Path) -> Table:
-    try:
-        stored = pq.read_table(path)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}") from None
-    except pa.ArrowException as error:
-        raise UsageError(f"{path}: not a Parquet file ({error})") from None
-    cells = zip(stored.column_names, stored.columns, strict=True)
-    columns = {name: [_text(value) for value in column.to_pylist()] for name, column in cells}
-    table = Table(path, columns, list(range(stored.num_rows)))
-    table.check((ID,))
+def _table(path: Path, known: set[str]) -> LabelTable:
+    table = label_table.read([path], known)
+    if not known & set(table.slides):
+        raise UsageError(f"{path}: {label_account.nothing_fits(table.slides, known, 'tiles')}")
     return table
 
 
-def _text(value: object) -> str:
-    """A cell of a Parquet file; a whole number that a missing neighbour made a float is whole again."""
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+def _wanted(table: LabelTable, tasks: tuple[str, ...]) -> list[str]:
+    for name in tasks:
+        if name not in table.labels:
+            raise UsageError(
+                f"{table.source}: no task {name}; its tasks: {', '.join(table.labels) or 'none'}"
+            )
+    return list(tasks)
 
 
-def _tasks(path: Path, columns: list[str], wanted: tuple[str, ...] | None) -> list[str]:
-    there = [name for name in columns if name not in (ID, SPLIT, *GROUPS)]
-    for name in wanted or ():
-        if name not in there:
-            raise UsageError(f"{path}: no task {name}; its tasks: {', '.join(there) or 'none'}")
-    if not there:
-        raise UsageError(f"{path}: no column but {', '.join(columns)}; each task needs one")
-    return list(wanted) if wanted is not None else there
-
-
-def _slides(path: Path, rows: list[dict[str, str]], known: set[str]) -> tuple[str, ...]:
-    names = tuple(slide_name(row[ID]) for row in rows)
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise UsageError(f"{path}: slide {twice[0]} has {Counter(names)[twice[0]]} rows; one is needed")
-    unknown = [name for name in names if name not in known]
+def _labelled(table: LabelTable, names: list[str], known: set[str]) -> list[int]:
+    """Rows of known slides, and those of others that have a label: these are refused."""
+    labelled = [any(table.labels[name][row] for name in names) for row in range(len(table.slides))]
+    unknown = [s for s, there in zip(table.slides, labelled, strict=True) if there and s not in known]
     if unknown:
         raise UsageError(
-            f"{path}: slide {unknown[0]} has no tile in the dataset ({len(unknown)} such; the dataset has "
-            f"{min(known, default='none')}, for one); slides are named by their stem"
+            f"{table.source}: slide {unknown[0]} has no tile in the dataset ({len(unknown)} such; the "
+            f"dataset has {min(known, default='none')}, for one); slides are named by their stem"
         )
-    return names
+    return [row for row, slide in enumerate(table.slides) if slide in known]
 
 
-def _splits(path: Path, rows: list[dict[str, str]]) -> tuple[str, ...]:
-    found = [row.get(SPLIT, "train") for row in rows]
-    wrong = sorted(split for split in set(found) if split.lower() not in SPLITS)
-    if wrong:
-        raise UsageError(f"{path}: split {wrong[0]!r}; give one of train, val, test")
-    return tuple(SPLITS[split.lower()] for split in found)
-
-
-def _check_groups(
-    path: Path, rows: list[dict[str, str]], columns: list[str], splits: tuple[str, ...]
-) -> None:
-    for column in GROUPS:
-        if column not in columns:
-            continue
+def _check_groups(table: LabelTable, splits: list[str]) -> None:
+    for column in table.patient_columns:
         first: dict[str, str] = {}
-        for row, split in zip(rows, splits, strict=True):
-            group = row[column]
+        for cell, split in zip(table.cells[column], splits, strict=True):
+            group = cells.known(cell)
             if group and first.setdefault(group, split) != split:
                 raise UsageError(
-                    f"{path}: {column} {group} has slides in {first[group]} and in {split}; what is learnt "
-                    "of it would count as a result. Put all its slides into one split"
+                    f"{table.source}: {column} {group} has slides in {first[group]} and in {split}; what is "
+                    "learnt of it would count as a result. Put all its slides into one split"
                 )
 
 
-def _numbers(path: Path, task: LabelTask, labels: list[str], slides: tuple[str, ...]) -> Ints:
+def _numbers(table: LabelTable, task: LabelTask, rows: list[int]) -> Ints:
     numbers = {"": UNKNOWN} | {name: number for number, name in enumerate(task.classes)}
-    for label, slide in zip(labels, slides, strict=True):
+    for row in rows:
+        label = table.labels[task.name][row]
         if label not in numbers:
             raise UsageError(
-                f"{path}: slide {slide}: {task.name} is {label!r}, which no training slide is; "
-                f"the classes are {', '.join(task.classes)}"
+                f"{table.places[row]}: slide {table.slides[row]}: {task.name} is {label!r}, which no "
+                f"training slide is; the classes are {', '.join(task.classes)}"
             )
-    return np.array([numbers[label] for label in labels], np.int64)
+    return np.array([numbers[table.labels[task.name][row]] for row in rows], np.int64)

@@ -9,10 +9,12 @@ An image folder brings its labels.csv, and a dataset of imported tiles has them 
                             large ones the last. Features without a class, points and lines hold no tile, and
                             a tile in an area of a class to be ignored (Ignore*) has no label.
 
-An empty label, and a tile that no row or polygon covers, is unlabelled: -1.
+A missing label (empty, NA and the like: pathprep.storage.cells), and a tile that no row or polygon covers,
+is unlabelled: -1. Tables may be Parquet too.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,7 @@ from pathprep.errors import UsageError
 from pathprep.params.origin import AskedOrigin
 from pathprep.slides.geojson import Drawing, Polygon, read_geojson
 from pathprep.slides.masks import settle_origin
-from pathprep.storage import tables
+from pathprep.storage import cells, tables
 from pathprep.storage.tables import Table
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles
 
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 
 # Formats with bounds, of which the first version of datasets kept no record
 BOUNDED = ("mirax", "leica", "ventana", "hamamatsu")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -103,16 +107,51 @@ def read_labels(
 def _of_datasets(datasets: Sequence[DatasetTiles], path: Path, origin: AskedOrigin) -> list[Names]:
     if path.is_dir():
         return _from_annotations(datasets, path, origin)
-    table = tables.read(path, ("slide", "label"))
-    slides = [slide_name(name) for name in table.columns["slide"]]
-    _check_slides(datasets, set(slides), path)
-    placed = {"x", "y"} & table.columns.keys()
-    if len(placed) == 1:
+    rows = _read_rows(path)
+    _check_slides(datasets, set(rows.slides), path)
+    per_set = _per_slide if rows.places is None else _per_tile
+    return [per_set(tiles, rows) for tiles in datasets]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows (R) of a table; ``labels`` are "" where unknown, ``places`` None without columns x and y."""
+
+    table: Table
+    slides: Names
+    labels: Names
+    places: list[tuple[int, int]] | None
+
+
+def _read_rows(path: Path) -> _Rows:
+    table = tables.read(path)
+    named, column = table.first("slide"), table.first("label")
+    written = table.columns[column]
+    labels = [cells.label(cell) for cell in written]
+    missing = Counter(cell for cell, label in zip(written, labels, strict=True) if not label)
+    unknown = ", ".join(f"{cell or 'empty'} {count}" for cell, count in missing.most_common(5))
+    log.info(
+        "%s: %d rows; %s names the slides, %s the label%s",
+        path, len(table), named, column,
+        f"; {missing.total()} without a label ({unknown})" if missing else "",
+    )  # fmt: skip
+    axes = {name.lower(): table.columns[name] for name in table.columns if name.lower() in ("x", "y")}
+    if len(axes) == 1:
         raise UsageError(
             f"{path}: has only one of the columns x and y; give both, or neither to label slides"
         )
-    per_set = _per_tile if placed else _per_slide
-    return [per_set(tiles, table, slides) for tiles in datasets]
+    slides = [slide_name(name) for name in table.columns[named]]
+    return _Rows(table, slides, labels, _places(table, axes["x"], axes["y"]) if axes else None)
+
+
+def _places(table: Table, xs: Names, ys: Names) -> list[tuple[int, int]]:
+    found = []
+    for row, (x, y) in enumerate(zip(xs, ys, strict=True)):
+        try:
+            found.append((int(cells.label(x)), int(cells.label(y))))  # 10.0 of pandas is 10
+        except ValueError:
+            raise UsageError(f"{table.at(row)}: x and y must be whole level-0 pixels") from None
+    return found
 
 
 def _check_slides(datasets: Sequence[DatasetTiles], named: set[str], path: Path) -> None:
@@ -127,24 +166,21 @@ def _check_slides(datasets: Sequence[DatasetTiles], named: set[str], path: Path)
         )
 
 
-def _per_slide(tiles: DatasetTiles, table: Table, slides: Names) -> Names:
+def _per_slide(tiles: DatasetTiles, rows: _Rows) -> Names:
     labels: dict[str, str] = {}
-    for slide, label in zip(slides, table.columns["label"], strict=True):
+    for row, (slide, label) in enumerate(zip(rows.slides, rows.labels, strict=True)):
         if labels.setdefault(slide, label) != label:
-            raise UsageError(f"{table.path}: slide {slide} has two labels; keep one row per slide")
+            raise UsageError(f"{rows.table.at(row)}: slide {slide} has two labels; keep one row per slide")
     return [labels.get(tiles.slides[number], "") for number in tiles.slide]
 
 
-def _per_tile(tiles: DatasetTiles, table: Table, slides: Names) -> Names:
+def _per_tile(tiles: DatasetTiles, rows: _Rows) -> Names:
     labels: dict[tuple[str, int, int], str] = {}
-    xs, ys, named = (table.columns[name] for name in ("x", "y", "label"))
-    for line, slide, x, y, label in zip(table.lines, slides, xs, ys, named, strict=True):
-        try:
-            place = (slide, int(x), int(y))
-        except ValueError:
-            raise UsageError(f"{table.path}, line {line}: x and y must be whole level-0 pixels") from None
-        if labels.setdefault(place, label) != label:
-            raise UsageError(f"{table.path}, line {line}: this tile has two labels; keep one row per tile")
+    for row, (slide, place, label) in enumerate(
+        zip(rows.slides, rows.places or (), rows.labels, strict=True)
+    ):
+        if labels.setdefault((slide, *place), label) != label:
+            raise UsageError(f"{rows.table.at(row)}: this tile has two labels; keep one row per tile")
     places = zip(tiles.slide, tiles.coords.tolist(), strict=True)
     return [labels.get((tiles.slides[number], x, y), "") for number, (x, y) in places]
 

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from pathprep.errors import DatasetError, UsageError
 from pathprep.folders import is_mixed, open_dataset
-from pathprep.storage import tables
+from pathprep.storage import cells, tables
 from pathprep.storage.place import storage_at
+from pathprep.storage.tables import Columns
 from pathtrain.data.source import DamagedTile, DatasetSource
 from pathtrain.stain.normaliser import Normaliser, normaliser
 from pathtrain.stain.target import ModelTarget
@@ -187,16 +188,18 @@ class FolderTiles(Tiles):
 
     def __init__(self, path: Path) -> None:
         self.path: Path = path
-        rows = tables.read(path / LABELS_FILE, ("file", "label")).rows()
-        self.files = [row["file"] for row in rows]
+        table = tables.read(path / LABELS_FILE)
+        self.files = table.columns[table.first("file")]
         if len(set(self.files)) != len(self.files):
             raise UsageError(f"{path / LABELS_FILE}: a file is listed twice; keep one row per file")
-        self.labels = [row["label"] for row in rows]
-        self.grouped = "group" in rows[0]
-        names = [row["group"] if self.grouped else row["file"] for row in rows]
-        self.groups = sorted(set(names))
+        self.labels = [cells.label(cell) for cell in table.columns[table.first("label")]]
+        groups = table.pick("group", Columns())
+        self.grouped = groups is not None
+        # a file without a group is its own
+        owners = [cells.known(g) or f for g, f in zip(groups or self.files, self.files, strict=True)]
+        self.groups = sorted(set(owners))
         numbers = {name: number for number, name in enumerate(self.groups)}
-        self.group = np.array([numbers[name] for name in names], dtype=np.int64)
+        self.group = np.array([numbers[name] for name in owners], dtype=np.int64)
 
     def read(self, tile: int) -> bytes:
         path = self.path / self.files[tile]

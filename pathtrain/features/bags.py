@@ -2,6 +2,9 @@
 
 FOLDER/<slide>.h5   features (N, D) and coords (N, 2): a bag
                     features (D,), or (1, D) without coords: a slide-level vector
+
+Files are called after the slides' own names, as other tools do it too, or after those in a dataset. Here, a
+slide has its name in the dataset, which the file's attribute ``slide`` says, or which follows from its own.
 """
 
 from dataclasses import dataclass, field
@@ -12,8 +15,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
+from pathprep.slides.own_names import SlideNames, safe_name
 
 Floats = npt.NDArray[np.float32]
 KEPT_BYTES = 2 << 30  # of features in memory; what does not fit is read again when its turn comes
@@ -41,7 +44,7 @@ class Bags:
         root: the folder.
         dim: D.
         bags: False if each slide has one vector only.
-        counts: slide -> number of its tiles, in the order of names.
+        counts: slide -> number of its tiles, in the order of names. paths: slide -> its file.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Bags:
     dim: int
     bags: bool
     counts: dict[str, int]
+    paths: dict[str, Path]
     _kept: dict[str, Floats] = field(default_factory=dict)
     _bytes: int = 0
 
@@ -64,11 +68,11 @@ class Bags:
         if not paths:
             raise UsageError(f"{root}: no .h5 file there; write features with `pathtrain embed --out {root}`")
         shapes = {path: _shape(path) for path in paths}
-        first, (_, dim, _) = next(iter(shapes.items()))
+        first, (_, dim, _, _) = next(iter(shapes.items()))
         # (1, D) without coords fits both: it is a slide of one tile if others have more
-        bags = any(kind == "bag" for _, _, kind in shapes.values())
-        counts: dict[str, int] = {}
-        for path, (count, other, kind) in shapes.items():
+        bags = any(kind == "bag" for _, _, kind, _ in shapes.values())
+        files: dict[str, tuple[Path, int]] = {}
+        for path, (count, other, kind, slide) in shapes.items():
             if other != dim:
                 raise UsageError(
                     f"{path}: {other} numbers per tile, {first.name} has {dim}; keep each model's "
@@ -79,11 +83,18 @@ class Bags:
                     f"{path}: one vector for the slide, but others in {root} hold tiles; keep the two kinds "
                     "in folders of their own"
                 )
-            slide = slide_name(path.stem)
-            if slide in counts:
-                raise UsageError(f"{path}: a second file of slide {slide}; keep one")
-            counts[slide] = count
-        return cls(name or root.resolve().name, root, dim, bags, counts)
+            if slide in files:
+                raise UsageError(f"{path}: a second file of slide {slide}, as {files[slide][0]}; keep one")
+            files[slide] = path, count
+        ordered = sorted(files.items())
+        counts = {slide: count for slide, (_, count) in ordered}
+        places = {slide: path for slide, (path, _) in ordered}
+        return cls(name or root.resolve().name, root, dim, bags, counts, places)
+
+    @property
+    def names(self) -> SlideNames:
+        """The slides, to be found by what tables call them."""
+        return SlideNames.of(self.paths, {slide: (path.stem,) for slide, path in self.paths.items()})
 
     def read(self, slide: str) -> Floats:
         """A slide's features, (N, D) float32.
@@ -93,7 +104,7 @@ class Bags:
         """
         if slide in self._kept:
             return self._kept[slide]
-        path = self._path(slide)
+        path = self.paths[slide]
         try:
             with h5py.File(path, "r") as file:
                 features = np.asarray(file["features"][()], dtype=np.float32).reshape(-1, self.dim)
@@ -112,25 +123,19 @@ class Bags:
 
     def places(self, slide: str) -> Places | None:
         """Where the tiles lie; None if the file does not say."""
-        with h5py.File(self._path(slide), "r") as file:
+        with h5py.File(self.paths[slide], "r") as file:
             if "coords" not in file or "patch_size_level0" not in file["coords"].attrs:
                 return None
             coords = file["coords"]
             return Places(np.asarray(coords[()], np.int64), int(coords.attrs["patch_size_level0"]))
 
-    def _path(self, slide: str) -> Path:
-        path = self.root / f"{slide}.h5"
-        if path.is_file():
-            return path
-        # Files of other tools may carry the dots of TCGA names
-        return next(other for other in self.root.glob("*.h5") if slide_name(other.stem) == slide)
 
-
-def _shape(path: Path) -> tuple[int, int, Literal["bag", "vector", "either"]]:
-    """Number of tiles, D, and what the file holds."""
+def _shape(path: Path) -> tuple[int, int, Literal["bag", "vector", "either"], str]:
+    """Number of tiles, D, what the file holds, and the slide's name in a dataset."""
     try:
         with h5py.File(path, "r") as file:
             shape, placed = file["features"].shape, "coords" in file
+            slide = str(file.attrs.get("slide", "")) or safe_name(path.stem)
     except (OSError, KeyError):
         raise UsageError(
             f"{path}: not a file of features (HDF5 with `features`); run `pathtrain embed` again"
@@ -138,5 +143,5 @@ def _shape(path: Path) -> tuple[int, int, Literal["bag", "vector", "either"]]:
     if len(shape) not in (1, 2) or 0 in shape:
         raise UsageError(f"{path}: features are {shape}; one row per tile is needed, and at least one")
     if len(shape) == 1:
-        return 1, shape[0], "vector"
-    return shape[0], shape[1], "bag" if shape[0] > 1 or placed else "either"
+        return 1, shape[0], "vector", slide
+    return shape[0], shape[1], "bag" if shape[0] > 1 or placed else "either", slide

@@ -23,6 +23,7 @@ from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, open_tiles, ou
 from pathtrain.features import embed_levels
 from pathtrain.features.encode import Features, check_size, encode
 from pathtrain.features.files import Part, origin
+from pathtrain.features.own_names import file_names
 from pathtrain.features.progress import TileProgress
 from pathtrain.features.write import EmbedSummary, make
 from pathtrain.params.encoding import Format, How, Level
@@ -101,6 +102,7 @@ def _run_of(model: Model) -> Path:
 
 def _of_dataset(tiles: DatasetTiles, made: dict[str, Any]) -> list[Part]:
     params, parts = tiles.dataset.params, []
+    called = file_names(tiles.dataset, tiles.slides)
     for number, slide in enumerate(tiles.slides):
         start, end = int(tiles.starts[number]), int(tiles.starts[number + 1])
         marker = tiles.dataset.marker(slide)
@@ -112,15 +114,17 @@ def _of_dataset(tiles: DatasetTiles, made: dict[str, Any]) -> list[Part]:
                 "overlap": params["overlap"],
                 "level0_magnification": round(10 / marker.mpp),
                 "target_magnification": round(10 / (marker.target_mpp or params["mpp"])),
-                "name": slide,
+                "name": marker.own_name or slide,
                 **origin(marker),
             }
         parts.append(
             Part(
                 name=slide,
+                file=called[slide],
                 tiles=range(start, end),
                 made={
                     **made,
+                    "slide": slide,
                     "build_id": tiles.dataset.info["build_id"],
                     "source_sha256": marker.files[f"shards/{slide}.tar"].sha256,
                 },
@@ -161,6 +165,7 @@ def _of_folder(tiles: FolderTiles, made: dict[str, Any]) -> Part:
         digest.update(repr((row, state and (state.st_size, state.st_mtime_ns))).encode())
     return Part(
         name=tiles.path.resolve().name,
+        file=tiles.path.resolve().name,
         tiles=range(len(tiles)),
         made={**made, "build_id": "", "source_sha256": digest.hexdigest()},
         arrays=lambda: _objects(strings),

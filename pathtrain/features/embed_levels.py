@@ -24,6 +24,7 @@ from pathtrain.data.slide_stream import Request, SlideIndex, TileStream
 from pathtrain.distributed.workers import pick_device
 from pathtrain.features.encode import Features
 from pathtrain.features.files import Part, origin
+from pathtrain.features.own_names import file_names
 from pathtrain.features.progress import TileProgress
 from pathtrain.features.write import EmbedSummary, make
 from pathtrain.params.encoding import Device, Format, Level
@@ -97,13 +98,14 @@ def embed(
             yield (regions if level == "region" else slide[None]).cpu().numpy()
 
     made = {**_made(run, level), "side": side, "build_id": data.info["build_id"]}
-    parts = []
+    parts, called = [], file_names(data, index.tiles.slides)
     for name in index.tiles.slides:
         parts.append(
             Part(
                 name=name,
+                file=called[name],
                 tiles=index.tiles.tiles_of(name),
-                made={**made, "source_sha256": _tar(data, name).sha256},
+                made={**made, "slide": name, "source_sha256": _tar(data, name).sha256},
                 arrays=partial(_coords, index, name, side, level),
                 coords_attributes=origin(data.marker(name)),
                 rows=partial(_rows, index, name, side, level),

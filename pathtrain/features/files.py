@@ -1,13 +1,15 @@
 """Files of features: what ``embed`` writes for a slide, as HDF5 or Parquet.
 
-    <slide>.h5         the layout that CLAM and TRIDENT read
+    <slide>.h5         the layout that CLAM and TRIDENT read. <slide> is the slide's own name; where it cannot
+                       be a file's, that in the dataset
       features  (N, D) float32, in the order of the dataset's index
       coords    (N, 2) int64, x and y of the tile's corner in level-0 pixels; TRIDENT's attributes on it:
                 patch_size (at the target magnification), patch_size_level0, overlap, name, and
                 level0_magnification and target_magnification, nominal: 10 / MPP, rounded. And origin,
                 always ``slide``: they count from the corner of the whole slide, as OpenSlide does; QuPath
                 opens slides with bounds (x, y, width, height; where there are) cropped, and counts from there
-      attributes: what it was made from: of tiles fingerprint, build_id, source_sha256, size, precision
+      attributes: what it was made from: of tiles fingerprint, slide (its name in the dataset), build_id,
+                  source_sha256, size, precision
     <slide>.parquet    a row per tile: features (a list of D float32), x, y; the attributes, those of coords
                        too, as JSON in the schema's metadata, under the key ``pathtrain``
 
@@ -41,7 +43,7 @@ class Part:
     """One file: what is in it beside the features.
 
     Attributes:
-        name: of the file, without its ending.
+        name: of the slide (or folder) in the dataset. file: name of the file, without its ending.
         tiles: that it is made from.
         made: what it is made from, which is written to it: strings and numbers.
         arrays: makes the arrays beside the features, when the file is written: those of all slides at once
@@ -51,6 +53,7 @@ class Part:
     """
 
     name: str
+    file: str
     tiles: range
     made: dict[str, Any]
     arrays: Callable[[], dict[str, npt.NDArray[Any]]]

@@ -82,12 +82,12 @@ def make(parts: Sequence[Part], empty: int, out: Path, format: Format, encode: E
     for folder in (out, out / FAILED):
         atomic.sweep(folder)
     mine = share(parts, place)
-    todo = [part for part in mine if not fits(out / f"{part.name}{ending}", part)]
+    todo = [part for part in mine if not fits(out / f"{part.file}{ending}", part)]
     failed: dict[str, str] = {}
     tiles = dim = 0
     progress = TileProgress(sum(len(part.tiles) for part in todo), "embed")
     for part, found in zip(todo, encode(todo, progress), strict=True):
-        path = out / f"{part.name}{ending}"
+        path = out / f"{part.file}{ending}"
         if isinstance(found, DatasetError):
             failed[part.name] = str(found)
             _record(out, part).parent.mkdir(exist_ok=True)

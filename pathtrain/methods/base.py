@@ -152,6 +152,10 @@ class Setup(ABC):
         """Slides that training needs, so that they are not held out of it."""
         return ()
 
+    def account(self) -> Sequence[str]:
+        """Lines on what is trained beside the tiles, for people."""
+        return ()
+
     def identity(self) -> dict[str, Any]:
         """What a resume must find unchanged, beside recipe and data."""
         return {}

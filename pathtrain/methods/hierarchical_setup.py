@@ -67,6 +67,10 @@ class HierarchicalSetup(Setup):
         """Those that are trained on."""
         return [] if self.labels is None else [self.labels.slides[row] for row in self.labels.of("train")]
 
+    def account(self) -> Sequence[str]:
+        """On the table of labels: its columns, the tasks and their classes."""
+        return () if self.labels is None else self.labels.account
+
     def identity(self) -> dict[str, Any]:
         """The labels' digest."""
         return {} if self.labels is None else {"labels": self.labels.digest()}

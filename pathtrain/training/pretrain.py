@@ -81,6 +81,8 @@ def pretrain(
             raise DatasetError(f"{data.root}: no tiles to train on; see `pathprep report {data.root}`")
         stain.check(data, recipe.stain)
         setup = methods.setup(recipe, data, None if labels is None else Path(labels))
+        for line in setup.account():
+            ranks.say(log, "%s", line)
         held_out = hold_out(data, recipe, setup.labelled(), None if fresh else identities.held_out(run))
         if held_out.said:
             ranks.say(log, held_out.said)

@@ -13,11 +13,10 @@ from pathprep.slides.mpp.statement import Statement, read
 
 SOURCE = "OME-XML"
 LARGEST_COMPANION = 1 << 26
-_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _OME = re.compile(r"<(?:\w+:)?OME\b")
 # Image carries the pixel size in the schema of 2003, Pixels since 2007
 _ELEMENT = re.compile(r"<(?:\w+:)?(Image|Pixels)\b((?:[^<>\"']|\"[^\"]*\"|'[^']*')*)")
-_ATTRIBUTE = re.compile(r"([\w.:-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
+_ATTRIBUTE = re.compile(r"([A-Za-z_][\w.:-]*)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
 _CUT = re.compile(r"\b(?:PhysicalSize|PixelSize)[XY]\b.{0,40}", re.DOTALL)
 _BINARY_ONLY = re.compile(r"<(?:\w+:)?BinaryOnly\b([^<>]*)")
 
@@ -68,8 +67,13 @@ def without_images(text: str) -> str:
 
 
 def without_comments(text: str) -> str:
-    """XML without its comments."""
-    return _COMMENT.sub("", text)
+    """XML without its comments; one that does not end goes on to the end of the text."""
+    kept, at = [], 0
+    while (start := text.find("<!--", at)) >= 0:
+        kept.append(text[at:start])
+        end = text.find("-->", start + 4)
+        at = len(text) if end < 0 else end + 3
+    return "".join([*kept, text[at:]])
 
 
 def attributes(inside: str) -> dict[str, str]:

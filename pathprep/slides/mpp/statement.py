@@ -58,7 +58,8 @@ def read(
     given = [(text, unit) for text, unit in zip((x, y), units, strict=True) if text is not None]
     if not given:
         return None
-    texts = [shown(f"{text.strip()} {unit or ''}".strip(), 40) for text, unit in given]
+    said = "" if usual == "µm" else usual or ""
+    texts = [shown(f"{text.strip()} {unit or said}".strip(), 40) for text, unit in given]
     quote = f"{key} = {texts[0]}" if len(set(texts)) == 1 else f"{key} = {' x '.join(texts)}"
     if not any(text.strip() for text, _ in given):
         return Statement(source, f"{key} =", note="which is empty")

@@ -30,13 +30,18 @@ _AXES = {"pixelwidth": "x", "pixelheight": "y"}
 _DOUBTFUL = frozenset({"pixelwidth", "pixelheight", "resolution"})
 _HINT = re.compile("mpp|micro|micron|pixel|um ?per|u?m/p|µm|physical|scanres|mm_|resolution", re.IGNORECASE)
 _PAIR = re.compile(r"([A-Za-zµμ][\w.\- /()\[\]]*?)\s*[=:]\s*(.*?)\s*(?=[,\s]\s*[A-Za-z_][\w.\-]*\s*[=:]|$)")
+_LOOSE = re.compile(
+    r"(?<![A-Za-z])(?:MPP|Physical ?Size ?X|Mi(?:crons?|crometer) ?per ?pixel)[\"']?\s*[=:]"
+    r"(?:[^|<>\r\n0-9]{0,20}|\s*[.,]?)[0-9][^|<>\"'\r\n]{0,20}",
+    re.IGNORECASE,
+)
 _MAGNIFICATION = re.compile(r"\bAppMag\s*=\s*([0-9.,]+)")
 
 _TAG = re.compile(r"<(?:\w+:)?([A-Za-z_][\w.-]*)((?:\s[^<>]*)?)>\s*([^<>]*)")
 _NAMED = re.compile(
     r"<(?:\w+:)?(?:name|Key)\s*>([^<]*)</[^>]*>\s*<(?:\w+:)?value\b[^>]*>([^<]*)<", re.IGNORECASE
 )
-_LEICA_IMAGE = re.compile(r"<(?:\w+:)?image\b.*?</(?:\w+:)?image\s*>", re.DOTALL)
+_LEICA_IMAGE = re.compile(r"<(?:\w+:)?image\b")
 _LEICA_SIZES = {kind: re.compile(rf"<(?:\w+:)?{kind}\b([^<>]*)") for kind in ("pixels", "view")}
 
 
@@ -56,6 +61,18 @@ def statements(
         text: the ImageDescription of level 0. width, height: of level 0, pixels.
         aperio: the file is Aperio's. path: of the slide.
     """
+    found = _structured(text, width, height, aperio, path)
+    if any(each.understood or each.problem for each in found) or ome.is_ome(text):
+        return found
+    # the figure is there, but what is around it is damaged, or of no form that is known
+    loose = _LOOSE.search(text)
+    return (
+        [Statement("description", shown(loose[0]), problem="where the text is damaged")] if loose else found
+    )
+
+
+def _structured(text: str, width: int, height: int, aperio: bool, path: Path | None) -> list[Statement]:
+    """What a description states whose form is known."""
     start = text.lstrip("\ufeff \t\r\n\0")
     if start.startswith("<"):
         text = ome.without_comments(text)
@@ -215,7 +232,7 @@ def _leica(text: str, width: int) -> list[Statement]:
     """Leica's SCN: the size of the image's view, in nanometres, over its pixels."""
     if "leica" not in text[:4096].lower():
         return []
-    for image in _LEICA_IMAGE.findall(text):
+    for image in _LEICA_IMAGE.split(text)[1:]:
         pixels, view = (
             ome.attributes(found[1]) if (found := pattern.search(image)) else {}
             for pattern in _LEICA_SIZES.values()

@@ -1,38 +1,36 @@
-"""Readers of slide files: libjpeg-turbo for JPEG TIFF and SVS, cuCIM for other TIFFs, OpenSlide for the rest.
+"""Readers of slide files: libjpeg-turbo for JPEG TIFF and SVS, cuCIM for JPEG 2000, OpenSlide for the rest.
 
 ``choose`` looks at the file before a native library does, because some files crash cuCIM or are read
-wrongly by it: TIFFs with deflate or WebP tiles, strips, 16 bits, or pyramids in SubIFDs. What declares
-impossible sizes is refused before anything is opened.
+wrongly by it or by OpenSlide: TIFFs with deflate or WebP tiles, 16 bits, pyramids in SubIFDs, JPEG tiles
+under a tag that states other colours. What declares impossible sizes, or would be read wrongly by whoever
+opens it, is refused before anything is opened.
 """
 
-from collections import Counter
 from pathlib import Path
 from typing import Literal
 
 from pathprep.errors import UnreadableSlide
 from pathprep.params.shard import ReaderName
-from pathprep.slides.readers import jpeg_tiff
+from pathprep.slides.readers import tiff
 from pathprep.slides.readers.base import Level, Reader
+from pathprep.slides.readers.cucim import CucimReader
+from pathprep.slides.readers.cucim import refusal as cucim_refusal
 from pathprep.slides.readers.directory import Directory, read_directory
+from pathprep.slides.readers.openslide import OpenSlideReader
 
-__all__ = ["EXTENSIONS", "Level", "Reader", "choose", "one_per_series", "open_reader"]
+__all__ = ["Level", "Reader", "choose", "open_reader"]
 
-# What is picked up from a folder. A file named on the command line is tried whatever its suffix.
-EXTENSIONS = frozenset(
-    {".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".dcm"}
-)
-
-# TIFF compressions that cuCIM's default plugin decodes correctly, and where it says so if it cannot: none,
-# and Aperio JPEG 2000 (RGB). A corrupt JPEG or LZW tile it shows as zeros, or as the tile read before.
+# Of those that cuCIM decodes, the ones where it says so if it cannot: none, and Aperio JPEG 2000 (RGB). A
+# corrupt JPEG or LZW tile it shows as zeros, or as the tile read before.
 CUCIM_COMPRESSIONS = frozenset({1, 33005})
 
 
 def choose(path: Path) -> Literal["tiff", "cucim", "openslide"]:
     """The reader for a file: for tiled 8-bit RGB TIFFs ``tiff`` if they are JPEG, cuCIM if they are JPEG 2000
-    or not compressed, else OpenSlide.
+    or not compressed, else OpenSlide; ``tiff`` also for what OpenSlide does not open or sees in part.
 
     Raises:
-        UnreadableSlide: the file declares impossible sizes, or is cut off.
+        UnreadableSlide: the file declares impossible sizes, is cut off, not tiled, or not of 8 bits.
     """
     return _choice(read_directory(path))
 
@@ -40,15 +38,14 @@ def choose(path: Path) -> Literal["tiff", "cucim", "openslide"]:
 def _choice(directory: Directory | None) -> Literal["tiff", "cucim", "openslide"]:
     if directory is None:
         return "openslide"  # which says what is wrong with the file
-    if jpeg_tiff.suits(directory):
+    if tiff.suits(directory):
         return "tiff"
     suits = (
-        # OpenSlide knows the ways of the other vendors
-        directory.vendor in ("aperio", "generic-tiff")
+        directory.known
         and not directory.subifds
+        and not cucim_refusal(directory)
         and all(
-            page.plain
-            and page.compression in CUCIM_COMPRESSIONS
+            page.compression in CUCIM_COMPRESSIONS
             # cuCIM shows black where there is no tile, OpenSlide the background
             and page.counts.all()
             for page in directory.pages
@@ -74,36 +71,7 @@ def open_reader(path: Path, name: ReaderName = "auto") -> Reader:
     if name == "auto":
         name = _choice(directory)
     if name == "tiff":
-        return jpeg_tiff.JpegTiffReader(path, directory)
-    # Imported here: each loads a native library, and a run needs only the one its slides need
+        return tiff.TiffReader(path, directory)
     if name == "cucim":
-        from pathprep.slides.readers.cucim import CucimReader
-
         return CucimReader(path, directory)
-    from pathprep.slides.readers.openslide import OpenSlideReader
-
     return OpenSlideReader(path, directory)
-
-
-def one_per_series(paths: list[Path]) -> list[Path]:
-    """Drop all but the first DICOM file of a series: a DICOM slide is a folder of files, one a level.
-
-    OpenSlide opens the whole slide from any of them. Files of other formats pass through.
-    """
-    from openslide import OpenSlide, OpenSlideError
-
-    folders = Counter(path.parent for path in paths if path.suffix.lower() == ".dcm")
-    seen: set[str] = set()
-    kept = []
-    for path in paths:
-        if path.suffix.lower() == ".dcm" and folders[path.parent] > 1:
-            try:
-                with OpenSlide(str(path)) as slide:
-                    series = slide.properties.get("dicom.SeriesInstanceUID", str(path))
-            except OpenSlideError:
-                series = str(path)  # kept, so that the run reports it
-            if series in seen:
-                continue
-            seen.add(series)
-        kept.append(path)
-    return kept

@@ -12,7 +12,8 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Level(NamedTuple):
-    """One level of the pyramid: size in its own pixels and how much smaller than level 0 it is."""
+    """One level of the pyramid: size of its picture, without padding, in its own pixels, and how much smaller
+    than level 0 it is."""
 
     width: int
     height: int
@@ -34,13 +35,17 @@ class Bounds(NamedTuple):
 class Reader(Protocol):
     """An open slide file. ``read`` may be called from several threads at once.
 
-    ``bounds``: None where the file states none, or the whole slide. ``header``: what states the resolution.
+    ``bounds``: None where the file states none, or the whole slide. ``colour``: what the samples are and who
+    says so, such as ``YCbCr (JFIF marker; the TIFF tag says RGB)``. ``notes``: one a level, empty where its
+    size and downsample are as declared. ``header``: what states the resolution.
     """
 
     name: str
     path: Path
     vendor: str
     levels: list[Level]
+    colour: str
+    notes: list[str]
     header: Header
     bounds: Bounds | None
 

@@ -1,6 +1,6 @@
 """Reads tiled 8-bit RGB TIFF and SVS with cuCIM, on the CPU; in blocks, several times OpenSlide's speed.
 
-JPEG tiles are read by jpeg_tiff.py, which notices damage that cuCIM does not.
+JPEG tiles are read by tiff.py, which notices damage that cuCIM does not.
 """
 
 import sys
@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 
 from pathprep.errors import UnreadableSlide, UsageError
-from pathprep.slides.mpp.header import Header
-from pathprep.slides.readers.base import Bounds, Level, Pixels
+from pathprep.slides.readers.base import Bounds, Pixels
 from pathprep.slides.readers.directory import Directory
+from pathprep.slides.readers.page import JPEG, LZW, NONE, RGB, YCBCR
+
+# TIFF compressions that cuCIM's default plugin decodes correctly: none, LZW, JPEG, and Aperio JPEG 2000 (RGB)
+COMPRESSIONS = frozenset({NONE, LZW, JPEG, 33005})
 
 
 class CucimReader:
@@ -23,6 +26,9 @@ class CucimReader:
     loaded = False
 
     def __init__(self, path: Path, directory: Directory | None = None) -> None:
+        reason = "it is no tiled TIFF" if directory is None else refusal(directory)
+        if directory is None or reason:
+            raise UnreadableSlide(f"{path}: the reader cucim does not read it ({reason}); use `reader` auto")
         _refuse_to_hang()
         try:
             from cucim.clara import CuImage
@@ -39,14 +45,22 @@ class CucimReader:
             raise UnreadableSlide(f"{path}: cuCIM cannot open it ({error}); is it complete?") from None
         metadata: dict[str, Any] = self._image.metadata
         self.vendor = "aperio" if "aperio" in metadata else "generic-tiff"
-        self.levels = _levels(self._image.resolutions)
+        self._downsamples = [float(d) for d in self._image.resolutions["level_downsamples"]]
+        sizes = [tuple(size) for size in self._image.resolutions["level_dimensions"]]
+        declared = [(page.width, page.height) for page in directory.pages]
+        if sizes != declared and not (directory.subifds and sizes == declared[:1]):
+            raise UnreadableSlide(
+                f"{path}: cuCIM sees levels of {sizes} px where {declared} are declared; use `reader` auto"
+            )
+        self.levels, self.notes = directory.levels[: len(sizes)], directory.notes[: len(sizes)]
+        self.colour = directory.colour
         self.bounds: Bounds | None = None  # the files that it is given are whole
-        self.header = directory.header if directory else _header(self._image, path, self.vendor)
+        self.header = directory.header
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         """See Reader.read."""
         # cuCIM takes the position in level-0 pixels and truncates when it goes back to the level's own
-        scale = self.levels[level].downsample
+        scale = self._downsamples[level]
         try:
             region = self._image.read_region((ceil(x * scale), ceil(y * scale)), (width, height), level)
         except (RuntimeError, ValueError, MemoryError) as error:
@@ -71,18 +85,20 @@ def _refuse_to_hang() -> None:
         )
 
 
-def _levels(resolutions: dict[str, Any]) -> list[Level]:
-    sizes = resolutions["level_dimensions"]
-    return [Level(w, h, float(d)) for (w, h), d in zip(sizes, resolutions["level_downsamples"], strict=True)]
+def refusal(directory: Directory) -> str:
+    """Why cuCIM is not given the file; empty if it reads it right.
 
-
-def _header(image: Any, path: Path, vendor: str) -> Header:
-    """What states the resolution of a file that tifffile does not understand.
-
-    Not cuCIM's ``spacing()``: that is 1.0 for Aperio files, whose MPP stands in the description.
+    It crashes or shows wrong pixels where other tiles are in it: those of libvips' deflate end the process,
+    alpha is dropped, and a tag with the wrong colours is believed.
     """
-    tiff: dict[str, Any] = image.metadata.get("tiff", {})
-    width, height = image.resolutions["level_dimensions"][0]
-    names = ("x_resolution", "y_resolution", "resolution_unit")
-    x, y, unit = (tiff.get(name) for name in names)
-    return Header(path, vendor, width, height, str(image.raw_metadata or ""), x=x, y=y, unit=unit)
+    wrong = directory.wrong_tag
+    if wrong is not None:
+        return f"it would believe the tag that says {wrong.tag}; the tiles hold {wrong.colour}"
+    if not directory.ours:
+        return f"its vendor is {directory.vendor}"
+    for page in directory.pages:
+        if not page.plain or page.photometric not in (RGB, YCBCR):
+            return f"its tiles hold {page.colour}, {page.samples} samples{' apart' if page.planar else ''}"
+        if page.compression not in COMPRESSIONS or page.predictor not in (0, 1):
+            return f"its compression is {page.compression}"
+    return ""

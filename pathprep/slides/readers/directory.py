@@ -5,77 +5,63 @@ and to refuse what declares impossible sizes or is cut off.
 """
 
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import tifffile
 from openslide import OpenSlide
 
 from pathprep.errors import UnreadableSlide
 from pathprep.slides.mpp.header import Header
-from pathprep.slides.readers import limits
+from pathprep.slides.readers import convert, limits
 from pathprep.slides.readers.base import Bounds, Level
+from pathprep.slides.readers.levels import Declared, Found, settle
+from pathprep.slides.readers.page import Page, read_page
 
 # tifffile logs what it finds wrong; the reader that then opens the file reports it
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-SUFFIXES = frozenset({".svs", ".tif", ".tiff"})
-JPEG, RGB, YCBCR = 7, 2, 6
-
-
-@dataclass(frozen=True, eq=False)
-class Page:
-    """One tiled image.
-
-    Attributes:
-        plain: 8 bits, three interleaved samples.
-        compression, photometric: TIFF's numbers.
-        offsets, counts: (tiles,) uint64, bytes; tiles row by row; count 0: not there.
-        tables: TIFF's JPEGTables, a JPEG stream of tables alone.
-    """
-
-    width: int
-    height: int
-    tile_width: int
-    tile_height: int
-    plain: bool
-    compression: int
-    photometric: int
-    offsets: npt.NDArray[np.uint64]
-    counts: npt.NDArray[np.uint64]
-    tables: bytes | None
-
-    @property
-    def across(self) -> int:
-        """Native tiles along x."""
-        return -(-self.width // self.tile_width)
+MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# TIFFs that are no plain ones: their images are not tiled, or laid out in ways that only OpenSlide knows
+_NOT_TILED = frozenset({"hamamatsu"})
 
 
 @dataclass(frozen=True, eq=False)
 class Directory:
-    """The levels of a TIFF slide, largest first, as OpenSlide and cuCIM count them.
+    """The levels of a TIFF slide, largest first.
 
     Attributes:
-        vendor: as OpenSlide names it; None if it does not know the file.
+        vendor: as OpenSlide names it, or would if it opened the file.
+        known: OpenSlide opens it. It does not open big-endian classic TIFF.
+        pages: of the levels that are used. notes: where these are not as declared, one a level.
         header: what states the resolution.
-        subifds: levels stand in SubIFDs, which are not listed here.
+        subifds: levels stand in SubIFDs, which OpenSlide and cuCIM do not see.
     """
 
-    vendor: str | None
+    vendor: str
+    known: bool
     pages: list[Page]
+    levels: list[Level]
+    notes: list[str]
     header: Header
     subifds: bool
 
     @property
-    def levels(self) -> list[Level]:
-        """Sizes and downsamples; a downsample is the mean of those along x and y."""
-        first = self.pages[0]
-        return [
-            Level(page.width, page.height, (first.width / page.width + first.height / page.height) / 2)
-            for page in self.pages
-        ]
+    def ours(self) -> bool:
+        """Whether the tags suffice to read it; OpenSlide knows the ways of the other vendors."""
+        return _ours(self.vendor, self.known)
+
+    @property
+    def colour(self) -> str:
+        """What the samples of level 0 are and who says so, in words."""
+        return self.pages[0].colour
+
+    @property
+    def wrong_tag(self) -> Page | None:
+        """A level whose tag states other colours than its tiles hold."""
+        return next((page for page in self.pages if not page.tag_is_right), None)
 
     @property
     def bounds(self) -> Bounds | None:
@@ -98,65 +84,101 @@ def read_directory(path: Path) -> Directory | None:
     """The directory of a tiled TIFF; None for another file, or for one that tifffile does not understand.
 
     Raises:
-        UnreadableSlide: it declares impossible sizes, or its tiles are not all in the file.
+        UnreadableSlide: it is not tiled, declares impossible sizes, its tiles are not all in the file, or its
+            samples are of a kind that is not read.
     """
-    if path.suffix.lower() not in SUFFIXES:
+    with path.open("rb") as file:
+        if file.read(4) not in MAGIC:
+            return None
+    vendor = OpenSlide.detect_format(str(path))
+    if vendor in _NOT_TILED:
         return None
     try:
-        found = _parse(path)
+        return _parse(path, vendor)
     # Anything at all comes out of a parser that is given damaged bytes
     except Exception as error:
         if isinstance(error, UnreadableSlide):
             raise
         return None
-    if found is not None:
-        limits.check_levels(path, found.levels)
-    return found
 
 
-def _parse(path: Path) -> Directory | None:
-    with tifffile.TiffFile(path) as tiff:
+def _parse(path: Path, known: str | None) -> Directory | None:
+    with tifffile.TiffFile(path) as tiff, path.open("rb") as file:
         first = tiff.pages.first
+        vendor = known or _vendor(first)
         if not first.is_tiled:
-            return None
-        vendor = OpenSlide.detect_format(str(path))
-        pages: list[Page] = []
+            if known is not None:
+                return None
+            convert.refuse_strips(path, first)
+        levels: list[tifffile.TiffPage] = []
         for number, page in enumerate(tiff.pages):
             if number == limits.MAX_DIRECTORIES:
                 raise UnreadableSlide(f"{path}: more than {number} images in one file; {limits.DAMAGED}")
-            # Aperio's levels are its tiled pages; elsewhere, those marked as reductions of the first
-            if page.is_tiled and (number == 0 or vendor == "aperio" or page.subfiletype & 1):
-                pages.append(_page(path, page, len(pages)))
-        first_page, *rest = pages
-        pages = [first_page, *sorted(rest, key=lambda page: -page.width)]
+            # Aperio's levels are its tiled pages; elsewhere, those marked as reductions (4: a mask)
+            if page.is_tiled and (number == 0 or vendor == "aperio" or page.subfiletype & 5 == 1):
+                levels.append(page)
+        if first.subifds:
+            levels += [page for page in first.pages if page.is_tiled and not page.subfiletype & 4]
+        _check_channels(path, tiff, first)
+        pages = [read_page(path, page, level, file) for level, page in enumerate(levels)]
+        pages = [pages[0], *sorted(pages[1:], key=lambda page: -page.width)]
+        stated = _philips_spacings(first.description) if vendor == "philips" else []
+        declared = [
+            Declared(page.width, page.height, page.tile_width, page.tile_height, spacing)
+            for page, spacing in zip(pages, _spacings(pages, stated), strict=True)
+        ]
+        if _ours(vendor, known is not None):
+            found = settle(path, declared)
+        else:  # OpenSlide does it, and Slide checks what it says
+            found = [Found(i, Level(d.width, d.height, 1.0), "") for i, d in enumerate(declared)]
         return Directory(
             vendor,
-            pages,
+            known is not None,
+            [pages[level.number] for level in found],
+            [level.level for level in found],
+            [level.note for level in found],
             _header(path, vendor, first),
             bool(first.subifds),
         )
 
 
-def _page(path: Path, page: tifffile.TiffPage, level: int) -> Page:
-    # before the tables: a table of a size that no file could hold must not be asked for
-    limits.check_size(path, level, page.imagewidth, page.imagelength)
-    limits.check_tile_side(path, level, page.tilewidth, page.tilelength)
-    offsets, counts = (np.asarray(table, np.uint64) for table in (page.dataoffsets, page.databytecounts))
-    tiles = -(-page.imagewidth // page.tilewidth) * -(-page.imagelength // page.tilelength)
-    planes = page.samplesperpixel if page.planarconfig == 2 else 1
-    limits.check_tile_table(path, level, offsets, counts, tiles * planes, page.tilewidth * page.tilelength)
-    return Page(
-        page.imagewidth,
-        page.imagelength,
-        page.tilewidth,
-        page.tilelength,
-        bool(page.dtype == "uint8" and page.samplesperpixel == 3 and page.planarconfig == 1),
-        int(page.compression),
-        int(page.photometric),
-        offsets,
-        counts,
-        page.jpegtables,
-    )
+def _ours(vendor: str, known: bool) -> bool:
+    return vendor in ("aperio", "generic-tiff") or not known
+
+
+def _vendor(page: tifffile.TiffPage) -> str:
+    """What OpenSlide would name it, were its bytes in the order that it reads."""
+    if page.description.startswith("Aperio"):
+        return "aperio"
+    return "philips" if page.software.startswith("Philips") else "generic-tiff"
+
+
+def _check_channels(path: Path, tiff: tifffile.TiffFile, first: tifffile.TiffPage) -> None:
+    """Channels in an image each are no RGB: the first would be taken for a grey slide."""
+    sizes = re.findall(r'\bSize([CZT])="(\d+)"', (tiff.ome_metadata or "")[: 1 << 16]) if tiff.is_ome else []
+    if first.samplesperpixel == 1 and any(axis == "C" and int(size) > 1 for axis, size in sizes[:3]):
+        raise UnreadableSlide(
+            f"{path}: its channels are images of one sample each (OME-XML), not RGB; if they are red, "
+            f"green and blue, {convert.JOINED}"
+        )
+
+
+def _philips_spacings(description: str) -> list[float]:
+    """Of every level, from the XML of Philips' description."""
+    _, _, levels = description.partition("PIIM_PIXEL_DATA_REPRESENTATION_SEQUENCE")
+    pairs = re.findall(r'"DICOM_PIXEL_SPACING"[^<]*?>\s*(?:&quot;|")([0-9.eE+-]+)', levels)
+    try:
+        values = [float(text) for text in pairs]
+    except ValueError:
+        return []
+    return values if all(value > 0 for value in values) else []
+
+
+def _spacings(pages: list[Page], stated: list[float]) -> list[float | None]:
+    """Of every level: as stated elsewhere, else by its own tags if those differ from the first's."""
+    if len(stated) >= len(pages):
+        return list(stated[: len(pages)])
+    return [page.spacing for page in pages]
 
 
 def _header(path: Path, vendor: str | None, page: tifffile.TiffPage) -> Header:

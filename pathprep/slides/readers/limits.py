@@ -45,8 +45,11 @@ def check_size(path: Path, level: int, width: int, height: int) -> None:
         )
 
 
-def check_levels(path: Path, levels: Sequence[Level]) -> None:
+def check_levels(path: Path, levels: Sequence[Level], *, shapes: bool = True) -> None:
     """Sizes of the levels.
+
+    Args:
+        shapes: whether each must be a reduction of the first by one factor.
 
     Raises:
         UnreadableSlide: no level, one of impossible size, or one that cannot be a reduction of the first.
@@ -60,7 +63,7 @@ def check_levels(path: Path, levels: Sequence[Level]) -> None:
         expected = first.height * width / first.width
         if width > first.width or height > first.height:
             raise UnreadableSlide(f"{path}: {size}, larger than level 0; {DAMAGED}")
-        if abs(height - expected) > max(SHAPE_PIXELS, SHAPE_TOLERANCE * expected):
+        if shapes and abs(height - expected) > max(SHAPE_PIXELS, SHAPE_TOLERANCE * expected):
             raise UnreadableSlide(
                 f"{path}: {size}, no reduction of level 0 ({first.width}x{first.height}); {DAMAGED}"
             )

@@ -1,5 +1,6 @@
 """Reads with OpenSlide what cuCIM does not: NDPI, MRXS, SCN, BIF, DICOM, other compressions."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import openslide
 
 from pathprep.errors import UnreadableSlide
 from pathprep.slides.mpp.header import Header
+from pathprep.slides.readers import convert, dicom, foreign, tiff
 from pathprep.slides.readers.base import Bounds, Level, Pixels
 from pathprep.slides.readers.directory import Directory
+from pathprep.slides.readers.levels import Declared, Found, settle
 
 
 class OpenSlideReader:
@@ -19,6 +22,14 @@ class OpenSlideReader:
 
     def __init__(self, path: Path, directory: Directory | None = None) -> None:
         self.path = path
+        if directory is None:
+            foreign.check(path)
+        elif (wrong := directory.wrong_tag) is not None:
+            hint = "use `reader` auto" if tiff.suits(directory) else convert.TILED
+            raise UnreadableSlide(
+                f"{path}: OpenSlide would believe the tag that says {wrong.tag} and show wrong colours, "
+                f"as the tiles hold {wrong.colour}; {hint}"
+            )
         try:
             self._slide = openslide.OpenSlide(str(path))
         except openslide.OpenSlideError as error:
@@ -27,24 +38,24 @@ class OpenSlideReader:
             ) from None
         properties = self._slide.properties
         self.vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
-        self.levels = [
-            Level(w, h, float(d))
-            for (w, h), d in zip(self._slide.level_dimensions, self._slide.level_downsamples, strict=True)
-        ]
+        found = _levels(path, self._slide, directory)
+        self.levels, self.notes = [each.level for each in found], [each.note for each in found]
+        self.colour = "as OpenSlide decodes it" if directory is None else directory.colour
+        # OpenSlide's own numbers of the levels, and what it divides positions by
+        self._numbers = [each.number for each in found]
+        self._downsamples = [self._slide.level_downsamples[number] for number in self._numbers]
         self.header = (
             directory.header.opened(self.vendor, properties)
             if directory
             else Header.of_openslide(path, self.vendor, self._slide.dimensions, properties)
         )
         self.bounds = _bounds(properties, *self._slide.dimensions)
-        background = properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "ffffff")
-        self._background = np.frombuffer(bytes.fromhex(background), np.uint8).astype(np.uint16)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         """See Reader.read."""
-        scale = self.levels[level].downsample
+        scale, number = self._downsamples[level], self._numbers[level]
         try:
-            region = self._slide.read_region((round(x * scale), round(y * scale)), level, (width, height))
+            region = self._slide.read_region((round(x * scale), round(y * scale)), number, (width, height))
         except openslide.OpenSlideError as error:
             raise UnreadableSlide(
                 f"{self.path}: cannot read {width}x{height} at {x},{y} of level {level} ({error})"
@@ -52,14 +63,49 @@ class OpenSlideReader:
         rgba = np.asarray(region)
         if rgba[:, :, 3].min() == 255:
             return np.ascontiguousarray(rgba[:, :, :3])
-        # Areas that the scanner did not cover are transparent: they become the slide's background colour
+        # Areas that the scanner did not cover are transparent: they become white, whatever colour some
+        # files state for them, as black would be taken for tissue
         alpha = rgba[:, :, 3:].astype(np.uint16)
-        blended = (rgba[:, :, :3] * alpha + self._background * (255 - alpha) + 127) // 255
+        blended = (rgba[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255
         return blended.astype(np.uint8)
 
     def close(self) -> None:
         """Release the file."""
         self._slide.close()
+
+
+def _levels(path: Path, slide: openslide.OpenSlide, directory: Directory | None) -> list[Found]:
+    """OpenSlide's levels with their true downsamples.
+
+    Where it only divides the declared sizes, these may be padded; of other vendors it knows better.
+
+    Raises:
+        UnreadableSlide: it would show level 0 wrongly.
+    """
+    sizes, downsamples, properties = slide.level_dimensions, slide.level_downsamples, slide.properties
+    own = [Found(i, Level(w, h, float(downsamples[i])), "") for i, (w, h) in enumerate(sizes)]
+    means = [(sizes[0][0] / w + sizes[0][1] / h) / 2 for w, h in sizes]
+    if not np.allclose(means, downsamples, rtol=1e-6):
+        return own
+    spacings: list[float | None] = [None] * len(sizes)
+    wrong: set[tuple[int, int]] = set()
+    if directory is not None and [(page.width, page.height) for page in directory.pages] == list(sizes):
+        spacings = [page.spacing for page in directory.pages]
+    elif properties.get(openslide.PROPERTY_NAME_VENDOR) == "dicom":
+        series = dicom.series(path)
+        if series and (problem := dicom.problem(series[0])):
+            raise UnreadableSlide(f"{path}: {problem}")
+        wrong = {level.size for level in series if dicom.problem(level)}
+        stated = {level.size: level.spacing for level in series}
+        once = Counter(level.size for level in series)
+        spacings = [stated.get(size) if once[size] == 1 else None for size in sizes]
+    declared = []
+    for i, (width, height) in enumerate(sizes):
+        tile = [int(properties.get(f"openslide.level[{i}].tile-{side}", 0)) for side in ("width", "height")]
+        declared.append(Declared(width, height, tile[0], tile[1], spacings[i]))
+    found = settle(path, declared)
+    used = [each if each.note else own[each.number] for each in found]
+    return [each for each in used if sizes[each.number] not in wrong]
 
 
 def _bounds(properties: Mapping[str, str], width: int, height: int) -> Bounds | None:

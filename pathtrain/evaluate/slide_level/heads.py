@@ -1,5 +1,6 @@
 """The heads that a hierarchical run has learnt, on the slides of any dataset."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from pathtrain.distributed.workers import pick_device
 from pathtrain.methods.task_scorer import TaskScorer
 from pathtrain.params.encoding import Device
 from pathtrain.runs.hierarchical import open_run, quiet_stage
+
+log = logging.getLogger(__name__)
 
 
 def tasks(
@@ -43,6 +46,8 @@ def tasks(
     known = {name for name, count in data.tile_counts().items() if count}
     of_run = tuple(LabelTask(entry["name"], tuple(entry["classes"])) for entry in method.tasks)
     found = slide_labels.read_for(labels, known, of_run)
+    for line in found.account:
+        log.info("%s", line)
     rows = np.flatnonzero((found.values != slide_labels.UNKNOWN).any(axis=1))
     if not len(rows):
         raise UsageError(f"{labels}: no slide has a label of the run's tasks")

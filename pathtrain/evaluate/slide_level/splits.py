@@ -71,7 +71,8 @@ def _folds(task: Task, folds: int) -> Iterator[Split]:
             f"`folds` {folds}: task {task.name} has {fewest[1]} patients of class {fewest[0]}; "
             f"give 2 to {fewest[1]}"
             if fewest[1] >= 2
-            else f"task {task.name}: {fewest[1]} patient of class {fewest[0]}; folds need at least 2"
+            else f"task {task.name}: {fewest[1]} patient of class {fewest[0]}; folds need at least 2; "
+            "`task` picks the tasks to run"
         )
     drawn = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
     for train, test in drawn.split(task.labels, task.labels, task.patient):

@@ -1,26 +1,27 @@
 """What is asked of slides: tasks from CSVs of labels, with their patients and fixed parts.
 
-A labels CSV has slide_id, a column per task (empty = unknown), and maybe split (train, val, test) and
-patient_id (or patient, group). A YAML may name the tasks of a benchmark: see task_file.
+A table of labels has slide_id, a column per task (empty, NA and the like are unknown), and maybe split
+(train, val, test) and patient_id; pathtrain.data.label_table says by which names and cells columns are told.
+A YAML may name the tasks of a benchmark: see task_file.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
-from pathprep.storage import tables
-from pathtrain.data.slide_labels import GROUPS as PATIENTS
-from pathtrain.data.slide_labels import ID as SLIDE
-from pathtrain.data.slide_labels import SPLIT
-from pathtrain.data.slide_labels import SPLITS as PARTS
+from pathprep.storage import cells
+from pathtrain.data import label_account, label_table
+from pathtrain.data.label_table import PARTS, LabelTable
 from pathtrain.evaluate.slide_level.task_file import TaskSpec, read_task_file
 
 Ints = npt.NDArray[np.int64]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ def read_tasks(
     """The tasks to run, in the order of the YAML or of the CSV's columns.
 
     Args:
-        labels: CSVs, read as one; with ``benchmark``, or one folder that holds its CSVs.
-        benchmark: a YAML file, or ``exaonepath2``; None takes every column as a task.
+        labels: CSV or Parquet files, read as one; with ``benchmark``, or one folder that holds its CSVs.
+        benchmark: a YAML file, or ``exaonepath2``; None takes every column as a task that holds classes.
         known: slides with features.
         only: names of tasks; empty for all.
         allow_missing: leave labelled slides without features out instead of refusing.
@@ -83,19 +84,14 @@ def read_tasks(
             has no features, one class only, an unknown part, or patients in more than one part.
     """
     if benchmark is None:
-        rows, source = _rows(labels)
-        columns = [c for c in rows[0] if c not in (SLIDE, SPLIT, *PATIENTS)]
-        specs = [TaskSpec(name=column, column=column) for column in columns]
-        if not specs:
-            raise UsageError(f"{source}: no column with labels beside {', '.join(rows[0])}")
-        folder = Path()
-    else:
-        path, specs = read_task_file(benchmark)
-        folder = labels[0] if len(labels) == 1 and labels[0].is_dir() else path.parent
-    names = [spec.name for spec in specs]
-    for name in only:
-        if name not in names:
-            raise UsageError(f"`task` {name}: there is no such task; there are {', '.join(names)}")
+        table = _table(labels, known)
+        rows = [row for row, slide in enumerate(table.slides) if slide in known]
+        specs, left = _columns(table, rows, only)
+        _say(label_account.of_table(table, rows, left, known, "features"))
+        return [_task(spec, table, known, allow_missing) for spec in specs]
+    path, specs = read_task_file(benchmark)
+    folder = labels[0] if len(labels) == 1 and labels[0].is_dir() else path.parent
+    _check_names(only, [spec.name for spec in specs])
     found: list[Task | Missing] = []
     for spec in specs:
         if only and spec.name not in only:
@@ -105,71 +101,85 @@ def read_tasks(
         if absent:
             found.append(Missing(spec.name, f"no labels: {absent[0]} is not there"))
             continue
-        found.append(_task(spec, *_rows(paths), known, allow_missing))
+        found.append(_task(spec, _table(paths, known), known, allow_missing))
     if all(isinstance(task, Missing) for task in found):
         reasons = [task.reason for task in found if isinstance(task, Missing)]
         raise UsageError(f"none of the {len(found)} tasks can be run; the first: {reasons[0]}")
     return found
 
 
-def _rows(paths: Sequence[Path]) -> tuple[list[dict[str, str]], str]:
-    """Rows of several CSVs with the same columns, and how to name them in an error."""
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        log.info("%s", line)
+
+
+def _check_names(only: Sequence[str], names: Sequence[str]) -> None:
+    for name in only:
+        if name not in names:
+            raise UsageError(f"`task` {name}: there is no such task; there are {', '.join(names)}")
+
+
+def _table(paths: Sequence[Path], known: set[str]) -> LabelTable:
+    """CSVs with the same columns as one; at least one of its slides has features."""
     if not paths:
         raise UsageError("`labels`: give a CSV with slide_id and a column per task")
-    rows: list[dict[str, str]] = []
     for path in paths:
         if path.is_dir():
             raise UsageError(f"`labels` {path}: a folder; it goes with `tasks`, whose files it holds")
-        new = tables.read(path, (SLIDE,)).rows()
-        if rows and new[0].keys() != rows[0].keys():
-            raise UsageError(
-                f"{path}: columns {', '.join(new[0])}; {paths[0]} has {', '.join(rows[0])}; make them equal"
-            )
-        rows += new
-    return rows, " and ".join(map(str, paths))
+    table = label_table.read(paths, known)
+    if not known & set(table.slides):
+        raise UsageError(f"{table.source}: {label_account.nothing_fits(table.slides, known, 'features')}")
+    return table
 
 
-def _task(
-    spec: TaskSpec, rows: list[dict[str, str]], source: str, known: set[str], allow_missing: bool
-) -> Task:
+def _columns(
+    table: LabelTable, rows: Sequence[int], only: Sequence[str]
+) -> tuple[list[TaskSpec], dict[str, str]]:
+    """A task for each column that holds one, or that is asked for by name; and why others hold none."""
+    _check_names(only, list(table.labels))
+    taken, left = (list(only), {}) if only else table.tasks(rows)
+    return [TaskSpec(name=column, column=column) for column in table.labels if column in taken], left
+
+
+def _task(spec: TaskSpec, table: LabelTable, known: set[str], allow_missing: bool) -> Task:
+    source = table.source
     for column in (spec.column, spec.split):
-        if column is not None and column not in rows[0]:
-            raise UsageError(f"{source}: task {spec.name}: no column {column}; it has {', '.join(rows[0])}")
-    rows = [{**row, SLIDE: slide_name(row[SLIDE])} for row in rows]
-    names = [row[SLIDE] for row in rows]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UsageError(f"{source}: slide {twice} is there more than once; keep one row per slide")
-    rows = [row for row in rows if row[spec.column]]
-    unknown = [row[SLIDE] for row in rows if row[SLIDE] not in known]
+        if column is not None and column not in table.cells:
+            raise UsageError(
+                f"{source}: task {spec.name}: no column {column}; it has {', '.join(table.cells)}"
+            )
+    table.check_classes(spec.column)
+    labels = table.labels_of(spec.column)
+    labelled = [row for row, label in enumerate(labels) if label]
+    unknown = [table.slides[row] for row in labelled if table.slides[row] not in known]
     if unknown and not allow_missing:
         raise UsageError(
             f"{source}: {_some(unknown)} {'has' if len(unknown) == 1 else 'have'} no features (a folder has "
             f"{min(known)}, for one); embed them, take them out of the CSV, or give `allow_missing`"
         )
-    rows = [row for row in rows if row[SLIDE] in known]
-    classes = _classes(spec, {row[spec.column] for row in rows}, source, len(rows))
-    negative = classes[0]
+    there = [row for row, slide in enumerate(table.slides) if slide in known]
+    _say(label_account.of_task(table, spec.name, spec.column, there))
+    rows = [row for row in there if labels[row]]
+    classes = _classes(spec, {labels[row] for row in rows}, source, len(rows))
     numbers = {name: number for number, name in enumerate(classes)}
-    labels = [numbers.get(row[spec.column], numbers[negative]) for row in rows]
-    patient_column = next((column for column in PATIENTS if column in rows[0]), None)
-    owners = [row[patient_column or SLIDE] for row in rows]
-    if "" in owners:
-        raise UsageError(f"{source}: slide {rows[owners.index('')][SLIDE]} has no {patient_column}")
-    patients = {owner: number for number, owner in enumerate(sorted(set(owners)))}
-    split = spec.split or (SPLIT if SPLIT in rows[0] else None)
-    parts = None if split is None else _parts(rows, split, source)
+    column, owners = table.patients or (table.slide_column, table.slides)
+    for row in rows:
+        if not owners[row]:
+            raise UsageError(f"{table.places[row]}: slide {table.slides[row]} has no {column}")
+    patients = {owner: number for number, owner in enumerate(sorted({owners[row] for row in rows}))}
+    split = spec.split or table.split
+    parts = None if split is None else table.parts(split, rows)
     if parts is not None:
-        check_leaks(owners, parts, f"{source}: task {spec.name}")
+        check_leaks([owners[row] for row in rows], parts, f"{source}: task {spec.name}")
     return Task(
         name=spec.name,
-        slides=[row[SLIDE] for row in rows],
+        slides=[table.slides[row] for row in rows],
         classes=classes,
-        labels=np.array(labels, dtype=np.int64),
+        labels=np.array([numbers.get(labels[row], 0) for row in rows], dtype=np.int64),
         patients=list(patients),
-        patient=np.array([patients[owner] for owner in owners], dtype=np.int64),
+        patient=np.array([patients[owners[row]] for row in rows], dtype=np.int64),
         parts=parts,
-        by_patient=patient_column is not None,
+        by_patient=table.patients is not None,
         left_out=unknown,
     )
 
@@ -182,25 +192,14 @@ def _classes(spec: TaskSpec, values: set[str], source: str, slides: int) -> list
         )
     if spec.positive is None:
         return sorted(values)
-    if spec.positive not in values:
+    positive = cells.label(spec.positive)  # 1.0 is 1, as in the table
+    if positive not in values:
         raise UsageError(
             f"{source}: task {spec.name}: no slide is {spec.positive}, the positive class; "
             f"the column {spec.column} has {', '.join(sorted(values))}"
         )
-    others = sorted(values - {spec.positive})
-    return [others[0] if len(others) == 1 else f"not {spec.positive}", spec.positive]
-
-
-def _parts(rows: list[dict[str, str]], column: str, source: str) -> list[str]:
-    parts = []
-    for row in rows:
-        part = PARTS.get(row[column].lower())
-        if part is None:
-            raise UsageError(
-                f"{source}: slide {row[SLIDE]}: {column} is {row[column] or 'empty'}; give train, val or test"
-            )
-        parts.append(part)
-    return parts
+    others = sorted(values - {positive})
+    return [others[0] if len(others) == 1 else f"not {positive}", positive]
 
 
 def check_leaks(owners: Sequence[str], parts: Sequence[str], where: str) -> None:
@@ -214,7 +213,7 @@ def check_leaks(owners: Sequence[str], parts: Sequence[str], where: str) -> None
         seen.setdefault(owner, set()).add(part)
     leaking = sorted(owner for owner, found in seen.items() if len(found) > 1)
     if leaking:
-        shared = " and ".join(sorted(seen[leaking[0]], key=list(PARTS).index))
+        shared = " and ".join(sorted(seen[leaking[0]], key=PARTS.index))
         raise UsageError(
             f"{where}: {_some(leaking, 'patient')} in more than one part ({leaking[0]}: {shared}); "
             "slides of one patient are alike: keep them in one part"

@@ -289,7 +289,11 @@ def test_several_resolutions(folder: Path, tmp_path: Path) -> None:
     # one of them alone has the tiles of a run at that resolution
     alone = tmp_path / "alone"
     shard(alone, folder / "s1.tif", params=replace(PARAMS, mode="resize", mpp=1.0))
-    assert (alone / "shards/s1.tar").read_bytes() == (tmp_path / "shards/s1_mpp1.tar").read_bytes()
+    jpegs = [
+        [tile.jpeg for tile in Dataset(root) if tile.slide == name]
+        for root, name in ((alone, "s1"), (tmp_path, "s1_mpp1"))
+    ]
+    assert jpegs[0] == jpegs[1] != []
 
 
 def test_several_resolutions_need_resize() -> None:

@@ -1,216 +1,28 @@
-"""Masks and outlines: GeoJSON in all its forms, pictures, and files that are damaged or far too large."""
+"""Masks in their place: origins, what is left out and said, and what is refused by name."""
 
 import json
-import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.drawings import box, collection, polygon, qupath
 from PIL import Image
 
 from pathprep.errors import MaskError
-from pathprep.slides import masks
-from pathprep.slides.geojson import area, read_geojson, to_geojson
-from pathprep.slides.masks import load_mask
-from pathprep.slides.outlines import contours
+from pathprep.slides.geojson import to_geojson
+from pathprep.slides.masks import Ground, doubts, load_mask, place_mask
+from pathprep.slides.readers.base import Bounds
 
-SIZE = (100, 80)  # of the slide
-SHAPE = (40, 50)  # of the overview
-
-
-def png(width: int, height: int, content: bytes) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", content) + chunk(b"IEND", b"")
+SIZE, SHAPE = (600, 500), (100, 120)
+BOUNDS = Bounds(100, 50, 400, 300)
+ON_BOUNDS = Ground(*SIZE, SHAPE, BOUNDS)
+TUMOR = polygon(box(0, 0, 300))
 
 
-WHOLE = zlib.compress((b"\0" + b"\xff" * 100) * 80)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (
-            png(60_000, 48_000, b""),
-            r"too large for a mask \(Image size \(2880000000 pixels\).* save it smaller",
-        ),
-        (png(2**31 - 1, 2**31 - 1, WHOLE), "too large for a mask"),
-        (png(10_000, 8_000, WHOLE), "not a readable picture"),
-        (png(0, 0, WHOLE), "not a readable picture"),
-        (png(*SIZE, WHOLE)[:60], "not a readable picture"),
-        (png(*SIZE, b"no stream"), "not a readable picture"),
-        (png(*SIZE, zlib.compress(b"\0" * 20)), "not a readable picture"),
-        (b"text", "not a readable picture"),
-        (b"", "not a readable picture"),
-    ],
-)
-def test_damaged_pictures(tmp_path: Path, content: bytes, message: str) -> None:
-    (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(MaskError, match=rf"a\.png: {message}"):
-        load_mask(tmp_path / "a.png", *SIZE, SHAPE)
-
-
-def test_a_picture_that_pillow_only_warns_of_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a.png").write_bytes(png(*SIZE, WHOLE))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)
-    assert load_mask(tmp_path / "a.png", *SIZE, SHAPE).all()
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
-    with pytest.raises(MaskError, match="too large"):
-        load_mask(tmp_path / "a.png", *SIZE, SHAPE)
-
-
-def geojson(ring: str) -> bytes:
-    return b'{"features": [{"geometry": {"type": "Polygon", "coordinates": [%s]}}]}' % ring.encode()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"[" * 100_000,
-        b"\xff\xfe\x00",
-        b"5",
-        b'{"features": [null]}',
-        geojson("[[NaN, 0], [1, 1], [5, 5]]"),
-        geojson("[[1e400, 0], [1, 1], [5, 5]]"),
-        geojson("[[1e300, 0], [1, 1], [5, 5]]"),
-        geojson("[[1], [1], [5]]"),
-        geojson("[[0, 0], [1, 1]]"),
-        geojson(f"[[1{'0' * 400}, 0], [1, 1], [5, 5]]"),
-        geojson("[]"),
-        b'{"type": "Feature"}',
-        b'{"geometry": {"type": "Polygon"}}',
-        b'"features"',
-    ],
-)
-def test_damaged_polygons(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "a.geojson").write_bytes(content)
-    with pytest.raises(MaskError, match=r"a\.geojson: not GeoJSON polygons \("):
-        load_mask(tmp_path / "a.geojson", *SIZE, SHAPE)
-
-
-def test_whole_masks_are_read(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(png(*SIZE, WHOLE))
-    assert load_mask(tmp_path / "a.png", *SIZE, SHAPE).all()
-    (tmp_path / "a.geojson").write_bytes(geojson("[[0, 0, 7], [50, 0, 7], [50, 80, 7], [0, 80, 7]]"))
-    assert np.isclose(load_mask(tmp_path / "a.geojson", *SIZE, SHAPE).mean(), 0.5, atol=0.05)
-
-
-def box(x: float, y: float, side: float) -> list[list[float]]:
-    return [[x, y], [x + side, y], [x + side, y + side], [x, y + side], [x, y]]
-
-
-OUTER, HOLE, FAR_OFF = box(0, 0, 40), box(10, 10, 20), box(60, 60, 10)
-WITH_HOLE: dict[str, Any] = {"type": "Polygon", "coordinates": [OUTER, HOLE]}
-BOTH: dict[str, Any] = {"type": "MultiPolygon", "coordinates": [[OUTER, HOLE], [FAR_OFF]]}
-POINT: dict[str, Any] = {"type": "Point", "coordinates": [1, 2]}
-LINE: dict[str, Any] = {"type": "LineString", "coordinates": [[1, 2], [3, 4]]}
-
-
-def qupath(geometry: Any, name: str | None = None) -> dict[str, Any]:
-    """A feature as QuPath 0.5 exports an annotation that is locked."""
-    classified = {"classification": {"name": name, "color": [200, 0, 0]}} if name else {}
-    properties = {"objectType": "annotation", "isLocked": True, **classified}
-    return {"type": "Feature", "id": "6d1c", "geometry": geometry, "properties": properties}
-
-
-@pytest.mark.parametrize(
-    ("content", "polygons", "others"),
-    [
-        ({"type": "FeatureCollection", "features": [qupath(BOTH), qupath(POINT), qupath(LINE)]}, 2, 2),
-        ([qupath(WITH_HOLE), qupath({"type": "Polygon", "coordinates": [FAR_OFF]}), qupath(None)], 2, 0),
-        (qupath(BOTH, "Tumor"), 2, 0),
-        (BOTH, 2, 0),
-        (
-            {
-                "type": "GeometryCollection",
-                "geometries": [WITH_HOLE, {"type": "Polygon", "coordinates": [FAR_OFF]}, POINT],
-            },
-            2,
-            1,
-        ),
-        (
-            {
-                "type": "Feature",
-                "properties": None,
-                "geometry": {"type": "GeometryCollection", "geometries": [BOTH]},
-            },
-            2,
-            0,
-        ),
-        ({"type": "Polygon", "coordinates": []}, 0, 0),
-    ],
-)
-def test_every_form_of_geojson(tmp_path: Path, content: Any, polygons: int, others: int) -> None:
-    path = tmp_path / "a.geojson"
-    path.write_text(json.dumps(content), encoding="utf-8-sig")
-    drawing = read_geojson(path)
-    rings = [[ring.tolist() for ring in polygon.rings] for polygon in drawing.polygons]
-    assert rings == [[OUTER, HOLE], [FAR_OFF]][:polygons]
-    assert drawing.others.total() - drawing.others["null"] == others
-    if polygons:
-        drawn = load_mask(path, *SIZE, (80, 100))
-        assert (drawn[5, 5], drawn[20, 20], drawn[65, 65], drawn[50, 50]) == (True, False, True, False)
-
-
-@pytest.mark.parametrize(
-    ("classification", "label"),
-    [
-        ({"name": " Tumor ", "color": [1, 2, 3]}, "Tumor"),
-        ({"names": ["Tumor", "Positive"]}, "Tumor: Positive"),
-        ("Stroma", "Stroma"),
-        (None, ""),
-    ],
-)
-def test_classes_of_qupath(tmp_path: Path, classification: Any, label: str) -> None:
-    feature = {"geometry": WITH_HOLE, "properties": {"classification": classification}}
-    (tmp_path / "a.geojson").write_text(json.dumps(feature))
-    assert [polygon.label() for polygon in read_geojson(tmp_path / "a.geojson").polygons] == [label]
-
-
-@pytest.mark.parametrize("classification", [{}, 5, {"names": 5}])
-def test_a_class_without_a_name(tmp_path: Path, classification: Any) -> None:
-    feature = {"geometry": WITH_HOLE, "properties": {"classification": classification}}
-    (tmp_path / "a.geojson").write_text(json.dumps(feature))
-    with pytest.raises(ValueError, match="a classification without a name"):
-        read_geojson(tmp_path / "a.geojson").polygons[0].label()
-
-
-def test_area_of_a_ring_closed_or_not() -> None:
-    ring = np.array(box(3, 4, 5))
-    assert area(ring) == area(ring[:-1]) == area(ring[::-1]) == 25
-
-
-def test_contours_round_trip_through_geojson(tmp_path: Path) -> None:
-    mask = np.zeros((100, 120), bool)
-    mask[10:60, 20:90] = True
-    mask[25:45, 40:60] = False
-    mask[80:95, 5:30] = True
-    width, height = 1200, 1000
-    polygons = contours(mask, width, height)
-    assert sorted(len(rings) for rings in polygons) == [1, 2]
-    path = tmp_path / "mask.geojson"
-    path.write_bytes(to_geojson(polygons, None))
-    content = json.loads(path.read_bytes())
-    assert content["type"] == "FeatureCollection"
-    assert {f["properties"]["objectType"] for f in content["features"]} == {"annotation"}
-    for feature in content["features"]:
-        for ring in feature["geometry"]["coordinates"]:
-            assert ring[0] == ring[-1]
-    back = masks.load_mask(path, width, height, mask.shape)
-    assert (back & mask).sum() / (back | mask).sum() > 0.95
-
-
-def test_png_masks(tmp_path: Path) -> None:
-    mask = np.zeros((50, 60), np.uint8)
-    mask[10:30, 20:40] = 1
-    Image.fromarray(mask).save(tmp_path / "m.png")
-    loaded = masks.load_mask(tmp_path / "m.png", 600, 500, (100, 120))
-    np.testing.assert_array_equal(loaded, np.kron(mask, np.ones((2, 2))) > 0)
+def write(path: Path, content: Any) -> Path:
+    path.write_text(json.dumps(content))
+    return path
 
 
 @pytest.mark.parametrize(
@@ -219,6 +31,7 @@ def test_png_masks(tmp_path: Path) -> None:
         ("m.png", b"no picture", "not a readable picture"),
         ("m.geojson", b"{}", "not GeoJSON polygons .a part of it has no 'type'"),
         ("m.geojson", b'{"features": []}', "holds no Polygon or MultiPolygon; export"),
+        ("m.geojson", b'{"features": null}', "holds no Polygon or MultiPolygon; export"),
         (
             "m.geojson",
             b'{"type": "Point", "coordinates": [1, 2]}',
@@ -231,19 +44,157 @@ def test_png_masks(tmp_path: Path) -> None:
         ),
         (
             "m.geojson",
-            b'{"features": [{"geometry": {"type": "Polygon",'
-            b' "coordinates": [[[9e5, 9e5], [9.1e5, 9e5], [9e5, 9.1e5]]]}}]}',
-            "outside the slide",
+            json.dumps(polygon(box(9e5, 9e5, 1e4))).encode(),
+            r"outside the slide \(600x500\)",
         ),
+        (
+            "m.json",
+            json.dumps(collection(qupath(TUMOR, "Ignore*"), qupath(TUMOR, "Region*"))).encode(),
+            r"all its areas are .* to be ignored, or regions \(1 Ignore\*, 1 Region\*\)",
+        ),
+        ("m.geojson", b"<?xml version='1.0'?><Annotations>", "ImageScope"),
+        ("m.png", b'{"type": "Polygon", "coordinates": 5}', "not GeoJSON polygons"),  # whatever its name
     ],
 )
 def test_bad_masks_are_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(MaskError, match=rf"{name}: .*{message}"):
-        masks.load_mask(tmp_path / name, 600, 500, (100, 120))
+        load_mask(tmp_path / name, *SIZE, SHAPE)
 
 
-def test_a_mask_of_another_shape_is_refused(tmp_path: Path) -> None:
-    Image.new("L", (60, 60), 1).save(tmp_path / "m.png")
-    with pytest.raises(MaskError, match="another shape"):
-        masks.load_mask(tmp_path / "m.png", 600, 500, (100, 120))
+@pytest.mark.parametrize(
+    ("size", "turned"), [((60, 60), ""), ((50, 60), ", but has it when turned by 90 degrees")]
+)
+def test_a_mask_of_another_shape_is_refused(tmp_path: Path, size: tuple[int, int], turned: str) -> None:
+    Image.new("L", size, 1).save(tmp_path / "m.png")
+    with pytest.raises(
+        MaskError, match=rf"another shape than the slide \(600x500\){turned}; a mask must cover"
+    ):
+        load_mask(tmp_path / "m.png", *SIZE, SHAPE)
+
+
+def test_what_is_drawn_to_be_ignored_is_cut_out_and_said(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "m.geojson",
+        collection(
+            qupath(polygon(box(100, 100, 100)), "Ignore*"),  # first in the file, yet over the others
+            qupath(TUMOR, "Tumor"),
+            qupath(polygon(box(0, 0, 600, 500)), "Region*"),
+            qupath(polygon(box(500, 400, 300)), "Stroma"),
+            qupath({"type": "Point", "coordinates": [1, 2]}),
+            qupath({"type": "LineString", "coordinates": [[1, 2], [3, 4]]}),
+        ),
+    )
+    placed = place_mask(path, Ground(*SIZE, SHAPE))
+    assert placed.tissue.sum() * 25 == 300 * 300 - 100 * 100 + 100 * 100
+    assert not placed.tissue[20:40, 20:40].any()
+    assert placed.notes == (
+        "areas drawn to be ignored are no tissue: 1 Ignore*",
+        "points and lines have no area and are left out: 1 LineString, 1 Point",
+        "1 of 3 polygons reach beyond the slide, by 200 px at most: cut off there",
+    )
+
+
+def test_all_is_ignored(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.geojson", collection(qupath(TUMOR, "Tumor"), qupath(TUMOR, "Ignore*")))
+    placed = place_mask(path, Ground(*SIZE, SHAPE))
+    assert not placed.tissue.any()
+    assert placed.notes[-1] == "all of it is drawn to be ignored: no tissue is left"
+
+
+def corner(mask: np.ndarray) -> tuple[int, int]:
+    """Level-0 x, y of a mask's first row and column."""
+    rows, columns = np.nonzero(mask)
+    return int(columns.min()) * 5, int(rows.min()) * 5
+
+
+def test_geojson_that_does_not_say_its_origin(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.geojson", collection(qupath(polygon(box(20, 30, 100)))))
+    with pytest.raises(
+        MaskError, match="does not say which origin .* bounds begin at 100,50; give `mask_origin`"
+    ):
+        place_mask(path, ON_BOUNDS)
+    for asked, expected in (("bounds", (120, 80)), ("slide", (20, 30))):
+        placed = place_mask(path, Ground(*SIZE, SHAPE, BOUNDS, asked))
+        assert (placed.origin, placed.source, corner(placed.tissue)) == (asked, "mask_origin", expected)
+    # where both are the same, there is no question
+    for bounds in (None, Bounds(0, 0, 400, 300)):
+        placed = place_mask(path, Ground(*SIZE, SHAPE, bounds))
+        assert (placed.origin, placed.source) == ("slide", "the slide has one origin")
+
+
+def test_what_this_project_writes_is_taken_back_in_its_place(tmp_path: Path) -> None:
+    rings = [[np.array(box(120, 80, 100))]]
+    path = tmp_path / "m.geojson"
+    for bounds, origin in ((BOUNDS, "bounds"), (None, "slide")):
+        path.write_bytes(to_geojson(rings, bounds))
+        placed = place_mask(path, Ground(*SIZE, SHAPE, BOUNDS, "slide"))
+        assert (placed.origin, placed.source, corner(placed.tissue)) == (
+            origin,
+            "stated in the file",
+            (120, 80),
+        )
+    path.write_bytes(to_geojson(rings, BOUNDS))
+    for bounds in (None, Bounds(90, 50, 400, 300)):
+        with pytest.raises(
+            MaskError, match="counts from bounds at 100,50, but this slide's are at .* of another"
+        ):
+            place_mask(path, Ground(*SIZE, SHAPE, bounds))
+
+
+@pytest.mark.parametrize(
+    ("size", "asked", "origin", "source"),
+    [
+        ((120, 100), "auto", "slide", "its shape"),
+        ((200, 150), "auto", "bounds", "its shape"),
+        ((200, 150), "bounds", "bounds", "mask_origin"),
+        ((120, 100), "slide", "slide", "mask_origin"),
+    ],
+)
+def test_a_pictures_shape_tells_what_it_covers(
+    tmp_path: Path, size: tuple[int, int], asked: Any, origin: str, source: str
+) -> None:
+    Image.new("L", size, 1).save(tmp_path / "m.png")
+    placed = place_mask(tmp_path / "m.png", Ground(*SIZE, SHAPE, BOUNDS, asked))
+    assert (placed.origin, placed.source) == (origin, source)
+    expected = np.zeros(SHAPE, bool)
+    expected[(slice(10, 70), slice(20, 100)) if origin == "bounds" else slice(None)] = True
+    np.testing.assert_array_equal(placed.tissue, expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "asked", "message"),
+    [
+        ((60, 60), "auto", r"another shape than the slide \(600x500\) or the bounds \(400x300\)"),
+        ((200, 150), "slide", "whole slide or its bounds, and `mask_origin` slide says which"),
+    ],
+)
+def test_a_picture_that_covers_neither(
+    tmp_path: Path, size: tuple[int, int], asked: Any, message: str
+) -> None:
+    Image.new("L", size, 1).save(tmp_path / "m.png")
+    with pytest.raises(MaskError, match=message):
+        place_mask(tmp_path / "m.png", Ground(*SIZE, SHAPE, BOUNDS, asked))
+
+
+def test_a_picture_whose_shape_does_not_tell(tmp_path: Path) -> None:
+    bounds = Bounds(60, 50, 480, 400)  # of the slide's shape
+    for size, origin in (((240, 200), None), (SIZE, "slide"), ((480, 400), "bounds")):
+        Image.new("L", size, 1).save(tmp_path / "m.png")
+        if origin:  # of the very size of one of them
+            assert place_mask(tmp_path / "m.png", Ground(*SIZE, SHAPE, bounds)).origin == origin
+            continue
+        with pytest.raises(MaskError, match=r"shape of the slide \(600x500\) and of its bounds \(480x400\)"):
+            place_mask(tmp_path / "m.png", Ground(*SIZE, SHAPE, bounds))
+        assert place_mask(tmp_path / "m.png", Ground(*SIZE, SHAPE, bounds, "bounds")).origin == "bounds"
+
+
+def test_doubts_about_a_mask() -> None:
+    found = np.zeros(SHAPE, bool)
+    found[20:60, 30:80] = True
+    assert doubts(found, found) == ""
+    assert doubts(np.roll(found, 10, 0), found) == ""
+    assert "0% looks like tissue, of the rest 100%: is it the wrong way round" in doubts(~found, found)
+    assert "is it the wrong way round, or of another slide or origin" in doubts(np.roll(found, 60, 1), found)
+    for nothing in (np.zeros(SHAPE, bool), np.ones(SHAPE, bool)):
+        assert doubts(nothing, found) == doubts(found, nothing) == ""

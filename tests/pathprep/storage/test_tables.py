@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pathprep.errors import UsageError
@@ -16,6 +18,7 @@ TABS = 'slide\tGröße\tnote\na.svs\t1\t"a ""good"" one"\nb;c, d.svs\t2\t\n'
 PANDAS = ',slide,Größe,note\n0,a.svs,1,"a ""good"" one"\n1,"b;c, d.svs",2,\n'
 R = '"","slide","Größe","note"\n"1","a.svs",1,"a ""good"" one"\n"2","b;c, d.svs",2,""\n'
 R2 = R.replace(",", ";").replace("c; d", "c, d")
+R_TABS = 'slide\t"Größe"\tnote\n"1"\ta.svs\t1\t"a ""good"" one"\n"2"\tb;c, d.svs\t2\t""\n'
 BY_HAND = ' slide , "Größe",note \n\na.svs,  1 , "a ""good"" one"\n"b;c, d.svs", 2,\n\n'
 
 
@@ -36,6 +39,12 @@ FILES = {
     "pandas": PANDAS.encode(),
     "R": R.encode(),
     "R, write.csv2": R2.encode(),
+    "R, write.table with tabs": R_TABS.encode(),
+    "pandas, read and written again": PANDAS.replace(",slide", "Unnamed: 0,slide", 1).encode(),
+    "cBioPortal": f"#a\tb\tc\n#of it\tof it\ton it\n#STRING\tNUMBER\tSTRING\n#1\t1\t1\n{TABS}".encode(),
+    "numpy, savetxt": f"# {ROWS}".encode(),
+    "Excel, with its hint": windows(f"sep=;\n{SEMICOLONS}").encode("utf-8-sig"),
+    "a comment": f"# written 2020, by hand\n{ROWS}".encode(),
     "old Mac": ROWS.replace("\n", "\r").encode(),
     "by hand": BY_HAND.encode(),
     "without a last line end": ROWS.removesuffix("\n").encode(),
@@ -67,6 +76,49 @@ def test_the_same_table_whoever_wrote_it(tmp_path: Path, program: str) -> None:
 )
 def test_odd_but_clear(tmp_path: Path, text: str, columns: dict[str, list[str]]) -> None:
     assert tables.read(write(tmp_path, text)).columns == columns
+
+
+def test_a_column_of_hashes_is_no_comment_and_rows_without_a_number_are_no_table_of_r(tmp_path: Path) -> None:
+    assert tables.read(write(tmp_path, "#,slide\n1,a\n2,b\n")).columns == {
+        "#": ["1", "2"],
+        "slide": ["a", "b"],
+    }
+    for rows in ("1,a,\n2,b,\n", "1,a,x\n1,b,y\n", "1,a,x\nq,b,y\n", "1,a,x\n2,b\n"):
+        with pytest.raises(UsageError, match=r"table\.csv, line \d: \d cells, the header has 2"):
+            tables.read(write(tmp_path, f"slide,label\n{rows}"))
+
+
+def test_lines_count_what_stands_above_the_header(tmp_path: Path) -> None:
+    table = tables.read(write(tmp_path, '#a b\n#c d\n\nslide,x\na,"1\n2"\n'))
+    assert (table.lines, table.at(0)) == ([6], f"{tmp_path / 'table.csv'}, line 6")
+
+
+def test_parquet_is_read_as_the_csv_of_it(tmp_path: Path) -> None:
+    columns = {"__index_level_0__": [0, 1], "slide": ["a", "b"], "n": [1.0, float("nan")], "t": [None, True]}
+    pq.write_table(pa.table(columns), tmp_path / "table.parquet")
+    table = tables.read(tmp_path / "table.parquet", ("slide",))
+    assert table.columns == {"slide": ["a", "b"], "n": ["1", ""], "t": ["", "True"]}
+    assert (table.unnamed, table.at(1)) == (["0", "1"], f"{tmp_path / 'table.parquet'}, row 2")
+    (tmp_path / "table.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UsageError, match=r"table\.parquet: not a Parquet file"):
+        tables.read(tmp_path / "table.parquet")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["case_id", "Case ID", "Patient ID", "patient.id", "PatientID", "submitter_id", "case_submitter_id",
+     "cases.submitter_id", "bcr_patient_barcode", "PATIENT_ID", "Patient"],
+)  # fmt: skip
+def test_patients_are_told_by_name(name: str) -> None:
+    assert tables.named("patient", ["label", name]) == [name]
+    assert tables.named("group", ["label", name]) == [name]
+
+
+@pytest.mark.parametrize(
+    "name", ["slide_id", "Slide", "slide name", "FileName", "file_name", "image", "Image ID"]
+)
+def test_slides_are_told_by_name(name: str) -> None:
+    assert tables.named("slide", ["label", name]) == [name]
 
 
 def test_lines_are_those_of_the_file(tmp_path: Path) -> None:

@@ -66,14 +66,17 @@ def test_names_are_those_of_the_dataset_and_the_split_may_lack(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("slide,t\ns1,x\n", "no column slide_id; it has slide, t"),
+        ("stem,t\ns1,x\n", "no column slide_id .*; it has stem, t"),
         ("slide_id,t\n", "needs a header and rows below it"),
-        ("slide_id,split\ns1,train\n", "each task needs one"),
+        ("slide_id,split\ns1,train\n", "no column beside slide_id, split holds classes to learn"),
         ("slide_id,t\ns1,x\nnew,y\n", r"slide new has no tile in the dataset \(1 such; the dataset has a_b"),
-        ("slide_id,t\ns1,x\ns1,y\n", "slide s1 has 2 rows"),
-        ("slide_id,split,t\ns1,train,x\ns2,tune,y\n", "split 'tune'; give one of train, val, test"),
-        ("slide_id,t\ns1,x\ns2,x\n", "task t has only x among the training slides"),
-        ("slide_id,t,u\ns1,x,\ns2,y,\n", "task u has no label among the training slides"),
+        ("slide_id,t\ns1,x\ns1,y\n", r"line 3: slide s1 is there more than once \(before: .*line 2\)"),
+        (
+            "slide_id,split,t\ns1,train,x\ns2,tune,y\n",
+            "line 3: slide s2: split is tune; give train, val or test",
+        ),
+        ("slide_id,t\ns1,x\ns2,x\n", r"\(t: all 2 labels are x\)"),
+        ("slide_id,split,t\ns1,train,\ns2,train,\ns3,val,x\n", r"\(t: no label\)"),
         (
             "slide_id,split,t\ns1,train,x\ns2,train,y\ns3,val,z\n",
             "slide s3: t is 'z', which no training slide is",

@@ -1,13 +1,17 @@
 """Labels of tiles from CSVs, drawn annotations and image folders."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.toys import noise, write_dataset
 
+from pathprep.dataset.marker import read_sealed, sealed
 from pathprep.errors import UsageError
+from pathprep.slides.readers.base import Bounds
+from pathprep.storage import atomic
 from pathtrain.data.tile_labels import Labels, read_labels
 from pathtrain.data.whole_tiles import open_tiles
 
@@ -89,7 +93,7 @@ def test_two_sets_share_the_numbering(tmp_path: Path, dataset: Path) -> None:
 
 
 def test_image_folder_columns_and_twice_listed_files(tmp_path: Path) -> None:
-    write(tmp_path / "labels.csv", "file,class\n1.png,q\n")
+    write(tmp_path / "labels.csv", "file,kind\n1.png,q\n")
     with pytest.raises(UsageError, match="no column label"):
         open_tiles(tmp_path)
     write(tmp_path / "labels.csv", "file,label\n1.png,q\n1.png,p\n")
@@ -163,3 +167,81 @@ def test_wrong_annotation_folders(tmp_path: Path, dataset: Path) -> None:
     (folder / "a_1.geojson").write_text("[]")
     with pytest.raises(UsageError, match="slide c is not in"):
         read_labels([open_tiles(dataset)], folder)
+
+
+def test_what_is_to_be_ignored_has_no_label(tmp_path: Path, dataset: Path) -> None:
+    features = [
+        feature("Tumour", "Polygon", [box(0, 0, 320, 32)]),
+        feature("Stroma", "Polygon", [box(32, 0, 64, 32)]),
+        feature("Ignore*", "Polygon", [box(0, 0, 96, 64)]),  # larger than Stroma, yet over it
+        feature("Region*", "Polygon", [box(128, 0, 160, 32)]),
+        feature("Other", "Polygon", [box(0, 32, 320, 64)]),
+    ]
+    labels = read_labels([open_tiles(dataset)], annotate(tmp_path / "drawn", features))
+    assert labels.classes == ["Other", "Tumour"]
+    assert named(labels)[:10] == ["", "", "", *["Tumour"] * 7]
+    assert named(labels)[10:20] == ["", "", "", *["Other"] * 7]
+
+
+def with_marker(dataset: Path, version: int = 2, **changes: Any) -> Path:
+    """The dataset, with slide a_1's marker changed."""
+    path = dataset / "slides/a_1.json"
+    marker = read_sealed(path)
+    assert marker is not None
+    atomic.write_json(path, sealed(replace(marker, **changes).as_dict()))
+    info = json.loads((dataset / "dataset.json").read_text())
+    atomic.write_json(dataset / "dataset.json", {**info, "version": version})
+    return dataset
+
+
+def test_labels_of_a_slide_with_bounds(
+    tmp_path: Path, dataset: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with_marker(dataset, bounds=Bounds(96, 32, 544, 608))
+    drawn = {
+        "type": "FeatureCollection",
+        "features": [
+            feature("P", "Polygon", [box(0, 0, 64, 32)]),
+            feature("Q", "Polygon", [box(96, 0, 128, 32)]),
+            feature("R", "Point", [1, 2]),
+        ],
+    }
+    folder = annotate(tmp_path / "drawn", drawn)
+    with pytest.raises(
+        UsageError, match=r"a_1.geojson: does not say which .* 96,32; give `label_origin` bounds"
+    ):
+        read_labels([open_tiles(dataset)], folder)
+    with caplog.at_level("INFO"):
+        labels = named(read_labels([open_tiles(dataset)], folder, "bounds"))
+    assert labels[:20] == [*[""] * 13, "P", "P", "", "Q", *[""] * 3]
+    assert "points and lines hold no tile: 1 Point" in caplog.text
+    assert named(read_labels([open_tiles(dataset)], folder, "slide"))[:4] == ["P", "P", "", "Q"]
+    annotate(folder, drawn | {"pathprep": {"origin": "bounds", "corner": [96, 32]}})
+    assert named(read_labels([open_tiles(dataset)], folder)) == labels
+    annotate(folder, drawn | {"pathprep": {"origin": "bounds", "corner": [90, 32]}})
+    with pytest.raises(UsageError, match="it is of another slide"):
+        read_labels([open_tiles(dataset)], folder)
+
+
+def test_bounds_that_an_old_dataset_does_not_know(tmp_path: Path, dataset: Path) -> None:
+    features = [feature("P", "Polygon", [box(0, 0, 64, 32)]), feature("Q", "Polygon", [box(96, 0, 128, 32)])]
+    folder = annotate(tmp_path / "drawn", features)
+    assert len(read_labels([open_tiles(with_marker(dataset, 1, vendor="aperio"))], folder).classes) == 2
+    with_marker(dataset, 1, vendor="mirax")
+    for asked in ("auto", "bounds"):
+        with pytest.raises(UsageError, match="slide of mirax, of whose bounds .* has no record"):
+            read_labels([open_tiles(dataset)], folder, asked)
+    assert len(read_labels([open_tiles(dataset)], folder, "slide").classes) == 2
+
+
+@pytest.mark.parametrize(
+    ("origin", "message"),
+    [
+        ("left", "`label_origin` is 'left'; give auto, slide, bounds"),
+        ("bounds", "is for a folder of GeoJSON"),
+    ],
+)
+def test_origins_that_say_nothing(tmp_path: Path, dataset: Path, origin: Any, message: str) -> None:
+    path = write(tmp_path / "l.csv", "slide,label\na_1,p\nb,q\n")
+    with pytest.raises(UsageError, match=message):
+        read_labels([open_tiles(dataset)], path, origin)

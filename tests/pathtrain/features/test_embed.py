@@ -16,17 +16,20 @@ import pyarrow.parquet as pq
 import pytest
 import simplejpeg
 import torch
+from helpers.markers import slide_marker
 from helpers.toys import noise, spoil, write_dataset, write_run
 from PIL import Image
 from typer.testing import CliRunner
 
 from pathprep.errors import UsageError
 from pathprep.mixed.make import mix
+from pathprep.slides.readers.base import Bounds
 from pathprep.storage.local import LocalStorage
 from pathtrain.cli import app
 from pathtrain.data.whole_tiles import DatasetTiles, open_tiles
 from pathtrain.features.embed import embed
 from pathtrain.features.encode import encode
+from pathtrain.features.files import origin
 from pathtrain.images import resize
 from pathtrain.params.encoding import How
 from pathtrain.runs.model import load
@@ -45,8 +48,15 @@ def test_layout_is_that_of_clam_and_trident(tmp_path: Path, dataset: Path, run: 
         assert attributes["patch_size_level0"] == 64
         assert attributes["level0_magnification"] == attributes["target_magnification"] == 20
         assert attributes["name"] == "b"
+        assert attributes["origin"] == "slide"
+        assert "bounds" not in attributes
         assert file.attrs["fingerprint"] == load(run).fingerprint
         assert file.attrs["build_id"] == DatasetTiles(dataset).dataset.info["build_id"]
+
+
+def test_coordinates_say_what_they_count_from() -> None:
+    bounds = Bounds(100, 50, 300, 200)
+    assert origin(slide_marker("b", bounds=bounds)) == {"origin": "slide", "bounds": [100, 50, 300, 200]}
 
 
 def test_features_are_the_networks_in_index_order(tmp_path: Path, dataset: Path, run: Path) -> None:

@@ -23,7 +23,7 @@ def test_shares_are_disjoint_complete_and_even() -> None:
     sizes = [1000, 400, 400, 390, 10, 5, 5]
     ends = np.cumsum(sizes).tolist()
     parts = [
-        Part(f"s{number}", range(end - size, end), {}, dict, {})
+        Part(f"s{number}", f"s{number}", range(end - size, end), {}, dict, {})
         for number, (size, end) in enumerate(zip(sizes, ends, strict=True))
     ]
     shares = [share(parts, Place(rank, 2)) for rank in range(2)]

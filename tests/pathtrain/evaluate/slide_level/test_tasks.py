@@ -61,15 +61,15 @@ def changed(number: int, **cells: Any) -> list[dict[str, Any]]:
     ("table", "error"),
     [
         (changed(0, slide_id="TCGA.1"), "l.csv: slide TCGA_1 has no features"),
-        (changed(1, slide_id="s0"), "l.csv: slide s0 is there more than once"),
+        (changed(1, slide_id="s0"), "l.csv, line 3: slide s0 is there more than once"),
         (changed(7, split="test"), r"patient p3 in more than one part \(p3: train and test\)"),
         (changed(3, split="later"), "slide s3: split is later; give train, val or test"),
         (changed(3, split=""), "slide s3: split is empty"),
         (changed(3, patient_id=""), "slide s3 has no patient_id"),
-        ([{**row, "egfr": "wild"} for row in rows()], "task egfr: all 12 of its slides are wild"),
-        ([{**row, "egfr": ""} for row in rows()], "task egfr: no slide has a label"),
-        ([{"slide_id": "s0", "split": "train"}], "no column with labels"),
-        ([{"slide": "s0", "a": "1"}], "no column slide_id"),
+        ([{**row, "egfr": "wild"} for row in rows()], r"\(egfr: all 12 labels are wild\)"),
+        ([{**row, "egfr": ""} for row in rows()], r"\(egfr: no label\)"),
+        ([{"slide_id": "s0", "split": "train"}], "no column beside slide_id, split holds classes"),
+        ([{"stem": "s0", "a": "1"}], "no column slide_id"),
     ],
 )
 def test_refused(table: list[dict[str, Any]], error: str, tmp_path: Path) -> None:

@@ -106,11 +106,13 @@ def test_damage_that_cucim_does_not_report_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("base", ["jp2k", "lzw", "deflate"])
-def test_other_compressions_are_refused_by_name(tmp_path: Path, base: str) -> None:
+def test_other_compressions_are_read_alike_where_it_is_asked_for(tmp_path: Path, base: str) -> None:
     path = write_base(tmp_path / ("a.svs" if base == "jp2k" else "a.tif"), base)
     assert choose(path) == ("cucim" if base == "jp2k" else "openslide")
-    with pytest.raises(UnreadableSlide, match="use `reader` auto"):
-        open_reader(path, "tiff")
+    readers = open_reader(path, "tiff"), open_reader(path)
+    ours, theirs = (reader.read(1, 0, 0, 256, 192).astype(int) for reader in readers)
+    # two builds of the JPEG 2000 decoder round differently
+    np.testing.assert_allclose(ours, theirs, atol=1 if base == "jp2k" else 0)
 
 
 def test_a_file_that_shrinks_while_it_is_open(tmp_path: Path) -> None:

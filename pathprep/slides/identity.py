@@ -1,0 +1,81 @@
+"""Whether two files are one slide: by their size, their first and last bytes, and where need be the rest."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+ENDS = 1 << 16
+# Files up to this are compared byte by byte, larger ones in PIECES pieces: no two scans agree in all of them
+WHOLE = 1 << 28
+PIECES = 512
+
+
+def file_size(path: Path) -> int | None:
+    """Bytes of a slide file; None if it is not there."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def hash_of_ends(path: Path) -> str | None:
+    """Hash of a file's first and last 64 KiB, where headers and tags stand; None if it is not there.
+
+    Tells a slide that was replaced or patched from one that was only copied, at the cost of two reads.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(ENDS)
+            file.seek(max(0, path.stat().st_size - ENDS))
+            return hashlib.sha256(head + file.read(ENDS)).hexdigest()
+    except OSError:
+        return None
+
+
+def parts(path: Path) -> list[Path]:
+    """The files of a slide: itself, and of an MRXS slide those of its folder."""
+    if path.suffix.lower() != ".mrxs":
+        return [path]
+    try:
+        return [path, *sorted(each for each in path.with_suffix("").iterdir() if each.is_file())]
+    except OSError:
+        return [path]
+
+
+def measures(files: list[Path]) -> tuple[int | None, str | None]:
+    """Bytes of a slide's files, and one hash of the ends of all of them; None if they are not there."""
+    sizes, ends = [file_size(path) for path in files], [hash_of_ends(path) for path in files]
+    if len(files) == 1:
+        return sizes[0], ends[0]
+    if None in sizes or None in ends:
+        return None, None
+    listed = "\n".join(f"{end} {size}" for end, size in zip(ends, sizes, strict=True))
+    return sum(size or 0 for size in sizes), hashlib.sha256(listed.encode()).hexdigest()
+
+
+def is_same(one: Path, other: Path) -> bool:
+    """Whether two slide files are one: a link and its target, or a copy; False if one cannot be read."""
+    mine, theirs = parts(one), parts(other)
+    try:
+        return len(mine) == len(theirs) and all(map(_same_file, mine, theirs))
+    except OSError:
+        return False
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    if one.samefile(other):
+        return True
+    size = one.stat().st_size
+    if size != other.stat().st_size or hash_of_ends(one) != hash_of_ends(other):
+        return False
+    with one.open("rb") as first, other.open("rb") as second:
+        return all(a == b for a, b in zip(_pieces(first, size), _pieces(second, size), strict=True))
+
+
+def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
+    step = ENDS if size <= WHOLE else max(ENDS, size // PIECES)
+    for start in range(0, size, step):
+        file.seek(start, os.SEEK_SET)
+        yield file.read(ENDS)
