@@ -23,8 +23,8 @@ class TissueParams:
         threshold: saturation, 0 to 255, above which a pixel is tissue (CLAM: 8).
         median: side of the median filter (CLAM: 7).
         closing: side of the square closing (CLAM: 4).
-        min_piece: square micrometres; smaller pieces are dropped, and counted. None: PIECE_UM2, or PIECE_SHARE
-            of the slide if that is less.
+        min_piece: square micrometres; smaller pieces are dropped, and counted. None: PIECE_UM2, or
+            PIECE_SHARE of the slide if that is less.
         max_hole: square micrometres; smaller holes are filled. Default: a quarter of such a tile (CLAM
             fills larger ones; here tiles are kept by their share of tissue, so a white one must show).
     """

@@ -11,7 +11,6 @@ from pathprep.kernels.macenko_reference import MAX_PIXELS
 from pathprep.params.origin import AskedOrigin
 from pathprep.params.shard import ShardParams
 from pathprep.slides import grid, masks, tissue
-from pathprep.slides.glass import glass_colour
 from pathprep.slides.grid import Cells, Grid
 from pathprep.slides.masks import Ground, PlacedMask
 from pathprep.slides.mpp.settle import Mpp, MppRules
@@ -94,8 +93,7 @@ def survey(
         )
     overview = slide.overview(tissue.overview_downsample(slide.width, slide.height, settled.value))
     picture, scale = tissue.search_picture(overview, slide.width, slide.height, settled.value)
-    glass = glass_colour(picture)
-    found = tissue.segment(picture, scale, params.tissue, glass)
+    found = tissue.segment(picture, scale, params.tissue)
     searched, drawn, given = found.mask, tissue.enlarged(found.mask, overview.shape[:2]), None
     small = found.small
     if mask is not None:
@@ -119,7 +117,7 @@ def survey(
         _, more = cells(searched | small)
         swallowed[more[:, 1], more[:, 0]] = True
         swallowed[kept[:, 1], kept[:, 0]] = False
-    seen = notes(picture, glass, found.mask)
+    seen = notes(picture, found.glass, found.mask)
     if given is not None:
         seen = tuple(note for note in seen if note not in ("all_tissue", "no_tissue"))
     lost = (found.pieces, float(small.sum() * scale**2)) if given is None else (0, 0.0)

@@ -27,6 +27,7 @@ Mask = npt.NDArray[np.bool_]
 OVERVIEW_MPP = 8.0
 # Pictures and outlines of a small slide are finer than OVERVIEW_MPP, so that they have some pixels
 OVERVIEW_MIN_SIDE = 1024
+WHITE = np.full(3, 255, np.int32)
 STRIP = 256  # rows of an overview at a time
 
 
@@ -35,11 +36,13 @@ class Found(NamedTuple):
 
     Attributes:
         mask: tissue. small: pieces that were dropped for their size. pieces: how many those are.
+        glass: (3,) colour of the bare glass; None if there is none in view.
     """
 
     mask: Mask
     small: Mask
     pieces: int
+    glass: npt.NDArray[np.int32] | None
 
 
 def overview_downsample(width: int, height: int, mpp: float) -> float:
@@ -67,20 +70,23 @@ def enlarged(mask: Mask, shape: tuple[int, int]) -> Mask:
     return mask if mask.shape == shape else mask[np.ix_(rows, columns)]
 
 
-def segment(
-    overview: Pixels, mpp: float, params: TissueParams, glass: npt.NDArray[np.int32] | None = None
-) -> Found:
+def segment(overview: Pixels, mpp: float, params: TissueParams) -> Found:
     """The tissue on an overview.
 
     Args:
         overview: (h, w, 3) uint8 RGB.
         mpp: micrometres per overview pixel.
         params: settings.
-        glass: (3,) the glass's colour; None to look for it.
     """
-    saturation = _saturation(overview, glass_colour(overview) if glass is None else glass)
+    glass = glass_colour(overview)
+    saturation = _saturation(overview, WHITE if glass is None else glass)
     threshold = params.threshold if params.method == "threshold" else _otsu(saturation, params)
-    mask = median_above(saturation, threshold, params.median)
+    if glass is not None:
+        mask = median_above(saturation, threshold, params.median)
+    else:
+        # A view within tissue: what is stained on average, also where nuclei lie in stroma that is hardly
+        # coloured. Around tissue on glass that would be a rim of glass.
+        mask = ndimage.uniform_filter(saturation.astype(np.float32), params.median) > threshold
     if params.closing > 1:
         side = params.closing
         # Padded with edge values: a closing must not eat tissue at the slide's border
@@ -88,7 +94,7 @@ def segment(
         mask = ndimage.binary_closing(padded, np.ones((side, side), bool))[side:-side, side:-side]
     large, pieces = _drop_small(mask, params.smallest(mask.size * mpp**2) / mpp**2)
     holes, _ = _drop_small(~large, params.max_hole / mpp**2, keep_border=True)
-    return Found(~holes, mask & holes, pieces)
+    return Found(~holes, mask & holes, pieces, glass)
 
 
 def _otsu(saturation: npt.NDArray[np.uint8], params: TissueParams) -> int:
