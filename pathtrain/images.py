@@ -1,21 +1,19 @@
 """One stored image to pixels, and to the square that a network takes."""
 
-import io
-
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch.nn import functional
 
 from pathprep.errors import DatasetError
+from pathprep.tiles import pictures
 
 Pixels = npt.NDArray[np.uint8]
 
 
 def decode(data: bytes, name: str) -> Pixels:
-    """(H, W, 3) uint8 of a JPEG, PNG or TIFF.
+    """(H, W, 3) uint8 of a JPEG, or of what else pathprep.tiles.pictures reads, as it reads it.
 
     Raises:
         DatasetError: the bytes are not such an image; it names the tile.
@@ -24,8 +22,8 @@ def decode(data: bytes, name: str) -> Pixels:
         if data[:2] == b"\xff\xd8":
             pixels: Pixels = simplejpeg.decode_jpeg(data, colorspace="RGB")
             return pixels
-        return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
-    except (ValueError, OSError, UnidentifiedImageError) as error:
+        return pictures.decode(data)
+    except ValueError as error:
         raise DatasetError(f"{name}: cannot be decoded ({error})") from None
 
 

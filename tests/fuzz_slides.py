@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from helpers.damaged_slides import KINDS, Anatomy, Outcome, anatomy, examine_all, write_base
@@ -25,7 +25,22 @@ FINDINGS = ("gross", "crash", "timeout", "unexpected")
 # Garbage that nothing can tell from tissue is counted as ``unseen``, not as a finding (pathprep/damage.py): a
 # slide of one level has nothing to be compared with, and JPEG 2000, whose decoders hardly ever complain, can
 # turn into noise of the right mean colour.
-BLIND = {("single", "structure"), ("single", "tiles"), ("jp2k", "tiles")}
+BLIND = {("single", "structure"), ("single", "tags"), ("single", "tiles"), ("jp2k", "tiles")}
+# Tags that say what a level is. They are set to a value that TIFF knows, in one page or in all
+TAGS: dict[str, tuple[int, ...]] = {
+    "NewSubfileType": (0, 1, 2, 4),
+    "ImageWidth": (64, 127, 128, 192, 256, 384, 511, 512, 513, 576, 1024),
+    "ImageLength": (64, 96, 128, 192, 256, 383, 384, 385, 448, 768),
+    "TileWidth": (16, 32, 128, 256),
+    "TileLength": (16, 32, 128, 256),
+    "BitsPerSample": (1, 4, 12, 16, 32),
+    "SampleFormat": (2, 3, 4),
+    "SamplesPerPixel": (1, 2, 4, 5),
+    "PhotometricInterpretation": (0, 1, 2, 3, 5, 6, 8),
+    "Compression": (1, 5, 7, 8, 33003, 33005, 34712, 50001),
+    "PlanarConfiguration": (2,),
+    "ResolutionUnit": (1, 2, 3),
+}
 # Kinds of change and how often each is made
 CHANGES = {"bit": 0.45, "byte": 0.15, "number": 0.15, "run": 0.1, "copy": 0.07, "swap": 0.07, "cut": 0.01}
 INTERESTING = (0, 1, 2, 3, 7, 16, 255, 4096, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -47,7 +62,9 @@ def mutate(seed: int, number: int, bases: dict[str, tuple[bytes, Anatomy]]) -> M
     base = str(rng.choice(list(bases)))
     data, parts = bases[base]
     out = bytearray(data)
-    where = str(rng.choice(["structure", "tiles"]))
+    where = str(rng.choice(["structure", "tags", "tiles"]))
+    if where == "tags":
+        return Mutation(number, base, where, _retag(rng, out, parts), bytes(out))
     if where == "structure":
         spans = parts.structure
     else:
@@ -68,7 +85,7 @@ def mutate(seed: int, number: int, bases: dict[str, tuple[bytes, Anatomy]]) -> M
         elif how == "number":
             size = int(rng.choice([2, 4, 8]))
             value = int(rng.choice(INTERESTING)) & ((1 << 8 * size) - 1)
-            out[at : at + size] = value.to_bytes(size, "little")
+            out[at : at + size] = value.to_bytes(size, _order(out))
         elif how == "run":
             size = min(int(rng.integers(1, 64)), room)
             out[at : at + size] = bytes([int(rng.choice([0, 255]))]) * size
@@ -83,6 +100,31 @@ def mutate(seed: int, number: int, bases: dict[str, tuple[bytes, Anatomy]]) -> M
             del out[at:]
         done.append(f"{how}@{at}")
     return Mutation(number, base, where, " ".join(done), bytes(out))
+
+
+def _order(data: bytearray) -> Literal["little", "big"]:
+    return "big" if data[:2] == b"MM" else "little"
+
+
+def _retag(rng: np.random.Generator, out: bytearray, parts: Anatomy) -> str:
+    """Give one or two tags another value, or the header another byte order; says what was done."""
+    if rng.random() < 0.03:
+        out[:2] = b"II" if out[:2] == b"MM" else b"MM"
+        return "byte order"
+    done = []
+    for _ in range(int(rng.integers(1, 3))):
+        name = str(rng.choice(list(TAGS)))
+        value = int(rng.choice(TAGS[name]))
+        one = int(rng.integers(len(parts.pages)))
+        every = rng.random() < 0.5
+        for number, page in enumerate(parts.pages):
+            if name in page and (every or number == one):
+                place = page[name]
+                for item in range(place.count):
+                    at = place.value + item * place.item
+                    out[at : at + place.item] = value.to_bytes(place.item, _order(out))
+        done.append(f"{name}={value}@{'all' if every else one}")
+    return " ".join(done)
 
 
 def fuzz(

@@ -102,6 +102,7 @@ class Dataset(StoredTiles):
 
         A DICOM slide is found by its series' UID, and by the name of its first file and of its folder.
         """
+        slides = list(slides)
         return SlideNames.of(slides, {name: _own_names(self.markers[name]) for name in slides})
 
     def failed(self) -> dict[str, FailedShard]:

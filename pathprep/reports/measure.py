@@ -27,6 +27,8 @@ FEW_TILES = 0.1
 BORROWED = 0.1
 # Deviations of a slide's median sharpness (logarithm) below the dataset's
 FOCUS_FLOOR = 0.2
+# How much what a slide looks like deserves a look, by code; a field within tissue is no fault
+UNLIKE = {"dark_background": 60, "not_he": 40, "odd_mpp": 20, "all_tissue": 10}
 DOTS_PER_SLIDE = 60
 CANDIDATES = 4  # unusual tiles, and tiles without a fit of their own, that a slide offers for display
 
@@ -188,7 +190,7 @@ def judge(slides: list[Measured]) -> None:
     for code, names in unlike_others(slides).items():
         for name in names:
             if code != "no_tissue":  # without a tile, which is a flag of its own
-                places[name].flags.append(Flag("unlike", 25, unlike.in_words(code)))
+                places[name].flags.append(Flag("unlike", UNLIKE.get(code, 10), unlike.in_words(code)))
     filled = [slide for slide in slides if slide.focus is not None]
     if len(filled) < ENOUGH_SLIDES:
         return

@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
@@ -19,12 +18,13 @@ from pathprep.params.stain import StainPixels
 from pathprep.sharding.survey import survey
 from pathprep.slides import grid
 from pathprep.slides.endings import EXTENSIONS
+from pathprep.slides.mpp import tags
 from pathprep.slides.slide import Slide
 from pathprep.stain import ALPHA, BETA, IO, StainFit, Status, Target
+from pathprep.tiles import pictures
 
 # On a TCGA slide of 613 tiles the pooled vectors of so many were within 0.3 degrees of those of all
 TILES = 200
-MICROMETRES = {tifffile.RESUNIT.CENTIMETER: 1e4, tifffile.RESUNIT.INCH: 2.54e4}
 
 
 @dataclass(frozen=True)
@@ -137,21 +137,21 @@ def is_slide(path: Path) -> bool:
 
 def _has_mpp(page: tifffile.TiffPage) -> bool:
     """Whether resolution tags give a microscope's pixel size, not a printer's dots per inch."""
-    unit, (x, _) = MICROMETRES.get(page.resolutionunit), page.resolution
-    return unit is not None and x > 0 and MPP_RANGE[0] <= unit / x <= MPP_RANGE[1]
+    low, high = MPP_RANGE
+    stated = tags.statements(*(page.tags.valueof(code) for code in (282, 283, 296)))
+    return any(each.x is not None and low <= each.x <= high for each in stated)
 
 
 def fit_picture(path: Path, how: FitOptions) -> Target:
     """Fit a target on a plain image.
 
     Raises:
-        UsageError: Pillow cannot read it, or it is too large.
+        UsageError: it cannot be read (see pathprep.tiles.pictures), or it is too large.
         StainError: it holds no plausible pair of stains.
     """
     try:
-        with Image.open(path) as picture:
-            pixels = np.asarray(picture.convert("RGB"))
-    except (OSError, Image.DecompressionBombError) as error:
+        pixels = pictures.decode(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path}: not a readable picture ({error})") from None
     height, width = pixels.shape[:2]
     if height * width > MAX_PIXELS:

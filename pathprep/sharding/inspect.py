@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pathprep.dataset.schema import slide_name
 from pathprep.errors import MppError
 from pathprep.params.running import AnyPath
 from pathprep.params.shard import MPP, ShardParams
@@ -12,7 +11,9 @@ from pathprep.sharding.pipeline import plan_tiles
 from pathprep.sharding.survey import resolution, survey
 from pathprep.slides import facts, miniature
 from pathprep.slides.facts import Facts
+from pathprep.slides.find import SlideSource, whole
 from pathprep.slides.mpp.settle import Mpp
+from pathprep.slides.own_names import printable, safe_name
 from pathprep.slides.readers.base import Pixels
 from pathprep.slides.slide import Slide
 from pathprep.slides.tissue import Mask
@@ -106,4 +107,5 @@ def look(slide: AnyPath, *, mpp: float = MPP, **settings: Any) -> Inspection:
 
 
 def _decided(slide: Slide, mpp: Mpp | None, path: Path) -> Facts:
-    return facts.decide(slide, mpp, slide_name(path.stem), path.stem)
+    own = whole(SlideSource(path)).own_name
+    return facts.decide(slide, mpp, safe_name(own), printable(own))

@@ -75,7 +75,9 @@ def decide(slide: "Slide", mpp: Mpp | None, name: str, own_name: str) -> Facts:
     Args:
         mpp: as settled; None if it cannot be used. name: in the dataset. own_name: the slide's own.
     """
-    return Facts(_mpp(slide, mpp), _levels(slide), _colour(slide), _origin(slide), _name(name, own_name))
+    return Facts(
+        _mpp(slide, mpp), _levels(slide), _colour(slide), _origin(slide), _name(slide, name, own_name)
+    )
 
 
 def _mpp(slide: "Slide", mpp: Mpp | None) -> Decision:
@@ -107,5 +109,6 @@ def _origin(slide: "Slide") -> Decision:
     return Decision({"origin": "slide", "bounds": bounds}, source)
 
 
-def _name(name: str, own_name: str) -> Decision:
-    return Decision({"name": name, "own_name": own_name}, "the file's name")
+def _name(slide: "Slide", name: str, own_name: str) -> Decision:
+    source = "dicom.SeriesInstanceUID" if slide.vendor == "dicom" else "the file's name"
+    return Decision({"name": name, "own_name": own_name}, source)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast, get_args
 
 from pathprep.errors import UsageError
 from pathprep.params.origin import AskedOrigin
+from pathprep.params.settings import is_positive
 from pathprep.slides import dicom
 from pathprep.slides.dicom import Series
 from pathprep.slides.endings import EXTENSIONS
@@ -16,7 +17,7 @@ from pathprep.slides.find_masks import masks_for
 from pathprep.slides.identity import file_size, measures, parts
 from pathprep.slides.own_names import own_name
 from pathprep.slides.walk import Left, NotTaken, walk
-from pathprep.storage import tables
+from pathprep.storage import cells, tables
 
 
 @dataclass(frozen=True)
@@ -210,8 +211,10 @@ def _read_csv(path: Path) -> list[_Asked]:
     table = tables.read(path, ("slide",), any_case=True)
     sources = []
     for line, row in zip(table.lines, table.rows(), strict=True):
-        slide, mpp, mask = row["slide"], row.get("mpp"), row.get("mask")
-        origin = row.get("mask_origin") or "auto"
+        slide = row["slide"]
+        # NA, as R and pandas write what is not known
+        mpp, mask, origin = (cells.known(row.get(name, "")) for name in ("mpp", "mask", "mask_origin"))
+        origin = origin or "auto"
         if not slide:
             raise UsageError(f"{path}, line {line}: the column 'slide' is empty")
         try:
@@ -220,6 +223,8 @@ def _read_csv(path: Path) -> list[_Asked]:
             )  # 0,25, as Excel writes it in half of Europe
         except ValueError:
             raise UsageError(f"{path}, line {line}: mpp {mpp!r} is not a number") from None
+        if value is not None and not is_positive(value):
+            raise UsageError(f"{path}, line {line}: mpp {mpp!r}; give micrometres per pixel, above 0")
         if origin not in get_args(AskedOrigin):
             raise UsageError(f"{path}, line {line}: mask_origin {origin!r}; give auto, slide or bounds")
         # joining with an absolute path gives that path

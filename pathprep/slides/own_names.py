@@ -100,10 +100,12 @@ class SlideNames(frozenset[str]):
                 made._loosely.setdefault(_clean(_without_ending(name)), set()).add(slide)
         return made
 
-    def find(self, named: str) -> str | None:
+    def find(self, named: str, where: str = "") -> str | None:
         """The safe name of the slide that a table or a file means; None if it means none of these.
 
-        It may be the own name, in any Unicode form, or the safe name, with or without the file's ending.
+        Args:
+            named: the own name, in any Unicode form, or the safe name, with or without the file's ending.
+            where: it stands, for an error.
 
         Raises:
             UsageError: it may be one of several.
@@ -111,7 +113,7 @@ class SlideNames(frozenset[str]):
         clean = _clean(named)
         for exact in (named, _without_ending(named)):
             if exact in self._exactly:
-                return self._one(named, self._exactly[exact] | ({exact} & self))
+                return self._one(named, self._exactly[exact] | ({exact} & self), where)
         for form in dict.fromkeys((clean, _clean(_without_ending(clean)))):
             found = self._composed.get(form, set()) | ({form} & self)
             found = found or self._loosely.get(form, set())
@@ -121,15 +123,22 @@ class SlideNames(frozenset[str]):
                     name for name in made[: 1 if made[0] in self else 2] if name in self
                 } - self.own.keys()
             if found:
-                return self._one(named, found)
+                return self._one(named, found, where)
         return None
 
-    def _one(self, named: str, found: set[str]) -> str:
+    def means(self, named: str) -> bool:
+        """Whether a name is that of one of these slides, or of several."""
+        try:
+            return self.find(named) is not None
+        except UsageError:
+            return True
+
+    def _one(self, named: str, found: set[str], where: str) -> str:
         if len(found) == 1:
             return next(iter(found))
+        place, names = f"{where}: " if where else "", " or ".join(sorted(found))
         raise UsageError(
-            f"slide {named} may be {' or '.join(sorted(found))}; name it so, as the dataset's slides/ folder "
-            "has it"
+            f"{place}slide {named} may be {names}; name it so, as the dataset's slides/ folder has it"
         )
 
 

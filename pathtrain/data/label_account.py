@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from pathtrain.data.label_table import LabelTable
 
@@ -9,7 +10,7 @@ CLASSES = 12  # that are printed of a task; the rest is counted
 
 
 def of_table(
-    table: LabelTable, rows: Sequence[int], left: Mapping[str, str], known: set[str], where: str
+    table: LabelTable, rows: Sequence[int], left: Mapping[str, str], known: AbstractSet[str], where: str
 ) -> list[str]:
     """Lines on a table: its columns, those that are no task, slides that have no row.
 
@@ -69,7 +70,7 @@ def some(names: Sequence[str], most: int = 2) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
-def nothing_fits(slides: Sequence[str], known: set[str], where: str) -> str:
+def nothing_fits(slides: Sequence[str], known: AbstractSet[str], where: str) -> str:
     """What to say where no slide of a table is known."""
     return (
         f"none of its {_count(len(slides), 'slide')} ({some(sorted(slides))}) has {where}; "
@@ -90,5 +91,5 @@ def _has(names: Sequence[str]) -> str:
     return "has" if len(names) == 1 else "have"
 
 
-def _are(names: Sequence[str] | set[str]) -> str:
+def _are(names: Sequence[str] | AbstractSet[str]) -> str:
     return "is" if len(names) == 1 else "are"

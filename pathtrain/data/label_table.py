@@ -10,11 +10,12 @@ those of pathprep.storage.cells.
 import re
 from collections import Counter
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
-from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
+from pathprep.slides.own_names import SlideNames
 from pathprep.storage import cells, tables
 from pathprep.storage.tables import Table
 
@@ -142,16 +143,18 @@ class LabelTable:
         return sorted(owner for owner, found in seen.items() if len(found) > 1)
 
 
-def read(paths: Sequence[Path], known: set[str]) -> LabelTable:
+def read(paths: Sequence[Path], known: AbstractSet[str]) -> LabelTable:
     """Tables of the same columns, CSV or Parquet, as one.
 
     Args:
         paths: at least one.
-        known: slides with features, or of the dataset; they tell which of two columns names slides.
+        known: slides with features, or of the dataset; they tell which of two columns names slides, and
+            with SlideNames, slides are found by their own names too.
 
     Raises:
         UsageError: a table cannot be read, none of its columns names slides, or a slide is there twice.
     """
+    known = SlideNames.of(known)
     read_ones = [tables.read(path) for path in paths]
     for table in read_ones[1:]:
         if table.columns.keys() != read_ones[0].columns.keys():
@@ -165,23 +168,23 @@ def read(paths: Sequence[Path], known: set[str]) -> LabelTable:
     source = " and ".join(map(str, paths))
     places = [table.at(row) for table in read_ones for row in range(len(table))]
     column, names = _slides(joined, unnamed, known, source, first)
-    slides = [slide_name(name) for name in names]
+    slides = [known.find(name, place) or name for name, place in zip(names, places, strict=True)]
     _check_once(slides, places)
     return _roles(source, places, column, slides, joined, first.unnamed is not None)
 
 
 def _slides(
-    columns: dict[str, list[str]], unnamed: list[str], known: set[str], source: str, table: Table
+    columns: dict[str, list[str]], unnamed: list[str], known: SlideNames, source: str, table: Table
 ) -> tuple[str, list[str]]:
     """The column of slides: of those whose name says so, the one that names most of the known slides."""
     candidates = {name: columns[name] for name in table.named("slide")}
-    if not candidates and any(slide_name(cell) in known for cell in unnamed):
+    if not candidates and any(map(known.means, unnamed)):
         candidates = {"(no name)": unnamed}
     if not candidates:
         owner = next(iter(table.named("patient")), None)
         row = "" if owner is None else f"; a row per slide is needed, with its {owner}"
         raise UsageError(f"{source}: no column slide_id (or slide, filename, image); {table.has()}{row}")
-    best = max(candidates, key=lambda name: sum(slide_name(cell) in known for cell in candidates[name]))
+    best = max(candidates, key=lambda name: sum(map(known.means, candidates[name])))
     return best, candidates[best]
 
 

@@ -11,6 +11,7 @@ Which column is what, and which cells are unknown: pathtrain.data.label_table.
 
 import hashlib
 import json
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ class SlideLabels:
         return [{"name": task.name, "classes": list(task.classes)} for task in self.tasks]
 
 
-def read(path: Path, known: set[str], tasks: tuple[str, ...] | None = None) -> SlideLabels:
+def read(path: Path, known: AbstractSet[str], tasks: tuple[str, ...] | None = None) -> SlideLabels:
     """Labels to train with.
 
     Args:
@@ -120,7 +121,7 @@ def read(path: Path, known: set[str], tasks: tuple[str, ...] | None = None) -> S
     return SlideLabels(path, tuple(found), slides, values, parts, tuple(account))
 
 
-def read_for(path: Path, known: set[str], tasks: tuple[LabelTask, ...]) -> SlideLabels:
+def read_for(path: Path, known: AbstractSet[str], tasks: tuple[LabelTask, ...]) -> SlideLabels:
     """Labels to test a run's heads with; tasks that the file lacks are left out, splits do not matter.
 
     Raises:
@@ -144,7 +145,7 @@ def read_for(path: Path, known: set[str], tasks: tuple[LabelTask, ...]) -> Slide
     return SlideLabels(path, kept, slides, values, parts, tuple(account))
 
 
-def _table(path: Path, known: set[str]) -> LabelTable:
+def _table(path: Path, known: AbstractSet[str]) -> LabelTable:
     table = label_table.read([path], known)
     if not known & set(table.slides):
         raise UsageError(f"{path}: {label_account.nothing_fits(table.slides, known, 'tiles')}")
@@ -160,7 +161,7 @@ def _wanted(table: LabelTable, tasks: tuple[str, ...]) -> list[str]:
     return list(tasks)
 
 
-def _labelled(table: LabelTable, names: list[str], known: set[str]) -> list[int]:
+def _labelled(table: LabelTable, names: list[str], known: AbstractSet[str]) -> list[int]:
     """Rows of known slides, and those of others that have a label: these are refused."""
     labelled = [any(table.labels[name][row] for name in names) for row in range(len(table.slides))]
     unknown = [s for s, there in zip(table.slides, labelled, strict=True) if there and s not in known]

@@ -25,11 +25,11 @@ import numpy.typing as npt
 from skimage.measure import points_in_poly
 
 from pathprep.dataset.marker import Marker, SlideMarker
-from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
 from pathprep.params.origin import AskedOrigin
 from pathprep.slides.geojson import Drawing, Polygon, read_geojson
 from pathprep.slides.masks import settle_origin
+from pathprep.slides.own_names import SlideNames
 from pathprep.storage import cells, tables
 from pathprep.storage.tables import Table
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles
@@ -107,7 +107,7 @@ def read_labels(
 def _of_datasets(datasets: Sequence[DatasetTiles], path: Path, origin: AskedOrigin) -> list[Names]:
     if path.is_dir():
         return _from_annotations(datasets, path, origin)
-    rows = _read_rows(path)
+    rows = _read_rows(path, _known(datasets))
     _check_slides(datasets, set(rows.slides), path)
     per_set = _per_slide if rows.places is None else _per_tile
     return [per_set(tiles, rows) for tiles in datasets]
@@ -123,7 +123,7 @@ class _Rows:
     places: list[tuple[int, int]] | None
 
 
-def _read_rows(path: Path) -> _Rows:
+def _read_rows(path: Path, known: SlideNames) -> _Rows:
     table = tables.read(path)
     named, column = table.first("slide"), table.first("label")
     written = table.columns[column]
@@ -140,7 +140,7 @@ def _read_rows(path: Path) -> _Rows:
         raise UsageError(
             f"{path}: has only one of the columns x and y; give both, or neither to label slides"
         )
-    slides = [slide_name(name) for name in table.columns[named]]
+    slides = [known.find(name, table.at(row)) or name for row, name in enumerate(table.columns[named])]
     return _Rows(table, slides, labels, _places(table, axes["x"], axes["y"]) if axes else None)
 
 
@@ -154,9 +154,18 @@ def _places(table: Table, xs: Names, ys: Names) -> list[tuple[int, int]]:
     return found
 
 
+def _known(datasets: Sequence[DatasetTiles]) -> SlideNames:
+    """All slides, also those without a tile, to be found by their own names."""
+    names = [tiles.dataset.slide_names(tiles.dataset.tile_counts()) for tiles in datasets]
+    own: dict[str, tuple[str, ...]] = {}
+    for each in names:
+        own |= {slide: own.get(slide, ()) + called for slide, called in each.own.items()}
+    return SlideNames.of(frozenset().union(*names), own)
+
+
 def _check_slides(datasets: Sequence[DatasetTiles], named: set[str], path: Path) -> None:
     # A slide that kept no tile is known too: its label simply labels nothing
-    known = {slide for tiles in datasets for slide in tiles.dataset.tile_counts()}
+    known = _known(datasets)
     unknown = sorted(named - known)
     if unknown:
         raise UsageError(
@@ -214,9 +223,14 @@ def _from_annotations(datasets: Sequence[DatasetTiles], folder: Path, origin: As
     files = sorted(path for ending in ("*.geojson", "*.geojson.gz") for path in folder.glob(ending))
     if not files:
         raise UsageError(f"{folder}: holds no .geojson file; export annotations as <slide>.geojson")
-    drawings = {slide_name(path.name.partition(".geojson")[0]): (path, _read(path)) for path in files}
-    if len(drawings) != len(files):
-        raise UsageError(f"{folder}: two files are of one slide; keep one per slide")
+    known = _known(datasets)
+    drawings: dict[str, tuple[Path, Drawing]] = {}
+    for path in files:
+        name = path.name.partition(".geojson")[0]
+        slide = known.find(name, str(path)) or name
+        if slide in drawings:
+            raise UsageError(f"{path}: of the same slide as {drawings[slide][0]}; keep one per slide")
+        drawings[slide] = path, _read(path)
     _check_slides(datasets, set(drawings), folder)
     named = []
     for tiles in datasets:

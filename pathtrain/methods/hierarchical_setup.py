@@ -58,7 +58,7 @@ class HierarchicalSetup(Setup):
             return
         if not needed:
             raise UsageError(f"`labels` {path}: no phase of the recipe trains on slides; leave it out")
-        known = {name for name, count in self.data.tile_counts().items() if count}
+        known = self.data.slide_names(name for name, count in self.data.tile_counts().items() if count)
         self.labels = slide_labels.read(path, known, self.recipe.hierarchy.tasks)
         if not len(self.labels.of("train")):
             raise UsageError(f"{path}: no training slide has a label")

@@ -94,6 +94,11 @@ KINDS: dict[str, dict[str, Any]] = {
         "photometric": "rgb",
         "compression": "zlib",
     },
+    "endian": {"suffix": ".tif", "encode": lambda tile: _jpeg(tile, "YCBCR"), "photometric": "ycbcr"},
+    # whole native tiles: the last level is half white
+    "padded": {"suffix": ".tif", "encode": lambda tile: _jpeg(tile, "YCBCR"), "photometric": "ycbcr"},
+    # as Bio-Formats writes them: the tag says RGB
+    "mislabelled": {"suffix": ".tif", "encode": lambda tile: _jpeg(tile, "YCBCR"), "photometric": "ycbcr"},
     "single": {"suffix": ".tif", "encode": lambda tile: _jpeg(tile, "YCBCR"), "photometric": "ycbcr"},
 }
 
@@ -115,14 +120,18 @@ def write_base(path: Path, name: str) -> Path:
         options["compressionargs"] = {"outcolorspace": "rgb"}
     if name == "aperio":
         options["jpegtables"] = _split(_jpeg(level[:TILE, :TILE], "RGB"))[0]
-    with tifffile.TiffWriter(path, bigtiff=name == "big") as tiff:
+    with tifffile.TiffWriter(path, bigtiff=name == "big", byteorder=">" if name == "endian" else "<") as tiff:
         for number in range(1 if name == "single" else LEVELS):
             if number:
                 shape = (level.shape[0] // 2, 2, level.shape[1] // 2, 2, 3)
                 level = np.rint(level.reshape(shape).mean((1, 3))).astype(np.uint8)
+            shown = level
+            if name == "padded":
+                more = [(0, -side % TILE) for side in level.shape[:2]]
+                shown = np.pad(level, (*more, (0, 0)), constant_values=255)
             tiff.write(
-                _tiles(level, kind),
-                shape=level.shape,
+                _tiles(shown, kind),
+                shape=shown.shape,
                 dtype=np.uint8,
                 tile=(TILE, TILE),
                 photometric=kind["photometric"],
@@ -134,6 +143,9 @@ def write_base(path: Path, name: str) -> Path:
                 metadata=None,
                 **options,
             )
+    if name == "mislabelled":
+        tags = [{"tag": "PhotometricInterpretation", "page": page, "value": 2} for page in range(LEVELS)]
+        path.write_bytes(patch(path.read_bytes(), anatomy(path), tags))
     return path
 
 

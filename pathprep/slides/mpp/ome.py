@@ -17,7 +17,8 @@ _OME = re.compile(r"<(?:\w+:)?OME\b")
 # Image carries the pixel size in the schema of 2003, Pixels since 2007
 _ELEMENT = re.compile(r"<(?:\w+:)?(Image|Pixels)\b((?:[^<>\"']|\"[^\"]*\"|'[^']*')*)")
 _ATTRIBUTE = re.compile(r"([A-Za-z_][\w.:-]*)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
-_CUT = re.compile(r"\b(?:PhysicalSize|PixelSize)[XY]\b.{0,40}", re.DOTALL)
+_SIZES = frozenset({"PhysicalSizeX", "PhysicalSizeY", "PixelSizeX", "PixelSizeY"})
+_CUT = re.compile(r"(?<![A-Za-z])(?:PhysicalSize|PixelSize)[XY]\b.{0,40}", re.DOTALL)
 _BINARY_ONLY = re.compile(r"<(?:\w+:)?BinaryOnly\b([^<>]*)")
 
 
@@ -54,9 +55,7 @@ def statements(text: str, width: int, height: int, path: Path | None = None) -> 
         if found is not None:
             return [found]
     cut = _CUT.search(text)
-    if cut is not None and not any(
-        key.startswith(("PhysicalSize", "PixelSize")) for each in images for key in each
-    ):
+    if cut is not None and not any(_SIZES & image.keys() for image in images):
         return [Statement(SOURCE, shown(cut[0]), problem="where the text is damaged or cut off")]
     return []
 

@@ -32,7 +32,7 @@ _HINT = re.compile("mpp|micro|micron|pixel|um ?per|u?m/p|µm|physical|scanres|mm
 _PAIR = re.compile(r"([A-Za-zµμ][\w.\- /()\[\]]*?)\s*[=:]\s*(.*?)\s*(?=[,\s]\s*[A-Za-z_][\w.\-]*\s*[=:]|$)")
 _LOOSE = re.compile(
     r"(?<![A-Za-z])(?:MPP|Physical ?Size ?X|Mi(?:crons?|crometer) ?per ?pixel)[\"']?\s*[=:]"
-    r"(?:[^|<>\r\n0-9]{0,20}|\s*[.,]?)[0-9][^|<>\"'\r\n]{0,20}",
+    r"(?:[^|<>\r\n0-9]{0,20}|\s*[.,]{0,3})[0-9][^|<>\"'\r\n]{0,20}",
     re.IGNORECASE,
 )
 _MAGNIFICATION = re.compile(r"\bAppMag\s*=\s*([0-9.,]+)")

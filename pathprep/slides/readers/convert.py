@@ -1,5 +1,5 @@
 """How to make a file that is read of one that is not: commands of libvips (https://www.libvips.org), which
-opens what libtiff, libpng and libjpeg do."""
+opens what libtiff, libpng and libjpeg do. Tried with vips 8.14."""
 
 from pathlib import Path
 from typing import Any, NoReturn
@@ -7,22 +7,22 @@ from typing import Any, NoReturn
 from pathprep.errors import UnreadableSlide
 
 TIFF = "tile,pyramid,bigtiff,compression=jpeg,Q=90"
-# from whatever vips opens
 TILED = f"convert it, for example `vips copy in.tif 'out.tif[{TIFF}]'`"
-# channels in an image each
-JOINED = (
-    f"join them, for example `vips bandjoin 'in.tif[page=0] in.tif[page=1] in.tif[page=2]' 'out.tif[{TIFF}]'`"
-)
 FLAT = f"compose it on white, for example `vips flatten in.tif 'out.tif[{TIFF}]' --background 255`"
-DEEP = (
-    f"scale it to 8 bits, for example `vips linear in.tif 'out.tif[{TIFF}]' 0.00389105 0 --uchar` "
-    "(255 / 65535; 0.0622711 where 12 of 16 bits are used)"
-)
 
 
-def bits(found: int) -> str:
+def bits(found: int, floating: bool = False) -> str:
     """The command for samples of so many bits."""
-    return DEEP if found > 8 else TILED
+    if found < 8:
+        return TILED
+    factor, why = "0.00389105", "255 / 65535; 0.0622711 if only 12 of the 16 bits are used"
+    if floating or found > 16:
+        factor, why = "255", "255 / the largest value: here 1"
+    elif found < 16:
+        factor, why = f"{255 / ((1 << found) - 1):.6g}", f"255 / {(1 << found) - 1}"
+    return (
+        f"scale it to 8 bits, for example `vips linear in.tif 'out.tif[{TIFF}]' {factor} 0 --uchar` ({why})"
+    )
 
 
 def tiled(name: str) -> str:

@@ -94,7 +94,7 @@ def refusal(directory: Directory) -> str:
     wrong = directory.wrong_tag
     if wrong is not None:
         return f"it would believe the tag that says {wrong.tag}; the tiles hold {wrong.colour}"
-    if not directory.ours:
+    if not directory.ours or directory.vendor == "philips":
         return f"its vendor is {directory.vendor}"
     for page in directory.pages:
         if not page.plain or page.photometric not in (RGB, YCBCR):

@@ -24,6 +24,8 @@ from pathprep.slides.readers.page import Page, read_page
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# What their levels are can be told from tags and descriptions
+OURS = frozenset({"aperio", "generic-tiff", "philips"})
 # TIFFs that are no plain ones: their images are not tiled, or laid out in ways that only OpenSlide knows
 _NOT_TILED = frozenset({"hamamatsu"})
 
@@ -50,8 +52,8 @@ class Directory:
 
     @property
     def ours(self) -> bool:
-        """Whether the tags suffice to read it; OpenSlide knows the ways of the other vendors."""
-        return _ours(self.vendor, self.known)
+        """Whether what is read here suffices; OpenSlide knows the ways of the other vendors."""
+        return self.vendor in OURS or not self.known
 
     @property
     def colour(self) -> str:
@@ -119,7 +121,7 @@ def _parse(path: Path, known: str | None) -> Directory | None:
                 levels.append(page)
         if first.subifds:
             levels += [page for page in first.pages if page.is_tiled and not page.subfiletype & 4]
-        _check_channels(path, tiff, first)
+        _check_channels(path, tiff)
         pages = [read_page(path, page, level, file) for level, page in enumerate(levels)]
         pages = [pages[0], *sorted(pages[1:], key=lambda page: -page.width)]
         stated = _philips_spacings(first.description) if vendor == "philips" else []
@@ -127,7 +129,7 @@ def _parse(path: Path, known: str | None) -> Directory | None:
             Declared(page.width, page.height, page.tile_width, page.tile_height, spacing)
             for page, spacing in zip(pages, _spacings(pages, stated), strict=True)
         ]
-        if _ours(vendor, known is not None):
+        if vendor in OURS or known is None:
             found = settle(path, declared)
         else:  # OpenSlide does it, and Slide checks what it says
             found = [Found(i, Level(d.width, d.height, 1.0), "") for i, d in enumerate(declared)]
@@ -142,10 +144,6 @@ def _parse(path: Path, known: str | None) -> Directory | None:
         )
 
 
-def _ours(vendor: str, known: bool) -> bool:
-    return vendor in ("aperio", "generic-tiff") or not known
-
-
 def _vendor(page: tifffile.TiffPage) -> str:
     """What OpenSlide would name it, were its bytes in the order that it reads."""
     if page.description.startswith("Aperio"):
@@ -153,13 +151,19 @@ def _vendor(page: tifffile.TiffPage) -> str:
     return "philips" if page.software.startswith("Philips") else "generic-tiff"
 
 
-def _check_channels(path: Path, tiff: tifffile.TiffFile, first: tifffile.TiffPage) -> None:
+def _check_channels(path: Path, tiff: tifffile.TiffFile) -> None:
     """Channels in an image each are no RGB: the first would be taken for a grey slide."""
-    sizes = re.findall(r'\bSize([CZT])="(\d+)"', (tiff.ome_metadata or "")[: 1 << 16]) if tiff.is_ome else []
-    if first.samplesperpixel == 1 and any(axis == "C" and int(size) > 1 for axis, size in sizes[:3]):
+    first = tiff.pages.first
+    if first.samplesperpixel != 1:
+        return
+    same = sum(
+        page.samplesperpixel == 1 and page.shape == first.shape and not page.subfiletype & 5
+        for page in tiff.pages
+    )
+    if same > 1:
         raise UnreadableSlide(
-            f"{path}: its channels are images of one sample each (OME-XML), not RGB; if they are red, "
-            f"green and blue, {convert.JOINED}"
+            f"{path}: {same} images of {first.imagewidth}x{first.imagelength} px with one sample each "
+            "(channels or focal planes), not one of RGB; export it again as RGB"
         )
 
 

@@ -22,8 +22,12 @@ class OpenSlideReader:
 
     def __init__(self, path: Path, directory: Directory | None = None) -> None:
         self.path = path
+        series: list[dicom.Instance] = []
         if directory is None:
             foreign.check(path)
+            series = dicom.series(path)
+            if series and (problem := dicom.problem(series[0])):
+                raise UnreadableSlide(f"{path}: {problem}")
         elif (wrong := directory.wrong_tag) is not None:
             hint = "use `reader` auto" if tiff.suits(directory) else convert.TILED
             raise UnreadableSlide(
@@ -33,12 +37,13 @@ class OpenSlideReader:
         try:
             self._slide = openslide.OpenSlide(str(path))
         except openslide.OpenSlideError as error:
-            raise UnreadableSlide(
-                f"{path}: OpenSlide cannot open it ({error}); is it a complete slide?"
-            ) from None
+            hint = "is it a complete slide?"
+            if directory is not None and not directory.known:
+                hint = f"use `reader` auto{'' if tiff.suits(directory) else ', or ' + convert.TILED}"
+            raise UnreadableSlide(f"{path}: OpenSlide cannot open it ({error}); {hint}") from None
         properties = self._slide.properties
         self.vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
-        found = _levels(path, self._slide, directory)
+        found = _levels(path, self._slide, directory, series)
         self.levels, self.notes = [each.level for each in found], [each.note for each in found]
         self.colour = "as OpenSlide decodes it" if directory is None else directory.colour
         # OpenSlide's own numbers of the levels, and what it divides positions by
@@ -74,13 +79,15 @@ class OpenSlideReader:
         self._slide.close()
 
 
-def _levels(path: Path, slide: openslide.OpenSlide, directory: Directory | None) -> list[Found]:
+def _levels(
+    path: Path, slide: openslide.OpenSlide, directory: Directory | None, series: list[dicom.Instance]
+) -> list[Found]:
     """OpenSlide's levels with their true downsamples.
 
     Where it only divides the declared sizes, these may be padded; of other vendors it knows better.
 
-    Raises:
-        UnreadableSlide: it would show level 0 wrongly.
+    Args:
+        series: of DICOM. A level that OpenSlide would show wrongly is not used.
     """
     sizes, downsamples, properties = slide.level_dimensions, slide.level_downsamples, slide.properties
     own = [Found(i, Level(w, h, float(downsamples[i])), "") for i, (w, h) in enumerate(sizes)]
@@ -91,10 +98,7 @@ def _levels(path: Path, slide: openslide.OpenSlide, directory: Directory | None)
     wrong: set[tuple[int, int]] = set()
     if directory is not None and [(page.width, page.height) for page in directory.pages] == list(sizes):
         spacings = [page.spacing for page in directory.pages]
-    elif properties.get(openslide.PROPERTY_NAME_VENDOR) == "dicom":
-        series = dicom.series(path)
-        if series and (problem := dicom.problem(series[0])):
-            raise UnreadableSlide(f"{path}: {problem}")
+    elif series:
         wrong = {level.size for level in series if dicom.problem(level)}
         stated = {level.size: level.spacing for level in series}
         once = Counter(level.size for level in series)

@@ -130,7 +130,7 @@ def read_page(path: Path, page: tifffile.TiffPage, level: int, file: Readable) -
         bits = jpeg2000_header.bits(start)
         if bits is not None and max(bits) > 8:
             raise UnreadableSlide(
-                f"{path}: {max(bits)} bits per sample (its JPEG 2000 tiles); {convert.DEEP}"
+                f"{path}: {max(bits)} bits per sample (its JPEG 2000 tiles); {convert.bits(max(bits))}"
             )
     return Page(
         page.imagewidth,
@@ -168,7 +168,9 @@ def _check_bits(path: Path, page: tifffile.TiffPage) -> None:
         found = f"{bits[0] if len(set(bits)) == 1 else bits} bits per sample"
         if 3 in formats:
             found += ", floating-point"
-        raise UnreadableSlide(f"{path}: {found} (BitsPerSample), 8 are read; {convert.bits(max(bits))}")
+        raise UnreadableSlide(
+            f"{path}: {found} (BitsPerSample), 8 are read; {convert.bits(max(bits), 3 in formats)}"
+        )
     if set(formats) - {1, 4}:
         kind = _FORMATS.get(formats[0], str(formats[0]))
         raise UnreadableSlide(

@@ -25,8 +25,12 @@ BACKGROUND = 255
 
 def suits(directory: Directory) -> bool:
     """Whether this reader is the one to take the file: it is JPEG, or OpenSlide would not see all of it."""
+    if refusal(directory):
+        return False
+    if directory.vendor == "philips" and directory.known:
+        return directory.wrong_tag is not None
     jpeg = all(page.compression == JPEG for page in directory.pages)
-    return not refusal(directory) and (jpeg or not directory.known or directory.subifds)
+    return jpeg or not directory.known or directory.subifds
 
 
 def refusal(directory: Directory) -> str:

@@ -43,7 +43,7 @@ def tasks(
     if not method.tasks:
         raise UsageError(f"{run}: has no slide-level heads: none of its phases trains on slides")
     data = open_dataset(Path(dataset))
-    known = {name for name, count in data.tile_counts().items() if count}
+    known = data.slide_names(name for name, count in data.tile_counts().items() if count)
     of_run = tuple(LabelTask(entry["name"], tuple(entry["classes"])) for entry in method.tasks)
     found = slide_labels.read_for(labels, known, of_run)
     for line in found.account:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pathprep.errors import UsageError
 from pathprep.params.settings import build
+from pathprep.slides.own_names import SlideNames
 from pathprep.storage import atomic
 from pathtrain.evaluate.slide_level import figures
 from pathtrain.evaluate.slide_level.benchmark import evaluate
@@ -50,13 +51,15 @@ def slides(
     """
     config = build(SlidesConfig, settings)
     models = [_open(str(each)) for each in features]
-    known = set.intersection(*(set(model.counts) for model in models))
+    known = _shared(models)
     if not known:
         raise UsageError("the folders of features share no slide; give folders of the same slides")
     names = None if tasks is None else str(tasks)
     found = read_tasks([Path(path) for path in labels], names, known, only=task, allow_missing=allow_missing)
     place = None if dataset is None else Path(dataset)
-    done = evaluate(models, found, config, dataset=place, heatmaps=list(heatmap) or None)
+    done = evaluate(
+        models, found, config, dataset=place, heatmaps=[known.find(name) or name for name in heatmap] or None
+    )
     if out is not None:
         pictures = figures.charts(done.result)
         maps = figures.heatmaps(done.attention, models, place)
@@ -66,6 +69,14 @@ def slides(
         for name, content in files.items():
             atomic.write_bytes(Path(out) / name, content)
     return done.result
+
+
+def _shared(models: Sequence[Bags]) -> SlideNames:
+    """The slides that all folders hold."""
+    names = [model.names for model in models]
+    both = frozenset.intersection(*names)
+    own = {slide: tuple(dict.fromkeys(name for each in names for name in each.own[slide])) for slide in both}
+    return SlideNames.of(both, own)
 
 
 def _open(text: str) -> Bags:

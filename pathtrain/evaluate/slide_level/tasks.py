@@ -7,6 +7,7 @@ A YAML may name the tasks of a benchmark: see task_file.
 
 import logging
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +63,7 @@ class Missing:
 def read_tasks(
     labels: Sequence[Path],
     benchmark: str | None,
-    known: set[str],
+    known: AbstractSet[str],
     *,
     only: Sequence[str] = (),
     allow_missing: bool = False,
@@ -119,7 +120,7 @@ def _check_names(only: Sequence[str], names: Sequence[str]) -> None:
             raise UsageError(f"`task` {name}: there is no such task; there are {', '.join(names)}")
 
 
-def _table(paths: Sequence[Path], known: set[str]) -> LabelTable:
+def _table(paths: Sequence[Path], known: AbstractSet[str]) -> LabelTable:
     """CSVs with the same columns as one; at least one of its slides has features."""
     if not paths:
         raise UsageError("`labels`: give a CSV with slide_id and a column per task")
@@ -141,7 +142,7 @@ def _columns(
     return [TaskSpec(name=column, column=column) for column in table.labels if column in taken], left
 
 
-def _task(spec: TaskSpec, table: LabelTable, known: set[str], allow_missing: bool) -> Task:
+def _task(spec: TaskSpec, table: LabelTable, known: AbstractSet[str], allow_missing: bool) -> Task:
     source = table.source
     for column in (spec.column, spec.split):
         if column is not None and column not in table.cells:

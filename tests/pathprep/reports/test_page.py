@@ -100,7 +100,7 @@ def test_empty_dataset(tmp_path: Path) -> None:
 def test_dataset_whose_slides_all_failed(tmp_path: Path) -> None:
     (tmp_path / "archive").mkdir()
     for name in ("a.tif", "b.tif"):
-        (tmp_path / "archive" / name).write_bytes(b"no")
+        (tmp_path / "archive" / name).write_bytes(b"no " + name.encode())
     page = read(report(make(tmp_path / "archive", tmp_path / "dataset"), tmp_path / "page.html"))
     assert "2 of 2 slides (100.0%) failed (UnreadableSlide 2)" in page.text
     assert "a.tif" in page.text

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -24,11 +25,13 @@ from pathprep.dataset import marker
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
 from pathprep.folders import verify
-from pathprep.params.shard import ShardParams
+from pathprep.launchers import local
+from pathprep.params.shard import ReaderName, ShardParams
 from pathprep.sharding import run
 from pathprep.sharding.plan import in_part, plan
 from pathprep.sharding.summary import RunSummary
-from pathprep.slides import find
+from pathprep.slides import find, slide
+from pathprep.slides.readers import Reader
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
 
@@ -128,17 +131,34 @@ def test_bad_slides_are_quarantined_and_the_rest_is_done(data: Path, folder: Pat
     assert Dataset(tmp_path).slides == ["s0", "s1", "s2", "s3"]
 
 
-def test_a_reader_that_dies_by_a_signal_costs_one_slide(folder: Path, tmp_path: Path) -> None:
-    # cuCIM's default plugin segfaults on a tiled deflate TIFF with a predictor, as libvips writes them
-    path = tmp_path / "deadly.tif"
-    options = {"photometric": "rgb", "tile": (256, 256), "compression": "zlib", "predictor": True}
-    tifffile.imwrite(path, tissue(600, 600), resolution=(2e4, 2e4), resolutionunit="CENTIMETER", **options)
-    summary = shard(tmp_path / "d", path, folder, params=replace(PARAMS, reader="cucim"), workers=2)
+def test_a_reader_that_dies_by_a_signal_costs_one_slide(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tiff(tmp_path / "deadly.tif", tissue(600, 600))
+    real = slide.open_reader
+
+    def deadly(path: Path, name: ReaderName = "auto") -> Reader:
+        # as cuCIM does on a tiled deflate TIFF with a predictor, which it is not given any more
+        if path.stem == "deadly":
+            signal.raise_signal(signal.SIGKILL)
+        return real(path, name)
+
+    # forked from here, so that workers have the patch
+    monkeypatch.setattr(local.server, "context", lambda: multiprocessing.get_context("fork"))
+    monkeypatch.setattr(slide, "open_reader", deadly)
+    summary = shard(tmp_path / "d", path, folder, workers=2)
     assert sorted(summary.markers) == ["s0", "s1", "s2", "s3"]
     entry = Dataset(tmp_path / "d").failed()["deadly"]
     assert (entry.kind, entry.stage, entry.attempts) == ("crash", "open", 2)
-    assert "deadly.tif: the worker process was killed by SIGSEGV" in entry.error
-    # left to itself, pathprep gives such a file to OpenSlide
+    assert "deadly.tif: the worker process was killed by SIGKILL" in entry.error
+
+
+def test_a_file_that_a_reader_would_die_of_is_given_to_another(tmp_path: Path) -> None:
+    path = tmp_path / "deadly.tif"
+    options = {"photometric": "rgb", "tile": (256, 256), "compression": "zlib", "predictor": True}
+    tifffile.imwrite(path, tissue(600, 600), resolution=(2e4, 2e4), resolutionunit="CENTIMETER", **options)
+    refused = shard(tmp_path / "d", path, params=replace(PARAMS, reader="cucim")).failures["deadly"]
+    assert "the reader cucim does not read it" in refused.error
     assert shard(tmp_path / "auto", path).markers["deadly"].reader == "openslide"
 
 

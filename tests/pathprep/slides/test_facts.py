@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers.markers import slide_marker
 from helpers.slides import tissue, write_tiff
 
+from pathprep.dataset.marker import Marker, sealed, unsealed
 from pathprep.slides.facts import Facts, decide
 from pathprep.slides.mpp.settle import MppRules
 from pathprep.slides.slide import Slide
@@ -53,3 +55,15 @@ def test_they_are_json_and_come_back_from_it(tmp_path: Path) -> None:
     del values["mpp"]
     with pytest.raises(KeyError):
         Facts.of(values)
+
+
+def test_markers_keep_them_sealed_and_older_ones_have_none(tmp_path: Path) -> None:
+    made = facts(write_tiff(tmp_path / "a.tif", tissue(300, 300)))
+    marker = slide_marker("build", facts=made)
+    written = json.loads(json.dumps(sealed(marker.as_dict())))
+    assert unsealed(written) == marker
+    written["facts"]["mpp"]["value"] = 0.25
+    assert unsealed(written) is None
+    older = slide_marker("build").as_dict()
+    assert "facts" not in older
+    assert Marker.from_dict(older).facts is None  # type: ignore[attr-defined]

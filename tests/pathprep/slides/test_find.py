@@ -43,6 +43,20 @@ def test_csv_with_mpp_and_mask(tmp_path: Path) -> None:
     assert find([tmp_path, csv]) == [SlideSource(a, 0.25, tmp_path / "a.png"), SlideSource(b)]
 
 
+def test_csv_of_pandas_and_r_where_nothing_is_known(tmp_path: Path) -> None:
+    (tmp_path / "slides.csv").write_text('"","slide","mpp","mask"\n"1","a.svs",NA,NaN\n"2","b.svs",0.25,\n')
+    for name in ("a.svs", "b.svs"):
+        (tmp_path / name).write_bytes(name.encode())
+    found = find([tmp_path / "slides.csv"])
+    assert [(each.path.name, each.mpp, each.mask) for each in found] == [
+        ("a.svs", None, None),
+        ("b.svs", 0.25, None),
+    ]
+    (tmp_path / "slides.csv").write_text("slide,mpp\na.svs,inf\n")
+    with pytest.raises(UsageError, match=r"line 2: mpp 'inf'; give micrometres per pixel, above 0"):
+        find([tmp_path / "slides.csv"])
+
+
 def test_csv_of_an_excel_where_commas_are_decimal(tmp_path: Path) -> None:
     a, b = touch(tmp_path / "a.svs"), touch(tmp_path / "b.svs")
     (tmp_path / "slides.csv").write_bytes(

@@ -79,6 +79,6 @@ def test_real_h_and_e_is_not_flagged_and_ihc_is(data: Path) -> None:
             pixels = slide.read(0, 0, 0, slide.width, slide.height)
         assert "not_he" not in seen(pixels, 0.5 if "cohort" in str(path) else 0.25), path
     ihc = data / "pen-ihc" / "ihc"
-    for path in [ihc / "Rat-Kidney_PanCytokeratin.jpg", *sorted((ihc / "lung-lesion_3").glob("*"))]:
+    for path in [ihc / "Rat-Kidney_PanCytokeratin.jpg", *sorted((ihc / "lung-lesion_3").rglob("*.jpg"))]:
         pixels = np.asarray(Image.open(path).convert("RGB"))
         assert ("not_he" in seen(pixels, 4.0)) == ("-He-" not in path.name), path

@@ -60,7 +60,7 @@ def changed(number: int, **cells: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("table", "error"),
     [
-        (changed(0, slide_id="TCGA.1"), "l.csv: slide TCGA_1 has no features"),
+        (changed(0, slide_id="TCGA.1"), "l.csv: slide TCGA.1 has no features"),
         (changed(1, slide_id="s0"), "l.csv, line 3: slide s0 is there more than once"),
         (changed(7, split="test"), r"patient p3 in more than one part \(p3: train and test\)"),
         (changed(3, split="later"), "slide s3: split is later; give train, val or test"),

@@ -1,7 +1,8 @@
-"""Image files of every kind that tile sets come in: the right pixels, or a reason by name."""
+"""Image files of every kind that people give: the right pixels, or a reason by name."""
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from helpers.tilesets import saved, tile
 from imagecodecs import png_encode
 from PIL import Image
 
-from pathprep.tilesets.images import decode
+from pathprep.errors import UsageError
+from pathprep.sharding.fit_target import FitOptions, fit_picture
+from pathprep.tiles.pictures import decode
 
 RGB = tile(0)
 SIDE = len(RGB)
@@ -54,22 +57,22 @@ def keyed(mode: str) -> tuple[bytes, np.ndarray]:
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "PPM"])
 def test_plain_colour_keeps_its_pixels(kind: str) -> None:
-    assert np.array_equal(decode(saved(RGB, kind)).pixels, RGB)
+    assert np.array_equal(decode(saved(RGB, kind)), RGB)
 
 
 def test_lossless_webp_and_jpeg_2000_keep_their_pixels() -> None:
-    assert np.array_equal(decode(image(RGB, "WEBP", lossless=True)).pixels, RGB)
-    assert np.array_equal(decode(image(RGB, "JPEG2000", irreversible=False)).pixels, RGB)
-    assert np.array_equal(decode(image(RGB, "JPEG2000", irreversible=False, no_jp2=True)).pixels, RGB)
+    assert np.array_equal(decode(image(RGB, "WEBP", lossless=True)), RGB)
+    assert np.array_equal(decode(image(RGB, "JPEG2000", irreversible=False)), RGB)
+    assert np.array_equal(decode(image(RGB, "JPEG2000", irreversible=False, no_jp2=True)), RGB)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "GIF"])
 def test_grey_and_palette_become_colour(kind: str) -> None:
-    assert np.array_equal(decode(image(GREY, kind)).pixels, np.dstack([GREY] * 3))
+    assert np.array_equal(decode(image(GREY, kind)), np.dstack([GREY] * 3))
     palette = Image.fromarray(RGB).quantize(32)
     data = io.BytesIO()
     palette.save(data, kind)
-    assert np.array_equal(decode(data.getvalue()).pixels, np.array(palette.convert("RGB")))
+    assert np.array_equal(decode(data.getvalue()), np.array(palette.convert("RGB")))
 
 
 ALPHAS: dict[str, Callable[[], bytes]] = {
@@ -89,7 +92,7 @@ ALPHAS: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize("kind", ALPHAS)
 def test_what_is_transparent_lies_on_white(kind: str) -> None:
-    found = decode(ALPHAS[kind]()).pixels.astype(int)
+    found = decode(ALPHAS[kind]()).astype(int)
     off = np.abs(found - WHITE).max(axis=2)
     assert off.max() <= (2 if "associated" in kind else 1)
     assert (found[ALPHA == 0] == 255).all()
@@ -99,22 +102,22 @@ def test_what_is_transparent_lies_on_white(kind: str) -> None:
 @pytest.mark.parametrize("mode", ["RGB", "L", "P"])
 def test_a_transparent_colour_lies_on_white(mode: str) -> None:
     data, shown = keyed(mode)
-    assert np.array_equal(decode(data).pixels, shown)
+    assert np.array_equal(decode(data), shown)
 
 
 def test_grey_with_alpha_and_gif_lie_on_white() -> None:
-    grey = decode(image(np.dstack([GREY, ALPHA]), "PNG")).pixels
+    grey = decode(image(np.dstack([GREY, ALPHA]), "PNG"))
     assert (grey[ALPHA == 0] == 255).all()
     assert np.array_equal(grey[ALPHA == 255][:, 0], GREY[ALPHA == 255])
     picture = Image.fromarray(RGB).quantize(32)
     picture.putpixel((0, 0), 31)
     data = io.BytesIO()
     picture.save(data, "GIF", transparency=picture.getpixel((0, 0)))
-    assert decode(data.getvalue()).pixels[0, 0].tolist() == [255, 255, 255]
+    assert decode(data.getvalue())[0, 0].tolist() == [255, 255, 255]
 
 
 def test_a_tile_outside_of_what_was_scanned_is_white_and_a_picture_without_opacity_is_refused() -> None:
-    assert (decode(image(np.zeros((SIDE, SIDE, 4), np.uint8), "PNG")).pixels == 255).all()
+    assert (decode(image(np.zeros((SIDE, SIDE, 4), np.uint8), "PNG")) == 255).all()
     with pytest.raises(ValueError, match="transparent everywhere; save it without"):
         decode(image(np.dstack([RGB, ALPHA * 0]), "PNG"))
 
@@ -174,3 +177,9 @@ def test_refused_by_name(kind: str) -> None:
     make, reason = REFUSED[kind]
     with pytest.raises(ValueError, match=reason):
         decode(make())
+
+
+def test_a_stain_target_is_judged_alike(tmp_path: Path) -> None:
+    (tmp_path / "target.png").write_bytes(REFUSED["PNG of 16 bits"][0]())
+    with pytest.raises(UsageError, match=r"target\.png: not a readable picture \(pixels are of 16 bits"):
+        fit_picture(tmp_path / "target.png", FitOptions())
