@@ -149,7 +149,6 @@ class SlideMarker(Marker):
         target_mpp: that the tiles were asked for at.
         facts: what was decided about the slide, and from what; None in datasets of version 1.
         reader, vendor: what read the file, and whose format it is. width, height: pixels of level 0.
-        bounds: the part of level 0 that was scanned; None if that is all.
         mask: how the user's mask was taken; None without one.
         notes: codes of what the slide looks like that ordinary H&E slides do not (slides.unlike).
     """
@@ -164,10 +163,15 @@ class SlideMarker(Marker):
     vendor: str | None
     width: int
     height: int
-    bounds: Bounds | None = None
     mask: MaskRecord | None = None
     notes: tuple[str, ...] = ()
     grid: GridRecord
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """The part of level 0 that was scanned; None if that is all, or if it has no ``facts``."""
+        found = self.facts.origin.value["bounds"] if self.facts else None
+        return Bounds(*found) if found else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +209,6 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "stain_fit": lambda fit: fit and StainRecord(tuple(fit["he"]), tuple(fit["max_c"])),
     "grid": lambda grid: GridRecord(**grid),
     "notes": tuple,
-    "bounds": lambda bounds: bounds and Bounds(*bounds),
     "mask": lambda mask: mask and MaskRecord(mask["origin"], mask["origin_source"], tuple(mask["notes"])),
     "damaged": lambda damaged: tuple(DamagedImage(**image) for image in damaged),
     "files": lambda files: {name: FileRecord(**file) for name, file in files.items()},

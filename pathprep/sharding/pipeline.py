@@ -93,7 +93,6 @@ def process(task: ShardTask, progress: Progress | None = None) -> Marker:
                 vendor=slide.vendor,
                 width=slide.width,
                 height=slide.height,
-                bounds=slide.bounds,
                 mpp=mpp.value,
                 mpp_source=mpp.source,
                 grid=GridRecord(**{each.name: getattr(plan, each.name) for each in fields(GridRecord)}),

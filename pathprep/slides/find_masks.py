@@ -42,7 +42,7 @@ def masks_for(slides: Mapping[Path, str], folder: Path) -> dict[Path, Path]:
     found, missing = {}, []
     for slide, own in slides.items():
         named = dict.fromkeys((own, slide.stem, slide.name, f"{slide.stem}_mask"))
-        candidates = [path for name in named for path in there.get(name, ())]
+        candidates = [path for name in named for path in there.get(name, ()) if path != slide]
         sure = [path for path in candidates if not path.name.lower().endswith(JSON)] or candidates
         if len(sure) > 1:
             raise UsageError(

@@ -235,7 +235,10 @@ class _Reader:
         coordinates = item["coordinates"]
         for rings in [coordinates] if kind == "Polygon" else coordinates:
             if rings:
-                self.polygons.append(Polygon([_ring(ring, kind) for ring in rings], properties))
+                outline, *holes = (_ring(ring, kind) for ring in rings)
+                if any(_apart(hole, outline) for hole in holes):
+                    raise ValueError("a hole outside its outline; several areas are a MultiPolygon")
+                self.polygons.append(Polygon([outline, *holes], properties))
 
 
 def _ring(points: Any, kind: str) -> Ring:
@@ -252,6 +255,11 @@ def _ring(points: Any, kind: str) -> Ring:
     if len(ring) < 3:
         raise ValueError("a ring of fewer than three points")
     return ring
+
+
+def _apart(ring: Ring, other: Ring) -> bool:
+    """Whether the boxes of two rings have nothing in common."""
+    return bool((ring.max(axis=0) < other.min(axis=0)).any() or (ring.min(axis=0) > other.max(axis=0)).any())
 
 
 def _short(value: Any) -> str:

@@ -208,7 +208,7 @@ def _place_picture(path: Path, ground: Ground) -> PlacedMask:
     elif share > NEARLY_ALL:
         notes.append(f"{share:.0%} of it is not 0, which is tissue; if tissue is 0 in it, invert it")
     if picture.lossy:
-        notes.append("JPEG blurs masks: black and white were told apart at 128; PNG keeps them")
+        notes.append("its compression (JPEG) blurs: black and white were told apart at 128; PNG keeps them")
     return PlacedMask(tissue, origin, source, tuple(notes))
 
 

@@ -4,10 +4,7 @@ An image folder brings its labels.csv, and a dataset of imported tiles has them 
 
     slide,label             every tile of the slide has it
     slide,x,y,label         x and y as in the dataset's index: level-0 pixels of the tile's corner
-    a folder of GeoJSON     <slide>.geojson as QuPath exports it, level-0 pixels: a tile has the class of
-                            the polygon that holds its centre; of several, the smallest, and of equally
-                            large ones the last. Features without a class, points and lines hold no tile, and
-                            a tile in an area of a class to be ignored (Ignore*) has no label.
+    a folder of GeoJSON     <slide>.geojson as QuPath exports it: pathtrain.data.drawn_labels
 
 A missing label (empty, NA and the like: pathprep.storage.cells), and a tile that no row or polygon covers,
 is unlabelled: -1. Tables may be Parquet too.
@@ -22,26 +19,17 @@ from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
-from skimage.measure import points_in_poly
 
-from pathprep.dataset.marker import Marker, SlideMarker
 from pathprep.errors import UsageError
 from pathprep.params.origin import AskedOrigin
-from pathprep.slides.geojson import Drawing, Polygon, read_geojson
-from pathprep.slides.masks import settle_origin
 from pathprep.slides.own_names import SlideNames
 from pathprep.storage import cells, tables
 from pathprep.storage.tables import Table
+from pathtrain.data.drawn_labels import labels_of, read_drawings
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 Names = list[str]
-log = logging.getLogger(__name__)
-
-# Formats with bounds, of which the first version of datasets kept no record
-BOUNDED = ("mirax", "leica", "ventana", "hamamatsu")
-
 log = logging.getLogger(__name__)
 
 
@@ -106,7 +94,9 @@ def read_labels(
 
 def _of_datasets(datasets: Sequence[DatasetTiles], path: Path, origin: AskedOrigin) -> list[Names]:
     if path.is_dir():
-        return _from_annotations(datasets, path, origin)
+        drawings = read_drawings(path, _known(datasets))
+        _check_slides(datasets, set(drawings), path)
+        return [labels_of(tiles, drawings, origin) for tiles in datasets]
     rows = _read_rows(path, _known(datasets))
     _check_slides(datasets, set(rows.slides), path)
     per_set = _per_slide if rows.places is None else _per_tile
@@ -192,112 +182,3 @@ def _per_tile(tiles: DatasetTiles, rows: _Rows) -> Names:
             raise UsageError(f"{rows.table.at(row)}: this tile has two labels; keep one row per tile")
     places = zip(tiles.slide, tiles.coords.tolist(), strict=True)
     return [labels.get((tiles.slides[number], x, y), "") for number, (x, y) in places]
-
-
-@dataclass(frozen=True)
-class Area:
-    """A drawn polygon with its holes.
-
-    Attributes:
-        label: name of its class; "" if what it holds is to be ignored.
-        rings: (V, 2) float64 each, x and y in level-0 pixels of the slide; the first is the outline.
-        size: area without the holes, square pixels.
-    """
-
-    label: str
-    rings: list[Floats]
-    size: float
-
-    def holds(self, points: Floats) -> npt.NDArray[np.bool_]:
-        """(P,) which of the points (P, 2) lie inside; a point in a hole does not."""
-        inside = np.zeros(len(points), dtype=bool)
-        low, high = self.rings[0].min(axis=0), self.rings[0].max(axis=0)
-        near = np.flatnonzero(((points >= low) & (points <= high)).all(axis=1))
-        inside[near] = points_in_poly(points[near], self.rings[0])
-        for hole in self.rings[1:]:
-            inside[near] &= ~points_in_poly(points[near], hole)
-        return inside
-
-
-def _from_annotations(datasets: Sequence[DatasetTiles], folder: Path, origin: AskedOrigin) -> list[Names]:
-    files = sorted(path for ending in ("*.geojson", "*.geojson.gz") for path in folder.glob(ending))
-    if not files:
-        raise UsageError(f"{folder}: holds no .geojson file; export annotations as <slide>.geojson")
-    known = _known(datasets)
-    drawings: dict[str, tuple[Path, Drawing]] = {}
-    for path in files:
-        name = path.name.partition(".geojson")[0]
-        slide = known.find(name, str(path)) or name
-        if slide in drawings:
-            raise UsageError(f"{path}: of the same slide as {drawings[slide][0]}; keep one per slide")
-        drawings[slide] = path, _read(path)
-    _check_slides(datasets, set(drawings), folder)
-    named = []
-    for tiles in datasets:
-        version = int(tiles.dataset.info["version"])
-        areas = {
-            slide: _areas(path, drawing, tiles.dataset.marker(slide), version, origin)
-            for slide, (path, drawing) in drawings.items()
-            if slide in tiles.slides
-        }
-        named.append(_by_areas(tiles, areas))
-    return named
-
-
-def _by_areas(tiles: DatasetTiles, areas: dict[str, list[Area]]) -> Names:
-    names = np.full(len(tiles), "", dtype=object)
-    for number, slide in enumerate(tiles.slides):
-        start, end = tiles.starts[number], tiles.starts[number + 1]
-        centres = tiles.coords[start:end] + tiles.side[start:end, None] / 2
-        # Largest first, so that smaller ones inside it overwrite; sorted() keeps the file's order of equals.
-        # What is to be ignored comes last
-        for area in sorted(areas.get(slide, ()), key=lambda area: (not area.label, -area.size)):
-            names[start:end][area.holds(centres)] = area.label
-    return [str(name) for name in names]
-
-
-def _read(path: Path) -> Drawing:
-    try:
-        return read_geojson(path)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: not GeoJSON annotations ({error})") from None
-
-
-def _areas(path: Path, drawing: Drawing, marker: Marker, version: int, origin: AskedOrigin) -> list[Area]:
-    """Classified polygons of a file, in level-0 pixels of the whole slide.
-
-    Args:
-        marker: of the slide. version: of the dataset's format.
-
-    Raises:
-        UsageError: their classes or coordinates are not what they should be, or the origin is not known.
-    """
-    bounds = None
-    try:
-        if isinstance(marker, SlideMarker):
-            bounds = marker.bounds
-            drawing.check_pixels(marker.width, marker.height)
-            known = (drawing.stated and drawing.stated.origin == "slide") or origin == "slide"
-            if version < 2 and marker.vendor in BOUNDED and not known:
-                raise ValueError(
-                    f"is of a slide of {marker.vendor}, of whose bounds this dataset, of an earlier "
-                    "version, has no record; make the dataset anew, or give `label_origin` slide if "
-                    "coordinates count from the corner of the whole slide"
-                )
-        _, _, corner = settle_origin(drawing.stated, bounds, origin, "label_origin")
-        named = [(_label(polygon), polygon) for polygon in drawing.polygons]
-    except ValueError as error:
-        raise UsageError(f"{path}: {error}") from None
-    if drawing.left_out():
-        log.info("%s: points and lines hold no tile: %s", path, drawing.left_out())
-    return [
-        Area(label, [ring + corner for ring in polygon.rings], polygon.size)
-        for label, polygon in named
-        if label is not None
-    ]
-
-
-def _label(polygon: Polygon) -> str | None:
-    """The class of an area, "" if it is to be ignored; None if it has none."""
-    use = polygon.use()
-    return "" if use == "ignored" else (polygon.label() or None) if use == "area" else None

@@ -3,6 +3,7 @@
 from typing import Any
 
 from pathprep.dataset.marker import GridRecord, SlideMarker, SlideRecord
+from pathprep.slides.facts import Decision, Facts
 
 
 def slide_marker(build_id: str, path: str = "a.svs", **changes: Any) -> SlideMarker:
@@ -25,3 +26,11 @@ def slide_marker(build_id: str, path: str = "a.svs", **changes: Any) -> SlideMar
         "seconds": {"total": 0.0},
     }
     return SlideMarker(build_id=build_id, **(values | changes))
+
+
+def facts_with_bounds(*bounds: int) -> Facts:
+    """Facts of a slide of which a part was scanned: x, y, width, height."""
+    nothing = Decision(None, "")
+    return Facts(
+        nothing, nothing, nothing, Decision({"origin": "slide", "bounds": list(bounds)}, ""), nothing
+    )

@@ -12,7 +12,7 @@ from pathprep.slides.find_masks import masks_for
 def touch(folder: Path, *names: str) -> list[Path]:
     folder.mkdir(exist_ok=True)
     for name in names:
-        (folder / name).touch()
+        (folder / name).write_text(name)  # no two alike: equal slides may share a mask
     return [folder / name for name in names]
 
 
@@ -26,13 +26,24 @@ def touch(folder: Path, *names: str) -> list[Path]:
 def test_names_of_masks(tmp_path: Path, name: str) -> None:
     (slide,) = touch(tmp_path, "a.svs")
     touch(tmp_path / "m", name, "ab.png", "a-tissue.png", "notes.txt")
-    assert masks_for([slide], tmp_path / "m") == {slide: tmp_path / "m" / name}
+    assert masks_for({slide: slide.stem}, tmp_path / "m") == {slide: tmp_path / "m" / name}
+
+
+def test_a_mask_by_the_slides_own_name(tmp_path: Path) -> None:
+    (slide,) = touch(tmp_path, "00.dcm")
+    (mask,) = touch(tmp_path / "m", "1.2.840.png")
+    assert masks_for({slide: "1.2.840"}, tmp_path / "m") == {slide: mask}
 
 
 def test_a_json_beside_a_mask_is_none(tmp_path: Path) -> None:
     (slide,) = touch(tmp_path, "a.svs")
     touch(tmp_path / "m", "a.json", "a.geojson")
-    assert masks_for([slide], tmp_path / "m") == {slide: tmp_path / "m" / "a.geojson"}
+    assert masks_for({slide: slide.stem}, tmp_path / "m") == {slide: tmp_path / "m" / "a.geojson"}
+
+
+def test_a_slide_is_not_its_own_mask(tmp_path: Path) -> None:
+    slide, mask = touch(tmp_path, "a.tif", "a_mask.tif")
+    assert masks_for({slide: slide.stem}, tmp_path) == {slide: mask}
 
 
 @pytest.mark.parametrize(
@@ -49,7 +60,7 @@ def test_masks_that_are_not_plain(tmp_path: Path, slides: list[str], masks: list
     there = touch(tmp_path, *slides)
     touch(tmp_path / "m", *masks)
     with pytest.raises(UsageError, match=message):
-        masks_for(there, tmp_path / "m")
+        masks_for({slide: slide.stem for slide in there}, tmp_path / "m")
 
 
 def test_origins_of_a_csv_and_of_a_run(tmp_path: Path) -> None:

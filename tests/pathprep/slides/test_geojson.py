@@ -36,6 +36,7 @@ def geojson(ring: str) -> bytes:
         b'{"type": "Feature"}',
         b'{"geometry": {"type": "Polygon"}}',
         b'"features"',
+        geojson("[[0, 0], [9, 0], [9, 9]], [[20, 20], [29, 20], [29, 29]]"),  # two areas in one Polygon
         geojson('[["1", "2"], ["3", "4"], ["5", "6"]]'),
         geojson('[{"x": 1, "y": 2}]'),
         geojson("[[null, 0], [1, 1], [5, 5]]"),
@@ -50,7 +51,7 @@ def geojson(ring: str) -> bytes:
         b'{"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2]}, "properties": 5}',
         b'{"type": "FeatureCollection", "features": []}{"type": "FeatureCollection", "features": []}',
         b"\x1f\x8bno gzip",
-        gzip.compress(b'{"type": "Point", "coordinates": [1, 2]}')[:-20],
+        gzip.compress(b'{"type": "Point", "coordinates": [1, 2]}', mtime=0)[:-20],
     ],
 )
 def test_damaged_polygons(content: bytes) -> None:

@@ -86,8 +86,13 @@ class Draw:
         radius = float(self.one_of(3, 20, 100, 250))
         rings = [self.ring(centre, radius)]
         for _ in range(int(self.rng.integers(0, 3))):
-            near = centre + self.rng.uniform(-radius, radius, 2) / 2
-            rings.append(self.ring(near, radius / 2))
+            hole = self.ring(np.array(self.one_of(*rings[0])[:2]), radius / 2)  # around a corner
+            apart = (
+                np.max(hole, 0)[:2] < np.min(rings[0], 0)[:2],
+                np.min(hole, 0)[:2] > np.max(rings[0], 0)[:2],
+            )
+            if not np.any(apart):  # which is refused
+                rings.append(hole)
         return rings, str(self.one_of("", "", "Tumor", "Stroma", "Ignore*", "Region*"))
 
     def features(self, polygons: list[tuple[Rings, str]]) -> list[Any]:

@@ -161,7 +161,7 @@ def test_any_number_but_0_is_tissue(tmp_path: Path, name: str) -> None:
     difference = drawn ^ INSIDE
     if name.endswith(".jpg"):
         assert difference.mean() < 0.01
-        assert "JPEG blurs" in place_mask(tmp_path / name, Ground(400, 320, (80, 100))).notes[0]
+        assert "(JPEG) blurs" in place_mask(tmp_path / name, Ground(400, 320, (80, 100))).notes[0]
     else:
         np.testing.assert_array_equal(drawn, INSIDE)
 

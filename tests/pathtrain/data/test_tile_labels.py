@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.markers import facts_with_bounds
 from helpers.toys import noise, write_dataset
 
 from pathprep.dataset.marker import read_sealed, sealed
 from pathprep.errors import UsageError
-from pathprep.slides.readers.base import Bounds
 from pathprep.storage import atomic
 from pathtrain.data.tile_labels import Labels, read_labels
 from pathtrain.data.whole_tiles import open_tiles
@@ -183,21 +183,19 @@ def test_what_is_to_be_ignored_has_no_label(tmp_path: Path, dataset: Path) -> No
     assert named(labels)[10:20] == ["", "", "", *["Other"] * 7]
 
 
-def with_marker(dataset: Path, version: int = 2, **changes: Any) -> Path:
+def with_marker(dataset: Path, **changes: Any) -> Path:
     """The dataset, with slide a_1's marker changed."""
     path = dataset / "slides/a_1.json"
     marker = read_sealed(path)
     assert marker is not None
     atomic.write_json(path, sealed(replace(marker, **changes).as_dict()))
-    info = json.loads((dataset / "dataset.json").read_text())
-    atomic.write_json(dataset / "dataset.json", {**info, "version": version})
     return dataset
 
 
 def test_labels_of_a_slide_with_bounds(
     tmp_path: Path, dataset: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with_marker(dataset, bounds=Bounds(96, 32, 544, 608))
+    with_marker(dataset, facts=facts_with_bounds(96, 32, 544, 608))
     drawn = {
         "type": "FeatureCollection",
         "features": [
@@ -223,11 +221,23 @@ def test_labels_of_a_slide_with_bounds(
         read_labels([open_tiles(dataset)], folder)
 
 
+def test_drawings_that_are_not_read(tmp_path: Path, dataset: Path) -> None:
+    folder = annotate(tmp_path / "drawn", feature("P", "Polygon", [box(0, 0, 64, 32)]), "a_1.GeoJSON")
+    annotate(folder, {"about": "the slide"}, "a_1.json")  # beside the GeoJSON, as other programs keep notes
+    annotate(folder, feature("Q", "Polygon", [box(0, 0, 64, 32)]), "b.json")
+    with pytest.raises(
+        UsageError, match=r"b.json: drawings are read as GeoJSON from <slide>.geojson \(1 such"
+    ):
+        read_labels([open_tiles(dataset)], folder)
+    (folder / "b.json").rename(folder / "b.geojson")
+    assert read_labels([open_tiles(dataset)], folder).classes == ["P", "Q"]
+
+
 def test_bounds_that_an_old_dataset_does_not_know(tmp_path: Path, dataset: Path) -> None:
     features = [feature("P", "Polygon", [box(0, 0, 64, 32)]), feature("Q", "Polygon", [box(96, 0, 128, 32)])]
     folder = annotate(tmp_path / "drawn", features)
-    assert len(read_labels([open_tiles(with_marker(dataset, 1, vendor="aperio"))], folder).classes) == 2
-    with_marker(dataset, 1, vendor="mirax")
+    assert len(read_labels([open_tiles(with_marker(dataset, vendor="aperio"))], folder).classes) == 2
+    with_marker(dataset, vendor="mirax")
     for asked in ("auto", "bounds"):
         with pytest.raises(UsageError, match="slide of mirax, of whose bounds .* has no record"):
             read_labels([open_tiles(dataset)], folder, asked)

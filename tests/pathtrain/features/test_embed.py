@@ -16,14 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 import simplejpeg
 import torch
-from helpers.markers import slide_marker
+from helpers.markers import facts_with_bounds, slide_marker
 from helpers.toys import noise, spoil, write_dataset, write_run
 from PIL import Image
 from typer.testing import CliRunner
 
 from pathprep.errors import UsageError
 from pathprep.mixed.make import mix
-from pathprep.slides.readers.base import Bounds
 from pathprep.storage.local import LocalStorage
 from pathtrain.cli import app
 from pathtrain.data.whole_tiles import DatasetTiles, open_tiles
@@ -55,8 +54,8 @@ def test_layout_is_that_of_clam_and_trident(tmp_path: Path, dataset: Path, run: 
 
 
 def test_coordinates_say_what_they_count_from() -> None:
-    bounds = Bounds(100, 50, 300, 200)
-    assert origin(slide_marker("b", bounds=bounds)) == {"origin": "slide", "bounds": [100, 50, 300, 200]}
+    marker = slide_marker("b", facts=facts_with_bounds(100, 50, 300, 200))
+    assert origin(marker) == {"origin": "slide", "bounds": [100, 50, 300, 200]}
 
 
 def test_features_are_the_networks_in_index_order(tmp_path: Path, dataset: Path, run: Path) -> None:
