@@ -13,9 +13,9 @@ from pathprep.cli.messages import said
 from pathprep.cli.signatures import with_settings
 from pathprep.cli.streams import errors, output
 from pathprep.errors import SlideError
+from pathprep.params.notes import in_words
 from pathprep.params.settings import flat
 from pathprep.params.shard import ShardParams
-from pathprep.slides.unlike import in_words
 
 if TYPE_CHECKING:
     from pathprep.sharding.inspect import Inspection

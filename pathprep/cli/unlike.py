@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.markup import escape
 
-from pathprep.slides.unlike import in_words
+from pathprep.params.notes import in_words
 
 NAMED = 5
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 from pathprep.dataset.marker import Marker, SlideMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
+from pathprep.params.notes import in_words as in_words_of
 from pathprep.params.quality import REASONS
 from pathprep.reports import stain_outliers
 from pathprep.reports.stain_outliers import LIMIT, Floats
@@ -190,7 +191,7 @@ def judge(slides: list[Measured]) -> None:
     for code, names in unlike_others(slides).items():
         for name in names:
             if code != "no_tissue":  # without a tile, which is a flag of its own
-                places[name].flags.append(Flag("unlike", UNLIKE.get(code, 10), unlike.in_words(code)))
+                places[name].flags.append(Flag("unlike", UNLIKE.get(code, 10), in_words_of(code)))
     filled = [slide for slide in slides if slide.focus is not None]
     if len(filled) < ENOUGH_SLIDES:
         return

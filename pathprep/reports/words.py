@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from pathprep.dataset.failed import FailedShard
 from pathprep.params import quality
+from pathprep.params.notes import in_words as in_words_of
 from pathprep.reports.measure import FlagKind, Measured, unlike_others
-from pathprep.slides import unlike
 
 REASONS = {
     "kept": "kept",
@@ -85,7 +85,7 @@ def _findings(slides: list[Measured], failures: dict[str, FailedShard], stale: i
         ("blurred", "blurred against the others"),
     )
     found += [
-        Finding("look", f"{_of(len(names), len(slides), 'slide')}: {unlike.in_words(code)}.")
+        Finding("look", f"{_of(len(names), len(slides), 'slide')}: {in_words_of(code)}.")
         for code, names in unlike_others(slides).items()
         if code != "no_tissue"  # without a tile, which is said above
     ]

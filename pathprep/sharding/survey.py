@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from pathprep.errors import UnreadableSlide
 from pathprep.kernels.macenko_reference import MAX_PIXELS
+from pathprep.params.notes import Note
 from pathprep.params.origin import AskedOrigin
 from pathprep.params.shard import ShardParams
 from pathprep.slides import grid, masks, tissue
@@ -16,7 +17,7 @@ from pathprep.slides.masks import Ground, PlacedMask
 from pathprep.slides.mpp.settle import Mpp, MppRules
 from pathprep.slides.readers.base import Pixels
 from pathprep.slides.slide import Slide
-from pathprep.slides.unlike import Note, notes
+from pathprep.slides.unlike import notes
 
 
 @dataclass(frozen=True)

@@ -2,26 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from pathprep.params.notes import ODD_MPP, Note
 from pathprep.slides.glass import DARKEST, quantile
 from pathprep.slides.readers.base import Pixels
 
-Note = Literal["all_tissue", "no_tissue", "dark_background", "not_he"]
-
-WORDS: dict[Note, str] = {
-    "all_tissue": "the whole slide (100 %) counts as tissue: a field within tissue, or glass that was not "
-    "told from it",
-    "no_tissue": "no tissue was found",
-    "dark_background": "no light passes the background (fluorescence, or not a picture of a slide): stain "
-    "is not normalised",
-    "not_he": "does not look like H&E: hardly anything is pink (IHC, or another stain)",
-}
-ODD_MPP = "odd_mpp"  # a slide of a run, by the others: no marker holds it
-ODD_MPP_WORDS = "MPP further than 20 % from those that the other slides share"
 # Slides within NEAR_MPP of each other share a resolution; it is usual if so many of all do, two at least
 NEAR_MPP, USUAL_SHARE, ENOUGH_SLIDES = 1.2, 0.1, 4
 
@@ -58,13 +46,6 @@ def notes(
     elif _not_pink(picture, glass):
         found.append("not_he")
     return tuple(found)
-
-
-def in_words(code: str) -> str:
-    """A code as a sentence; one of a later version as it is."""
-    if code == ODD_MPP:
-        return ODD_MPP_WORDS
-    return next((WORDS[each] for each in get_args(Note) if each == code), code)
 
 
 def by_note(notes: Mapping[str, Iterable[str]], mpps: Mapping[str, float]) -> dict[str, list[str]]:

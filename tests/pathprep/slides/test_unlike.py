@@ -7,6 +7,7 @@ import pytest
 from helpers.slides import tissue
 from PIL import Image
 
+from pathprep.params.notes import ODD_MPP, in_words
 from pathprep.params.tissue import TissueParams
 from pathprep.slides import tissue as search
 from pathprep.slides import unlike
@@ -60,8 +61,8 @@ def test_odd_mpps() -> None:
 def test_by_note_names_slides_in_order() -> None:
     found = unlike.by_note({"b": ("not_he",), "a": ("not_he", "all_tissue"), "c": ()}, {})
     assert found == {"not_he": ["a", "b"], "all_tissue": ["a"]}
-    assert all(unlike.in_words(code) != code for code in (*found, unlike.ODD_MPP))
-    assert unlike.in_words("of_a_later_version") == "of_a_later_version"
+    assert all(in_words(code) != code for code in (*found, ODD_MPP))
+    assert in_words("of_a_later_version") == "of_a_later_version"
 
 
 def seen(pixels: Pixels, mpp: float) -> tuple[str, ...]:
