@@ -20,7 +20,6 @@ shards of a set, x is a running number, y is 0, and what only a slide has is nul
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,11 +83,6 @@ def tile_key(slide: str, x: int, y: int, version: int = VERSION) -> str:
         slide: its name. x, y: level-0 pixels. version: of the dataset.
     """
     return f"{x}_{y}" if version == 1 else f"{slide}__{x}_{y}"
-
-
-def slide_name(stem: str) -> str:
-    """A name without dots (they break WebDataset keys): every other character becomes ``_``."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", stem)
 
 
 def build_id(params: Mapping[str, Any]) -> str:

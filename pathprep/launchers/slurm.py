@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pathprep.dataset.schema import slide_name
 from pathprep.errors import PathprepError, UsageError
+from pathprep.slides.own_names import plain_name
 from pathprep.storage import atomic
 
 
@@ -111,4 +111,4 @@ def submit(path: Path) -> str:
 
 
 def _title(root: Path) -> str:
-    return f"pathprep-{slide_name(root.absolute().name)}"
+    return f"pathprep-{plain_name(root.absolute().name)}"

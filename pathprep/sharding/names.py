@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from pathprep.dataset.failed import FailedShard, read_failed
 from pathprep.dataset.marker import Marker, SlideMarker, read_sealed
@@ -110,11 +110,12 @@ def _is_one(one: SlideSource, other: SlideSource) -> bool:
 
 def _told(kept: SlideSource, group: list[SlideSource]) -> SlideSource:
     """The slide that is taken, with what is said of any of its files."""
-    told = {}
+    told: dict[str, Any] = {}
     for name in ("mpp", "mask"):
-        given = {
-            getattr(each, name): each.path for each in reversed(group) if getattr(each, name) is not None
-        }
+        given: dict[object, Path] = {}
+        for each in group:
+            given.setdefault(getattr(each, name), each.path)
+        given.pop(None, None)
         if len(given) > 1:
             (a, first), (b, second) = list(given.items())[:2]
             raise UsageError(

@@ -112,8 +112,12 @@ def in_folder(folder: Path) -> list[DicomFile]:
 
 def series(files: Iterable[DicomFile]) -> Series | None:
     """The slide that files of one series and folder make; None if none of them is a level."""
-    levels = sorted((each for each in files if each.kind == "VOLUME"), key=lambda each: each.instance)
-    return Series(levels[0].series, tuple(each.path for each in levels)) if levels else None
+    levels: dict[str, DicomFile] = {}
+    for each in files:
+        if each.kind == "VOLUME":
+            levels.setdefault(each.instance, each)  # a file may have been copied beside itself
+    paths = tuple(levels[instance].path for instance in sorted(levels))
+    return Series(next(iter(levels.values())).series, paths) if levels else None
 
 
 def largest(files: Iterable[DicomFile]) -> DicomFile:

@@ -52,6 +52,10 @@ def slides_of(
                 leave(Left(file.path, "DICOM", "further files of slides that are taken"))
             elif file.instance in instances:
                 repeat(file.path, instances[file.instance])
+            elif file.kind != "VOLUME":
+                leave(
+                    Left(file.path, "DICOM", "label or overview of a slide that is taken, in another folder")
+                )
             else:
                 why = "of a slide whose largest level lies in another folder; put its files into one folder"
                 leave(Left(file.path, "DICOM", why, True))

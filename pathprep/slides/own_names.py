@@ -104,7 +104,8 @@ class SlideNames(frozenset[str]):
         """The safe name of the slide that a table or a file means; None if it means none of these.
 
         Args:
-            named: the own name, in any Unicode form, or the safe name, with or without the file's ending.
+            named: the own name, in any Unicode form, or the safe name, with or without the file's ending
+                and folders.
             where: it stands, for an error.
 
         Raises:
@@ -124,7 +125,8 @@ class SlideNames(frozenset[str]):
                 } - self.own.keys()
             if found:
                 return self._one(named, found, where)
-        return None
+        file = re.split(r"[/\\]", named)[-1]  # tables name files with their folders, also Windows'
+        return None if file == named else self.find(file, where)
 
     def means(self, named: str) -> bool:
         """Whether a name is that of one of these slides, or of several."""

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
+from pathprep.slides.own_names import plain_name
 from pathprep.storage import cells, tables
 from pathprep.storage.tables import Columns
 from pathprep.tilesets import walk
@@ -129,7 +129,7 @@ def _hdf5(source: Path, labels: Path | None, columns: Columns, split: str | None
     else:
         name = source.name
     given = ", ".join(f"{hdf5.beside(path, 'y')}{path.suffix}" for path in paths)
-    return TileSet(root, "hdf5", slide_name(name), given, items, notes)
+    return TileSet(root, "hdf5", plain_name(name), given, items, notes)
 
 
 def _check_nesting(root: Path) -> None:
@@ -174,7 +174,7 @@ def _folders(root: Path, labels: Path | None) -> TileSet:
                 "folders of classes; give `labels`"
             )
     items = [Item("/".join(parts), parts[deep], None, parts[0] if deep else "") for parts in nested]
-    return TileSet(root, "folders", slide_name(root.name), "names of folders", items, notes)
+    return TileSet(root, "folders", plain_name(root.name), "names of folders", items, notes)
 
 
 def _csv(root: Path, labels: Path | None, columns: Columns) -> TileSet:
@@ -218,7 +218,7 @@ def _csv(root: Path, labels: Path | None, columns: Columns) -> TileSet:
     if empty:
         spelt = ", ".join(f"{cell or 'empty'} {count}" for cell, count in empty.most_common(5))
         notes.append(f"{empty.total()} images have no label in {path.name} ({spelt}): imported without")
-    return TileSet(root, "csv", slide_name(root.name), path.name, items, notes)
+    return TileSet(root, "csv", plain_name(root.name), path.name, items, notes)
 
 
 def _check_classes(path: Path, classes: list[str]) -> None:

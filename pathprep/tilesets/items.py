@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pathprep.dataset.schema import slide_name
+from pathprep.slides.own_names import LONGEST, hashed, plain_name
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ def pack(items: Iterable[Item], name: str, most: int) -> dict[str, list[Item]]:
     shards = {}
     for split, part in sorted(by_split.items()):
         prefix = f"{name}-{_name(split)}" if split else name
+        prefix = prefix if len(prefix) <= LONGEST else hashed(prefix, prefix)  # it is part of every key
         for number, shard in enumerate(_divide(part, most)):
             ordered = sorted(shard, key=_place)
             shards[f"{prefix}-{number:05}"] = ordered
@@ -73,8 +74,8 @@ def pack(items: Iterable[Item], name: str, most: int) -> dict[str, list[Item]]:
 
 
 def _name(split: str) -> str:
-    """Two partitions must not share a name where slide_name makes them alike."""
-    plain = slide_name(split)
+    """Two partitions must not share a name where plain_name makes them alike."""
+    plain = plain_name(split)
     return plain if plain == split else f"{plain}-{hashlib.sha256(split.encode()).hexdigest()[:8]}"
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from pathprep.dataset.failed import FailedShard, read_failed
 from pathprep.dataset.marker import DamagedImage, Marker, TileSetMarker, read_sealed
-from pathprep.dataset.schema import slide_name
 from pathprep.errors import UsageError
 from pathprep.launchers.base import Launcher
 from pathprep.launchers.local import Local
@@ -15,6 +14,7 @@ from pathprep.sharding import plan as plans
 from pathprep.sharding.plan import Plan
 from pathprep.sharding.run import run
 from pathprep.sharding.summary import RunSummary, Watcher
+from pathprep.slides.own_names import plain_name
 from pathprep.storage.json_files import read_json
 from pathprep.tilesets.items import TileSet, pack
 from pathprep.tilesets.shard import ImportTask, Part
@@ -82,7 +82,7 @@ def plan(
 
     Args and errors: see ``import_tiles``.
     """
-    title = slide_name(name or tiles.name)
+    title = plain_name(name or tiles.name)
     shards = pack(tiles.items, title, params.tiles_per_shard)
     parts = [Part(shard, tiles.root, title, items[0].split, items) for shard, items in shards.items()]
     _check(root, title, tiles.root, shards, rebuild)

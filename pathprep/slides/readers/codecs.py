@@ -19,8 +19,9 @@ _UNPACK: dict[int, Callable[..., Any]] = {
     32946: imagecodecs.zlib_decode,
     50000: imagecodecs.zstd_decode,
 }
-# Their decoders give pixels. 33003 is left out: its samples are YCbCr, which its codestream does not say
+# Their decoders give pixels. Of 33003, only where the codestream itself says how to turn them into RGB
 _PICTURES: dict[int, Callable[..., Any]] = {
+    33003: imagecodecs.jpeg2k_decode,
     33005: imagecodecs.jpeg2k_decode,
     34712: imagecodecs.jpeg2k_decode,
     34927: imagecodecs.webp_decode,
@@ -31,10 +32,12 @@ _DIFFERENCES = 2
 
 def refusal(page: Page) -> str:
     """Why the tiles of a page are not decoded here; empty if they are."""
+    if page.compression in _PICTURES:
+        if page.tag != "RGB" and page.tag_is_right:
+            return f"its colours are {page.tag}"
+        return f"its tiles are of {page.samples} samples" if not page.plain else ""
     if page.photometric not in (WHITE_IS_ZERO, GREY, RGB):
         return f"its colours are {page.tag}"
-    if page.compression in _PICTURES:
-        return f"its tiles are of {page.samples} samples" if not page.plain else ""
     if page.compression != NONE and page.compression not in _UNPACK:
         return f"its compression is {page.compression}"
     if page.predictor not in (0, 1, _DIFFERENCES):

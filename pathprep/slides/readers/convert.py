@@ -8,6 +8,7 @@ from pathprep.errors import UnreadableSlide
 
 TIFF = "tile,pyramid,bigtiff,compression=jpeg,Q=90"
 TILED = f"convert it, for example `vips copy in.tif 'out.tif[{TIFF}]'`"
+COLOURS = f"convert it, for example `vips colourspace in.tif 'out.tif[{TIFF}]' srgb`"
 FLAT = f"compose it on white, for example `vips flatten in.tif 'out.tif[{TIFF}]' --background 255`"
 
 

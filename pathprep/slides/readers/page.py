@@ -19,7 +19,8 @@ from pathprep.slides.readers.jpeg_header import Colours
 GREY, RGB, PALETTE, YCBCR = 1, 2, 3, 6
 WHITE_IS_ZERO = 0
 NONE, LZW, JPEG, DEFLATE, DEFLATE_OLD = 1, 5, 7, 8, 32946
-JPEG_2000 = frozenset({33003, 33004, 33005, 34712})
+APERIO_YCBCR = 33003  # JPEG 2000 whose samples are YCbCr, which readers turn into RGB themselves
+JPEG_2000 = frozenset({APERIO_YCBCR, 33004, 33005, 34712})
 PHOTOMETRICS = {
     WHITE_IS_ZERO: "grey (white is zero)", GREY: "grey", RGB: "RGB", PALETTE: "palette", 4: "mask",
     5: "CMYK", YCBCR: "YCbCr", 8: "CIELab", 32803: "colour filter array", 34892: "linear raw",
@@ -52,7 +53,7 @@ class Page:
         samples: per pixel, with alpha. planar: each sample has its own tiles.
         alpha: what the last sample is; associated: colours are already multiplied by it.
         compression, photometric, predictor: TIFF's numbers.
-        colours: of JPEG tiles, by their own markers; None for other compressions.
+        colours: of JPEG and some JPEG 2000 tiles, by their own markers; None for other compressions.
         offsets, counts: (tiles,) uint64, bytes; tiles row by row; count 0: not there.
         tables: TIFF's JPEGTables, a JPEG stream of tables alone.
         spacing: of its pixels by its resolution tags, micrometres; None without.
@@ -87,6 +88,8 @@ class Page:
     @property
     def tag(self) -> str:
         """The colours that the tag states, in a word."""
+        if self.compression == APERIO_YCBCR:
+            return "YCbCr"
         return PHOTOMETRICS.get(self.photometric, str(self.photometric))
 
     @property
@@ -115,19 +118,24 @@ def read_page(path: Path, page: tifffile.TiffPage, level: int, file: Readable) -
     # before the tables: a table of a size that no file could hold must not be asked for
     limits.check_size(path, level, page.imagewidth, page.imagelength)
     limits.check_tile_side(path, level, page.tilewidth, page.tilelength)
+    photometric = int(page.photometric)
+    if photometric not in (WHITE_IS_ZERO, GREY, RGB, PALETTE, YCBCR):
+        found = f"{PHOTOMETRICS.get(photometric, photometric)} (PhotometricInterpretation)"
+        raise UnreadableSlide(f"{path}: its colours are {found}; {convert.COLOURS}")
     _check_bits(path, page)
     alpha = _alpha(path, page)
     offsets, counts = (np.asarray(table, np.uint64) for table in (page.dataoffsets, page.databytecounts))
     tiles = -(-page.imagewidth // page.tilewidth) * -(-page.imagelength // page.tilelength)
     planes = page.samplesperpixel if page.planarconfig == 2 else 1
     limits.check_tile_table(path, level, offsets, counts, tiles * planes, page.tilewidth * page.tilelength)
-    photometric = int(page.photometric)
     start = _start(file, offsets, counts)
     colours = None
     if page.compression == JPEG and start:
         colours = _jpeg_colours(path, level, start, photometric)
     elif page.compression in JPEG_2000 and start:
         bits = jpeg2000_header.bits(start)
+        if page.compression == APERIO_YCBCR and jpeg2000_header.mixed(start):
+            colours = Colours("RGB", "JPEG 2000 header")
         if bits is not None and max(bits) > 8:
             raise UnreadableSlide(
                 f"{path}: {max(bits)} bits per sample (its JPEG 2000 tiles); {convert.bits(max(bits))}"
@@ -180,7 +188,7 @@ def _check_bits(path: Path, page: tifffile.TiffPage) -> None:
 
 def _alpha(path: Path, page: tifffile.TiffPage) -> Alpha:
     """What the sample after the colours is."""
-    colours = 1 if page.photometric in (WHITE_IS_ZERO, GREY, PALETTE) else 4 if page.photometric == 5 else 3
+    colours = 1 if page.photometric in (WHITE_IS_ZERO, GREY, PALETTE) else 3
     extra = page.samplesperpixel - colours
     stated = tuple(np.atleast_1d(page.tags.valueof(338) or ()).tolist())  # ExtraSamples
     if extra == 0:

@@ -30,7 +30,7 @@ def suits(directory: Directory) -> bool:
     if directory.vendor == "philips" and directory.known:
         return directory.wrong_tag is not None
     jpeg = all(page.compression == JPEG for page in directory.pages)
-    return jpeg or not directory.known or directory.subifds
+    return jpeg or not directory.known or directory.subifds or directory.wrong_tag is not None
 
 
 def refusal(directory: Directory) -> str:

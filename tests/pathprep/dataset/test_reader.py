@@ -23,7 +23,7 @@ from nvidia.dali import fn, pipeline_def
 
 from pathprep.dataset import marker as markers
 from pathprep.dataset.reader import Dataset
-from pathprep.dataset.schema import FOLDERS, FORMAT, SCHEMA, VERSION, build_id, sha256, slide_name
+from pathprep.dataset.schema import FOLDERS, FORMAT, SCHEMA, VERSION, build_id, sha256
 from pathprep.dataset.tar import tar_header
 from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import DatasetError, explain_os_error
@@ -208,13 +208,6 @@ def test_many_slides_do_not_exhaust_file_handles(tmp_path: Path, monkeypatch: py
     assert len(os.listdir("/proc/self/fd")) - before <= 2
     dataset.close()
     assert len(os.listdir("/proc/self/fd")) == before
-
-
-@pytest.mark.parametrize(
-    ("stem", "name"), [("TCGA-A1.B2", "TCGA-A1_B2"), ("föö bar", "f___bar"), ("ok_-9", "ok_-9")]
-)
-def test_slide_names(stem: str, name: str) -> None:
-    assert slide_name(stem) == name
 
 
 def test_atomic_write_keeps_the_old_file_on_error(tmp_path: Path) -> None:

@@ -1,10 +1,15 @@
 """Every slide has one name in a dataset, and keeps it."""
 
+import os
+import unicodedata
 from pathlib import Path
 
+import numpy as np
+import pytest
 from helpers.markers import slide_marker
 
 from pathprep.dataset.marker import SlideRecord, sealed
+from pathprep.errors import UsageError
 from pathprep.sharding.names import with_names
 from pathprep.slides.find import SlideSource
 from pathprep.storage import atomic
@@ -19,6 +24,7 @@ def touch(path: Path, data: bytes = b"x") -> Path:
 def write_marker(root: Path, name: str, slide: SlideSource) -> None:
     source = SlideRecord(str(slide.path), slide.path.stat().st_size)
     marker = slide_marker("b", slide=name, source=source, inputs=slide.inputs())
+    (root / "slides").mkdir(parents=True, exist_ok=True)
     atomic.write_json(root / "slides" / f"{name}.json", sealed(marker.as_dict()))
 
 
@@ -89,3 +95,74 @@ def test_a_slide_enters_a_dataset_once_whatever_a_run_is_about(tmp_path: Path) -
     other = touch(tmp_path / "c/p1/HE.svs", b"six")
     assert done([SlideSource(other)])[other] not in both.values()
     assert len(list((root / "slides").iterdir())) == 3
+
+
+def test_the_same_content_is_taken_once(tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    a = touch(tmp_path / "b1" / "A.svs", b"one")
+    copies = [touch(tmp_path / place, b"one") for place in ("b1/A (1).svs", "b0/A.svs", "b1/Copy of A.svs")]
+    (tmp_path / "b1" / "soft.svs").symlink_to(a)
+    os.link(a, tmp_path / "b2.svs")
+    other = touch(tmp_path / "b1" / "B.svs", b"two")
+    every = [*copies, a, tmp_path / "b1" / "soft.svs", tmp_path / "b2.svs", other]
+    named = with_names([SlideSource(path) for path in every], root)
+    # the shortest name, and of equal ones that in the first folder
+    assert {s.name: s.path for s in named.slides} == {"A": tmp_path / "b0" / "A.svs", "B": other}
+    assert {repeat.path for repeat in named.repeats} == {*every} - {other, tmp_path / "b0" / "A.svs"}
+    assert {repeat.of for repeat in named.repeats} == {tmp_path / "b0" / "A.svs"}
+    # that which the dataset holds stays, whatever sorts before it
+    write_marker(root, "A__1_-x", SlideSource(copies[0]))
+    again = with_names([SlideSource(path) for path in every], root)
+    assert {s.name: s.path for s in again.slides} == {"A__1_-x": copies[0], "B": other}
+
+
+def test_content_that_the_dataset_holds_under_another_name(tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    old = touch(tmp_path / "A.svs", b"one")
+    write_marker(root, "A", SlideSource(old))
+    copy = touch(tmp_path / "new" / "X.svs", b"one")
+    assert [s.name for s in with_names([SlideSource(copy)], root).slides] == ["A"]
+    old.unlink()  # it was renamed
+    assert [s.name for s in with_names([SlideSource(copy)], root).slides] == ["A"]
+    assert [s.name for s in with_names([SlideSource(touch(tmp_path / "Y.svs", b"two"))], root).slides] == [
+        "Y"
+    ]
+
+
+def test_copies_with_different_mpps_are_refused(tmp_path: Path) -> None:
+    a, b = (touch(tmp_path / name, b"one") for name in ("a.svs", "b.svs"))
+    with pytest.raises(
+        UsageError, match=r"a\.svs and .*b\.svs hold the same slide, and mpp is 0.5 for one and 0.25"
+    ):
+        with_names([SlideSource(a, 0.5), SlideSource(b, 0.25)], tmp_path)
+    assert [s.mpp for s in with_names([SlideSource(a), SlideSource(b, 0.25)], tmp_path).slides] == [0.25]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_names_in_any_folders(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    letters = [*"aA1_-. %#'[&", "\u00e9", "e\u0301", "\u80c3", "\U0001f52c", "\udc80"]
+    sources: dict[Path, str] = {}
+    for number in range(120):
+        name = "".join(rng.choice(letters, rng.integers(1, 70)).tolist()).strip(".")
+        path = tmp_path / f"f{rng.integers(3)}" / f"{name or 'x'}.svs"
+        if rng.random() < 0.2 and sources:
+            path = tmp_path / "again" / f"{number}.svs"
+            touch(path, next(iter(sources)).read_bytes())
+        else:
+            touch(path, b"%d" % number)
+        sources[path] = unicodedata.normalize("NFC", name)
+    named = with_names([SlideSource(path) for path in sources], tmp_path / "out")
+    assert {s.path for s in named.slides} | {r.path for r in named.repeats} == set(sources)
+    contents = {path.read_bytes() for path in sources}
+    assert len({s.path.read_bytes() for s in named.slides}) == len(named.slides) == len(contents)
+    names = [s.name for s in named.slides]
+    assert len(set(names)) == len(names)
+    assert all(name.isascii() and len(name) <= 68 for name in names)
+    # they stay, also when only some are asked for
+    for each in named.slides:
+        write_marker(tmp_path / "out", each.name, each)
+    some = rng.choice(len(named.slides), 20, replace=False)
+    asked = {named.slides[i].path: named.slides[i].name for i in some}
+    again = with_names([SlideSource(path) for path in asked], tmp_path / "out")
+    assert {s.path: s.name for s in again.slides} == asked

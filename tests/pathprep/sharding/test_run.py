@@ -1,6 +1,7 @@
 """Many slides: the same bytes whatever happens, what fails is set aside with its reason, nothing is lost."""
 
 import contextlib
+import errno
 import json
 import multiprocessing
 import os
@@ -32,6 +33,7 @@ from pathprep.sharding.plan import in_part, plan
 from pathprep.sharding.summary import RunSummary
 from pathprep.slides import find, slide
 from pathprep.slides.readers import Reader
+from pathprep.storage import atomic
 
 PARAMS = ShardParams(tile=64, region=16 * 64)
 
@@ -321,3 +323,28 @@ def test_several_resolutions_need_resize() -> None:
         replace(PARAMS, more_mpps=(1.0,))
     with pytest.raises(UsageError, match="twice"):
         replace(PARAMS, mode="resize", more_mpps=(0.5,))
+
+
+def test_a_long_name_and_an_unwritable_record_cost_a_slide_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "s"
+    folder.mkdir()
+    for number, name in enumerate(("A", "L" * 250, "Z")):
+        write_tiff(tmp_path / "new.tif", tissue(128, 128, seed=number)).rename(folder / f"{name}.tif")
+    (folder / "B.tif").write_bytes(b"no slide")
+    write, refused = atomic.write_json, list[Path]()
+
+    def refuse(path: Path, value: Any) -> None:
+        if path.parent.name == "failed":
+            refused.append(path)
+            raise OSError(errno.ENAMETOOLONG, "File name too long")
+        write(path, value)
+
+    monkeypatch.setattr(atomic, "write_json", refuse)
+    summary = shard(tmp_path / "d", folder)
+    assert (len(summary.markers), [*summary.failures], len(refused)) == (3, ["B"], 1)
+    assert "failed/B.json: cannot be written (File name too long)" in caplog.text
+    long = next(name for name in summary.markers if name.startswith("L"))
+    assert len(long) == 68
+    assert Dataset(tmp_path / "d").slide_names(summary.markers).find("L" * 250) == long

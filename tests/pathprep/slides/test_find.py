@@ -99,3 +99,30 @@ def test_masks_by_name(tmp_path: Path) -> None:
     mask_b.unlink()
     with pytest.raises(UsageError, match="no mask .* for b"):
         find([a, b], tmp_path / "m")
+
+
+def test_a_slide_that_is_named_twice(tmp_path: Path) -> None:
+    a = touch(tmp_path / "a.svs")
+    csv, other = tmp_path / "one.csv", tmp_path / "other.csv"
+    csv.write_text("slide,mpp\na.svs,0.5\n./a.svs,0.5\na.svs,\n")
+    other.write_text("slide,mask\na.svs,a.png\n")
+    assert find([csv, other, tmp_path]) == [SlideSource(a, 0.5, tmp_path / "a.png")]
+    csv.write_text("slide,mpp\na.svs,0.5\n./a.svs,0.25\n")
+    with pytest.raises(
+        UsageError, match=r"named twice, with mpp 0.5 \(.*, line 2\) and mpp 0.25 .*line 3.*keep one"
+    ):
+        find([csv])
+    csv.write_text("slide,mask\na.svs,b.png\n")
+    with pytest.raises(
+        UsageError, match=r"with mask .*b.png \(.*one.csv, line 2\) and mask .*other.csv, line 2"
+    ):
+        find([csv, other])
+
+
+def test_one_mask_for_two_slides(tmp_path: Path) -> None:
+    a, b = touch(tmp_path / "x" / "a.svs"), touch(tmp_path / "y" / "a.svs", b"other")
+    mask = touch(tmp_path / "m" / "a.png")
+    with pytest.raises(UsageError, match="would be the mask of"):
+        find([a, b], tmp_path / "m")
+    b.write_bytes(a.read_bytes())  # a copy, of which one is taken
+    assert [source.mask for source in find([a, b], tmp_path / "m")] == [mask, mask]

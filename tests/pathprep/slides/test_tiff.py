@@ -9,9 +9,10 @@ from helpers.damaged_slides import anatomy, patch, write_base
 from helpers.slides import tissue, write_tiff
 
 from pathprep.errors import UnreadableSlide
+from pathprep.params.shard import ReaderName
 from pathprep.slides.readers import choose, open_reader
 
-PEERS = ("cucim", "openslide")
+PEERS: tuple[ReaderName, ...] = ("cucim", "openslide")
 
 
 def compare(path: Path) -> None:
@@ -113,6 +114,28 @@ def test_other_compressions_are_read_alike_where_it_is_asked_for(tmp_path: Path,
     ours, theirs = (reader.read(1, 0, 0, 256, 192).astype(int) for reader in readers)
     # two builds of the JPEG 2000 decoder round differently
     np.testing.assert_allclose(ours, theirs, atol=1 if base == "jp2k" else 0)
+
+
+def test_jpeg_2000_that_turns_back_into_rgb_itself_is_not_turned_twice(tmp_path: Path) -> None:
+    path = write_base(tmp_path / "a.svs", "jp2k")
+    truth = open_reader(path).read(0, 0, 0, 512, 384).astype(int)
+    ycbcr = [{"tag": "Compression", "page": page, "value": 33003} for page in range(3)]
+    path.write_bytes(patch(path.read_bytes(), anatomy(path), ycbcr))
+    reader = open_reader(path)
+    assert (reader.name, reader.colour) == ("tiff", "RGB (JPEG 2000 header; the TIFF tag says YCbCr)")
+    np.testing.assert_allclose(reader.read(0, 0, 0, 512, 384), truth, atol=1)
+    for name in PEERS:
+        with pytest.raises(UnreadableSlide, match="would believe the tag that says YCbCr"):
+            open_reader(path, name)
+
+
+@pytest.mark.parametrize("photometric", [4, 5, 8, 32803])
+def test_colours_that_slides_do_not_have_are_refused_by_name(tmp_path: Path, photometric: int) -> None:
+    path = write_base(tmp_path / "a.tif", "lzw")
+    tag = [{"tag": "PhotometricInterpretation", "page": 0, "value": photometric}]
+    path.write_bytes(patch(path.read_bytes(), anatomy(path), tag))
+    with pytest.raises(UnreadableSlide, match=r"\(PhotometricInterpretation\); .*vips colourspace"):
+        open_reader(path)
 
 
 def test_a_file_that_shrinks_while_it_is_open(tmp_path: Path) -> None:

@@ -157,6 +157,14 @@ def test_a_patient_that_is_missing_is_no_patient(tmp_path: Path) -> None:
     assert len(evaluated(path).patients) == 10
 
 
+def test_slides_are_found_by_their_files(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    folders, endings = ("/data/", "D:\\scans\\", ""), (".svs", ".TIFF", "", ".h5")
+    files = [f"{folders[n % 3]}{slide}{endings[n % 4]}" for n, slide in enumerate(SLIDES)]
+    path.write_text("filename,label\n" + lines(files, LABELS))
+    assert evaluated(path).slides == SLIDES
+
+
 def test_of_two_columns_that_may_name_slides_the_one_that_does(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     path.write_text("slide_id,file_name,label\n" + lines([f"u{n}" for n in NUMBERS], SLIDES, LABELS))
