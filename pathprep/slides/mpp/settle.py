@@ -31,7 +31,7 @@ class MppRules:
 
     Attributes:
         override: replaces what the file says (a CSV column), for this slide.
-        default: used only where the file says nothing.
+        default: used only where the file says nothing, or something without a unit that may be just this.
         low, high: a figure outside is an error.
     """
 
@@ -80,7 +80,7 @@ def _settled(path: Path, stated: Sequence[Statement], rules: MppRules, magnifica
             )
         return Mpp((x + y) / 2, first.source)
     wrong = [each for each in stated if each.problem]
-    if wrong:
+    if wrong and not all(_confirms(rules.default, each) for each in wrong):
         all_of = "; ".join(map(str, wrong))
         raise MppError(f"{path}: the file states an MPP that is not understood ({all_of}); {FIX}")
     if rules.default is not None:
@@ -90,6 +90,11 @@ def _settled(path: Path, stated: Sequence[Statement], rules: MppRules, magnifica
         f"{path}: the file does not state its MPP{hint}; "
         "give `default_mpp` 0.25 (for example), or an mpp column in a CSV of slides"
     )
+
+
+def _confirms(default: float | None, unsure: Statement) -> bool:
+    """Whether the default is what a statement means that has but lost its unit."""
+    return default is not None and any(abs(default - each) <= AGREEMENT * each for each in unsure.guesses)
 
 
 def _agree(one: Statement, other: Statement) -> bool:

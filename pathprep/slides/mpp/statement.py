@@ -14,6 +14,7 @@ class Statement:
         x, y: micrometres per pixel; None if it says nothing or is not understood.
         problem: why a figure is not understood. note: why it says nothing, or what was made of it.
         weak: a resolution for a printer; it is not compared with one from another place.
+        guesses: MPPs that what is not understood may mean; a default that is one of them confirms it.
     """
 
     source: str
@@ -23,6 +24,7 @@ class Statement:
     problem: str = ""
     note: str = ""
     weak: bool = False
+    guesses: tuple[float, ...] = ()
 
     @property
     def understood(self) -> bool:

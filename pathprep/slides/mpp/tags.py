@@ -82,9 +82,10 @@ def _without_unit(figures: list[float], quote: str, description: str) -> list[St
     quote = f"{quote} pixels per unit, without a unit"
     # It may be the shape of pixels, for which the standard has it; or the unit was lost on the way
     guesses = {"per cm": 10_000 / figures[0], "per inch": 25_400 / figures[0], "micrometres": figures[0]}
-    likely = [f"{word} it would be {mpp:.4g} MPP" for word, mpp in guesses.items() if _plausible(mpp)]
+    likely = {word: mpp for word, mpp in guesses.items() if _plausible(mpp)}
     if likely and len(set(figures)) == 1:
-        return [Statement(SOURCE, quote, problem=" and ".join(likely))]
+        problem = " and ".join(f"{word} it would be {mpp:.4g} MPP" for word, mpp in likely.items())
+        return [Statement(SOURCE, quote, problem=problem, guesses=tuple(likely.values()))]
     return [Statement(SOURCE, quote, note="which says nothing about length")]
 
 

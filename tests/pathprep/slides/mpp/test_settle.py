@@ -16,7 +16,9 @@ DEFAULT = (9.0, "--default-mpp")
 PER_CM, PER_INCH, NO_UNIT = 3, 2, 1
 
 
-def of(description: str = "", x: object = None, unit: object = None, xmp: str = "", **rules: float) -> Mpp:
+def of(
+    description: str = "", x: object = None, unit: object = None, xmp: str = "", **rules: float | None
+) -> Mpp:
     vendor = "aperio" if description.startswith("Aperio") else "generic-tiff"
     header = Header(Path("a.tif"), vendor, WIDTH, HEIGHT, description, xmp, x, x, unit)
     return settle(
@@ -311,3 +313,14 @@ def test_the_figures_of_other_formats_are_read_where_openslide_reads_none() -> N
         Path("a.bif"), "ventana", (9, 9), properties | {"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.25"}
     )
     assert settle(good.path, good.statements(), MppRules()) == (0.25, "ventana metadata")
+
+
+@pytest.mark.parametrize("default", [0.5, 1.27])
+def test_a_default_confirms_a_figure_without_a_unit(default: float) -> None:
+    assert of("", (20_000, 1), NO_UNIT, default=default) == (default, "--default-mpp")
+
+
+@pytest.mark.parametrize("default", [None, 0.25, 0.6])
+def test_another_default_does_not_replace_it(default: float | None) -> None:
+    with pytest.raises(MppError, match="20000 pixels per unit, without a unit, per cm it would be"):
+        of("", (20_000, 1), NO_UNIT, default=default)
