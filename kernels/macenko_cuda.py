@@ -74,8 +74,11 @@ def normalize(
     target_max_c: npt.NDArray[np.float64],
     io: float = IO,
     device: Device | None = None,
-) -> list[Array]:
+) -> tuple[list[Array], tuple[Array, Array, Array, Array]]:
     """Steps 1 to 7 in one kernel, each tile read once and written once; tiles without a fit are copied.
+
+    Returns:
+        The tiles, and what ``fit`` returns.
 
     Raises:
         ValueError: a tile has more than 2^24 pixels.
@@ -83,8 +86,7 @@ def normalize(
     device = device or module("macenko.cu")
     results = [device.xp.empty(batch.shape, np.uint8) for batch in batches]
     target = np.concatenate([target_he.ravel(), target_max_c])
-    _macenko(batches, results, target, False, ALPHA, BETA, io, device)
-    return results
+    return results, _macenko(batches, results, target, False, ALPHA, BETA, io, device)[1]
 
 
 def apply(

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from pathprep.cli.messages import said
 from pathprep.cli.not_taken import print_not_taken
+from pathprep.cli.unlike import print_unlike
 
 if TYPE_CHECKING:
     from pathprep.dataset.failed import FailedShard
@@ -157,6 +158,7 @@ def print_summary(console: Console, summary: "RunSummary") -> None:
     empty = [name for name, marker in summary.markers.items() if not marker.tiles and name not in left_out]
     if empty:
         console.print(f"[yellow]No tile is left of {counted(len(empty))}:[/yellow] {', '.join(empty[:5])}")
+    print_unlike(console, summary.unlike())
     notes = [f"{name}: {note}" for name, each in summary.mask_notes().items() for note in each]
     if notes:
         more = f" ({len(notes)}, --json has all)" if len(notes) > MASK_NOTES else ""
@@ -187,6 +189,7 @@ def print_forecast(console: Console, found: "Forecast") -> None:
     table.add_row("Size", f"{format_bytes(found.size)}{free}")
     console.print(table)
     print_not_taken(console, found.not_taken, found.repeats)
+    print_unlike(console, found.unlike)
     if found.free is not None and found.size > found.free:
         console.print("[red]More than the disk can hold.[/red]")
     if found.failures:

@@ -13,6 +13,7 @@ from pathprep.cli.messages import said
 from pathprep.cli.signatures import with_settings
 from pathprep.cli.streams import errors, output
 from pathprep.errors import SlideError
+from pathprep.params.notes import in_words
 from pathprep.params.settings import flat
 from pathprep.params.shard import ShardParams
 
@@ -106,8 +107,14 @@ def _facts_table(facts: dict[str, Any]) -> Table:
         table.add_row("Problem", f"[red]{escape(said(facts['problem']))}[/red]")
         return table
     columns, rows = facts["grid"]
-    table.add_row("Tissue", f"{facts['tissue']:.1%} of the slide")
+    pieces, area = facts["too_small"]
+    small = f"; {pieces:,} pieces under --min-piece dropped, {area:,.0f} um2 in all" if pieces else ""
+    table.add_row("Tissue", f"{facts['tissue']:.1%} of the slide{small}")
+    if facts["notes"]:
+        table.add_row("Look at", _lines(*(in_words(note) for note in facts["notes"])))
     left = f"{facts['no_tissue']:,} without tissue, {facts['little_tissue']:,} with too little"
+    if facts["small_pieces"]:
+        left += f", {facts['small_pieces']:,} lost with small pieces"
     side = f"{facts['tile_side']} level-0 px a side"
     table.add_row("Tiles", f"{facts['tiles']:,} of {columns} x {rows} ({left}), {side}")
     return table

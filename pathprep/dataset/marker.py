@@ -150,6 +150,7 @@ class SlideMarker(Marker):
         facts: what was decided about the slide, and from what; None in datasets of version 1.
         reader, vendor: what read the file, and whose format it is. width, height: pixels of level 0.
         mask: how the user's mask was taken; None without one.
+        notes: codes of what the slide looks like that ordinary H&E slides do not (slides.unlike).
     """
 
     source: SlideRecord
@@ -163,6 +164,7 @@ class SlideMarker(Marker):
     width: int
     height: int
     mask: MaskRecord | None = None
+    notes: tuple[str, ...] = ()
     grid: GridRecord
 
     @property
@@ -206,6 +208,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "facts": lambda facts: facts and Facts.of(facts),
     "stain_fit": lambda fit: fit and StainRecord(tuple(fit["he"]), tuple(fit["max_c"])),
     "grid": lambda grid: GridRecord(**grid),
+    "notes": tuple,
     "mask": lambda mask: mask and MaskRecord(mask["origin"], mask["origin_source"], tuple(mask["notes"])),
     "damaged": lambda damaged: tuple(DamagedImage(**image) for image in damaged),
     "files": lambda files: {name: FileRecord(**file) for name, file in files.items()},

@@ -107,6 +107,9 @@ class ShardParams:
                 "each": self.mode == "resize" or not self.more_mpps,
                 "`stain_beta` is an optical density: 0 to 6": 0 <= self.stain.beta < 6,
                 "`tissue_threshold` must be 0 to 254": 0 <= self.tissue.threshold <= 254,
+                "`min_piece` is an area in square micrometres: 0 or more": (
+                    self.tissue.min_piece is None or 0 <= self.tissue.min_piece < math.inf
+                ),
                 f"`overlap` must be 0 to {self.tile - 1} pixels (less than `tile`)": (
                     0 <= self.overlap < self.tile
                 ),

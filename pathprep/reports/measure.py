@@ -7,12 +7,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pathprep.dataset.marker import Marker
+from pathprep.dataset.marker import Marker, SlideMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
+from pathprep.params.notes import in_words as in_words_of
 from pathprep.params.quality import REASONS
 from pathprep.reports import stain_outliers
 from pathprep.reports.stain_outliers import LIMIT, Floats
+from pathprep.slides import unlike
 
 COLUMNS = ["x", "y", "side", "tissue", "saturation", "white", "focus", "stain_status", "he", "max_c"]
 COLUMNS += ["tissue_pixels", "offset", "length"]
@@ -26,6 +28,8 @@ FEW_TILES = 0.1
 BORROWED = 0.1
 # Deviations of a slide's median sharpness (logarithm) below the dataset's
 FOCUS_FLOOR = 0.2
+# How much what a slide looks like deserves a look, by code; a field within tissue is no fault
+UNLIKE = {"dark_background": 60, "not_he": 40, "odd_mpp": 20, "all_tissue": 10}
 DOTS_PER_SLIDE = 60
 CANDIDATES = 4  # unusual tiles, and tiles without a fit of their own, that a slide offers for display
 
@@ -65,7 +69,9 @@ class Tile(NamedTuple):
     why: str
 
 
-FlagKind = Literal["damaged", "images", "empty", "few", "blurred", "stain", "unfitted", "borrowed", "mpp"]
+FlagKind = Literal[
+    "damaged", "images", "empty", "few", "blurred", "stain", "unfitted", "borrowed", "mpp", "unlike"
+]
 
 
 @dataclass(frozen=True)
@@ -181,6 +187,11 @@ def judge(slides: list[Measured]) -> None:
     """Write down what deserves a look on each slide, compared with the others."""
     for slide in slides:
         _flag_alone(slide)
+    places = {slide.name: slide for slide in slides}
+    for code, names in unlike_others(slides).items():
+        for name in names:
+            if code != "no_tissue":  # without a tile, which is a flag of its own
+                places[name].flags.append(Flag("unlike", UNLIKE.get(code, 10), in_words_of(code)))
     filled = [slide for slide in slides if slide.focus is not None]
     if len(filled) < ENOUGH_SLIDES:
         return
@@ -207,6 +218,15 @@ def judge(slides: list[Measured]) -> None:
                 slide.flags.append(Flag("stain", weight, f"stain unlike the other slides: {what}"))
     for slide in slides:
         slide.flags.sort(key=lambda flag: -flag.weight)
+
+
+def unlike_others(slides: list[Measured]) -> dict[str, list[str]]:
+    """Names of the slides that are unlike the others, by code (slides.unlike); none of imported tiles."""
+    markers = {slide.name: slide.marker for slide in slides if isinstance(slide.marker, SlideMarker)}
+    return unlike.by_note(
+        {name: marker.notes for name, marker in markers.items()},
+        {name: marker.mpp for name, marker in markers.items()},
+    )
 
 
 def _flag_alone(slide: Measured) -> None:

@@ -5,13 +5,15 @@ from typing import Any, NamedTuple
 
 from pathprep.dataset.failed import FailedShard
 from pathprep.params import quality
-from pathprep.reports.measure import FlagKind, Measured
+from pathprep.params.notes import in_words as in_words_of
+from pathprep.reports.measure import FlagKind, Measured, unlike_others
 
 REASONS = {
     "kept": "kept",
     "little_tissue": "dropped: too little tissue",
     "no_tissue": "dropped: no tissue",
     "over_max_tiles": "dropped: over --max-tiles",
+    "small_pieces": "dropped: on pieces of tissue under --min-piece",
     "blurred": "dropped: blurred (--min-focus)",
     "pen": "dropped: pen marks (--max-pen)",
     "white": "dropped: white (--max-white)",
@@ -82,6 +84,11 @@ def _findings(slides: list[Measured], failures: dict[str, FailedShard], stale: i
         ("few", "far fewer tiles than usual"),
         ("blurred", "blurred against the others"),
     )
+    found += [
+        Finding("look", f"{_of(len(names), len(slides), 'slide')}: {in_words_of(code)}.")
+        for code, names in unlike_others(slides).items()
+        if code != "no_tissue"  # without a tile, which is said above
+    ]
     for kind, text in kinds_of_flags:
         count = sum(slide.has(kind) for slide in slides)
         if count:

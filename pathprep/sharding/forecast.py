@@ -21,6 +21,7 @@ from pathprep.sharding.survey import survey
 from pathprep.slides.find import Repeat, SlideSource
 from pathprep.slides.identity import file_size
 from pathprep.slides.slide import Slide
+from pathprep.slides.unlike import by_note
 from pathprep.slides.walk import NotTaken
 from pathprep.tiles import jpeg, qc
 
@@ -34,11 +35,14 @@ OVERHEAD = 1100  # bytes of a tile besides its JPEG: header and padding in the t
 
 @dataclass(frozen=True)
 class Seen:
-    """What a run would make of a slide: tiles, bytes, and what becomes of its grid's cells."""
+    """What a run would make of a slide: tiles, bytes, what becomes of its grid's cells; its MPP, and codes
+    of what it looks like (slides.unlike)."""
 
     tiles: int
     size: int
     counts: dict[str, int]
+    mpp: float
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Look:
         share = len(sizes) / max(1, len(sample))
         tiles = round(len(chosen) * share)
         size = round(tiles * (float(np.mean(sizes)) + OVERHEAD)) if sizes else 0
-        return Seen(tiles, size, counts), True
+        return Seen(tiles, size, counts, found.mpp.value, found.notes), True
 
 
 @dataclass
@@ -102,6 +106,7 @@ class Forecast:
     free: int | None = 0
     done: int = 0
     failures: dict[str, Failure] = field(default_factory=dict)
+    unlike: dict[str, list[str]] = field(default_factory=dict)
     not_taken: NotTaken = field(default_factory=NotTaken)
     repeats: list[Repeat] = field(default_factory=list)
 
@@ -115,6 +120,7 @@ class Forecast:
             "bytes": self.size,
             "free_bytes": self.free,
             "counts": dict(self.counts),
+            "unlike": self.unlike,
             **untaken(self.not_taken, self.repeats),
         }
 
@@ -139,6 +145,7 @@ def look(
         UsageError: the launcher cannot be used as it was asked for.
     """
     forecast = Forecast(len(todo), free=free(root))
+    seen: dict[str, Seen] = {}
     tasks = [Look(root.absolute(), source, params) for source in todo]
     with closing(launcher.run(tasks, Board(len(tasks)), timeout)) as outcomes:
         for outcome in outcomes:
@@ -147,9 +154,12 @@ def look(
                 forecast.tiles += outcome.result.tiles
                 forecast.size += outcome.result.size
                 forecast.counts.update(outcome.result.counts)
+                seen[todo[outcome.number].name] = outcome.result
             elif outcome is not None and outcome.failure is not None:
                 forecast.failures[todo[outcome.number].name] = outcome.failure
             watch(forecast.looked + len(forecast.failures), len(tasks))
+    mpps = {source.slide or source.name: seen[source.name].mpp for source in todo if source.name in seen}
+    forecast.unlike = by_note({name: each.notes for name, each in seen.items()}, mpps)
     return forecast
 
 

@@ -4,11 +4,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pathprep.errors import MppError
 from pathprep.params.running import AnyPath
 from pathprep.params.shard import MPP, ShardParams
+from pathprep.sharding.pipeline import plan_tiles
 from pathprep.sharding.survey import resolution, survey
 from pathprep.slides import facts, miniature
 from pathprep.slides.facts import Facts
@@ -52,7 +51,9 @@ def inspect(slide: AnyPath, *, mpp: float = MPP, **settings: Any) -> dict[str, A
     Returns:
         ``path``, ``bytes``, ``reader``, ``vendor``, ``width`` and ``height`` in level-0 pixels, ``levels``;
         ``mpp`` and ``mpp_source``; ``tile_side`` in level-0 pixels, ``grid`` (columns, rows), ``tissue``
-        (share of the slide), ``tiles``, and ``little_tissue`` and ``no_tissue``, cells that become none. An
+        (share of the slide), ``tiles``, and ``little_tissue``, ``no_tissue`` and ``small_pieces``, cells that
+        become none; ``too_small``: number and square micrometres of the pieces of tissue that were dropped
+        for their size; ``notes``: what it looks like that other slides do not, codes of slides.unlike. An
         MPP that cannot be used does not raise: it stands in ``problem``, with the fix, and what depends on it
         is None. ``decided``: MPP, levels, colour, origin and name, each with ``value``, ``source`` and
         ``others``; ``stated_mpp``: all that the file says about its MPP. ``picture``: the slide in a few
@@ -78,7 +79,7 @@ def look(slide: AnyPath, *, mpp: float = MPP, **settings: Any) -> Inspection:
             "height": image.height,
             "levels": [{"width": w, "height": h, "downsample": d} for w, h, d in image.levels],
             **dict.fromkeys(("mpp", "mpp_source", "tile_side", "grid", "tissue", "tiles")),
-            **dict.fromkeys(("little_tissue", "no_tissue", "problem")),
+            **dict.fromkeys(("little_tissue", "no_tissue", "small_pieces", "too_small", "notes", "problem")),
             "stated_mpp": [asdict(each) for each in image.stated_mpp],
         }
         settled: Mpp | None = None
@@ -89,7 +90,7 @@ def look(slide: AnyPath, *, mpp: float = MPP, **settings: Any) -> Inspection:
             found |= {"problem": str(error), "decided": _decided(image, settled, path).as_dict()}
             longest = max(image.width, image.height)
             return Inspection(found, image.overview(max(1.0, longest / OVERVIEW)), None)
-        without = int(np.count_nonzero(seen.share == 0))
+        _, counts = plan_tiles(seen, params, path.stem)
         found |= {
             "mpp": seen.mpp.value,
             "mpp_source": seen.mpp.source,
@@ -97,8 +98,9 @@ def look(slide: AnyPath, *, mpp: float = MPP, **settings: Any) -> Inspection:
             "grid": [seen.plan.columns, seen.plan.rows],
             "tissue": float(seen.mask.mean()),
             "tiles": len(seen.kept),
-            "little_tissue": max(0, seen.share.size - without - len(seen.kept)),
-            "no_tissue": without,
+            **{each: counts[each] for each in ("little_tissue", "no_tissue", "small_pieces")},
+            "too_small": list(seen.too_small),
+            "notes": list(seen.notes),
             "decided": _decided(image, settled, path).as_dict(),
         }
         return Inspection(found, seen.overview, seen.mask)

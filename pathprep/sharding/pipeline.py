@@ -42,7 +42,8 @@ Unit = TypeVar("Unit")
 Made = TypeVar("Made")
 PREVIEW_SIDE = 1024
 # What becomes of the cells of a slide's grid
-COUNTS = ("kept", "little_tissue", "no_tissue", "over_max_tiles")
+# small_pieces: would be kept with the pieces of tissue that were dropped for their size
+COUNTS = ("kept", "little_tissue", "no_tissue", "over_max_tiles", "small_pieces")
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ def process(task: ShardTask, progress: Progress | None = None) -> Marker:
                 stain=writer.stain(),
                 stain_fit=pooled,
                 seconds=seconds,
+                notes=seen.notes,
                 mask=seen.given and MaskRecord(seen.given.origin, seen.given.source, seen.given.notes),
             )
             return writer.commit(made, previews.result())
@@ -142,7 +144,18 @@ def plan_tiles(seen: Survey, params: ShardParams, name: str) -> tuple[Cells, dic
     chosen = grid.choose(kept, params.max_tiles, params.seed, name, groups)
     empty = int(np.count_nonzero(share[kept[:, 1], kept[:, 0]] == 0))  # kept with their region
     no_tissue = int(np.count_nonzero(share == 0)) - empty
-    left = (len(chosen), share.size - no_tissue - len(kept), no_tissue, len(kept) - len(chosen))
+    little = share.size - no_tissue - len(kept)
+    small, small_alone = 0, 0
+    if seen.swallowed is not None:
+        small = int(seen.swallowed.sum())
+        small_alone = int(np.count_nonzero(seen.swallowed & (share == 0)))  # counted as without tissue above
+    left = (
+        len(chosen),
+        little - small + small_alone,
+        no_tissue - small_alone,
+        len(kept) - len(chosen),
+        small,
+    )
     return chosen, dict(zip(COUNTS, left, strict=True))
 
 

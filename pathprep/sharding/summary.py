@@ -10,6 +10,7 @@ from pathprep.dataset.failed import FailedShard
 from pathprep.dataset.marker import Marker, SlideMarker
 from pathprep.launchers.base import Board
 from pathprep.slides.find import Repeat
+from pathprep.slides.unlike import by_note
 from pathprep.slides.walk import NotTaken
 
 
@@ -58,6 +59,12 @@ class RunSummary:
         """Tiles of all finished slides, by stain status."""
         return _sum(marker.stain for marker in self.done.values())
 
+    def unlike(self) -> dict[str, list[str]]:
+        """Finished slides that look unlike the others, names by code (slides.unlike)."""
+        slides = {name: made for name, made in self.done.items() if isinstance(made, SlideMarker)}
+        mpps = {made.slide_id or name: made.mpp for name, made in slides.items()}
+        return by_note({name: made.notes for name, made in slides.items()}, mpps)
+
     def mask_notes(self) -> dict[str, list[str]]:
         """What the user should know of masks, by slide; of this run's slides only."""
         taken = {name: made.mask for name, made in self.markers.items() if isinstance(made, SlideMarker)}
@@ -81,6 +88,7 @@ class RunSummary:
             "tiles_made": made,
             "counts": dict(self.counts()),
             "stain": dict(self.stain()),
+            "unlike": self.unlike(),
             "mask_notes": self.mask_notes(),
             "seconds": round(self.seconds, 3),
             "tiles_per_second": round(made / self.seconds, 1) if self.seconds else 0.0,

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from pathprep.errors import UnreadableSlide
 from pathprep.kernels.macenko_reference import MAX_PIXELS
+from pathprep.params.notes import Note
 from pathprep.params.origin import AskedOrigin
 from pathprep.params.shard import ShardParams
 from pathprep.slides import grid, masks, tissue
@@ -16,6 +17,7 @@ from pathprep.slides.masks import Ground, PlacedMask
 from pathprep.slides.mpp.settle import Mpp, MppRules
 from pathprep.slides.readers.base import Pixels
 from pathprep.slides.slide import Slide
+from pathprep.slides.unlike import notes
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,13 @@ class Survey:
     """The result of looking at one slide.
 
     Attributes:
-        plan: the grid. overview: (h, w, 3) uint8. mask: (h, w) bool, tissue.
+        plan: the grid. overview: (h, w, 3) uint8. mask: (h, w) bool, tissue, as it is drawn on the overview.
         given: the user's mask that it is; None if the tissue was looked for.
         share: (rows, columns) share of each cell inside the mask.
         kept: (T, 2) column and row of the cells with enough tissue, row by row.
+        too_small: number and square micrometres of the pieces of tissue that were dropped for their size.
+        swallowed: (rows, columns) bool, cells that would be kept with them.
+        notes: what the slide looks like that others do not (slides.unlike).
     """
 
     mpp: Mpp
@@ -36,6 +41,9 @@ class Survey:
     share: npt.NDArray[np.float64]
     kept: Cells
     given: PlacedMask | None = None
+    too_small: tuple[int, float] = (0, 0.0)
+    swallowed: npt.NDArray[np.bool_] | None = None
+    notes: tuple[Note, ...] = ()
 
 
 def resolution(slide: Slide, params: ShardParams, mpp: float | None = None) -> Mpp:
@@ -85,16 +93,33 @@ def survey(
             "use `mode` resize, a smaller `tile`, or `stain` none"
         )
     overview = slide.overview(tissue.overview_downsample(slide.width, slide.height, settled.value))
-    found = tissue.segment(overview, settled.value * slide.width / overview.shape[1], params.tissue)
-    given = None
+    picture, scale = tissue.search_picture(overview, slide.width, slide.height, settled.value)
+    found = tissue.segment(picture, scale, params.tissue)
+    searched, drawn, given = found.mask, tissue.enlarged(found.mask, overview.shape[:2]), None
+    small = found.small
     if mask is not None:
         ground = Ground(slide.width, slide.height, overview.shape[:2], slide.bounds, mask_origin)
         given = masks.place_mask(mask, ground)
-        doubts = masks.doubts(given.tissue, found)
+        doubts = masks.doubts(given.tissue, drawn)
         given = replace(given, notes=(*given.notes, doubts)) if doubts else given
-        found = given.tissue
-    share = tissue.fractions(
-        found, slide.width, slide.height, plan.columns, plan.rows, plan.side, plan.stride
-    )
-    kept = grid.keep(plan, share, params.min_tissue, whole_regions=params.whole_regions)
-    return Survey(settled, plan, overview, found, share, kept, given)
+        searched = drawn = given.tissue
+        small = np.zeros((0, 0), bool)
+
+    def cells(mask: tissue.Mask) -> tuple[npt.NDArray[np.float64], Cells]:
+        share = tissue.fractions(
+            mask, slide.width, slide.height, plan.columns, plan.rows, plan.side, plan.stride
+        )
+        return share, grid.keep(plan, share, params.min_tissue, whole_regions=params.whole_regions)
+
+    share, kept = cells(searched)
+    swallowed = None
+    if small.any():
+        swallowed = np.zeros(share.shape, bool)
+        _, more = cells(searched | small)
+        swallowed[more[:, 1], more[:, 0]] = True
+        swallowed[kept[:, 1], kept[:, 0]] = False
+    seen = notes(picture, found.glass, found.mask)
+    if given is not None:
+        seen = tuple(note for note in seen if note not in ("all_tissue", "no_tissue"))
+    lost = (found.pieces, float(small.sum() * scale**2)) if given is None else (0, 0.0)
+    return Survey(settled, plan, overview, drawn, share, kept, given, lost, swallowed, seen)

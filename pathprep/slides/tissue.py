@@ -4,11 +4,14 @@ Method (Lu et al. 2021, CLAM): HSV saturation, median filter, a threshold (fixed
 then components and holes filtered by area. Three things differ. So that one setting suits a biopsy and
 a resection, the overview is chosen by micrometres rather than by pyramid level, and areas are in square
 micrometres. And the glass is made white first: under a scanner whose glass is a little pink or blue, a
-fixed threshold takes all of it for tissue.
+fixed threshold takes all of it for tissue (``glass``).
+
+Tissue is looked for at 8 um/px on every slide, or what it gives to a slide that is coarser: more finely, it
+falls apart into nuclei and lobes, each of them too small.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,45 +19,82 @@ from PIL import Image
 from scipy import ndimage
 
 from pathprep.params.tissue import TissueParams
+from pathprep.slides.glass import glass_colour
 from pathprep.slides.readers.base import Pixels
 
 Mask = npt.NDArray[np.bool_]
 
-# A small slide is looked at more closely than OVERVIEW_MPP, so that its outline has some pixels
 OVERVIEW_MPP = 8.0
+# Pictures and outlines of a small slide are finer than OVERVIEW_MPP, so that they have some pixels
 OVERVIEW_MIN_SIDE = 1024
-# Glass under any scanner seen here is above 200 in every channel, and its saturation (0 to 255) under 20;
-# more colour than that is pale tissue that fills the view.
-GLASS_MIN, GLASS_SATURATION = 200, 20
+WHITE = np.full(3, 255, np.int32)
 STRIP = 256  # rows of an overview at a time
 
 
+class Found(NamedTuple):
+    """The tissue of a slide, (h, w) bool each.
+
+    Attributes:
+        mask: tissue. small: pieces that were dropped for their size. pieces: how many those are.
+        glass: (3,) colour of the bare glass; None if there is none in view.
+    """
+
+    mask: Mask
+    small: Mask
+    pieces: int
+    glass: npt.NDArray[np.int32] | None
+
+
 def overview_downsample(width: int, height: int, mpp: float) -> float:
-    """Level-0 pixels per overview pixel for a slide of this size."""
+    """Level-0 pixels per pixel of the overview of a slide of this size."""
     return max(1.0, min(OVERVIEW_MPP / mpp, max(width, height) / OVERVIEW_MIN_SIDE))
 
 
-def segment(overview: Pixels, mpp: float, params: TissueParams) -> Mask:
-    """Tissue mask of an overview.
+def search_picture(overview: Pixels, width: int, height: int, mpp: float) -> tuple[Pixels, float]:
+    """What tissue is looked for on: an overview at OVERVIEW_MPP, or coarser as it is; and its MPP.
+
+    Args:
+        overview: (h, w, 3) uint8.
+        width, height, mpp: of the slide's level 0.
+    """
+    if overview_downsample(width, height, mpp) >= OVERVIEW_MPP / mpp:
+        return overview, mpp * width / overview.shape[1]
+    across, down = (max(1, round(length * mpp / OVERVIEW_MPP)) for length in (width, height))
+    small = Image.fromarray(overview).resize((across, down), Image.Resampling.BOX)
+    return np.asarray(small), mpp * width / across
+
+
+def enlarged(mask: Mask, shape: tuple[int, int]) -> Mask:
+    """A mask as it is on a picture of another shape (h, w)."""
+    rows, columns = (np.arange(new) * old // new for new, old in zip(shape, mask.shape, strict=True))
+    return mask if mask.shape == shape else mask[np.ix_(rows, columns)]
+
+
+def segment(overview: Pixels, mpp: float, params: TissueParams) -> Found:
+    """The tissue on an overview.
 
     Args:
         overview: (h, w, 3) uint8 RGB.
         mpp: micrometres per overview pixel.
         params: settings.
-
-    Returns:
-        (h, w) bool.
     """
-    saturation = _saturation(overview, glass_colour(overview))
+    glass = glass_colour(overview)
+    saturation = _saturation(overview, WHITE if glass is None else glass)
     threshold = params.threshold if params.method == "threshold" else _otsu(saturation, params)
-    mask = median_above(saturation, threshold, params.median)
+    if glass is not None:
+        mask = median_above(saturation, threshold, params.median)
+    else:
+        # A view within tissue: what is stained on average, also where nuclei lie in stroma that is hardly
+        # coloured. Around tissue on glass that would be a rim of glass.
+        mask = ndimage.uniform_filter(saturation.astype(np.float32), params.median) > threshold
     if params.closing > 1:
         side = params.closing
         # Padded with edge values: a closing must not eat tissue at the slide's border
         padded = np.pad(mask, side, mode="edge")
         mask = ndimage.binary_closing(padded, np.ones((side, side), bool))[side:-side, side:-side]
-    mask = _drop_small(mask, params.min_area / mpp**2)
-    return ~_drop_small(~mask, params.max_hole / mpp**2, keep_border=True)
+    large, pieces = _drop_small(mask, params.smallest(mask.size * mpp**2) / mpp**2)
+    holes, _ = _drop_small(~large, params.max_hole / mpp**2, keep_border=True)
+    return Found(~holes, mask & holes, pieces, glass)
 
 
 def _otsu(saturation: npt.NDArray[np.uint8], params: TissueParams) -> int:
@@ -86,31 +126,6 @@ def _window_sums(values: npt.NDArray[np.unsignedinteger[Any]], side: int) -> npt
     return sums
 
 
-def glass_colour(overview: Pixels) -> npt.NDArray[np.int32]:
-    """(3,) colour of the bare glass, 1 to 255; white where the brightest pixels are not glass.
-
-    The median of the 5 % of pixels that are brightest in their darkest channel, if that is bright and
-    nearly grey.
-    """
-    darkest = np.minimum(np.minimum(overview[:, :, 0], overview[:, :, 1]), overview[:, :, 2])
-    least = _quantile(Image.fromarray(darkest).histogram(), 0.95)
-    bright = Image.fromarray((darkest >= least).view(np.uint8) * np.uint8(255))
-    counts = np.reshape(Image.fromarray(overview).histogram(bright), (3, 256))
-    colour = np.array([_quantile(channel, 0.5) for channel in counts]).astype(np.int32)
-    low, high = int(colour.min()), int(colour.max())
-    if low < GLASS_MIN or 255 * (high - low) > GLASS_SATURATION * high:
-        return np.full(3, 255, np.int32)
-    return colour
-
-
-def _quantile(counts: npt.ArrayLike, share: float) -> float:
-    """np.quantile of whole numbers of which there are so many each."""
-    ends = np.cumsum(counts)
-    place = share * (ends[-1] - 1)
-    low, high = np.searchsorted(ends, [np.floor(place), np.ceil(place)], side="right")
-    return float(low + (high - low) * (place % 1))
-
-
 def _saturation(overview: Pixels, glass: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
     """(h, w) HSV saturation, 0 to 255, once the glass is white."""
     levels = np.minimum(np.arange(256)[:, None] * 255 // glass, 255).astype(np.uint8)
@@ -128,11 +143,15 @@ def _strips(height: int) -> Iterator[slice]:
     return (slice(top, min(height, top + STRIP)) for top in range(0, height, STRIP))
 
 
-def _drop_small(mask: Mask, pixels: float, keep_border: bool = False) -> Mask:
-    """Remove components smaller than ``pixels``; with ``keep_border``, not those that touch the border."""
+def _drop_small(mask: Mask, pixels: float, keep_border: bool = False) -> tuple[Mask, int]:
+    """Remove components smaller than ``pixels``; with ``keep_border``, not those that touch the border.
+
+    Returns:
+        What is left, and how many were removed.
+    """
     labels, count = ndimage.label(mask)
     if not count:
-        return mask
+        return mask, 0
     sizes = np.zeros(count + 1, np.int64)
     for rows in _strips(len(mask)):
         sizes += np.bincount(labels[rows].ravel(), minlength=count + 1)
@@ -141,7 +160,8 @@ def _drop_small(mask: Mask, pixels: float, keep_border: bool = False) -> Mask:
         for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
             keep[edge] = True
     keep[0] = False
-    return np.concatenate([keep[labels[rows]] for rows in _strips(len(mask))])
+    left = np.concatenate([keep[labels[rows]] for rows in _strips(len(mask))])
+    return left, count - int(keep.sum())
 
 
 def fractions(

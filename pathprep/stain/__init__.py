@@ -22,7 +22,7 @@ import numpy as np
 
 from pathprep.kernels import macenko_cpu
 from pathprep.kernels.macenko_reference import ALPHA, BETA, IO
-from pathprep.stain.arrays import Array, beside, is_cupy, returner, stream_of
+from pathprep.stain.arrays import Array, beside, is_cupy, namespace, returner, stream_of
 from pathprep.stain.fits import (
     StainFit,
     Status,
@@ -34,6 +34,7 @@ from pathprep.stain.fits import (
     first,
     fit,
     is_batch,
+    judged,
     pool,
 )
 from pathprep.stain.matrices import Jitter, hed, matrix
@@ -103,7 +104,8 @@ def normalize(
     """Fit (unless fits are given), then apply the target's stains (the field's reference by default).
 
     UNFITTED tiles come back unchanged; ask ``fit`` first to know which they are. Without fits this is one
-    kernel that computes optical densities once; on a GPU it reads each tile once and writes it once.
+    kernel that computes optical densities once; on a GPU it reads each tile once and writes it once. What
+    ``fit`` refuses beyond that is copied back.
 
     Args:
         tiles: as in ``fit``.
@@ -125,14 +127,30 @@ def normalize(
         if batches and is_cupy(batches[0]):
             from pathprep.kernels import macenko_cuda
 
-            results = macenko_cuda.normalize(batches, target.he, target.max_c, io)
-        elif is_batch(tiles):
-            fused = macenko_cpu.normalize(batches[0], target.he, target.max_c, io=io, threads=threads)
-            results = [fused[0]]
+            results, columns = macenko_cuda.normalize(batches, target.he, target.max_c, io)
+            _left_alone(results, batches, StainFit(*columns), io)
         else:
-            results = each(
-                batches,
-                lambda tile, _: macenko_cpu.normalize(tile, target.he, target.max_c, io=io)[0],
-                threads,
-            )
+
+            def whole(batch: Array, threads: int | None) -> Array:
+                out, (he, max_c, pixels, fitted) = macenko_cpu.normalize(
+                    batch, target.he, target.max_c, io=io, threads=threads
+                )
+                status = np.where(fitted, Status.FITTED, Status.UNFITTED).astype(np.uint8)
+                _left_alone([out], [batch], StainFit(he, max_c, pixels, status), io)
+                return out
+
+            if is_batch(tiles):
+                results = [whole(batches[0], threads)]
+            else:
+                results = each(batches, lambda tile, _: whole(tile, 1), threads)
         return back(results[0]) if is_batch(tiles) else [back(result[0]) for result in results]
+
+
+def _left_alone(results: list[Array], batches: list[Array], fits: StainFit, io: float) -> None:
+    """Put tiles back whose fits the kernels took and ``fit`` does not take."""
+    xp = namespace(fits.he)
+    spoilt = (judged(fits, batches, io).status != fits.status)[:, None, None, None]
+    first_of = 0
+    for result, batch in zip(results, batches, strict=True):
+        xp.copyto(result, batch, where=spoilt[first_of : first_of + len(batch)])
+        first_of += len(batch)

@@ -11,6 +11,7 @@ import numpy as np
 from pathprep.kernels import macenko_cpu
 from pathprep.kernels.macenko_reference import ALPHA, BETA, IO, MAX_PIXELS
 from pathprep.kernels.threads_cpu import share_out
+from pathprep.stain import plausible
 from pathprep.stain.arrays import (
     Array,
     beside,
@@ -34,7 +35,8 @@ class Status(enum.IntEnum):
     """Where a tile's fit comes from."""
 
     FITTED = 0  # the tile itself
-    SLIDE_FIT = 1  # the slide's pooled fit: the tile has too little tissue, or its fit was implausible
+    # the slide's pooled fit: the tile has too little tissue, one stain alone, or its fit was implausible
+    SLIDE_FIT = 1
     UNFITTED = 2  # nowhere: the tile is left as it is
 
 
@@ -120,7 +122,7 @@ def fit(
             from pathprep.kernels import macenko_cuda
 
             columns = macenko_cuda.fit(batches, keep == "any", alpha, beta, io)
-            return StainFit(*columns).like(given)
+            return judged(StainFit(*columns), batches, io).like(given)
         if is_batch(tiles):
             parts = [macenko_cpu.fit(batches[0], keep == "any", alpha, beta, io, threads)]
         else:
@@ -130,7 +132,21 @@ def fit(
             parts.append(macenko_cpu.fit(np.empty((0, 1, 1, 3), np.uint8)))  # for a list of none
         he, max_c, tissue_pixels, fitted = (np.concatenate(column) for column in zip(*parts, strict=True))
         status = np.where(fitted, Status.FITTED, Status.UNFITTED).astype(np.uint8)
-        return StainFit(he, max_c, tissue_pixels, status).like(given)
+        return judged(StainFit(he, max_c, tissue_pixels, status), batches, io).like(given)
+
+
+def judged(fits: StainFit, batches: list[Array], io: float) -> StainFit:
+    """The kernels' fits, UNFITTED where they would spoil their tiles (see ``plausible``); nothing waits."""
+    xp = namespace(fits.he)
+    if not len(fits):
+        return fits
+    good = (fits.status == FITTED) & ~plausible.refused(xp, batches, fits.he, fits.max_c, io)
+    return StainFit(
+        xp.where(good[:, None, None], fits.he, 0.0),
+        xp.where(good[:, None], fits.max_c, 0.0),
+        fits.tissue_pixels,
+        xp.where(good, xp.uint8(FITTED), xp.uint8(UNFITTED)),
+    )
 
 
 def pool(fits: StainFit) -> StainFit:

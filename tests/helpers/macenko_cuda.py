@@ -39,7 +39,7 @@ class Runner:
 
     def normalize(self, tiles: list[Tile]) -> list[Tile]:
         batches = [self.to(tile[None]) for tile in tiles]
-        found = macenko_cuda.normalize(batches, TARGET_HE, TARGET_MAX_C, device=self.device("macenko"))
+        found, _ = macenko_cuda.normalize(batches, TARGET_HE, TARGET_MAX_C, device=self.device("macenko"))
         return [self.back(tile)[0] for tile in found]
 
     def apply(self, tiles: list[Tile], matrices: Floats, io: float = reference.IO) -> list[Tile]:

@@ -16,6 +16,7 @@ from pathprep.errors import MaskError, MppError
 from pathprep.kernels.tiling_reference import resample
 from pathprep.params.shard import ShardParams
 from pathprep.params.stain import StainParams
+from pathprep.params.tissue import TissueParams
 from pathprep.sharding import pipeline
 from pathprep.sharding.pipeline import ShardTask
 from pathprep.sharding.plan import prepare
@@ -94,7 +95,28 @@ def test_every_cell_is_counted_once(tmp_path: Path, slide: Path) -> None:
     counts, grid = marker.counts, marker.grid
     assert sum(counts.values()) == grid.columns * grid.rows
     assert counts["kept"] == marker.tiles == 20
-    assert min(counts.values()) > 0
+    assert min(count for reason, count in counts.items() if reason != "small_pieces") > 0
+
+
+def test_cells_lost_with_small_pieces_are_counted_as_such(tmp_path: Path, slide: Path) -> None:
+    _, usual = shard(tmp_path / "usual", slide, EXACT)
+    _, marker = shard(tmp_path / "none", slide, replace(EXACT, tissue=TissueParams(min_piece=1e6)))
+    assert usual.counts["small_pieces"] == 0
+    assert marker.counts["small_pieces"] == usual.counts["kept"] > 0
+    assert marker.counts["kept"] == 0
+    assert sum(marker.counts.values()) == sum(usual.counts.values())
+    assert marker.notes == ("no_tissue",)
+    assert usual.notes == ()
+
+
+def test_a_slide_without_light_is_named_and_left_plain(tmp_path: Path) -> None:
+    dark = np.random.default_rng(0).integers(0, 8, (512, 512, 3))
+    dark[100:400, 100:400, 2] += np.random.default_rng(1).integers(40, 150, (300, 300))
+    path = write_tiff(tmp_path / "fluorescence.tif", dark.astype(np.uint8))
+    dataset, marker = shard(tmp_path / "out", path, replace(EXACT, stain=StainParams("bake")))
+    assert "dark_background" in marker.notes
+    assert set(marker.stain) == {"unfitted"}
+    assert max(tile.mean() for _, tile in pixels(dataset)) < 60
 
 
 def test_kept_tiles_have_enough_tissue(tmp_path: Path, slide: Path) -> None:

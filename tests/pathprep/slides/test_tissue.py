@@ -16,7 +16,7 @@ from pathprep.slides.slide import Slide
 def test_finds_the_piece_of_tissue_and_its_hole() -> None:
     pixels = tissue_pixels(400, 500, margin=80)
     pixels[180:230, 200:260] = 242
-    mask = tissue.segment(pixels, 8.0, TissueParams())
+    mask = tissue.segment(pixels, 8.0, TissueParams()).mask
     truth = np.zeros((400, 500), bool)
     truth[80:-80, 80:-80] = True
     truth[180:230, 200:260] = False
@@ -37,15 +37,15 @@ def test_counting_finds_what_a_median_filter_finds(shape: tuple[int, int], side:
 def test_coloured_glass_is_not_tissue(glass: tuple[int, int, int]) -> None:
     pixels = tissue_pixels(400, 500, margin=80)
     cast = (pixels * (np.array(glass) / 242)).clip(0, 255).astype(np.uint8)
-    plain = tissue.segment(pixels, 8.0, TissueParams())
-    mask = tissue.segment(cast, 8.0, TissueParams())
+    plain = tissue.segment(pixels, 8.0, TissueParams()).mask
+    mask = tissue.segment(cast, 8.0, TissueParams()).mask
     assert (mask & plain).sum() / (mask | plain).sum() > 0.97
 
 
 def test_pale_tissue_that_fills_the_view_stays_tissue() -> None:
     rng = np.random.default_rng(0)
     pale = np.clip(np.array([238, 212, 230]) + rng.normal(0, 4, (300, 300, 3)), 0, 255).astype(np.uint8)
-    assert tissue.segment(pale, 8.0, TissueParams()).mean() > 0.95
+    assert tissue.segment(pale, 8.0, TissueParams()).mask.mean() > 0.95
 
 
 def test_small_pieces_go_and_small_holes_close() -> None:
@@ -53,7 +53,13 @@ def test_small_pieces_go_and_small_holes_close() -> None:
     pixels[50:150, 50:150] = (200, 120, 170)
     pixels[200:208, 200:208] = (200, 120, 170)  # 8 x 8 px of 8 um: under one tile's area
     pixels[95:102, 95:102] = 242  # a small hole
-    mask = tissue.segment(pixels, 8.0, TissueParams(median=1))
+    found = tissue.segment(pixels, 8.0, TissueParams(median=1))
+    mask = found.mask
+    assert found.pieces == 1
+    assert found.small[204, 204]
+    assert not (found.small & mask).any()
+    whole = tissue.segment(pixels, 8.0, TissueParams(median=1, min_piece=1000)).mask
+    assert whole[204, 204]
     assert mask[98, 98]
     assert not mask[204, 204]
     assert mask[50:150, 50:150].all()
@@ -61,11 +67,53 @@ def test_small_pieces_go_and_small_holes_close() -> None:
 
 def test_otsu_and_an_all_white_slide() -> None:
     pixels = tissue_pixels(300, 300, margin=60)
-    mask = tissue.segment(pixels, 8.0, TissueParams(method="otsu"))
+    mask = tissue.segment(pixels, 8.0, TissueParams(method="otsu")).mask
     assert 0.2 < mask.mean() < 0.45
     white = np.full((100, 100, 3), 255, np.uint8)
     for method in ("threshold", "otsu"):
-        assert not tissue.segment(white, 8.0, TissueParams(method=method)).any()
+        assert not tissue.segment(white, 8.0, TissueParams(method=method)).mask.any()
+
+
+def test_a_small_slide_is_searched_at_the_scale_of_a_large_one() -> None:
+    pixels = tissue_pixels(1024, 1024, margin=200)
+    picture, scale = tissue.search_picture(pixels, 1024, 1024, 0.25)
+    assert picture.shape == (32, 32, 3)
+    assert scale == 8.0
+    # 8 mm and more: the overview as it is, to the bit
+    for width, height in ((32768, 100), (40001, 32003), (1000, 32768)):
+        downsample = tissue.overview_downsample(width, height, 0.25)
+        overview = np.zeros((max(1, round(height / downsample)), round(width / downsample), 3), np.uint8)
+        assert tissue.search_picture(overview, width, height, 0.25)[0] is overview
+    # coarser than that already
+    assert tissue.search_picture(pixels[:64, :64], 64, 64, 10.0)[1] == 10.0
+
+
+def test_a_piece_that_is_most_of_a_small_slide_stays() -> None:
+    pixels = np.full((32, 32, 3), 242, np.uint8)  # 256 um
+    pixels[10:22, 10:22] = (200, 120, 170)  # 96 x 96 um
+    assert tissue.segment(pixels, 8.0, TissueParams()).mask[16, 16]
+    large = np.pad(pixels, ((0, 200), (0, 200), (0, 0)), mode="edge")
+    found = tissue.segment(large, 8.0, TissueParams())
+    assert not found.mask.any()
+    assert found.pieces == 1
+
+
+def test_pale_stroma_with_nuclei_and_no_glass_in_view_is_tissue() -> None:
+    """IHC: stroma hardly coloured (236, 235, 233), blue nuclei of 8 um on a quarter of it."""
+    rng = np.random.default_rng(2)
+    nuclei = rng.random((80, 80, 1)) < 0.25
+    pixels = np.where(nuclei, (165, 195, 222), (236, 235, 233)) + rng.normal(0, 1, (80, 80, 3))
+    assert tissue.segment(pixels.astype(np.uint8), 8.0, TissueParams()).mask.mean() > 0.95
+
+
+def test_enlarged_masks_keep_their_places() -> None:
+    mask = np.zeros((3, 4), bool)
+    mask[1, 2] = True
+    large = tissue.enlarged(mask, (30, 41))
+    assert large.shape == (30, 41)
+    assert large[15, 25]
+    assert large.mean() == pytest.approx(1 / 12, abs=0.01)
+    assert tissue.enlarged(mask, (3, 4)) is mask
 
 
 @pytest.mark.realdata
@@ -77,7 +125,8 @@ def test_real_slides(data: Path) -> None:
         with Slide(data / name) as slide:
             mpp = slide.mpp(MppRules(default=0.25)).value
             downsample = tissue.overview_downsample(slide.width, slide.height, mpp)
-            mask = tissue.segment(slide.overview(downsample), mpp * downsample, TissueParams())
+            picture = tissue.search_picture(slide.overview(downsample), slide.width, slide.height, mpp)
+            mask = tissue.segment(*picture, TissueParams()).mask
         assert low < mask.mean() <= high, name
 
 
