@@ -95,14 +95,16 @@ def survey(
     overview = slide.overview(tissue.overview_downsample(slide.width, slide.height, settled.value))
     picture, scale = tissue.search_picture(overview, slide.width, slide.height, settled.value)
     found = tissue.segment(picture, scale, params.tissue)
-    searched, drawn, given = found.mask, tissue.enlarged(found.mask, overview.shape[:2]), None
-    small = found.small
+    drawn, given = tissue.on(overview, found, params.tissue), None
+    small = np.zeros((0, 0), bool)
+    if found.small.any():
+        small = tissue.on(overview, found._replace(mask=found.mask | found.small), params.tissue) & ~drawn
     if mask is not None:
         ground = Ground(slide.width, slide.height, overview.shape[:2], slide.bounds, mask_origin)
         given = masks.place_mask(mask, ground)
         doubts = masks.doubts(given.tissue, drawn)
         given = replace(given, notes=(*given.notes, doubts)) if doubts else given
-        searched = drawn = given.tissue
+        drawn = given.tissue
         small = np.zeros((0, 0), bool)
 
     def cells(mask: tissue.Mask) -> tuple[npt.NDArray[np.float64], Cells]:
@@ -111,15 +113,15 @@ def survey(
         )
         return share, grid.keep(plan, share, params.min_tissue, whole_regions=params.whole_regions)
 
-    share, kept = cells(searched)
+    share, kept = cells(drawn)
     swallowed = None
     if small.any():
         swallowed = np.zeros(share.shape, bool)
-        _, more = cells(searched | small)
+        _, more = cells(drawn | small)
         swallowed[more[:, 1], more[:, 0]] = True
         swallowed[kept[:, 1], kept[:, 0]] = False
     seen = notes(picture, found.glass, found.mask)
     if given is not None:
         seen = tuple(note for note in seen if note not in ("all_tissue", "no_tissue"))
-    lost = (found.pieces, float(small.sum() * scale**2)) if given is None else (0, 0.0)
+    lost = (found.pieces, float(found.small.sum() * scale**2)) if given is None else (0, 0.0)
     return Survey(settled, plan, overview, drawn, share, kept, given, lost, swallowed, seen)

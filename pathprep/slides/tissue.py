@@ -7,7 +7,8 @@ micrometres. And the glass is made white first: under a scanner whose glass is a
 fixed threshold takes all of it for tissue (``glass``).
 
 Tissue is looked for at 8 um/px on every slide, or what it gives to a slide that is coarser: more finely, it
-falls apart into nuclei and lobes, each of them too small.
+falls apart into nuclei and lobes, each of them too small. Only its edge is then drawn on a finer overview,
+where there is one: at 8 um/px it lies some micrometres outside, as a pixel that tissue touches is tissue.
 """
 
 from collections.abc import Iterator
@@ -37,12 +38,14 @@ class Found(NamedTuple):
     Attributes:
         mask: tissue. small: pieces that were dropped for their size. pieces: how many those are.
         glass: (3,) colour of the bare glass; None if there is none in view.
+        threshold: saturation above which a pixel is tissue.
     """
 
     mask: Mask
     small: Mask
     pieces: int
     glass: npt.NDArray[np.int32] | None
+    threshold: int
 
 
 def overview_downsample(width: int, height: int, mpp: float) -> float:
@@ -94,7 +97,23 @@ def segment(overview: Pixels, mpp: float, params: TissueParams) -> Found:
         mask = ndimage.binary_closing(padded, np.ones((side, side), bool))[side:-side, side:-side]
     large, pieces = _drop_small(mask, params.smallest(mask.size * mpp**2) / mpp**2)
     holes, _ = _drop_small(~large, params.max_hole / mpp**2, keep_border=True)
-    return Found(~holes, mask & holes, pieces, glass)
+    return Found(~holes, mask & holes, pieces, glass, threshold)
+
+
+def on(overview: Pixels, found: Found, params: TissueParams) -> Mask:
+    """The tissue as it is on an overview (h, w, 3) of its slide, its edge exact to the overview's pixels.
+
+    Where the overview is no finer than what was searched, or no glass is in view, it is as it was found.
+    """
+    shape = overview.shape[:2]
+    drawn = enlarged(found.mask, shape)
+    if drawn is found.mask or found.glass is None:
+        return drawn
+    fine = median_above(_saturation(overview, found.glass), found.threshold, params.median)
+    square = np.ones((3, 3), bool)
+    inside = ndimage.binary_erosion(found.mask, square, border_value=1)
+    around = ndimage.binary_dilation(found.mask, square)
+    return enlarged(inside, shape) | (fine & enlarged(around, shape))
 
 
 def _otsu(saturation: npt.NDArray[np.uint8], params: TissueParams) -> int:
