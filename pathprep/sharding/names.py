@@ -128,12 +128,13 @@ def _told(kept: SlideSource, group: list[SlideSource]) -> SlideSource:
 
 
 class _Made(NamedTuple):
-    """What a name stands for: path and bytes of a slide file; measures and series if known."""
+    """What a name stands for: path and bytes of a slide file; measures and series if known; did it fail?"""
 
     path: str
     size: int | None
     measures: tuple[int | None, str | None] | None
     series: str | None
+    failed: bool
 
     @classmethod
     def of(cls, recorded: Marker | FailedShard) -> Self:
@@ -142,7 +143,8 @@ class _Made(NamedTuple):
         measures = (inputs.get("size"), inputs["ends_sha256"]) if inputs.get("ends_sha256") else None
         dicom = isinstance(recorded, SlideMarker) and recorded.vendor == "dicom"
         series = recorded.own_name if isinstance(recorded, SlideMarker) and dicom else None
-        return cls(recorded.source.path, recorded.source.size, measures, series)
+        failed = isinstance(recorded, FailedShard)
+        return cls(recorded.source.path, recorded.source.size, measures, series, failed)
 
 
 class _Held:
@@ -165,6 +167,9 @@ class _Held:
         name = self._paths.get(str(source.path))
         if name is None and source.series is not None:
             name = self._series.get(source.series.uid)
+            base = safe_name(source.own_name)
+            if name is None and base in self.names and self.names[base].failed:
+                name = base  # no other slide has this UID: it failed while not all of its files were there
         return name
 
     def owned(self, group: Iterable[SlideSource]) -> SlideSource | None:

@@ -61,7 +61,13 @@ class Polygon:
         if classification is None:
             return ""
         if isinstance(classification, str):
-            return classification.strip()
+            try:  # GDAL and geopandas write what is nested as text
+                nested = json.loads(classification) if classification.lstrip().startswith("{") else None
+            except ValueError:
+                nested = None
+            if nested is None:
+                return classification.strip()
+            classification = nested
         names = classification.get("names") if isinstance(classification, dict) else None  # in newer versions
         if isinstance(names, list) and all(isinstance(name, str) for name in names):
             return ": ".join(names)

@@ -41,12 +41,14 @@ class Picture:
     Attributes:
         tissue: (h, w). width, height: of the file's largest level.
         lossy: it was blurred, and black and white were told apart at half.
+        swapped: of a palette, number 0 has a colour, and another that it uses is black.
     """
 
     tissue: Mask
     width: int
     height: int
     lossy: bool = False
+    swapped: bool = False
 
 
 class _Unfit(ValueError):
@@ -86,10 +88,21 @@ def _plain(path: Path) -> Picture:
                     raise _Unfit(f"holds {count} pictures; save the mask alone")
                 lossy = image.format in LOSSY_FORMATS
                 values, alpha = _deep_png(path) if _is_deep_png(path) else _of_image(image)
+                swapped = alpha is None and _is_swapped(image)
     except Image.DecompressionBombError as error:
         raise _too_large(str(error)) from None
     height, width = values.shape[:2]
-    return Picture(_tissue(values, alpha, lossy), width, height, lossy)
+    return Picture(_tissue(values, alpha, lossy), width, height, lossy, swapped)
+
+
+def _is_swapped(image: Image.Image) -> bool:
+    """Whether black is a number above 0 of a palette, as where a program has numbered the colours itself."""
+    if image.mode != "P":
+        return False
+    colours = np.asarray(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+    used = np.unique(np.asarray(image))
+    black = [not colours[number].any() for number in used if number < len(colours)]
+    return bool(len(black) and used[0] == 0 and not black[0] and any(black))
 
 
 def _too_large(what: str) -> _Unfit:
@@ -105,6 +118,8 @@ def _of_image(image: Image.Image) -> tuple[Numbers, Numbers | None]:
     values = values.reshape(*values.shape[:2], -1)
     if key is None:
         return values, None
+    if values.dtype == bool:  # of 1 bit: the key is 1 or 255 for white
+        key = bool(key)
     if isinstance(key, bytes):  # opacity of each number of a palette
         opacity = np.full(256, 255, np.uint8)
         opacity[: len(key)] = np.frombuffer(key, np.uint8)
@@ -140,8 +155,9 @@ def _tiff(path: Path, fine: tuple[int, int]) -> Picture:
                 raise _too_large(f"{shape} numbers, and no smaller level")
             page = level.keyframe
             values, alpha = _channels(level.asarray(), level.axes, page)
-            if page.photometric == 0 and page.bitspersample == 1:
-                values = values == 0  # as fax programs write black and white, white is 0
+            if page.photometric == 0 and page.bitspersample == 1 and "tifffile" not in page.software:
+                # as fax programs write black and white, white is 0; tifffile says so of True and False too
+                values = values == 0
             lossy = page.compression in LOSSY_TIFF
     except ValueError:
         raise
@@ -169,8 +185,10 @@ def _channels(values: Numbers, axes: str, page: Any) -> tuple[Numbers, Numbers |
 def _tissue(values: Numbers, alpha: Numbers | None, lossy: bool) -> Mask:
     if not values.size:
         raise ValueError("it has no pixel")
-    if lossy:
+    if lossy and (alpha is None or (alpha == alpha.max()).all()):
         return _black_and_white(values)
+    if lossy and alpha is not None:
+        return np.asarray(alpha >= 128)  # what is transparent has any colour
     if values.dtype.kind == "f":
         known = np.isfinite(values)
         if not np.array_equal(values[known], np.rint(values[known])):

@@ -207,6 +207,11 @@ def _place_picture(path: Path, ground: Ground) -> PlacedMask:
         notes.append("all of it is 0: no tissue")
     elif share > NEARLY_ALL:
         notes.append(f"{share:.0%} of it is not 0, which is tissue; if tissue is 0 in it, invert it")
+    if picture.swapped:
+        notes.append(
+            "number 0 of its palette has a colour, and a number above 0 is black: if black is what is no "
+            "tissue, save it without a palette"
+        )
     if picture.lossy:
         notes.append("its compression (JPEG) blurs: black and white were told apart at 128; PNG keeps them")
     return PlacedMask(tissue, origin, source, tuple(notes))

@@ -159,6 +159,8 @@ def _files(folder: Path, left: Callable[[Left], None]) -> Iterator[Path]:
             path = Path(entry.path)
             if entry.name.startswith("."):
                 left(Left(path, "hidden", "its name begins with a dot"))
+            elif _leads_nowhere(entry):
+                left(Left(path, "broken link", "leads to nothing", notable=_ending(path) in EXTENSIONS))
             elif entry.is_dir():
                 if entry.name in mrxs:
                     _count(path, "part of an MRXS slide", left)
@@ -168,10 +170,13 @@ def _files(folder: Path, left: Callable[[Left], None]) -> Iterator[Path]:
                     waiting.append(path)
             elif entry.is_file():
                 yield path
-            elif entry.is_symlink():
-                left(Left(path, "broken link", "leads to nothing", notable=_ending(path) in EXTENSIONS))
             else:
                 left(Left(path, "pipe, socket or device", "no file"))
+
+
+def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a link to what is not there, or to itself."""
+    return entry.is_symlink() and not os.path.exists(entry.path)  # noqa: PTH110, is_dir() raises on a loop
 
 
 def _count(folder: Path, reason: str, left: Callable[[Left], None]) -> None:

@@ -21,6 +21,17 @@ MISSING = frozenset(
         # the GDC and TCGA
         *("--", "'--", "---", "not available", "not applicable", "not reported", "not evaluated"),
         *("not recorded", "not allowed to collect", "unknown", "missing"),
+        # people
+        *(
+            "n.d.",
+            "no data",
+            "no label",
+            "unlabeled",
+            "unlabelled",
+            "not known",
+            "not determined",
+        ),
+        *("n/a.", "n / a", "pd.na", "np.nan", "tbd"),
     }
 )
 # Words that say so only in brackets: TCGA's own files

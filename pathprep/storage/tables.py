@@ -22,7 +22,29 @@ from pathprep.storage import csv_text
 PATIENT = (
     *("patient_id", "patient", "patient_barcode", "bcr_patient_barcode", "case_id", "case"),
     *("case_submitter_id", "cases.submitter_id", "cases.case_id", "submitter_id", "subject_id", "subject"),
-    *("participant_id", "participant", "patient_name", "patient_number"),
+    *("participant_id", "participant", "patient_name", "patient_number", "patient_no", "patient_nr"),
+    *(
+        "patient_code",
+        "patient_key",
+        "patient_uuid",
+        "patient_identifier",
+        "bcr_patient_uuid",
+        "pat_id",
+        "pt_id",
+    ),
+    *(
+        "pid",
+        "mrn",
+        "case_barcode",
+        "case_number",
+        "case_no",
+        "case_nr",
+        "case_uuid",
+        "subject_no",
+        "subj_id",
+    ),
+    *("usubjid", "donor_id", "icgc_donor_id", "submitter_donor_id", "donor", "person_id", "person"),
+    *("individual_id", "individual", "animal_id", "animal"),
 )
 SLIDE = ("slide_id", "slide", "slide_name", "wsi", "wsi_id", "wsi_name")
 IMAGE = ("file_name", "file", "image_id", "image_name", "image", "image_file", "image_path", "file_path")

@@ -31,9 +31,16 @@ LONG = 100  # characters of a text that is no class
 
 _DATE = re.compile(
     r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{2}|\d{4})|\d{1,2}[- ][A-Za-z]{3}[- ]\d{2,4})"
-    r"([T ]\d{1,2}:\d{2}.*)?"
+    r"([T ]\d{1,2}:\d{2}.*)?|(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
+    r"|[A-Za-z]{3,9}\.? \d{1,2},? \d{4}"
 )
 _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?")
+# Columns that tell of a patient or a file, by their names as tables.plain has them; their values may be few
+_NO_CLASSES = re.compile(
+    r"(age|year|dob|date|time)|(age|year|date)(at|of|in|yrs|years).*|.*(date|datetime|timestamp)"
+    r"|.*(in|os|pfs|dfs|rfs|to|survival)(days|months|years)|daysto.*|.*(uuid|barcode)"
+    r"|(n|num|number)(of)?(tiles|patches)"
+)
 _FOLD = ("fold", "folds", "fold_id", "cv_fold", "kfold")
 _ROW = ("index", "level_0", "row", "row_id", "row_number", "row_names", "rownames", "#")
 
@@ -48,6 +55,7 @@ class LabelTable:
         patient_columns: in the order of preference. others: columns that are neither task, slide nor patient.
         cells: (R) by column, as they are written. labels: (R) by column that may be a task; "" is missing.
         split: the column of train, val and test, if there is one.
+        unasked: columns that are a task only for who names them, and why.
     """
 
     source: str
@@ -59,6 +67,7 @@ class LabelTable:
     others: dict[str, str]
     cells: dict[str, list[str]]
     labels: dict[str, list[str]]
+    unasked: dict[str, str]
 
     @property
     def patients(self) -> tuple[str, list[str]] | None:
@@ -97,7 +106,7 @@ class LabelTable:
         owners = self.patients
         for column, labels in self.labels.items():
             holders = None if owners is None else [owners[1][row] for row in rows]
-            reason = why_no_task([labels[row] for row in rows], holders)
+            reason = why_no_task([labels[row] for row in rows], holders) or self.unasked.get(column)
             if reason is None:
                 taken.append(column)
             else:
@@ -169,6 +178,9 @@ def read(paths: Sequence[Path], known: AbstractSet[str]) -> LabelTable:
     places = [table.at(row) for table in read_ones for row in range(len(table))]
     column, names = _slides(joined, unnamed, known, source, first)
     slides = [known.find(name, place) or name for name, place in zip(names, places, strict=True)]
+    for row, slide in enumerate(slides):
+        if slide not in known and cells.is_missing(slide):
+            raise UsageError(f"{places[row]}: the slide has no name{f' ({slide})' if slide else ''}")
     _check_once(slides, places)
     return _roles(source, places, column, slides, joined, first.unnamed is not None)
 
@@ -191,8 +203,6 @@ def _slides(
 def _check_once(slides: list[str], places: list[str]) -> None:
     seen: dict[str, int] = {}
     for row, slide in enumerate(slides):
-        if not slide:
-            raise UsageError(f"{places[row]}: the slide has no name")
         if slide in seen:
             raise UsageError(
                 f"{places[row]}: slide {slide} is there more than once (before: {places[seen[slide]]}); "
@@ -211,7 +221,7 @@ def _roles(
 ) -> LabelTable:
     patients, split = tables.named("patient", columns), tables.named("split", columns)
     others = {"(no name)": "numbers of rows"} if numbers and slide != "(no name)" else {}
-    labels = {}
+    labels, unasked = {}, dict[str, str]()
     for name, written in columns.items():
         if name in (slide, *patients, *split[:1]):
             continue
@@ -223,8 +233,10 @@ def _roles(
             others[name] = "numbers of rows"
         else:
             labels[name] = [cells.label(cell) for cell in written]
+            if _NO_CLASSES.fullmatch(tables.plain(name)):
+                unasked[name] = "by its name an age, a date, a number or an identifier"
     return LabelTable(
-        source, places, slide, slides, patients, next(iter(split), None), others, columns, labels
+        source, places, slide, slides, patients, next(iter(split), None), others, columns, labels, unasked
     )
 
 
@@ -243,6 +255,8 @@ def why_no_task(labels: Sequence[str], owners: Sequence[str] | None) -> str | No
         return f"all {len(there)} labels are {there[0]}"
     if all(_DATE.fullmatch(value) for value in values):
         return "dates"
+    if {value.lower() for value in values} <= SPLITS.keys():
+        return "names of parts; call the column split if it is to part the slides"
     if max(map(len, values)) > LONG:
         return "free text"
     many = f"{len(values)} values on {len(there)} slides"

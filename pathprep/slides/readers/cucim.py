@@ -97,7 +97,8 @@ def refusal(directory: Directory) -> str:
     if not directory.ours or directory.vendor == "philips":
         return f"its vendor is {directory.vendor}"
     for page in directory.pages:
-        if not page.plain or page.photometric not in (RGB, YCBCR):
+        raw = page.photometric == YCBCR and page.compression in (NONE, LZW)  # shown as if it were RGB
+        if not page.plain or page.photometric not in (RGB, YCBCR) or raw:
             return f"its tiles hold {page.colour}, {page.samples} samples{' apart' if page.planar else ''}"
         if page.compression not in COMPRESSIONS or page.predictor not in (0, 1):
             return f"its compression is {page.compression}"

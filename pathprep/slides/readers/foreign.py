@@ -29,6 +29,7 @@ def check(path: Path) -> None:
         _check_czi(path)
     name = next((name for magic, name in _PICTURES.items() if start.startswith(magic)), "")
     name = name or ("JPEG 2000" if start.startswith(_JP2) else "")
+    name = name or ("WebP" if start[:4] == b"RIFF" and start[8:12] == b"WEBP" else "")
     # MRXS slides begin with a file that is a JPEG
     if name and path.suffix.lower() != ".mrxs" and openslide.OpenSlide.detect_format(str(path)) is None:
         raise UnreadableSlide(

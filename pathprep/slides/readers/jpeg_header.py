@@ -103,7 +103,7 @@ def parse(data: bytes) -> Header:
 
 
 def colours(header: Header, tag: str, where: str = "TIFF tag") -> Colours:
-    """What the samples are: by Adobe's marker, else JFIF's, else the components' names, else the tag.
+    """What the samples are, by Adobe's marker, JFIF's, the components' names, their sizes, or else the tag.
 
     Args:
         tag: what the file says outside the JPEG: ``RGB``, ``YCbCr`` or another word.
@@ -137,6 +137,9 @@ def colours(header: Header, tag: str, where: str = "TIFF tag") -> Colours:
         return Colours("YCbCr", "JFIF marker")
     if named:
         return Colours("RGB", "component names")
+    if tag == "RGB" and header.subsampled:
+        # nobody stores green in fewer pixels than red, and libtiff does not open it
+        return Colours("YCbCr", "smaller chroma")
     if tag == "RGB":
         return Colours("RGB", where)
     if tag == "YCbCr":

@@ -37,9 +37,7 @@ class OpenSlideReader:
         try:
             self._slide = openslide.OpenSlide(str(path))
         except openslide.OpenSlideError as error:
-            hint = "is it a complete slide?"
-            if directory is not None and not directory.known:
-                hint = f"use `reader` auto{'' if tiff.suits(directory) else ', or ' + convert.TILED}"
+            hint = "is it a complete slide?" if directory is None else _instead(directory, str(error))
             raise UnreadableSlide(f"{path}: OpenSlide cannot open it ({error}); {hint}") from None
         properties = self._slide.properties
         self.vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
@@ -77,6 +75,16 @@ class OpenSlideReader:
     def close(self) -> None:
         """Release the file."""
         self._slide.close()
+
+
+def _instead(directory: Directory, error: str) -> str:
+    """What to do with a TIFF that OpenSlide does not open."""
+    if tiff.suits(directory):
+        return "use `reader` auto"
+    reason = tiff.refusal(directory)
+    if reason and (not directory.known or "Unsupported TIFF" in error):
+        return f"nor does the reader tiff read it, as {reason}; {convert.TILED}"
+    return "is it a complete slide?"
 
 
 def _levels(

@@ -21,6 +21,8 @@ from pathprep.slides.readers.page import JPEG, WHITE_IS_ZERO, Page
 
 # Where the scanner stored no tile it saw no tissue. So has OpenSlide; cuCIM shows black in generic TIFFs
 BACKGROUND = 255
+# Compressions that OpenSlide does not open: JPEG 2000 under its own number, WebP under both of its
+_UNOPENED = frozenset({34712, 34927, 50001})
 
 
 def suits(directory: Directory) -> bool:
@@ -30,7 +32,8 @@ def suits(directory: Directory) -> bool:
     if directory.vendor == "philips" and directory.known:
         return directory.wrong_tag is not None
     jpeg = all(page.compression == JPEG for page in directory.pages)
-    return jpeg or not directory.known or directory.subifds or directory.wrong_tag is not None
+    unopened = any(page.compression in _UNOPENED for page in directory.pages)
+    return jpeg or unopened or not directory.known or directory.subifds or directory.wrong_tag is not None
 
 
 def refusal(directory: Directory) -> str:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from helpers.markers import slide_marker
 
-from pathprep.dataset.marker import SlideRecord, sealed
+from pathprep.dataset.failed import FailedShard
+from pathprep.dataset.marker import SlideRecord, SourceRecord, sealed
 from pathprep.errors import UsageError
 from pathprep.sharding.names import with_names
+from pathprep.slides.dicom import Series
 from pathprep.slides.find import SlideSource
 from pathprep.storage import atomic
 
@@ -127,6 +129,15 @@ def test_content_that_the_dataset_holds_under_another_name(tmp_path: Path) -> No
     assert [s.name for s in with_names([SlideSource(touch(tmp_path / "Y.svs", b"two"))], root).slides] == [
         "Y"
     ]
+
+
+def test_a_dicom_slide_that_failed_keeps_its_name_when_its_other_files_arrive(tmp_path: Path) -> None:
+    level, largest = tmp_path / "a.dcm", touch(tmp_path / "b.dcm")
+    failed = FailedShard("tissue", "slide", "too coarse", 1, "1_2_3", SourceRecord(str(level), 5), "build")
+    (tmp_path / "out" / "failed").mkdir(parents=True)
+    atomic.write_json(tmp_path / "out" / "failed" / "1_2_3.json", failed.as_dict())
+    slide = SlideSource(largest, series=Series("1.2.3", (largest, level)))
+    assert [source.name for source in with_names([slide], tmp_path / "out").slides] == ["1_2_3"]
 
 
 def test_copies_with_different_mpps_are_refused(tmp_path: Path) -> None:

@@ -18,7 +18,13 @@ from pathprep.slides.slide import Slide
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("a.png", "a PNG"), ("a.jpg", "a JPEG"), ("a.bmp", "a BMP"), ("a.tif", "64x64 px in strips")],
+    [
+        ("a.png", "a PNG"),
+        ("a.jpg", "a JPEG"),
+        ("a.bmp", "a BMP"),
+        ("a.webp", "a WebP"),
+        ("a.tif", "64x64 px in strips"),
+    ],
 )
 def test_a_picture_is_no_slide_and_the_message_converts_it(tmp_path: Path, name: str, kind: str) -> None:
     path = tmp_path / name

@@ -123,6 +123,8 @@ def test_every_form_of_geojson(tmp_path: Path, content: Any, polygons: int, othe
         ({"name": " Tumor ", "color": [1, 2, 3]}, "Tumor"),
         ({"names": ["Tumor", "Positive"]}, "Tumor: Positive"),
         ("Stroma", "Stroma"),
+        ('{ "name": "Ignore*", "color": [ 1, 2, 3 ] }', "Ignore*"),  # as geopandas saves it
+        ("{odd", "{odd"),
         (None, ""),
     ],
 )

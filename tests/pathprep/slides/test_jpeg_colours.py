@@ -81,6 +81,14 @@ def test_without_markers_the_tag_decides(tmp_path: Path, colours: str) -> None:
         assert np.abs(slide.read(0, 0, 0, SIDE, SIDE).astype(int) - PIXELS).mean() < 4
 
 
+@pytest.mark.parametrize("ids", [b"\0\1\2", b"\1\2\3"])
+def test_smaller_chroma_is_ycbcr_without_markers_and_under_a_tag_of_rgb(tmp_path: Path, ids: bytes) -> None:
+    path = write(tmp_path / "a.tif", made("YCBCR", ids=ids, subsampling="420"), "rgb")
+    with Slide(path) as slide:
+        assert slide.colour == "YCbCr (smaller chroma; the TIFF tag says RGB)"
+        assert np.abs(slide.read(0, 0, 0, SIDE, SIDE).astype(int) - PIXELS).mean() < 12
+
+
 @pytest.mark.parametrize(
     ("tag", "how"),
     [

@@ -143,7 +143,10 @@ GOOD = {
     "float.tif": tif(np.where(INSIDE, 3.0, np.nan).astype(np.float32)),
     "signed.tif": tif(-ONE.astype(np.int16)),
     "bits.tif": tif(INSIDE, photometric="minisblack"),
-    "fax.tif": tif(~INSIDE, photometric="miniswhite"),
+    "fax.tif": tif(~INSIDE, photometric="miniswhite", software=False),
+    "tifffile-bits.tif": tif(INSIDE),  # it calls True black, and means the number
+    "bit-key.png": lambda path: Image.fromarray(~INSIDE).save(path, transparency=1),
+    "layer.webp": pil(WHITE, WHITE, WHITE, PAINTED, quality=80),
     "inverted-lut.tif": tif(PAINTED, photometric="miniswhite"),  # as ImageJ saves: the number counts
     "palette.tif": tif(ONE, photometric="palette", colormap=np.full((3, 256), 65535, np.uint16)),
     "layer.tif": tif(np.dstack([OUT, OUT, OUT, PAINTED]), photometric="rgb", extrasamples=["unassalpha"]),
@@ -164,6 +167,14 @@ def test_any_number_but_0_is_tissue(tmp_path: Path, name: str) -> None:
         assert "(JPEG) blurs" in place_mask(tmp_path / name, Ground(400, 320, (80, 100))).notes[0]
     else:
         np.testing.assert_array_equal(drawn, INSIDE)
+
+
+def test_a_palette_whose_black_is_not_0_is_said(tmp_path: Path) -> None:
+    Image.fromarray(np.dstack([PAINTED, OUT, OUT])).quantize(4).save(tmp_path / "own-numbers.png")
+    palette(ONE, (0, 0, 0))(tmp_path / "numbers.png")
+    ground = Ground(400, 320, (80, 100))
+    assert "number 0 of its palette has a colour" in place_mask(tmp_path / "own-numbers.png", ground).notes[0]
+    assert place_mask(tmp_path / "numbers.png", ground).notes == ()
 
 
 BAD = {

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 from helpers.tiff_kinds import HEIGHT, JPEGS, LAYOUTS, LEVELS, WIDTH, Kind, kinds, picture, write
+from PIL import Image
 
 from pathprep.errors import UnreadableSlide
 from pathprep.params.shard import ReaderName
@@ -126,3 +127,55 @@ def test_channels_that_are_images_of_their_own_are_no_grey_slide(tmp_path: Path)
     )
     with pytest.raises(UnreadableSlide, match="3 images of 640x512 px with one sample each"):
         Slide(path)
+
+
+@pytest.mark.parametrize("compression", ["webp", "jpeg2000"])
+def test_compressions_that_openslide_does_not_open_are_read(tmp_path: Path, compression: str) -> None:
+    path = tmp_path / "a.tif"
+    how = {"lossless": True} if compression == "webp" else {"reversible": True, "level": 0}
+    tifffile.imwrite(
+        path, picture(0), photometric="rgb", tile=(128, 128), compression=compression, compressionargs=how
+    )
+    with Slide(path) as slide:
+        assert np.array_equal(slide.read(0, 0, 0, WIDTH, HEIGHT), picture(0))
+    with pytest.raises(UnreadableSlide, match="Unsupported TIFF compression.*use `reader` auto"):
+        Slide(path, "openslide")
+
+
+def test_what_no_reader_opens_is_refused_with_the_reason_and_a_command(tmp_path: Path) -> None:
+    lzma, palette = tmp_path / "lzma.tif", tmp_path / "palette.tif"
+    tifffile.imwrite(lzma, picture(0), photometric="rgb", tile=(128, 128), compression="lzma")
+    colours = np.zeros((3, 256), np.uint16)
+    tifffile.imwrite(
+        palette, picture(0)[..., 0], photometric="palette", colormap=colours, tile=(128, 128), byteorder=">"
+    )
+    for path, reason in ((lzma, "compression is 34925"), (palette, "colours are palette")):
+        with pytest.raises(UnreadableSlide, match=f"{reason}; convert it.*vips copy") as refused:
+            Slide(path)
+        assert "auto" not in str(refused.value)
+
+
+@pytest.mark.parametrize("compression", [None, "lzw"])
+def test_ycbcr_that_is_not_jpeg_becomes_rgb(tmp_path: Path, compression: str | None) -> None:
+    path = tmp_path / "a.tif"
+    mixed = np.asarray(Image.fromarray(picture(0)).convert("YCbCr"))
+    whole = [(530, "H", 2, (1, 1), True)]  # YCbCrSubSampling
+    tifffile.imwrite(
+        path,
+        mixed,
+        photometric="rgb",
+        tile=(128, 128),
+        compression=compression,
+        metadata=None,
+        extratags=whole,
+    )
+    with tifffile.TiffFile(path) as tiff:
+        place = tiff.pages.first.tags[262].valueoffset
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(b"\6\0")
+    with Slide(path) as slide:
+        assert slide.colour == "YCbCr (TIFF tag)"
+        assert np.abs(slide.read(0, 0, 0, WIDTH, HEIGHT).astype(int) - picture(0)).mean() < 2
+    with pytest.raises(UnreadableSlide, match="its tiles hold YCbCr"):
+        Slide(path, "cucim")

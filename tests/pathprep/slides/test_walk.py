@@ -70,6 +70,7 @@ def test_linked_folders_are_followed_and_loops_end(tmp_path: Path) -> None:
 
 def test_broken_links_and_what_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "gone.svs").symlink_to("nowhere")
+    (tmp_path / "loop.svs").symlink_to("loop.svs")
     os.mkfifo(tmp_path / "pipe.svs")
     found, left = seen(tmp_path)
     assert found == []

@@ -33,6 +33,7 @@ MISSING = (
         "[ Not Evaluated ]",
         "(null)",
         "#REF!",
+        *("n.d.", "No data", "unlabelled", "pd.NA"),
     ),
     *("\u00a0", "\ufeff", "NA\u200b", "\tNA\n"),
 )

@@ -135,6 +135,7 @@ def test_a_column_that_is_named_is_taken_whatever_it_holds(tmp_path: Path) -> No
         ("slide_id,label\nx1,a\nx2,b\nx3,b\n", r"none of its 3 slides \(x1, x2, ...\) has .*TCGA-AA-1000"),
         (f"slide_id,label\n{SLIDES[0]},IDC\n{SLIDES[1]},idc\n", "line 3: label is 'idc', elsewhere 'IDC'"),
         (f"slide_id,label\n{SLIDES[0]},a\n,b\n", "line 3: the slide has no name"),
+        (f"slide_id,label\n{SLIDES[0]},a\nNA,b\nNA,b\n", r"line 3: the slide has no name \(NA\)"),
         ("case_id,label\np1,a\np2,b\n", "no column slide_id .*; a row per slide is needed, with its case_id"),
         (f"slide_id,fold\n{SLIDES[0]},1\n{SLIDES[1]},2\n", "fold: numbers of folds"),
         ("slide_id,age\n" + lines(SLIDES, [n / 8 for n in NUMBERS]), "age: numbers: 20 values on 20 slides"),
@@ -182,6 +183,8 @@ def test_of_two_columns_that_may_name_slides_the_one_that_does(tmp_path: Path) -
         (["a", "a", ""], "all 2 labels are a"),
         (["01/02/2020", "2/3/21"], "dates"),
         (["2020-01-02 10:00", "2020-03-04T00:00:00Z"], "dates"),
+        (["20200131", "19991231"], "dates"),
+        (["Train", "test"], "names of parts; call the column split if it is to part the slides"),
         (["x" * 101, "y"], "free text"),
         ([str(n) for n in range(21)] * 3, "numbers: 21 values on 63 slides"),
         ([str(n) for n in range(20)] * 3, None),
@@ -202,3 +205,24 @@ def test_a_second_name_of_the_patients_is_no_task() -> None:
         == "a value of its own for each of 7 patients"
     )
     assert why_no_task([f"mrn{n // 3}" for n in range(21)], None) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["Age", "age_at_diagnosis", "year of birth", "scan_date", "OS.months", "n_tiles"]
+)
+def test_columns_that_are_no_task_by_their_names(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(
+        f"slide_id,label,{name},stage\n" + lines(SLIDES, LABELS, [n // 4 for n in NUMBERS], LABELS)
+    )
+    assert [task.name for task in read_tasks([path], None, set(SLIDES))] == ["label", "stage"]
+    assert [task.name for task in read_tasks([path], None, set(SLIDES), only=[name])] == [name]
+
+
+@pytest.mark.parametrize(
+    "name", ["patient_no", "MRN", "case number", "donor_id", "bcr_patient_uuid", "USUBJID"]
+)
+def test_further_names_of_patients(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(f"slide_id,{name},label\n" + lines(SLIDES, PATIENTS, LABELS))
+    assert len(evaluated(path).patients) == 10
