@@ -141,12 +141,8 @@ def judged(fits: StainFit, batches: list[Array], io: float) -> StainFit:
     if not len(fits):
         return fits
     good = (fits.status == FITTED) & ~plausible.refused(xp, batches, fits.he, fits.max_c, io)
-    return StainFit(
-        xp.where(good[:, None, None], fits.he, 0.0),
-        xp.where(good[:, None], fits.max_c, 0.0),
-        fits.tissue_pixels,
-        xp.where(good, xp.uint8(FITTED), xp.uint8(UNFITTED)),
-    )
+    he, max_c = fits.he * good[:, None, None], fits.max_c * good[:, None]
+    return StainFit(he, max_c, fits.tissue_pixels, (~good * xp.uint8(UNFITTED)).astype(xp.uint8))
 
 
 def pool(fits: StainFit) -> StainFit:

@@ -8,7 +8,7 @@ Two things are asked, of the fits (N, 3, 2), (N, 2) and of a few pixels of each 
   fits of real H&E tiles (TCGA, CMU, CAMELYON17's centres, LC25000 with strong casts, EBHI, AMi-Br, MoNuSAC,
   CoNSeP) the lowest is 226, one in a hundred below 243.
 - Light passes the background. Under fluorescence what is not stained is black, and every pixel looks dense.
-  A tile where fewer than one pixel in a hundred has all its channels above DARK of the light is refused: 60
+  A tile where fewer than one pixel in a hundred has all its channels above DARK of the light is refused: 40
   grey levels of 240. That percentile is 112 and above on the same real tiles, below 30 on fluorescence.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 from pathprep.params.stain import REFERENCE
 
 GLASS = 0.065  # optical density; white's own is -0.065 where the light is 240
-DARK = 0.25  # share of the transmitted light
+DARK = 1 / 6  # share of the transmitted light
 LIGHT_SHARE = 0.01  # of the pixels
 STEP = 4  # every fourth pixel of every fourth row is looked at
 
