@@ -123,6 +123,12 @@ def read_page(path: Path, page: tifffile.TiffPage, level: int, file: Readable) -
         found = f"{PHOTOMETRICS.get(photometric, photometric)} (PhotometricInterpretation)"
         raise UnreadableSlide(f"{path}: its colours are {found}; {convert.COLOURS}")
     _check_bits(path, page)
+    if photometric == YCBCR and page.compression not in (JPEG, *JPEG_2000) and 530 not in page.tags:
+        # without the tag chroma is halved by TIFF's default, and those who leave it out do not halve it
+        raise UnreadableSlide(
+            f"{path}: its colours are YCbCr, and it does not say how chroma is sampled (YCbCrSubSampling); "
+            f"{convert.COLOURS}"
+        )
     alpha = _alpha(path, page)
     offsets, counts = (np.asarray(table, np.uint64) for table in (page.dataoffsets, page.databytecounts))
     tiles = -(-page.imagewidth // page.tilewidth) * -(-page.imagelength // page.tilelength)

@@ -157,23 +157,25 @@ def test_what_no_reader_opens_is_refused_with_the_reason_and_a_command(tmp_path:
 
 @pytest.mark.parametrize("compression", [None, "lzw"])
 def test_ycbcr_that_is_not_jpeg_becomes_rgb(tmp_path: Path, compression: str | None) -> None:
-    path = tmp_path / "a.tif"
+    path, unsaid = tmp_path / "a.tif", tmp_path / "b.tif"
     mixed = np.asarray(Image.fromarray(picture(0)).convert("YCbCr"))
-    whole = [(530, "H", 2, (1, 1), True)]  # YCbCrSubSampling
-    tifffile.imwrite(
-        path,
-        mixed,
-        photometric="rgb",
-        tile=(128, 128),
-        compression=compression,
-        metadata=None,
-        extratags=whole,
-    )
-    with tifffile.TiffFile(path) as tiff:
-        place = tiff.pages.first.tags[262].valueoffset
-    with path.open("r+b") as file:
-        file.seek(place)
-        file.write(b"\6\0")
+    for each, tags in ((path, [(530, "H", 2, (1, 1), True)]), (unsaid, [])):  # YCbCrSubSampling
+        tifffile.imwrite(
+            each,
+            mixed,
+            photometric="rgb",
+            tile=(128, 128),
+            compression=compression,
+            metadata=None,
+            extratags=tags,
+        )
+        with tifffile.TiffFile(each) as tiff:
+            place = tiff.pages.first.tags[262].valueoffset
+        with each.open("r+b") as file:
+            file.seek(place)
+            file.write(b"\6\0")
+    with pytest.raises(UnreadableSlide, match="does not say how chroma is sampled"):
+        Slide(unsaid)
     with Slide(path) as slide:
         assert slide.colour == "YCbCr (TIFF tag)"
         assert np.abs(slide.read(0, 0, 0, WIDTH, HEIGHT).astype(int) - picture(0)).mean() < 2
