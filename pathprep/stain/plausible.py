@@ -21,7 +21,7 @@ from pathprep.params.stain import REFERENCE
 GLASS = 0.065  # optical density; white's own is -0.065 where the light is 240
 DARK = 1 / 6  # share of the transmitted light
 LIGHT_SHARE = 0.01  # of the pixels
-STEP = 4  # every fourth pixel of every fourth row is looked at
+SAMPLE = 64  # rows and columns of a tile that are looked at, about
 
 
 def refused(xp: Any, batches: list[Any], he: Any, max_c: Any, io: float) -> Any:
@@ -46,6 +46,7 @@ def _stains_glass(xp: Any, he: Any, max_c: Any, io: float) -> Any:
 
 
 def _dark(batch: Any, io: float) -> Any:
-    some = batch[:, ::STEP, ::STEP]
+    down, across = (max(1, side // SAMPLE) for side in batch.shape[1:3])
+    some = batch[:, ::down, ::across]
     light = (some[..., 0] > DARK * io) & (some[..., 1] > DARK * io) & (some[..., 2] > DARK * io)
     return light.mean((1, 2)) < LIGHT_SHARE

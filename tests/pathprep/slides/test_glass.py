@@ -60,6 +60,10 @@ def test_no_glass_in_pale_tissue() -> None:
     assert glass_colour(np.full((100, 100, 3), (238, 212, 230), np.uint8)) is None
 
 
+def test_bare_glass_that_is_a_little_pink_is_glass() -> None:
+    assert glass_colour(np.full((60, 60, 3), (239, 222, 234), np.uint8)) is not None
+
+
 def test_no_glass_in_the_dark() -> None:
     assert glass_colour(np.full((50, 50, 3), 20, np.uint8)) is None
 
