@@ -7,10 +7,10 @@ from PIL import Image
 from pathprep.slides.readers.base import Pixels
 
 # Of the brightest pixels, a quarter at least are calm: none of their eight neighbours differs by more grey
-# levels. That quartile is 0 to 6 on the glass of 85 real slides at 8 um/px, 13 on a sharpened thumbnail; 11 and
-# above in 90 real fields within tissue, 29 in pale stroma between nuclei. Where the brightest pixels have what
-# glass has under most scanners, above 200 and a saturation (0 to 255) of 20 at most, less calm will do: of
-# fields of tissue that have it, all but five have 60 and above.
+# levels. That quartile is 0 to 6 on the glass of 85 real slides at 8 um/px, 13 on a sharpened thumbnail; 11
+# and above in 90 real fields within tissue, 29 in pale stroma between nuclei. Where the brightest pixels have
+# what glass has under most scanners, above 200 and a saturation (0 to 255) of 20 at most, less calm will do:
+# of fields of tissue that have it, all but five have 60 and above.
 CALM, CALM_IF_NEUTRAL = 8, 20
 NEUTRAL_MIN, NEUTRAL_SATURATION = 200, 20
 SAMPLE = 2000  # of the brightest pixels, evenly spaced
