@@ -7,12 +7,11 @@ from PIL import Image
 from pathprep.slides.readers.base import Pixels
 
 # Of the brightest pixels, a quarter at least are calm: none of their eight neighbours differs by more grey
-# levels. That quartile is 0 to 6 on the glass of 85 real slides at 8 um/px, 13 on a sharpened thumbnail; 11 and
-# above in 90 real fields within tissue, 29 in pale stroma between nuclei. Where the brightest pixels have what
-# glass has under most scanners, above 200 and a saturation (0 to 255) of 20 at most, less calm will do: of
-# fields of tissue that have it, all but five have 60 and above.
-CALM, CALM_IF_NEUTRAL = 8, 20
-NEUTRAL_MIN, NEUTRAL_SATURATION = 200, 20
+# levels. That quartile is 0 to 6 on the glass of 85 real slides at 8 um/px, 13 on a sharpened thumbnail; in
+# 90 real fields within tissue it is 11 and above, mostly 60 and above; in pale stroma between nuclei 29. The
+# less colour, the less calm will do: no tissue is grey. SATURATION (0 to 255) is what glass has at most under
+# most scanners.
+CALM, CALM_IF_GREY, SATURATION = 8, 20, 20
 SAMPLE = 2000  # of the brightest pixels, evenly spaced
 DARKEST = 64  # of a channel: through less no light passes
 PINK = 8  # grey levels of green below the others
@@ -36,11 +35,13 @@ def glass_colour(overview: Pixels) -> npt.NDArray[np.int32] | None:
         (3, 256),
     )
     colour = np.array([quantile(channel, 0.5) for channel in counts]).astype(np.int32)
-    low, high = int(colour.min()), int(colour.max())
-    neutral = low >= NEUTRAL_MIN and 255 * (high - low) <= NEUTRAL_SATURATION * high
-    if low < DARKEST or _unrest(overview, brightest) > (CALM_IF_NEUTRAL if neutral else CALM):
+    high = int(colour.max())
+    if colour.min() < DARKEST:
         return None
-    return colour if neutral or not _all_pink(overview, colour) else None
+    coloured = min(1.0, 255 * (high - int(colour.min())) / (SATURATION * high))
+    if _unrest(overview, brightest) > CALM_IF_GREY + coloured * (CALM - CALM_IF_GREY):
+        return None
+    return colour if coloured < 1 or not _all_pink(overview, colour) else None
 
 
 def _unrest(overview: Pixels, where: npt.NDArray[np.bool_]) -> float:
