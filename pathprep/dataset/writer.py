@@ -106,7 +106,9 @@ class ShardWriter:
         files: dict[str, bytes] = {
             f"previews/{self.slide}.{suffix}": data for suffix, data in previews.items()
         }
-        files[f"index/{self.slide}.parquet"] = _parquet(self._rows, SCHEMA)
+        own_name = marker.own_name if isinstance(marker, SlideMarker) else None
+        known = {"own_name": own_name} if own_name else None
+        files[f"index/{self.slide}.parquet"] = _parquet(self._rows, SCHEMA.with_metadata(known))
         if self._dropped:
             files[f"dropped/{self.slide}.parquet"] = _parquet(self._dropped, DROPPED)
         tar = self._path("shards", "tar")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import openslide
+import pyarrow.parquet as pq
 import pytest
 from helpers.slides import tissue, write_tiff
 from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
@@ -96,6 +97,16 @@ def test_every_cell_is_counted_once(tmp_path: Path, slide: Path) -> None:
     assert sum(counts.values()) == grid.columns * grid.rows
     assert counts["kept"] == marker.tiles == 20
     assert min(count for reason, count in counts.items() if reason != "small_pieces") > 0
+
+
+def test_the_index_keeps_the_own_name_of_its_slide(tmp_path: Path, slide: Path) -> None:
+    own = slide.rename(slide.with_name("胃癌 1.tif"))
+    try:
+        _, marker = shard(tmp_path / "ds", own, EXACT)
+    finally:
+        own.rename(slide)
+    (index,) = (tmp_path / "ds" / "index").iterdir()
+    assert pq.read_schema(index).metadata[b"own_name"].decode() == marker.own_name
 
 
 def test_cells_lost_with_small_pieces_are_counted_as_such(tmp_path: Path, slide: Path) -> None:
