@@ -46,7 +46,7 @@ class Declared(NamedTuple):
 
 class Found(NamedTuple):
     """A level that is used: its number in the file, its picture's size without padding, its true downsample,
-    and a note where these are not as declared."""
+    and a note where these are not as declared, or where further levels are not used."""
 
     number: int
     level: Level
@@ -87,16 +87,18 @@ def settle(path: Path, declared: Sequence[Declared]) -> list[Found]:
         height = min(this.height, max(1, int(first.height / downsample + AGREE)))
         note = f"padded to {this.width}x{this.height} px; 1/{downsample:g} by {source}"
         found.append(Found(number, Level(width, height, downsample), note))
-    return found
+    used = {each.number for each in found}
+    left = [(this.width, this.height) for number, this in enumerate(declared) if number not in used]
+    return noted(found, left, "their size does not tell their downsample")
 
 
-def unused(declared: Sequence[Declared], found: Sequence[Found]) -> str:
-    """Names the levels that are not used, with the reason; empty if all are."""
-    left = sorted(set(range(len(declared))) - {f.number for f in found})
+def noted(found: list[Found], left: Sequence[tuple[int, int]], why: str) -> list[Found]:
+    """The same levels, the last with a note that further ones are not used; ``left``: their sizes."""
     if not left:
-        return ""
-    sizes = ", ".join(f"{declared[n].width}x{declared[n].height}" for n in left)
-    return f"not used, as their size does not tell their downsample: {sizes} px"
+        return found
+    sizes = ", ".join(f"{width}x{height}" for width, height in left)
+    note = f"further levels are not used, as {why}: {sizes} px"
+    return [*found[:-1], found[-1]._replace(note="; ".join(filter(None, (found[-1].note, note))))]
 
 
 def _downsample(

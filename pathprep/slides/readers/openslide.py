@@ -12,7 +12,7 @@ from pathprep.slides.mpp.header import Header
 from pathprep.slides.readers import convert, dicom, foreign, tiff
 from pathprep.slides.readers.base import Bounds, Level, Pixels
 from pathprep.slides.readers.directory import Directory
-from pathprep.slides.readers.levels import Declared, Found, settle
+from pathprep.slides.readers.levels import Declared, Found, noted, settle
 
 
 class OpenSlideReader:
@@ -117,7 +117,9 @@ def _levels(
         declared.append(Declared(width, height, tile[0], tile[1], spacings[i]))
     found = settle(path, declared)
     used = [each if each.note else own[each.number] for each in found]
-    return [each for each in used if sizes[each.number] not in wrong]
+    right = [each for each in used if sizes[each.number] not in wrong]
+    left = [sizes[each.number] for each in used if sizes[each.number] in wrong]
+    return noted(right, left, "OpenSlide would show wrong colours there")
 
 
 def _bounds(properties: Mapping[str, str], width: int, height: int) -> Bounds | None:

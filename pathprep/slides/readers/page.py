@@ -18,7 +18,7 @@ from pathprep.slides.readers.jpeg_header import Colours
 
 GREY, RGB, PALETTE, YCBCR = 1, 2, 3, 6
 WHITE_IS_ZERO = 0
-NONE, LZW, JPEG, DEFLATE, DEFLATE_OLD = 1, 5, 7, 8, 32946
+NONE, LZW, JPEG = 1, 5, 7
 APERIO_YCBCR = 33003  # JPEG 2000 whose samples are YCbCr, which readers turn into RGB themselves
 JPEG_2000 = frozenset({APERIO_YCBCR, 33004, 33005, 34712})
 PHOTOMETRICS = {

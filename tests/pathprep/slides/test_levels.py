@@ -47,6 +47,12 @@ def test_a_stated_spacing_tells_what_the_tiles_do_not() -> None:
     assert found[1].level == (409, 280, 5.0)
 
 
+def test_levels_that_are_not_used_are_named() -> None:
+    (found,) = settle(HERE, declared([(900, 700), (512, 512)], 512))
+    reason = "their size does not tell their downsample"
+    assert found.note == f"further levels are not used, as {reason}: 512x512 px"
+
+
 @pytest.mark.parametrize("spacings", [[0.25, 352.0, 352.0], [0.25, 0.25, 0.25], [0.25, 352.0, 400.0]])
 def test_the_resolution_of_a_screen_is_no_spacing(spacings: list[float]) -> None:
     sizes = [(3072, 6656), (1536, 3584), (1024, 2048)]
