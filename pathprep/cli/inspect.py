@@ -108,7 +108,8 @@ def _facts_table(facts: dict[str, Any]) -> Table:
         return table
     columns, rows = facts["grid"]
     pieces, area = facts["too_small"]
-    small = f"; {pieces:,} pieces under --min-piece dropped, {area:,.0f} um2 in all" if pieces else ""
+    several = f"{pieces:,} pieces" if pieces > 1 else "1 piece"
+    small = f"; {several} under --min-piece dropped, {area:,.0f} um2 in all" if pieces else ""
     table.add_row("Tissue", f"{facts['tissue']:.1%} of the slide{small}")
     if facts["notes"]:
         table.add_row("Look at", _lines(*(in_words(note) for note in facts["notes"])))
