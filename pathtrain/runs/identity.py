@@ -28,6 +28,10 @@ FREE_OF_MODEL = {"checkpoint"}
 # What it may change if it is asked to: what helps a run past a loss that is not finite
 CHANGEABLE = re.compile(r"precision$|optim\.|hierarchy\.phases\.\d+\.(lr|warmup_steps)$")
 
+# Counts up when the same recipe on the same data takes other steps than before (CHANGELOG says which): a run
+# is not finished by steps that it was not begun with
+TRAINING = 2
+
 log = logging.getLogger(__name__)
 
 Changes = dict[str, list[Any]]
@@ -52,11 +56,8 @@ def identity(
     values = {k: v for k, v in recipe.model_dump(mode="json").items() if k not in FREE}
     values["model"] = {k: v for k, v in values["model"].items() if k not in FREE_OF_MODEL}
     values["stain"]["target"] = None if target is None else target.as_params()
-    if recipe.stain.fit == "stored":
-        del values["stain"]["fit"]  # as this and the next were before there was a choice
-    if recipe.stain.mode == "none":
-        del values["stain"]  # so that runs from before there was a stain stage go on
     return {
+        "training version": TRAINING,
         **_flat(values),
         "dataset build id": dataset.info["build_id"],
         "dataset tiles": tiles,
@@ -106,7 +107,7 @@ def check(run: Path, identity: dict[str, Any], change: bool = False) -> Changes:
         What differs: key to value before and now.
 
     Raises:
-        CheckpointError: it differs and must not, or cannot be read.
+        CheckpointError: it differs and must not, cannot be read, or is of another version.
     """
     try:
         before = json.loads((run / "run.json").read_bytes())["identity"]
@@ -118,6 +119,12 @@ def check(run: Path, identity: dict[str, Any], change: bool = False) -> Changes:
         raise CheckpointError(f"{run}/run.json is damaged; `fresh` starts over") from None
     if not checkpoint.entries(run):
         return {}  # it never took its first steps, or none that were kept
+    if before.get("training version") != TRAINING:
+        raise CheckpointError(
+            f"{run}: was begun by another version of pathtrain, whose steps differ (see CHANGELOG); finish it "
+            "with that version, or `fresh` starts over. Its checkpoints can be evaluated, embedded with and "
+            "exported as they are"
+        )
     changed = {
         key: [before.get(key), identity.get(key)]
         for key in {**before, **identity}
