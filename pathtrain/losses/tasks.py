@@ -10,7 +10,7 @@ from torch.nn import functional
 def masked_cross_entropy(scores: Sequence[Tensor], labels: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """The mean over the known tasks of a slide of the class's weight times its cross-entropy, float32.
 
-    Every head gets a gradient, of zero where the task is unknown: then all ranks exchange the same.
+    The heads of unknown tasks get no gradient, so that the optimiser leaves them alone.
 
     Args:
         scores: per task (C,).
@@ -22,9 +22,7 @@ def masked_cross_entropy(scores: Sequence[Tensor], labels: Tensor, weights: Sequ
     """
     terms = []
     for score, label, weight in zip(scores, labels.tolist(), weights, strict=True):
-        wide = score if score.dtype == torch.float64 else score.float()
-        if label < 0:
-            terms.append(0.0 * wide.sum())
-        else:
+        if label >= 0:
+            wide = score if score.dtype == torch.float64 else score.float()
             terms.append(-weight[label] * functional.log_softmax(wide, dim=0)[label])
-    return torch.stack(terms).sum() / (labels >= 0).sum()
+    return torch.stack(terms).mean()
