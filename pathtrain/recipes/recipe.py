@@ -35,8 +35,8 @@ class ModelConfig(Strict):
         name: a timm architecture without a pretrained tag, such as ``vit_base_patch16_224``.
         kwargs: arguments of that architecture (``img_size``, ``patch_size``, ``depth``, ``embed_dim``, ...).
         init: ``random``; ``imagenet``, timm's default weights of the architecture; ``timm:NAME.TAG``, those
-            of a tag, such as ``timm:vit_base_patch16_224.dino``; the path of a .safetensors or .pth file or of
-            an exported folder; or ``run:FOLDER``, another run's newest checkpoint with heads and centre,
+            of a tag, such as ``timm:vit_base_patch16_224.dino``; the path of a .safetensors or .pth file, or
+            of an exported folder; or ``run:FOLDER``, another run's newest checkpoint with heads and centre,
             ``run:FOLDER@STEP`` that of a step.
         mean, std: what a pixel in 0 to 1 is normalised with, per channel.
         checkpoint: activation checkpointing: each block is run again in the backward pass instead of
