@@ -121,9 +121,9 @@ def check(run: Path, identity: dict[str, Any], change: bool = False) -> Changes:
         return {}  # it never took its first steps, or none that were kept
     if before.get("training version") != TRAINING:
         raise CheckpointError(
-            f"{run}: was begun by another version of pathtrain, whose steps differ (see CHANGELOG); finish it "
-            "with that version, or `fresh` starts over. Its checkpoints can be evaluated, embedded with and "
-            "exported as they are"
+            f"{run}: was begun by another version of pathtrain, whose steps differ (see CHANGELOG); finish "
+            "it with that version, or `fresh` starts over. Its checkpoints can be evaluated, embedded with "
+            "and exported as they are"
         )
     changed = {
         key: [before.get(key), identity.get(key)]

@@ -17,6 +17,7 @@ from pathprep.storage import atomic
 from pathtrain import methods
 from pathtrain.distributed import ranks as distributed
 from pathtrain.errors import CheckpointError
+from pathtrain.models.first_weights import misfit
 from pathtrain.recipes.load import dump, load, run_folder
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs import checkpoint, lock
@@ -106,6 +107,8 @@ def pretrain(
         state = None if entry is None else checkpoint.read(run, entry)
         torch.manual_seed(recipe.seed)  # the same weights on every rank
         method = setup.method(total, ranks.device, fresh=state is None)
+        if state is None and ranks.first and (said := misfit(recipe.model)):
+            log.warning(said)
         loop = Loop(recipe, method, run, total, identities.fixed(identity), ranks, state)
         probe = board = None
         if ranks.first and recipe.collapse.every:
