@@ -136,7 +136,7 @@ def test_slides_are_drawn_whatever_they_hold_and_never_most_of_the_tiles(tmp_pat
     assert {sizes[name] for slides in drawn for name in slides} == {2, 10}
     uneven = {"a": noise(30), "b": noise(30, seed=1), "c": noise(2), "d": noise(2, seed=2)}
     data = Dataset(write_dataset(tmp_path / "uneven", uneven))
-    with pytest.raises(UsageError, match=r"have \d+ of 64 tiles, and training would lose them; give the probe"):
+    with pytest.raises(UsageError, match=r"have \d+ of 64 tiles, and training would lose them; give"):
         for each in settings:
             hold_out(data, load("smoke", each))
 
@@ -144,7 +144,7 @@ def test_slides_are_drawn_whatever_they_hold_and_never_most_of_the_tiles(tmp_pat
 def test_slides_with_labels_stay_in_training(dataset: Path) -> None:
     recipe = load("smoke", SETTINGS)
     assert hold_out(Dataset(dataset), recipe, labelled=["b", "d"]).slides == ("a", "c")
-    with pytest.raises(UsageError, match="not 1; labelled ones are needed for training; give the probe"):
+    with pytest.raises(UsageError, match="not 1; labelled ones are needed for training; give"):
         hold_out(Dataset(dataset), recipe, labelled=["a", "b", "d"])
 
 
