@@ -147,11 +147,11 @@ def _facts(
         ("Tiles", f"{tiles:,}" if tiles else "unknown"),
         ("Machine", ", ".join(f"{key} {value}" for key, value in versions.items()) or "unknown"),
     ]
-    if rows:
+    if taken := [row for row in rows if row["step"]]:  # before the first, there are figures of probes only
         facts[2:2] = [
-            ("Last loss", f"{rows[-1]['loss']:.4f}"),
-            ("Images per second", f"{statistics.median(row['images_s'] for row in rows):.1f} (median)"),
-            ("Waiting for data", f"{statistics.median(row['data_wait'] for row in rows):.1%} (median)"),
+            ("Last loss", f"{taken[-1]['loss']:.4f}"),
+            ("Images per second", f"{statistics.median(row['images_s'] for row in taken):.1f} (median)"),
+            ("Waiting for data", f"{statistics.median(row['data_wait'] for row in taken):.1%} (median)"),
         ]
     return facts
 
