@@ -41,6 +41,7 @@ class ModelConfig(Strict):
         mean, std: what a pixel in 0 to 1 is normalised with, per channel.
         checkpoint: activation checkpointing: each block is run again in the backward pass instead of
             keeping what it computed, about a third more time for a fraction of the memory.
+        freeze_patch_embed: leave the patch embedding as it begins, as MoCo v3 does for stability.
     """
 
     name: str
@@ -49,6 +50,7 @@ class ModelConfig(Strict):
     mean: Channels = IMAGENET_MEAN
     std: tuple[Positive, Positive, Positive] = IMAGENET_STD
     checkpoint: bool = False
+    freeze_patch_embed: bool = False
 
 
 class Crop(Strict):
@@ -187,6 +189,9 @@ class OptimConfig(Strict):
         warmup_steps: linear climb from 0 to ``lr``.
         weight_decay: of matrices; biases, norms and other vectors get none.
         clip: largest L2 norm of one parameter tensor's gradient; null for none.
+        layer_decay: the rate of block j of L is multiplied by layer_decay^(L - j), that of patch embedding,
+            positions and tokens by layer_decay^(L + 1); heads, later stages and the last norm keep it all. 1:
+            one rate for all. For a start that should keep what it knows: .65 to .9 is usual.
     """
 
     lr: Positive
@@ -195,6 +200,7 @@ class OptimConfig(Strict):
     weight_decay: Ramp
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
     clip: Positive | None
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
 
 
 class CheckpointConfig(Strict):
