@@ -18,6 +18,9 @@ Channels = tuple[Share, Share, Share]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+# What ``model.init`` begins with where it names a tag of timm, or another run
+TIMM, RUN = "timm:", "run:"
+
 
 class Strict(BaseModel):
     """Unknown keys and non-finite numbers are errors; a recipe does not change once it is read."""
@@ -31,7 +34,10 @@ class ModelConfig(Strict):
     Attributes:
         name: a timm architecture without a pretrained tag, such as ``vit_base_patch16_224``.
         kwargs: arguments of that architecture (``img_size``, ``patch_size``, ``depth``, ``embed_dim``, ...).
-        init: ``random``, ``imagenet`` (timm's default weights), or the path of a .safetensors or .pth file.
+        init: ``random``; ``imagenet``, timm's default weights of the architecture; ``timm:NAME.TAG``, those
+            of a tag, such as ``timm:vit_base_patch16_224.dino``; the path of a .safetensors or .pth file, or
+            of an exported folder; or ``run:FOLDER``, another run's newest checkpoint with heads and centre,
+            ``run:FOLDER@STEP`` that of a step.
         mean, std: what a pixel in 0 to 1 is normalised with, per channel.
         checkpoint: activation checkpointing: each block is run again in the backward pass instead of
             keeping what it computed, about a third more time for a fraction of the memory.

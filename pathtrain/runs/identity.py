@@ -80,16 +80,21 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def held_out(run: Path) -> list[str] | None:
-    """The slides that a run has held out so far; None if it has not begun."""
+def begun(run: Path) -> dict[str, Any] | None:
+    """The identity that a run was begun with; None if it has not begun."""
     if not checkpoint.entries(run):
         return None
     try:
-        before = json.loads((run / "run.json").read_bytes())["identity"]
+        found: dict[str, Any] = json.loads((run / "run.json").read_bytes())["identity"]
     except (OSError, ValueError, KeyError):
         return None  # ``check`` says more
-    found: list[str] = before.get("held-out slides", [])
     return found
+
+
+def held_out(run: Path) -> list[str] | None:
+    """The slides that a run has held out so far; None if it has not begun."""
+    before = begun(run)
+    return None if before is None else before.get("held-out slides", [])
 
 
 def fixed(identity: dict[str, Any]) -> str:
@@ -121,9 +126,9 @@ def check(run: Path, identity: dict[str, Any], change: bool = False) -> Changes:
         return {}  # it never took its first steps, or none that were kept
     if before.get("training version") != TRAINING:
         raise CheckpointError(
-            f"{run}: was begun by another version of pathtrain, whose steps differ (see CHANGELOG); finish it "
-            "with that version, or `fresh` starts over. Its checkpoints can be evaluated, embedded with and "
-            "exported as they are"
+            f"{run}: was begun by another version of pathtrain, whose steps differ (see CHANGELOG); finish "
+            "it with that version, or `fresh` starts over. Its checkpoints can be evaluated, embedded with "
+            "and exported as they are"
         )
     changed = {
         key: [before.get(key), identity.get(key)]

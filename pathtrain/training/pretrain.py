@@ -17,9 +17,10 @@ from pathprep.storage import atomic
 from pathtrain import methods
 from pathtrain.distributed import ranks as distributed
 from pathtrain.errors import CheckpointError
+from pathtrain.models.first_weights import misfit
 from pathtrain.recipes.load import dump, load, run_folder
 from pathtrain.recipes.recipe import Recipe
-from pathtrain.runs import checkpoint, lock
+from pathtrain.runs import checkpoint, lock, warm_start
 from pathtrain.runs import identity as identities
 from pathtrain.runs.identity import Changes
 from pathtrain.stain import suits
@@ -95,6 +96,9 @@ def pretrain(
         total = recipe.total_steps(tiles)
         identity = identities.identity(recipe, data, tiles, target, held_out.slides)
         identity |= setup.identity()
+        begun = None if fresh else identities.begun(run)
+        start = ranks.decide(lambda: warm_start.find(recipe.model, run, begun))
+        identity |= start.identity() if start is not None else {}
 
         def begin() -> tuple[checkpoint.Entry | None, Changes]:
             held.enter_context(lock.exclusive(run))
@@ -106,7 +110,13 @@ def pretrain(
             return TrainSummary(total, total, None)
         state = None if entry is None else checkpoint.read(run, entry)
         torch.manual_seed(recipe.seed)  # the same weights on every rank
-        method = setup.method(total, ranks.device, fresh=state is None)
+        method = setup.method(total, ranks.device, fresh=state is None and start is None)
+        if state is None:
+            if start is not None:
+                ranks.say(log, "%s", warm_start.adopt(method, recipe, start))
+            learnt = None if start is None else start.colours()
+            if ranks.first and (said := misfit(recipe.model, learnt)):
+                log.warning(said)
         loop = Loop(recipe, method, run, total, identities.fixed(identity), ranks, state)
         probe = board = None
         if ranks.first and recipe.collapse.every:
