@@ -7,11 +7,11 @@ is absolute (not per 256 samples), probabilities and shares are 0 to 1, colours 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
+from pathtrain.recipes.probes import Probe
+from pathtrain.recipes.strict import Count, Positive, Share, Strict
+
 Channels = tuple[Share, Share, Share]
 
 # Kornblith-era constants that timm and torchvision carry for ImageNet weights.
@@ -20,12 +20,6 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # What ``model.init`` begins with where it names a tag of timm, or another run
 TIMM, RUN = "timm:", "run:"
-
-
-class Strict(BaseModel):
-    """Unknown keys and non-finite numbers are errors; a recipe does not change once it is read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelConfig(Strict):
@@ -44,7 +38,7 @@ class ModelConfig(Strict):
     """
 
     name: str
-    kwargs: dict[str, Any] = {}
+    kwargs: dict[str, Any] = Field(default={})
     init: str = "random"
     mean: Channels = IMAGENET_MEAN
     std: tuple[Positive, Positive, Positive] = IMAGENET_STD
@@ -207,23 +201,6 @@ class CheckpointConfig(Strict):
     keep: int = Field(gt=0)
 
 
-class CollapseConfig(Strict):
-    """The collapse score while training: the teacher on a fixed sample of held-out tiles.
-
-    Attributes:
-        every: steps between two scores; 0 for none.
-        dataset: of slides that training does not see; null: slides of the training data are held out of it,
-            drawn with the recipe's seed when the run begins, and none that have labels.
-        slides: how many slides; of the training data no more than a tenth, but at least 2.
-        tiles: of each of them.
-    """
-
-    every: Count = 0
-    dataset: Path | None = None
-    slides: int = Field(default=10, ge=2)
-    tiles: int = Field(default=100, ge=2)
-
-
 class Recipe(Strict):
     """A whole training run but for its data and its folder: what every method's recipe has.
 
@@ -238,7 +215,7 @@ class Recipe(Strict):
             gradients are added up (accumulated), and the step is that of the whole batch. null: all at once.
         compile: torch.compile of the backbones and the loss: a minute's start, then faster steps on a card.
         sharding: ``full`` divides weights, gradients and optimiser among the ranks (FSDP2).
-        collapse: the collapse score while training.
+        probes: what the teacher's encoder is measured by while training. Those of one kind have names.
     """
 
     method: str
@@ -257,7 +234,16 @@ class Recipe(Strict):
     micro_batch: Annotated[int, Field(gt=0)] | None = None
     compile: bool = False
     sharding: Literal["none", "full"] = "none"
-    collapse: CollapseConfig = CollapseConfig()
+    probes: tuple[Probe, ...] = ()
+
+    @field_validator("probes")
+    @classmethod
+    def _told_apart(cls, probes: tuple[Probe, ...]) -> tuple[Probe, ...]:
+        keys = [probe.key for probe in probes]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ValueError(f"{keys.count(key)} are called {key}; give each its own `name`")
+        return probes
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
