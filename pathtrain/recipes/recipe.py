@@ -119,6 +119,8 @@ class StainConfig(Strict):
             eosin and DAB, which needs no fits.
         fit: where a tile's fit comes from: ``stored`` with the dataset; or ``load``, made of the tile when it
             has been read, for datasets without; then tiles that cannot be fitted stay as they are.
+        expect: what the tiles must be when they go into training: ``any``, or ``normalised``, by mode
+            normalize or when they were stored; plain ones are refused then.
 
     With ``normalize``, concentration and angle jitter the normalised tile.
     """
@@ -129,6 +131,7 @@ class StainConfig(Strict):
     angle: float = Field(default=0.0, ge=0, le=45)
     basis: Literal["fit", "hed"] = "fit"
     fit: Literal["stored", "load"] = "stored"
+    expect: Literal["any", "normalised"] = "any"
 
     @model_validator(mode="after")
     def _acts(self) -> Self:
