@@ -35,6 +35,7 @@ class ModelConfig(Strict):
         mean, std: what a pixel in 0 to 1 is normalised with, per channel.
         checkpoint: activation checkpointing: each block is run again in the backward pass instead of
             keeping what it computed, about a third more time for a fraction of the memory.
+        freeze_patch_embed: leave the patch embedding as it begins, as MoCo v3 does for stability.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ModelConfig(Strict):
     mean: Channels = IMAGENET_MEAN
     std: tuple[Positive, Positive, Positive] = IMAGENET_STD
     checkpoint: bool = False
+    freeze_patch_embed: bool = False
 
 
 class Crop(Strict):
@@ -117,6 +119,8 @@ class StainConfig(Strict):
             eosin and DAB, which needs no fits.
         fit: where a tile's fit comes from: ``stored`` with the dataset; or ``load``, made of the tile when it
             has been read, for datasets without; then tiles that cannot be fitted stay as they are.
+        expect: what the tiles must be when they go into training: ``any``, or ``normalised``, by mode
+            normalize or when they were stored; plain ones are refused then.
 
     With ``normalize``, concentration and angle jitter the normalised tile.
     """
@@ -127,6 +131,7 @@ class StainConfig(Strict):
     angle: float = Field(default=0.0, ge=0, le=45)
     basis: Literal["fit", "hed"] = "fit"
     fit: Literal["stored", "load"] = "stored"
+    expect: Literal["any", "normalised"] = "any"
 
     @model_validator(mode="after")
     def _acts(self) -> Self:
@@ -181,6 +186,9 @@ class OptimConfig(Strict):
         warmup_steps: linear climb from 0 to ``lr``.
         weight_decay: of matrices; biases, norms and other vectors get none.
         clip: largest L2 norm of one parameter tensor's gradient; null for none.
+        layer_decay: the rate of block j of L is multiplied by layer_decay^(L - j), that of patch embedding,
+            positions and tokens by layer_decay^(L + 1); heads, later stages and the last norm keep it all. 1:
+            one rate for all. For a start that should keep what it knows: .65 to .9 is usual.
     """
 
     lr: Positive
@@ -189,6 +197,7 @@ class OptimConfig(Strict):
     weight_decay: Ramp
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
     clip: Positive | None
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
 
 
 class CheckpointConfig(Strict):

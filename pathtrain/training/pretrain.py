@@ -23,7 +23,7 @@ from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs import checkpoint, lock, warm_start
 from pathtrain.runs import identity as identities
 from pathtrain.runs.identity import Changes
-from pathtrain.stain import stage as stain
+from pathtrain.stain import suits
 from pathtrain.stain.target import ModelTarget, settle
 from pathtrain.training import wandb_board
 from pathtrain.training.held_out import hold_out
@@ -81,7 +81,9 @@ def pretrain(
         tiles = sum(data.tile_counts().values())
         if not tiles:
             raise DatasetError(f"{data.root}: no tiles to train on; see `pathprep report {data.root}`")
-        stain.check(data, recipe.stain)
+        target = settle(recipe.stain, None if fresh else run)
+        if suits.check(data, recipe.stain, target).mode != recipe.stain.mode:
+            ranks.say(log, "%s: its tiles are normalised to the recipe's target already", data.root)
         setup = methods.setup(recipe, data, None if labels is None else Path(labels))
         for line in setup.account():
             ranks.say(log, "%s", line)
@@ -90,7 +92,6 @@ def pretrain(
             ranks.say(log, "%s", line)
         recipe = recipe.model_copy(update={"probes": held_out.probes})
         tiles -= len(held_out.tiles)
-        target = settle(recipe.stain, None if fresh else run)
         total = recipe.total_steps(tiles)
         identity = identities.identity(recipe, data, tiles, target, held_out.slides)
         identity |= setup.identity()
