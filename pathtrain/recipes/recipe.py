@@ -201,10 +201,17 @@ class OptimConfig(Strict):
 
 
 class CheckpointConfig(Strict):
-    """Every how many steps a checkpoint is written (also at the end), and how many are kept."""
+    """What is kept of a run.
+
+    Attributes:
+        every: steps between two checkpoints, from which the run goes on; there is one at the end as well.
+        keep: the newest ones that stay.
+        milestones: steps between two encoders that stay for ever, in RUN/encoders; null for none.
+    """
 
     every: int = Field(gt=0)
     keep: int = Field(gt=0)
+    milestones: Annotated[int, Field(gt=0)] | None = None
 
 
 class Recipe(Strict):

@@ -20,7 +20,7 @@ from pathtrain.errors import CheckpointError
 from pathtrain.models.first_weights import misfit
 from pathtrain.recipes.load import dump, load, run_folder
 from pathtrain.recipes.recipe import Recipe
-from pathtrain.runs import checkpoint, lock, warm_start
+from pathtrain.runs import checkpoint, lock, milestones, warm_start
 from pathtrain.runs import identity as identities
 from pathtrain.runs.identity import Changes
 from pathtrain.stain import suits
@@ -134,6 +134,7 @@ def pretrain(
                 identities.set_aside(run)
                 held.enter_context(lock.exclusive(run))
             _describe(run, recipe, data, identity, target, entry, changed)
+            milestones.forget(run, 0 if entry is None else entry.step)
 
         ranks.decide(settled)
         if ranks.first and wandb is not None:
