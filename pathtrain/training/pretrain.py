@@ -15,6 +15,7 @@ from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import Target
 from pathprep.storage import atomic
 from pathtrain import methods
+from pathtrain.data.sampling import grouped
 from pathtrain.distributed import ranks as distributed
 from pathtrain.errors import CheckpointError
 from pathtrain.models.first_weights import misfit
@@ -93,7 +94,10 @@ def pretrain(
         recipe = recipe.model_copy(update={"probes": held_out.probes})
         tiles -= len(held_out.tiles)
         total = recipe.total_steps(tiles)
-        identity = identities.identity(recipe, data, tiles, target, held_out.slides)
+        groups = grouped(data, recipe.sampling, held_out.tiles)
+        if groups is not None:
+            ranks.say(log, "%s", groups.said(recipe.sampling.by))
+        identity = identities.identity(recipe, data, tiles, target, held_out.slides, groups)
         identity |= setup.identity()
         begun = None if fresh else identities.begun(run)
         start = ranks.decide(lambda: warm_start.find(recipe.model, run, begun))
