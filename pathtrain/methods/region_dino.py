@@ -1,11 +1,12 @@
 """DINO on regions: views are crops of the grid of a region's tile vectors, not of pixels.
 
-As HIPT trains its second stage (Chen et al. 2022, section 3.3; github.com/mahmoodlab/HIPT, main_dino4k.py):
-2 global crops of 14 x 14 and 8 local crops of 6 x 6 cells of 16 x 16, at random places, mirrored at random, and
-nothing else. The tile vectors are given, so stage 1 gets no gradient. Two things are other than there. Views are
-mirrored top-bottom too, since tissue has no up. And no two of a kind lie in one place: HIPT draws each by
-itself, so that a ninth of its pairs of global crops are one square, half of them one view. The share of cells
-that two global crops have in common, and of pairs that are one view, measured on 20,000 regions:
+As HIPT trains its second stage (Chen et al. 2022, section 3.3; github.com/mahmoodlab/HIPT,
+main_dino4k.py): 2 global crops of 14 x 14 and 8 local crops of 6 x 6 cells of 16 x 16, at random places,
+mirrored at random, and nothing else. The tile vectors are given, so stage 1 gets no gradient. Two things are
+other than there. Views are mirrored top-bottom too, since tissue has no up. And no two of a kind lie in one
+place: HIPT draws each by itself, so that a ninth of its pairs of global crops are one square, and half of
+these one view. The share of cells that two global crops have in common, and of pairs that are one view,
+measured on 20,000 regions:
 
     cells, crop    each by itself, as HIPT               here
     16, 14         .877, .029 (.056 without top-bottom)  .862, 0
