@@ -236,6 +236,8 @@ class Recipe(Strict):
         compile: torch.compile of the backbones and the loss: a minute's start, then faster steps on a card.
         sharding: ``full`` divides weights, gradients and optimiser among the ranks (FSDP2).
         collapse: the collapse score while training.
+        warn_after: steps that a run may look collapsed before it is said, or before ``--stop-on-collapse``
+            stops it; 0 for never.
     """
 
     method: str
@@ -255,6 +257,7 @@ class Recipe(Strict):
     compile: bool = False
     sharding: Literal["none", "full"] = "none"
     collapse: CollapseConfig = CollapseConfig()
+    warn_after: Count = 500
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -265,6 +268,10 @@ class Recipe(Strict):
     def span(self, step: int, total: int) -> tuple[int, int, OptimConfig]:
         """What the optimiser's schedules follow at a step: the place and length of what they span."""
         return step, total, self.optim
+
+    def outputs(self) -> dict[str, int]:
+        """How the log's keys of each loss over outputs begin, and how many outputs K it has."""
+        return {}
 
     def rate_key(self, step: int) -> str:
         """The key of the learning rate at a step."""

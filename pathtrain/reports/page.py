@@ -33,26 +33,10 @@ from pathtrain.reports import results as evaluations
 from pathtrain.runs import checkpoint
 from pathtrain.runs.identity import held_out
 from pathtrain.stain.target import of_run
-from pathtrain.training import logs
+from pathtrain.training import logs, row_keys
+from pathtrain.training.health import Health, Spell
 from pathtrain.training.held_out import tiles_of
 
-# What a row of log.jsonl may hold, in the order of the page; other keys follow under their own name
-CURVES = {
-    "loss": "Loss",
-    "lr": "Learning rate",
-    "weight_decay": "Weight decay",
-    "momentum": "Teacher momentum",
-    "teacher_temp": "Teacher temperature",
-    "gradient_norm": "Gradient norm (before clipping)",
-    "teacher_entropy": "Teacher entropy (nats)",
-    "collapse_ratio": "Feature collapse (own slide against chance; 1 is none)",
-    "collapse_own_share": "Feature collapse: neighbours from the own slide (share)",
-    "collapse_chance": "Feature collapse: chance",
-    "images_s": "Images per second",
-    "mfu": "Model FLOP utilisation",
-    "data_wait": "Time waiting for data (share)",
-    "seconds_step": "Seconds per step",
-}
 # What measures what is not there yet
 COMMANDS = {
     "linear": "pathtrain evaluate linear {run} --train TILES --test TILES",
@@ -103,6 +87,7 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
             tasks=TASKS,
             heads=evaluations.heads(run),
             curves=_curves(rows),
+            spells=_spells(recipe, rows),
             views=views,
             views_missing=views_missing,
             step=step,
@@ -164,15 +149,22 @@ def _stain(config: StainConfig) -> str:
     return f"{words}{', ' if jitter else ''}{', '.join(jitter)}"
 
 
+def _spells(recipe: Recipe, rows: list[dict[str, Any]]) -> list[Spell]:
+    """When the run looked collapsed, the latest first."""
+    health = Health(recipe, rows)
+    return sorted(health.spells + health.now, key=lambda spell: -spell.first)
+
+
 def _curves(rows: list[dict[str, Any]]) -> list[tuple[str, str, Markup]]:
     """Title, last value and chart of everything that was logged."""
-    found = {key for row in rows for key in row} - {"step"}
-    names = [key for key in CURVES if key in found] + sorted(found - CURVES.keys())
+    found = {key for row in rows for key in row} - row_keys.PLACE.keys()
+    names = [key for key in row_keys.KEYS if key in found] + sorted(found - row_keys.KEYS.keys())
     curves = []
     for key in names:
         kept = [row for row in rows if row.get(key) is not None and math.isfinite(row[key])]
         if kept:
-            title = CURVES.get(key, key)
+            known = row_keys.of(key)
+            title = key if known is None else known.title
             drawn = chart.line([row["step"] for row in kept], [row[key] for row in kept], title)
             curves.append((title, chart.short(kept[-1][key]), drawn))
     return curves

@@ -23,7 +23,7 @@ from pathtrain.runs import checkpoint
 
 # What a resume may change: it touches the weights by rounding at most, but that stochastic depth is drawn
 # for each micro-batch.
-FREE = {"checkpoint", "log_every", "loader", "collapse", "micro_batch", "compile", "sharding"}
+FREE = {"checkpoint", "log_every", "loader", "collapse", "warn_after", "micro_batch", "compile", "sharding"}
 FREE_OF_MODEL = {"checkpoint"}
 # What it may change if it is asked to: what helps a run past a loss that is not finite
 CHANGEABLE = re.compile(r"precision$|optim\.|hierarchy\.phases\.\d+\.(lr|warmup_steps)$")
