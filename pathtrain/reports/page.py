@@ -5,7 +5,6 @@ dataset, if it is still there, for the views.
 """
 
 import json
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,9 +28,11 @@ from pathtrain.evaluate.papers.published import TASKS
 from pathtrain.images import decode, resize
 from pathtrain.recipes.load import dump, load
 from pathtrain.recipes.recipe import Recipe, StainConfig
+from pathtrain.reports import curves
 from pathtrain.reports import results as evaluations
 from pathtrain.runs import checkpoint
 from pathtrain.runs.identity import held_out
+from pathtrain.runs.warm_start import STEP_KEY
 from pathtrain.stain.target import of_run
 from pathtrain.training import logs, row_keys
 from pathtrain.training.health import Health, Spell
@@ -107,6 +108,11 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
     return out
 
 
+def _first_weights(recipe: Recipe, identity: dict[str, Any]) -> str:
+    step = identity.get(STEP_KEY)
+    return recipe.model.init if step is None else f"{recipe.model.init}, step {step:,}"
+
+
 def _facts(
     recipe: Recipe, info: dict[str, Any], rows: list[dict[str, Any]], step: int
 ) -> list[tuple[str, str]]:
@@ -119,18 +125,18 @@ def _facts(
         ("Newest checkpoint", f"step {step:,}" if step else "none yet"),
         ("Method", f"{recipe.method}, batch {recipe.batch}, {recipe.precision}"),
         ("Backbone", f"{recipe.model.name} {json.dumps(recipe.model.kwargs) if recipe.model.kwargs else ''}"),
-        ("First weights", recipe.model.init),
+        ("First weights", _first_weights(recipe, identity)),
         ("Stain", _stain(recipe.stain)),
         ("Dataset", str(info.get("dataset", "unknown"))),
         ("Build id", str(identity.get("dataset build id", "unknown"))),
         ("Tiles", f"{tiles:,}" if tiles else "unknown"),
         ("Machine", ", ".join(f"{key} {value}" for key, value in versions.items()) or "unknown"),
     ]
-    if rows:
+    if taken := [row for row in rows if row["step"]]:  # before the first, there are figures of probes only
         facts[2:2] = [
-            ("Last loss", f"{rows[-1]['loss']:.4f}"),
-            ("Images per second", f"{statistics.median(row['images_s'] for row in rows):.1f} (median)"),
-            ("Waiting for data", f"{statistics.median(row['data_wait'] for row in rows):.1%} (median)"),
+            ("Last loss", f"{taken[-1]['loss']:.4f}"),
+            ("Images per second", f"{statistics.median(row['images_s'] for row in taken):.1f} (median)"),
+            ("Waiting for data", f"{statistics.median(row['data_wait'] for row in taken):.1%} (median)"),
         ]
     return facts
 
@@ -157,17 +163,13 @@ def _spells(recipe: Recipe, rows: list[dict[str, Any]]) -> list[Spell]:
 
 def _curves(rows: list[dict[str, Any]]) -> list[tuple[str, str, Markup]]:
     """Title, last value and chart of everything that was logged."""
-    found = {key for row in rows for key in row} - row_keys.PLACE.keys()
-    names = [key for key in row_keys.KEYS if key in found] + sorted(found - row_keys.KEYS.keys())
-    curves = []
-    for key in names:
-        kept = [row for row in rows if row.get(key) is not None and math.isfinite(row[key])]
-        if kept:
-            known = row_keys.of(key)
-            title = key if known is None else known.title
-            drawn = chart.line([row["step"] for row in kept], [row[key] for row in kept], title)
-            curves.append((title, chart.short(kept[-1][key]), drawn))
-    return curves
+    drawn = []
+    for key in curves.ordered({key for row in rows for key in row} - row_keys.PLACE.keys()):
+        steps, values = curves.points(rows, key)
+        if steps:
+            title = curves.title(key)
+            drawn.append((title, chart.short(values[-1]), chart.line(steps, values, title)))
+    return drawn
 
 
 def _views(run: Path, recipe: Recipe, info: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:

@@ -9,20 +9,19 @@ each rank draws for itself.
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from pathprep.storage import atomic
 from pathtrain.distributed.fsdp import compile_networks, divided_optimizer_state, shard, whole
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.errors import CollapseError, TrainError
 from pathtrain.methods.base import Batch, BatchSource, Method
+from pathtrain.recipes.probes import Probe
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs import checkpoint
 from pathtrain.training import logs, step
@@ -30,6 +29,7 @@ from pathtrain.training.health import Health
 from pathtrain.training.logs import Log, NoLog, Row, Watch
 from pathtrain.training.meter import Meter
 from pathtrain.training.optim import adamw
+from pathtrain.training.probes.live import Probes, due
 from pathtrain.training.stopping import StopRequests
 from pathtrain.training.wandb_board import Wandb
 
@@ -97,7 +97,7 @@ class Loop:
         self,
         source: Callable[[int], BatchSource],
         watch: Watch | None = None,
-        probe: Callable[[dict[str, Tensor]], Row] | None = None,
+        probes: Probes | None = None,
         wandb: Wandb | None = None,
         after: Callable[[int], Row] | None = None,
         stop_on_collapse: bool = False,
@@ -107,8 +107,7 @@ class Loop:
         Args:
             source: called with the number of finished steps.
             watch: shows the progress.
-            probe: on rank 0, called with the encoder's weights every ``collapse.every`` steps; what it
-                returns is logged.
+            probes: on rank 0, those of the recipe; their figures are logged.
             wandb: on rank 0, gets the log's rows too.
             after: called with the number of finished steps after each; what it returns is logged.
             stop_on_collapse: whether to end, with a checkpoint, where a warning says that it has collapsed.
@@ -126,6 +125,8 @@ class Loop:
         health = Health(self.recipe, logs.rows(self.folder) if self.ranks.first else ())
         meter, collapsed = self.meter, ""
         with StopRequests() as requests, new as rows, closing(source(start)) as batches:
+            if not start:
+                self._before(probes, rows)
             for batch in batches:
                 if self.done == start:
                     meter.learn(batch)
@@ -142,15 +143,14 @@ class Loop:
                 loss = meter.loss
                 found = after(self.done) if after is not None else {}
                 last = self.done == self.total
-                every = self.recipe.collapse.every
-                probing = every > 0 and (self.done % every == 0 or last)
+                probing = due(self.recipe, self.done, last)
                 row: Row | None = None
                 # where a signal stops it there is no row: who goes on ends the one that is begun
                 if self.done % self.recipe.log_every == 0 or probing or found or last:
                     values = step.scheduled(self.recipe, self.method, self.total, self.done - 1)
                     row = {"step": self.done, **meter.row(), **values, **found}
                     if probing:
-                        row |= self._probe(probe)
+                        row |= self._measure(probes, probing)
                     rows.write(row)
                     meter.restart()
                     if self.ranks.first:
@@ -172,10 +172,20 @@ class Loop:
             self.ranks.say(log, text, stopped, self.done, self.total)
         return TrainSummary(start, self.done, loss, stopped)
 
-    def _probe(self, probe: Callable[[dict[str, Tensor]], Row] | None) -> Row:
+    def _before(self, probes: Probes | None, rows: Log | NoLog) -> None:
+        """What the probes say of the first weights: what the curves rise from."""
+        if not self.recipe.probes:
+            return
+        found = self._measure(probes, self.recipe.probes)
+        if found:
+            rows.write({"step": 0, **found})
+            said = ", ".join(f"{name} {value:.3g}" for name, value in found.items())
+            self.ranks.say(log, "before the first step: %s", said)
+
+    def _measure(self, probes: Probes | None, wanted: Sequence[Probe]) -> Row:
         """All ranks take part; rank 0 measures."""
         weights = whole(self.method.encoder().state_dict(), keep=self.ranks.first)
-        found = self.ranks.gather(probe(weights) if probe is not None else {})
+        found = self.ranks.gather(probes(weights, wanted) if probes is not None else {})
         return found[0]
 
     def _save(self, rows: Log | NoLog) -> None:

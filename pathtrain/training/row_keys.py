@@ -57,17 +57,6 @@ SCHEDULED = {
     "teacher_temp": Key("Teacher temperature", "of the row's last step"),
     "phase": Key("Phase", "of a hierarchical run, from 1; of the row's last step"),
 }
-PROBED = {
-    "collapse_ratio": Key(
-        "Feature collapse (own slide against chance; 1 is none)",
-        "`collapse_own_share` over `collapse_chance`, every `collapse.every` steps",
-    ),
-    "collapse_own_share": Key(
-        "Feature collapse: neighbours from the own slide (share)",
-        "of a held-out tile's nearest neighbours, those of its own slide",
-    ),
-    "collapse_chance": Key("Feature collapse: chance", "that share, if slides did not matter"),
-}
 SPEED = {
     "images_s": Key(
         "Images per second", "over all devices, since the row before or the start of the command"
@@ -76,14 +65,14 @@ SPEED = {
     "data_wait": Key("Time waiting for data (share)", "mean over devices"),
     "seconds_step": Key("Seconds per step", "mean"),
 }
-KEYS = {**PLACE, **MEANS, **SCHEDULED, **PROBED, **SPEED}
+KEYS = {**PLACE, **MEANS, **SCHEDULED, **SPEED}
 
 OBJECTIVES = {"tile_": "Tiles", "region_": "Regions", "slide_": "Slides"}
 _PART, _VALIDATION = "gradient_norm_", "val_"
 
 
 def of(name: str) -> Key | None:
-    """What a key is; None for one that nobody has described."""
+    """What a key is; None for those of probes, and for what nobody has described."""
     if name in KEYS:
         return KEYS[name]
     if name.startswith(_PART):

@@ -1,11 +1,13 @@
 """One optimiser step over all ranks and all parts of a batch.
 
 Gradients and the method's means are those of the whole batch: a part counts by its share of the rank's
-tiles, and ranks count alike. A step waits for its numbers once, after the backward pass is queued.
+tiles, and ranks count alike. A step waits for its numbers once, after the backward pass is queued; several
+ranks also wait to know which parameters have gradients.
 """
 
 import hashlib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +19,7 @@ from pathtrain.losses.spread import MOMENT, RANK
 from pathtrain.methods import schedules
 from pathtrain.methods.base import Batch, Method
 from pathtrain.recipes.recipe import Recipe
-from pathtrain.training.optim import clip_each
+from pathtrain.training.optim import clip_each, schedule
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,7 @@ def take(
 ) -> Done:
     """Do step number ``step`` (the first is 0); nothing moves if loss or gradient are not finite."""
     now = scheduled(recipe, method, total, step)
-    decayed, plain = optimizer.param_groups
-    decayed["lr"] = plain["lr"] = now["lr"]
-    decayed["weight_decay"] = now["weight_decay"]
+    schedule(optimizer, now["lr"], now["weight_decay"])
     torch.manual_seed(random_state(recipe.seed, step, ranks.rank))
     optimizer.zero_grad(set_to_none=True)
     own = len(batch.tiles)
@@ -89,11 +89,11 @@ def take(
         each.append(outcome.each)
     for parameter in method.frozen(step):
         parameter.grad = None  # AdamW then leaves it alone, weight decay included
-    trained = [(name, p) for name, p in method.student.named_parameters() if p.grad is not None]
-    parameters = [p for _, p in trained]
-    if not is_sharded(parameters):  # sharded gradients are averaged in the backward pass
-        ranks.average_gradients(parameters)
-    norms = clip_each(parameters, recipe.optim.clip, ranks)
+    parameters = dict(method.student.named_parameters())
+    if not is_sharded(parameters.values()):  # sharded gradients are averaged in the backward pass
+        ranks.average_gradients(parameters.values())
+    trained = {name: parameter for name, parameter in parameters.items() if parameter.grad is not None}
+    norms = clip_each(trained.values(), recipe.optim.clip, ranks)
     names = list(means)
     flat = [loss.view(1), loss.new_tensor([batch.wait, float(stop)]), *(means[n].flatten() for n in names)]
     mean = ranks.sum(torch.cat(flat)) / ranks.world  # float64 if one of them is
@@ -102,7 +102,7 @@ def take(
         name: part.view_as(means[name]).to(means[name]) for name, part in zip(names, parts[2:], strict=True)
     }
     shown = {name: value for name, value in means.items() if value.numel() == 1}
-    shown |= method.figures(means) | _norms([name for name, _ in trained], norms)
+    shown |= method.figures(means) | _norms(trained, norms)
     together = torch.linalg.vector_norm(norms)
     numbers = [parts[0], together.view(1), parts[1], *(value.view(1) for value in shown.values())]
     value, length, wait, asked, *rest = torch.cat(numbers).tolist()
@@ -117,7 +117,7 @@ def take(
     return Done(value, length, wait, asked > 0, logged, moments, torch.cat(each), taken)
 
 
-def _norms(names: list[str], norms: Tensor) -> dict[str, Tensor]:
+def _norms(names: Iterable[str], norms: Tensor) -> dict[str, Tensor]:
     """The norm of each part of the student, from those (P,) of its parameters."""
     parts: dict[str, list[int]] = {}
     for number, name in enumerate(names):
