@@ -109,7 +109,7 @@ class Hierarchical:
 
     def figures(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """How widely outputs and features of tiles and of regions are spread, of those that the step had."""
-        found = {}
+        found: dict[str, Tensor] = {}
         for objective in ("tile_", "region_"):
             own = {n.removeprefix(objective): mean for n, mean in means.items() if n.startswith(objective)}
             if own:

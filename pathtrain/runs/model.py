@@ -5,6 +5,7 @@ A run and its export give the same weights, hence the same fingerprint and the s
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -51,7 +52,7 @@ class LoadedModel:
         fingerprint: 16 hex digits, a hash of architecture, normalisation, weights and target.
         target: stains that tiles must be normalised to before anything else; None: as they are.
         run: the run folder it came from, if any.
-        step: finished optimiser steps, if it came from a run.
+        step: finished optimiser steps, if that is known.
         slides: that it was trained on, if that is known.
     """
 
@@ -184,18 +185,35 @@ def aimed(model: LoadedModel, target: str) -> LoadedModel:
     return with_target(model, ModelTarget.model_validate({"name": goal.name, **goal.as_params()}))
 
 
+def of_weights(
+    config: ModelConfig,
+    weights: Mapping[str, torch.Tensor],
+    name: str,
+    target: ModelTarget | None,
+    run: Path,
+    step: int,
+) -> LoadedModel:
+    """A run's backbone with the weights of a step; torch's random state is left alone.
+
+    Raises:
+        RuntimeError: they do not fit the architecture.
+    """
+    with torch.random.fork_rng(devices=[]):
+        module = build(config)
+    module.load_state_dict(weights)
+    slides = (read_json(run / "run.json") or {}).get("slides")
+    return replace(_finish(module, config, name, target), run=run, step=step, slides=slides)
+
+
 def _from_run(path: Path) -> LoadedModel:
     recipe = load_recipe(path / "recipe.yaml")
-    config = recipe.model
     value = checkpoint.load(path)
-    module = build(config)
+    name, target = path.resolve().name, of_run(path, recipe)
     try:
-        module.load_state_dict(value["teacher"]["backbone"])
+        weights = value["teacher"]["backbone"]
+        return of_weights(recipe.model, weights, name, target, path, int(value["step"]))
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its checkpoint does not fit recipe.yaml ({_line(error)})") from None
-    found = _finish(module, config, path.resolve().name, of_run(path, recipe))
-    slides = (read_json(path / "run.json") or {}).get("slides")
-    return replace(found, run=path, step=int(value["step"]), slides=slides)
 
 
 def _from_export(path: Path) -> LoadedModel:
@@ -217,7 +235,8 @@ def _from_export(path: Path) -> LoadedModel:
         module.load_state_dict(load_file(path / WEIGHTS_FILE))
     except (ValidationError, SafetensorError, RuntimeError, OSError) as error:
         raise ModelError(f"{path}: its weights or configuration are damaged ({_line(error)})") from None
-    return replace(_finish(module, config, path.resolve().name, target), slides=info.get("slides"))
+    found = _finish(module, config, path.resolve().name, target)
+    return replace(found, step=info.get("step"), slides=info.get("slides"))
 
 
 def _finish(module: nn.Module, config: ModelConfig, name: str, target: ModelTarget | None) -> LoadedModel:

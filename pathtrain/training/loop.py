@@ -23,7 +23,7 @@ from pathtrain.errors import CollapseError, TrainError
 from pathtrain.methods.base import Batch, BatchSource, Method
 from pathtrain.recipes.probes import Probe
 from pathtrain.recipes.recipe import Recipe
-from pathtrain.runs import checkpoint
+from pathtrain.runs import checkpoint, milestones
 from pathtrain.training import logs, step
 from pathtrain.training.health import Health
 from pathtrain.training.logs import Log, NoLog, Row, Watch
@@ -159,6 +159,9 @@ class Loop:
                         if stop_on_collapse and health.now:
                             collapsed = "; ".join(f"since step {s.first}, {s.words}" for s in health.now)
                 shown(self.done, self.total, row)
+                kept = self.recipe.checkpoint.milestones
+                if kept is not None and self.done % kept == 0:
+                    self._keep_encoder()
                 if self.done % self.recipe.checkpoint.every == 0 or last or done.stop:
                     self._save(rows)
                 if last or done.stop:
@@ -187,6 +190,12 @@ class Loop:
         weights = whole(self.method.encoder().state_dict(), keep=self.ranks.first)
         found = self.ranks.gather(probes(weights, wanted) if probes is not None else {})
         return found[0]
+
+    def _keep_encoder(self) -> None:
+        """All ranks take part; rank 0 writes."""
+        weights = whole(self.method.encoder().state_dict(), keep=self.ranks.first)
+        if self.ranks.first:
+            milestones.save(self.folder, self.recipe, weights, self.done)
 
     def _save(self, rows: Log | NoLog) -> None:
         """All ranks take part; rank 0 writes."""

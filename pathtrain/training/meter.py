@@ -42,7 +42,8 @@ class Meter:
         self._images += len(done.each) * self._ranks.world
         self._waited += done.wait
         self._steps += 1
-        own = {"loss": done.loss, "gradient_norm": done.gradient_norm, **done.means, **done.moments}
+        own: dict[str, Any] = {"loss": done.loss, "gradient_norm": done.gradient_norm}
+        own |= done.means | done.moments
         for name, value in own.items():
             total, count = self._sums.get(name, (0.0, 0))
             self._sums[name] = total + value, count + 1
