@@ -33,6 +33,7 @@ from pathtrain.recipes.recipe import Recipe, StainConfig
 from pathtrain.reports import results as evaluations
 from pathtrain.runs import checkpoint
 from pathtrain.runs.identity import held_out
+from pathtrain.runs.warm_start import STEP_KEY
 from pathtrain.stain.target import of_run
 from pathtrain.training import logs
 from pathtrain.training.held_out import tiles_of
@@ -124,6 +125,11 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
     return out
 
 
+def _first_weights(recipe: Recipe, identity: dict[str, Any]) -> str:
+    step = identity.get(STEP_KEY)
+    return recipe.model.init if step is None else f"{recipe.model.init}, step {step:,}"
+
+
 def _facts(
     recipe: Recipe, info: dict[str, Any], rows: list[dict[str, Any]], step: int
 ) -> list[tuple[str, str]]:
@@ -136,7 +142,7 @@ def _facts(
         ("Newest checkpoint", f"step {step:,}" if step else "none yet"),
         ("Method", f"{recipe.method}, batch {recipe.batch}, {recipe.precision}"),
         ("Backbone", f"{recipe.model.name} {json.dumps(recipe.model.kwargs) if recipe.model.kwargs else ''}"),
-        ("First weights", recipe.model.init),
+        ("First weights", _first_weights(recipe, identity)),
         ("Stain", _stain(recipe.stain)),
         ("Dataset", str(info.get("dataset", "unknown"))),
         ("Build id", str(identity.get("dataset build id", "unknown"))),

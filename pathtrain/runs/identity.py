@@ -23,10 +23,11 @@ from pathtrain.runs import checkpoint
 
 # What a resume may change: it touches the weights by rounding at most, but that stochastic depth is drawn
 # for each micro-batch.
-FREE = {"checkpoint", "log_every", "loader", "collapse", "micro_batch", "compile", "sharding"}
+FREE = {"checkpoint", "log_every", "loader", "probes", "micro_batch", "compile", "sharding"}
 FREE_OF_MODEL = {"checkpoint"}
-# What it may change if it is asked to: what helps a run past a loss that is not finite
-CHANGEABLE = re.compile(r"precision$|optim\.|hierarchy\.phases\.\d+\.(lr|warmup_steps)$")
+# What it may change if it is asked to: what helps a run past a loss that is not finite. Not the optimiser's
+# groups, which its state lies in.
+CHANGEABLE = re.compile(r"precision$|optim\.(?!layer_decay$)|hierarchy\.phases\.\d+\.(lr|warmup_steps)$")
 
 # Counts up when the same recipe on the same data takes other steps than before (CHANGELOG says which): a run
 # is not finished by steps that it was not begun with
@@ -80,16 +81,21 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def held_out(run: Path) -> list[str] | None:
-    """The slides that a run has held out so far; None if it has not begun."""
+def begun(run: Path) -> dict[str, Any] | None:
+    """The identity that a run was begun with; None if it has not begun."""
     if not checkpoint.entries(run):
         return None
     try:
-        before = json.loads((run / "run.json").read_bytes())["identity"]
+        found: dict[str, Any] = json.loads((run / "run.json").read_bytes())["identity"]
     except (OSError, ValueError, KeyError):
         return None  # ``check`` says more
-    found: list[str] = before.get("held-out slides", [])
     return found
+
+
+def held_out(run: Path) -> list[str] | None:
+    """The slides that a run has held out so far; None if it has not begun."""
+    before = begun(run)
+    return None if before is None else before.get("held-out slides", [])
 
 
 def fixed(identity: dict[str, Any]) -> str:
@@ -121,9 +127,9 @@ def check(run: Path, identity: dict[str, Any], change: bool = False) -> Changes:
         return {}  # it never took its first steps, or none that were kept
     if before.get("training version") != TRAINING:
         raise CheckpointError(
-            f"{run}: was begun by another version of pathtrain, whose steps differ (see CHANGELOG); finish it "
-            "with that version, or `fresh` starts over. Its checkpoints can be evaluated, embedded with and "
-            "exported as they are"
+            f"{run}: was begun by another version of pathtrain, whose steps differ (see CHANGELOG); finish "
+            "it with that version, or `fresh` starts over. Its checkpoints can be evaluated, embedded with "
+            "and exported as they are"
         )
     changed = {
         key: [before.get(key), identity.get(key)]

@@ -15,19 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from pathprep.storage import atomic
 from pathtrain.distributed.fsdp import compile_networks, divided_optimizer_state, shard, whole
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.errors import TrainError
 from pathtrain.methods.base import Batch, BatchSource, Method
+from pathtrain.recipes.probes import Probe
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs import checkpoint
 from pathtrain.training import step
 from pathtrain.training.logs import Log, NoLog, Row, Watch
 from pathtrain.training.meter import Meter
 from pathtrain.training.optim import adamw
+from pathtrain.training.probes.live import Probes, due
 from pathtrain.training.stopping import StopRequests
 from pathtrain.training.wandb_board import Wandb
 
@@ -93,7 +93,7 @@ class Loop:
         self,
         source: Callable[[int], BatchSource],
         watch: Watch | None = None,
-        probe: Callable[[dict[str, Tensor]], Row] | None = None,
+        probes: Probes | None = None,
         wandb: Wandb | None = None,
         after: Callable[[int], Row] | None = None,
     ) -> TrainSummary:
@@ -102,8 +102,7 @@ class Loop:
         Args:
             source: called with the number of finished steps.
             watch: shows the progress.
-            probe: on rank 0, called with the encoder's weights every ``collapse.every`` steps; what it
-                returns is logged.
+            probes: on rank 0, those of the recipe; their figures are logged.
             wandb: on rank 0, gets the log's rows too.
             after: called with the number of finished steps after each; what it returns is logged.
 
@@ -134,14 +133,13 @@ class Loop:
                 meter.count(done)
                 found = after(self.done) if after is not None else {}
                 ended = done.stop or self.done == self.total
-                every = self.recipe.collapse.every
-                probing = every > 0 and (self.done % every == 0 or ended)
+                probing = due(self.recipe, self.done, ended)
                 row: Row | None = None
                 if self.done % self.recipe.log_every == 0 or probing or found or ended:
                     values = step.scheduled(self.recipe, self.method, self.total, self.done - 1)
                     row = {"step": self.done, "loss": loss, **values, **meter.row(), **found}
                     if probing:
-                        row |= self._probe(probe)
+                        row |= self._measure(probes, probing)
                     rows.write(row)
                     meter.restart()
                 shown(self.done, self.total, row)
@@ -156,10 +154,10 @@ class Loop:
             self.ranks.say(log, text, stopped, self.done, self.total)
         return TrainSummary(start, self.done, loss, stopped)
 
-    def _probe(self, probe: Callable[[dict[str, Tensor]], Row] | None) -> Row:
+    def _measure(self, probes: Probes | None, wanted: list[Probe]) -> Row:
         """All ranks take part; rank 0 measures."""
         weights = whole(self.method.encoder().state_dict(), keep=self.ranks.first)
-        found = self.ranks.gather(probe(weights) if probe is not None else {})
+        found = self.ranks.gather(probes(weights, wanted) if probes is not None else {})
         return found[0]
 
     def _save(self, rows: Log | NoLog) -> None:

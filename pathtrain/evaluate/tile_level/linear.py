@@ -44,6 +44,7 @@ from pathtrain.evaluate.tile_level.labelled import (
     score_once,
 )
 from pathtrain.features.encode import check_size
+from pathtrain.losses.precision import wide
 from pathtrain.params.encoding import How
 from pathtrain.params.evaluation import LayerParams, LinearParams
 from pathtrain.runs.model import LoadedModel, Model, aimed, opened
@@ -219,7 +220,7 @@ def train_layer(
             optimizer.param_groups[0]["lr"] = settings.lr * (1 + np.cos(np.pi * step / steps)) / 2
         rows = orders[:, step]
         logits = torch.baddbmm(bias, points[rows], weight)
-        loss = functional.cross_entropy(logits.flatten(0, 1), goals[rows].flatten()) * len(seeds)
+        loss = functional.cross_entropy(wide(logits).flatten(0, 1), goals[rows].flatten()) * len(seeds)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

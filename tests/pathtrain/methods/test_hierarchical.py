@@ -196,7 +196,7 @@ def test_a_run_of_another_method_has_no_heads(dataset: Path, labels: Path, tmp_p
 
 
 def test_slides_that_are_held_out_come_in_no_objective(dataset: Path, labels: Path) -> None:
-    made = recipe("collapse={every: 1, slides: 2, tiles: 6}")
+    made = recipe("probes=[{kind: collapse, every: 1, slides: 2, tiles: 6}]")
     data = Dataset(dataset)
     known = HierarchicalSetup(made, data, labels).labels
     held_out = hold_out(data, made, ["a0", "a1", "b0", "b1", "b2"])
