@@ -9,7 +9,7 @@ each rank draws for itself.
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +116,8 @@ class Loop:
         shown(start, self.total, None)
         new = Log(self.folder, start, wandb) if self.ranks.first else NoLog()
         with StopRequests() as requests, new as rows, closing(source(start)) as batches:
+            if not start:
+                self._before(probes, rows)
             meter = Meter(self.recipe, self.method, self.ranks)
             for batch in batches:
                 if self.done == start:
@@ -154,7 +156,17 @@ class Loop:
             self.ranks.say(log, text, stopped, self.done, self.total)
         return TrainSummary(start, self.done, loss, stopped)
 
-    def _measure(self, probes: Probes | None, wanted: list[Probe]) -> Row:
+    def _before(self, probes: Probes | None, rows: Log | NoLog) -> None:
+        """What the probes say of the first weights: what the curves rise from."""
+        if not self.recipe.probes:
+            return
+        found = self._measure(probes, self.recipe.probes)
+        if found:
+            rows.write({"step": 0, **found})
+            said = ", ".join(f"{name} {value:.3g}" for name, value in found.items())
+            self.ranks.say(log, "before the first step: %s", said)
+
+    def _measure(self, probes: Probes | None, wanted: Sequence[Probe]) -> Row:
         """All ranks take part; rank 0 measures."""
         weights = whole(self.method.encoder().state_dict(), keep=self.ranks.first)
         found = self.ranks.gather(probes(weights, wanted) if probes is not None else {})
