@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    lines = study(options.samples)
+    lines = ["# Coverage of 95 % intervals", "", *study(options.samples)]
     error = np.sqrt(0.95 * 0.05 / options.samples)
     lines += ["", f"{options.samples} samples each: the standard error of .95 is {error:.3f}."]
     if options.out:

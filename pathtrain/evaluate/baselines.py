@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from pathprep.errors import PathprepError
 from pathtrain.data.whole_tiles import Ints, Tiles
-from pathtrain.errors import ModelError
 from pathtrain.evaluate.statistics import Floats
 from pathtrain.features.encode import encode
 from pathtrain.features.texture import COLOURS
@@ -56,7 +56,7 @@ class Beside:
                 networks[START] = [started(model)]
                 assert model.start is not None
                 about[START] = {"init": model.start.init, **({} if own is None else {"seed": own})}
-            except ModelError as error:
+            except PathprepError as error:
                 about[START] = {"missing": str(error)}
         if "random" in params:
             # the seed of a run that begins with random weights gives its start, not another network

@@ -23,8 +23,8 @@ from pathprep.storage.json_files import read_json
 from pathtrain.errors import CheckpointError, ModelError
 from pathtrain.models.backbone import build, create
 from pathtrain.recipes.load import load as load_recipe
-from pathtrain.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
-from pathtrain.runs import checkpoint
+from pathtrain.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD, RUN, ModelConfig
+from pathtrain.runs import checkpoint, warm_start
 from pathtrain.stain.target import ModelTarget, of_run
 
 Pixels = npt.NDArray[np.uint8]
@@ -37,7 +37,9 @@ BUILT_IN = {"num_classes": 0, "dynamic_img_size": True}
 
 @dataclass(frozen=True)
 class Start:
-    """What a run began with: the recipe's ``model.init``, and its seed, which random weights are drawn by."""
+    """What a run began with: the recipe's ``model.init``, of another run with the step, and its seed, which
+    random weights are drawn by.
+    """
 
     init: str
     seed: int
@@ -175,7 +177,7 @@ def started(model: LoadedModel) -> LoadedModel:
     """The weights that the model's training began with: what training has to add something to.
 
     Raises:
-        ModelError: they are not known, or cannot be had.
+        ModelError, CheckpointError: they are not known, or cannot be had.
     """
     if model.start is None:
         raise ModelError(f"{model.name} does not say what its training began with; export it again")
@@ -186,7 +188,9 @@ def _anew(model: LoadedModel, name: str, init: str, seed: int) -> LoadedModel:
     config = model.config.model_copy(update={"init": init})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # as training does before it makes its networks
-        module = create(config)
+        module = build(config) if init.startswith(RUN) else create(config)
+    if (other := warm_start.find(config, Path(), None)) is not None:
+        module.load_state_dict(other.state()["teacher"]["backbone"])
     return replace(_finish(module, config, name, model.target), size=model.size)
 
 
@@ -220,8 +224,10 @@ def _from_run(path: Path) -> LoadedModel:
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its checkpoint does not fit recipe.yaml ({_line(error)})") from None
     found = _finish(module, config, path.resolve().name, of_run(path, recipe))
-    slides = (read_json(path / "run.json") or {}).get("slides")
-    start = Start(config.init, recipe.seed)
+    info = read_json(path / "run.json") or {}
+    taken = info.get("identity", {}).get(warm_start.STEP_KEY)
+    init = config.init if taken is None else f"{config.init.partition('@')[0]}@{taken}"
+    start, slides = Start(init, recipe.seed), info.get("slides")
     return replace(found, run=path, step=int(value["step"]), slides=slides, start=start)
 
 

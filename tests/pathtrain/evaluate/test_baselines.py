@@ -1,5 +1,6 @@
 """The start is what training began with; random networks are others; what cannot be had is named."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pathtrain.evaluate.baselines import Beside
 from pathtrain.methods.dino import Dino
 from pathtrain.params.baselines import BaselineParams
 from pathtrain.params.encoding import How
+from pathtrain.recipes.load import dump
 from pathtrain.recipes.load import load as load_recipe
 from pathtrain.runs.export import export
 from pathtrain.runs.model import Start, load
@@ -53,6 +55,24 @@ def test_start_from_a_file_and_a_start_that_is_gone(run: Path, tmp_path: Path) -
         beside = Beside.of(replace(model, start=gone), BaselineParams("start,colour"), seed=0)
         assert list(beside.networks) == ["model"]
         assert reason in beside.about["start"]["missing"]
+
+
+def test_start_from_another_run_is_its_checkpoint(run: Path, tmp_path: Path) -> None:
+    later = write_run(tmp_path / "later", tmp_path / "gone", seed=3)
+    recipe = load_recipe(later / "recipe.yaml", [f"model.init=run:{run}"])
+    (later / "recipe.yaml").write_text(dump(recipe))
+    info = json.loads((later / "run.json").read_text())
+    info["identity"]["model.init step"] = 20  # as training writes it
+    (later / "run.json").write_text(json.dumps(info))
+    first, model = load(run), load(later)
+    assert model.start == Start(f"run:{run}@20", recipe.seed)
+    beside = Beside.of(model, BaselineParams("start"), seed=0)
+    (start,) = beside.networks["start"]
+    for name, weights in first.module.state_dict().items():
+        assert torch.equal(start.module.state_dict()[name], weights)
+    for path in (run / "checkpoints").iterdir():
+        path.unlink()
+    assert "no such checkpoint" in Beside.of(model, BaselineParams("start"), seed=0).about["start"]["missing"]
 
 
 def test_what_is_chosen_is_what_is_made(run: Path, tmp_path: Path) -> None:
