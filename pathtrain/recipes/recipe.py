@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from pathtrain.recipes.probes import Probe
+from pathtrain.recipes.sampling import SamplingConfig
 from pathtrain.recipes.strict import Count, Positive, Share, Strict
 
 Channels = tuple[Share, Share, Share]
@@ -201,10 +202,17 @@ class OptimConfig(Strict):
 
 
 class CheckpointConfig(Strict):
-    """Every how many steps a checkpoint is written (also at the end), and how many are kept."""
+    """What is kept of a run.
+
+    Attributes:
+        every: steps between two checkpoints, from which the run goes on; there is one at the end as well.
+        keep: the newest ones that stay.
+        milestones: steps between two encoders that stay for ever, in RUN/encoders; null for none.
+    """
 
     every: int = Field(gt=0)
     keep: int = Field(gt=0)
+    milestones: Annotated[int, Field(gt=0)] | None = None
 
 
 class Recipe(Strict):
@@ -221,6 +229,7 @@ class Recipe(Strict):
             gradients are added up (accumulated), and the step is that of the whole batch. null: all at once.
         compile: torch.compile of the backbones and the loss: a minute's start, then faster steps on a card.
         sharding: ``full`` divides weights, gradients and optimiser among the ranks (FSDP2).
+        sampling: how often each tile comes.
         probes: what the teacher's encoder is measured by while training. Those of one kind have names.
     """
 
@@ -232,6 +241,7 @@ class Recipe(Strict):
     precision: Literal["float32", "bfloat16"]
     model: ModelConfig
     stain: StainConfig = StainConfig()
+    sampling: SamplingConfig = SamplingConfig()
     loader: LoaderConfig = LoaderConfig()
     views: ViewsConfig
     optim: OptimConfig

@@ -31,7 +31,7 @@ from pathtrain.recipes.load import dump, load
 from pathtrain.recipes.recipe import Recipe, StainConfig
 from pathtrain.reports import curves
 from pathtrain.reports import results as evaluations
-from pathtrain.runs import checkpoint
+from pathtrain.runs import checkpoint, milestones
 from pathtrain.runs.identity import held_out
 from pathtrain.runs.warm_start import STEP_KEY
 from pathtrain.stain.target import of_run
@@ -92,6 +92,7 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
             views=views,
             views_missing=views_missing,
             step=step,
+            milestones=milestones.entries(run),
             missing=[
                 text.format(run=run, dataset=info.get("dataset", "DATASET"))
                 for task, text in COMMANDS.items()

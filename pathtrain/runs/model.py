@@ -5,6 +5,7 @@ A run and its export give the same weights, hence the same fingerprint and the s
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -61,7 +62,7 @@ class LoadedModel:
         fingerprint: 16 hex digits, a hash of architecture, normalisation, weights and target.
         target: stains that tiles must be normalised to before anything else; None: as they are.
         run: the run folder it came from, if any.
-        step: finished optimiser steps, if it came from a run.
+        step: finished optimiser steps, if that is known.
         slides: that it was trained on, if that is known.
         start: what its training began with, if that is known.
     """
@@ -214,21 +215,43 @@ def aimed(model: LoadedModel, target: str) -> LoadedModel:
     return with_target(model, ModelTarget.model_validate({"name": goal.name, **goal.as_params()}))
 
 
-def _from_run(path: Path) -> LoadedModel:
-    recipe = load_recipe(path / "recipe.yaml")
-    config = recipe.model
-    value = checkpoint.load(path)
-    module = build(config)
-    try:
-        module.load_state_dict(value["teacher"]["backbone"])
-    except (KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: its checkpoint does not fit recipe.yaml ({_line(error)})") from None
-    found = _finish(module, config, path.resolve().name, of_run(path, recipe))
-    info = read_json(path / "run.json") or {}
+def of_weights(
+    config: ModelConfig,
+    weights: Mapping[str, torch.Tensor],
+    name: str,
+    target: ModelTarget | None,
+    run: Path,
+    step: int,
+) -> LoadedModel:
+    """A run's backbone with the weights of a step; torch's random state is left alone.
+
+    Raises:
+        RuntimeError: they do not fit the architecture.
+    """
+    with torch.random.fork_rng(devices=[]):
+        module = build(config)
+    module.load_state_dict(weights)
+    info = read_json(run / "run.json") or {}
     taken = info.get("identity", {}).get(warm_start.STEP_KEY)
     init = config.init if taken is None else f"{config.init.partition('@')[0]}@{taken}"
-    start, slides = Start(init, recipe.seed), info.get("slides")
-    return replace(found, run=path, step=int(value["step"]), slides=slides, start=start)
+    return replace(
+        _finish(module, config, name, target),
+        run=run,
+        step=step,
+        slides=info.get("slides"),
+        start=Start(init, load_recipe(run / "recipe.yaml").seed),
+    )
+
+
+def _from_run(path: Path) -> LoadedModel:
+    recipe = load_recipe(path / "recipe.yaml")
+    value = checkpoint.load(path)
+    name, target = path.resolve().name, of_run(path, recipe)
+    try:
+        weights = value["teacher"]["backbone"]
+        return of_weights(recipe.model, weights, name, target, path, int(value["step"]))
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: its checkpoint does not fit recipe.yaml ({_line(error)})") from None
 
 
 def _from_export(path: Path) -> LoadedModel:
@@ -252,7 +275,7 @@ def _from_export(path: Path) -> LoadedModel:
     except (ValidationError, SafetensorError, RuntimeError, OSError, TypeError) as error:
         raise ModelError(f"{path}: its weights or configuration are damaged ({_line(error)})") from None
     found = _finish(module, config, path.resolve().name, target)
-    return replace(found, slides=info.get("slides"), start=start)
+    return replace(found, step=info.get("step"), slides=info.get("slides"), start=start)
 
 
 def _finish(module: nn.Module, config: ModelConfig, name: str, target: ModelTarget | None) -> LoadedModel:

@@ -22,7 +22,7 @@ from pathtrain.errors import TrainError
 from pathtrain.methods.base import Batch, BatchSource, Method
 from pathtrain.recipes.probes import Probe
 from pathtrain.recipes.recipe import Recipe
-from pathtrain.runs import checkpoint
+from pathtrain.runs import checkpoint, milestones
 from pathtrain.training import step
 from pathtrain.training.logs import Log, NoLog, Row, Watch
 from pathtrain.training.meter import Meter
@@ -145,6 +145,9 @@ class Loop:
                     rows.write(row)
                     meter.restart()
                 shown(self.done, self.total, row)
+                kept = self.recipe.checkpoint.milestones
+                if kept is not None and self.done % kept == 0:
+                    self._keep_encoder()
                 if self.done % self.recipe.checkpoint.every == 0 or ended:
                     self._save(rows)
                 if ended:
@@ -171,6 +174,12 @@ class Loop:
         weights = whole(self.method.encoder().state_dict(), keep=self.ranks.first)
         found = self.ranks.gather(probes(weights, wanted) if probes is not None else {})
         return found[0]
+
+    def _keep_encoder(self) -> None:
+        """All ranks take part; rank 0 writes."""
+        weights = whole(self.method.encoder().state_dict(), keep=self.ranks.first)
+        if self.ranks.first:
+            milestones.save(self.folder, self.recipe, weights, self.done)
 
     def _save(self, rows: Log | NoLog) -> None:
         """All ranks take part; rank 0 writes."""

@@ -15,12 +15,13 @@ from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import Target
 from pathprep.storage import atomic
 from pathtrain import methods
+from pathtrain.data.sampling import grouped
 from pathtrain.distributed import ranks as distributed
 from pathtrain.errors import CheckpointError
 from pathtrain.models.first_weights import misfit
 from pathtrain.recipes.load import dump, load, run_folder
 from pathtrain.recipes.recipe import Recipe
-from pathtrain.runs import checkpoint, lock, warm_start
+from pathtrain.runs import checkpoint, lock, milestones, warm_start
 from pathtrain.runs import identity as identities
 from pathtrain.runs.identity import Changes
 from pathtrain.stain import suits
@@ -93,7 +94,10 @@ def pretrain(
         recipe = recipe.model_copy(update={"probes": held_out.probes})
         tiles -= len(held_out.tiles)
         total = recipe.total_steps(tiles)
-        identity = identities.identity(recipe, data, tiles, target, held_out.slides)
+        groups = grouped(data, recipe.sampling, held_out.tiles)
+        if groups is not None:
+            ranks.say(log, "%s", groups.said(recipe.sampling.by))
+        identity = identities.identity(recipe, data, tiles, target, held_out.slides, groups)
         identity |= setup.identity()
         begun = None if fresh else identities.begun(run)
         start = ranks.decide(lambda: warm_start.find(recipe.model, run, begun))
@@ -134,6 +138,7 @@ def pretrain(
                 identities.set_aside(run)
                 held.enter_context(lock.exclusive(run))
             _describe(run, recipe, data, identity, target, entry, changed)
+            milestones.forget(run, 0 if entry is None else entry.step)
 
         ranks.decide(settled)
         if ranks.first and wandb is not None:

@@ -1,7 +1,8 @@
 """One optimiser step over all ranks and all parts of a batch.
 
 Gradients and the method's means are those of the whole batch: a part counts by its share of the rank's
-tiles, and ranks count alike. A step waits for its numbers once, after the backward pass is queued.
+tiles, and ranks count alike. A step waits for its numbers once, after the backward pass is queued; several
+ranks also wait to know which parameters have gradients.
 """
 
 import hashlib
