@@ -24,6 +24,7 @@ from pathprep.storage.json_files import read_json
 from pathprep.storage.place import local_folder
 from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.errors import ModelError
+from pathtrain.evaluate.baselines import said
 from pathtrain.evaluate.papers.published import TASKS
 from pathtrain.images import decode, resize
 from pathtrain.recipes.load import dump, load
@@ -87,6 +88,7 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
             dataset=info.get("dataset", "DATASET"),
             tasks=TASKS,
             heads=evaluations.heads(run),
+            said=said,
             curves=_curves(rows),
             spells=_spells(recipe, rows),
             views=views,
