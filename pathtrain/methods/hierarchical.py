@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pathtrain.data.slide_labels import SlideLabels
 from pathtrain.data.work import Regions, Slide, Work
+from pathtrain.losses import spread
 from pathtrain.losses.tasks import masked_cross_entropy
 from pathtrain.methods import schedules
 from pathtrain.methods.base import Outcome, slices
@@ -124,6 +125,15 @@ class Hierarchical:
             "tile_momentum": self._momentum("tile", step),
             "region_momentum": self._momentum("region", step),
         }
+
+    def figures(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """How widely outputs and features of tiles and of regions are spread, of those that the step had."""
+        found: dict[str, Tensor] = {}
+        for objective in ("tile_", "region_"):
+            own = {n.removeprefix(objective): mean for n, mean in means.items() if n.startswith(objective)}
+            if own:
+                found |= {objective + name: value for name, value in spread.figures(own).items()}
+        return found
 
     def frozen(self, step: int) -> list[nn.Parameter]:
         """The last layer of each head in its objective's first steps."""
