@@ -14,7 +14,7 @@ SMALL = (
     "views.globals.size=32",
     "views.locals.size=16",
     "batch=8",
-    "collapse.every=0",
+    "probes=[]",
 )
 
 

@@ -6,11 +6,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pathtrain.losses.precision import wide
+
 
 def masked_cross_entropy(scores: Sequence[Tensor], labels: Tensor, weights: Sequence[Tensor]) -> Tensor:
-    """The mean over the known tasks of a slide of the class's weight times its cross-entropy, float32.
+    """The mean over the known tasks of a slide of the class's weight times its cross-entropy.
 
-    Every head gets a gradient, of zero where the task is unknown: then all ranks exchange the same.
+    In float32 also under autocast; float64 stays.
+
+    The heads of unknown tasks get no gradient, so that the optimiser leaves them alone.
 
     Args:
         scores: per task (C,).
@@ -22,9 +26,6 @@ def masked_cross_entropy(scores: Sequence[Tensor], labels: Tensor, weights: Sequ
     """
     terms = []
     for score, label, weight in zip(scores, labels.tolist(), weights, strict=True):
-        wide = score if score.dtype == torch.float64 else score.float()
-        if label < 0:
-            terms.append(0.0 * wide.sum())
-        else:
-            terms.append(-weight[label] * functional.log_softmax(wide, dim=0)[label])
-    return torch.stack(terms).sum() / (labels >= 0).sum()
+        if label >= 0:
+            terms.append(-weight[label] * functional.log_softmax(wide(score), dim=0)[label])
+    return torch.stack(terms).mean()

@@ -57,6 +57,8 @@ class Dino(TeacherPair):
         super().__init__(Network({"backbone": body, "head": head}), self.config.head.out_dim, device, terms)
         if recipe.model.checkpoint:
             backbone.checkpoint_activations(body, recipe.model)
+        if recipe.model.freeze_patch_embed:
+            backbone.freeze_patches(body, recipe.model)
         self._compiled = recipe.compile
 
     def schedule(self, step: int) -> dict[str, float]:

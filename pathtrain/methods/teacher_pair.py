@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from pathtrain.distributed.fsdp import local
-from pathtrain.losses.dino import dino_terms, updated_center
+from pathtrain.losses.dino import Terms, dino_terms, updated_center
+from pathtrain.losses.precision import wide
 from pathtrain.methods.base import Outcome
 
 
@@ -34,7 +35,7 @@ class TeacherPair:
         network: nn.ModuleDict,
         outputs: int,
         device: torch.device,
-        terms: Callable[..., tuple[Tensor, Tensor]] = dino_terms,
+        terms: Callable[..., Terms] = dino_terms,
     ) -> None:
         self.student = network.to(device).train()
         self.teacher = deepcopy(self.student).eval().requires_grad_(False)
@@ -56,9 +57,9 @@ class TeacherPair:
         with torch.no_grad():
             teacher = self.teacher([large])
         student = self.student([large, small] if small else [large])
-        each, entropy = self._terms(student, teacher, self.center, student_temp, teacher_temp)
-        means = {"center": teacher.float().mean(dim=(0, 1)), "teacher_entropy": entropy}
-        return Outcome(each.mean(), each.detach(), means)
+        terms = self._terms(student, teacher, self.center, student_temp, teacher_temp)
+        means = {"center": wide(teacher).mean(dim=(0, 1)), "teacher_entropy": terms.entropy}
+        return Outcome(terms.each.mean(), terms.each.detach(), means)
 
     def move_center(self, mean: Tensor, momentum: float) -> None:
         """Move the centre towards the mean (K,) of the teacher's outputs in a batch."""

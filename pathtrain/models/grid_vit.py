@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pathtrain.data.layout import Layout
+from pathtrain.losses.precision import wide
 from pathtrain.models.replay import Replay, join
 from pathtrain.recipes.hierarchical import StageConfig
 
@@ -68,7 +69,7 @@ class GridViT(nn.Module):
             (B, dim).
         """
         x = self.project(vectors)
-        x = x + sincos(places, self.dim).to(x)
+        x = x + wide(sincos(places, self.dim).to(x))  # so float32 goes from block to block, as in stage 1
         if self.token is not None:
             x = torch.cat([self.token.expand(len(x), -1, -1), x], dim=1)
         for block in self.blocks:

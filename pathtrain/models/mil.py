@@ -25,6 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pathtrain.losses.precision import wide
+
 HIDDEN = 512
 ATTENTION = {"small": 256, "big": 384}
 DROPOUT = 0.25
@@ -145,13 +147,13 @@ class Mil(nn.Module):
                 continue
             logits = classifier(h[rows])
             lossy = smooth_top1_svm if self.config.instance_loss == "svm" else functional.cross_entropy
-            total = total + lossy(logits, targets.long())
+            total = total + lossy(wide(logits), targets.long())
         return total / self.classes if others else total
 
 
 def bag_loss(logits: Tensor, label: int) -> Tensor:
     """Cross-entropy of one slide: logits (C,)."""
-    return -logits.log_softmax(dim=0)[label]
+    return -wide(logits).log_softmax(dim=0)[label]
 
 
 def smooth_top1_svm(logits: Tensor, targets: Tensor, alpha: float = 1.0, tau: float = 1.0) -> Tensor:

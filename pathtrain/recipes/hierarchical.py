@@ -5,7 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pathtrain.recipes.dino import HeadConfig, WithDino
-from pathtrain.recipes.recipe import Count, OptimConfig, Positive, Share, Strict
+from pathtrain.recipes.recipe import OptimConfig
+from pathtrain.recipes.strict import Count, Positive, Share, Strict
 
 Number = Annotated[int, Field(gt=0)]
 

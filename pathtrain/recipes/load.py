@@ -12,6 +12,7 @@ from pathprep.storage.place import local_folder
 from pathtrain.errors import RecipeError
 from pathtrain.recipes.dino import DinoRecipe
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
+from pathtrain.recipes.older import GONE, renewed
 from pathtrain.recipes.recipe import Recipe
 
 # method -> what its recipes may say
@@ -51,6 +52,7 @@ def load(name: str | Path, settings: Mapping[str, Any] | Sequence[str] = ()) -> 
         raise RecipeError(f"recipe {label}: not YAML: {_one_line(error)}") from None
     if not isinstance(values, dict):
         raise RecipeError(f"recipe {label}: expected keys and values, found {type(values).__name__}")
+    values = renewed(values)
     pairs = settings.items() if isinstance(settings, Mapping) else map(_parse, settings)
     for key, value in pairs:
         _apply(values, key, value)
@@ -104,14 +106,17 @@ def _parse(setting: str) -> tuple[str, Any]:
 
 def _apply(values: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
+    if (first := key.partition(".")[0]) in GONE:
+        raise RecipeError(f"`settings` {key}: there is no {first} any more, it is {GONE[first]}")
     node: Any = values
     part: Any
     for number, part in enumerate([*parents, last]):
-        if isinstance(node, list):  # of phases, by their number from 0
+        if isinstance(node, list):  # of phases or probes, by their number from 0
+            if number == len(parents) and part == str(len(node)) and isinstance(value, dict):
+                node.append(None)  # one more
             if not part.isdecimal() or int(part) >= len(node):
-                raise RecipeError(
-                    f"`settings` {key}: {parents[number - 1]} has 0 to {len(node) - 1}, not {part}"
-                )
+                there = f"has 0 to {len(node) - 1}" if node else "is empty"
+                raise RecipeError(f"`settings` {key}: {parents[number - 1]} {there}, not {part}")
             part = int(part)
         elif not isinstance(node, dict):
             raise RecipeError(f"`settings` {key}: {parents[number - 1]} holds a value, not keys")
@@ -125,6 +130,8 @@ def _apply(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _where(location: tuple[int | str, ...]) -> str:
+    if location[:1] == ("probes",):
+        location = (*location[:2], *location[3:])  # without the kind, which is no key
     return ".".join(str(part) for part in location) + ": " if location else ""
 
 

@@ -7,22 +7,20 @@ is absolute (not per 256 samples), probabilities and shares are 0 to 1, colours 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
+from pathtrain.recipes.probes import Probe
+from pathtrain.recipes.sampling import SamplingConfig
+from pathtrain.recipes.strict import Count, Positive, Share, Strict
+
 Channels = tuple[Share, Share, Share]
 
 # Kornblith-era constants that timm and torchvision carry for ImageNet weights.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-
-class Strict(BaseModel):
-    """Unknown keys and non-finite numbers are errors; a recipe does not change once it is read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+# What ``model.init`` begins with where it names a tag of timm, or another run
+TIMM, RUN = "timm:", "run:"
 
 
 class ModelConfig(Strict):
@@ -31,18 +29,23 @@ class ModelConfig(Strict):
     Attributes:
         name: a timm architecture without a pretrained tag, such as ``vit_base_patch16_224``.
         kwargs: arguments of that architecture (``img_size``, ``patch_size``, ``depth``, ``embed_dim``, ...).
-        init: ``random``, ``imagenet`` (timm's default weights), or the path of a .safetensors or .pth file.
+        init: ``random``; ``imagenet``, timm's default weights of the architecture; ``timm:NAME.TAG``, those
+            of a tag, such as ``timm:vit_base_patch16_224.dino``; the path of a .safetensors or .pth file, or
+            of an exported folder; or ``run:FOLDER``, another run's newest checkpoint with heads and centre,
+            ``run:FOLDER@STEP`` that of a step.
         mean, std: what a pixel in 0 to 1 is normalised with, per channel.
         checkpoint: activation checkpointing: each block is run again in the backward pass instead of
             keeping what it computed, about a third more time for a fraction of the memory.
+        freeze_patch_embed: leave the patch embedding as it begins, as MoCo v3 does for stability.
     """
 
     name: str
-    kwargs: dict[str, Any] = {}
+    kwargs: dict[str, Any] = Field(default={})
     init: str = "random"
     mean: Channels = IMAGENET_MEAN
     std: tuple[Positive, Positive, Positive] = IMAGENET_STD
     checkpoint: bool = False
+    freeze_patch_embed: bool = False
 
 
 class Crop(Strict):
@@ -117,6 +120,8 @@ class StainConfig(Strict):
             eosin and DAB, which needs no fits.
         fit: where a tile's fit comes from: ``stored`` with the dataset; or ``load``, made of the tile when it
             has been read, for datasets without; then tiles that cannot be fitted stay as they are.
+        expect: what the tiles must be when they go into training: ``any``, or ``normalised``, by mode
+            normalize or when they were stored; plain ones are refused then.
 
     With ``normalize``, concentration and angle jitter the normalised tile.
     """
@@ -127,6 +132,7 @@ class StainConfig(Strict):
     angle: float = Field(default=0.0, ge=0, le=45)
     basis: Literal["fit", "hed"] = "fit"
     fit: Literal["stored", "load"] = "stored"
+    expect: Literal["any", "normalised"] = "any"
 
     @model_validator(mode="after")
     def _acts(self) -> Self:
@@ -181,6 +187,9 @@ class OptimConfig(Strict):
         warmup_steps: linear climb from 0 to ``lr``.
         weight_decay: of matrices; biases, norms and other vectors get none.
         clip: largest L2 norm of one parameter tensor's gradient; null for none.
+        layer_decay: the rate of block j of L is multiplied by layer_decay^(L - j), that of patch embedding,
+            positions and tokens by layer_decay^(L + 1); heads, later stages and the last norm keep it all. 1:
+            one rate for all. For a start that should keep what it knows: .65 to .9 is usual.
     """
 
     lr: Positive
@@ -189,30 +198,21 @@ class OptimConfig(Strict):
     weight_decay: Ramp
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
     clip: Positive | None
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
 
 
 class CheckpointConfig(Strict):
-    """Every how many steps a checkpoint is written (also at the end), and how many are kept."""
+    """What is kept of a run.
+
+    Attributes:
+        every: steps between two checkpoints, from which the run goes on; there is one at the end as well.
+        keep: the newest ones that stay.
+        milestones: steps between two encoders that stay for ever, in RUN/encoders; null for none.
+    """
 
     every: int = Field(gt=0)
     keep: int = Field(gt=0)
-
-
-class CollapseConfig(Strict):
-    """The collapse score while training: the teacher on a fixed sample of held-out tiles.
-
-    Attributes:
-        every: steps between two scores; 0 for none.
-        dataset: of slides that training does not see; null: slides of the training data are held out of it,
-            drawn with the recipe's seed when the run begins, and none that have labels.
-        slides: how many slides; of the training data no more than a tenth, but at least 2.
-        tiles: of each of them.
-    """
-
-    every: Count = 0
-    dataset: Path | None = None
-    slides: int = Field(default=10, ge=2)
-    tiles: int = Field(default=100, ge=2)
+    milestones: Annotated[int, Field(gt=0)] | None = None
 
 
 class Recipe(Strict):
@@ -229,7 +229,8 @@ class Recipe(Strict):
             gradients are added up (accumulated), and the step is that of the whole batch. null: all at once.
         compile: torch.compile of the backbones and the loss: a minute's start, then faster steps on a card.
         sharding: ``full`` divides weights, gradients and optimiser among the ranks (FSDP2).
-        collapse: the collapse score while training.
+        sampling: how often each tile comes.
+        probes: what the teacher's encoder is measured by while training. Those of one kind have names.
     """
 
     method: str
@@ -240,6 +241,7 @@ class Recipe(Strict):
     precision: Literal["float32", "bfloat16"]
     model: ModelConfig
     stain: StainConfig = StainConfig()
+    sampling: SamplingConfig = SamplingConfig()
     loader: LoaderConfig = LoaderConfig()
     views: ViewsConfig
     optim: OptimConfig
@@ -248,7 +250,16 @@ class Recipe(Strict):
     micro_batch: Annotated[int, Field(gt=0)] | None = None
     compile: bool = False
     sharding: Literal["none", "full"] = "none"
-    collapse: CollapseConfig = CollapseConfig()
+    probes: tuple[Probe, ...] = ()
+
+    @field_validator("probes")
+    @classmethod
+    def _told_apart(cls, probes: tuple[Probe, ...]) -> tuple[Probe, ...]:
+        keys = [probe.key for probe in probes]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ValueError(f"{keys.count(key)} are called {key}; give each its own `name`")
+        return probes
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

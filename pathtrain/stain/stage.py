@@ -19,8 +19,8 @@ from pathprep.dataset.reader import Dataset
 from pathprep.mixed.reader import MixedDataset
 from pathprep.permutation import Ints, hashed, uniform
 from pathprep.stain import IO, Jitter, StainFit, Status, Target
-from pathtrain.errors import TrainError
 from pathtrain.recipes.recipe import StainConfig
+from pathtrain.stain import suits
 from pathtrain.stain import target as targets
 
 Floats = npt.NDArray[np.float64]
@@ -157,13 +157,14 @@ def stage(
         jitter: False leaves out what is random: for inference.
 
     Raises:
-        TrainError: see ``check``.
+        TrainError: see pathtrain.stain.suits.
         RecipeError: the recipe's target cannot be read.
     """
+    goal = target or targets.settle(config)
+    config = suits.check(data, config, goal)
     if config.mode == "none" or (config.mode == "jitter" and not jitter):
         return None
-    check(data, config)
-    goal = (target or targets.settle(config)) if config.mode == "normalize" else None
+    goal = goal if config.mode == "normalize" else None
     made = data.params["stain"]
     fits = stored() if config.needs_fits and config.fit == "stored" else None
     options = {key: made[key] for key in targets.FIT_OPTIONS if key in made}
@@ -173,25 +174,3 @@ def stage(
 def draw(positions: Ints, seed: int) -> Floats:
     """(B, 6) numbers, uniform in [-1, 1), for the stain jitter of the whole tile at each position."""
     return -1.0 + 2.0 * uniform(hashed(seed, _STREAM, positions), 6)
-
-
-def check(data: Dataset | MixedDataset, config: StainConfig) -> None:
-    """Refuse a mode that the tiles cannot serve.
-
-    Raises:
-        TrainError: they are normalised already, or have no fits.
-    """
-    made: dict[str, Any] = data.params["stain"]
-    if config.mode == "normalize" and made["mode"] == "bake":
-        raise TrainError(
-            f"{data.root}: its tiles are already normalised (`pathprep shard --stain bake`); "
-            "use stain.mode=none, or make it again with `pathprep shard --stain fit`"
-        )
-    if not config.needs_fits or config.fit == "load":
-        return
-    if made["mode"] == "none" or (made["mode"] == "bake" and isinstance(data, MixedDataset)):
-        other = ", or stain.basis=hed" if config.mode == "jitter" else ""
-        raise TrainError(
-            f"{data.root}: holds no stain fits, which stain.mode={config.mode} needs; use stain.fit=load, "
-            f"which fits each tile when it is read{other}, or make it again with `pathprep shard --stain fit`"
-        )

@@ -22,7 +22,8 @@ from pathprep.stain import ALPHA, BETA, IO, Target
 from pathprep.storage import atomic
 from pathprep.storage.json_files import read_json
 from pathtrain.errors import ModelError, RecipeError
-from pathtrain.recipes.recipe import Positive, Recipe, StainConfig, Strict
+from pathtrain.recipes.recipe import Recipe, StainConfig
+from pathtrain.recipes.strict import Positive, Strict
 
 TARGET_FILE = "target.json"
 FIT_OPTIONS = ("keep", "alpha", "beta", "io")

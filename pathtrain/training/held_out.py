@@ -1,11 +1,11 @@
-"""What training leaves out for the collapse score: slides of another dataset, or of its own.
+"""What training leaves out for probes: slides of its own data, drawn with the recipe's seed.
 
-Its own are drawn with the recipe's seed and left out of the run's order.
+They are left out of the run's order.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePath
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -17,27 +17,28 @@ from pathtrain.data.order import Ints
 from pathtrain.data.source import NO_TILES
 from pathtrain.data.whole_tiles import DatasetTiles
 from pathtrain.evaluate.tile_level.collapse import generator, open_slides
+from pathtrain.recipes.probes import CollapseProbe, Probe, RankProbe
 from pathtrain.recipes.recipe import Recipe
 
 SHARE = 10  # a tenth of a dataset's slides are held out at most, or two
-INSTEAD = "give other slides, collapse.dataset=DATASET, or none, collapse.every=0"
+INSTEAD = "give the probe other slides (its `dataset`), or leave it out (--set probes=[])"
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What training leaves out, and what the collapse score is measured on.
+    """What training leaves out, and which probes can be measured.
 
     Attributes:
         slides: of the training data, that are left out.
         tiles: numbers (H,), rising, of their tiles.
-        dataset: what is measured on, these slides of the training data or others; None for no score.
-        said: what the user should know.
+        probes: the recipe's, but for those that need what the training data cannot give.
+        said: what the user should know, a line each.
     """
 
     slides: tuple[str, ...] = ()
     tiles: Ints = field(default_factory=NO_TILES.copy)
-    dataset: PurePath | None = None
-    said: str = ""
+    probes: tuple[Probe, ...] = ()
+    said: tuple[str, ...] = ()
 
 
 def hold_out(
@@ -46,33 +47,44 @@ def hold_out(
     labelled: Collection[str] = (),
     before: Sequence[str] | None = None,
 ) -> HeldOut:
-    """What the recipe's ``collapse`` leaves out of training; every process of a run finds the same.
+    """What the recipe's collapse probes leave out of training; every process of a run finds the same.
 
     Args:
         labelled: slides that training has labels of; they are not held out.
         before: what the run has held out so far, which does not change; None for a new run.
 
     Raises:
-        UsageError: the training data has too few slides to do without some, or ``collapse.dataset`` is no
+        UsageError: the training data has too few slides to do without some, or a probe's ``dataset`` is no
             dataset of other slides.
     """
-    config = recipe.collapse
-    if config.every and config.dataset is not None:
-        _check_apart(data, config.dataset)
+    scored = [probe for probe in recipe.probes if isinstance(probe, CollapseProbe)]
+    for probe in scored:
+        if probe.dataset is not None:
+            _check_apart(data, probe.dataset)
+    without = [probe for probe in scored if probe.dataset is None]
     slides = tuple(before or ())
-    if before is None and config.every and config.dataset is None and isinstance(data, Dataset):
-        slides = _draw(DatasetTiles(data.root), recipe, labelled)
-    found = HeldOut(slides, tiles_of(data, slides))
-    kept = f"{len(slides)} slides, {len(found.tiles)} of {sum(data.tile_counts().values())} tiles"
-    if not config.every:
-        return replace(found, said=f"held out as before: {kept}" if slides else "")
-    if config.dataset is not None:
-        return replace(found, dataset=config.dataset, said=f"collapse score on {config.dataset}")
+    if before is None and without and isinstance(data, Dataset):
+        most = max(probe.slides for probe in without)
+        slides = _draw(DatasetTiles(data.root), most, recipe.seed, labelled)
+    tiles, said = tiles_of(data, slides), []
     if slides:
-        return replace(found, dataset=data.root, said=f"held out for the collapse score: {kept}")
-    why = "mixed shards have no slides" if isinstance(data, MixedDataset) else "the run began without slides"
-    said = f"no collapse score: {why} to hold out; collapse.dataset=DATASET measures on others"
-    return replace(found, said=said)
+        whole = sum(data.tile_counts().values())
+        why = "for the collapse score" if without else "as before"
+        said.append(f"held out {why}: {len(slides)} slides, {len(tiles)} of {whole} tiles")
+    elif without:
+        mixed = isinstance(data, MixedDataset)
+        why = "mixed shards have no slides" if mixed else "the run began without slides"
+        said.append(f"no collapse score: {why} to hold out; the probe's `dataset` measures on others")
+    said += [f"collapse score on {probe.dataset}" for probe in scored if probe.dataset is not None]
+    probes: list[Probe] = []
+    for each in recipe.probes:
+        if isinstance(each, RankProbe) and each.dataset is None and isinstance(data, MixedDataset):
+            said.append(
+                f"no {each.key}: mixed shards are read in their order; its `dataset` measures on others"
+            )
+        elif slides or each not in without:
+            probes.append(each)
+    return HeldOut(slides, tiles, tuple(probes), tuple(said))
 
 
 def tiles_of(data: Dataset | MixedDataset, slides: Sequence[str]) -> Ints:
@@ -82,7 +94,7 @@ def tiles_of(data: Dataset | MixedDataset, slides: Sequence[str]) -> Ints:
     return np.sort(np.concatenate([*DatasetTiles(data.root).members(set(slides)).values()]))
 
 
-def _draw(tiles: DatasetTiles, recipe: Recipe, labelled: Collection[str]) -> tuple[str, ...]:
+def _draw(tiles: DatasetTiles, most: int, seed: int, labelled: Collection[str]) -> tuple[str, ...]:
     counts, kind = tiles.counts(), tiles.kind
     used: set[str] = set()
     if labelled:
@@ -94,8 +106,8 @@ def _draw(tiles: DatasetTiles, recipe: Recipe, labelled: Collection[str]) -> tup
             f"{tiles.path}: the collapse score needs 2 {kind}s with at least 2 tiles that training can do "
             f"without, not {len(free)}{'; labelled ones are needed for training' if used else ''}; {INSTEAD}"
         )
-    free.sort(key=lambda name: generator(name, recipe.seed).random())
-    chosen = free[: max(2, min(recipe.collapse.slides, len(counts) // SHARE))]
+    free.sort(key=lambda name: generator(name, seed).random())
+    chosen = free[: max(2, min(most, len(counts) // SHARE))]
     taken, whole = sum(counts[name] for name in chosen), sum(counts.values())
     if 2 * taken > whole:
         raise UsageError(
@@ -109,10 +121,10 @@ def _check_apart(data: Dataset | MixedDataset, other: Path) -> None:
     """That a dataset has slides for the score, and is not what is trained on."""
     mixed = [source["path"] for source in data.info["sources"]] if isinstance(data, MixedDataset) else []
     if storage_at(other).absolute in (data.storage.absolute, *mixed):
-        raise UsageError(f"collapse.dataset={other}: is what is trained on; give other slides")
+        raise UsageError(f"the collapse probe's dataset {other}: is what is trained on; give other slides")
     tiles = open_slides(other, None)
     usable = sum(count >= 2 for count in tiles.counts().values())
     if usable < 2:
         raise UsageError(
-            f"collapse.dataset={other}: needs 2 {tiles.kind}s with at least 2 tiles, not {usable}"
+            f"the collapse probe's dataset {other}: needs 2 {tiles.kind}s with at least 2 tiles, not {usable}"
         )

@@ -9,25 +9,25 @@ each rank draws for itself.
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from pathprep.storage import atomic
 from pathtrain.distributed.fsdp import compile_networks, divided_optimizer_state, shard, whole
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.errors import TrainError
 from pathtrain.methods.base import Batch, BatchSource, Method
+from pathtrain.recipes.probes import Probe
 from pathtrain.recipes.recipe import Recipe
-from pathtrain.runs import checkpoint
+from pathtrain.runs import checkpoint, milestones
 from pathtrain.training import step
 from pathtrain.training.logs import Log, NoLog, Row, Watch
 from pathtrain.training.meter import Meter
 from pathtrain.training.optim import adamw
+from pathtrain.training.probes.live import Probes, due
 from pathtrain.training.stopping import StopRequests
 from pathtrain.training.wandb_board import Wandb
 
@@ -93,7 +93,7 @@ class Loop:
         self,
         source: Callable[[int], BatchSource],
         watch: Watch | None = None,
-        probe: Callable[[dict[str, Tensor]], Row] | None = None,
+        probes: Probes | None = None,
         wandb: Wandb | None = None,
         after: Callable[[int], Row] | None = None,
     ) -> TrainSummary:
@@ -102,8 +102,7 @@ class Loop:
         Args:
             source: called with the number of finished steps.
             watch: shows the progress.
-            probe: on rank 0, called with the encoder's weights every ``collapse.every`` steps; what it
-                returns is logged.
+            probes: on rank 0, those of the recipe; their figures are logged.
             wandb: on rank 0, gets the log's rows too.
             after: called with the number of finished steps after each; what it returns is logged.
 
@@ -117,6 +116,8 @@ class Loop:
         shown(start, self.total, None)
         new = Log(self.folder, start, wandb) if self.ranks.first else NoLog()
         with StopRequests() as requests, new as rows, closing(source(start)) as batches:
+            if not start:
+                self._before(probes, rows)
             meter = Meter(self.recipe, self.method, self.ranks)
             for batch in batches:
                 if self.done == start:
@@ -134,17 +135,19 @@ class Loop:
                 meter.count(done)
                 found = after(self.done) if after is not None else {}
                 ended = done.stop or self.done == self.total
-                every = self.recipe.collapse.every
-                probing = every > 0 and (self.done % every == 0 or ended)
+                probing = due(self.recipe, self.done, ended)
                 row: Row | None = None
                 if self.done % self.recipe.log_every == 0 or probing or found or ended:
                     values = step.scheduled(self.recipe, self.method, self.total, self.done - 1)
                     row = {"step": self.done, "loss": loss, **values, **meter.row(), **found}
                     if probing:
-                        row |= self._probe(probe)
+                        row |= self._measure(probes, probing)
                     rows.write(row)
                     meter.restart()
                 shown(self.done, self.total, row)
+                kept = self.recipe.checkpoint.milestones
+                if kept is not None and self.done % kept == 0:
+                    self._keep_encoder()
                 if self.done % self.recipe.checkpoint.every == 0 or ended:
                     self._save(rows)
                 if ended:
@@ -156,11 +159,27 @@ class Loop:
             self.ranks.say(log, text, stopped, self.done, self.total)
         return TrainSummary(start, self.done, loss, stopped)
 
-    def _probe(self, probe: Callable[[dict[str, Tensor]], Row] | None) -> Row:
+    def _before(self, probes: Probes | None, rows: Log | NoLog) -> None:
+        """What the probes say of the first weights: what the curves rise from."""
+        if not self.recipe.probes:
+            return
+        found = self._measure(probes, self.recipe.probes)
+        if found:
+            rows.write({"step": 0, **found})
+            said = ", ".join(f"{name} {value:.3g}" for name, value in found.items())
+            self.ranks.say(log, "before the first step: %s", said)
+
+    def _measure(self, probes: Probes | None, wanted: Sequence[Probe]) -> Row:
         """All ranks take part; rank 0 measures."""
         weights = whole(self.method.encoder().state_dict(), keep=self.ranks.first)
-        found = self.ranks.gather(probe(weights) if probe is not None else {})
+        found = self.ranks.gather(probes(weights, wanted) if probes is not None else {})
         return found[0]
+
+    def _keep_encoder(self) -> None:
+        """All ranks take part; rank 0 writes."""
+        weights = whole(self.method.encoder().state_dict(), keep=self.ranks.first)
+        if self.ranks.first:
+            milestones.save(self.folder, self.recipe, weights, self.done)
 
     def _save(self, rows: Log | NoLog) -> None:
         """All ranks take part; rank 0 writes."""

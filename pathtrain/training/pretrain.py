@@ -15,20 +15,23 @@ from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import Target
 from pathprep.storage import atomic
 from pathtrain import methods
+from pathtrain.data.sampling import grouped
 from pathtrain.distributed import ranks as distributed
 from pathtrain.errors import CheckpointError
+from pathtrain.models.first_weights import misfit
 from pathtrain.recipes.load import dump, load, run_folder
 from pathtrain.recipes.recipe import Recipe
-from pathtrain.runs import checkpoint, lock
+from pathtrain.runs import checkpoint, lock, milestones, warm_start
 from pathtrain.runs import identity as identities
 from pathtrain.runs.identity import Changes
-from pathtrain.stain import stage as stain
+from pathtrain.stain import suits
 from pathtrain.stain.target import ModelTarget, settle
 from pathtrain.training import wandb_board
-from pathtrain.training.collapse_probe import LiveCollapse
 from pathtrain.training.held_out import hold_out
 from pathtrain.training.logs import Watch
 from pathtrain.training.loop import Loop, TrainSummary
+from pathtrain.training.probes.base import Setting
+from pathtrain.training.probes.live import Probes
 from pathtrain.training.wandb_board import Wandb
 
 log = logging.getLogger(__name__)
@@ -79,21 +82,26 @@ def pretrain(
         tiles = sum(data.tile_counts().values())
         if not tiles:
             raise DatasetError(f"{data.root}: no tiles to train on; see `pathprep report {data.root}`")
-        stain.check(data, recipe.stain)
+        target = settle(recipe.stain, None if fresh else run)
+        if suits.check(data, recipe.stain, target).mode != recipe.stain.mode:
+            ranks.say(log, "%s: its tiles are normalised to the recipe's target already", data.root)
         setup = methods.setup(recipe, data, None if labels is None else Path(labels))
         for line in setup.account():
             ranks.say(log, "%s", line)
         held_out = hold_out(data, recipe, setup.labelled(), None if fresh else identities.held_out(run))
-        if held_out.said:
-            ranks.say(log, held_out.said)
-        if held_out.dataset is None:  # no score
-            off = recipe.collapse.model_copy(update={"every": 0})
-            recipe = recipe.model_copy(update={"collapse": off})
+        for line in held_out.said:
+            ranks.say(log, "%s", line)
+        recipe = recipe.model_copy(update={"probes": held_out.probes})
         tiles -= len(held_out.tiles)
-        target = settle(recipe.stain, None if fresh else run)
         total = recipe.total_steps(tiles)
-        identity = identities.identity(recipe, data, tiles, target, held_out.slides)
+        groups = grouped(data, recipe.sampling, held_out.tiles)
+        if groups is not None:
+            ranks.say(log, "%s", groups.said(recipe.sampling.by))
+        identity = identities.identity(recipe, data, tiles, target, held_out.slides, groups)
         identity |= setup.identity()
+        begun = None if fresh else identities.begun(run)
+        start = ranks.decide(lambda: warm_start.find(recipe.model, run, begun))
+        identity |= start.identity() if start is not None else {}
 
         def begin() -> tuple[checkpoint.Entry | None, Changes]:
             held.enter_context(lock.exclusive(run))
@@ -105,12 +113,24 @@ def pretrain(
             return TrainSummary(total, total, None)
         state = None if entry is None else checkpoint.read(run, entry)
         torch.manual_seed(recipe.seed)  # the same weights on every rank
-        method = setup.method(total, ranks.device, fresh=state is None)
+        method = setup.method(total, ranks.device, fresh=state is None and start is None)
+        if state is None:
+            if start is not None:
+                ranks.say(log, "%s", warm_start.adopt(method, recipe, start))
+            learnt = None if start is None else start.colours()
+            if ranks.first and (said := misfit(recipe.model, learnt)):
+                log.warning(said)
         loop = Loop(recipe, method, run, total, identities.fixed(identity), ranks, state)
-        probe = board = None
-        if ranks.first and recipe.collapse.every:
+        probes: list[Probes] = []  # of rank 0
+        board = None
+
+        def prepare() -> None:
             normalised = ModelTarget.of_training(target, data)
-            probe = LiveCollapse(held_out, recipe, normalised, ranks.device, ranks.threads)
+            where = Setting(data, held_out.slides, normalised, recipe.seed, ranks.device, ranks.threads)
+            probes.append(Probes(recipe, where))
+
+        if recipe.probes:
+            ranks.decide(prepare)
 
         def settled() -> None:
             """What could be wrong was not: only now an old run goes, and the new one says what it is."""
@@ -118,6 +138,7 @@ def pretrain(
                 identities.set_aside(run)
                 held.enter_context(lock.exclusive(run))
             _describe(run, recipe, data, identity, target, entry, changed)
+            milestones.forget(run, 0 if entry is None else entry.step)
 
         ranks.decide(settled)
         if ranks.first and wandb is not None:
@@ -125,7 +146,7 @@ def pretrain(
         return loop.train(
             lambda start: setup.source(start, ranks, target, held_out.tiles),
             watch,
-            probe=probe,
+            probes=probes[0] if probes else None,
             wandb=board,
             after=setup.validation(method, ranks, target),
         )

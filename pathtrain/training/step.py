@@ -1,7 +1,8 @@
 """One optimiser step over all ranks and all parts of a batch.
 
 Gradients and the method's means are those of the whole batch: a part counts by its share of the rank's
-tiles, and ranks count alike. A step waits for its numbers once, after the backward pass is queued.
+tiles, and ranks count alike. A step waits for its numbers once, after the backward pass is queued; several
+ranks also wait to know which parameters have gradients.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from pathtrain.distributed.ranks import Ranks
 from pathtrain.methods import schedules
 from pathtrain.methods.base import Batch, Method
 from pathtrain.recipes.recipe import Recipe
-from pathtrain.training.optim import clip_each
+from pathtrain.training.optim import clip_each, schedule
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,7 @@ def take(
 ) -> Done:
     """Do step number ``step`` (the first is 0); nothing moves if loss or gradient are not finite."""
     now = scheduled(recipe, method, total, step)
-    decayed, plain = optimizer.param_groups
-    decayed["lr"] = plain["lr"] = now["lr"]
-    decayed["weight_decay"] = now["weight_decay"]
+    schedule(optimizer, now["lr"], now["weight_decay"])
     torch.manual_seed(random_state(recipe.seed, step, ranks.rank))
     optimizer.zero_grad(set_to_none=True)
     own = len(batch.tiles)

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from pathtrain.losses.dino import dino_loss, updated_center
+from pathtrain.losses.dino import dino_loss, dino_terms, updated_center
+from pathtrain.losses.tasks import masked_cross_entropy
+from pathtrain.models.dino_head import DinoHead
+from pathtrain.models.mil import bag_loss
+from pathtrain.recipes.dino import HeadConfig
 
 
 def plain(student: np.ndarray, teacher: np.ndarray, center: np.ndarray, ts: float, tt: float) -> float:
@@ -74,6 +78,52 @@ def test_half_precision_is_computed_in_float32() -> None:
     loss = dino_loss(student, student[:2], torch.zeros(300), 0.1, 0.04)
     assert loss.dtype == torch.float32
     assert torch.equal(loss, dino_loss(student.float(), student[:2].float(), torch.zeros(300), 0.1, 0.04))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_autocast_leaves_the_loss_as_it_is(dtype: torch.dtype) -> None:
+    """To the bit that of no autocast, gradient included, and float32 is that of float64."""
+    rng = torch.Generator().manual_seed(0)
+    student = torch.randn(4, 3, 300, generator=rng, dtype=torch.float64).to(dtype).requires_grad_()
+    teacher, center = torch.randn(2, 3, 300, generator=rng).to(dtype), torch.zeros(300, dtype=dtype)
+    found = []
+    for reduced in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+            terms = dino_terms(student, teacher, center, 0.1, 0.04)
+            terms.each.mean().backward()
+        assert all(value.dtype == dtype for value in terms)
+        assert student.grad is not None
+        found.append([*terms, student.grad.clone()])
+        student.grad = None
+    assert all(map(torch.equal, *found))
+    exact = dino_terms(student.detach().double(), teacher.double(), center.double(), 0.1, 0.04)
+    for value, true in zip(found[1], exact, strict=False):
+        torch.testing.assert_close(value.double(), true, rtol=2e-6, atol=1e-7)
+
+
+def test_autocast_leaves_the_losses_of_slides_as_they_are() -> None:
+    rng = torch.Generator().manual_seed(0)
+    scores = [torch.randn(c, generator=rng) for c in (2, 5)]
+    labels, weights = torch.tensor([1, 3]), [torch.rand(c, generator=rng) for c in (2, 5)]
+    exact = masked_cross_entropy([s.double() for s in scores], labels, [w.double() for w in weights])
+    half = scores[1].bfloat16()  # as a linear layer gives them
+    with torch.autocast("cpu", torch.bfloat16):
+        tasks, bag = masked_cross_entropy(scores, labels, weights), bag_loss(half, 3)
+    assert tasks.dtype == bag.dtype == torch.float32
+    assert float(tasks) == pytest.approx(float(exact), rel=1e-6)
+    assert float(bag) == pytest.approx(float(bag_loss(half.double(), 3)), rel=1e-6)
+
+
+def test_autocast_leaves_the_cosines_of_the_head_as_they_are() -> None:
+    """What comes out of its layers in bfloat16 is normalised and compared in float32."""
+    config = HeadConfig(out_dim=50, hidden_dim=16, bottleneck_dim=8, layers=2, norm_last_layer=True)
+    head, x = DinoHead(12, config), torch.randn(30, 12)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, inner = head(x), head.mlp(x)
+    assert (found.dtype, inner.dtype) == (torch.float32, torch.bfloat16)
+    directions = torch.nn.functional.normalize(head.last_direction.double(), dim=-1)
+    exact = torch.nn.functional.normalize(inner.double(), dim=-1) @ directions.T
+    torch.testing.assert_close(found.double(), exact, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(

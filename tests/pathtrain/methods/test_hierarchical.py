@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pytest
 import torch
 from helpers.hierarchies import COLOURS, FIRST, SECOND, SMALL, write_labels, write_slides
@@ -19,10 +20,13 @@ from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
 from pathtrain.cli import app
 from pathtrain.data.curriculum import Curriculum
+from pathtrain.data.slide_stream import SlideIndex
+from pathtrain.distributed.ranks import Ranks
 from pathtrain.errors import CheckpointError
 from pathtrain.evaluate.slide_level.heads import tasks as evaluate
 from pathtrain.features.embed_levels import Level, embed
 from pathtrain.methods.hierarchical_setup import HierarchicalSetup
+from pathtrain.methods.task_scorer import TaskScorer
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
 from pathtrain.recipes.load import load
 from pathtrain.runs import checkpoint
@@ -143,6 +147,28 @@ def test_it_learns_what_the_labels_say_and_scores_it_elsewhere(
         assert file["features"].shape == (1, 16)
 
 
+def test_ranks_divide_the_slides_that_are_scored(
+    whole: tuple[Path, list[Any]], dataset: Path, labels: Path
+) -> None:
+    method, made = open_run(whole[0], CPU)
+    data = Dataset(dataset)
+    known = HierarchicalSetup(made, data, labels).labels
+    assert known is not None
+    scorer = TaskScorer(method, SlideIndex(data), known, None)
+    rows = np.array([4, 0, 7, 1, 6])
+    shares = [list(scorer.probabilities(rows[rank::2])) for rank in range(2)]
+
+    class Two(Ranks):
+        def gather(self, value: Any) -> list[Any]:
+            np.testing.assert_equal(value, shares[self.rank])
+            return shares
+
+    assert [len(share) for share in shares] == [3, 2]
+    for rank in range(2):
+        assert scorer.score(rows, Two(rank, 2)) == scorer.score(rows)
+    assert list(scorer.probabilities(rows[:0])) == [], "a rank that is left without a slide"
+
+
 @pytest.mark.parametrize("level", ["region", "slide"])
 def test_embedding_leaves_damaged_slides_out(
     level: Level, whole: tuple[Path, list[Any]], dataset: Path, tmp_path: Path
@@ -196,7 +222,7 @@ def test_a_run_of_another_method_has_no_heads(dataset: Path, labels: Path, tmp_p
 
 
 def test_slides_that_are_held_out_come_in_no_objective(dataset: Path, labels: Path) -> None:
-    made = recipe("collapse={every: 1, slides: 2, tiles: 6}")
+    made = recipe("probes=[{kind: collapse, every: 1, slides: 2, tiles: 6}]")
     data = Dataset(dataset)
     known = HierarchicalSetup(made, data, labels).labels
     held_out = hold_out(data, made, ["a0", "a1", "b0", "b1", "b2"])

@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from pathtrain.errors import ModelError
-from pathtrain.models import backbone
+from pathtrain.models import backbone, first_weights
 from pathtrain.models.backbone import build, create
+from pathtrain.models.first_weights import misfit
+from pathtrain.recipes.load import load
 from pathtrain.recipes.recipe import ModelConfig
 
 SMALL = {"img_size": 32, "patch_size": 16, "depth": 2, "embed_dim": 24, "num_heads": 2}
@@ -20,6 +22,14 @@ SMALL = {"img_size": 32, "patch_size": 16, "depth": 2, "embed_dim": 24, "num_hea
 
 def config(init: str = "random", **kwargs: object) -> ModelConfig:
     return ModelConfig(name="vit_tiny_patch16_224", kwargs={**SMALL, **kwargs}, init=init)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The hub's cache, empty, and nobody to ask."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    return tmp_path
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (16, 16), (48, 32)])
@@ -84,12 +94,75 @@ def test_files_that_hold_no_weights(tmp_path: Path, name: str) -> None:
         create(config(str(tmp_path / name)))
 
 
-def test_imagenet_weights_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_imagenet_weights_without_a_network(hub: Path) -> None:
     """The message says how to give a file instead."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match=r"cannot be fetched.*model\.init=/path/to/file"):
         create(ModelConfig(name="vit_base_patch16_224", init="imagenet"))
+
+
+def test_weights_of_a_tag_of_timm(hub: Path) -> None:
+    tagged = config("timm:vit_tiny_patch16_224.augreg_in21k")
+    with pytest.raises(
+        ModelError, match=r"fetch model.safetensors of timm/vit_tiny_patch16_224.augreg_in21k e"
+    ):
+        create(tagged)
+    folder = hub / "models--timm--vit_tiny_patch16_224.augreg_in21k"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("a" * 40)
+    (folder / "snapshots" / ("a" * 40)).mkdir(parents=True)
+    state = build(config()).state_dict()
+    classified = {**state, "head.weight": torch.zeros(5, 24), "head.bias": torch.zeros(5)}
+    save_file(classified, folder / "snapshots" / ("a" * 40) / "model.safetensors")
+    assert all(torch.equal(value, state[name]) for name, value in create(tagged).state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("init", "message"),
+    [
+        (
+            "timm:vit_tiny_patch16_224.dyno",
+            "no weights dyno of vit_tiny_patch16_224; its tags: augreg_in21k, ",
+        ),
+        ("timm:vit_tiny_patch16_224", "no weights without a tag of vit_tiny_patch16_224"),
+        (
+            "timm:vit_small_patch16_224.dino",
+            "is of vit_small_patch16_224, model.name is vit_tiny_patch16_224",
+        ),
+        ("timm:vit_nonsense.dino", "no architecture vit_nonsense; is it timm:vit_tiny_patch16_224.TAG?"),
+    ],
+)
+def test_tags_that_are_none_of_the_architecture(init: str, message: str) -> None:
+    with pytest.raises(ModelError, match=rf"model.init: .*{message}"):
+        create(config(init))
+
+
+def test_an_exported_folder_gives_weights_and_a_run_says_how(tmp_path: Path) -> None:
+    save_file(build(config()).state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(
+        '{"pretrained_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}'
+    )
+    create(config(str(tmp_path)))
+    assert "learnt with mean [0.5, 0.5, 0.5]" in (misfit(config(str(tmp_path))) or "")
+    (tmp_path / "recipe.yaml").touch()
+    with pytest.raises(ModelError, match=f"is a run; start from it with model.init=run:{tmp_path}"):
+        create(config(str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["exaonepath1", "exaonepath2"])
+def test_the_published_recipes_start_from_weights_that_know_their_colours(name: str) -> None:
+    """The released code of EXAONEPath 1.0 normalises with .485 and .229; timm's default ViT-B/16 with .5."""
+    assert misfit(load(name).model) is None
+    said = misfit(load(name, ["model.init=imagenet"]).model)
+    assert said is not None
+    for part in (
+        "learnt with mean [0.5, 0.5, 0.5] and std [0.5, 0.5, 0.5]",
+        "the recipe has mean [0.485, 0.456, 0.406] and std [0.229, 0.224, 0.225]",
+        "Set model.mean=[0.5, 0.5, 0.5] model.std=[0.5, 0.5, 0.5]",
+    ):
+        assert part in said
+    agreed = ["model.init=imagenet", "model.mean=[0.5, 0.5, 0.5]", "model.std=[0.5, 0.5, 0.5]"]
+    assert misfit(load(name, agreed).model) is None
+    assert misfit(load(name, ["model.init=/some/weights.pth"]).model) is None
 
 
 @pytest.mark.parametrize("silent", [False, True])
@@ -104,7 +177,7 @@ def test_a_hub_that_cannot_be_reached_is_asked_once(
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-        monkeypatch.setattr(backbone, "ANSWER_S", 0.5)
+        monkeypatch.setattr(first_weights, "ANSWER_S", 0.5)
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
             monkeypatch.delenv(name, raising=False)
             monkeypatch.delenv(name.lower(), raising=False)

@@ -83,6 +83,14 @@ def test_the_published_values() -> None:
         ("optim.lr.x=1", "`settings` optim.lr.x: lr holds a value, not keys"),
         ("views.globals.scale.2=1", "`settings` views.globals.scale.2: scale has 0 to 1, not 2"),
         ("steps=[1", "`settings` steps=[1: not YAML"),
+        ("collapse.every=5", "`settings` collapse.every: there is no collapse any more, it is probes"),
+        ("probes.0.every=5", "`settings` probes.0.every: probes is empty, not 0"),
+        ("probes=[{kind: collapse}]", "recipe smoke: probes.0.every: Field required"),
+        ("probes=[{kind: tsne, every: 1}]", "recipe smoke: probes.0"),
+        (
+            "probes=[{kind: collapse, every: 1}, {kind: collapse, every: 2}]",
+            "recipe smoke: probes: 2 are called collapse; give each its own `name`",
+        ),
     ],
 )
 def test_mistakes_are_named_on_one_line(override: str, message: str) -> None:
@@ -164,3 +172,26 @@ def test_yaml_files_have_no_unknown_or_missing_keys() -> None:
         assert stated.keys() == full.keys()
         for part in ("model", "views", "dino", "optim"):
             assert stated[part].keys() == full[part].keys()
+
+
+def test_entries_are_changed_and_added_by_their_number() -> None:
+    first = "probes.0={kind: collapse, every: 10}"
+    recipe = load("smoke", [first, "probes.0.every=20", "probes.1={kind: collapse, name: more, every: 5}"])
+    assert [(probe.key, probe.every) for probe in recipe.probes] == [("collapse", 20), ("collapse_more", 5)]
+
+
+@pytest.mark.parametrize(("every", "count"), [(7, 1), (0, 0)])
+def test_recipes_of_before_are_read(every: int, count: int, tmp_path: Path) -> None:
+    values = yaml.safe_load(dump(load("smoke")))
+    del values["probes"]
+    values["collapse"] = {"every": every, "dataset": None, "slides": 3, "tiles": 9}
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump(values))
+    new = [f"probes=[{{kind: collapse, every: {every}, slides: 3, tiles: 9}}]"] if count else []
+    recipe = load(tmp_path / "old.yaml")
+    assert recipe == load("smoke", new)
+    assert len(recipe.probes) == count
+    values["collapse"]["tile"] = 1
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump(values))
+    if count:
+        with pytest.raises(RecipeError, match=r"probes\.0\.tile: Extra inputs"):
+            load(tmp_path / "old.yaml")

@@ -87,7 +87,8 @@ def test_page_in_a_browser(
         "20 of 20",
         "Loss",
         "Teacher momentum",
-        "random weights",
+        "mean of random weights, seeds 1, 2, 3",
+        "lead over it",
         "colour: mean and SD",
         "own share",
         "Linear evaluation",
@@ -131,7 +132,8 @@ def test_the_stain_stage_is_shown(normalising: Callable[..., Path], target: stai
 def test_views_are_of_slides_that_are_trained_on(tmp_path: Path) -> None:
     slides = {name: noise(3, side=48, seed=seed) for seed, name in enumerate("abcde")}
     dataset = write_dataset(tmp_path / "dataset", slides)
-    run, recipe = write_run(tmp_path / "run", dataset), load("smoke", [*TINY, "steps=20", "collapse.every=5"])
+    run = write_run(tmp_path / "run", dataset)
+    recipe = load("smoke", [*TINY, "steps=20", "probes=[{kind: collapse, every: 5}]"])
     (run / "recipe.yaml").write_text(dump(recipe))
     held_out = hold_out(Dataset(dataset), recipe).slides
     info = json.loads((run / "run.json").read_text())

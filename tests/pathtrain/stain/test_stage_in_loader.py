@@ -29,8 +29,7 @@ Make = Callable[..., Path]
 @pytest.mark.parametrize(
     ("mode", "overrides", "message"),
     [
-        ("bake", ["stain.mode=normalize"], r"already normalised .* use stain.mode=none, or .* --stain fit"),
-        ("bake", ["stain.mode=normalize", "stain.fit=load"], r"already normalised .* stain.mode=none"),
+        ("none", ["stain.expect=normalised"], r"its tiles are not normalised, which the recipe expects"),
         ("none", ["stain.mode=normalize"], r"which stain.mode=normalize needs; use stain.fit=load, .* fit`$"),
         ("none", ["stain.mode=jitter", *JITTERED], r"use stain.fit=load, .*, or stain.basis=hed, or make"),
     ],

@@ -175,7 +175,7 @@ def test_a_fresh_start_that_fails_leaves_the_old_run_where_it_is(dataset: Path, 
     run = tmp_path / "run"
     train(dataset, run, "steps=2")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    for wrong in ("views.locals.size=17", "collapse={every: 1, dataset: /nonexistent}"):
+    for wrong in ("views.locals.size=17", "probes=[{kind: collapse, every: 1, dataset: /nonexistent}]"):
         with pytest.raises(PathprepError):
             train(dataset, run, wrong, fresh=True)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before

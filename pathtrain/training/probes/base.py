@@ -1,0 +1,80 @@
+"""What all probes of a run share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pathprep.dataset.reader import Dataset
+from pathprep.mixed.reader import MixedDataset
+from pathtrain.data.order import Ints
+from pathtrain.models.backbone import build
+from pathtrain.params.encoding import How
+from pathtrain.recipes.recipe import Recipe
+from pathtrain.runs.model import LoadedModel
+from pathtrain.stain.target import ModelTarget
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a run's probes are measured in.
+
+    Attributes:
+        data: what is trained on.
+        held_out: slides of it that are not.
+        target: what tiles are normalised to.
+        seed: the recipe's; samples are drawn with it.
+        device, threads: what computes, and what decodes.
+    """
+
+    data: Dataset | MixedDataset
+    held_out: tuple[str, ...]
+    target: ModelTarget | None
+    seed: int
+    device: torch.device
+    threads: int
+
+    @property
+    def how(self) -> How:
+        """How tiles become features, as in the evaluations: whole, without augmentation, in float32."""
+        return How(threads=self.threads, device="cuda" if self.device.type == "cuda" else "cpu")
+
+
+class LiveProbe(ABC):
+    """A measure of an encoder, of the same tiles each time.
+
+    Attributes:
+        said: what the user should know of its tiles, a line each.
+    """
+
+    said: Sequence[str] = ()
+
+    @abstractmethod
+    def __call__(self, model: LoadedModel) -> Figures:
+        """Figures by their names, finite.
+
+        Raises:
+            DatasetError: a tile is missing or damaged.
+            ModelError: a feature is not finite.
+        """
+
+
+def empty_model(recipe: Recipe, target: ModelTarget | None) -> LoadedModel:
+    """The run's encoder, to be filled with the weights of a step."""
+    with torch.random.fork_rng(devices=[]):  # training's own random numbers stay where they are
+        module = build(recipe.model).eval().requires_grad_(False)
+    embed: Any = module.patch_embed
+    size, patch = int(embed.img_size[0]), int(embed.patch_size[0])
+    return LoadedModel(module, recipe.model, size, patch, "teacher", "", target)
+
+
+def draw(count: int, most: int, seed: int) -> Ints:
+    """Rising numbers below ``count``: all, or ``most`` of them at random."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))

@@ -1,0 +1,33 @@
+"""The collapse score while training: does the teacher group tiles by slide? (evaluate.tile_level.collapse)
+
+Some tiles of each of some slides that training does not see (pathtrain.training.held_out).
+"""
+
+import numpy as np
+
+from pathtrain.evaluate.tile_level.collapse import Sample, measure, open_slides, sample
+from pathtrain.features.encode import encode
+from pathtrain.recipes.probes import CollapseProbe
+from pathtrain.runs.model import LoadedModel
+from pathtrain.training.probes.base import Figures, LiveProbe, Setting
+
+NEIGHBOURS = 20  # as `pathtrain evaluate collapse`; fewer on samples with fewer tiles than 10 times that
+
+
+class LiveCollapse(LiveProbe):
+    """Its figures: ``own_share``, ``chance`` and ``ratio``."""
+
+    def __init__(self, config: CollapseProbe, setting: Setting) -> None:
+        self.setting = setting
+        self.tiles = open_slides(config.dataset or setting.data.root, setting.target)
+        own = setting.held_out if config.dataset is None else ()
+        self.order = sample(self.tiles, config.tiles, setting.seed, config.slides, own)
+        self.group = self.tiles.groups_of(self.order)
+
+    def __call__(self, model: LoadedModel) -> Figures:
+        (features,), _ = encode([model], self.tiles, self.order, self.setting.how)
+        kept, slide = np.unique(self.group, return_inverse=True)
+        taken = Sample(features, slide, [self.tiles.groups[number] for number in kept])
+        k = min(NEIGHBOURS, max(1, len(self.order) // 10))
+        found = measure(taken, k, self.setting.seed)
+        return {name: float(found[name]) for name in ("own_share", "chance", "ratio")}
