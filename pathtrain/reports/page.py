@@ -34,7 +34,6 @@ from pathtrain.runs import checkpoint, milestones
 from pathtrain.runs.identity import held_out
 from pathtrain.runs.warm_start import STEP_KEY
 from pathtrain.stain.target import of_run
-from pathtrain.training import logs
 from pathtrain.training.held_out import tiles_of
 
 # What measures what is not there yet
@@ -72,7 +71,7 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
         )
     recipe = load(run / "recipe.yaml")
     info = read_json(run / "run.json") or {}
-    rows = logs.rows(run)
+    rows, damaged = curves.read(run)
     saved = checkpoint.entries(run)
     step = saved[-1].step if saved else 0
     found = evaluations.find(run, [Path(path) for path in results])
@@ -87,6 +86,7 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
             tasks=TASKS,
             heads=evaluations.heads(run),
             curves=_curves(rows),
+            damaged=damaged,
             views=views,
             views_missing=views_missing,
             step=step,
