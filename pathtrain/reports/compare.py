@@ -23,6 +23,7 @@ from pathtrain.recipes.recipe import Recipe
 from pathtrain.reports import curves
 from pathtrain.runs import checkpoint
 from pathtrain.runs.identity import flat
+from pathtrain.training import row_keys
 
 GOLDEN_ANGLE = 137.508  # degrees between neighbouring hues: far apart for any number of runs
 FIRST_HUE = 285.0
@@ -178,10 +179,14 @@ def _differences(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]
     }
 
 
+def _keys(runs: list[Run]) -> list[str]:
+    """Of all figures that any of the runs has logged."""
+    return curves.ordered({key for run in runs for row in run.rows for key in row} - row_keys.PLACE.keys())
+
+
 def _figures(runs: list[Run]) -> dict[str, dict[str, dict[str, float]]]:
-    keys = {key for run in runs for row in run.rows for key in row} - {"step"}
     figures: dict[str, dict[str, dict[str, float]]] = {}
-    for key in curves.ordered(keys):
+    for key in _keys(runs):
         for run in runs:
             steps, values = curves.points(run.rows, key)
             if not steps:
@@ -213,7 +218,7 @@ def _rows(key: str, figures: dict[str, dict[str, float]]) -> list[dict[str, Any]
 
 def _curves(runs: list[Run], styles: list[str]) -> list[tuple[str, Markup]]:
     drawn = []
-    for key in curves.ordered({key for run in runs for row in run.rows for key in row} - {"step"}):
+    for key in _keys(runs):
         found = [(run, style, curves.points(run.rows, key)) for run, style in zip(runs, styles, strict=True)]
         lines = [chart.Curve(*points, run.name, style) for run, style, points in found if points[0]]
         if lines:

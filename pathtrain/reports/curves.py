@@ -6,28 +6,15 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from pathtrain.training import logs
+from pathtrain.training import logs, row_keys
 
-# What a row of log.jsonl may hold; other keys follow under their own name
-TITLES = {
-    "loss": "Loss",
-    "lr": "Learning rate",
-    "weight_decay": "Weight decay",
-    "momentum": "Teacher momentum",
-    "teacher_temp": "Teacher temperature",
-    "gradient_norm": "Gradient norm (before clipping)",
-    "teacher_entropy": "Teacher entropy (nats)",
-    "images_s": "Images per second",
-    "mfu": "Model FLOP utilisation",
-    "data_wait": "Time waiting for data (share)",
-    "seconds_step": "Seconds per step",
-}
 # By a probe's kind and figure: those of a probe with a name have it between the two
 PROBES = {
     ("knn", "accuracy"): "kNN accuracy",
     ("knn", "balanced"): "kNN balanced accuracy",
     ("knn", "accuracy_colour"): "kNN accuracy: colour alone",
     ("knn", "accuracy_majority"): "kNN accuracy: the commonest class",
+    ("collapse", "excess"): "Feature collapse (own share beyond chance; 0 is none, 1 full)",
     ("collapse", "ratio"): "Feature collapse (own slide against chance; 1 is none)",
     ("collapse", "own_share"): "Feature collapse: neighbours from the own slide (share)",
     ("collapse", "chance"): "Feature collapse: chance",
@@ -39,35 +26,36 @@ BETTER: dict[str, Callable[[Iterable[float]], float]] = {"loss": min}
 BETTER_PROBES: dict[tuple[str, str], Callable[[Iterable[float]], float]] = {
     ("knn", "accuracy"): max,
     ("knn", "balanced"): max,
+    ("collapse", "excess"): min,
     ("collapse", "ratio"): min,
     ("collapse", "own_share"): min,
     ("rank", "effective"): max,
 }
-SPEED = "images_s"  # with it begins what is of the machine
 
 
 def title(key: str) -> str:
-    """What a page calls a figure: its own key, if it is not known here."""
-    if key in TITLES:
-        return TITLES[key]
+    """What a page calls a figure: its own key, if nobody has described it."""
+    known = row_keys.of(key)
+    if known is not None:
+        return known.title
     kind, name, figure = _parts(key)
     text = PROBES.get((kind, figure), key)
     return f"{text} [{name}]" if name else text
 
 
 def ordered(keys: Collection[str]) -> list[str]:
-    """Keys as pages show them: loss, schedules and health, probes, what has no title, the machine's."""
-    shown = list(TITLES)
-    probes, at = list(PROBES), shown.index(SPEED)
+    """Keys as pages show them: of losses, schedules, parts, probes, what has no title, the machine's."""
+    shown, probes = list(row_keys.KEYS), list(PROBES)
 
     def place(key: str) -> tuple[int, int, str]:
         kind, _, figure = _parts(key)
-        if key in TITLES:
-            number = shown.index(key)
-            return (0 if number < at else 3), number, ""
+        if key in shown:
+            return (4 if key in row_keys.SPEED else 0), shown.index(key), ""
+        if row_keys.of(key) is not None:
+            return 1, 0, key
         if (kind, figure) in PROBES:
-            return 1, probes.index((kind, figure)), key
-        return 2, 0, key
+            return 2, probes.index((kind, figure)), key
+        return 3, 0, key
 
     return sorted(keys, key=place)
 

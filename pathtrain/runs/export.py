@@ -1,8 +1,8 @@
 """A run as a folder that plain timm opens: ``timm.create_model("local-dir:MODEL", pretrained=True)``.
 
     MODEL/config.json          architecture, arguments, normalisation and input size, as timm writes them;
-                               and, which timm does not look at, the steps and training slides, and the
-                               stain target if the model was trained on normalised tiles
+                               and, which timm does not look at, the steps and training slides, what training
+                               began with, and the stain target if there is one
     MODEL/model.safetensors    the teacher's backbone
     MODEL/README.md            where it came from and how to use it
 
@@ -13,6 +13,7 @@ exist under the name that was asked for.
 import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,8 @@ def _config(model: LoadedModel) -> dict[str, Any]:
         ours["step"] = model.step
     if model.slides is not None:
         ours["slides"] = model.slides
+    if model.start is not None:
+        ours["start"] = asdict(model.start)
     return {
         "architecture": model.config.name,
         "num_classes": 0,

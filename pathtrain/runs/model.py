@@ -22,10 +22,10 @@ from pathprep.errors import UsageError
 from pathprep.stain import Target
 from pathprep.storage.json_files import read_json
 from pathtrain.errors import CheckpointError, ModelError
-from pathtrain.models.backbone import build
+from pathtrain.models.backbone import build, create
 from pathtrain.recipes.load import load as load_recipe
-from pathtrain.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
-from pathtrain.runs import checkpoint
+from pathtrain.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD, RUN, ModelConfig
+from pathtrain.runs import checkpoint, warm_start
 from pathtrain.stain.target import ModelTarget, of_run
 
 Pixels = npt.NDArray[np.uint8]
@@ -34,6 +34,16 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 # What backbone.build sets itself; an export writes it for timm, and it is taken out again here
 BUILT_IN = {"num_classes": 0, "dynamic_img_size": True}
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run began with: the recipe's ``model.init``, of another run with the step, and its seed, which
+    random weights are drawn by.
+    """
+
+    init: str
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,7 @@ class LoadedModel:
         run: the run folder it came from, if any.
         step: finished optimiser steps, if that is known.
         slides: that it was trained on, if that is known.
+        start: what its training began with, if that is known.
     """
 
     module: nn.Module
@@ -66,6 +77,7 @@ class LoadedModel:
     run: Path | None = None
     step: int | None = None
     slides: int | None = None
+    start: Start | None = None
 
     @property
     def dim(self) -> int:
@@ -159,10 +171,28 @@ def load(path: str | Path) -> LoadedModel:
 
 def untrained(model: LoadedModel, seed: int = 0) -> LoadedModel:
     """The same architecture with random weights: what a trained one must beat."""
+    return _anew(model, "random weights", "random", seed)
+
+
+def started(model: LoadedModel) -> LoadedModel:
+    """The weights that the model's training began with: what training has to add something to.
+
+    Raises:
+        ModelError, CheckpointError: they are not known, or cannot be had.
+    """
+    if model.start is None:
+        raise ModelError(f"{model.name} does not say what its training began with; export it again")
+    return _anew(model, "start", model.start.init, model.start.seed)
+
+
+def _anew(model: LoadedModel, name: str, init: str, seed: int) -> LoadedModel:
+    config = model.config.model_copy(update={"init": init})
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = build(model.config)
-    return replace(_finish(module, model.config, "random weights", model.target), size=model.size)
+        torch.manual_seed(seed)  # as training does before it makes its networks
+        module = build(config) if init.startswith(RUN) else create(config)
+    if (other := warm_start.find(config, Path(), None)) is not None:
+        module.load_state_dict(other.state()["teacher"]["backbone"])
+    return replace(_finish(module, config, name, model.target), size=model.size)
 
 
 def with_target(model: LoadedModel, target: ModelTarget | None) -> LoadedModel:
@@ -201,8 +231,16 @@ def of_weights(
     with torch.random.fork_rng(devices=[]):
         module = build(config)
     module.load_state_dict(weights)
-    slides = (read_json(run / "run.json") or {}).get("slides")
-    return replace(_finish(module, config, name, target), run=run, step=step, slides=slides)
+    info = read_json(run / "run.json") or {}
+    taken = info.get("identity", {}).get(warm_start.STEP_KEY)
+    init = config.init if taken is None else f"{config.init.partition('@')[0]}@{taken}"
+    return replace(
+        _finish(module, config, name, target),
+        run=run,
+        step=step,
+        slides=info.get("slides"),
+        start=Start(init, load_recipe(run / "recipe.yaml").seed),
+    )
 
 
 def _from_run(path: Path) -> LoadedModel:
@@ -231,12 +269,13 @@ def _from_export(path: Path) -> LoadedModel:
             std=shown.get("std", IMAGENET_STD),
         )
         target = ModelTarget.model_validate(info["target"]) if "target" in info else None
+        start = Start(**info["start"]) if "start" in info else None
         module = build(config)
         module.load_state_dict(load_file(path / WEIGHTS_FILE))
-    except (ValidationError, SafetensorError, RuntimeError, OSError) as error:
+    except (ValidationError, SafetensorError, RuntimeError, OSError, TypeError) as error:
         raise ModelError(f"{path}: its weights or configuration are damaged ({_line(error)})") from None
     found = _finish(module, config, path.resolve().name, target)
-    return replace(found, step=info.get("step"), slides=info.get("slides"))
+    return replace(found, step=info.get("step"), slides=info.get("slides"), start=start)
 
 
 def _finish(module: nn.Module, config: ModelConfig, name: str, target: ModelTarget | None) -> LoadedModel:

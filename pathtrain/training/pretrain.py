@@ -49,6 +49,7 @@ def pretrain(
     fresh: bool = False,
     change: bool = False,
     wandb: str | None = None,
+    stop_on_collapse: bool = False,
     watch: Watch | None = None,
 ) -> TrainSummary:
     """Train, or go on with, a run; under torchrun every rank calls it.
@@ -63,6 +64,8 @@ def pretrain(
         change: go on although the recipe's ``optim`` or ``precision`` differ from the run's so far.
         labels: CSV or Parquet of slides, for the phases of a hierarchical recipe that need them.
         wandb: a project of Weights & Biases to log to as well.
+        stop_on_collapse: end, with a checkpoint, where the run has looked collapsed for the recipe's
+            ``warn_after`` steps, instead of warning alone.
         watch: is told of the progress, on rank 0.
 
     Raises:
@@ -70,6 +73,7 @@ def pretrain(
         CheckpointError: the run was started with another recipe or dataset, or its checkpoints are damaged.
         RunBusyError: another process trains in the run's folder.
         UsageError: the batch cannot be divided among the ranks, or these cannot join.
+        CollapseError: the run has collapsed, with ``stop_on_collapse``.
         PathprepError: the dataset, the model or the data is wrong, or the loss is not finite.
     """
     run, dataset = run_folder(recipe, out), Path(dataset)
@@ -149,6 +153,7 @@ def pretrain(
             probes=probes[0] if probes else None,
             wandb=board,
             after=setup.validation(method, ranks, target),
+            stop_on_collapse=stop_on_collapse,
         )
 
 
