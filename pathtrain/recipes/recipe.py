@@ -202,10 +202,17 @@ class OptimConfig(Strict):
 
 
 class CheckpointConfig(Strict):
-    """Every how many steps a checkpoint is written (also at the end), and how many are kept."""
+    """What is kept of a run.
+
+    Attributes:
+        every: steps between two checkpoints, from which the run goes on; there is one at the end as well.
+        keep: the newest ones that stay.
+        milestones: steps between two encoders that stay for ever, in RUN/encoders; null for none.
+    """
 
     every: int = Field(gt=0)
     keep: int = Field(gt=0)
+    milestones: Annotated[int, Field(gt=0)] | None = None
 
 
 class Recipe(Strict):
@@ -224,6 +231,8 @@ class Recipe(Strict):
         sharding: ``full`` divides weights, gradients and optimiser among the ranks (FSDP2).
         sampling: how often each tile comes.
         probes: what the teacher's encoder is measured by while training. Those of one kind have names.
+        warn_after: steps that a run may look collapsed before it is said, or before ``--stop-on-collapse``
+            stops it; 0 for never.
     """
 
     method: str
@@ -244,6 +253,7 @@ class Recipe(Strict):
     compile: bool = False
     sharding: Literal["none", "full"] = "none"
     probes: tuple[Probe, ...] = ()
+    warn_after: Count = 500
 
     @field_validator("probes")
     @classmethod
@@ -263,6 +273,10 @@ class Recipe(Strict):
     def span(self, step: int, total: int) -> tuple[int, int, OptimConfig]:
         """What the optimiser's schedules follow at a step: the place and length of what they span."""
         return step, total, self.optim
+
+    def outputs(self) -> dict[str, int]:
+        """How the log's keys of each loss over outputs begin, and how many outputs K it has."""
+        return {}
 
     def rate_key(self, step: int) -> str:
         """The key of the learning rate at a step."""

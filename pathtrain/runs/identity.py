@@ -24,7 +24,7 @@ from pathtrain.runs import checkpoint
 
 # What a resume may change: it touches the weights by rounding at most, but that stochastic depth is drawn
 # for each micro-batch.
-FREE = {"checkpoint", "log_every", "loader", "probes", "micro_batch", "compile", "sharding"}
+FREE = {"checkpoint", "log_every", "loader", "probes", "warn_after", "micro_batch", "compile", "sharding"}
 FREE_OF_MODEL = {"checkpoint"}
 # What it may change if it is asked to: what helps a run past a loss that is not finite. Not the optimiser's
 # groups, which its state lies in.

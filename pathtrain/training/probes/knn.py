@@ -8,7 +8,7 @@ from pathprep.errors import UsageError
 from pathtrain.data.tile_labels import read_labels
 from pathtrain.data.whole_tiles import open_tiles
 from pathtrain.evaluate.tile_level.knn import vote
-from pathtrain.evaluate.tile_level.labelled import Set, check_split, standardise
+from pathtrain.evaluate.tile_level.labelled import Set, check_split, comparable
 from pathtrain.features.encode import encode
 from pathtrain.recipes.probes import KnnProbe
 from pathtrain.runs.model import LoadedModel
@@ -55,7 +55,7 @@ class LiveKnn(LiveProbe):
             self.sources, self.orders, self.labels, self.groups, strict=True
         ):
             (features,), colour = encode([model], tiles, order, self.setting.how)
-            sets.append(Set({"model": features, "colour": colour}, labels, group))
+            sets.append(Set({"model": [features], "colour": [colour]}, labels, group))
         bank, queries = sets[0], sets[-1]
         asked = queries.labels
         right = self._right(bank, queries, "model")
@@ -72,9 +72,7 @@ class LiveKnn(LiveProbe):
 
     def _right(self, bank: Set, queries: Set, name: str) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
         """(M,) whether the vote says each query's own label."""
-        vectors, points = bank.features[name], queries.features[name]
-        if name == "colour":
-            vectors, points = standardise(bank, queries, name)
+        ((vectors, points),) = comparable(bank, queries, name)
         own = (lambda part: bank.group[part, None] == bank.group[None, :]) if self.alone else None
         guesses = vote(vectors, bank.labels, points, self.k, self.classes, own)
         right: np.ndarray[tuple[int], np.dtype[np.bool_]] = guesses == queries.labels
