@@ -5,7 +5,7 @@ less the teacher's entropy, the divergence of the student from the teacher in na
 with the teacher's temperature and sharpness. Two networks that collapse agree at once, and their curve falls
 as that of one that learns, to 0. What tells them apart is what an output says of its tile: the entropy of the
 mean output less the mean entropy of the outputs, their mutual information, which collapses of both kinds (all
-outputs alike, one output for all) bring to 0. The curve is read up to there.
+outputs alike, one output for all) bring to 0. The curve is read up to where half of it is lost.
 """
 
 import math
@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 SMOOTHED = 20  # a point is the mean of a twentieth of the curve on either side, weighted by nearness
 REGAINED = 0.1  # of its fall: then the curve rises again
-LOST = 0.1  # of the most that an output has said of its tile: with less it has collapsed
+# Of the most that an output has said of its tile: with less it is on its way, or has collapsed
+HALF, LOST = 0.5, 0.1
 
 Floats = npt.NDArray[np.float64]
 
@@ -33,7 +34,7 @@ class Reading:
         rises: from there on it has regained a tenth of its fall.
         collapsed: from there to the end an output says next to nothing of its tile.
         range: a peak rate to try lies in it: from the steepest fall to the lowest point; None if the curve
-            does not fall. All of it lies before a collapse.
+            does not fall. All of it lies before outputs say less than half of what they did.
     """
 
     smoothed: list[float]
@@ -55,10 +56,12 @@ def read(rates: Sequence[float], divergences: Sequence[float], told: Sequence[fl
     xs, ys = np.log10(np.asarray(rates, float)), np.asarray(divergences, float)
     width = max(1, len(ys) // SMOOTHED)
     shown = _smooth(ys, width).tolist()
-    lost = _collapsed(_smooth(np.asarray(told, float), width))
+    telling = _smooth(np.asarray(told, float), width)
+    lost, end = _below(telling, LOST), _below(telling, HALF)
     collapsed = float(rates[lost]) if lost < len(ys) else None
     nothing = Reading(shown, None, None, None, collapsed, None)
-    end = lost if collapsed is None else lost - width  # smoothing has moved it, no further than so
+    if end < len(ys):
+        end -= width  # smoothing has moved it, no further than so
     if end <= 3 * width:
         return nothing
     smooth = _smooth(ys[:end], width)
@@ -83,6 +86,6 @@ def _smooth(ys: Floats, width: int) -> Floats:
     return found
 
 
-def _collapsed(told: Floats) -> int:
-    """The first step from which on no more than a part of the most is told; N if it is to the end."""
-    return int(np.flatnonzero(told > LOST * told.max())[-1]) + 1 if told.max() > 0 else 0
+def _below(told: Floats, share: float) -> int:
+    """The first step from which on no more than a share of the most is told; N if it is more to the end."""
+    return int(np.flatnonzero(told > share * told.max())[-1]) + 1 if told.max() > 0 else 0
