@@ -51,10 +51,10 @@ class Done:
 def scheduled(recipe: Recipe, method: Method, total: int, step: int) -> dict[str, float]:
     """Every value that follows from the step alone."""
     at, span, optim = recipe.span(step, total)
-    decay = optim.weight_decay
+    decay = recipe.optim.weight_decay
     return {
-        "lr": schedules.warmed_cosine(at, span, optim.warmup_steps, optim.lr, optim.min_lr),
-        "weight_decay": schedules.cosine(at, span, decay.start, decay.end),
+        "lr": schedules.learning_rate(at, span, optim),
+        "weight_decay": schedules.cosine(step, total, decay.start, decay.end),
         **method.schedule(step),
     }
 
