@@ -35,8 +35,8 @@ def deviation(means: Mapping[str, Tensor]) -> Tensor:
         0 where all are the same, 1 where they lie evenly on the sphere.
     """
     mean, square = means["feature_mean"], means[MOMENT].diagonal()
-    sd: Tensor = (square - mean.square()).clamp(min=0).sqrt().mean()
-    return sd * len(mean) ** 0.5
+    sd: Tensor = (square - mean.square()).clamp(min=0).sqrt().mean() * len(mean) ** 0.5
+    return sd
 
 
 @torch.no_grad()
