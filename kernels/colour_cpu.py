@@ -15,7 +15,7 @@ LUMA_R, LUMA_G, LUMA_B = (np.float32(part) for part in LUMA)
 _jit = nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=True)
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def apply(view: Bytes, setting: Singles) -> Bytes:
     """All steps on a view (H, W, 3), contiguous, with a row of settings."""
     pixels = view.reshape(-1)
@@ -36,7 +36,7 @@ def apply(view: Bytes, setting: Singles) -> Bytes:
     return out.reshape(view.shape)
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _mean(pixels: Bytes, channel: int) -> float:
     total = np.int64(0)
     for at in range(channel, len(pixels), 3):
@@ -44,7 +44,7 @@ def _mean(pixels: Bytes, channel: int) -> float:
     return 3.0 * total / len(pixels)
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _blend(pixels: Bytes, m: Singles, shift: np.float32, r: Singles, g: Singles, b: Singles) -> None:
     for i in range(len(r)):
         x, y, z = np.float32(pixels[3 * i]), np.float32(pixels[3 * i + 1]), np.float32(pixels[3 * i + 2])
@@ -53,12 +53,12 @@ def _blend(pixels: Bytes, m: Singles, shift: np.float32, r: Singles, g: Singles,
         b[i] = _clipped(m[6] * x + m[7] * y + m[8] * z + shift)
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _clipped(value: np.float32) -> np.float32:
     return min(max(value, np.float32(0)), np.float32(255))
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _turn(sixths: np.float32, r: Singles, g: Singles, b: Singles) -> None:
     two, four = np.float32(2), np.float32(4)
     for i in range(len(r)):
@@ -74,13 +74,13 @@ def _turn(sixths: np.float32, r: Singles, g: Singles, b: Singles) -> None:
         b[i] = value - chroma * _ramp(sector + np.float32(1))
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _ramp(place: np.float32) -> np.float32:
     place -= np.float32(6) * np.floor(place * np.float32(1 / 6))
     return min(max(min(place, np.float32(4) - place), np.float32(0)), np.float32(1))
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _grey(r: Singles, g: Singles, b: Singles) -> None:
     for i in range(len(r)):
         luminance = LUMA_R * r[i] + LUMA_G * g[i] + LUMA_B * b[i]
@@ -89,7 +89,7 @@ def _grey(r: Singles, g: Singles, b: Singles) -> None:
         b[i] = luminance
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _store(r: Singles, g: Singles, b: Singles, pixels: Bytes) -> None:
     half = np.float32(0.5)
     for i in range(len(r)):

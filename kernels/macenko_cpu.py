@@ -657,7 +657,7 @@ def fit(
 
 
 def apply(tiles: Bytes, matrices: Floats, io: float = IO, threads: int | None = 1) -> Bytes:
-    """Step 7 on tiles (N, H, W, 3) with a matrix each (N, 3, 3) or (N, 3, 4); an exact identity copies its tile.
+    """Step 7 on tiles (N, H, W, 3) with a matrix (3, 3) or (3, 4) each; an exact identity copies its tile.
 
     ``threads`` as in ``fit``.
     """

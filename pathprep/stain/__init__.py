@@ -61,7 +61,7 @@ __all__ = [
 
 
 def apply(tiles: Tiles, matrix: Array, *, io: float = IO, threads: int | None = None) -> Any:
-    """Multiply the optical density of each tile by its matrix (N, 3, 3), or (N, 3, 4) and add the last column.
+    """Multiply the optical density of each tile by its matrix (N, 3, 3); (N, 3, 4) adds the last column.
 
     An exact identity copies its tile. An array gives an array, a sequence a list, of the same shapes and
     the same library. Matrices are numpy, or of the tiles' library and on their device. ``threads``: CPU

@@ -1,9 +1,9 @@
 """Everything that is done to stain as one 3x3 matrix per tile, in optical density, and a shift for jitter.
 
-    normalise        T diag(maxC_ref / maxC) pinv(HE)             T: the target's vectors
-    jitter           HE' diag(g) pinv(HE) + n n^T, HE' s          HE': turned, g: gains, n: normal of HE, s: shifts
+    normalise        T diag(maxC_ref / maxC) pinv(HE)        T: the target's vectors
+    jitter           HE' diag(g) pinv(HE) + n n^T, HE' s     HE': turned, g: gains, n: HE's normal, s: shifts
     both             T' diag(g maxC_ref / maxC) pinv(HE), T' s
-    jitter as HED    S diag(g) S^-1, S s                          S: fixed vectors of three stains
+    jitter as HED    S diag(g) S^-1, S s                     S: fixed vectors of three stains
 
 Normalising drops what lies outside the plane of the two stains, as Macenko's method does; jitter keeps
 it, so without a change it is the identity. HED jitter (Tellez et al. 2018, IEEE TMI 37; 2019, MedIA 58; and
@@ -38,8 +38,8 @@ class Jitter:
     Attributes:
         concentration: the amount of each stain is multiplied by 1 + u, u uniform in +-concentration.
         angle: degrees; each stain's vector is turned in a random direction, at most so far.
-        shift: optical density (natural logarithm); an amount of each stain, uniform in +-shift, is added to every
-            pixel, glass too.
+        shift: optical density (natural logarithm); an amount of each stain, uniform in +-shift, is added to
+            every pixel, glass too.
 
     Raises:
         ValueError: concentration or shift outside 0 to 1 (a stain cannot turn negative), or angle outside
