@@ -110,6 +110,8 @@ def recipe_keys(name: str) -> str:
 
 def _model(model: type[BaseModel], key: str, skipped: Collection[str] = ()) -> Iterator[str]:
     words, described = _attributes(inspect.getdoc(model) or "")
+    for base in model.__bases__:
+        described = _attributes(inspect.getdoc(base) or "")[1] | described
     if key:
         yield f"### `{key}` {{#{key}}}"
     yield _prose(words)
@@ -118,11 +120,14 @@ def _model(model: type[BaseModel], key: str, skipped: Collection[str] = ()) -> I
     for name, field in model.model_fields.items():
         if name in skipped:
             continue
-        nested, path = _nested(field.annotation), f"{key}.{name}" if key else name
+        path = f"{key}.{name}" if key else name
         takes = _type(field.annotation, field.metadata)
-        if nested is not None:
-            inner.append((path, nested))
-            takes = takes.replace("Keys", f"[Keys](#{path})")
+        nested = _nested(field.annotation)
+        places = [path] if len(nested) == 1 else [f"{path}-{_kind(each)}" for each in nested]
+        inner += zip(places, nested, strict=True)
+        if nested:
+            links = [f"[Keys](#{place})" for place in places]
+            takes = takes.replace("Keys", links[0] if len(links) == 1 else f"one of {', '.join(links)}", 1)
         words = _prose(described.get(name, "")).removesuffix(".")
         said = [takes, f"{words[:1].upper()}{words[1:]}", _given(field)]
         rows.append([f"`{name}`", "".join(f"{each}. " for each in said if each)])
@@ -153,11 +158,16 @@ def _prose(text: str) -> str:
     return re.sub(r"[;,] see pathtrain[\w.]+", "", text).replace("``", "`")
 
 
-def _nested(annotation: Any) -> type[BaseModel] | None:
-    """The model that a key holds, perhaps in a tuple or optional."""
+def _nested(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a key holds, perhaps in a tuple or optional; several where it holds one of several."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next(filter(None, map(_nested, get_args(annotation))), None)
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _nested(inner)]
+
+
+def _kind(model: type[BaseModel]) -> str:
+    """What tells it from the others that a key may hold."""
+    return str(get_args(model.model_fields["kind"].annotation)[0])
 
 
 def _type(annotation: Any, metadata: Any = ()) -> str:
@@ -165,7 +175,7 @@ def _type(annotation: Any, metadata: Any = ()) -> str:
     if hasattr(annotation, "__metadata__"):
         return _type(inner[0], annotation.__metadata__)
     if origin in (Union, types.UnionType):
-        return " or ".join(_type(each) for each in inner)
+        return " or ".join(dict.fromkeys(_type(each) for each in inner))
     if origin is Literal:
         return " or ".join(f"`{each}`" for each in inner)
     if origin is tuple:
@@ -192,6 +202,13 @@ def _given(field: FieldInfo) -> str:
     if isinstance(field.default, BaseModel):
         return ""
     return f"Default: `{json.dumps(field.default, default=str)}`"
+
+
+def row_keys() -> str:
+    """Every key of a row of the training log."""
+    from pathtrain.training.row_keys import KEYS
+
+    return table(["key", "", ""], [[f"`{name}`", key.title, key.words] for name, key in KEYS.items()])
 
 
 def recipe(name: str) -> str:
@@ -291,5 +308,17 @@ def machines() -> str:
     return table(["file", "CPU", "GPU", "date"], rows)
 
 
-_ALL = (commands, front_door, recipe_keys, recipe, errors, columns, result, figures, changelog, machines)
+_ALL = (
+    commands,
+    front_door,
+    recipe_keys,
+    row_keys,
+    recipe,
+    errors,
+    columns,
+    result,
+    figures,
+    changelog,
+    machines,
+)
 GENERATORS: dict[str, Callable[..., str]] = {each.__name__: each for each in _ALL}

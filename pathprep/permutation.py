@@ -36,26 +36,31 @@ def _mix(x: Words) -> Words:
     return x ^ (x >> np.uint64(31))
 
 
-def permuted(position: npt.ArrayLike, count: int, seed: int) -> Ints:
-    """Tile number at each position; positions may lie in different epochs.
+def permuted(position: npt.ArrayLike, count: npt.ArrayLike, seed: npt.ArrayLike) -> Ints:
+    """Tile number at each position; positions may lie in different epochs. Arguments broadcast.
 
     Args:
         position: integers from 0.
-        count: tiles in the dataset, N.
-        seed: of the run.
+        count: tiles in the dataset, N, below 2^53; one number, or one for each position.
+        seed: of the run; the same.
     """
-    epoch, index = np.divmod(np.atleast_1d(np.asarray(position, np.int64)), count)
-    half = np.uint64(max(1, ((count - 1).bit_length() + 1) // 2))
-    mask = np.uint64((1 << int(half)) - 1)
+    positions, counts = np.broadcast_arrays(
+        np.atleast_1d(np.asarray(position, np.int64)), np.asarray(count, np.int64)
+    )
+    epoch, index = np.divmod(positions, counts)
+    bits = np.frexp((counts - 1).astype(np.float64))[1]  # the bit length, exact below 2^53
+    half = np.maximum(1, (bits + 1) // 2).astype(np.uint64)
+    mask = (np.uint64(1) << half) - np.uint64(1)
     keys = [hashed(seed, epoch, round_) for round_ in range(_ROUNDS)]
     value = index.astype(np.uint64)
     outside = np.arange(len(value))
     while len(outside):
-        left, right = value[outside] >> half, value[outside] & mask
+        shift, low = half[outside], mask[outside]
+        left, right = value[outside] >> shift, value[outside] & low
         for key in keys:
-            left, right = right, left ^ (_mix(right ^ key[outside]) & mask)
-        value[outside] = (left << half) | right
-        outside = outside[value[outside] >= count]
+            left, right = right, left ^ (_mix(right ^ key[outside]) & low)
+        value[outside] = (left << shift) | right
+        outside = outside[value[outside] >= counts[outside].astype(np.uint64)]
     return value.astype(np.int64)
 
 

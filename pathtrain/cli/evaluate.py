@@ -9,6 +9,7 @@ from rich.table import Table
 
 from pathprep.cli.dialect import Json
 from pathprep.cli.signatures import with_settings
+from pathtrain.cli.baseline_tables import leads
 from pathtrain.cli.options import LabelOrigin, Labels, Model, Result, counted, ends, finish, kept_in, named
 from pathtrain.params.encoding import Device
 from pathtrain.params.evaluation import KnnParams
@@ -28,7 +29,7 @@ def knn(
     as_json: Json = False,
     out_json: Result = None,
 ) -> None:
-    """kNN accuracy on labelled tiles, beside random weights, colour alone and the majority class."""
+    """kNN accuracy on labelled tiles, beside its start, random weights, colour and texture alone."""
     from pathtrain.evaluate.tile_level.knn import knn as study
 
     result = study(model, train, test, labels, label_origin, **settings)
@@ -74,12 +75,13 @@ def knn_tables(result: dict[str, Any]) -> Group:
         scores.add_row(named(name), *cells)
         recalls.add_column(name, justify="right")
     scores.add_row("majority class", f"{result['majority']:.3f}" + " " * len(" [0.000, 0.000]"))
-    scores.caption = f"[95 % interval], bootstrap over {result['group_kind']}s"
+    scores.caption = f"[95 % interval] over {result['group_kind']}s"
     for name in result["classes"]:
         entries = [row["per_class"][name] for row in result["results"]]
         shown = ["-" if entry["recall"] is None else f"{entry['recall']:.3f}" for entry in entries]
         recalls.add_row(named(name), str(entries[0]["tiles"]), *shown)
-    return Group(scores, recalls)
+    lead = leads(result, "accuracy")
+    return Group(scores, *([lead] if lead else []), recalls)
 
 
 def tasks_table(results: dict[str, dict[str, Any]]) -> Table:

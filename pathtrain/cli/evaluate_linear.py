@@ -11,6 +11,7 @@ from rich.table import Table
 from pathprep.cli.dialect import Json
 from pathprep.cli.signatures import with_settings
 from pathprep.cli.streams import errors
+from pathtrain.cli.baseline_tables import leads
 from pathtrain.cli.options import (
     LabelOrigin,
     Labels,
@@ -40,7 +41,7 @@ def linear(
     as_json: Json = False,
     out_json: Result = None,
 ) -> None:
-    """A linear layer on frozen features, as EXAONEPath 1.0 has it, beside random weights and colour."""
+    """A linear layer on frozen features, as EXAONEPath 1.0 has it, beside its baselines."""
     from pathtrain.evaluate.tile_level.linear import linear as study
 
     result = study(model, train, test, labels, label_origin, **settings)
@@ -118,7 +119,7 @@ def linear_tables(result: dict[str, Any]) -> Group:
     scores.add_row("majority class", f"{result['majority']:.3f}" + " " * PAD)
     scores.caption = (
         f"Means of {counted(settings['seeds'], 'seed')}; 95 % intervals: +- of that mean (Student's t), and "
-        f"[bootstrap over test {result['group_kind']}s].\n"
+        f"[over test {result['group_kind']}s].\n"
         f"SGD lr {settings['lr']:g}, momentum {settings['momentum']:g}, "
         f"weight decay {settings['weight_decay']:g}, batch {settings['batch']}, {settings['iterations']} "
         f"iterations; resize {result['resize']}, crop {result['crop']}.\n"
@@ -130,7 +131,8 @@ def linear_tables(result: dict[str, Any]) -> Group:
         entries = [row["per_class"][name] for row in result["results"]]
         shown = ["-" if entry["recall"] is None else f"{entry['recall']:.3f}" for entry in entries]
         recalls.add_row(named(name), str(entries[0]["tiles"]), *shown)
-    return Group(scores, recalls)
+    lead = leads(result, "top-1")
+    return Group(scores, *([lead] if lead else []), recalls)
 
 
 def _stain_line(result: dict[str, Any]) -> str:
@@ -142,8 +144,8 @@ def _stain_line(result: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def results_table(result: dict[str, Any]) -> Table:
-    """Top-1 per task; a row per model, its baselines, and the published row."""
+def results_table(result: dict[str, Any]) -> Group:
+    """Top-1 per task; a row per model, its baselines, and the published row; and the models' leads."""
     from pathtrain.evaluate.papers.published import TASKS
 
     shown = dense("Linear evaluation, top-1")
@@ -158,7 +160,7 @@ def results_table(result: dict[str, Any]) -> Table:
     for entry in result["models"]:
         for row in entry["rows"]:
             label = entry["model"]["name"] if row["name"] == "model" else f"  {row['name']}"
-            shown.add_row(named(label), *cells(row, result["present"]), end_section=row["name"] == "colour")
+            shown.add_row(named(label), *cells(row, result["present"]), end_section=row is entry["rows"][-1])
     for row in result["published"]:
         shown.add_row(named(f"{row['name']}, paper"), *cells(row, list(row["top1"])))
     notes = [f"Means over the {len(result['present'])} tasks that are there (-: it is not)."]
@@ -166,4 +168,22 @@ def results_table(result: dict[str, Any]) -> Table:
     notes += [f"{task.title}: {task.note}." for task in TASKS if task.note]
     notes.append("The published splits and schedule are not all known: compare with care.")
     shown.caption = "\n".join(notes)
-    return shown
+    return Group(shown, *(_leads_table(entry) for entry in result["models"] if len(entry["rows"]) > 1))
+
+
+def _leads_table(entry: dict[str, Any]) -> Table:
+    """A model less each of its baselines, task by task."""
+    from pathtrain.evaluate.baselines import said
+
+    table = dense(f"{entry['model']['name']} less each baseline, top-1")
+    for heading in ("task", "baseline", "lead"):
+        table.add_column(heading, justify="right" if heading == "lead" else "left", no_wrap=True)
+    for key in entry["rows"][0]["top1"]:
+        for row in entry["rows"][1:]:
+            lead = row["leads"][key]
+            shown = f"{lead['accuracy']:+.3f} {ends(lead['accuracy_interval'], '+')}"
+            table.add_row(key, row["name"], shown, end_section=row is entry["rows"][-1])
+    table.caption = "\n".join(
+        ["[95 % interval], paired: the same test groups drawn for both", *said(entry["baselines"])]
+    )
+    return table

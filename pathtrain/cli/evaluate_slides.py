@@ -10,7 +10,7 @@ from rich.table import Table
 from pathprep.cli.dialect import Json
 from pathprep.cli.signatures import with_settings
 from pathprep.cli.streams import errors
-from pathtrain.cli.options import finish
+from pathtrain.cli.options import dense, ends, finish
 from pathtrain.params.slide_level import SlidesConfig
 
 
@@ -37,7 +37,9 @@ def slides(
     task: Annotated[list[str] | None, typer.Option(help="Run this task only; may be repeated.")] = None,
     dataset: Annotated[
         Path | None,
-        typer.Option(help="Of the same slides: adds the colour baseline, and thumbnails to the heat maps."),
+        typer.Option(
+            help="Of the same slides: adds colour and texture alone, and thumbnails to the heat maps."
+        ),
     ] = None,
     allow_missing: Annotated[
         bool,
@@ -69,7 +71,11 @@ def slides(
         ),
     ] = None,
 ) -> None:
-    """Labels of slides: CLAM, ABMIL and a linear head on frozen features, with colour alone beside them."""
+    """Labels of slides: CLAM, ABMIL and a linear head on frozen features, with colour alone beside them.
+
+    Of several folders, each is compared with the others by the same method, on the same draws of patients:
+    give those of `pathtrain embed --weights start` and `random` beside the model's own.
+    """
     from pathtrain.evaluate.slide_level.study import slides as study
 
     result = study(
@@ -121,17 +127,18 @@ def tables(result: dict[str, Any]) -> Group:
                 row["model"],
                 row["method"],
                 f"{auroc['mean']:.3f}",
-                _range(auroc["seeds_interval"]),
-                _range(auroc["patients_interval"]),
+                ends(auroc["seeds_interval"]),
+                ends(auroc["patients_interval"]),
                 f"{balanced['mean']:.3f}",
             )
         what = "patients" if task["patients"] else "slides, as the labels have no patients"
         tested = task["results"][0]["slides"]
         table.caption = (
-            f"{tested} test slides; balanced: balanced accuracy\n"
-            f"[95 % interval] t over seeds; bootstrap over {what}"
+            f"{tested} test slides; balanced: balanced accuracy\n[95 % interval] t over seeds; over {what}"
         )
         parts.append(table)
+        if any(row["leads"] for row in task["results"]):
+            parts.append(_leads(task, what))
     for task in result["tasks"]:
         if task["missing"]:
             parts.append(f"{task['name']}: {task['missing']}")
@@ -140,9 +147,20 @@ def tables(result: dict[str, Any]) -> Group:
     return Group(*parts)
 
 
+def _leads(task: dict[str, Any], what: str) -> Table:
+    """AUROC of a row less another's: than what pixels alone say, and than other models by the same method."""
+    table = dense(f"{task['name']}: AUROC of each less another")
+    for heading in ("features", "method", "less"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("lead", justify="right", no_wrap=True)
+    for row in task["results"]:
+        for lead in row["leads"]:
+            other = lead["model"] + (f", {lead['method']}" if lead["method"] != row["method"] else "")
+            shown = f"{lead['auroc']:+.3f} {ends(lead['auroc_interval'], '+')}"
+            table.add_row(row["model"], row["method"], other, shown, end_section=lead is row["leads"][-1])
+    table.caption = f"[95 % interval], paired: the same {what.split(',')[0]} drawn for both"
+    return table
+
+
 def _row(task: dict[str, Any], model: str, method: str) -> dict[str, Any] | None:
     return next((row for row in task["results"] if (row["model"], row["method"]) == (model, method)), None)
-
-
-def _range(ends: list[float] | None) -> str:
-    return "-" if ends is None else f"[{ends[0]:.3f}, {ends[1]:.3f}]"

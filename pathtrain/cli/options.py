@@ -76,9 +76,9 @@ def counted(number: int, kind: str) -> str:
     return f"{number} {kind}{'s' * (number != 1)}"
 
 
-def ends(interval: list[float]) -> str:
-    """An interval as tables show it."""
-    return f"[{interval[0]:.3f}, {interval[1]:.3f}]"
+def ends(interval: list[float] | None, sign: str = "") -> str:
+    """An interval as tables show it; a dash where there is none (one group, or one seed)."""
+    return "-" if interval is None else f"[{interval[0]:{sign}.3f}, {interval[1]:{sign}.3f}]"
 
 
 def dense(title: str) -> Table:

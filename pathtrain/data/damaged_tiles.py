@@ -80,8 +80,7 @@ class Damage:
         return tiles
 
     def _next(self, position: int, bad: Ints) -> int:
-        # any place in the order is within two epochs of all tiles
-        for start in range(position + 1, position + 2 * len(self._source), 1 + len(bad)):
+        for start in range(position + 1, position + self._source.reach, 1 + len(bad)):
             tiles = self._source.order(np.arange(start, start + 1 + len(bad)), self._seed)
             intact = tiles[~np.isin(tiles, bad)]
             if len(intact):

@@ -28,10 +28,12 @@ from pathtrain.data.damaged_tiles import Damage, Damaged
 from pathtrain.data.jpeg_reader import JpegReader, Pixels
 from pathtrain.data.mixed_source import MixedSource
 from pathtrain.data.order import Ints
+from pathtrain.data.sampling import grouped
 from pathtrain.data.source import NO_TILES, DamagedTile, DatasetSource, TileSource
 from pathtrain.distributed.ranks import ALONE, Ranks
 from pathtrain.errors import TrainError
 from pathtrain.recipes.recipe import Channels, Recipe, StainConfig, ViewsConfig
+from pathtrain.recipes.sampling import SamplingConfig
 from pathtrain.stain.stage import stage
 
 # One batch in work while one is trained on; not swept, more costs memory.
@@ -52,6 +54,7 @@ class BatchOptions:
         stain: what is done to the stain of a whole tile before.
         batch: tiles a step, over all ranks.
         seed: of order, crops and stain jitter.
+        sampling: how often each tile comes.
         max_damaged: damaged tiles that a process passes over before it stops.
     """
 
@@ -61,6 +64,7 @@ class BatchOptions:
     stain: StainConfig
     batch: int
     seed: int
+    sampling: SamplingConfig
     max_damaged: int
 
     @classmethod
@@ -73,6 +77,7 @@ class BatchOptions:
             recipe.stain,
             recipe.batch,
             recipe.seed,
+            recipe.sampling,
             recipe.loader.max_damaged,
         )
 
@@ -92,9 +97,18 @@ class Batch:
     wait: float
 
 
-def source_of(data: Dataset | MixedDataset, held_out: Ints = NO_TILES) -> TileSource:
-    """Its tiles, as training takes them; of a dataset without those held out."""
-    return MixedSource(data) if isinstance(data, MixedDataset) else DatasetSource(data, held_out)
+def source_of(
+    data: Dataset | MixedDataset, sampling: SamplingConfig, held_out: Ints = NO_TILES
+) -> TileSource:
+    """Its tiles, as training takes them; of a dataset without those held out.
+
+    Raises:
+        UsageError: the data cannot be sampled so.
+    """
+    groups = grouped(data, sampling, held_out)
+    if isinstance(data, MixedDataset):
+        return MixedSource(data)
+    return DatasetSource(data, held_out, groups=groups)
 
 
 class Loader:
@@ -126,7 +140,7 @@ class Loader:
         held_out: Ints = NO_TILES,
     ) -> None:
         self.options, self.start, self.ranks = options, start, ranks
-        self.source = source_of(data, held_out)
+        self.source = source_of(data, options.sampling, held_out)
         if not len(self.source):
             raise DatasetError(f"{data.root}: no tiles to train on; see `pathprep report {data.root}`")
         if options.batch < ranks.world:

@@ -19,6 +19,7 @@ from pathprep.errors import DatasetError
 from pathprep.storage.base import Storage
 from pathtrain.data import order
 from pathtrain.data.order import Ints
+from pathtrain.data.sampling import Grouped
 from pathtrain.stain.stage import Fits
 from pathtrain.stain.stored_fits import stored_fits
 
@@ -62,6 +63,11 @@ class TileSource(ABC):
     @abstractmethod
     def order(self, positions: Ints, seed: int) -> Ints:
         """Tile numbers (B,) at positions (B,) of the run."""
+
+    @property
+    def reach(self) -> int:
+        """So many positions in a row have every tile among them: two epochs."""
+        return 2 * len(self)
 
     @abstractmethod
     def place(self, tile: int) -> Place:
@@ -118,18 +124,26 @@ def wrong(data: Any, place: Place) -> str:
 
 
 class DatasetSource(TileSource):
-    """A dataset folder: every tile once an epoch, in a seeded permutation of all.
+    """A dataset folder: every tile once an epoch, in a seeded permutation of all; or drawn by groups.
 
     Args:
         held_out: numbers of tiles (H,), rising, that do not come.
         index: of the dataset, with at least COLUMNS; None opens it.
+        groups: that tiles are drawn by; without those held out.
     """
 
     COLUMNS = ("x", "y", "offset", "length", "crc32")
 
-    def __init__(self, dataset: Dataset, held_out: Ints = NO_TILES, index: TileIndex | None = None) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        held_out: Ints = NO_TILES,
+        index: TileIndex | None = None,
+        groups: Grouped | None = None,
+    ) -> None:
         self.dataset, self.storage, self.stain = dataset, dataset.storage, dataset.params["stain"]
         self._index = dataset.tiles(self.COLUMNS) if index is None else index
+        self._groups = groups
         # among the tiles that do come, the place before which each held out one would lie
         self._gaps = held_out - np.arange(len(held_out))
 
@@ -137,8 +151,15 @@ class DatasetSource(TileSource):
         return len(self._index) - len(self._gaps)
 
     def order(self, positions: Ints, seed: int) -> Ints:
-        found = order.permuted(positions, len(self), seed)
+        if self._groups is None:
+            found = order.permuted(positions, len(self), seed)
+        else:
+            found = self._groups.order(positions, seed)
         return found + np.searchsorted(self._gaps, found, side="right")
+
+    @property
+    def reach(self) -> int:
+        return super().reach if self._groups is None else self._groups.reach
 
     def place(self, tile: int) -> Place:
         offset, length, crc32 = (int(self._index.columns[n][tile]) for n in ("offset", "length", "crc32"))

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -25,6 +26,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 CPU = torch.device("cpu")
 BUCKET = 32 * 2**20  # elements of one all-reduce: few calls, and little memory beside the gradients
+# What ranks wait for each other at most: rank 0 alone scores probes, writes checkpoints and holds out slides,
+# which may outlast NCCL's 10 minutes. A rank that dies ends the others earlier: gloo notices its closed
+# connection, and torchrun ends a group of which one has failed.
+PATIENCE = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
@@ -84,9 +89,18 @@ class Ranks:
         return tensor
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace every gradient by its mean over ranks; all ranks must have gradients of the same ones."""
+        """Replace every gradient by its mean over ranks.
+
+        A rank without a gradient that another one has counts as zero; what no rank has stays without, so
+        that the optimiser leaves it alone.
+        """
         if self.world == 1:
             return
+        parameters = list(parameters)
+        there = torch.tensor([float(p.grad is not None) for p in parameters], device=self.device)
+        for parameter, count in zip(parameters, self.sum(there).tolist(), strict=True):
+            if count and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
         buckets: list[list[Tensor]] = [[]]
         for grad in (p.grad for p in parameters if p.grad is not None):
             if sum(g.numel() for g in buckets[-1]) + grad.numel() > BUCKET and buckets[-1]:
@@ -160,7 +174,8 @@ def ranks() -> Iterator[Ranks]:
         device = torch.device("cuda", here)
         torch.cuda.set_device(device)
     try:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=rank, world_size=world)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, rank=rank, world_size=world, timeout=PATIENCE)
     except (ValueError, RuntimeError, dist.DistError) as error:
         line = str(error).strip().splitlines()[0]
         raise UsageError(f"rank {rank} of {world} cannot join the others: {line}") from None

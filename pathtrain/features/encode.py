@@ -15,6 +15,7 @@ from pathprep.errors import UsageError
 from pathtrain.data.tile_batches import batches
 from pathtrain.data.whole_tiles import Ints, Tiles
 from pathtrain.distributed.workers import pick_device
+from pathtrain.features.texture import COLOURS, PATTERNS, colours, patterns
 from pathtrain.params.encoding import How
 from pathtrain.runs.model import LoadedModel, finite
 
@@ -41,6 +42,7 @@ def encode(
     order: Ints,
     how: How,
     advance: Callable[[int], None] = lambda count: None,
+    lbp: bool = False,
 ) -> tuple[list[Features], Features]:
     """Features of the tiles in ``order``; they are decoded once for all models.
 
@@ -50,9 +52,11 @@ def encode(
         order: (M,) tile numbers.
         how: size, batch, threads, device.
         advance: called with the number of tiles that were finished.
+        lbp: local binary patterns as well; of 224 px they take a CPU as long as a small network.
 
     Returns:
-        Per model (M, D) float32, and the tiles' colour (M, 6): mean and SD of red, green, blue, 0 to 1.
+        Per model (M, D) float32, and the tiles' colour (M, 6): mean and SD of red, green, blue, 0 to 1;
+        with ``lbp`` (M, 34), the shares of their patterns behind it.
 
     Raises:
         UsageError: a size or device that cannot be.
@@ -64,15 +68,16 @@ def encode(
     size, device = check_size(models[0], how.size), pick_device(how.device)
     modules: list[nn.Module] = [model.module.to(device) for model in models]
     features = [np.empty((len(order), model.dim), dtype=np.float32) for model in models]
-    colour = np.empty((len(order), 6), dtype=np.float32)
+    pixels_say = np.empty((len(order), COLOURS + PATTERNS * lbp), dtype=np.float32)
     done = 0
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=how.precision == "bfloat16")
     with torch.inference_mode():
         for pixels in batches(tiles, order, size=size, batch=how.batch, threads=how.threads, short=how.short):
             part = slice(done, done + len(pixels))
             images = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255
-            moments = torch.std_mean(images, dim=(2, 3), correction=0)
-            colour[part] = torch.cat(moments[::-1], dim=1).cpu().numpy()
+            pixels_say[part, :COLOURS] = colours(images).cpu().numpy()
+            if lbp:
+                pixels_say[part, COLOURS:] = patterns(images).cpu().numpy()
             normalised = models[0].normalised(images)
             for module, array in zip(modules, features, strict=True):
                 with autocast:
@@ -80,4 +85,4 @@ def encode(
                 array[part] = finite(found.float().cpu().numpy())
             done = part.stop
             advance(len(pixels))
-    return features, colour
+    return features, pixels_say

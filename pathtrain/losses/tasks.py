@@ -14,7 +14,7 @@ def masked_cross_entropy(scores: Sequence[Tensor], labels: Tensor, weights: Sequ
 
     In float32 also under autocast; float64 stays.
 
-    Every head gets a gradient, of zero where the task is unknown: then all ranks exchange the same.
+    The heads of unknown tasks get no gradient, so that the optimiser leaves them alone.
 
     Args:
         scores: per task (C,).
@@ -26,8 +26,6 @@ def masked_cross_entropy(scores: Sequence[Tensor], labels: Tensor, weights: Sequ
     """
     terms = []
     for score, label, weight in zip(scores, labels.tolist(), weights, strict=True):
-        if label < 0:
-            terms.append(0.0 * wide(score).sum())
-        else:
+        if label >= 0:
             terms.append(-weight[label] * functional.log_softmax(wide(score), dim=0)[label])
-    return torch.stack(terms).sum() / (labels >= 0).sum()
+    return torch.stack(terms).mean()

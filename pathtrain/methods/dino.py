@@ -13,6 +13,7 @@ from pathprep.stain import Target
 from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.data.order import Ints
 from pathtrain.distributed.ranks import Ranks
+from pathtrain.losses import spread
 from pathtrain.losses.dino import dino_terms
 from pathtrain.methods import schedules
 from pathtrain.methods.base import Outcome, Setup, slices
@@ -23,13 +24,17 @@ from pathtrain.recipes.dino import DinoConfig, DinoRecipe, WithDino
 
 
 class Network(nn.ModuleDict):
-    """``backbone`` and ``head``; groups of views, each group of one size, -> scores (V, B, K)."""
+    """``backbone`` and ``head``; groups of views, each group of one size, -> scores and features."""
 
-    def forward(self, groups: list[list[Tensor]]) -> Tensor:
-        """The views of a group go through the backbone together, and all through the head."""
-        features = [self["backbone"](torch.cat(group)) for group in groups]
-        scores: Tensor = self["head"](torch.cat(features))
-        return scores.view(sum(map(len, groups)), -1, scores.shape[1])
+    def forward(self, groups: list[list[Tensor]]) -> tuple[Tensor, Tensor]:
+        """The views of a group go through the backbone together, and all through the head.
+
+        Returns:
+            (V, B, K), and without graph (V B, D).
+        """
+        features = torch.cat([self["backbone"](torch.cat(group)) for group in groups])
+        scores: Tensor = self["head"](features)
+        return scores.view(sum(map(len, groups)), -1, scores.shape[1]), features.detach()
 
 
 class Dino(TeacherPair):
@@ -57,6 +62,8 @@ class Dino(TeacherPair):
         super().__init__(Network({"backbone": body, "head": head}), self.config.head.out_dim, device, terms)
         if recipe.model.checkpoint:
             backbone.checkpoint_activations(body, recipe.model)
+        if recipe.model.freeze_patch_embed:
+            backbone.freeze_patches(body, recipe.model)
         self._compiled = recipe.compile
 
     def schedule(self, step: int) -> dict[str, float]:
@@ -82,6 +89,10 @@ class Dino(TeacherPair):
         # changing numbers as tensors: of each number that it is given, torch.compile would make a version
         warmth = torch.tensor(temp, device=self.center.device) if self._compiled else temp
         return self.compare(large, small, self.config.student_temp, warmth)
+
+    def figures(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """How widely outputs and features are spread."""
+        return spread.figures(means)
 
     def frozen(self, step: int) -> list[nn.Parameter]:
         """Parameters that take no optimiser step at ``step``."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pathtrain.data.slide_labels import SlideLabels
 from pathtrain.data.work import Regions, Slide, Work
+from pathtrain.losses import spread
 from pathtrain.losses.tasks import masked_cross_entropy
 from pathtrain.methods.base import Outcome, slices
 from pathtrain.methods.dino import Dino, scheduled
@@ -105,6 +106,15 @@ class Hierarchical:
         """The phase, and DINO's values, which span the phase's own steps."""
         number, at, phase = self._at(step)
         return {"phase": float(number + 1), **scheduled(self.recipe.dino, at, phase.steps)}
+
+    def figures(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """How widely outputs and features of tiles and of regions are spread, of those that the step had."""
+        found: dict[str, Tensor] = {}
+        for objective in ("tile_", "region_"):
+            own = {n.removeprefix(objective): mean for n, mean in means.items() if n.startswith(objective)}
+            if own:
+                found |= {objective + name: value for name, value in spread.figures(own).items()}
+        return found
 
     def frozen(self, step: int) -> list[nn.Parameter]:
         """The heads' last layers at the start of the run."""

@@ -86,11 +86,7 @@ class HierarchicalSetup(Setup):
     def validation(
         self, method: Method, ranks: Ranks, target: Target | None
     ) -> Callable[[int], dict[str, float]] | None:
-        """Where a phase validates, rank 0 scores the validation slides.
-
-        Whole slides go through one card without a graph, which is quick beside training on them, so that
-        the other ranks wait.
-        """
+        """Where a phase validates, the ranks divide the validation slides among them."""
         assert isinstance(method, Hierarchical)
         labels = self.labels
         rows = np.empty(0, np.int64) if labels is None else labels.of("val")
@@ -99,13 +95,13 @@ class HierarchicalSetup(Setup):
         scorer: list[TaskScorer] = []
 
         def after(done: int) -> dict[str, float]:
-            if not self._validates(done) or not ranks.first:
+            if not self._validates(done):
                 return {}
             if not scorer:
                 config, index = self.recipe.stain, SlideIndex(self.data)
                 quiet = stage(self.data, config, self.recipe.seed, index.source.fits, target, jitter=False)
                 scorer.append(TaskScorer(method, index, labels, quiet, ranks.device_id, ranks.threads))
-            return _logged(scorer[0].score(rows))
+            return _logged(scorer[0].score(rows, ranks))
 
         return after
 

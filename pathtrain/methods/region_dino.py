@@ -20,16 +20,21 @@ _STREAM = 0x726567696F6E  # keeps these hashes apart from others
 
 
 class RegionNetwork(nn.ModuleDict):
-    """``stage2`` and ``head``; crops (B, T, D) in groups of one size -> scores (V, B, K)."""
+    """``stage2`` and ``head``; crops (B, T, D) in groups of one size -> scores and features."""
 
-    def forward(self, groups: list[list[Tensor]]) -> Tensor:
-        """The crops of a group go through stage 2 together, and all through the head."""
+    def forward(self, groups: list[list[Tensor]]) -> tuple[Tensor, Tensor]:
+        """The crops of a group go through stage 2 together, and all through the head.
+
+        Returns:
+            (V, B, K), and without graph (V B, D2).
+        """
         features = []
         for group in groups:
             places = cells_of(int(group[0].shape[1] ** 0.5), group[0].device)
             features.append(self["stage2"](torch.cat(group), places))
-        scores: Tensor = self["head"](torch.cat(features))
-        return scores.view(sum(len(group) for group in groups), -1, scores.shape[1])
+        together = torch.cat(features)
+        scores: Tensor = self["head"](together)
+        return scores.view(sum(map(len, groups)), -1, scores.shape[1]), together.detach()
 
 
 class RegionTeaching(TeacherPair):

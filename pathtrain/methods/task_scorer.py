@@ -9,6 +9,7 @@ from torch.nn import functional
 from pathtrain.data import slide_labels
 from pathtrain.data.slide_labels import SlideLabels
 from pathtrain.data.slide_stream import Request, SlideIndex, TileStream
+from pathtrain.distributed.ranks import ALONE, Ranks
 from pathtrain.methods.hierarchical import Hierarchical
 from pathtrain.metrics import Ints, auroc, balanced_accuracy
 from pathtrain.recipes.hierarchical import SlideTasks
@@ -42,16 +43,21 @@ class TaskScorer:
             (p.slide for p in reversed(method.recipe.hierarchy.phases) if p.slide is not None), None
         )
 
-    def score(self, rows: Ints) -> dict[str, dict[str, Any]]:
+    def score(self, rows: Ints, ranks: Ranks = ALONE) -> dict[str, dict[str, Any]]:
         """Per task: ``auroc``, ``balanced_accuracy`` (None where undefined) and ``slides``.
 
         Args:
-            rows: of the labels; slides whose label of a task is unknown do not count for it.
+            rows: of the labels, (S,), at least one; slides whose label of a task is unknown do not count
+                for it.
+            ranks: every one scores its share of the slides, and all return the figures of all slides.
         """
-        found = [np.stack(p) if p else np.empty((0, 2)) for p in zip(*self.probabilities(rows), strict=True)]
+        shares = ranks.gather(list(self.probabilities(rows[ranks.rank :: ranks.world])))
+        slides = [shares[place % ranks.world][place // ranks.world] for place in range(len(rows))]
         results = {}
-        for number, (task, probabilities) in enumerate(zip(self.labels.tasks, found, strict=True)):
-            labels = self.labels.values[rows, number]
+        for number, (task, scores) in enumerate(
+            zip(self.labels.tasks, zip(*slides, strict=True), strict=True)
+        ):
+            probabilities, labels = np.stack(scores), self.labels.values[rows, number]
             known = labels != slide_labels.UNKNOWN
             results[task.name] = {
                 "auroc": auroc(probabilities[known], labels[known]),

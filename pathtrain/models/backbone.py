@@ -104,6 +104,18 @@ def checkpoint_activations(backbone: nn.Module, model: ModelConfig) -> None:
         raise ModelError(f"model.checkpoint: {model.name} has no activation checkpointing") from None
 
 
+def freeze_patches(backbone: nn.Module, model: ModelConfig) -> None:
+    """Take the patch embedding out of training (MoCo v3: Chen, Xie and He 2021, section 4.2).
+
+    Raises:
+        ModelError: the architecture has none.
+    """
+    patches = getattr(backbone, "patch_embed", None)
+    if not isinstance(patches, nn.Module):
+        raise ModelError(f"model.freeze_patch_embed: {model.name} has no patch embedding")
+    patches.requires_grad_(False)
+
+
 def _fill(backbone: nn.Module, state: State, source: str) -> None:
     state = {re.sub(r"^(module\.)?(backbone\.)?", "", key): value for key, value in state.items()}
     # DINO's projection head is `head.*`, a classifier is `head.*` or `fc.*`; a backbone has neither

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal, get_args
 
 from pathprep.params.settings import Setting, check
+from pathtrain.params.baselines import BaselineParams
 from pathtrain.params.encoding import How
 
 Schedule = Literal["cosine", "constant"]
@@ -17,11 +18,13 @@ class KnnParams:
     Attributes:
         k: neighbours that vote.
         seed: of the random weights and of the bootstrap.
+        baselines: see BaselineParams.
         how: see How.
     """
 
     k: Annotated[int, Setting("Neighbours that vote.")] = 20
     seed: Annotated[int, Setting("Of random weights and bootstrap, from 0.")] = 0
+    baselines: BaselineParams = field(default_factory=BaselineParams)
     how: How = field(default_factory=How)
 
     def __post_init__(self) -> None:
@@ -108,6 +111,7 @@ class LinearParams:
             ``reference``; or a file of `pathprep target`.
         seed: of the split, the first seed of the layers, of the random weights and of the bootstrap.
         layer: see LayerParams.
+        baselines: see BaselineParams.
         how: ``size`` is the crop; ``short`` by default in the paper's ratio to it.
     """
 
@@ -121,6 +125,7 @@ class LinearParams:
     ] = "model"
     layer: LayerParams = field(default_factory=LayerParams)
     seed: Annotated[int, Setting("Of the split, the layers and the bootstrap, from 0.", TRAINING)] = 0
+    baselines: BaselineParams = field(default_factory=BaselineParams)
     how: How = field(default_factory=How)
 
     def __post_init__(self) -> None:

@@ -196,6 +196,10 @@ class HierarchicalRecipe(WithDino):
         """Steps of all phases."""
         return sum(phase.steps for phase in self.hierarchy.phases)
 
+    def outputs(self) -> dict[str, int]:
+        """Those of DINO on tiles and on regions."""
+        return {"tile_": self.dino.head.out_dim, "region_": self.hierarchy.region_head.out_dim}
+
     def span(self, step: int, total: int) -> tuple[int, int, OptimConfig]:
         """A phase's schedules span its own steps."""
         number, local = self.place(step)

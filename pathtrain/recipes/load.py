@@ -130,6 +130,8 @@ def _apply(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _where(location: tuple[int | str, ...]) -> str:
+    if location[:1] == ("probes",):
+        location = (*location[:2], *location[3:])  # without the kind, which is no key
     return ".".join(str(part) for part in location) + ": " if location else ""
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from pathprep.params.origin import AskedOrigin
 from pathtrain.recipes.strict import Strict
 
 Name = Annotated[str, Field(pattern="^[a-z0-9_-]+$")]
@@ -14,18 +15,19 @@ class ProbeConfig(Strict):
     """What every probe has.
 
     Attributes:
+        kind: what is measured.
         every: steps between two measurements; there is one before the first step and one at the end as well.
-        name: small letters, digits, _ and -; figures are called ``<kind>_<name>_...``, or ``<kind>_...``.
+        name: small letters, digits, _ and -; figures are ``<kind>_<name>_...``, or ``<kind>_...``.
     """
 
+    kind: str
     every: int = Field(gt=0)
     name: Name | None = None
 
     @property
     def key(self) -> str:
         """What its figures begin with in the log."""
-        kind: str = getattr(self, "kind")  # noqa: B009
-        return kind if self.name is None else f"{kind}_{self.name}"
+        return self.kind if self.name is None else f"{self.kind}_{self.name}"
 
 
 class CollapseProbe(ProbeConfig):
@@ -44,4 +46,39 @@ class CollapseProbe(ProbeConfig):
     tiles: int = Field(default=100, ge=2)
 
 
-Probe = CollapseProbe
+class KnnProbe(ProbeConfig):
+    """How well a tile's label follows from its neighbours, as `pathtrain evaluate knn` measures it.
+
+    Attributes:
+        train: labelled tiles that vote: a dataset, or a folder of images with a labels.csv.
+        test: those that are asked; null: all of ``train``, without votes of a tile's own slide or group.
+        labels: of datasets of slides: a CSV, or a folder of GeoJSON.
+        label_origin: of GeoJSON on slides with bounds, where it does not say its own.
+        k: neighbours that vote.
+        tiles: of each of the sets at most, drawn with the recipe's seed.
+    """
+
+    kind: Literal["knn"]
+    train: Path
+    test: Path | None = None
+    labels: Path | None = None
+    label_origin: AskedOrigin = "auto"
+    k: int = Field(default=20, gt=0)
+    tiles: int = Field(default=2000, ge=2)
+
+
+class RankProbe(ProbeConfig):
+    """How many directions the features of some tiles use: RankMe, and their SD; see pathtrain.metrics.
+
+    Attributes:
+        dataset: null: the training data.
+        tiles: so many, drawn with the recipe's seed; the rank is at most this, and at most the features'
+            number.
+    """
+
+    kind: Literal["rank"]
+    dataset: Path | None = None
+    tiles: int = Field(default=2000, ge=2)
+
+
+Probe = Annotated[CollapseProbe | KnnProbe | RankProbe, Field(discriminator="kind")]

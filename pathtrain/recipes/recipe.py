@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from pathtrain.recipes.probes import Probe
+from pathtrain.recipes.sampling import SamplingConfig
 from pathtrain.recipes.strict import Count, Positive, Share, Strict
 
 Channels = tuple[Share, Share, Share]
@@ -35,6 +36,7 @@ class ModelConfig(Strict):
         mean, std: what a pixel in 0 to 1 is normalised with, per channel.
         checkpoint: activation checkpointing: each block is run again in the backward pass instead of
             keeping what it computed, about a third more time for a fraction of the memory.
+        freeze_patch_embed: leave the patch embedding as it begins, as MoCo v3 does for stability.
     """
 
     name: str
@@ -43,6 +45,7 @@ class ModelConfig(Strict):
     mean: Channels = IMAGENET_MEAN
     std: tuple[Positive, Positive, Positive] = IMAGENET_STD
     checkpoint: bool = False
+    freeze_patch_embed: bool = False
 
 
 class Crop(Strict):
@@ -207,6 +210,9 @@ class OptimConfig(Strict):
         warmup_steps: linear climb from 0 to ``lr``.
         weight_decay: of matrices; biases, norms and other vectors get none.
         clip: largest L2 norm of one parameter tensor's gradient; null for none.
+        layer_decay: the rate of block j of L is multiplied by layer_decay^(L - j), that of patch embedding,
+            positions and tokens by layer_decay^(L + 1); heads, later stages and the last norm keep it all. 1:
+            one rate for all. For a start that should keep what it knows: .65 to .9 is usual.
     """
 
     lr: Positive
@@ -215,13 +221,21 @@ class OptimConfig(Strict):
     weight_decay: Ramp
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
     clip: Positive | None
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
 
 
 class CheckpointConfig(Strict):
-    """Every how many steps a checkpoint is written (also at the end), and how many are kept."""
+    """What is kept of a run.
+
+    Attributes:
+        every: steps between two checkpoints, from which the run goes on; there is one at the end as well.
+        keep: the newest ones that stay.
+        milestones: steps between two encoders that stay for ever, in RUN/encoders; null for none.
+    """
 
     every: int = Field(gt=0)
     keep: int = Field(gt=0)
+    milestones: Annotated[int, Field(gt=0)] | None = None
 
 
 class Recipe(Strict):
@@ -238,7 +252,10 @@ class Recipe(Strict):
             gradients are added up (accumulated), and the step is that of the whole batch. null: all at once.
         compile: torch.compile of the backbones and the loss: a minute's start, then faster steps on a card.
         sharding: ``full`` divides weights, gradients and optimiser among the ranks (FSDP2).
+        sampling: how often each tile comes.
         probes: what the teacher's encoder is measured by while training. Those of one kind have names.
+        warn_after: steps that a run may look collapsed before it is said, or before ``--stop-on-collapse``
+            stops it; 0 for never.
     """
 
     method: str
@@ -249,6 +266,7 @@ class Recipe(Strict):
     precision: Literal["float32", "bfloat16"]
     model: ModelConfig
     stain: StainConfig = StainConfig()
+    sampling: SamplingConfig = SamplingConfig()
     loader: LoaderConfig = LoaderConfig()
     views: ViewsConfig
     optim: OptimConfig
@@ -258,6 +276,7 @@ class Recipe(Strict):
     compile: bool = False
     sharding: Literal["none", "full"] = "none"
     probes: tuple[Probe, ...] = ()
+    warn_after: Count = 500
 
     @field_validator("probes")
     @classmethod
@@ -277,6 +296,10 @@ class Recipe(Strict):
     def span(self, step: int, total: int) -> tuple[int, int, OptimConfig]:
         """What the optimiser's schedules follow at a step: the place and length of what they span."""
         return step, total, self.optim
+
+    def outputs(self) -> dict[str, int]:
+        """How the log's keys of each loss over outputs begin, and how many outputs K it has."""
+        return {}
 
     def rate_key(self, step: int) -> str:
         """The key of the learning rate at a step."""

@@ -5,7 +5,6 @@ dataset, if it is still there, for the views.
 """
 
 import json
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,35 +24,21 @@ from pathprep.storage.json_files import read_json
 from pathprep.storage.place import local_folder
 from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.errors import ModelError
+from pathtrain.evaluate.baselines import said
 from pathtrain.evaluate.papers.published import TASKS
 from pathtrain.images import decode, resize
 from pathtrain.recipes.load import dump, load
 from pathtrain.recipes.recipe import Recipe, StainConfig
+from pathtrain.reports import curves
 from pathtrain.reports import results as evaluations
-from pathtrain.runs import checkpoint
+from pathtrain.runs import checkpoint, milestones
 from pathtrain.runs.identity import held_out
 from pathtrain.runs.warm_start import STEP_KEY
 from pathtrain.stain.target import of_run
-from pathtrain.training import logs
+from pathtrain.training import logs, row_keys
+from pathtrain.training.health import Health, Spell
 from pathtrain.training.held_out import tiles_of
 
-# What a row of log.jsonl may hold, in the order of the page; other keys follow under their own name
-CURVES = {
-    "loss": "Loss",
-    "lr": "Learning rate",
-    "weight_decay": "Weight decay",
-    "momentum": "Teacher momentum",
-    "teacher_temp": "Teacher temperature",
-    "gradient_norm": "Gradient norm (before clipping)",
-    "teacher_entropy": "Teacher entropy (nats)",
-    "collapse_ratio": "Feature collapse (own slide against chance; 1 is none)",
-    "collapse_own_share": "Feature collapse: neighbours from the own slide (share)",
-    "collapse_chance": "Feature collapse: chance",
-    "images_s": "Images per second",
-    "mfu": "Model FLOP utilisation",
-    "data_wait": "Time waiting for data (share)",
-    "seconds_step": "Seconds per step",
-}
 # What measures what is not there yet
 COMMANDS = {
     "linear": "pathtrain evaluate linear {run} --train TILES --test TILES",
@@ -103,10 +88,13 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
             dataset=info.get("dataset", "DATASET"),
             tasks=TASKS,
             heads=evaluations.heads(run),
+            said=said,
             curves=_curves(rows),
+            spells=_spells(recipe, rows),
             views=views,
             views_missing=views_missing,
             step=step,
+            milestones=milestones.entries(run),
             missing=[
                 text.format(run=run, dataset=info.get("dataset", "DATASET"))
                 for task, text in COMMANDS.items()
@@ -147,11 +135,11 @@ def _facts(
         ("Tiles", f"{tiles:,}" if tiles else "unknown"),
         ("Machine", ", ".join(f"{key} {value}" for key, value in versions.items()) or "unknown"),
     ]
-    if rows:
+    if taken := [row for row in rows if row["step"]]:  # before the first, there are figures of probes only
         facts[2:2] = [
-            ("Last loss", f"{rows[-1]['loss']:.4f}"),
-            ("Images per second", f"{statistics.median(row['images_s'] for row in rows):.1f} (median)"),
-            ("Waiting for data", f"{statistics.median(row['data_wait'] for row in rows):.1%} (median)"),
+            ("Last loss", f"{taken[-1]['loss']:.4f}"),
+            ("Images per second", f"{statistics.median(row['images_s'] for row in taken):.1f} (median)"),
+            ("Waiting for data", f"{statistics.median(row['data_wait'] for row in taken):.1%} (median)"),
         ]
     return facts
 
@@ -170,18 +158,21 @@ def _stain(config: StainConfig) -> str:
     return f"{words}{', ' if jitter else ''}{', '.join(jitter)}"
 
 
+def _spells(recipe: Recipe, rows: list[dict[str, Any]]) -> list[Spell]:
+    """When the run looked collapsed, the latest first."""
+    health = Health(recipe, rows)
+    return sorted(health.spells + health.now, key=lambda spell: -spell.first)
+
+
 def _curves(rows: list[dict[str, Any]]) -> list[tuple[str, str, Markup]]:
     """Title, last value and chart of everything that was logged."""
-    found = {key for row in rows for key in row} - {"step"}
-    names = [key for key in CURVES if key in found] + sorted(found - CURVES.keys())
-    curves = []
-    for key in names:
-        kept = [row for row in rows if row.get(key) is not None and math.isfinite(row[key])]
-        if kept:
-            title = CURVES.get(key, key)
-            drawn = chart.line([row["step"] for row in kept], [row[key] for row in kept], title)
-            curves.append((title, chart.short(kept[-1][key]), drawn))
-    return curves
+    drawn = []
+    for key in curves.ordered({key for row in rows for key in row} - row_keys.PLACE.keys()):
+        steps, values = curves.points(rows, key)
+        if steps:
+            title = curves.title(key)
+            drawn.append((title, chart.short(values[-1]), chart.line(steps, values, title)))
+    return drawn
 
 
 def _views(run: Path, recipe: Recipe, info: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:

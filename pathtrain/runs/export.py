@@ -1,8 +1,8 @@
 """A run as a folder that plain timm opens: ``timm.create_model("local-dir:MODEL", pretrained=True)``.
 
     MODEL/config.json          architecture, arguments, normalisation and input size, as timm writes them;
-                               and, which timm does not look at, the number of training slides, and the
-                               stain target if the model was trained on normalised tiles
+                               and, which timm does not look at, the steps and training slides, what training
+                               began with, and the stain target if there is one
     MODEL/model.safetensors    the teacher's backbone
     MODEL/README.md            where it came from and how to use it
 
@@ -13,6 +13,7 @@ exist under the name that was asked for.
 import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,12 @@ def export(run: str | Path, out: str | Path = "model") -> LoadedModel:
         raise ModelError(f"{run}: already an exported model; give the run folder it came from")
     if out.exists() and not _is_export(out):
         raise UsageError(f"{out}: exists and is not an exported model; give another `out` or remove it")
+    write(model, run, out)
+    return model
+
+
+def write(model: LoadedModel, run: Path, out: Path) -> None:
+    """Write a model of a run to a folder, at once or not at all; an earlier one there is replaced."""
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = (out.with_name(f".export-{word}~{out.name}") for word in ("new", "old"))
     for left in (temporary, old):  # by an export that was killed
@@ -62,7 +69,6 @@ def export(run: str | Path, out: str | Path = "model") -> LoadedModel:
         out.rename(old)
     atomic.publish(temporary, out)
     shutil.rmtree(old, ignore_errors=True)
-    return model
 
 
 def _is_export(path: Path) -> bool:
@@ -84,8 +90,12 @@ def _config(model: LoadedModel) -> dict[str, Any]:
     ours: dict[str, Any] = {"creator": CREATOR, "fingerprint": model.fingerprint}
     if model.target is not None:
         ours["target"] = model.target.as_dict()
+    if model.step is not None:
+        ours["step"] = model.step
     if model.slides is not None:
         ours["slides"] = model.slides
+    if model.start is not None:
+        ours["start"] = asdict(model.start)
     return {
         "architecture": model.config.name,
         "num_classes": 0,

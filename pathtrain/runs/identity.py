@@ -17,16 +17,18 @@ import torch
 from pathprep.dataset.reader import Dataset
 from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import Target
+from pathtrain.data.sampling import Grouped
 from pathtrain.errors import CheckpointError
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs import checkpoint
 
 # What a resume may change: it touches the weights by rounding at most, but that stochastic depth is drawn
 # for each micro-batch.
-FREE = {"checkpoint", "log_every", "loader", "probes", "micro_batch", "compile", "sharding"}
+FREE = {"checkpoint", "log_every", "loader", "probes", "warn_after", "micro_batch", "compile", "sharding"}
 FREE_OF_MODEL = {"checkpoint"}
-# What it may change if it is asked to: what helps a run past a loss that is not finite
-CHANGEABLE = re.compile(r"precision$|optim\.|hierarchy\.phases\.\d+\.(lr|warmup_steps)$")
+# What it may change if it is asked to: what helps a run past a loss that is not finite. Not the optimiser's
+# groups, which its state lies in.
+CHANGEABLE = re.compile(r"precision$|optim\.(?!layer_decay$)|hierarchy\.phases\.\d+\.(lr|warmup_steps)$")
 
 # Counts up when the same recipe on the same data takes other steps than before (CHANGELOG says which): a run
 # is not finished by steps that it was not begun with
@@ -43,6 +45,7 @@ def identity(
     tiles: int,
     target: Target | None,
     held_out: Collection[str] = (),
+    groups: Grouped | None = None,
 ) -> dict[str, Any]:
     """Everything that a resume must find unchanged: recipe keys, and which tiles there are.
 
@@ -51,11 +54,13 @@ def identity(
     Args:
         tiles: that are trained on.
         held_out: slides of the dataset that are not.
+        groups: that tiles are drawn by.
     """
     counts = dataset.tile_counts()
     values = {k: v for k, v in recipe.model_dump(mode="json").items() if k not in FREE}
     values["model"] = {k: v for k, v in values["model"].items() if k not in FREE_OF_MODEL}
     values["stain"]["target"] = None if target is None else target.as_params()
+    del values["sampling"]["table"]  # what it holds counts, wherever it lies: ``groups``
     return {
         "training version": TRAINING,
         **_flat(values),
@@ -63,6 +68,7 @@ def identity(
         "dataset tiles": tiles,
         "dataset slides": digest(counts)[:16],
         **({"held-out slides": sorted(held_out)} if held_out else {}),
+        **({"sampling groups": groups.digest()} if groups is not None else {}),
     }
 
 

@@ -5,6 +5,7 @@ A run and its export give the same weights, hence the same fingerprint and the s
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -21,10 +22,10 @@ from pathprep.errors import UsageError
 from pathprep.stain import Target
 from pathprep.storage.json_files import read_json
 from pathtrain.errors import CheckpointError, ModelError
-from pathtrain.models.backbone import build
+from pathtrain.models.backbone import build, create
 from pathtrain.recipes.load import load as load_recipe
-from pathtrain.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
-from pathtrain.runs import checkpoint
+from pathtrain.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD, RUN, ModelConfig
+from pathtrain.runs import checkpoint, warm_start
 from pathtrain.stain.target import ModelTarget, of_run
 
 Pixels = npt.NDArray[np.uint8]
@@ -33,6 +34,16 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 # What backbone.build sets itself; an export writes it for timm, and it is taken out again here
 BUILT_IN = {"num_classes": 0, "dynamic_img_size": True}
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run began with: the recipe's ``model.init``, of another run with the step, and its seed, which
+    random weights are drawn by.
+    """
+
+    init: str
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -51,8 +62,9 @@ class LoadedModel:
         fingerprint: 16 hex digits, a hash of architecture, normalisation, weights and target.
         target: stains that tiles must be normalised to before anything else; None: as they are.
         run: the run folder it came from, if any.
-        step: finished optimiser steps, if it came from a run.
+        step: finished optimiser steps, if that is known.
         slides: that it was trained on, if that is known.
+        start: what its training began with, if that is known.
     """
 
     module: nn.Module
@@ -65,6 +77,7 @@ class LoadedModel:
     run: Path | None = None
     step: int | None = None
     slides: int | None = None
+    start: Start | None = None
 
     @property
     def dim(self) -> int:
@@ -158,10 +171,28 @@ def load(path: str | Path) -> LoadedModel:
 
 def untrained(model: LoadedModel, seed: int = 0) -> LoadedModel:
     """The same architecture with random weights: what a trained one must beat."""
+    return _anew(model, "random weights", "random", seed)
+
+
+def started(model: LoadedModel) -> LoadedModel:
+    """The weights that the model's training began with: what training has to add something to.
+
+    Raises:
+        ModelError, CheckpointError: they are not known, or cannot be had.
+    """
+    if model.start is None:
+        raise ModelError(f"{model.name} does not say what its training began with; export it again")
+    return _anew(model, "start", model.start.init, model.start.seed)
+
+
+def _anew(model: LoadedModel, name: str, init: str, seed: int) -> LoadedModel:
+    config = model.config.model_copy(update={"init": init})
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = build(model.config)
-    return replace(_finish(module, model.config, "random weights", model.target), size=model.size)
+        torch.manual_seed(seed)  # as training does before it makes its networks
+        module = build(config) if init.startswith(RUN) else create(config)
+    if (other := warm_start.find(config, Path(), None)) is not None:
+        module.load_state_dict(other.state()["teacher"]["backbone"])
+    return replace(_finish(module, config, name, model.target), size=model.size)
 
 
 def with_target(model: LoadedModel, target: ModelTarget | None) -> LoadedModel:
@@ -184,18 +215,43 @@ def aimed(model: LoadedModel, target: str) -> LoadedModel:
     return with_target(model, ModelTarget.model_validate({"name": goal.name, **goal.as_params()}))
 
 
+def of_weights(
+    config: ModelConfig,
+    weights: Mapping[str, torch.Tensor],
+    name: str,
+    target: ModelTarget | None,
+    run: Path,
+    step: int,
+) -> LoadedModel:
+    """A run's backbone with the weights of a step; torch's random state is left alone.
+
+    Raises:
+        RuntimeError: they do not fit the architecture.
+    """
+    with torch.random.fork_rng(devices=[]):
+        module = build(config)
+    module.load_state_dict(weights)
+    info = read_json(run / "run.json") or {}
+    taken = info.get("identity", {}).get(warm_start.STEP_KEY)
+    init = config.init if taken is None else f"{config.init.partition('@')[0]}@{taken}"
+    return replace(
+        _finish(module, config, name, target),
+        run=run,
+        step=step,
+        slides=info.get("slides"),
+        start=Start(init, load_recipe(run / "recipe.yaml").seed),
+    )
+
+
 def _from_run(path: Path) -> LoadedModel:
     recipe = load_recipe(path / "recipe.yaml")
-    config = recipe.model
     value = checkpoint.load(path)
-    module = build(config)
+    name, target = path.resolve().name, of_run(path, recipe)
     try:
-        module.load_state_dict(value["teacher"]["backbone"])
+        weights = value["teacher"]["backbone"]
+        return of_weights(recipe.model, weights, name, target, path, int(value["step"]))
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its checkpoint does not fit recipe.yaml ({_line(error)})") from None
-    found = _finish(module, config, path.resolve().name, of_run(path, recipe))
-    slides = (read_json(path / "run.json") or {}).get("slides")
-    return replace(found, run=path, step=int(value["step"]), slides=slides)
 
 
 def _from_export(path: Path) -> LoadedModel:
@@ -213,11 +269,13 @@ def _from_export(path: Path) -> LoadedModel:
             std=shown.get("std", IMAGENET_STD),
         )
         target = ModelTarget.model_validate(info["target"]) if "target" in info else None
+        start = Start(**info["start"]) if "start" in info else None
         module = build(config)
         module.load_state_dict(load_file(path / WEIGHTS_FILE))
-    except (ValidationError, SafetensorError, RuntimeError, OSError) as error:
+    except (ValidationError, SafetensorError, RuntimeError, OSError, TypeError) as error:
         raise ModelError(f"{path}: its weights or configuration are damaged ({_line(error)})") from None
-    return replace(_finish(module, config, path.resolve().name, target), slides=info.get("slides"))
+    found = _finish(module, config, path.resolve().name, target)
+    return replace(found, step=info.get("step"), slides=info.get("slides"), start=start)
 
 
 def _finish(module: nn.Module, config: ModelConfig, name: str, target: ModelTarget | None) -> LoadedModel:

@@ -17,7 +17,7 @@ from pathtrain.data.order import Ints
 from pathtrain.data.source import NO_TILES
 from pathtrain.data.whole_tiles import DatasetTiles
 from pathtrain.evaluate.tile_level.collapse import generator, open_slides
-from pathtrain.recipes.probes import CollapseProbe, Probe
+from pathtrain.recipes.probes import CollapseProbe, Probe, RankProbe
 from pathtrain.recipes.recipe import Recipe
 
 SHARE = 10  # a tenth of a dataset's slides are held out at most, or two
@@ -31,7 +31,7 @@ class HeldOut:
     Attributes:
         slides: of the training data, that are left out.
         tiles: numbers (H,), rising, of their tiles.
-        probes: the recipe's, but for those that need slides held out where none can be.
+        probes: the recipe's, but for those that need what the training data cannot give.
         said: what the user should know, a line each.
     """
 
@@ -76,8 +76,15 @@ def hold_out(
         why = "mixed shards have no slides" if mixed else "the run began without slides"
         said.append(f"no collapse score: {why} to hold out; the probe's `dataset` measures on others")
     said += [f"collapse score on {probe.dataset}" for probe in scored if probe.dataset is not None]
-    probes = tuple(probe for probe in recipe.probes if slides or probe not in without)
-    return HeldOut(slides, tiles, probes, tuple(said))
+    probes: list[Probe] = []
+    for each in recipe.probes:
+        if isinstance(each, RankProbe) and each.dataset is None and isinstance(data, MixedDataset):
+            said.append(
+                f"no {each.key}: mixed shards are read in their order; its `dataset` measures on others"
+            )
+        elif slides or each not in without:
+            probes.append(each)
+    return HeldOut(slides, tiles, tuple(probes), tuple(said))
 
 
 def tiles_of(data: Dataset | MixedDataset, slides: Sequence[str]) -> Ints:

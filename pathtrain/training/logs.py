@@ -43,11 +43,11 @@ class Log:
 
     def __init__(self, run: Path, start: int, wandb: Wandb | None = None) -> None:
         self._wandb = wandb
-        kept = [row for row in rows(run) if row["step"] <= start]
+        kept = [row for row in rows(run) if row["step"] <= start] if start else []  # step 0 is done again
         text = "".join(json.dumps(row) + "\n" for row in kept)
         atomic.write_bytes(run / NAME, text.encode())
         self._file = (run / NAME).open("a")
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1 if start else 0)
 
     def __enter__(self) -> Self:
         return self

@@ -1,5 +1,6 @@
 """The optimiser, and what is done to gradients before its step."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,16 +9,66 @@ from torch import Tensor, nn
 
 from pathtrain.distributed.fsdp import is_sharded, local
 from pathtrain.distributed.ranks import Ranks
+from pathtrain.errors import ModelError
 from pathtrain.recipes.recipe import OptimConfig
 
 
 def adamw(network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """AdamW in two groups: with weight decay, and without (biases and anything of one dimension)."""
+    """AdamW in groups: those with weight decay, and those without (biases and anything of one dimension).
+
+    Each group carries ``decays``, and ``lr_scale``, what the step's rate is multiplied by: 1, or with
+    ``config.layer_decay`` a power of it by depth (``layer_scales``). ``schedule`` sets both at each step.
+
+    Raises:
+        ModelError: layers are to differ, and the network has no backbone of numbered blocks.
+    """
     named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
-    plain = [p for name, p in named if name.endswith(".bias") or p.ndim == 1]
-    decayed = [p for name, p in named if not (name.endswith(".bias") or p.ndim == 1)]
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+    scales = layer_scales(network, config.layer_decay)
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for name, p in named:
+        decays = not (name.endswith(".bias") or p.ndim == 1)
+        groups.setdefault((decays, scales[name]), []).append(p)
+    made: list[dict[str, Any]] = [
+        {"params": groups[key], "decays": key[0], "lr_scale": key[1], "weight_decay": 0.0}
+        for key in sorted(groups, reverse=True)
+    ]
+    return torch.optim.AdamW(made, lr=config.lr, betas=config.betas, fused=True)
+
+
+def layer_scales(network: nn.Module, decay: float) -> dict[str, float]:
+    """Each parameter's factor of the learning rate, by its name: decay^(L + 1 - i) in a backbone of L blocks.
+
+    Layer i is 0 for what comes before the blocks (patch embedding, positions, tokens), j + 1 for block j, and
+    L + 1, factor 1, for all else: the last norm, heads, later stages. As BEiT (Bao et al. 2022) and DINOv2
+    count; timm counts the last norm with the last block.
+
+    Raises:
+        ModelError: ``decay`` is not 1, and the network has no ``backbone`` of numbered blocks.
+    """
+    names = [name for name, _ in network.named_parameters()]
+    if decay == 1:
+        return dict.fromkeys(names, 1.0)
+    backbone = dict(network.named_children()).get("backbone")
+    blocks, matcher = getattr(backbone, "blocks", None), getattr(backbone, "group_matcher", None)
+    if blocks is None or matcher is None:
+        raise ModelError("optim.layer_decay: the backbone has no numbered blocks; set it to 1")
+    stem, last = re.compile(matcher()["stem"]), len(blocks) + 1
+    found = {}
+    for name in names:
+        inner = name.removeprefix("backbone.")
+        layer = last
+        if inner != name:
+            block = re.match(r"blocks\.(\d+)\.", inner)
+            layer = int(block[1]) + 1 if block else 0 if stem.match(inner) else last
+        found[name] = decay ** (last - layer)
+    return found
+
+
+def schedule(optimizer: torch.optim.Optimizer, lr: float, weight_decay: float) -> None:
+    """Set a step's learning rate and weight decay."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]
+        group["weight_decay"] = weight_decay if group["decays"] else 0.0
 
 
 @torch.no_grad()
@@ -29,21 +80,20 @@ def clip_each(
     Each tensor on its own, unlike torch's clip_grad_norm_, which scales all by their common norm.
 
     Args:
-        parameters: those without a gradient are passed over.
+        parameters: with gradients, P of them.
         largest: None for no limit.
         ranks: which hold the other parts of sharded gradients.
 
     Returns:
-        The L2 norm of all gradients together before clipping, a scalar.
+        The L2 norm of each gradient before clipping, (P,).
     """
     grads = [p.grad for p in parameters if p.grad is not None]
     if not grads:
-        return torch.zeros(())
+        return torch.zeros(0)
     parts = local(grads)
     norms = torch.stack(torch._foreach_norm(parts))
     if ranks is not None and is_sharded(grads):
         norms = ranks.sum(norms.square()).sqrt()
     if largest is not None:
         torch._foreach_mul_(parts, list((largest / (norms + 1e-6)).clamp(max=1).unbind()))
-    norm: Tensor = torch.linalg.vector_norm(norms)
-    return norm
+    return norms

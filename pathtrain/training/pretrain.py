@@ -15,12 +15,13 @@ from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import Target
 from pathprep.storage import atomic
 from pathtrain import methods
+from pathtrain.data.sampling import grouped
 from pathtrain.distributed import ranks as distributed
 from pathtrain.errors import CheckpointError
 from pathtrain.models.first_weights import misfit
 from pathtrain.recipes.load import dump, load, run_folder
 from pathtrain.recipes.recipe import Recipe
-from pathtrain.runs import checkpoint, lock, warm_start
+from pathtrain.runs import checkpoint, lock, milestones, warm_start
 from pathtrain.runs import identity as identities
 from pathtrain.runs.identity import Changes
 from pathtrain.stain import suits
@@ -48,6 +49,7 @@ def pretrain(
     fresh: bool = False,
     change: bool = False,
     wandb: str | None = None,
+    stop_on_collapse: bool = False,
     watch: Watch | None = None,
 ) -> TrainSummary:
     """Train, or go on with, a run; under torchrun every rank calls it.
@@ -62,6 +64,8 @@ def pretrain(
         change: go on although the recipe's ``optim`` or ``precision`` differ from the run's so far.
         labels: CSV or Parquet of slides, for the phases of a hierarchical recipe that need them.
         wandb: a project of Weights & Biases to log to as well.
+        stop_on_collapse: end, with a checkpoint, where the run has looked collapsed for the recipe's
+            ``warn_after`` steps, instead of warning alone.
         watch: is told of the progress, on rank 0.
 
     Raises:
@@ -69,6 +73,7 @@ def pretrain(
         CheckpointError: the run was started with another recipe or dataset, or its checkpoints are damaged.
         RunBusyError: another process trains in the run's folder.
         UsageError: the batch cannot be divided among the ranks, or these cannot join.
+        CollapseError: the run has collapsed, with ``stop_on_collapse``.
         PathprepError: the dataset, the model or the data is wrong, or the loss is not finite.
     """
     run, dataset = run_folder(recipe, out), Path(dataset)
@@ -93,7 +98,10 @@ def pretrain(
         recipe = recipe.model_copy(update={"probes": held_out.probes})
         tiles -= len(held_out.tiles)
         total = recipe.total_steps(tiles)
-        identity = identities.identity(recipe, data, tiles, target, held_out.slides)
+        groups = grouped(data, recipe.sampling, held_out.tiles)
+        if groups is not None:
+            ranks.say(log, "%s", groups.said(recipe.sampling.by))
+        identity = identities.identity(recipe, data, tiles, target, held_out.slides, groups)
         identity |= setup.identity()
         begun = None if fresh else identities.begun(run)
         start = ranks.decide(lambda: warm_start.find(recipe.model, run, begun))
@@ -134,6 +142,7 @@ def pretrain(
                 identities.set_aside(run)
                 held.enter_context(lock.exclusive(run))
             _describe(run, recipe, data, identity, target, entry, changed)
+            milestones.forget(run, 0 if entry is None else entry.step)
 
         ranks.decide(settled)
         if ranks.first and wandb is not None:
@@ -144,6 +153,7 @@ def pretrain(
             probes=probes[0] if probes else None,
             wandb=board,
             after=setup.validation(method, ranks, target),
+            stop_on_collapse=stop_on_collapse,
         )
 
 

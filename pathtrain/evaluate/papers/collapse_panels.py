@@ -12,6 +12,7 @@ Features that hold less mix more, so beside the panels stand, on the same tiles,
 and SD of colour: what plain and normalised tiles give by themselves.
 """
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from pathprep.errors import UsageError
 from pathprep.params.settings import build
 from pathprep.storage import atomic
 from pathtrain.data.whole_tiles import DatasetTiles, outcome
-from pathtrain.evaluate.statistics import Ints, describe, interval
+from pathtrain.evaluate.statistics import Doubles, Ints, describe, figures, flat
 from pathtrain.evaluate.tile_level import tsne
 from pathtrain.evaluate.tile_level.collapse import (
     Sample,
+    Scores,
     check_k,
     choose,
     generator,
@@ -43,7 +45,6 @@ TITLES = {
     "c": "normalised model, normalised tiles",
 }
 CHANGES = (("a", "b"), ("b", "c"), ("a", "c"))
-FIGURES = ("own_share", "ratio", "silhouette")
 JUDGED = {"own_share": "own share", "silhouette": "silhouette"}
 
 Key = tuple[object, ...]
@@ -115,14 +116,14 @@ def measured(
         progress.line(f"({panel}) {TITLES[panel]}: {len(slide)} tiles of {len(names)} slides")
         samples.append(Sample(features, slide, names))
         about = {"model": describe(model), "dataset": str((plain, normalised)[at][1])}
-        figures = measure(samples[-1], k, seed)
-        measured.append({"panel": panel, "title": TITLES[panel], **about, **figures})
+        row = measure(samples[-1], k, seed)
+        measured.append({"panel": panel, "title": TITLES[panel], **about, **row})
         if random:  # (b) has the tiles of (c)
             scaled = (colour - colour.mean(axis=0)) / np.maximum(colour.std(axis=0), 1e-12)
             for name, values in (("random weights", random[0]), ("colour", scaled)):
                 title = f"{name}, {('plain', 'normalised')[at]} tiles"
-                figures = measure(Sample(values, slide, names), k, seed)
-                baselines.append({"name": name, "title": title, "tiles_of": panel, **figures})
+                row = measure(Sample(values, slide, names), k, seed)
+                baselines.append({"name": name, "title": title, "tiles_of": panel, **row})
     progress.note(outcome(sets[1]))
     found = {row["panel"]: row for row in measured}
     differences = {f"{a} to {b}": change(found[a], found[b], seed) for a, b in CHANGES}
@@ -192,29 +193,17 @@ def _keys(tiles: DatasetTiles, group: str) -> dict[Key, int]:
 
 def change(before: dict[str, Any], after: dict[str, Any], seed: int) -> dict[str, Any]:
     """Differences of the figures between two panels, with intervals by one bootstrap over their slides."""
-    tables = [
-        np.array([[row["tiles"], row["own_share"], row["chance"], row["silhouette"]] for row in side])
-        for side in (before["slides"].values(), after["slides"].values())
-    ]
+    keys = [field.name for field in fields(Scores)]
+    one, other = (
+        Scores(*(np.array([row[key] for row in side["slides"].values()]) for key in keys))
+        for side in (before, after)
+    )
 
-    def figures(table: Any) -> dict[str, float]:
-        counts, share, chance, width = table.T
-        return {
-            "own_share": float(np.average(share, weights=counts)),
-            "ratio": float((share * counts).sum() / (chance * counts).sum()),
-            "silhouette": float(np.average(width, weights=counts)),
-        }
+    def difference(copies: Doubles) -> dict[str, Doubles]:
+        first, second = one.figures(copies), other.figures(copies)
+        return {name: second[name] - first[name] for name in first}
 
-    everything = np.arange(len(tables[0]))
-    found: dict[str, Any] = {}
-    for name in FIGURES:
-
-        def difference(drawn: Ints, name: str = name) -> float:
-            return figures(tables[1][drawn])[name] - figures(tables[0][drawn])[name]
-
-        found[name] = difference(everything)
-        found[f"{name}_interval"] = interval(difference, len(everything), seed)
-    return found
+    return flat(figures(difference, len(one.tiles), seed))
 
 
 def verdict(changes: dict[str, Any]) -> str:

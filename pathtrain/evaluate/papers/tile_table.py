@@ -34,7 +34,6 @@ from pathtrain.runs.model import LoadedModel, Model, aimed, opened
 log = logging.getLogger(__name__)
 
 KEYS = [task.key for task in TASKS]
-ROWS = ("model", "random weights", "colour")  # as pathtrain.evaluate.tile_level.labelled calls the features
 
 
 @dataclass(frozen=True)
@@ -112,8 +111,8 @@ def table(
         settings: of LinearParams, by their flat names, as ``linear`` takes them.
 
     Returns:
-        JSON-able: tasks present and missing, per model its rows (top-1 per task, mean, parameters, slides),
-        the published row, and each linear evaluation in full.
+        JSON-able: tasks present and missing, per model its rows (top-1 per task, mean, parameters, slides;
+        of baselines also the model's lead over them), the published row, and each linear evaluation in full.
 
     Raises:
         PathprepError: as ``linear``.
@@ -143,7 +142,8 @@ def _table(
                 "model": describe(model),
                 "parameters": sum(weights.numel() for weights in model.module.parameters()),
                 "slides": model.slides,
-                "rows": [_row(name, done) for name in ROWS],
+                "rows": [_row(row["name"], done) for row in next(iter(done.values()))["results"]],
+                "baselines": next(iter(done.values()))["baselines"],
                 "evaluations": done,
             }
         )
@@ -171,6 +171,7 @@ def _row(name: str, done: Mapping[str, Any]) -> dict[str, Any]:
         "name": name,
         "top1": {key: row["accuracy"] for key, row in found.items()},
         "intervals": {key: row["accuracy_interval"] for key, row in found.items()},
+        "leads": {key: row["lead"] for key, row in found.items()},
         "mean": float(np.mean([row["accuracy"] for row in found.values()])),
     }
 

@@ -5,10 +5,10 @@
     clam-sb, clam-mb, abmil    pathtrain.models.mil, trained per seed and stopped by a val part
     linear                     logistic regression (L2, C = 1) on slide vectors, standardised on the training
                                slides: the slide's own vector, or the mean of its tiles'
-    colour                     the same on six numbers per slide: mean and SD of red, green and blue over the
-                               pixels of its tiles as the dataset stores them
+    colour, colour+LBP         the same on what pixels alone say: see pathtrain.evaluate.slide_level.colour
 
-The last two are without randomness: one value instead of one per seed. With fixed parts they learn from
+Baselines that are networks (the start, random weights) are folders of features like the model's own.
+The last three are without randomness: one value instead of one per seed. With fixed parts they learn from
 train alone, as the others do; val slides that are drawn are drawn from train, and they learn from those too.
 """
 
@@ -27,19 +27,19 @@ from sklearn.preprocessing import StandardScaler
 
 from pathprep.errors import UsageError
 from pathtrain.distributed.workers import pick_device
+from pathtrain.evaluate.baselines import COLOUR, HANDMADE, TEXTURE
 from pathtrain.evaluate.slide_level.colour import colour
 from pathtrain.evaluate.slide_level.mil_training import predict, tiles, train
-from pathtrain.evaluate.slide_level.scores import Predictions, score
+from pathtrain.evaluate.slide_level.scores import Predictions, Row, Runs, score
 from pathtrain.evaluate.slide_level.splits import Split, hold_out, splits
 from pathtrain.evaluate.slide_level.tasks import Missing, Task
 from pathtrain.features.bags import Bags
+from pathtrain.features.texture import COLOURS
 from pathtrain.models.mil import Mil, MilConfig
 from pathtrain.params.slide_level import Method, SlidesConfig
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-
-COLOUR = "colour"
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def evaluate(
         models: folders of features, with different names.
         tasks: from pathtrain.evaluate.slide_level.tasks.
         config: methods, seeds, folds.
-        dataset: of the same slides, for colour; None leaves it out.
+        dataset: of the same slides, for colour and patterns; None leaves them out.
         heatmaps: slides whose attention is kept; None for one scored slide per class and task.
 
     Returns:
@@ -105,26 +105,34 @@ def evaluate(
     _check(models, tasks, config, heatmaps)
     divided = {task.name: splits(task, config.folds) for task in tasks if isinstance(task, Task)}
     needed = sorted({slide for task in tasks if isinstance(task, Task) for slide in task.slides})
-    colours = None if dataset is None else colour(dataset, needed, config.threads)
+    alone = None if dataset is None else colour(dataset, needed, config.threads)
     entries: list[dict[str, Any]] = []
     attention: list[Attention] = []
     for task in tasks:
         if isinstance(task, Missing):
             entries.append({"name": task.name, "missing": task.reason, "results": []})
             continue
-        rows: list[dict[str, Any]] = []
+        found: dict[Row, Runs] = {}
+        trained: dict[Row, list[int] | None] = {}
         shown = _chosen(task, divided[task.name], heatmaps)
         for model in models:
             for method in _methods(model, config):
-                runs, looked, epochs = _run(model, task, method, divided[task.name], config, shown)
-                row = {"model": model.name, "method": method, **score(task, runs, 0), "epochs": epochs}
-                rows.append(row)
+                row = model.name, method
+                found[row], looked, trained[row] = _run(
+                    model, task, method, divided[task.name], config, shown
+                )
                 attention += looked
-                log.info("%s: %s %s: AUROC %.3f", task.name, model.name, method, row["auroc"]["mean"])
-        if colours is not None:
-            vectors = np.stack([colours[slide] for slide in task.slides])
-            runs = [[_linear(task, vectors, split) for split in divided[task.name]]]
-            rows.append({"model": COLOUR, "method": "linear", **score(task, runs, 0), "epochs": None})
+                log.info("%s: %s %s: trained and scored", task.name, *row)
+        for name, length in ((COLOUR, COLOURS), (TEXTURE, None)):
+            if alone is None:
+                break
+            vectors = np.stack([alone[slide][:length] for slide in task.slides])
+            row = name, "linear"
+            found[row], trained[row] = [[_linear(task, vectors, split) for split in divided[task.name]]], None
+        rows = [
+            {"model": row[0], "method": row[1], **scores, "epochs": trained[row]}
+            for row, scores in score(task, found, 0).items()
+        ]
         entries.append({**_describe(task, divided[task.name], config), "results": rows})
     return Outcome(
         {
@@ -155,9 +163,10 @@ def _check(
 ) -> None:
     names = [model.name for model in models]
     twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None or COLOUR in names:
+    taken = twice or next((name for name in names if name in HANDMADE), None)
+    if taken is not None:
         raise UsageError(
-            f"{'two models are' if twice else 'a model is'} called {twice or COLOUR}; name them otherwise: "
+            f"{'two models are' if twice else 'a model is'} called {taken}; name them otherwise: "
             f"`pathtrain evaluate slides first={models[0].root} ...`"
         )
     for model in models:

@@ -1,15 +1,17 @@
-"""What colour alone says of a slide: the baseline that every slide-level result stands beside."""
+"""What pixels alone say of a slide: the baselines that every slide-level result stands beside."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from pathprep.errors import UsageError
 from pathtrain.data.tile_batches import batches
 from pathtrain.data.whole_tiles import DatasetTiles
 from pathtrain.features.progress import TileProgress
+from pathtrain.features.texture import PATTERNS, patterns
 
 Floats = npt.NDArray[np.float32]
 
@@ -18,7 +20,7 @@ BATCH = 64
 
 
 def colour(dataset: Path, slides: Sequence[str], threads: int = 2) -> dict[str, Floats]:
-    """Mean and SD of red, green and blue, 0 to 1, over all pixels of a slide's tiles as they are stored.
+    """Mean and SD of colour over all pixels of a slide's tiles as they are stored, and shares of patterns.
 
     Args:
         dataset: that the features were made from.
@@ -26,7 +28,7 @@ def colour(dataset: Path, slides: Sequence[str], threads: int = 2) -> dict[str, 
         threads: that decode.
 
     Returns:
-        Slide -> (6,): three means, three SDs.
+        Slide -> (34,): three means and three SDs, 0 to 1, and the mean of its tiles' local binary patterns.
 
     Raises:
         UsageError: a slide is not in the dataset.
@@ -47,13 +49,17 @@ def colour(dataset: Path, slides: Sequence[str], threads: int = 2) -> dict[str, 
     progress = TileProgress(sum(map(len, orders.values())), "colour")
     for slide, order in orders.items():
         sums, squares, count = np.zeros(3), np.zeros(3), 0
+        shares, tiles = np.zeros(PATTERNS), 0
         for pixels in batches(source, order, size=SIDE, batch=BATCH, threads=threads):
             values = pixels.reshape(-1, 3) / np.float32(255)
             sums += values.sum(axis=0, dtype=np.float64)
             squares += np.square(values).sum(axis=0, dtype=np.float64)
             count += len(values)
+            images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+            shares += patterns(images).double().sum(dim=0).numpy()
+            tiles += len(pixels)
             progress.advance(len(pixels))
         mean = sums / count
         sd = np.sqrt(np.maximum(squares / count - mean**2, 0))
-        found[slide] = np.concatenate([mean, sd]).astype(np.float32)
+        found[slide] = np.concatenate([mean, sd, shares / tiles]).astype(np.float32)
     return found

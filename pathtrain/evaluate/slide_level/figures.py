@@ -17,6 +17,7 @@ from scipy.stats import rankdata
 from pathprep.dataset.marker import SlideMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
+from pathtrain.evaluate.baselines import HANDMADE
 from pathtrain.evaluate.slide_level.benchmark import Attention
 from pathtrain.features.bags import Bags
 
@@ -25,6 +26,7 @@ Series = tuple[str, str]  # model and method
 
 SIDE = 480  # pixels of a heat map's longer side
 OPACITY = 0.5
+GREYS = dict(zip(HANDMADE, ("#999999", "#555555"), strict=True))
 COLOURS = "coolwarm"  # as CLAM's figures: red is high, blue is low
 
 
@@ -66,7 +68,8 @@ def bars(result: dict[str, Any]) -> bytes:
             found = _find(task, row)
             if found is None:
                 continue
-            mean, (low, high) = found["mean"], found["patients_interval"]
+            mean = found["mean"]
+            low, high = found["patients_interval"] or (mean, mean)
             places.append(place + (number + 0.5) * width - 0.42)
             means.append(mean)
             errors.append((max(0.0, mean - low), max(0.0, high - mean)))
@@ -178,9 +181,9 @@ def paint(
 
 
 def _series(result: dict[str, Any]) -> tuple[list[Series], dict[Series, Any]]:
-    """Model and method of every row, and their colours; colour alone is grey."""
+    """Model and method of every row, and their colours; what pixels alone say is grey."""
     rows = list(dict.fromkeys((r["model"], r["method"]) for t in result["tasks"] for r in t["results"]))
-    own = [row for row in rows if row[0] != "colour"]
+    own = [row for row in rows if row[0] not in HANDMADE]
     palette = (
         colormaps["tab10"](range(10))
         if len(own) <= 7
@@ -188,7 +191,7 @@ def _series(result: dict[str, Any]) -> tuple[list[Series], dict[Series, Any]]:
     )
     palette = palette[[i for i in range(len(palette)) if i != 7]] if len(own) <= 7 else palette  # 7 is grey
     colours = {row: palette[number] for number, row in enumerate(own)}
-    return rows, {**colours, **{row: "#999999" for row in rows if row[0] == "colour"}}
+    return rows, {**colours, **{row: GREYS[row[0]] for row in rows if row[0] in HANDMADE}}
 
 
 def _find(task: dict[str, Any], row: Series) -> dict[str, Any] | None:
@@ -196,7 +199,7 @@ def _find(task: dict[str, Any], row: Series) -> dict[str, Any] | None:
 
 
 def _label(row: Series) -> str:
-    return "colour alone" if row[0] == "colour" else f"{row[0]}, {row[1]}"
+    return f"{row[0]} alone" if row[0] in HANDMADE else f"{row[0]}, {row[1]}"
 
 
 def _png(figure: Figure) -> bytes:

@@ -1,17 +1,16 @@
 """AUROC and balanced accuracy over seeds and folds, with intervals over seeds and over patients."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t as student
 
+from pathtrain.evaluate.baselines import HANDMADE
 from pathtrain.evaluate.slide_level.tasks import Task
-from pathtrain.evaluate.statistics import LEVEL, interval
+from pathtrain.evaluate.statistics import figures, flat, mean_interval
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -28,6 +27,11 @@ class Predictions:
 
     rows: Ints
     probabilities: Floats
+
+
+Row = tuple[str, str]  # model and method
+Asked = tuple[str, Row, Row | None]  # a score of a row, or its lead over another
+Runs = Sequence[Sequence[Predictions]]  # per seed, per fold
 
 
 class _Fold:
@@ -69,42 +73,83 @@ class _Fold:
 
 
 Statistic = Callable[[_Fold, Floats], float]
+STATISTICS: dict[str, Statistic] = {"auroc": _Fold.auroc, "balanced_accuracy": _Fold.balanced}
 
 
-def score(task: Task, runs: Sequence[Sequence[Predictions]], seed: int) -> dict[str, Any]:
-    """Scores of one model and method on a task.
+def score(task: Task, rows: Mapping[Row, Runs], seed: int) -> dict[Row, dict[str, Any]]:
+    """Scores of every model and method on a task, and the lead of each over the others.
 
     Args:
         task: what was asked.
-        runs: per seed, per fold.
+        rows: model and method -> per seed, per fold; all score the same slides.
         seed: of the bootstrap.
 
     Returns:
         JSON-able; for ``auroc`` (of several classes: mean of one against the rest) and
         ``balanced_accuracy`` each ``mean`` over seeds (of a seed: mean over its folds), ``sd`` over seeds,
         ``seeds`` (the values), ``seeds_interval`` (95 %, Student's t over seeds, clipped to 0 and 1; None
-        for one seed) and ``patients_interval`` (95 %, bootstrap over the scored patients, of the mean over
-        seeds). Beside them ``slides`` and ``patients``, the numbers that were scored.
+        for one seed) and ``patients_interval`` (95 %, over the scored patients, of the mean over seeds).
+        Beside them ``slides`` and ``patients``, the numbers that were scored, and ``leads``: over each
+        ``model`` and ``method`` that it ``competes`` with ``auroc`` and ``balanced_accuracy`` and their
+        intervals, of one bootstrap for all, hence paired.
     """
-    alone = [[_Fold(task, [one]) for one in run] for run in runs]
-    together = [_Fold(task, seeds) for seeds in zip(*runs, strict=True)]
-    scored = np.unique(np.concatenate([fold.patient for fold in together]))
-    result: dict[str, Any] = {
-        "slides": sum(len(fold.labels) for fold in together),
-        "patients": len(scored),
-    }
-    for name, statistic in (("auroc", _Fold.auroc), ("balanced_accuracy", _Fold.balanced)):
-        once = np.ones(len(task.patients))
-        each = [_over_folds(folds, statistic, once) for folds in alone]
-        draw = partial(_resampled, together, statistic, scored, len(task.patients))
-        result[name] = {
-            "mean": float(np.mean(each)),
-            "sd": float(np.std(each, ddof=1)) if len(each) > 1 else None,
-            "seeds": each,
-            "seeds_interval": over_seeds(each),
-            "patients_interval": interval(draw, len(scored), seed),
+    together = {row: [_Fold(task, seeds) for seeds in zip(*runs, strict=True)] for row, runs in rows.items()}
+    folds = next(iter(together.values()))
+    scored = np.unique(np.concatenate([fold.patient for fold in folds]))
+    pairs = [(row, other) for row in rows for other in rows if competes(row, other)]
+
+    def statistic(samples: Floats) -> dict[Asked, Floats]:
+        copies = np.zeros((len(samples), len(task.patients)))
+        copies[:, scored] = samples
+        values: dict[Asked, Floats] = {
+            (name, row, None): np.array([_over_folds(own, each, one) for one in copies])
+            for row, own in together.items()
+            for name, each in STATISTICS.items()
         }
+        leads: dict[Asked, Floats] = {
+            (name, row, other): values[name, row, None] - values[name, other, None]
+            for row, other in pairs
+            for name in STATISTICS
+        }
+        return {**values, **leads}
+
+    shares: dict[Asked, tuple[float, float]] = {
+        (name, row, None): (0.0, 1.0) for name in STATISTICS for row in rows
+    }
+    found = figures(statistic, len(scored), seed, shares)
+    result: dict[Row, dict[str, Any]] = {}
+    for row, runs in rows.items():
+        alone = [[_Fold(task, [one]) for one in run] for run in runs]
+        once = np.ones(len(task.patients))
+        result[row] = {"slides": sum(len(fold.labels) for fold in folds), "patients": len(scored)}
+        for name, each in STATISTICS.items():
+            values = [_over_folds(own, each, once) for own in alone]
+            result[row][name] = {
+                "mean": float(np.mean(values)),
+                "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+                "seeds": values,
+                "seeds_interval": over_seeds(values),
+                "patients_interval": found[name, row, None].interval,
+            }
+        result[row]["leads"] = [
+            {
+                "model": other[0],
+                "method": other[1],
+                **flat({name: found[name, row, other] for name in STATISTICS}),
+            }
+            for mine, other in pairs
+            if mine == row
+        ]
     return result
+
+
+def competes(row: Row, other: Row) -> bool:
+    """Whether one is to be compared with the other: with what pixels alone say, and with other models by the
+    same method.
+    """
+    if row[0] in HANDMADE:
+        return False
+    return other[0] in HANDMADE or (other[0] != row[0] and other[1] == row[1])
 
 
 def _over_folds(folds: list[_Fold], statistic: Statistic, copies: Floats) -> float:
@@ -113,14 +158,7 @@ def _over_folds(folds: list[_Fold], statistic: Statistic, copies: Floats) -> flo
     return float(np.mean(values)) if values else float("nan")
 
 
-def _resampled(folds: list[_Fold], statistic: Statistic, scored: Ints, patients: int, sample: Ints) -> float:
-    copies = np.bincount(scored[sample], minlength=patients).astype(np.float64)
-    return _over_folds(folds, statistic, copies)
-
-
 def over_seeds(values: Sequence[float]) -> list[float] | None:
     """95 % interval of the mean by Student's t, clipped to 0 and 1; None for fewer than two values."""
-    if len(values) < 2:
-        return None
-    half = student.ppf((1 + LEVEL) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return [float(np.clip(np.mean(values) + side, 0, 1)) for side in (-half, half)]
+    ends = mean_interval(values)
+    return None if ends is None else [float(np.clip(end, 0, 1)) for end in ends]

@@ -7,12 +7,14 @@ slide. Here the picture comes with numbers, on the same sample:
                 the mean over tiles
     chance      what a random order of the tiles gives: (n_s - 1) / (n - 1) for a tile of a slide with n_s
                 of the n tiles; the mean over tiles
-    ratio       own share / chance: 1 is no collapse
+    excess      (own share - chance) / (1 - chance): 0 is none, 1 is full collapse, however many slides
+    ratio       own share / chance: 1 is none; bounded by 1 / chance, so that it cannot be compared between
+                samples of other slides
     silhouette  cosine, with slides as clusters: above 0 slides hold together; by chance, the mean over
                 random orders of the tiles
 
-Intervals are bootstraps over slides of the tiles' own shares, chances and silhouettes; neighbours are found
-once. The three panels of the study: pathtrain.evaluate.papers.collapse_panels.
+Intervals are over slides, of the tiles' own shares, chances and silhouettes; neighbours are found once. The
+three panels of the study: pathtrain.evaluate.papers.collapse_panels.
 """
 
 import zlib
@@ -28,13 +30,29 @@ from pathprep.errors import UsageError
 from pathprep.params.settings import build
 from pathprep.storage import atomic
 from pathtrain.data.whole_tiles import DatasetTiles, open_tiles, outcome
-from pathtrain.evaluate.statistics import Flags, Floats, Ints, describe, interval, neighbours, unit
+from pathtrain.evaluate.statistics import (
+    Doubles,
+    Flags,
+    Floats,
+    Ints,
+    describe,
+    figures,
+    flat,
+    neighbours,
+    unit,
+)
 from pathtrain.features.encode import encode
 from pathtrain.features.progress import TileProgress
 from pathtrain.params.evaluation import CollapseParams
 from pathtrain.runs.model import LoadedModel, Model, opened
 from pathtrain.stain.target import ModelTarget
 
+BOUNDS = {
+    "own_share": (0.0, 1.0),
+    "ratio": (0.0, np.inf),
+    "excess": (-np.inf, 1.0),
+    "silhouette": (-1.0, 1.0),
+}
 SHUFFLES = 20  # random orders of the tiles; the mean silhouette of 10,000 tiles then has an SD below 0.0005
 
 
@@ -162,6 +180,28 @@ def sample(
     return np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
 
 
+@dataclass(frozen=True)
+class Scores:
+    """What the figures are of: per slide (S,) its tiles, and the means over them."""
+
+    tiles: Ints
+    own_share: Doubles
+    chance: Doubles
+    silhouette: Doubles
+
+    def figures(self, copies: Doubles) -> dict[str, Doubles]:
+        """Figures of R samples of slides, (R, S) copies; (R,) each."""
+        weights = copies * self.tiles
+        total = weights.sum(axis=1)
+        own, chance = (weights @ values / total for values in (self.own_share, self.chance))
+        return {
+            "own_share": own,
+            "excess": (own - chance) / (1 - chance),
+            "ratio": own / chance,
+            "silhouette": weights @ self.silhouette / total,
+        }
+
+
 def measure(taken: Sample, k: int, seed: int) -> dict[str, Any]:
     """The numbers of the module's text, over all tiles and per slide."""
     slide, n = taken.slide, len(taken.slide)
@@ -174,33 +214,20 @@ def measure(taken: Sample, k: int, seed: int) -> dict[str, Any]:
     width = np.bincount(slide, widths) / counts
     chance = (counts - 1) / (n - 1)
 
-    def ratio(slides: Ints) -> float:
-        weights = counts[slides]
-        return float((share[slides] * weights).sum() / (chance[slides] * weights).sum())
-
-    def mean_share(slides: Ints) -> float:
-        return float(np.average(share[slides], weights=counts[slides]))
-
-    def mean_width(slides: Ints) -> float:
-        return float(np.average(width[slides], weights=counts[slides]))
-
+    table = Scores(counts, share, chance, width)
+    found = figures(table.figures, len(counts), seed, BOUNDS)
     rng = np.random.default_rng(seed)
     shuffled = [silhouette(taken.features, rng.permutation(slide)).mean() for _ in range(SHUFFLES)]
-    everything = np.arange(len(counts))
     return {
-        "own_share": mean_share(everything),
-        "own_share_interval": interval(mean_share, len(counts), seed),
+        **flat(found),
         "chance": float(np.average(chance, weights=counts)),
-        "ratio": ratio(everything),
-        "ratio_interval": interval(ratio, len(counts), seed),
-        "silhouette": float(widths.mean()),
-        "silhouette_interval": interval(mean_width, len(counts), seed),
         "silhouette_chance": float(np.mean(shuffled)),
         "slides": {
             name: {
                 "tiles": int(counts[number]),
                 "own_share": float(share[number]),
                 "chance": float(chance[number]),
+                "excess": float((share[number] - chance[number]) / (1 - chance[number])),
                 "silhouette": float(width[number]),
             }
             for number, name in enumerate(taken.slides)

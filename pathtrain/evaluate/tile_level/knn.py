@@ -4,8 +4,7 @@ DINO's weighted vote (Caron et al. 2021, eval_knn.py; Wu et al. 2018): each of t
 tiles by cosine votes for its label with weight exp(similarity / 0.07). Without a test set every tile is
 a query, and neighbours from its own slide (or group) do not count.
 
-Beside the model, by the same vote: random weights and colour (see labelled), the latter standardised on the
-training tiles.
+Beside the model, by the same vote, its baselines: see pathtrain.evaluate.baselines.
 """
 
 from collections.abc import Callable
@@ -19,8 +18,9 @@ from pathprep.params.origin import AskedOrigin
 from pathprep.params.settings import build
 from pathtrain.data.tile_labels import read_labels
 from pathtrain.data.whole_tiles import open_tiles
+from pathtrain.evaluate.baselines import Beside
 from pathtrain.evaluate.statistics import Flags, Floats, Ints, describe, neighbours
-from pathtrain.evaluate.tile_level.labelled import Set, check_split, encode_sets, score, standardise
+from pathtrain.evaluate.tile_level.labelled import Set, check_split, comparable, encode_sets, score
 from pathtrain.params.evaluation import KnnParams
 from pathtrain.runs.model import Model, opened
 
@@ -47,8 +47,9 @@ def knn(
         settings: of KnnParams, by their flat names: ``k=5, device="cuda"``.
 
     Returns:
-        JSON-able: protocol, classes, counts, majority rate, and per features accuracy, balanced accuracy
-        (mean recall), both with a 95 % bootstrap interval over slides or groups, and recall per class.
+        JSON-able: protocol, classes, counts, majority rate, ``baselines`` (what each is, or why it is
+        missing), and ``results``: per features accuracy, balanced accuracy (mean recall), both with a 95 %
+        interval over slides or groups, recall per class, and the model's lead over them; see labelled.score.
 
     Raises:
         UsageError: labels that do not fit, a group in both train and test, a class only in test, or k
@@ -61,19 +62,21 @@ def knn(
     found = read_labels(sources, None if labels is None else Path(labels), label_origin)
     if test is not None:
         check_split(sources, found)
-    sets = encode_sets(model, sources, found, seed, params.how)
+    beside = Beside.of(model, params.baselines, seed)
+    sets = encode_sets(beside, sources, found, params.how)
     bank, queries = sets[0], sets[-1]
     banned = _own_group(bank) if test is None else None
     _check_k(bank, k, leave_out=test is None)
     majority = int(np.bincount(bank.labels).argmax())
-    results = []
-    for name in bank.features:
-        if name == "colour":
-            vectors, points = standardise(bank, queries, name)
-        else:
-            vectors, points = bank.features[name], queries.features[name]
-        guesses = vote(vectors, bank.labels, points, k, len(found.classes), banned)
-        results.append({"name": name, **score(guesses[None], queries, found.classes, seed)})
+    guesses = {
+        name: np.stack(
+            [
+                vote(vectors, bank.labels, points, k, len(found.classes), banned)[None]
+                for vectors, points in comparable(bank, queries, name)
+            ]
+        )
+        for name in bank.features
+    }
     return {
         "task": "knn",
         "model": describe(model),
@@ -88,7 +91,8 @@ def knn(
         "groups": len(np.unique(queries.group)),
         "group_kind": sources[-1].kind,
         "majority": float((queries.labels == majority).mean()),
-        "results": results,
+        "baselines": beside.about,
+        "results": score(guesses, queries, found.classes, seed),
     }
 
 

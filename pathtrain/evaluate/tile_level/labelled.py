@@ -1,11 +1,7 @@
-"""Labelled tiles of a training and a test side: features, splits without a shared group, and scores.
-
-Beside the model, on the same tiles: the same architecture with random weights, and six numbers per tile,
-the mean and SD of red, green and blue. If the model normalises stain, all of them see normalised tiles.
-"""
+"""Labelled tiles of a training and a test side: features, splits without a shared group, and scores."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +12,10 @@ from pathprep.errors import UsageError
 from pathprep.storage.place import storage_at
 from pathtrain.data.tile_labels import Labels
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, outcome
-from pathtrain.evaluate.statistics import Floats, Ints, interval
-from pathtrain.features.encode import encode
+from pathtrain.evaluate.baselines import HANDMADE, Beside
+from pathtrain.evaluate.statistics import Doubles, Floats, Ints, figures, flat
 from pathtrain.features.progress import TileProgress
 from pathtrain.params.encoding import How
-from pathtrain.runs.model import LoadedModel, untrained
 
 Tiles = DatasetTiles | FolderTiles
 FOLDS = 5  # one of them is held out: 80:20
@@ -32,31 +27,29 @@ class Set:
     """Labelled tiles of one source.
 
     Attributes:
-        features: name of the features -> (N, D).
+        features: name of the features -> (N, D); several of a name that stands for several networks.
         labels: (N,) int64, class numbers.
         group: (N,) int64, slide or group.
     """
 
-    features: dict[str, Floats]
+    features: dict[str, list[Floats]]
     labels: Ints
     group: Ints
 
     def take(self, rows: Ints) -> "Set":
         """Some of the tiles."""
-        features = {name: values[rows] for name, values in self.features.items()}
+        features = {name: [values[rows] for values in each] for name, each in self.features.items()}
         return Set(features, self.labels[rows], self.group[rows])
 
 
-def encode_sets(model: LoadedModel, sources: list[Tiles], labels: Labels, seed: int, how: How) -> list[Set]:
-    """Every source's labelled tiles as ``model``, ``random weights`` and ``colour``."""
-    models = [model, untrained(model, seed)]
+def encode_sets(beside: Beside, sources: list[Tiles], labels: Labels, how: How) -> list[Set]:
+    """Every source's labelled tiles as the model and its baselines have them."""
     orders = [np.flatnonzero(values >= 0) for values in labels.values]
     sets = []
     progress = TileProgress(sum(map(len, orders)), "encode")
     for tiles, order, values in zip(sources, orders, labels.values, strict=True):
-        features, colour = encode(models, tiles, order, how, progress.advance)
-        named = {"model": features[0], "random weights": features[1], "colour": colour}
-        sets.append(Set(named, values[order], tiles.group[order]))
+        features = beside.encode(tiles, order, how, progress.advance)
+        sets.append(Set(features, values[order], tiles.group[order]))
         progress.line(f"{tiles.path}: {len(order)} labelled tiles")
         progress.note(outcome(tiles))
     return sets
@@ -118,44 +111,91 @@ def hold_out(tiles: Set, classes: Sequence[str], source: Tiles, seed: int) -> tu
     return tiles.take(large), tiles.take(small)
 
 
-def standardise(bank: Set, queries: Set, name: str) -> tuple[Floats, Floats]:
-    """Features of both sides with mean 0 and SD 1 on the first."""
-    values = bank.features[name]
-    mean, sd = values.mean(axis=0), np.maximum(values.std(axis=0), 1e-12)
-    return (values - mean) / sd, (queries.features[name] - mean) / sd
+def comparable(bank: Set, queries: Set, name: str) -> Iterator[tuple[Floats, Floats]]:
+    """Both sides' features of a name, once per network; handmade ones with mean 0 and SD 1 on the first."""
+    for values, points in zip(bank.features[name], queries.features[name], strict=True):
+        if name in HANDMADE:
+            mean, sd = values.mean(axis=0), np.maximum(values.std(axis=0), 1e-6)
+            yield (values - mean) / sd, (points - mean) / sd
+        else:
+            yield values, points
 
 
-def score(guesses: Ints, queries: Set, classes: Sequence[str], seed: int) -> dict[str, Any]:
-    """Accuracy and balanced accuracy (mean recall) with 95 % bootstrap intervals over groups, and recalls.
+def score(
+    guesses: Mapping[str, Ints], queries: Set, classes: Sequence[str], seed: int
+) -> list[dict[str, Any]]:
+    """Accuracy and balanced accuracy (mean recall) of each kind of features, and the first's lead over each.
+
+    All intervals (95 %) are of one bootstrap over groups, so those of leads are paired.
 
     Args:
-        guesses: (R, M) class numbers of R repeats, such as seeds; figures are means over them.
+        guesses: name of the features -> (N, R, M) class numbers of N networks, R repeats of each; figures
+            are means over both.
         queries: M tiles.
         classes: their names.
         seed: of the bootstrap.
+
+    Returns:
+        A row per name: ``name``, ``accuracy``, ``accuracy_interval``, ``balanced``, ``balanced_interval``,
+        ``per_class``; ``lead``: the four figures of the first less this one's, None for the first; and of
+        several networks ``accuracy_range`` and ``balanced_range``, lowest and highest of one.
     """
     groups, group = np.unique(queries.group, return_inverse=True)
-    right = np.zeros((len(groups), len(classes)))
-    total = np.zeros_like(right)
+    total = np.zeros((len(groups), len(classes)))
     np.add.at(total, (group, queries.labels), 1)
-    np.add.at(right, (group, queries.labels), (guesses == queries.labels).mean(axis=0))
+    right = {name: np.zeros_like(total) for name in guesses}
+    for name, classed in guesses.items():
+        np.add.at(right[name], (group, queries.labels), (classed == queries.labels).mean(axis=(0, 1)))
+    first = next(iter(guesses))
 
-    def accuracy(sample: Ints) -> float:
-        return float(right[sample].sum() / total[sample].sum())
+    def both(copies: Doubles) -> dict[tuple[str, str], Doubles]:
+        counts = copies @ total
+        present = counts > 0  # a resample may lack a class: the others still count
+        values = {}
+        for name, hits in right.items():
+            drawn = copies @ hits
+            recall = np.divide(drawn, counts, out=np.zeros_like(drawn), where=present)
+            values["accuracy", name] = drawn.sum(axis=1) / counts.sum(axis=1)
+            values["balanced", name] = recall.sum(axis=1) / present.sum(axis=1)
+        leads = {(f"lead {key}", name): values[key, first] - value for (key, name), value in values.items()}
+        return {**values, **leads}
 
-    def balanced(sample: Ints) -> float:
-        counts = total[sample].sum(axis=0)
-        present = counts > 0
-        return float((right[sample].sum(axis=0)[present] / counts[present]).mean())
+    shares = {(key, name): (0.0, 1.0) for key in ("accuracy", "balanced") for name in guesses}
+    found = figures(both, len(groups), seed, shares)
 
-    everything = np.arange(len(groups))
+    def pick(prefix: str, name: str) -> dict[str, Any]:
+        return flat({key: found[prefix + key, name] for key in ("accuracy", "balanced")})
+
+    return [
+        {
+            "name": name,
+            **pick("", name),
+            **_ranges(guesses[name], queries, len(classes)),
+            "lead": None if name == first else pick("lead ", name),
+            "per_class": {
+                label: {"tiles": int(count), "recall": float(hits / count) if count else None}
+                for label, count, hits in zip(
+                    classes, total.sum(axis=0), right[name].sum(axis=0), strict=True
+                )
+            },
+        }
+        for name in guesses
+    ]
+
+
+def score_once(guesses: Ints, queries: Set, classes: int) -> dict[str, float]:
+    """Accuracy and balanced accuracy of repeats' guesses (R, M), their means."""
+    right = (guesses == queries.labels).mean(axis=0)
+    total = np.bincount(queries.labels, minlength=classes)
+    recall = np.bincount(queries.labels, right, minlength=classes)[total > 0] / total[total > 0]
+    return {"accuracy": float(right.mean()), "balanced": float(recall.mean())}
+
+
+def _ranges(guesses: Ints, queries: Set, classes: int) -> dict[str, list[float]]:
+    if len(guesses) < 2:
+        return {}
+    each = [score_once(found, queries, classes) for found in guesses]
     return {
-        "accuracy": accuracy(everything),
-        "accuracy_interval": interval(accuracy, len(groups), seed),
-        "balanced": balanced(everything),
-        "balanced_interval": interval(balanced, len(groups), seed),
-        "per_class": {
-            name: {"tiles": int(count), "recall": float(hits / count) if count else None}
-            for name, count, hits in zip(classes, total.sum(axis=0), right.sum(axis=0), strict=True)
-        },
+        f"{key}_range": [min(one[key] for one in each), max(one[key] for one in each)]
+        for key in ("accuracy", "balanced")
     }

@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import t as student
 from torch.nn import functional
 
 from pathprep.errors import UsageError
@@ -33,8 +32,17 @@ from pathtrain.data.tile_labels import read_labels
 from pathtrain.data.whole_tiles import Tiles, open_tiles
 from pathtrain.distributed.workers import pick_device
 from pathtrain.errors import TrainError
-from pathtrain.evaluate.statistics import LEVEL, Floats, Ints, describe
-from pathtrain.evaluate.tile_level.labelled import Set, check_split, encode_sets, hold_out, score, standardise
+from pathtrain.evaluate.baselines import Beside
+from pathtrain.evaluate.statistics import Floats, Ints, describe, mean_interval
+from pathtrain.evaluate.tile_level.labelled import (
+    Set,
+    check_split,
+    comparable,
+    encode_sets,
+    hold_out,
+    score,
+    score_once,
+)
 from pathtrain.features.encode import check_size
 from pathtrain.losses.precision import wide
 from pathtrain.params.encoding import How
@@ -83,8 +91,9 @@ def linear(
 
     Returns:
         JSON-able: what was done, counts (``group_kind`` is ``tile`` where no groups are known), stain
-        statuses, and per features accuracy and balanced accuracy: mean, per seed, interval over seeds (None
-        for one seed), bootstrap interval over groups; and recalls.
+        statuses, ``baselines`` (what each is, or why it is missing), and ``results``: per features accuracy
+        and balanced accuracy: mean, per seed, interval over seeds (None for one seed), interval over groups;
+        recalls, and the model's lead over them; see labelled.score.
 
     Raises:
         UsageError: labels that do not fit, a group on both sides, a class only in test, or a setting.
@@ -98,7 +107,8 @@ def linear(
     found = read_labels(sources, None if labels is None else Path(labels), label_origin)
     if test is not None:
         check_split(sources, found)
-    sets = encode_sets(model, sources, found, seed, how)
+    beside = Beside.of(model, params.baselines, seed)
+    sets = encode_sets(beside, sources, found, how)
     if test is None:
         bank, queries = hold_out(sets[0], found.classes, sources[0], seed)
     else:
@@ -107,10 +117,6 @@ def linear(
     kind = sources[-1].kind if grouped else "tile"
     majority = int(np.bincount(bank.labels).argmax())
     device = pick_device(how.device)
-    results = [
-        {"name": name, **evaluate(bank, queries, name, found.classes, layer, seed, device)}
-        for name in bank.features
-    ]
     return {
         "task": "linear",
         "model": describe(model),
@@ -131,7 +137,8 @@ def linear(
         "group_kind": kind,
         "stain": {str(tiles.path): stain_of(tiles) for tiles in sources},
         "majority": float((queries.labels == majority).mean()),
-        "results": results,
+        "baselines": beside.about,
+        "results": evaluate(bank, queries, found.classes, layer, seed, device),
     }
 
 
@@ -158,33 +165,32 @@ def stain_of(tiles: Tiles) -> dict[str, int] | str:
 
 
 def evaluate(
-    bank: Set,
-    queries: Set,
-    name: str,
-    classes: list[str],
-    settings: LayerParams,
-    seed: int,
-    device: torch.device,
-) -> dict[str, Any]:
-    """Train on one kind of features and score it; figures as ``linear`` returns them."""
-    if name == "colour":
-        vectors, points = standardise(bank, queries, name)
-    else:
-        vectors, points = bank.features[name], queries.features[name]
-    layer = train_layer(vectors, bank.labels, len(classes), settings, seed, device)
-    if not bool(torch.isfinite(layer.weight).all()):
-        raise TrainError(f"the linear layer on {name} is not finite after training; lower `lr`")
-    guesses = layer.classes(points)
-    per_seed = [score_once(row, queries, len(classes)) for row in guesses]
-    spread = {
-        f"{key}_{what}": value
-        for number, key in enumerate(("accuracy", "balanced"))
-        for what, value in (
-            ("seeds", [pair[number] for pair in per_seed]),
-            ("seeds_interval", mean_interval([pair[number] for pair in per_seed])),
-        )
-    }
-    return {**score(guesses, queries, classes, seed), **spread}
+    bank: Set, queries: Set, classes: list[str], settings: LayerParams, seed: int, device: torch.device
+) -> list[dict[str, Any]]:
+    """Train on each kind of features and score it; ``results`` as ``linear`` returns them."""
+    guesses = {}
+    for name in bank.features:
+        found = []
+        for vectors, points in comparable(bank, queries, name):
+            layer = train_layer(vectors, bank.labels, len(classes), settings, seed, device)
+            if not bool(torch.isfinite(layer.weight).all()):
+                raise TrainError(f"the linear layer on {name} is not finite after training; lower `lr`")
+            found.append(layer.classes(points))
+        guesses[name] = np.stack(found)
+    return [
+        {**row, **_over_seeds(guesses[row["name"]], queries, len(classes))}
+        for row in score(guesses, queries, classes, seed)
+    ]
+
+
+def _over_seeds(guesses: Ints, queries: Set, classes: int) -> dict[str, Any]:
+    """Scores of each seed of the layers, and the interval of their mean, of guesses (N, S, M)."""
+    each = [score_once(guesses[:, seed], queries, classes) for seed in range(guesses.shape[1])]
+    found: dict[str, Any] = {}
+    for key in ("accuracy", "balanced"):
+        values = [one[key] for one in each]
+        found |= {f"{key}_seeds": values, f"{key}_seeds_interval": mean_interval(values)}
+    return found
 
 
 def train_layer(
@@ -227,19 +233,3 @@ def _order(count: int, settings: LayerParams, seed: int) -> Ints:
     needed = settings.iterations * settings.batch
     rounds = [rng.permutation(count) for _ in range(-(-needed // count))]
     return np.concatenate(rounds)[:needed].reshape(settings.iterations, settings.batch)
-
-
-def score_once(guesses: Ints, queries: Set, classes: int) -> tuple[float, float]:
-    """Accuracy and balanced accuracy of one seed's guesses (M,)."""
-    right = guesses == queries.labels
-    total = np.bincount(queries.labels, minlength=classes)
-    recall = np.bincount(queries.labels, right, minlength=classes)[total > 0] / total[total > 0]
-    return float(right.mean()), float(recall.mean())
-
-
-def mean_interval(values: list[float]) -> list[float] | None:
-    """Student's 95 % interval of a mean; None for fewer than two values."""
-    if len(values) < 2:
-        return None
-    half = student.ppf((1 + LEVEL) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return [float(np.mean(values) - half), float(np.mean(values) + half)]

@@ -1,13 +1,16 @@
 """What all probes of a run share."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from pathprep.dataset.reader import Dataset
 from pathprep.mixed.reader import MixedDataset
+from pathtrain.data.order import Ints
 from pathtrain.models.backbone import build
 from pathtrain.params.encoding import How
 from pathtrain.recipes.recipe import Recipe
@@ -43,7 +46,13 @@ class Setting:
 
 
 class LiveProbe(ABC):
-    """A measure of an encoder, of the same tiles each time."""
+    """A measure of an encoder, of the same tiles each time.
+
+    Attributes:
+        said: what the user should know of its tiles, a line each.
+    """
+
+    said: Sequence[str] = ()
 
     @abstractmethod
     def __call__(self, model: LoadedModel) -> Figures:
@@ -62,3 +71,10 @@ def empty_model(recipe: Recipe, target: ModelTarget | None) -> LoadedModel:
     embed: Any = module.patch_embed
     size, patch = int(embed.img_size[0]), int(embed.patch_size[0])
     return LoadedModel(module, recipe.model, size, patch, "teacher", "", target)
+
+
+def draw(count: int, most: int, seed: int) -> Ints:
+    """Rising numbers below ``count``: all, or ``most`` of them at random."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))

@@ -20,8 +20,9 @@ class Tiles:
     def __init__(self, count: int) -> None:
         self.count = count
 
-    def __len__(self) -> int:
-        return self.count
+    @property
+    def reach(self) -> int:
+        return 2 * self.count
 
     def order(self, positions: Any, seed: int) -> Any:
         return order.permuted(positions, self.count, seed)

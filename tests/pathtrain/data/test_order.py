@@ -65,6 +65,24 @@ def test_one_position_costs_the_same_whatever_the_dataset() -> None:
     assert len(set(tiles.tolist())) == 4
 
 
+def test_each_position_may_have_a_count_and_a_seed_of_its_own() -> None:
+    rng = np.random.default_rng(0)
+    places, counts = rng.integers(0, 10**6, 200), rng.integers(1, 3000, 200)
+    seeds = rng.integers(0, 2**63, 200)
+    one_by_one = [
+        int(order.permuted(place, int(count), int(seed))[0])
+        for place, count, seed in zip(places, counts, seeds, strict=True)
+    ]
+    assert order.permuted(places, counts, seeds).tolist() == one_by_one
+    assert order.permuted([0, 1, 5, 10**15], 10**15, 7).tolist() == [
+        # of the first version: orders of runs and of mixed shards never change
+        958241574894212,
+        928241724244638,
+        364936269376821,
+        432965247859815,
+    ]
+
+
 def test_hash_depends_on_every_word_and_their_order() -> None:
     values = [order.hashed(*words)[0] for words in ((1, 2), (2, 1), (1, 3), (0, 2), (1, 2, 0), (1,))]
     assert len({int(value) for value in values}) == len(values)

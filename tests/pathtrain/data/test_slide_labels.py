@@ -123,15 +123,14 @@ def test_labels_to_test_with(tmp_path: Path) -> None:
         read_for(tmp_path / "labels.csv", KNOWN, (LabelTask("organ", ("lung", "skin")),))
 
 
-def test_unknown_tasks_cost_nothing_but_get_a_gradient_of_zero() -> None:
+def test_unknown_tasks_cost_nothing_and_get_no_gradient() -> None:
     scores = [torch.tensor([1.0, 2.0, 0.5], requires_grad=True), torch.tensor([0.3, 0.1], requires_grad=True)]
     weights = [torch.tensor([1.0, 3.0, 1.0]), torch.ones(2)]
     loss = masked_cross_entropy(scores, torch.tensor([1, -1]), weights)
     expected = -3 * torch.log_softmax(scores[0].detach(), 0)[1]
     torch.testing.assert_close(loss.detach(), expected)
     loss.backward()
-    assert scores[1].grad is not None
-    assert scores[1].grad.tolist() == [0, 0]
+    assert scores[1].grad is None
     both = masked_cross_entropy(scores, torch.tensor([1, 0]), weights)
     torch.testing.assert_close(both.detach(), (expected - torch.log_softmax(scores[1].detach(), 0)[0]) / 2)
 

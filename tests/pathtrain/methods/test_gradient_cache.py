@@ -198,7 +198,13 @@ def _rank(rank: int, folder: str) -> None:
     pixels, layout = slide((7, 300)[rank], torch.float64)
     torch.manual_seed(10 + rank)
     cached_loss(net["stage1"], pixels, loss_of(net, layout, True), CHUNK, CPU).backward()
-    Ranks(rank, 2, CPU).average_gradients(net.parameters())
+    none, one = (nn.Parameter(torch.ones(2)) for _ in range(2))
+    if rank:
+        one.grad = torch.tensor([3.0, 5.0])
+    Ranks(rank, 2, CPU).average_gradients([*net.parameters(), none, one])
+    assert none.grad is None, "of no rank"
+    assert one.grad is not None
+    assert one.grad.tolist() == [1.5, 2.5], "of one rank"
     torch.save(gradients(net), f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 

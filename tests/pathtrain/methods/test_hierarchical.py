@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pytest
 import torch
 from helpers.hierarchies import COLOURS, FIRST, SECOND, SMALL, write_labels, write_slides
@@ -19,10 +20,13 @@ from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
 from pathtrain.cli import app
 from pathtrain.data.curriculum import Curriculum
+from pathtrain.data.slide_stream import SlideIndex
+from pathtrain.distributed.ranks import Ranks
 from pathtrain.errors import CheckpointError
 from pathtrain.evaluate.slide_level.heads import tasks as evaluate
 from pathtrain.features.embed_levels import Level, embed
 from pathtrain.methods.hierarchical_setup import HierarchicalSetup
+from pathtrain.methods.task_scorer import TaskScorer
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
 from pathtrain.recipes.load import load
 from pathtrain.runs import checkpoint
@@ -141,6 +145,28 @@ def test_it_learns_what_the_labels_say_and_scores_it_elsewhere(
         assert file["features"].shape == (2, 16)
     with h5py.File(tmp_path / "slides" / "new-a.h5") as file:
         assert file["features"].shape == (1, 16)
+
+
+def test_ranks_divide_the_slides_that_are_scored(
+    whole: tuple[Path, list[Any]], dataset: Path, labels: Path
+) -> None:
+    method, made = open_run(whole[0], CPU)
+    data = Dataset(dataset)
+    known = HierarchicalSetup(made, data, labels).labels
+    assert known is not None
+    scorer = TaskScorer(method, SlideIndex(data), known, None)
+    rows = np.array([4, 0, 7, 1, 6])
+    shares = [list(scorer.probabilities(rows[rank::2])) for rank in range(2)]
+
+    class Two(Ranks):
+        def gather(self, value: Any) -> list[Any]:
+            np.testing.assert_equal(value, shares[self.rank])
+            return shares
+
+    assert [len(share) for share in shares] == [3, 2]
+    for rank in range(2):
+        assert scorer.score(rows, Two(rank, 2)) == scorer.score(rows)
+    assert list(scorer.probabilities(rows[:0])) == [], "a rank that is left without a slide"
 
 
 @pytest.mark.parametrize("level", ["region", "slide"])

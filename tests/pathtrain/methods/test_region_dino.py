@@ -50,7 +50,7 @@ def test_the_teacher_takes_the_temperature_of_the_phase_or_the_runs(own: float |
     found = made.loss(grids, torch.arange(4).numpy(), config, 0, 0.07)
     whole = grids.flatten(1, 2)
     with torch.no_grad():
-        scores = made.teacher([[whole, whole]])
+        scores, _ = made.teacher([[whole, whole]])
     terms = dino_terms(scores, scores, made.center, 0.1, own or 0.07)
     torch.testing.assert_close(found.means["teacher_entropy"], terms.entropy)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.toys import TINY, noise, write_dataset
+from helpers.toys import TINY, labelled_folder, noise, write_dataset
 from helpers.training import said_to
 
 import pathprep
@@ -22,7 +22,10 @@ from pathprep.mixed.make import mix
 from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.errors import ModelError
 from pathtrain.evaluate.tile_level.collapse import collapse
+from pathtrain.evaluate.tile_level.knn import knn
 from pathtrain.recipes.load import load
+from pathtrain.recipes.probes import KnnProbe
+from pathtrain.recipes.recipe import Recipe
 from pathtrain.reports import page as report
 from pathtrain.runs import checkpoint
 from pathtrain.runs import model as models
@@ -31,6 +34,7 @@ from pathtrain.training.logs import rows
 from pathtrain.training.pretrain import pretrain
 from pathtrain.training.probes.base import Setting, empty_model
 from pathtrain.training.probes.collapse import LiveCollapse
+from pathtrain.training.probes.knn import LiveKnn
 from pathtrain.training.probes.live import Probes
 
 SETTINGS = (
@@ -64,7 +68,8 @@ def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_rows(run: Path) -> None:
     logged = {row["step"]: row for row in rows(run)}
-    assert sorted(logged) == [2, 3, 4, 5]
+    assert sorted(logged) == [0, 2, 3, 4, 5]
+    assert set(logged.pop(0)) == {"step", "collapse_own_share", "collapse_chance", "collapse_ratio"}
     assert ["collapse_ratio" in logged[step] for step in (2, 3, 4, 5)] == [True, False, True, True]
     for row in logged.values():
         assert row["gradient_norm"] > 0
@@ -163,7 +168,7 @@ def test_the_score_on_another_dataset(dataset: Path, tmp_path: Path) -> None:
     settings = (*SETTINGS, "probes.0.slides=10", f"probes.0.dataset={other}")
     pretrain(dataset, load("smoke", settings), tmp_path / "run")
     logged = [row for row in rows(tmp_path / "run") if "collapse_chance" in row]
-    assert [row["step"] for row in logged] == [2, 4, 5]
+    assert [row["step"] for row in logged] == [0, 2, 4, 5]
     assert all(row["collapse_chance"] == pytest.approx(5 / 17) for row in logged)
     identity = json.loads((tmp_path / "run" / "run.json").read_text())["identity"]
     assert identity["dataset tiles"] == 36
@@ -187,7 +192,7 @@ def test_mixed_shards_have_a_score_on_other_slides_only(dataset: Path, tmp_path:
     assert json.loads((tmp_path / "some" / "run.json").read_text())["slides"] == 4
     with pytest.raises(UsageError, match="is what is trained on"):
         hold_out(pathprep.open(tmp_path / "mixed"), load("smoke", [*settings, f"probes.0.dataset={dataset}"]))
-    assert ["collapse_ratio" in row for row in rows(tmp_path / "some")] == [True]
+    assert ["collapse_ratio" in row for row in rows(tmp_path / "some")] == [True, True]
 
 
 def test_too_few_slides_to_hold_some_out(tmp_path: Path) -> None:
@@ -281,3 +286,90 @@ def test_a_start_that_failed_may_be_mended(dataset: Path, tmp_path: Path) -> Non
     with pytest.raises(ModelError):
         pretrain(dataset, load("smoke", [*TINY, "model.name=vit_foo"]), run)
     assert pretrain(dataset, load("smoke", [*TINY, "steps=1"]), run).steps == 1
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("labels") / "labels.csv"
+    path.write_text("slide,label\na,x\nb,y\nc,x\nd,y\n")
+    return path
+
+
+def with_probes(dataset: Path, labels: Path, *settings: str) -> Recipe:
+    knn = f"probes.0={{kind: knn, every: 2, train: {dataset}, labels: {labels}, k: 3}}"
+    return load("smoke", [*TINY, "steps=5", "batch=6", knn, "probes.1={kind: rank, every: 3}", *settings])
+
+
+def test_probes_leave_training_as_it_is_to_the_bit(dataset: Path, labels: Path, tmp_path: Path) -> None:
+    out = io.StringIO()
+    with said_to(out):
+        pretrain(dataset, with_probes(dataset, labels), tmp_path / "with")
+    pretrain(dataset, with_probes(dataset, labels, "probes=[]"), tmp_path / "without")
+    found, expected = (checkpoint.load(tmp_path / name) for name in ("with", "without"))
+    for part in ("student", "teacher"):
+        for name, value in expected[part]["backbone"].items():
+            assert torch.equal(found[part]["backbone"][name], value), name
+    assert found["config"] == expected["config"]
+    logged = {row["step"]: row for row in rows(tmp_path / "with")}
+    assert [step for step, row in logged.items() if "knn_accuracy" in row] == [0, 2, 4, 5]
+    assert [step for step, row in logged.items() if "rank_effective" in row] == [0, 3, 5]
+    assert [step for step, row in logged.items() if "knn_accuracy_colour" in row] == [0]
+    said = out.getvalue()
+    assert "before the first step: knn_accuracy" in said
+    assert f"probe knn: 4 of the 4 slides of {dataset} are trained on (a, b, c, ...)" in said
+    assert f"probe rank: 4 of the 4 slides of {dataset} are trained on" in said
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_knn_is_that_of_the_evaluation(
+    test: bool, run: Path, dataset: Path, labels: Path, tmp_path: Path
+) -> None:
+    asked, model = None, models.load(run)
+    if test:
+        asked = labelled_folder(tmp_path / "asked", {"g0": "x", "g1": "y"}, each=4)
+    recipe = with_probes(dataset, labels, f"probes.0.test={asked or 'null'}")
+    found = Probes(recipe, setting(dataset))(model.module.state_dict(), [recipe.probes[0]])
+    expected = knn(model, dataset, asked, labels, k=3)
+    own, colour = (
+        next(row for row in expected["results"] if row["name"] == name) for name in ("model", "colour")
+    )
+    assert found == {
+        "knn_accuracy": pytest.approx(own["accuracy"]),
+        "knn_balanced": pytest.approx(own["balanced"]),
+        "knn_accuracy_colour": pytest.approx(colour["accuracy"]),
+        "knn_accuracy_majority": pytest.approx(expected["majority"]),
+    }
+
+
+def test_the_largest_number_of_tiles_is_drawn_by_the_seed(dataset: Path, labels: Path) -> None:
+    config = with_probes(dataset, labels, "probes.0.tiles=20").probes[0]
+    assert isinstance(config, KnnProbe)
+    drawn = [LiveKnn(config, replace(setting(dataset), seed=seed)).orders[0].tolist() for seed in (0, 0, 1)]
+    assert len(drawn[0]) == 20
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("probes.0.k=28", r"probes\.0 \(knn\): k 28: must be 1 to 27"),
+        ("probes.0.labels=null", r"probes\.0 \(knn\): .*: a dataset holds no labels"),
+        ("probes.1.dataset=/nowhere", r"probes\.1 \(rank\): /nowhere: neither a dataset"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_before_training(
+    wrong: str, message: str, dataset: Path, labels: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        pretrain(dataset, with_probes(dataset, labels, wrong), tmp_path / "run")
+
+
+def test_mixed_shards_have_a_rank_on_others_only(dataset: Path, labels: Path, tmp_path: Path) -> None:
+    mix([dataset], tmp_path / "mixed", tiles_per_shard=10)
+    mixed = pathprep.open(tmp_path / "mixed")
+    found = hold_out(mixed, with_probes(dataset, labels))
+    assert [probe.kind for probe in found.probes] == ["knn"]
+    assert found.said == ("no rank: mixed shards are read in their order; its `dataset` measures on others",)
+    recipe = with_probes(dataset, labels)
+    live = LiveKnn(recipe.probes[0], replace(setting(dataset), data=mixed))
+    assert live.said[0].startswith("4 of the 4 slides")

@@ -13,6 +13,9 @@ from pathtrain.evaluate.papers.published import EXAONEPATH, TASKS
 SHORT, LONG = "run-7", "TCGA-3C-AALI-01Z-00-DX1-F6E9A5DF-D8FB-45CF-B4BD-C6B76294C291"
 
 
+LEAD = {"accuracy": 0.064, "accuracy_interval": [0.032, 0.094], "balanced": 0.1, "balanced_interval": None}
+
+
 def shown(table: Any, width: int) -> list[str]:
     console = Console(width=width, file=io.StringIO(), markup=False)
     console.print(table)
@@ -33,9 +36,12 @@ def spread(keys: tuple[str, ...], value: float) -> dict[str, Any]:
 
 def table_result(name: str) -> dict[str, Any]:
     top1 = {"pcam": 0.911, "mhist": 0.822}
-    rows = [{"name": n, "top1": top1, "mean": 0.867} for n in ("model", "random weights", "colour")]
+    leads = dict.fromkeys(top1, LEAD)
+    rows = [
+        {"name": n, "top1": top1, "mean": 0.867, "leads": leads} for n in ("model", "random", "colour+LBP")
+    ]
     published = {"name": EXAONEPATH.name, "top1": EXAONEPATH.top1, "mean": 0.86, "mean_of_all": 0.861}
-    models = [{"model": {"name": name}, "rows": rows}]
+    models = [{"model": {"name": name}, "rows": rows, "baselines": {"random": {"seeds": [1, 2, 3]}}}]
     return {"present": ["pcam", "mhist"], "models": models, "published": [published]}
 
 
@@ -45,7 +51,8 @@ def test_table(width: int) -> None:
     assert line(lines, SHORT).split() == [SHORT, "0.911", "0.822", "-", "-", "-", "-", "0.867"]
     published = line(lines, "EXAONEPath 1.0, paper")
     assert published.split()[3:9] == [f"{EXAONEPATH.top1[task.key]:.3f}" for task in TASKS]
-    assert line(shown(results_table(table_result(LONG)), width), LONG[:20]).split()[-1] == "0.867"
+    assert ["mhist", "colour+LBP", "+0.064", "[+0.032,", "+0.094]"] in [line.split() for line in lines]
+    assert line(shown(results_table(table_result(LONG)), width)[:6], LONG[:20]).split()[-1] == "0.867"
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -58,12 +65,18 @@ def test_linear(width: int) -> None:
             "model": {"name": name},
             "protocol": "80:20 by slide",
             "settings": {**settings, "schedule": "cosine", "seeds": 5},
-            "results": [{"name": n, **figures} for n in ("model", "random weights", "colour")],
+            "results": [
+                {"name": n, **figures, "lead": lead} for n, lead in (("model", None), ("start", LEAD))
+            ],
+            "baselines": {"start": {"missing": "offline"}},
             **dict.fromkeys(("train_tiles", "test_tiles", "groups", "resize", "crop"), 9),
             **{"group_kind": "slide", "majority": 0.5, "classes": ["x"], "stain": {}},
         }
         cells = "0.800 +-0.100 [0.700, 0.900]"
-        assert line(shown(linear_tables(result), width)[:9], name[:6]).count(cells) == 2
+        lines = shown(linear_tables(result), width)
+        assert line(lines[:9], name[:6]).count(cells) == 2
+        assert "+0.064 [+0.032, +0.094]" in "".join(lines)
+        assert "start: left out: offline" in "".join(lines)
 
 
 @pytest.mark.parametrize("width", [80, 120])

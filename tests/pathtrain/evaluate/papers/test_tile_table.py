@@ -95,8 +95,9 @@ def test_table_and_figure(tasks: Path, run: Path, tmp_path: Path) -> None:
     for entry in result["models"]:
         assert entry["slides"] == 123
         assert entry["parameters"] == sum(p.numel() for p in models[0].module.parameters())
-        model, _, colour = entry["rows"]
+        model, _, _, colour, _ = entry["rows"]
         assert colour["top1"] == {"pcam": 1.0, "mhist": 1.0}
+        assert colour["leads"]["pcam"]["accuracy"] == pytest.approx(model["top1"]["pcam"] - 1)
         assert model["mean"] == pytest.approx((model["top1"]["pcam"] + model["top1"]["mhist"]) / 2)
     assert result["published"][0]["mean"] == pytest.approx((0.901 + 0.818) / 2)
     json.dumps(result)
@@ -109,7 +110,7 @@ def test_command(tasks: Path, run: Path, tmp_path: Path) -> None:
     command = ["table", str(run), "--tasks", str(tasks), "--iterations", "20", "--seeds", "1", *files]
     done = CliRunner().invoke(app, command, env={"COLUMNS": "100"})
     assert done.exit_code == 0, done.output
-    assert [line.split().count("-") for line in done.stdout.splitlines()].count(4) == 3
+    assert [line.split().count("-") for line in done.stdout.splitlines()].count(4) == 5
     published = next(line for line in done.stdout.splitlines() if "1.0, paper" in line)
     assert [f"{value:.3f}" in published for value in EXAONEPATH.top1.values()] == [True] * 6
     assert "0.861 over all six" in done.stdout

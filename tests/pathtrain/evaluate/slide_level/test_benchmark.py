@@ -83,9 +83,12 @@ def test_command_and_page(features: Path, labels: Path, dataset: Path, tmp_path:
     key, hue = result["tasks"]
     rows = [(row["model"], row["method"]) for row in key["results"]]
     methods = ["clam-sb", "clam-mb", "abmil", "linear"]
-    assert rows == [*(("model", method) for method in methods), ("colour", "linear")]
-    assert [len(row["auroc"]["seeds"]) for row in key["results"]] == [2, 2, 2, 1, 1]
-    assert hue["results"][-1]["auroc"]["mean"] == 1.0  # colour decides hue
+    alone = [("colour", "linear"), ("colour+LBP", "linear")]
+    assert rows == [*(("model", method) for method in methods), *alone]
+    assert [len(row["auroc"]["seeds"]) for row in key["results"]] == [2, 2, 2, 1, 1, 1]
+    assert hue["results"][-2]["auroc"]["mean"] == 1.0  # colour decides hue
+    (over, _) = hue["results"][0]["leads"]
+    assert (over["model"], over["auroc"]) == ("colour", hue["results"][0]["auroc"]["mean"] - 1)
     assert (key["slides"], key["patients"], key["test"]) == (18, 18, [6])
     assert (out / "bars.png").stat().st_size > 5000
     for width, dark in ((1200, False), (390, True)):
@@ -94,7 +97,13 @@ def test_command_and_page(features: Path, labels: Path, dataset: Path, tmp_path:
         assert page.overflow == 0
         # the chart, and per task two slides, plain and with three methods
         assert page.images == 1 + 2 * 2 * (1 + 3)
-        for text in ("colour: mean and SD", "<b>yes</b>", "18 labelled slides of 18 patients", "Attention"):
+        for text in (
+            "colour: mean and SD",
+            "AUROC of each less another",
+            "<b>yes</b>",
+            "18 labelled slides of 18 patients",
+            "Attention",
+        ):
             assert text in page.text
     again = run(features, *more, "--out-json", tmp_path / "again.json")
     assert again.exit_code == 0
@@ -155,7 +164,7 @@ def test_colour_is_the_mean_and_sd_of_all_pixels(dataset: Path) -> None:
     found = colour(dataset, ["s00"])["s00"]
     # bicubic resizing moves the SD of noise a little
     assert np.allclose(found[:3], pixels.mean(axis=0), atol=2e-3)
-    assert np.allclose(found[3:], pixels.std(axis=0), rtol=0.05)
+    assert np.allclose(found[3:6], pixels.std(axis=0), rtol=0.05)
 
 
 def test_heat_map_paints_each_tile_by_rank() -> None:

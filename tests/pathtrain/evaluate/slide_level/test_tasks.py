@@ -15,6 +15,8 @@ from pathtrain.evaluate.slide_level.splits import hold_out, splits
 from pathtrain.evaluate.slide_level.tasks import Missing, Task, read_tasks
 from pathtrain.features.bags import Bags
 
+ROW = ("model", "linear")
+
 
 def rows(count: int = 12, **more: Any) -> list[dict[str, Any]]:
     parts = ["train"] * 8 + ["test"] * (count - 8)
@@ -206,7 +208,7 @@ def test_scores_against_sklearn(classes: int) -> None:
     for _ in range(3):
         drawn = np.round(rng.dirichlet(np.ones(classes), 60), 1) + 1e-3  # rounded: with ties
         runs.append([Predictions(np.arange(60), drawn / drawn.sum(axis=1, keepdims=True))])
-    result = score(task, runs, 0)
+    result = score(task, {ROW: runs}, 0)[ROW]
     for run, auroc, balanced in zip(
         runs, result["auroc"]["seeds"], result["balanced_accuracy"]["seeds"], strict=True
     ):
@@ -227,10 +229,35 @@ def test_interval_over_patients_is_wider_than_over_their_slides() -> None:
         task = cohort(200, per_patient=per_patient)
         noise = np.repeat(rng.normal(size=200 // per_patient), per_patient)
         p = 1 / (1 + np.exp(-(task.labels + noise)))
-        result = score(task, [[Predictions(np.arange(200), np.stack([1 - p, p], axis=1))]], 0)
+        runs = [[Predictions(np.arange(200), np.stack([1 - p, p], axis=1))]]
+        result = score(task, {ROW: runs}, 0)[ROW]
         low, high = result["auroc"]["patients_interval"]
         widths.append(high - low)
     assert widths[1] > 2 * widths[0]
+
+
+def test_leads_are_paired_and_over_those_that_compete() -> None:
+    task = cohort(60)
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=60)
+
+    def runs(signal: float) -> list[list[Predictions]]:
+        p = 1 / (1 + np.exp(-(signal * task.labels + noise)))
+        return [[Predictions(np.arange(60), np.stack([1 - p, p], axis=1))]]
+
+    rows = {("a", "abmil"): runs(1.5), ("b", "abmil"): runs(1.0), ("b", "linear"): runs(0.5)}
+    rows["colour", "linear"] = runs(0.0)
+    found = score(task, rows, 0)
+    leads = found["a", "abmil"]["leads"]
+    assert [(lead["model"], lead["method"]) for lead in leads] == [("b", "abmil"), ("colour", "linear")]
+    assert not found["colour", "linear"]["leads"]
+    mean = {row: scores["auroc"]["mean"] for row, scores in found.items()}
+    assert leads[0]["auroc"] == pytest.approx(mean["a", "abmil"] - mean["b", "abmil"])
+    # the same noise in both: alone each is uncertain by more than they differ, the lead is not
+    low, high = leads[0]["auroc_interval"]
+    assert 0 < low < high
+    own = found["a", "abmil"]["auroc"]["patients_interval"]
+    assert high - low < 0.7 * (own[1] - own[0])  # drawn apart it would be about 1.4 of it
 
 
 def test_interval_over_seeds_by_hand() -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from pathprep.errors import UsageError
 from pathtrain.cli import evaluations as app
 from pathtrain.evaluate import statistics
-from pathtrain.evaluate.statistics import interval, neighbours
+from pathtrain.evaluate.statistics import neighbours
 from pathtrain.evaluate.tile_level.knn import TEMPERATURE, knn, vote
 from pathtrain.runs.model import load
 
@@ -97,11 +97,14 @@ def test_leave_one_slide_out_and_baselines(run: Path, dataset: Path, csv: Path) 
     assert result["protocol"] == "leave one slide out"
     assert (result["train_tiles"], result["test_tiles"], result["groups"]) == (48, 48, 4)
     assert result["majority"] == 0.5
-    model, random, colour = result["results"]
-    assert [row["name"] for row in result["results"]] == ["model", "random weights", "colour"]
+    model, start, random, colour, texture = result["results"]
+    assert [row["name"] for row in result["results"]] == ["model", "start", "random", "colour", "colour+LBP"]
     assert colour["accuracy"] == colour["balanced"] == 1.0
     assert colour["accuracy_interval"] == [1.0, 1.0]
-    for row in (model, random):
+    assert texture["lead"]["accuracy"] == model["accuracy"] - texture["accuracy"]
+    # the run begins with random weights of seed 0, which are its start and none of the others
+    assert result["baselines"] == {"start": {"init": "random", "seed": 0}, "random": {"seeds": [1, 2, 3]}}
+    for row in (model, start, random):
         assert row["accuracy"] > 0.8  # colours this far apart survive any network
         low, high = row["accuracy_interval"]
         assert low <= row["accuracy"] <= high
@@ -114,7 +117,7 @@ def test_class_of_one_slide_cannot_be_found_when_that_slide_is_out(
 ) -> None:
     path = tmp_path / "one.csv"
     path.write_text("slide,label\npink1,only\npink2,p\nblue1,b\nblue2,b\n")
-    colour = knn(load(run), dataset, labels=path, k=5)["results"][2]
+    (_, colour) = knn(load(run), dataset, labels=path, k=5, baselines="colour")["results"]
     assert colour["per_class"]["only"]["recall"] == 0.0
     assert colour["per_class"]["b"]["recall"] == 1.0
 
@@ -138,7 +141,7 @@ def test_train_and_test_folders(run: Path, tmp_path: Path) -> None:
     result = knn(load(run), train, test, k=3)
     assert result["protocol"] == "train to test"
     assert (result["train_tiles"], result["test_tiles"], result["majority"]) == (12, 8, 0.5)
-    assert result["results"][2]["accuracy"] == 1.0
+    assert result["results"][3]["accuracy"] == 1.0
 
 
 def test_shared_group_is_refused(run: Path, tmp_path: Path) -> None:
@@ -161,19 +164,12 @@ def test_k_beyond_the_tiles_that_may_vote(run: Path, dataset: Path, csv: Path, k
         knn(load(run), dataset, labels=csv, k=k)
 
 
-def test_interval_of_a_mean_is_close_to_the_normal_one() -> None:
-    values = np.random.default_rng(3).normal(10, 2, 400)
-    low, high = interval(lambda sample: float(values[sample].mean()), 400, seed=0)
-    half = 1.96 * values.std() / 20
-    assert abs(low - (values.mean() - half)) < 0.1 * half
-    assert abs(high - (values.mean() + half)) < 0.1 * half
-
-
 def test_command_writes_into_the_run(run: Path, dataset: Path, csv: Path, tmp_path: Path) -> None:
     arguments = ["knn", str(run), "--train", str(dataset), "--labels", str(csv), "--k", "5"]
     done = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
-    assert "random weights" in done.stdout
+    assert "Model less each baseline" in done.stdout
+    assert "start: what training began with, random, seed 0" in done.stdout
     assert "leave one slide out" in done.stdout
     saved = json.loads((run / "evaluation" / "knn.json").read_text())
     assert saved == json.loads(json.dumps(knn(load(run), dataset, labels=csv, k=5)))
@@ -185,6 +181,6 @@ def test_command_writes_into_the_run(run: Path, dataset: Path, csv: Path, tmp_pa
 @pytest.mark.slow
 def test_real_tiles_split_by_group(run: Path, data: Path) -> None:
     tiles = data / "tiles"
-    result = knn(load(run), tiles / "train", tiles / "test", batch=256)
+    result = knn(load(run), tiles / "train", tiles / "test", batch=256, baselines="random,colour")
     assert (result["train_tiles"], result["test_tiles"], len(result["classes"])) == (1763, 716, 5)
     assert result["results"][2]["accuracy"] > 0.6  # colour alone goes far on this set

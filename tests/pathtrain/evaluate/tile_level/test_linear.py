@@ -25,12 +25,12 @@ from pathtrain.cli import evaluations as app
 from pathtrain.cli.evaluate_linear import linear_tables
 from pathtrain.data.whole_tiles import FolderTiles
 from pathtrain.errors import TrainError
+from pathtrain.evaluate.statistics import mean_interval
 from pathtrain.evaluate.tile_level.labelled import Set, hold_out
 from pathtrain.evaluate.tile_level.linear import (
     _order,
     evaluate,
     linear,
-    mean_interval,
     prepared,
     train_layer,
 )
@@ -102,11 +102,10 @@ def test_order_is_permutations_one_after_the_other() -> None:
 
 def test_scores_are_means_of_the_seeds() -> None:
     features, labels = blobs(60, 0.5, seed=0)
-    bank = Set({"model": features}, labels, np.arange(60) // 3)
-    queries = Set({"model": blobs(45, 0.5, seed=1)[0]}, np.arange(45) % 3, np.arange(45) // 5)
-    row = evaluate(
-        bank, queries, "model", list("abc"), LayerParams(iterations=5, seeds=4, batch=4, lr=1), 0, CPU
-    )
+    bank = Set({"model": [features]}, labels, np.arange(60) // 3)
+    queries = Set({"model": [blobs(45, 0.5, seed=1)[0]]}, np.arange(45) % 3, np.arange(45) // 5)
+    settings = LayerParams(iterations=5, seeds=4, batch=4, lr=1)
+    (row,) = evaluate(bank, queries, list("abc"), settings, 0, CPU)
     assert len(set(row["accuracy_seeds"])) > 1
     assert row["accuracy"] == pytest.approx(np.mean(row["accuracy_seeds"]))
     assert row["balanced"] == pytest.approx(np.mean(row["balanced_seeds"]))
@@ -124,9 +123,9 @@ def test_interval_of_a_mean_is_students() -> None:
 
 def test_weights_that_are_not_finite_are_no_result() -> None:
     features, labels = blobs(30, 1, seed=0)
-    bank = Set({"model": features * 1e30}, labels, np.arange(30))
+    bank = Set({"model": [features * 1e30]}, labels, np.arange(30))
     with pytest.raises(TrainError, match="linear layer on model is not finite after training; lower `lr`"):
-        evaluate(bank, bank, "model", list("abc"), LayerParams(iterations=20, lr=1e30), 0, CPU)
+        evaluate(bank, bank, list("abc"), LayerParams(iterations=20, lr=1e30), 0, CPU)
 
 
 @pytest.mark.parametrize(("height", "width"), [(96, 96), (300, 400), (257, 256)])
@@ -151,7 +150,7 @@ def test_train_and_test_folders(run: Path, tmp_path: Path) -> None:
     assert (result["protocol"], result["resize"], result["crop"]) == ("train to test", 37, 32)
     assert (result["train_tiles"], result["test_tiles"], result["groups"]) == (12, 8, 2)
     rows = {row["name"]: row for row in result["results"]}
-    assert list(rows) == ["model", "random weights", "colour"]
+    assert list(rows) == ["model", "start", "random", "colour", "colour+LBP"]
     assert rows["colour"]["accuracy"] == rows["colour"]["balanced"] == 1.0
     assert rows["model"]["accuracy"] > 0.8  # colours this far apart survive any network
     assert result["stain"][str(train)] == "as stored: the model was trained on plain tiles"
@@ -191,18 +190,18 @@ def test_without_a_test_set_a_fifth_is_held_out_by_group(run: Path, tmp_path: Pa
         16,
         4,
     )
-    assert result["results"][2]["accuracy"] == 1.0
+    assert result["results"][3]["accuracy"] == 1.0
 
 
 @pytest.mark.parametrize("size", [1, 5])
 def test_held_out_groups_are_whole_and_classes_kept(tmp_path: Path, size: int) -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat(rng.permutation([0] * 30 + [1] * 10), size)
-    tiles = Set({"model": np.arange(len(labels))[:, None]}, labels, np.arange(len(labels)) // size)  # type: ignore[dict-item]
+    tiles = Set({"model": [np.arange(len(labels))[:, None]]}, labels, np.arange(len(labels)) // size)  # type: ignore[dict-item]
     source = FolderTiles(folder(tmp_path / "train", {"g": "p"}))
     large, small = hold_out(tiles, ["a", "b"], source, seed=0)
     assert not set(large.group) & set(small.group)
-    rows = np.concatenate([large.features["model"], small.features["model"]])[:, 0]
+    rows = np.concatenate([large.features["model"][0], small.features["model"][0]])[:, 0]
     assert sorted(rows) == list(range(len(labels)))
     assert len(small.labels) == len(labels) // 5
     assert (small.labels == 1).mean() == pytest.approx(0.25)

@@ -1,0 +1,69 @@
+"""The figures of log.jsonl by their titles, in the order of pages."""
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+from pathtrain.training import row_keys
+
+# By a probe's kind and figure: those of a probe with a name have it between the two
+PROBES = {
+    ("knn", "accuracy"): "kNN accuracy",
+    ("knn", "balanced"): "kNN balanced accuracy",
+    ("knn", "accuracy_colour"): "kNN accuracy: colour alone",
+    ("knn", "accuracy_majority"): "kNN accuracy: the commonest class",
+    ("collapse", "ratio"): "Feature collapse (own slide against chance; 1 is none)",
+    ("collapse", "own_share"): "Feature collapse: neighbours from the own slide (share)",
+    ("collapse", "chance"): "Feature collapse: chance",
+    ("rank", "effective"): "Effective rank of features (RankMe)",
+    ("rank", "sd"): "SD of features (1 every way, 0 one way)",
+}
+
+
+def title(key: str) -> str:
+    """What a page calls a figure: its own key, if nobody has described it."""
+    known = row_keys.of(key)
+    if known is not None:
+        return known.title
+    kind, name, figure = _parts(key)
+    text = PROBES.get((kind, figure), key)
+    return f"{text} [{name}]" if name else text
+
+
+def ordered(keys: Collection[str]) -> list[str]:
+    """Keys as pages show them: of losses, schedules, parts, probes, what has no title, the machine's."""
+    shown, probes = list(row_keys.KEYS), list(PROBES)
+
+    def place(key: str) -> tuple[int, int, str]:
+        kind, _, figure = _parts(key)
+        if key in shown:
+            return (4 if key in row_keys.SPEED else 0), shown.index(key), ""
+        if row_keys.of(key) is not None:
+            return 1, 0, key
+        if (kind, figure) in PROBES:
+            return 2, probes.index((kind, figure)), key
+        return 3, 0, key
+
+    return sorted(keys, key=place)
+
+
+def points(rows: list[dict[str, Any]], key: str) -> tuple[list[float], list[float]]:
+    """Steps and values of a figure where it was logged and is finite."""
+    kept = [row for row in rows if _is_number(row.get(key)) and _is_number(row.get("step"))]
+    return [row["step"] for row in kept], [row[key] for row in kept]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _parts(key: str) -> tuple[str, str, str]:
+    """Kind, name and figure of a probe's key; the name is empty for probes without one."""
+    kind, _, rest = key.partition("_")
+    figures = [figure for known, figure in PROBES if known == kind]
+    for figure in sorted(figures, key=len, reverse=True):
+        if rest == figure:
+            return kind, "", figure
+        if rest.endswith(f"_{figure}"):
+            return kind, rest.removesuffix(f"_{figure}"), figure
+    return kind, "", rest

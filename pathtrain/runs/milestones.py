@@ -1,0 +1,55 @@
+"""Encoders that a run keeps for ever beside its newest checkpoints, to see afterwards how it learnt.
+
+    RUN/encoders/step-NNNNNNN/    the teacher's backbone after so many steps, as `pathtrain export` writes it
+
+Each is a model for every command that takes one. A folder of that name is complete: it is written under
+another name and renamed, before the checkpoint of its step. So what lies beyond the checkpoint that a run
+goes on from is made again, and is removed first: the new steps may be others.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+from torch import Tensor
+
+from pathtrain.recipes.recipe import Recipe
+from pathtrain.runs.export import write
+from pathtrain.runs.model import LoadedModel, of_weights
+from pathtrain.stain.target import of_run
+
+NAME = re.compile(r"step-(\d{7,})$")
+
+
+def folder(run: Path) -> Path:
+    """Where a run keeps them."""
+    return run / "encoders"
+
+
+def entries(run: Path) -> list[tuple[int, Path]]:
+    """Steps and folders of all, rising."""
+    found = [(NAME.match(path.name), path) for path in folder(run).glob("step-*")]
+    return sorted((int(match[1]), path) for match, path in found if match is not None)
+
+
+def save(run: Path, recipe: Recipe, weights: dict[str, Tensor], step: int) -> LoadedModel:
+    """Write that of a step; run.json and the target are there already.
+
+    Args:
+        weights: of the teacher's backbone.
+    """
+    out = folder(run) / f"step-{step:07d}"
+    model = of_weights(recipe.model, weights, out.name, of_run(run, recipe), run, step)
+    write(model, run, out)
+    return model
+
+
+def forget(run: Path, step: int) -> None:
+    """Remove those of later steps, and what a kill left unfinished; before a run goes on from ``step``."""
+    for number, path in entries(run):
+        if number > step:
+            away = path.with_name(f".export-old~{path.name}")  # else a kill leaves a half one
+            shutil.rmtree(away, ignore_errors=True)
+            path.rename(away)
+    for left in folder(run).glob(".export-*"):
+        shutil.rmtree(left)

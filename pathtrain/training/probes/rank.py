@@ -1,0 +1,30 @@
+"""Effective rank and SD of features of a fixed sample of tiles while training (pathtrain.metrics)."""
+
+from pathprep.dataset.reader import Dataset
+from pathtrain.data.whole_tiles import open_tiles
+from pathtrain.features.encode import encode
+from pathtrain.metrics import effective_rank, spread
+from pathtrain.recipes.probes import RankProbe
+from pathtrain.runs.model import LoadedModel
+from pathtrain.training.probes.base import Figures, LiveProbe, Setting, draw
+from pathtrain.training.probes.overlap import trained_on
+
+
+class LiveRank(LiveProbe):
+    """Its figures: ``effective`` (RankMe) and ``sd``.
+
+    Raises:
+        UsageError, DatasetError: the dataset cannot be read.
+    """
+
+    def __init__(self, config: RankProbe, setting: Setting) -> None:
+        self.setting = setting
+        if config.dataset is None:
+            assert isinstance(setting.data, Dataset)  # held_out leaves the others out
+        self.tiles = open_tiles(config.dataset or setting.data.root, setting.target)
+        self.order = draw(len(self.tiles), config.tiles, setting.seed)
+        self.said = [line] if (line := trained_on(self.tiles, self.tiles.group[self.order], setting)) else []
+
+    def __call__(self, model: LoadedModel) -> Figures:
+        (features,), _ = encode([model], self.tiles, self.order, self.setting.how)
+        return {"effective": effective_rank(features), "sd": spread(features)}
