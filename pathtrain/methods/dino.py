@@ -68,7 +68,10 @@ class Dino(TeacherPair):
 
     def schedule(self, step: int) -> dict[str, float]:
         """This method's own scheduled values at a step, for the log."""
-        return scheduled(self.config, step, self.total)
+        return {
+            "teacher_temp": teacher_temp(self.config, step),
+            "momentum": momentum(self.config, step, self.total),
+        }
 
     def networks(self) -> list[nn.Module]:
         """Student and teacher."""
@@ -85,7 +88,7 @@ class Dino(TeacherPair):
             views: (B, 3, H, W) each, globals first.
         """
         large, small = views[: self.globals], views[self.globals :]
-        temp = self.schedule(step)["teacher_temp"]
+        temp = teacher_temp(self.config, step)
         # changing numbers as tensors: of each number that it is given, torch.compile would make a version
         warmth = torch.tensor(temp, device=self.center.device) if self._compiled else temp
         return self.compare(large, small, self.config.student_temp, warmth)
@@ -103,7 +106,7 @@ class Dino(TeacherPair):
     def update(self, means: Mapping[str, Tensor], step: int) -> None:
         """Move the centre and the teacher after the optimiser's step."""
         self.move_center(means["center"], self.config.center_momentum)
-        self.follow(self.schedule(step)["momentum"])
+        self.follow(momentum(self.config, step, self.total))
 
     def encoder(self) -> nn.Module:
         """The teacher's backbone."""
@@ -125,13 +128,15 @@ class Dino(TeacherPair):
         self.center.copy_(state["loss"]["center"])
 
 
-def scheduled(config: DinoConfig, step: int, total: int) -> dict[str, float]:
-    """The teacher's temperature and momentum at a step of ``total``."""
-    temp, momentum = config.teacher_temp, config.momentum
-    return {
-        "teacher_temp": schedules.linear(step, temp.steps, temp.start, temp.end),
-        "momentum": schedules.cosine(step, total, momentum.start, momentum.end),
-    }
+def teacher_temp(config: DinoConfig, step: int) -> float:
+    """The teacher's temperature in its objective's step number ``step``."""
+    temp = config.teacher_temp
+    return schedules.linear(step, temp.steps, temp.start, temp.end)
+
+
+def momentum(config: DinoConfig, move: int, total: int) -> float:
+    """The teacher's momentum in its move number ``move`` of ``total``."""
+    return schedules.cosine(move, max(1, total), config.momentum.start, config.momentum.end)
 
 
 class DinoSetup(Setup):

@@ -294,7 +294,7 @@ class Recipe(Strict):
         return self
 
     def span(self, step: int, total: int) -> tuple[int, int, OptimConfig]:
-        """What the optimiser's schedules follow at a step: the place and length of what they span."""
+        """What the learning rate follows at a step: the place and length of what it spans, and its peak."""
         return step, total, self.optim
 
     def outputs(self) -> dict[str, int]:

@@ -83,7 +83,7 @@ def of(name: str) -> Key | None:
             f"Validation: {name.removeprefix(_VALIDATION).replace('_', ' ')}", "of the validation slides"
         )
     for start, title in OBJECTIVES.items():
-        if name.startswith(start) and name.removeprefix(start) in MEANS:
-            key = MEANS[name.removeprefix(start)]
+        if name.startswith(start) and name.removeprefix(start) in {**MEANS, **SCHEDULED}:
+            key = KEYS[name.removeprefix(start)]
             return Key(f"{title}: {key.title[0].lower()}{key.title[1:]}", key.words)
     return None
