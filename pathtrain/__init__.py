@@ -14,14 +14,16 @@ Each name is loaded when it is first used: the package itself takes no time to i
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["LoadedModel", "embed", "evaluate", "export", "load", "pretrain", "report"]
+__all__ = ["LoadedModel", "compare", "embed", "evaluate", "export", "load", "lr_range", "pretrain", "report"]
 
 # Where each name is; the imports below say the same to type checkers and editors
 _MODULES = {
     "LoadedModel": "pathtrain.runs.model",
+    "compare": "pathtrain.reports.compare",
     "embed": "pathtrain.features.embed",
     "export": "pathtrain.runs.export",
     "load": "pathtrain.runs.model",
+    "lr_range": "pathtrain.training.lr_range",
     "pretrain": "pathtrain.training.pretrain",
     "report": "pathtrain.reports.page",
 }
@@ -29,9 +31,11 @@ _MODULES = {
 if TYPE_CHECKING:
     from pathtrain import evaluate
     from pathtrain.features.embed import embed
+    from pathtrain.reports.compare import compare
     from pathtrain.reports.page import report
     from pathtrain.runs.export import export
     from pathtrain.runs.model import LoadedModel, load
+    from pathtrain.training.lr_range import lr_range
     from pathtrain.training.pretrain import pretrain
 
 

@@ -1,7 +1,7 @@
 """``pathtrain pretrain``: a recipe and a dataset of tiles to a run, started or gone on with."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from pathprep.stain import Target
 from pathprep.storage import atomic
 from pathtrain import methods
 from pathtrain.data.sampling import grouped
+from pathtrain.data.whole_tiles import DatasetTiles
 from pathtrain.distributed import ranks as distributed
 from pathtrain.errors import CheckpointError
 from pathtrain.models.first_weights import misfit
@@ -186,7 +187,7 @@ def _describe(
         "dataset": str(data.root),
         "identity": identity,
         "normalised": normalised is not None,
-        "slides": _slides(data) - len(identity.get("held-out slides", ())),
+        **trained_on(data, identity.get("held-out slides", ())),
         "versions": identities.versions(),
         "changes": identities.changes(run, 0 if entry is None else entry.step, changed),
     }
@@ -196,8 +197,19 @@ def _describe(
     atomic.write_bytes(run / "recipe.yaml", dump(recipe).encode())
 
 
-def _slides(data: Dataset | MixedDataset) -> int:
-    """Slides of the data; of imported tiles, their shards."""
+def trained_on(data: Dataset | MixedDataset, held_out: Collection[str]) -> dict[str, int | None]:
+    """How many ``slides`` and ``groups`` the tiles are of; None where that is not known.
+
+    Imported tiles have groups, and those without one are each their own; their shards are neither. Mixed
+    shards of imported sets do not keep how many there were.
+
+    Args:
+        held_out: slides, of imported tiles groups, that are not trained on.
+    """
     if isinstance(data, MixedDataset):
-        return sum(int(source["slides"]) for source in data.info["sources"])
-    return len(data.tile_counts())
+        imported = "txt" in data.info["components"]
+        counts = [int(source["slides"]) for source in data.info["sources"]]
+        return {"slides": None if imported else sum(counts), "groups": None}
+    tiles = DatasetTiles(data.root)
+    found = len(tiles.groups) - len(held_out)
+    return {"slides": found, "groups": None} if tiles.kind == "slide" else {"slides": None, "groups": found}

@@ -68,10 +68,15 @@ def take(
     step: int,
     total: int,
     stop: bool,
+    lr: float | None = None,
 ) -> Done:
-    """Do step number ``step`` (the first is 0); nothing moves if loss or gradient are not finite."""
+    """Do step number ``step`` (the first is 0); nothing moves if loss or gradient are not finite.
+
+    Args:
+        lr: in place of the schedule's.
+    """
     now = scheduled(recipe, method, total, step)
-    schedule(optimizer, now["lr"], now["weight_decay"])
+    schedule(optimizer, now["lr"] if lr is None else lr, now["weight_decay"])
     torch.manual_seed(random_state(recipe.seed, step, ranks.rank))
     optimizer.zero_grad(set_to_none=True)
     own = len(batch.tiles)
