@@ -89,7 +89,7 @@ def test_what_a_recipe_never_does_is_not_asked_for() -> None:
 def test_what_a_gpu_does_to_stain_and_colour_is_what_is_compiled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its function on numpy arrays, with its kernel built for the CPU; a view takes the matrix of its number."""
+    """Its function on numpy arrays, its kernel built for the CPU; a view takes the matrix of its number."""
     if shutil.which("g++") is None:
         pytest.skip("g++ is not installed: the CUDA kernels cannot be built for the CPU")
     device = ShimDevice(Shim(Path(colour_cuda.__file__).parent / "colour.cu", ["colour"], tmp_path))
