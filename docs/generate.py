@@ -204,6 +204,13 @@ def _given(field: FieldInfo) -> str:
     return f"Default: `{json.dumps(field.default, default=str)}`"
 
 
+def row_keys() -> str:
+    """Every key of a row of the training log."""
+    from pathtrain.training.row_keys import KEYS
+
+    return table(["key", "", ""], [[f"`{name}`", key.title, key.words] for name, key in KEYS.items()])
+
+
 def recipe(name: str) -> str:
     """A recipe in the box, as it stands."""
     text = (REPOSITORY / "pathtrain" / "recipes" / f"{name}.yaml").read_text()
@@ -301,5 +308,17 @@ def machines() -> str:
     return table(["file", "CPU", "GPU", "date"], rows)
 
 
-_ALL = (commands, front_door, recipe_keys, recipe, errors, columns, result, figures, changelog, machines)
+_ALL = (
+    commands,
+    front_door,
+    recipe_keys,
+    row_keys,
+    recipe,
+    errors,
+    columns,
+    result,
+    figures,
+    changelog,
+    machines,
+)
 GENERATORS: dict[str, Callable[..., str]] = {each.__name__: each for each in _ALL}

@@ -67,11 +67,19 @@ def explain_missing_package(error: ModuleNotFoundError) -> str | None:
 
 
 class PathprepError(Exception):
-    """Base of every error raised on purpose; its text is meant for the user."""
+    """Base of every error raised on purpose; its text is meant for the user.
+
+    Attributes:
+        exit_code: of a command that ends with it.
+    """
+
+    exit_code = 1
 
 
 class UsageError(PathprepError):
     """Wrong options or parameters."""
+
+    exit_code = 2
 
 
 class SlideError(PathprepError):

@@ -14,7 +14,7 @@ Each name is loaded when it is first used: the package itself takes no time to i
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["LoadedModel", "embed", "evaluate", "export", "load", "pretrain", "report"]
+__all__ = ["LoadedModel", "embed", "evaluate", "export", "load", "lr_range", "pretrain", "report"]
 
 # Where each name is; the imports below say the same to type checkers and editors
 _MODULES = {
@@ -22,6 +22,7 @@ _MODULES = {
     "embed": "pathtrain.features.embed",
     "export": "pathtrain.runs.export",
     "load": "pathtrain.runs.model",
+    "lr_range": "pathtrain.training.lr_range",
     "pretrain": "pathtrain.training.pretrain",
     "report": "pathtrain.reports.page",
 }
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pathtrain.reports.page import report
     from pathtrain.runs.export import export
     from pathtrain.runs.model import LoadedModel, load
+    from pathtrain.training.lr_range import lr_range
     from pathtrain.training.pretrain import pretrain
 
 

@@ -7,6 +7,7 @@ PathprepError
     ├── CheckpointError     a run folder does not fit, or none of its checkpoints can be used
     ├── RunBusyError        another process trains in the run folder
     ├── PeerError           another process of the same run stopped
+    ├── CollapseError       the network says the same of every tile (exit code 76)
     └── ModelError          an architecture or its weights cannot be had
 """
 
@@ -31,6 +32,12 @@ class RunBusyError(TrainError):
 
 class PeerError(TrainError):
     """Another process of the same run stopped; the cause is in that one's message."""
+
+
+class CollapseError(TrainError):
+    """With ``stop_on_collapse``: the network says the same of every tile; a checkpoint was written."""
+
+    exit_code = 76
 
 
 class ModelError(TrainError):

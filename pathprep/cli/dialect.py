@@ -143,10 +143,8 @@ def main(app: typer.Typer) -> None:
         if missing is None:
             raise
         _fail(missing, 2)
-    except UsageError as error:
-        _fail(said(str(error)), 2)
     except PathprepError as error:
-        _fail(said(str(error)), 1)
+        _fail(said(str(error)), error.exit_code)
     except OSError as error:
         _fail(explain_os_error(error), 1)
     except KeyboardInterrupt:

@@ -50,7 +50,7 @@ from pathprep.dataset.listing import (
 from pathprep.dataset.schema import SCHEMA
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import DatasetError
-from pathprep.storage import atomic
+from pathprep.storage import atomic, parquet
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ def _current(dataset: Folder, signature: str, wanted: list[str]) -> tuple[dict[s
 
 def _load(dataset: Folder, folder: Path, wanted: list[str]) -> tuple[dict[str, int], Arrays] | None:
     try:
-        table = pq.read_table(folder / TABLE, columns=["name", "tiles", "sha256"]).to_pydict()
+        table = parquet.read(folder / TABLE, ["name", "tiles", "sha256"]).to_pydict()
         slides = [Entry(name, tiles, 0, sha) for name, tiles, sha in zip(*table.values(), strict=True)]
     except (OSError, KeyError, pa.ArrowException):
         return None

@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import io
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -11,13 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pathprep.dataset import columns
 from pathprep.dataset.columns import Arrays
 from pathprep.dataset.marker import sealed_in
 from pathprep.errors import DatasetError
-from pathprep.storage import atomic
+from pathprep.storage import atomic, parquet
 from pathprep.storage.base import FileInfo, Storage
 
 LAYOUT = 1  # part of the key: raise it when the meaning of a file of the index changes
@@ -112,7 +110,7 @@ def columns_of(dataset: Folder, slide: Entry, names: list[str]) -> Arrays:
             raise ValueError(f"{len(data)} bytes, its marker says {slide.size}")
         if hashlib.sha256(data).hexdigest() != slide.sha256:
             raise ValueError("its bytes are not those that its marker vouches for (SHA-256)")
-        table = pq.ParquetFile(io.BytesIO(data)).read(names, use_threads=False)
+        table = parquet.read(data, names)
         if table.num_rows != slide.tiles:
             raise ValueError(f"{table.num_rows} rows, its marker says {slide.tiles}")
         return columns.arrays(table, names)

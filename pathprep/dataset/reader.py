@@ -1,6 +1,5 @@
 """Reading a dataset, in a folder or at a URL: its slides, their tables, and its tiles."""
 
-import io
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache
@@ -11,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pathprep.dataset import index_cache
 from pathprep.dataset.failed import FailedShard, failed_of
@@ -23,7 +21,7 @@ from pathprep.dataset.tile import FIT_COLUMNS, Tile, checked, fit_of, known
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import DatasetError
 from pathprep.slides.own_names import SlideNames, own_name
-from pathprep.storage import atomic
+from pathprep.storage import atomic, parquet
 
 # Slides' tables that are kept for reading tiles one at a time: some MB each
 TABLES = 8
@@ -136,7 +134,7 @@ class Dataset(StoredTiles):
             if data is None:
                 known(slide, self.tile_counts(), self.root)
                 raise FileNotFoundError("no such file")
-            return pq.read_table(io.BytesIO(data), columns=columns, schema=schema)
+            return parquet.read(data, columns, schema)
         except (OSError, pa.ArrowException) as error:
             raise DatasetError(
                 f"{self.root / name}: cannot be read ({error}); run `pathprep verify {self.root}`"

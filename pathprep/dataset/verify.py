@@ -1,6 +1,5 @@
 """Checks a dataset to the byte: files against markers, index against tar, every tile's CRC."""
 
-import io
 import tarfile
 import zlib
 from collections.abc import Container, Iterator, Mapping
@@ -11,7 +10,6 @@ from pathlib import PurePath
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pathprep.dataset import index_cache
 from pathprep.dataset.marker import FileRecord, Marker, sealed_in
@@ -19,7 +17,7 @@ from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import FOLDERS, tile_key
 from pathprep.dataset.tar import dali_index
 from pathprep.errors import DatasetError
-from pathprep.storage import atomic
+from pathprep.storage import atomic, parquet
 from pathprep.storage.base import Storage
 
 
@@ -71,8 +69,8 @@ def check_slide(storage: Storage, marker: Marker, version: int) -> Findings:
     found = Findings(slide, check_files(storage, marker.files))
     index = f"index/{slide}.parquet"
     try:
-        table = io.BytesIO(storage.read(index) or b"")
-        rows = pq.read_table(table, columns=["x", "y", "offset", "length", "crc32"]).to_pylist()
+        wanted = ["x", "y", "offset", "length", "crc32"]
+        rows = parquet.read(storage.read(index) or b"", wanted).to_pylist()
     except (OSError, pa.ArrowException) as error:
         found.problems.append(f"{index}: cannot be read ({error}); tiles were not checked")
         return found

@@ -1,6 +1,5 @@
 """Reading mixed shards, in a folder or at a URL."""
 
-import io
 from collections.abc import Callable, Collection, Iterable
 from functools import cached_property, lru_cache
 from pathlib import PurePath
@@ -10,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pathprep.dataset import columns
 from pathprep.dataset.stored import StoredTiles, encoded
 from pathprep.dataset.tile import Tile, checked, fit_of, known
 from pathprep.errors import DatasetError
 from pathprep.mixed import format as mixed
+from pathprep.storage import parquet
 
 # Shards' tables that are kept for reading tiles one at a time: about a MB each
 TABLES = 8
@@ -69,7 +68,7 @@ class MixedDataset(StoredTiles):
         for column in columns or ():
             known(column, schema.names, self.root / name, "column")
         try:
-            table = pq.read_table(io.BytesIO(self.storage.read(name) or b""), columns=columns, schema=schema)
+            table = parquet.read(self.storage.read(name) or b"", columns, schema)
             count = self.tile_counts()[shard]
             if len(table) != count:
                 raise ValueError(f"{len(table)} rows, {mixed.INFO} says {count}")

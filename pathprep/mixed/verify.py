@@ -1,6 +1,5 @@
 """Checks mixed shards to the byte: files against mixed.json, index against tar, every tile's CRC."""
 
-import io
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pathprep.dataset.marker import FileRecord
 from pathprep.dataset.schema import build_id
 from pathprep.dataset.verify import Findings, check_files
 from pathprep.mixed import format as mixed
 from pathprep.mixed.format import BLOCK, Skeleton
-from pathprep.storage import atomic
+from pathprep.storage import atomic, parquet
 from pathprep.storage.base import Storage
 from pathprep.storage.place import storage_at
 
@@ -42,7 +40,7 @@ def _check_shard(storage: Storage, marker: dict[str, Any], components: Sequence[
     found = Findings(marker["shard"], check_files(storage, files))
     tar, idx, index = mixed.files(marker["shard"])
     try:
-        rows = pq.read_table(io.BytesIO(storage.read(index) or b""), schema=mixed.schema(components))
+        rows = parquet.read(storage.read(index) or b"", schema=mixed.schema(components))
         skeleton = Skeleton(rows, components)
     except (OSError, pa.ArrowException, ValueError, IndexError) as error:
         found.problems.append(f"{index}: cannot be read ({error}); tiles were not checked")

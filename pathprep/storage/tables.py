@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pathprep.errors import UsageError
-from pathprep.storage import csv_text
+from pathprep.storage import csv_text, parquet
 
 # In the order of preference; see ``plain``
 PATIENT = (
@@ -204,7 +203,7 @@ def _csv(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
 
 def _parquet(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
     try:
-        stored = pq.read_table(path)
+        stored = parquet.read(path)
         cells = [[_text(value) for value in column.to_pylist()] for column in stored.columns]
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None

@@ -7,13 +7,21 @@ import typer
 from pathprep.cli import dialect
 from pathprep.cli.dialect import add, new_app
 from pathprep.cli.streams import errors
-from pathtrain.cli import evaluate, evaluate_collapse, evaluate_linear, evaluate_slides, features, runs
+from pathtrain.cli import (
+    evaluate,
+    evaluate_collapse,
+    evaluate_linear,
+    evaluate_slides,
+    features,
+    lr_range,
+    runs,
+)
 from pathtrain.cli.progress import tile_bars
 
 app = new_app("From a dataset of tiles to a trained, evaluated and exported encoder.")
 evaluations = typer.Typer(no_args_is_help=True, help="Evaluate a frozen encoder.")
 # In the order of their use
-for command in (runs.pretrain, features.embed, runs.export, runs.report):
+for command in (lr_range.lr_range, runs.pretrain, features.embed, runs.export, runs.report):
     add(app, command)
 app.add_typer(evaluations, name="evaluate")
 for command in (

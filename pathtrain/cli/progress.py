@@ -13,6 +13,18 @@ if TYPE_CHECKING:
     from pathtrain.training.logs import Row, Watch
 
 
+# More of a row, where it is there: key, words and form
+_SAID = (
+    ("mfu", "MFU", ".0%"),
+    *(
+        (f"{kind}{name}", f"{kind.replace('_', ' ')}{title}", ".0f")
+        for kind in ("", "tile_", "region_")
+        for name, title in (("outputs_used", "outputs"), ("feature_rank", "rank"))
+    ),
+    ("collapse_ratio", "collapse", ".2f"),
+)
+
+
 @contextmanager
 def watcher(console: Console) -> "Iterator[Watch]":
     """A function for pretrain's ``watch``."""
@@ -77,7 +89,7 @@ def _said(row: "Row") -> str:
         f"loss {row['loss']:.4f}  lr {row['lr']:.2e}  {row['images_s']:.1f} images/s  "
         f"waiting for data {row['data_wait']:.0%}"
     )
-    for name, title, form in (("mfu", "MFU", ".0%"), ("collapse_ratio", "collapse", ".2f")):
+    for name, title, form in _SAID:
         if row.get(name) is not None:
             text += f"  {title} {row[name]:{form}}"
     return text

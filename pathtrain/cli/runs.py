@@ -40,6 +40,13 @@ def pretrain(
     wandb: Annotated[
         str | None, typer.Option(metavar="PROJECT", help="Log to Weights & Biases too (pip install wandb).")
     ] = None,
+    stop_on_collapse: Annotated[
+        bool,
+        typer.Option(
+            "--stop-on-collapse",
+            help="Exit with code 76, after a checkpoint, where the network says the same of every tile.",
+        ),
+    ] = False,
     as_json: Json = False,
     out_json: OutJson = None,
 ) -> None:
@@ -59,7 +66,15 @@ def pretrain(
     folder = run_folder(recipe, out)
     with watcher(errors) as watch:
         summary = run(
-            dataset, resolved, folder, labels=labels, fresh=fresh, change=change, wandb=wandb, watch=watch
+            dataset,
+            resolved,
+            folder,
+            labels=labels,
+            fresh=fresh,
+            change=change,
+            wandb=wandb,
+            stop_on_collapse=stop_on_collapse,
+            watch=watch,
         )
 
     def show() -> None:

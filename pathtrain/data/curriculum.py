@@ -150,15 +150,15 @@ class Curriculum:
             started = time.perf_counter()
             views: list[Tensor] = []
             regions, slides, samples = None, [], []
-            if tiles is not None and due(phase, step, "tile"):
+            if tiles is not None and phase.due(step, "tile"):
                 batch = next(tiles)
                 views = batch.views
                 samples.append(batch.tiles)
-            if region_pixels is not None and due(phase, step, "region"):
+            if region_pixels is not None and phase.due(step, "region"):
                 found, places = self._region_layouts(number, step)
                 regions = Regions(next(region_pixels), Layout.joined(found), places)
                 samples.append(np.array([layout.tiles[0] for layout in found]))
-            if slide_pixels is not None and due(phase, step, "slide"):
+            if slide_pixels is not None and phase.due(step, "slide"):
                 for row, layout, place in self._slide_layouts(number, step):
                     assert self.labels is not None
                     assert phase.slide is not None
@@ -176,7 +176,7 @@ class Curriculum:
         options = replace(
             BatchOptions.of(self.recipe), batch=phase.tile.batch, seed=self._seed(number, "tile")
         )
-        first = turns(phase, start, "tile")
+        first = phase.turns(start, "tile")
         return Loader(self.dataset, options, first, self.ranks, target=self._target, held_out=self._held_out)
 
     def _stream(self, number: int, start: int, objective: str) -> TileStream:
@@ -188,7 +188,7 @@ class Curriculum:
 
         def requests() -> Iterator[Request]:
             for step in range(start, phase.steps):
-                if due(phase, step, objective):
+                if phase.due(step, objective):
                     yield from make(number, step)
 
         on_device = objective == "slide" and phase.slide is not None and phase.slide.pixels == "device"
@@ -208,7 +208,7 @@ class Curriculum:
         phase = self.recipe.hierarchy.phases[number]
         assert phase.region is not None
         table, seed = self._regions(phase), self._seed(number, "region")
-        turn = turns(phase, step, "region")
+        turn = phase.turns(step, "region")
         places = order.positions(turn, phase.region.batch, self.ranks.rank, self.ranks.world)
         chosen = order.permuted(places, len(table), seed)
         return [self.index.region(table[which], phase.region.side) for which in chosen], places
@@ -222,7 +222,7 @@ class Curriculum:
         phase = self.recipe.hierarchy.phases[number]
         assert phase.slide is not None
         assert self.labels is not None
-        turn, seed = turns(phase, step, "slide"), self._seed(number, "slide")
+        turn, seed = phase.turns(step, "slide"), self._seed(number, "slide")
         places = order.positions(turn, phase.slide.batch, self.ranks.rank, self.ranks.world)
         chosen = order.permuted(places, len(self._train), seed)
         for which, place in zip(chosen, places.tolist(), strict=True):
@@ -235,19 +235,3 @@ class Curriculum:
     def _slide_requests(self, number: int, step: int) -> Iterator[Request]:
         for _, layout, place in self._slide_layouts(number, step):
             yield Request.of([layout], np.array([self._seed(number, "slide")]), np.array([place]))
-
-
-def due(phase: Phase, step: int, objective: str) -> bool:
-    """Whether a step of the phase has this objective."""
-    names = phase.objectives
-    if objective not in names:
-        return False
-    return phase.alternate == "together" or names[step % len(names)] == objective
-
-
-def turns(phase: Phase, step: int, objective: str) -> int:
-    """How many steps of the phase before ``step`` had this objective."""
-    if phase.alternate == "together":
-        return step
-    count, place = len(phase.objectives), phase.objectives.index(objective)
-    return (step - place + count - 1) // count

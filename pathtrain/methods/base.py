@@ -37,8 +37,9 @@ class Outcome:
     Attributes:
         loss: scalar, with graph: the mean over the part's samples.
         each: (B,) every sample's own loss, without graph; it tells which samples were not finite.
-        means: without graph, float32: means over the part's samples that ``update`` needs of the whole
-            batch, or that are logged (those of one element, under their name).
+        means: without graph: means over the part's samples that ``update`` or ``figures`` need of the whole
+            batch, or that are logged: those of one element, under their name, and the effective rank of
+            those whose name ends in pathtrain.losses.spread.MOMENT.
     """
 
     loss: Tensor
@@ -102,6 +103,9 @@ class Method(Protocol):
 
     def update(self, means: Mapping[str, Tensor], step: int) -> None:
         """After the optimiser's step; ``means`` are the whole batch's, over all ranks."""
+
+    def figures(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Scalars for the log that follow from the whole batch's means, over all ranks."""
 
     def frozen(self, step: int) -> list[nn.Parameter]:
         """Parameters that take no optimiser step at ``step``."""

@@ -13,6 +13,7 @@ from pathprep.stain import Target
 from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.data.order import Ints
 from pathtrain.distributed.ranks import Ranks
+from pathtrain.losses import spread
 from pathtrain.losses.dino import dino_terms
 from pathtrain.methods import schedules
 from pathtrain.methods.base import Outcome, Setup, slices
@@ -23,13 +24,17 @@ from pathtrain.recipes.dino import DinoConfig, DinoRecipe, WithDino
 
 
 class Network(nn.ModuleDict):
-    """``backbone`` and ``head``; groups of views, each group of one size, -> scores (V, B, K)."""
+    """``backbone`` and ``head``; groups of views, each group of one size, -> scores and features."""
 
-    def forward(self, groups: list[list[Tensor]]) -> Tensor:
-        """The views of a group go through the backbone together, and all through the head."""
-        features = [self["backbone"](torch.cat(group)) for group in groups]
-        scores: Tensor = self["head"](torch.cat(features))
-        return scores.view(sum(map(len, groups)), -1, scores.shape[1])
+    def forward(self, groups: list[list[Tensor]]) -> tuple[Tensor, Tensor]:
+        """The views of a group go through the backbone together, and all through the head.
+
+        Returns:
+            (V, B, K), and without graph (V B, D).
+        """
+        features = torch.cat([self["backbone"](torch.cat(group)) for group in groups])
+        scores: Tensor = self["head"](features)
+        return scores.view(sum(map(len, groups)), -1, scores.shape[1]), features.detach()
 
 
 class Dino(TeacherPair):
@@ -63,7 +68,10 @@ class Dino(TeacherPair):
 
     def schedule(self, step: int) -> dict[str, float]:
         """This method's own scheduled values at a step, for the log."""
-        return scheduled(self.config, step, self.total)
+        return {
+            "teacher_temp": teacher_temp(self.config, step),
+            "momentum": momentum(self.config, step, self.total),
+        }
 
     def networks(self) -> list[nn.Module]:
         """Student and teacher."""
@@ -80,10 +88,14 @@ class Dino(TeacherPair):
             views: (B, 3, H, W) each, globals first.
         """
         large, small = views[: self.globals], views[self.globals :]
-        temp = self.schedule(step)["teacher_temp"]
+        temp = teacher_temp(self.config, step)
         # changing numbers as tensors: of each number that it is given, torch.compile would make a version
         warmth = torch.tensor(temp, device=self.center.device) if self._compiled else temp
         return self.compare(large, small, self.config.student_temp, warmth)
+
+    def figures(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """How widely outputs and features are spread."""
+        return spread.figures(means)
 
     def frozen(self, step: int) -> list[nn.Parameter]:
         """Parameters that take no optimiser step at ``step``."""
@@ -94,7 +106,7 @@ class Dino(TeacherPair):
     def update(self, means: Mapping[str, Tensor], step: int) -> None:
         """Move the centre and the teacher after the optimiser's step."""
         self.move_center(means["center"], self.config.center_momentum)
-        self.follow(self.schedule(step)["momentum"])
+        self.follow(momentum(self.config, step, self.total))
 
     def encoder(self) -> nn.Module:
         """The teacher's backbone."""
@@ -116,13 +128,15 @@ class Dino(TeacherPair):
         self.center.copy_(state["loss"]["center"])
 
 
-def scheduled(config: DinoConfig, step: int, total: int) -> dict[str, float]:
-    """The teacher's temperature and momentum at a step of ``total``."""
-    temp, momentum = config.teacher_temp, config.momentum
-    return {
-        "teacher_temp": schedules.linear(step, temp.steps, temp.start, temp.end),
-        "momentum": schedules.cosine(step, total, momentum.start, momentum.end),
-    }
+def teacher_temp(config: DinoConfig, step: int) -> float:
+    """The teacher's temperature in its objective's step number ``step``."""
+    temp = config.teacher_temp
+    return schedules.linear(step, temp.steps, temp.start, temp.end)
+
+
+def momentum(config: DinoConfig, move: int, total: int) -> float:
+    """The teacher's momentum in its move number ``move`` of ``total``."""
+    return schedules.cosine(move, max(1, total), config.momentum.start, config.momentum.end)
 
 
 class DinoSetup(Setup):

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from pathtrain.data.slide_labels import SlideLabels
 from pathtrain.data.work import Regions, Slide, Work
+from pathtrain.losses import spread
 from pathtrain.losses.tasks import masked_cross_entropy
+from pathtrain.methods import schedules
 from pathtrain.methods.base import Outcome, slices
-from pathtrain.methods.dino import Dino, scheduled
+from pathtrain.methods.dino import Dino, momentum, teacher_temp
 from pathtrain.methods.gradient_cache import cached_loss
 from pathtrain.methods.region_dino import RegionTeaching
 from pathtrain.methods.stages import Stages
@@ -25,6 +27,8 @@ from pathtrain.models import backbone as body
 from pathtrain.models.dino_head import DinoHead
 from pathtrain.models.grid_vit import GridViT
 from pathtrain.recipes.hierarchical import HierarchicalRecipe, Phase, SlideTasks
+
+HEADS = {"head": "tile", "region_head": "region"}  # DINO's, and what trains them
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Hierarchical:
         fresh: bool = True,
         labels: SlideLabels | None = None,
     ) -> None:
-        self.recipe, self.device = recipe, device
+        self.recipe, self.total, self.device = recipe, total, device
         config = recipe.hierarchy
         self.tile = Dino(recipe, total, device, fresh)
         backbone = self.tile.student["backbone"]
@@ -102,15 +106,39 @@ class Hierarchical:
         return self.tile.encoder()
 
     def schedule(self, step: int) -> dict[str, float]:
-        """The phase, and DINO's values, which span the phase's own steps."""
+        """The phase, and what DINO on tiles and on regions has by now.
+
+        A temperature follows the steps that its objective had in all phases, a momentum those that moved its
+        teacher. Where objectives have rates of their own, all of them are there: ``lr`` is the step's.
+        """
         number, at, phase = self._at(step)
-        return {"phase": float(number + 1), **scheduled(self.recipe.dino, at, phase.steps)}
+        rates = {}
+        if any(getattr(phase, name).lr is not None for name in phase.objectives):
+            for name in phase.objectives:
+                optim = self.recipe.optim_of(phase, name)
+                rates[f"{name}_lr"] = schedules.learning_rate(at, phase.steps, optim)
+        return {
+            "phase": float(number + 1),
+            **rates,
+            "tile_teacher_temp": self._temperature("tile", step),
+            "region_teacher_temp": self._temperature("region", step),
+            "tile_momentum": self._momentum("tile", step),
+            "region_momentum": self._momentum("region", step),
+        }
+
+    def figures(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """How widely outputs and features of tiles and of regions are spread, of those that the step had."""
+        found: dict[str, Tensor] = {}
+        for objective in ("tile_", "region_"):
+            own = {n.removeprefix(objective): mean for n, mean in means.items() if n.startswith(objective)}
+            if own:
+                found |= {objective + name: value for name, value in spread.figures(own).items()}
+        return found
 
     def frozen(self, step: int) -> list[nn.Parameter]:
-        """The heads' last layers at the start of the run."""
-        if step >= self.recipe.dino.freeze_last_layer_steps:
-            return []
-        heads = (self.student["head"], self.student["region_head"])
+        """The last layer of each head in its objective's first steps."""
+        few, turns = self.recipe.dino.freeze_last_layer_steps, self.recipe.turns
+        heads = [self.student[name] for name, of in HEADS.items() if turns(step, of) < few]
         return [p for head in heads if isinstance(head, DinoHead) for p in head.last_layer()]
 
     def split(self, views: Work, size: int) -> list[Part]:
@@ -130,10 +158,10 @@ class Hierarchical:
 
     def loss(self, part: Part, step: int) -> Outcome:
         """Weighted loss of a part."""
-        _, at, phase = self._at(step)
+        _, _, phase = self._at(step)
         objective = getattr(phase, part.objective)
         if part.objective == "tile":
-            found = self.tile.loss(part.work, at)
+            found = self.tile.loss(part.work, self.recipe.turns(step, "tile"))
         elif part.objective == "region":
             found = self._region_loss(part.work, phase, step)
         else:
@@ -144,16 +172,21 @@ class Hierarchical:
         return replace(found, loss=weight * found.loss, means=means)
 
     def update(self, means: Mapping[str, Tensor], step: int) -> None:
-        """Move the centres of what the step had, and both teachers."""
+        """Move the centres of what the step had, and the teachers whose students it trained.
+
+        A teacher moves as a whole, so that its head is as old as what the head reads: with a step of slides,
+        which trains the network below and not the head, too. Without it, what slides teach stage 1 would not
+        reach the encoder, which is the teacher's.
+        """
+        _, at, phase = self._at(step)
         if "tile_center" in means:
             self.tile.move_center(means["tile_center"], self.recipe.dino.center_momentum)
         if "region_center" in means:
-            region = self._at(step)[2].region
-            assert region is not None
-            self.region.update(means["region_center"], region)
-        momentum = self.schedule(step)["momentum"]
-        for pair in (self.tile, self.region):
-            pair.follow(momentum)
+            assert phase.region is not None
+            self.region.update(means["region_center"], phase.region)
+        for name, pair in (("tile", self.tile), ("region", self.region)):
+            if any(phase.due(at, objective) for objective in phase.trainers(name)):
+                pair.follow(self._momentum(name, step))
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint: as of DINO, with ``stage2`` and ``region_head``; and ``stage3`` and ``tasks``."""
@@ -198,7 +231,7 @@ class Hierarchical:
         cells = torch.from_numpy(regions.layout.cells).to(self.device)
         grids = vectors[cells].view(len(cells), side, side, -1)
         seed = self.recipe.seed + self._at(step)[0]
-        temp = self.schedule(step)["teacher_temp"]
+        temp = self._temperature("region", step)
         return self.region.loss(grids, regions.places, phase.region, seed, temp)
 
     def _slide_loss(self, slide: Slide, config: SlideTasks) -> Outcome:
@@ -220,6 +253,16 @@ class Hierarchical:
             found = self.labels.class_weights(balanced)
             self._weights[key] = [torch.tensor(w, dtype=torch.float32, device=self.device) for w in found]
         return self._weights[key]
+
+    def _temperature(self, objective: str, step: int) -> float:
+        region = self._at(step)[2].region
+        if objective == "region" and region is not None and region.teacher_temp is not None:
+            return region.teacher_temp
+        return teacher_temp(self.recipe.dino, self.recipe.turns(step, objective))
+
+    def _momentum(self, teacher: str, step: int) -> float:
+        moves = self.recipe.moves
+        return momentum(self.recipe.dino, moves(step, teacher), moves(self.total, teacher))
 
     def _at(self, step: int) -> tuple[int, int, Phase]:
         """Phase number, step within it, and the phase."""

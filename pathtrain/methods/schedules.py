@@ -6,6 +6,8 @@
 
 import math
 
+from pathtrain.recipes.recipe import OptimConfig
+
 
 def cosine(step: int, total: int, start: float, end: float) -> float:
     """Half a cosine from ``start`` at step 0 towards ``end``, which step ``total`` would have."""
@@ -17,6 +19,11 @@ def warmed_cosine(step: int, total: int, warmup: int, peak: float, end: float) -
     if step < warmup:
         return peak * step / max(1, warmup - 1)
     return cosine(step - warmup, max(1, total - warmup), peak, end)
+
+
+def learning_rate(step: int, total: int, optim: OptimConfig) -> float:
+    """The learning rate at a step of ``total``."""
+    return warmed_cosine(step, total, optim.warmup_steps, optim.lr, optim.min_lr)
 
 
 def linear(step: int, steps: int, start: float, end: float) -> float:

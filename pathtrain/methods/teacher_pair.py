@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pathtrain.distributed.fsdp import local
+from pathtrain.losses import spread
 from pathtrain.losses.dino import Terms, dino_terms, updated_center
 from pathtrain.losses.precision import wide
 from pathtrain.methods.base import Outcome
@@ -19,7 +20,8 @@ class TeacherPair:
     """Student, teacher and centre.
 
     Args:
-        network: the student's parts; groups of views, each group of one size, -> scores (V, B, K).
+        network: the student's parts; groups of views, each group of one size, -> scores (V, B, K), and the
+            features (V B, D) that they are of.
         outputs: K.
         device: where everything lives.
         terms: of the loss; pathtrain.losses.dino.dino_terms, or that compiled.
@@ -52,14 +54,22 @@ class TeacherPair:
             small: views that only the student sees.
 
         Returns:
-            With the means ``center`` (K,), the teacher's output, and ``teacher_entropy``, nats.
+            With the means ``center`` (K,), the teacher's scores; ``teacher_entropy`` and ``kl``, the part of
+            the loss that the student could still get rid of, nats; and those of pathtrain.losses.spread.
         """
         with torch.no_grad():
-            teacher = self.teacher([large])
-        student = self.student([large, small] if small else [large])
+            teacher, features = self.teacher([large])
+        student, _ = self.student([large, small] if small else [large])
         terms = self._terms(student, teacher, self.center, student_temp, teacher_temp)
-        means = {"center": wide(teacher).mean(dim=(0, 1)), "teacher_entropy": terms.entropy}
-        return Outcome(terms.each.mean(), terms.each.detach(), means)
+        loss = terms.each.mean()
+        means = {
+            "center": wide(teacher).mean(dim=(0, 1)),
+            "teacher_entropy": terms.entropy,
+            "kl": loss.detach() - terms.entropy,
+            "outputs": terms.outputs,
+            **spread.moments(features),
+        }
+        return Outcome(loss, terms.each.detach(), means)
 
     def move_center(self, mean: Tensor, momentum: float) -> None:
         """Move the centre towards the mean (K,) of the teacher's outputs in a batch."""

@@ -49,6 +49,10 @@ class WithDino(Recipe):
 
     dino: DinoConfig
 
+    def outputs(self) -> dict[str, int]:
+        """One loss, whose keys are those of the method."""
+        return {"": self.dino.head.out_dim}
+
 
 class DinoRecipe(WithDino):
     """A run of DINO on tiles."""

@@ -1,5 +1,6 @@
 """What a recipe of the hierarchical method says beyond the shared keys."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -50,10 +51,12 @@ class TileDino(Strict):
     Attributes:
         weight: of its loss.
         batch: tiles a step, over all devices.
+        lr: peak of its own steps, where the phase takes its objectives in turn; null: the phase's.
     """
 
     weight: Positive
     batch: Number
+    lr: Positive | None = None
 
 
 class RegionDino(Strict):
@@ -62,6 +65,7 @@ class RegionDino(Strict):
     Attributes:
         weight: of its loss.
         batch: regions a step, over all devices.
+        lr: peak of its own steps, where the phase takes its objectives in turn; null: the phase's.
         side: k; a region is k x k tiles.
         min_tiles: share of a region's cells that must hold a tile for it to be drawn.
         globals, locals: crops; the teacher sees the globals.
@@ -73,6 +77,7 @@ class RegionDino(Strict):
 
     weight: Positive
     batch: Number
+    lr: Positive | None = None
     side: Annotated[int, Field(ge=2)]
     min_tiles: Annotated[float, Field(gt=0, le=1)]
     globals: GridCrops
@@ -96,6 +101,7 @@ class SlideTasks(Strict):
     Attributes:
         weight: of its loss.
         batch: slides a step, over all devices.
+        lr: peak of its own steps, where the phase takes its objectives in turn; null: the phase's.
         side: k; stage 2 sees k x k tiles at a time.
         draw: regions of each slide that a step takes, at random; null: all of them. Slides are always scored
             by all of their regions.
@@ -110,6 +116,7 @@ class SlideTasks(Strict):
 
     weight: Positive
     batch: Number
+    lr: Positive | None = None
     side: Annotated[int, Field(ge=2)]
     draw: Number | None = None
     orient: bool = False
@@ -122,7 +129,10 @@ class SlideTasks(Strict):
 
 
 class Phase(Strict):
-    """A part of the curriculum; its schedules (learning rate, weight decay, teacher) span its own steps.
+    """A part of the curriculum; its learning rate, warm-up included, spans its own steps.
+
+    All else runs on from phase to phase: weight decay over the steps of the run, each teacher's momentum over
+    the steps in which it moves (``trainers``), its temperature's warm-up over the steps of its objective.
 
     Attributes:
         name: for the log.
@@ -131,7 +141,7 @@ class Phase(Strict):
             one objective, tile, region, slide and again from the start.
         tile, region, slide: the objectives; null for none.
         validate_every: steps between two validations; at its end the phase always validates if it has slides.
-        lr, warmup_steps: null takes the recipe's ``optim``.
+        lr, warmup_steps: null takes the recipe's ``optim``. Steps of the phase, whatever their objective.
     """
 
     name: str
@@ -148,12 +158,53 @@ class Phase(Strict):
     def _some(self) -> Self:
         if not self.objectives:
             raise ValueError("needs at least one of tile, region, slide")
+        if self.alternate == "together" and len(self.objectives) > 1:
+            for name in self.objectives:
+                if getattr(self, name).lr is not None:
+                    raise ValueError(
+                        f"{name}.lr needs alternate in_turn: a step of several objectives has one rate; set "
+                        "the phase's lr, and their weights"
+                    )
         return self
 
     @property
     def objectives(self) -> tuple[str, ...]:
         """Names of those it has, in their order."""
         return tuple(name for name in ("tile", "region", "slide") if getattr(self, name) is not None)
+
+    def due(self, step: int, objective: str) -> bool:
+        """Whether a step of the phase has this objective."""
+        names = self.objectives
+        if objective not in names:
+            return False
+        return self.alternate == "together" or names[step % len(names)] == objective
+
+    def first_due(self, step: int) -> str:
+        """The objective of a step; of several, the first."""
+        return next(name for name in self.objectives if self.due(step, name))
+
+    def turns(self, step: int, *objectives: str) -> int:
+        """How many steps of the phase before ``step`` had one of these objectives, or several."""
+        names = self.objectives
+        places = [names.index(name) for name in objectives if name in names]
+        if self.alternate == "together":
+            return step if places else 0
+        return sum((step - place + len(names) - 1) // len(names) for place in places)
+
+    def trainers(self, teacher: str) -> tuple[str, ...]:
+        """The objectives whose steps train the student of a teacher, ``tile`` or ``region``.
+
+        Slides train stage 2, which the teacher of regions follows, and stage 1, which that of tiles follows,
+        unless it is frozen.
+        """
+        if teacher == "tile" and self.slide is not None and self.slide.stage1 == "frozen":
+            return (teacher,)
+        return (teacher, "slide")
+
+    def rate(self, objective: str) -> tuple[str, float | None]:
+        """The learning rate of an objective's steps and its key in the phase; None: that of ``optim``."""
+        own = getattr(self, objective).lr
+        return ("lr", self.lr) if own is None else (f"{objective}.lr", own)
 
 
 class Hierarchy(Strict):
@@ -196,19 +247,41 @@ class HierarchicalRecipe(WithDino):
         """Steps of all phases."""
         return sum(phase.steps for phase in self.hierarchy.phases)
 
+    def outputs(self) -> dict[str, int]:
+        """Those of DINO on tiles and on regions."""
+        return {"tile_": self.dino.head.out_dim, "region_": self.hierarchy.region_head.out_dim}
+
     def span(self, step: int, total: int) -> tuple[int, int, OptimConfig]:
-        """A phase's schedules span its own steps."""
+        """A phase's learning rate spans its own steps; its peak is that of the step's objective."""
         number, local = self.place(step)
         phase = self.hierarchy.phases[number]
-        changed = {"lr": phase.lr, "warmup_steps": phase.warmup_steps}
-        optim = self.optim.model_copy(update={k: v for k, v in changed.items() if v is not None})
-        return local, phase.steps, optim
+        return local, phase.steps, self.optim_of(phase, phase.first_due(local))
+
+    def optim_of(self, phase: Phase, objective: str) -> OptimConfig:
+        """The optimiser of an objective's steps in a phase."""
+        changed = {"lr": phase.rate(objective)[1], "warmup_steps": phase.warmup_steps}
+        return self.optim.model_copy(update={k: v for k, v in changed.items() if v is not None})
 
     def rate_key(self, step: int) -> str:
-        """The phase's own, if it has one."""
-        number, _ = self.place(step)
-        own = self.hierarchy.phases[number].lr is not None
-        return f"hierarchy.phases.{number}.lr" if own else super().rate_key(step)
+        """The objective's own or the phase's, if they have one."""
+        number, local = self.place(step)
+        phase = self.hierarchy.phases[number]
+        key, rate = phase.rate(phase.first_due(local))
+        return super().rate_key(step) if rate is None else f"hierarchy.phases.{number}.{key}"
+
+    def turns(self, step: int, objective: str) -> int:
+        """How many steps of the run before ``step`` had an objective."""
+        return sum(phase.turns(done, objective) for phase, done in self._done(step))
+
+    def moves(self, step: int, teacher: str) -> int:
+        """How many steps of the run before ``step`` trained a teacher's student, ``tile`` or ``region``."""
+        return sum(phase.turns(done, *phase.trainers(teacher)) for phase, done in self._done(step))
+
+    def _done(self, step: int) -> Iterator[tuple[Phase, int]]:
+        """Every phase, and how many of its steps lie before ``step``."""
+        for phase in self.hierarchy.phases:
+            yield phase, max(0, min(step, phase.steps))
+            step -= phase.steps
 
     def place(self, step: int) -> tuple[int, int]:
         """The phase that a step lies in, and its number within the phase."""

@@ -231,6 +231,8 @@ class Recipe(Strict):
         sharding: ``full`` divides weights, gradients and optimiser among the ranks (FSDP2).
         sampling: how often each tile comes.
         probes: what the teacher's encoder is measured by while training. Those of one kind have names.
+        warn_after: steps that a run may look collapsed before it is said, or before ``--stop-on-collapse``
+            stops it; 0 for never.
     """
 
     method: str
@@ -251,6 +253,7 @@ class Recipe(Strict):
     compile: bool = False
     sharding: Literal["none", "full"] = "none"
     probes: tuple[Probe, ...] = ()
+    warn_after: Count = 500
 
     @field_validator("probes")
     @classmethod
@@ -268,8 +271,12 @@ class Recipe(Strict):
         return self
 
     def span(self, step: int, total: int) -> tuple[int, int, OptimConfig]:
-        """What the optimiser's schedules follow at a step: the place and length of what they span."""
+        """What the learning rate follows at a step: the place and length of what it spans, and its peak."""
         return step, total, self.optim
+
+    def outputs(self) -> dict[str, int]:
+        """How the log's keys of each loss over outputs begin, and how many outputs K it has."""
+        return {}
 
     def rate_key(self, step: int) -> str:
         """The key of the learning rate at a step."""

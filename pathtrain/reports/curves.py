@@ -4,20 +4,8 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-# What a row of log.jsonl may hold; other keys follow under their own name
-TITLES = {
-    "loss": "Loss",
-    "lr": "Learning rate",
-    "weight_decay": "Weight decay",
-    "momentum": "Teacher momentum",
-    "teacher_temp": "Teacher temperature",
-    "gradient_norm": "Gradient norm (before clipping)",
-    "teacher_entropy": "Teacher entropy (nats)",
-    "images_s": "Images per second",
-    "mfu": "Model FLOP utilisation",
-    "data_wait": "Time waiting for data (share)",
-    "seconds_step": "Seconds per step",
-}
+from pathtrain.training import row_keys
+
 # By a probe's kind and figure: those of a probe with a name have it between the two
 PROBES = {
     ("knn", "accuracy"): "kNN accuracy",
@@ -30,31 +18,31 @@ PROBES = {
     ("rank", "effective"): "Effective rank of features (RankMe)",
     ("rank", "sd"): "SD of features (1 every way, 0 one way)",
 }
-SPEED = "images_s"  # with it begins what is of the machine
 
 
 def title(key: str) -> str:
-    """What a page calls a figure: its own key, if it is not known here."""
-    if key in TITLES:
-        return TITLES[key]
+    """What a page calls a figure: its own key, if nobody has described it."""
+    known = row_keys.of(key)
+    if known is not None:
+        return known.title
     kind, name, figure = _parts(key)
     text = PROBES.get((kind, figure), key)
     return f"{text} [{name}]" if name else text
 
 
 def ordered(keys: Collection[str]) -> list[str]:
-    """Keys as pages show them: loss, schedules and health, probes, what has no title, the machine's."""
-    shown = list(TITLES)
-    probes, at = list(PROBES), shown.index(SPEED)
+    """Keys as pages show them: of losses, schedules, parts, probes, what has no title, the machine's."""
+    shown, probes = list(row_keys.KEYS), list(PROBES)
 
     def place(key: str) -> tuple[int, int, str]:
         kind, _, figure = _parts(key)
-        if key in TITLES:
-            number = shown.index(key)
-            return (0 if number < at else 3), number, ""
+        if key in shown:
+            return (4 if key in row_keys.SPEED else 0), shown.index(key), ""
+        if row_keys.of(key) is not None:
+            return 1, 0, key
         if (kind, figure) in PROBES:
-            return 1, probes.index((kind, figure)), key
-        return 2, 0, key
+            return 2, probes.index((kind, figure)), key
+        return 3, 0, key
 
     return sorted(keys, key=place)
 

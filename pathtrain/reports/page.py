@@ -35,7 +35,8 @@ from pathtrain.runs import checkpoint, milestones
 from pathtrain.runs.identity import held_out
 from pathtrain.runs.warm_start import STEP_KEY
 from pathtrain.stain.target import of_run
-from pathtrain.training import logs
+from pathtrain.training import logs, row_keys
+from pathtrain.training.health import Health, Spell
 from pathtrain.training.held_out import tiles_of
 
 # What measures what is not there yet
@@ -89,6 +90,7 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
             heads=evaluations.heads(run),
             said=said,
             curves=_curves(rows),
+            spells=_spells(recipe, rows),
             views=views,
             views_missing=views_missing,
             step=step,
@@ -156,10 +158,16 @@ def _stain(config: StainConfig) -> str:
     return f"{words}{', ' if jitter else ''}{', '.join(jitter)}"
 
 
+def _spells(recipe: Recipe, rows: list[dict[str, Any]]) -> list[Spell]:
+    """When the run looked collapsed, the latest first."""
+    health = Health(recipe, rows)
+    return sorted(health.spells + health.now, key=lambda spell: -spell.first)
+
+
 def _curves(rows: list[dict[str, Any]]) -> list[tuple[str, str, Markup]]:
     """Title, last value and chart of everything that was logged."""
     drawn = []
-    for key in curves.ordered({key for row in rows for key in row} - {"step"}):
+    for key in curves.ordered({key for row in rows for key in row} - row_keys.PLACE.keys()):
         steps, values = curves.points(rows, key)
         if steps:
             title = curves.title(key)

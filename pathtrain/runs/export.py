@@ -131,7 +131,7 @@ def _card(model: LoadedModel, run: Path) -> str:
         "Method": recipe.method,
         "Dataset": info.get("dataset", "unknown"),
         "Dataset build id": identity.get("dataset build id", "unknown"),
-        "Slides": model.slides or "unknown",
+        **({"Groups": info["groups"]} if info.get("groups") else {"Slides": model.slides or "unknown"}),
         "Tiles": identity.get("dataset tiles", "unknown"),
         "Fingerprint": model.fingerprint,
     }

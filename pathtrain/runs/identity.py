@@ -24,11 +24,13 @@ from pathtrain.runs import checkpoint
 
 # What a resume may change: it touches the weights by rounding at most, but that stochastic depth is drawn
 # for each micro-batch.
-FREE = {"checkpoint", "log_every", "loader", "probes", "micro_batch", "compile", "sharding"}
+FREE = {"checkpoint", "log_every", "loader", "probes", "warn_after", "micro_batch", "compile", "sharding"}
 FREE_OF_MODEL = {"checkpoint"}
 # What it may change if it is asked to: what helps a run past a loss that is not finite. Not the optimiser's
 # groups, which its state lies in.
-CHANGEABLE = re.compile(r"precision$|optim\.(?!layer_decay$)|hierarchy\.phases\.\d+\.(lr|warmup_steps)$")
+CHANGEABLE = re.compile(
+    r"precision$|optim\.(?!layer_decay$)|hierarchy\.phases\.\d+\.((tile|region|slide)\.lr|lr|warmup_steps)$"
+)
 
 # Counts up when the same recipe on the same data takes other steps than before (CHANGELOG says which): a run
 # is not finished by steps that it was not begun with

@@ -67,11 +67,11 @@ class WarmStart:
         return Colours(model.mean, model.std)
 
 
-def find(model: ModelConfig, run: Path, before: Mapping[str, Any] | None) -> WarmStart | None:
+def find(model: ModelConfig, run: Path | None, before: Mapping[str, Any] | None) -> WarmStart | None:
     """The checkpoint that a run starts from; None where ``init`` names no run.
 
     Args:
-        run: the folder of the new run.
+        run: the folder of the new run; None if it has none.
         before: the identity that it was begun with; None for one that begins. One that goes on keeps its
             start: the other run's checkpoint may be gone by then, but not be another one.
 
@@ -92,7 +92,7 @@ def find(model: ModelConfig, run: Path, before: Mapping[str, Any] | None) -> War
         raise ModelError(
             f"model.init: {other} is no run (recipe.yaml and checkpoints/, from `pathtrain pretrain`)"
         )
-    if other.resolve() == run.resolve():
+    if run is not None and other.resolve() == run.resolve():
         raise ModelError(f"model.init: {other} is this run's own folder; give another `out`")
     entry = checkpoint.latest(other) if match[2] is None else _entries(other).get(int(match[2]))
     if entry is None:

@@ -12,18 +12,20 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pathprep.storage import atomic
 from pathtrain.distributed.fsdp import compile_networks, divided_optimizer_state, shard, whole
 from pathtrain.distributed.ranks import Ranks
-from pathtrain.errors import TrainError
+from pathtrain.errors import CollapseError, TrainError
 from pathtrain.methods.base import Batch, BatchSource, Method
 from pathtrain.recipes.probes import Probe
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs import checkpoint, milestones
-from pathtrain.training import step
+from pathtrain.training import logs, step
+from pathtrain.training.health import Health
 from pathtrain.training.logs import Log, NoLog, Row, Watch
 from pathtrain.training.meter import Meter
 from pathtrain.training.optim import adamw
@@ -40,7 +42,7 @@ class TrainSummary:
 
     Attributes:
         resumed_from, steps: finished steps before and after.
-        loss: the last one; None if nothing was left to do.
+        loss: the mean over the steps of the last row, or since it; None if nothing was left to do.
         stopped: the signal that ended it early, after a checkpoint.
     """
 
@@ -76,8 +78,10 @@ class Loop:
         self.recipe, self.method, self.folder = recipe, method, folder
         self.total, self.config, self.ranks = total, config, ranks
         self.done = 0
+        self.meter = Meter(recipe, method, ranks)
         if state is not None:
             self.done = state["step"]
+            self.meter.load_state(state["row"])
             method.load_state(state)  # whole tensors, so before they are divided
         if recipe.sharding == "full" and ranks.world > 1:
             shard(method.networks())
@@ -96,6 +100,7 @@ class Loop:
         probes: Probes | None = None,
         wandb: Wandb | None = None,
         after: Callable[[int], Row] | None = None,
+        stop_on_collapse: bool = False,
     ) -> TrainSummary:
         """Take the steps that are left.
 
@@ -105,9 +110,11 @@ class Loop:
             probes: on rank 0, those of the recipe; their figures are logged.
             wandb: on rank 0, gets the log's rows too.
             after: called with the number of finished steps after each; what it returns is logged.
+            stop_on_collapse: whether to end, with a checkpoint, where a warning says that it has collapsed.
 
         Raises:
             TrainError: loss or gradient are not finite.
+            CollapseError: it has collapsed, if that is to stop it.
         """
         start, loss = self.done, math.nan
         if start:
@@ -115,43 +122,52 @@ class Loop:
         shown = watch if watch is not None and self.ranks.first else _unwatched
         shown(start, self.total, None)
         new = Log(self.folder, start, wandb) if self.ranks.first else NoLog()
+        health = Health(self.recipe, logs.rows(self.folder) if self.ranks.first else ())
+        meter, collapsed = self.meter, ""
         with StopRequests() as requests, new as rows, closing(source(start)) as batches:
             if not start:
                 self._before(probes, rows)
-            meter = Meter(self.recipe, self.method, self.ranks)
             for batch in batches:
                 if self.done == start:
                     meter.learn(batch)
-                stop = requests.received is not None
+                stop = requests.received is not None or collapsed != ""
                 done = step.take(
                     self.method, self.optimizer, self.recipe, self.ranks, batch, self.done, self.total, stop
                 )
                 if not done.taken:
                     self._not_finite(done, batch, batches)
                 self.done += 1
-                loss = done.loss
                 for line in batches.news():  # of this rank's samples, whichever it is
                     log.warning("step %d: %s", self.done, line)
                 meter.count(done)
+                loss = meter.loss
                 found = after(self.done) if after is not None else {}
-                ended = done.stop or self.done == self.total
-                probing = due(self.recipe, self.done, ended)
+                last = self.done == self.total
+                probing = due(self.recipe, self.done, last)
                 row: Row | None = None
-                if self.done % self.recipe.log_every == 0 or probing or found or ended:
+                # where a signal stops it there is no row: who goes on ends the one that is begun
+                if self.done % self.recipe.log_every == 0 or probing or found or last:
                     values = step.scheduled(self.recipe, self.method, self.total, self.done - 1)
-                    row = {"step": self.done, "loss": loss, **values, **meter.row(), **found}
+                    row = {"step": self.done, **meter.row(), **values, **found}
                     if probing:
                         row |= self._measure(probes, probing)
                     rows.write(row)
                     meter.restart()
+                    if self.ranks.first:
+                        for line in health.see(row):
+                            log.warning("%s", line)
+                        if stop_on_collapse and health.now:
+                            collapsed = "; ".join(f"since step {s.first}, {s.words}" for s in health.now)
                 shown(self.done, self.total, row)
                 kept = self.recipe.checkpoint.milestones
                 if kept is not None and self.done % kept == 0:
                     self._keep_encoder()
-                if self.done % self.recipe.checkpoint.every == 0 or ended:
+                if self.done % self.recipe.checkpoint.every == 0 or last or done.stop:
                     self._save(rows)
-                if ended:
+                if last or done.stop:
                     break
+        if stop_on_collapse:
+            self.ranks.decide(partial(self._refuse, collapsed))
         stopped = None
         if self.done < self.total:
             stopped = next(name for name in self.ranks.gather(requests.received) if name)
@@ -187,12 +203,18 @@ class Loop:
             "step": self.done,
             **self.method.state(),
             "optimizer": self.optimizer.state_dict(),
+            "row": self.meter.state(),
             "config": self.config,
         }
         state = whole(state, keep=self.ranks.first)
         if self.ranks.first:
             rows.sync()
             checkpoint.save(self.folder, state, self.done, self.config, self.recipe.checkpoint.keep)
+
+    def _refuse(self, collapsed: str) -> None:
+        if collapsed:
+            place = f"{self.folder}: stopped after step {self.done} of {self.total}"
+            raise CollapseError(f"{place}, checkpoint written: {collapsed}")
 
     def _not_finite(self, done: step.Done, batch: Batch, source: BatchSource) -> None:
         """Say where, and which tiles; the weights have not moved."""

@@ -1,8 +1,13 @@
-"""What a run's speed is, between two rows of its log."""
+"""A row of the log: means over the steps since the last row, and the run's speed in them."""
 
 import time
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from pathtrain.distributed.ranks import Ranks
+from pathtrain.losses.spread import effective_rank
 from pathtrain.methods.base import Batch, Method
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.training import flops
@@ -11,14 +16,16 @@ from pathtrain.training.step import Done
 
 
 class Meter:
-    """Counts steps and gives a row's rates; MFU on cards whose peak is known, else null."""
+    """Adds up steps and gives a row of them; MFU on cards whose peak is known, else null.
+
+    A step that does not have a value (in turn with others, an objective) does not count for its mean.
+    """
 
     def __init__(self, recipe: Recipe, method: Method, ranks: Ranks) -> None:
         self._recipe, self._method, self._ranks = recipe, method, ranks
         # samples of several kinds, where the recipe's batch is 0, have no one cost
         self._peak = flops.peak(ranks.device, recipe.precision) if recipe.batch else None
         self._flops = 0  # a tile
-        self._last: Done | None = None
         self.restart()
 
     def learn(self, batch: Batch) -> None:
@@ -31,25 +38,54 @@ class Meter:
 
     def count(self, done: Done) -> None:
         """A step is done."""
-        self._steps += 1
+        self._timed += 1
         self._images += len(done.each) * self._ranks.world
         self._waited += done.wait
-        self._last = done
+        self._steps += 1
+        own: dict[str, Any] = {"loss": done.loss, "gradient_norm": done.gradient_norm}
+        own |= done.means | done.moments
+        for name, value in own.items():
+            total, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = total + value, count + 1
+
+    @property
+    def loss(self) -> float:
+        """The mean since the last row; at least one step was counted."""
+        total, count = self._sums["loss"]
+        return float(total) / count
 
     def row(self) -> Row:
-        """Rates since the last row, and the last step's own figures."""
-        assert self._last is not None
+        """The steps since the last row: how many, means, effective ranks and rates."""
         seconds = time.perf_counter() - self._since
         images = self._images / seconds
+        means = {name: total / count for name, (total, count) in self._sums.items()}
         return {
-            "gradient_norm": self._last.gradient_norm,
-            **self._last.means,
+            "steps": self._steps,
+            **{name: effective_rank(m) if isinstance(m, Tensor) else m for name, m in means.items()},
             "images_s": images,
             "data_wait": self._waited / seconds,
-            "seconds_step": seconds / self._steps,
+            "seconds_step": seconds / self._timed,
             "mfu": images * self._flops / (self._peak * self._ranks.world) if self._peak else None,
         }
 
     def restart(self) -> None:
         """Begin the next row."""
-        self._since, self._waited, self._steps, self._images = time.perf_counter(), 0.0, 0, 0
+        self._since, self._waited, self._timed, self._images = time.perf_counter(), 0.0, 0, 0
+        self._steps = 0
+        self._sums: dict[str, tuple[float | Tensor, int]] = {}
+
+    def state(self) -> dict[str, Any]:
+        """The row that is begun, for a checkpoint; times are not in it."""
+        sums = {
+            name: {"sum": torch.as_tensor(total, dtype=torch.float64), "steps": count}
+            for name, (total, count) in self._sums.items()
+        }
+        return {"steps": self._steps, "sums": sums}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on with a row that was begun."""
+        self._steps = state["steps"]
+        for name, part in state["sums"].items():
+            total: Tensor = part["sum"]
+            value = total.to(self._ranks.device) if total.ndim else total.item()
+            self._sums[name] = value, part["steps"]

@@ -80,21 +80,20 @@ def clip_each(
     Each tensor on its own, unlike torch's clip_grad_norm_, which scales all by their common norm.
 
     Args:
-        parameters: those without a gradient are passed over.
+        parameters: with gradients, P of them.
         largest: None for no limit.
         ranks: which hold the other parts of sharded gradients.
 
     Returns:
-        The L2 norm of all gradients together before clipping, a scalar.
+        The L2 norm of each gradient before clipping, (P,).
     """
     grads = [p.grad for p in parameters if p.grad is not None]
     if not grads:
-        return torch.zeros(())
+        return torch.zeros(0)
     parts = local(grads)
     norms = torch.stack(torch._foreach_norm(parts))
     if ranks is not None and is_sharded(grads):
         norms = ranks.sum(norms.square()).sqrt()
     if largest is not None:
         torch._foreach_mul_(parts, list((largest / (norms + 1e-6)).clamp(max=1).unbind()))
-    norm: Tensor = torch.linalg.vector_norm(norms)
-    return norm
+    return norms

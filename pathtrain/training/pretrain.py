@@ -1,7 +1,7 @@
 """``pathtrain pretrain``: a recipe and a dataset of tiles to a run, started or gone on with."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from pathprep.stain import Target
 from pathprep.storage import atomic
 from pathtrain import methods
 from pathtrain.data.sampling import grouped
+from pathtrain.data.whole_tiles import DatasetTiles
 from pathtrain.distributed import ranks as distributed
 from pathtrain.errors import CheckpointError
 from pathtrain.models.first_weights import misfit
@@ -49,6 +50,7 @@ def pretrain(
     fresh: bool = False,
     change: bool = False,
     wandb: str | None = None,
+    stop_on_collapse: bool = False,
     watch: Watch | None = None,
 ) -> TrainSummary:
     """Train, or go on with, a run; under torchrun every rank calls it.
@@ -63,6 +65,8 @@ def pretrain(
         change: go on although the recipe's ``optim`` or ``precision`` differ from the run's so far.
         labels: CSV or Parquet of slides, for the phases of a hierarchical recipe that need them.
         wandb: a project of Weights & Biases to log to as well.
+        stop_on_collapse: end, with a checkpoint, where the run has looked collapsed for the recipe's
+            ``warn_after`` steps, instead of warning alone.
         watch: is told of the progress, on rank 0.
 
     Raises:
@@ -70,6 +74,7 @@ def pretrain(
         CheckpointError: the run was started with another recipe or dataset, or its checkpoints are damaged.
         RunBusyError: another process trains in the run's folder.
         UsageError: the batch cannot be divided among the ranks, or these cannot join.
+        CollapseError: the run has collapsed, with ``stop_on_collapse``.
         PathprepError: the dataset, the model or the data is wrong, or the loss is not finite.
     """
     run, dataset = run_folder(recipe, out), Path(dataset)
@@ -149,6 +154,7 @@ def pretrain(
             probes=probes[0] if probes else None,
             wandb=board,
             after=setup.validation(method, ranks, target),
+            stop_on_collapse=stop_on_collapse,
         )
 
 
@@ -181,7 +187,7 @@ def _describe(
         "dataset": str(data.root),
         "identity": identity,
         "normalised": normalised is not None,
-        "slides": _slides(data) - len(identity.get("held-out slides", ())),
+        **trained_on(data, identity.get("held-out slides", ())),
         "versions": identities.versions(),
         "changes": identities.changes(run, 0 if entry is None else entry.step, changed),
     }
@@ -191,8 +197,19 @@ def _describe(
     atomic.write_bytes(run / "recipe.yaml", dump(recipe).encode())
 
 
-def _slides(data: Dataset | MixedDataset) -> int:
-    """Slides of the data; of imported tiles, their shards."""
+def trained_on(data: Dataset | MixedDataset, held_out: Collection[str]) -> dict[str, int | None]:
+    """How many ``slides`` and ``groups`` the tiles are of; None where that is not known.
+
+    Imported tiles have groups, and those without one are each their own; their shards are neither. Mixed
+    shards of imported sets do not keep how many there were.
+
+    Args:
+        held_out: slides, of imported tiles groups, that are not trained on.
+    """
     if isinstance(data, MixedDataset):
-        return sum(int(source["slides"]) for source in data.info["sources"])
-    return len(data.tile_counts())
+        imported = "txt" in data.info["components"]
+        counts = [int(source["slides"]) for source in data.info["sources"]]
+        return {"slides": None if imported else sum(counts), "groups": None}
+    tiles = DatasetTiles(data.root)
+    found = len(tiles.groups) - len(held_out)
+    return {"slides": found, "groups": None} if tiles.kind == "slide" else {"slides": None, "groups": found}

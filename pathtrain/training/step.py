@@ -7,6 +7,7 @@ ranks also wait to know which parameters have gradients.
 
 import hashlib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from pathtrain.distributed.fsdp import is_sharded
 from pathtrain.distributed.ranks import Ranks
+from pathtrain.losses.spread import MOMENT, RANK
 from pathtrain.methods import schedules
 from pathtrain.methods.base import Batch, Method
 from pathtrain.recipes.recipe import Recipe
@@ -29,7 +31,9 @@ class Done:
         gradient_norm: L2, of all gradients together, before clipping.
         wait: seconds that ranks were held up for data, on average.
         stop: whether any rank was asked to stop.
-        means: the method's means of one element, for the log.
+        means: for the log: the method's means of one element and its figures, and ``gradient_norm_<part>``
+            of the student's parts that have gradients, before clipping.
+        moments: the method's means whose effective rank is logged, by the name of the rank.
         each: (B,) this rank's losses by tile.
         taken: whether the weights moved: False where loss or gradient are not finite.
     """
@@ -39,6 +43,7 @@ class Done:
     wait: float
     stop: bool
     means: dict[str, float]
+    moments: dict[str, Tensor]
     each: Tensor
     taken: bool
 
@@ -46,10 +51,10 @@ class Done:
 def scheduled(recipe: Recipe, method: Method, total: int, step: int) -> dict[str, float]:
     """Every value that follows from the step alone."""
     at, span, optim = recipe.span(step, total)
-    decay = optim.weight_decay
+    decay = recipe.optim.weight_decay
     return {
-        "lr": schedules.warmed_cosine(at, span, optim.warmup_steps, optim.lr, optim.min_lr),
-        "weight_decay": schedules.cosine(at, span, decay.start, decay.end),
+        "lr": schedules.learning_rate(at, span, optim),
+        "weight_decay": schedules.cosine(step, total, decay.start, decay.end),
         **method.schedule(step),
     }
 
@@ -63,10 +68,15 @@ def take(
     step: int,
     total: int,
     stop: bool,
+    lr: float | None = None,
 ) -> Done:
-    """Do step number ``step`` (the first is 0); nothing moves if loss or gradient are not finite."""
+    """Do step number ``step`` (the first is 0); nothing moves if loss or gradient are not finite.
+
+    Args:
+        lr: in place of the schedule's.
+    """
     now = scheduled(recipe, method, total, step)
-    schedule(optimizer, now["lr"], now["weight_decay"])
+    schedule(optimizer, now["lr"] if lr is None else lr, now["weight_decay"])
     torch.manual_seed(random_state(recipe.seed, step, ranks.rank))
     optimizer.zero_grad(set_to_none=True)
     own = len(batch.tiles)
@@ -84,23 +94,40 @@ def take(
         each.append(outcome.each)
     for parameter in method.frozen(step):
         parameter.grad = None  # AdamW then leaves it alone, weight decay included
-    trained = list(method.student.parameters())
-    if not is_sharded(trained):  # sharded gradients are averaged in the backward pass
-        ranks.average_gradients(trained)
-    norm = clip_each(trained, recipe.optim.clip, ranks)
+    parameters = dict(method.student.named_parameters())
+    if not is_sharded(parameters.values()):  # sharded gradients are averaged in the backward pass
+        ranks.average_gradients(parameters.values())
+    trained = {name: parameter for name, parameter in parameters.items() if parameter.grad is not None}
+    norms = clip_each(trained.values(), recipe.optim.clip, ranks)
     names = list(means)
     flat = [loss.view(1), loss.new_tensor([batch.wait, float(stop)]), *(means[n].flatten() for n in names)]
-    mean = ranks.sum(torch.cat(flat)) / ranks.world
+    mean = ranks.sum(torch.cat(flat)) / ranks.world  # float64 if one of them is
     parts = torch.split(mean, [1, 2, *(means[n].numel() for n in names)])
-    means = {name: part.view_as(means[name]) for name, part in zip(names, parts[2:], strict=True)}
-    shown = [name for name in names if means[name].numel() == 1]
-    numbers = [parts[0], norm.view(1), parts[1], *(means[name].view(1) for name in shown)]
+    means = {
+        name: part.view_as(means[name]).to(means[name]) for name, part in zip(names, parts[2:], strict=True)
+    }
+    shown = {name: value for name, value in means.items() if value.numel() == 1}
+    shown |= method.figures(means) | _norms(trained, norms)
+    together = torch.linalg.vector_norm(norms)
+    numbers = [parts[0], together.view(1), parts[1], *(value.view(1) for value in shown.values())]
     value, length, wait, asked, *rest = torch.cat(numbers).tolist()
     taken = math.isfinite(value) and math.isfinite(length)
     if taken:
         optimizer.step()
         method.update(means, step)
-    return Done(value, length, wait, asked > 0, dict(zip(shown, rest, strict=True)), torch.cat(each), taken)
+    moments = {
+        name.removesuffix(MOMENT) + RANK: value for name, value in means.items() if name.endswith(MOMENT)
+    }
+    logged = dict(zip(shown, rest, strict=True))
+    return Done(value, length, wait, asked > 0, logged, moments, torch.cat(each), taken)
+
+
+def _norms(names: Iterable[str], norms: Tensor) -> dict[str, Tensor]:
+    """The norm of each part of the student, from those (P,) of its parameters."""
+    parts: dict[str, list[int]] = {}
+    for number, name in enumerate(names):
+        parts.setdefault(name.partition(".")[0], []).append(number)
+    return {f"gradient_norm_{part}": torch.linalg.vector_norm(norms[rows]) for part, rows in parts.items()}
 
 
 def random_state(seed: int, step: int, rank: int) -> int:

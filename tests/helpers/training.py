@@ -51,13 +51,20 @@ def said_to(out: io.StringIO) -> Iterator[None]:
 
 
 def train(
-    dataset: Path, run: Path, *more: str, fresh: bool = False, change: bool = False
+    dataset: Path,
+    run: Path,
+    *more: str,
+    fresh: bool = False,
+    change: bool = False,
+    stop_on_collapse: bool = False,
 ) -> tuple[TrainSummary, str]:
     """In this process; returns what it said too."""
     out = io.StringIO()
     with said_to(out), watcher(Console(file=out, width=200)) as watch:
         recipe = load("smoke", [*SETTINGS, *more])
-        summary = pretrain(dataset, recipe, run, fresh=fresh, change=change, watch=watch)
+        summary = pretrain(
+            dataset, recipe, run, fresh=fresh, change=change, stop_on_collapse=stop_on_collapse, watch=watch
+        )
     return summary, out.getvalue()
 
 

@@ -10,6 +10,8 @@ from helpers.toys import noise, write_dataset, write_run
 
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
+from pathprep.mixed.make import mix
+from pathprep.mixed.reader import MixedDataset
 from pathprep.params.tile_set import TileParams
 from pathprep.tilesets import run as imports
 from pathprep.tilesets.find import find
@@ -22,6 +24,7 @@ from pathtrain.features.embed import embed
 from pathtrain.params.evaluation import CollapseParams
 from pathtrain.recipes.load import load as load_recipe
 from pathtrain.runs.model import load
+from pathtrain.training.pretrain import trained_on
 
 PINK, BLUE = (220, 120, 180), (90, 90, 200)
 PATIENTS = {"a": "p", "b": "b", "c": "p", "d": "b"}
@@ -49,6 +52,17 @@ def grouped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, grouped: Path) -> Path:
     return write_run(tmp_path_factory.mktemp("run") / "run", grouped)
+
+
+def test_shards_are_not_counted_as_slides(grouped: Path, tmp_path: Path) -> None:
+    assert len(Dataset(grouped).slides) == 2
+    assert trained_on(Dataset(grouped), ["a"]) == {"slides": None, "groups": 3}
+    mix([grouped], tmp_path / "mix")
+    assert trained_on(MixedDataset(tmp_path / "mix"), ()) == {"slides": None, "groups": None}
+    write_dataset(tmp_path / "slides", {"one": noise(3), "two": noise(2, seed=1)})
+    assert trained_on(Dataset(tmp_path / "slides"), ["two"]) == {"slides": 1, "groups": None}
+    mix([tmp_path / "slides"], tmp_path / "other")
+    assert trained_on(MixedDataset(tmp_path / "other"), ()) == {"slides": 2, "groups": None}
 
 
 def test_labels_and_groups_of_the_index(grouped: Path) -> None:

@@ -12,7 +12,6 @@ from helpers.toys import noise, spoil, write_dataset
 from pathprep import stain as stains
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError, UsageError
-from pathtrain.data.curriculum import due, turns
 from pathtrain.data.damaged_tiles import Damage
 from pathtrain.data.layout import Layout
 from pathtrain.data.order import Ints
@@ -186,8 +185,8 @@ def test_turns_count_what_was_due() -> None:
         )
         for name in phase.objectives:
             for step in range(20):
-                assert turns(phase, step, name) == sum(due(phase, s, name) for s in range(step))
-        names = [[name for name in phase.objectives if due(phase, step, name)] for step in range(3)]
+                assert phase.turns(step, name) == sum(phase.due(s, name) for s in range(step))
+        names = [[name for name in phase.objectives if phase.due(step, name)] for step in range(3)]
         assert names == (
             [["tile"], ["region"], ["slide"]] if alternate == "in_turn" else [list(phase.objectives)] * 3
         )

@@ -5,6 +5,7 @@ import math
 import re
 import shutil
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from helpers.hierarchies import COLOURS, FIRST, SECOND, SMALL, write_labels, write_slides
+from helpers.hierarchies import COLOURS, FIRST, REGION, SECOND, SMALL, write_labels, write_slides
 from helpers.toys import TINY, noise, spoil, write_dataset
 from typer.testing import CliRunner
 
@@ -22,9 +23,10 @@ from pathtrain.cli import app
 from pathtrain.data.curriculum import Curriculum
 from pathtrain.data.slide_stream import SlideIndex
 from pathtrain.distributed.ranks import Ranks
-from pathtrain.errors import CheckpointError
+from pathtrain.errors import CheckpointError, RecipeError
 from pathtrain.evaluate.slide_level.heads import tasks as evaluate
 from pathtrain.features.embed_levels import Level, embed
+from pathtrain.methods.hierarchical import Hierarchical
 from pathtrain.methods.hierarchical_setup import HierarchicalSetup
 from pathtrain.methods.task_scorer import TaskScorer
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
@@ -33,6 +35,7 @@ from pathtrain.runs import checkpoint
 from pathtrain.runs.hierarchical import open_run
 from pathtrain.training.held_out import hold_out
 from pathtrain.training.pretrain import pretrain
+from pathtrain.training.step import scheduled
 
 CPU = torch.device("cpu")
 
@@ -97,6 +100,90 @@ def test_weights_move_where_the_phase_says(whole: tuple[Path, list[Any]]) -> Non
     assert not moved("tasks", 1, 4)
     for part in ("backbone", "stage2", "stage3", "tasks"):
         assert moved(part, 4, 8)
+
+
+IN_TURN = (
+    "{name: turns, steps: 6, alternate: in_turn, warmup_steps: 0, tile: {weight: 1.0, batch: 4}, "
+    f"{REGION.replace('{', '{lr: 0.0005, ', 1)}, "
+    "slide: {weight: 1.0, batch: 2, side: 2, class_weights: none, chunk: 5, lr: 0.0002}}"
+)
+
+
+def test_schedules_run_on_over_the_phases() -> None:
+    """Counted by hand: tile, region, tile, region; then tile, region, slide twice."""
+    made = recipe(
+        "dino.teacher_temp={start: 0.02, end: 0.06, steps: 4}",
+        "dino.momentum={start: 0.9, end: 1.0}",
+        "dino.freeze_last_layer_steps=3",
+        "optim.weight_decay={start: 0.1, end: 0.3}",
+        "hierarchy.phases.1.region.teacher_temp=null",
+        phases=f"[{FIRST}, {IN_TURN}]",
+    )
+    method = Hierarchical(made, made.total_steps(0), CPU)
+    steps = ["tile", "region"] * 2 + ["tile", "region", "slide"] * 2
+    moving = {"tile": {"tile", "slide"}, "region": {"region", "slide"}}
+    for step, objective in enumerate(steps):
+        found = scheduled(made, method, len(steps), step)
+        decay = 0.3 - 0.1 * (1 + math.cos(math.pi * step / len(steps)))
+        assert found["weight_decay"] == pytest.approx(decay)
+        for name, trainers in moving.items():
+            moves = [number for number, of in enumerate(steps) if of in trainers]
+            place = sum(number < step for number in moves) / len(moves)
+            assert found[f"{name}_momentum"] == pytest.approx(1 - 0.05 * (1 + math.cos(math.pi * place)))
+        warm = [0.02 + 0.01 * min(4, steps[:step].count(name)) for name in ("tile", "region")]
+        assert found["tile_teacher_temp"] == pytest.approx(warm[0])
+        assert found["region_teacher_temp"] == pytest.approx(0.03 if step < 4 else warm[1])
+        frozen = {id(p) for p in method.frozen(step)}
+        for name, head in (("tile", "head"), ("region", "region_head")):
+            last = method.student[head].last_layer()
+            assert {id(p) in frozen for p in last} == {steps[:step].count(name) < 3}
+        if step >= 4:  # the cosine of the phase, from each objective's own peak
+            peaks = {"tile": made.optim.lr, "region": 0.0005, "slide": 0.0002}
+            shape = 0.5 * (1 + math.cos(math.pi * (step - 4) / 6))
+            for name, peak in peaks.items():
+                low = made.optim.min_lr
+                assert found[f"{name}_lr"] == pytest.approx(low + (peak - low) * shape)
+            assert found["lr"] == found[f"{objective}_lr"]
+
+
+def test_a_step_moves_what_it_trained_and_the_teachers_of_that(
+    dataset: Path, labels: Path, tmp_path: Path
+) -> None:
+    settings = ("checkpoint.every=1", "checkpoint.keep=11", "dino.momentum={start: 0.8, end: 1.0}")
+    made = recipe(*settings, "optim.lr=0.001", phases=f"[{FIRST}, {IN_TURN}]")
+    rows = train(dataset, labels, tmp_path / "run", made)
+    assert (made.rate_key(4), made.rate_key(6)) == ("optim.lr", "hierarchy.phases.1.slide.lr")
+    assert rows[6]["lr"] < 0.0002 < rows[5]["lr"] < 0.0005 < rows[4]["lr"]
+    files = [checkpoint.folder(tmp_path / "run") / f"{step:08d}.pt" for step in range(4, 11)]
+    states = [torch.load(path, weights_only=True) for path in files]
+    trained = {
+        "tile": {"backbone", "head"},
+        "region": {"stage2", "region_head"},
+        "slide": {"backbone", "stage2", "stage3", "tasks"},
+    }
+    pairs = {"tile": {"backbone", "head"}, "region": {"stage2", "region_head"}}
+    for step, (before, after) in enumerate(pairwise(states)):
+        objective = ("tile", "region", "slide")[step % 3]
+        for part, weights in after["student"].items():
+            moved = [
+                key for key, now in weights.items() if not torch.equal(now, before["student"][part][key])
+            ]
+            assert bool(moved) == (part in trained[objective]), (step, part)
+        for pair, parts in pairs.items():
+            rate = 1 - rows[4 + step][f"{pair}_momentum"]
+            follows = bool(parts & trained[objective])
+            for part in parts:
+                for key, found in after["teacher"][part].items():
+                    old, now = before["teacher"][part][key], after["student"][part][key]
+                    expected = torch.lerp(old, now, rate) if follows else old
+                    torch.testing.assert_close(found, expected, rtol=0, atol=1e-7 if follows else 0)
+
+
+def test_one_step_has_one_rate() -> None:
+    with pytest.raises(RecipeError, match=r"phases\.1: tile\.lr needs alternate in_turn: a step of several"):
+        recipe("hierarchy.phases.1.tile.lr=0.1")
+    alone = "{name: x, steps: 1, alternate: together, tile: {weight: 1, batch: 4, lr: 0.1}}"
+    assert recipe(phases=f"[{alone}]").rate_key(0) == "hierarchy.phases.0.tile.lr"
 
 
 @pytest.mark.parametrize("killed", [1, 3, 4, 5, 7])

@@ -141,3 +141,12 @@ def test_damaged_exports(model: Path) -> None:
     (model / "config.json").write_text("{")
     with pytest.raises(ModelError, match="not a timm model configuration"):
         load(model)
+
+
+def test_the_card_counts_groups_of_imported_tiles(run: Path, tmp_path: Path) -> None:
+    info = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**info, "slides": None, "groups": 365}))
+    assert export(run, tmp_path / "model").slides is None
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "| Groups | 365 |" in card
+    assert "Slides" not in card

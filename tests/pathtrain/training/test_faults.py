@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.toys import TINY, noise, write_dataset
+from helpers.training import logged
 
 from pathtrain.errors import RunBusyError, TrainError
 from pathtrain.methods.dino import Dino
@@ -42,7 +43,7 @@ def train(dataset: Path, run: Path, *more: str, fresh: bool = False) -> TrainSum
 def test_a_signal_finishes_the_step_and_writes_a_checkpoint(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    """And what follows is the same to the bit as without it."""
+    """And what follows is the same to the bit as without it, the row that it has cut in two as well."""
     run, straight = tmp_path / "run", tmp_path / "straight"
     plain = Dino.loss
 
@@ -53,18 +54,20 @@ def test_a_signal_finishes_the_step_and_writes_a_checkpoint(
 
     monkeypatch.setattr(Dino, "loss", signalled)
     before = signal.getsignal(number)
-    stopped = train(dataset, run, "checkpoint.every=100")
+    stopped = train(dataset, run, "checkpoint.every=100", "log_every=3")
     # it came in step 3, after all ranks had agreed to go on: step 4 is the last
     assert (stopped.steps, stopped.stopped) == (4, number.name)
     assert checkpoint.entries(run)[-1].step == 4
     assert signal.getsignal(number) is before
     monkeypatch.setattr(Dino, "loss", plain)
-    assert train(dataset, run, "checkpoint.every=100") == TrainSummary(4, 6, rows(run)[-1]["loss"])
-    train(dataset, straight)
+    gone_on = train(dataset, run, "checkpoint.every=100", "log_every=3")
+    assert gone_on == TrainSummary(4, 6, rows(run)[-1]["loss"])
+    train(dataset, straight, "log_every=3")
     mine, theirs = checkpoint.load(run), checkpoint.load(straight)
     for name, value in theirs["student"]["backbone"].items():
         assert torch.equal(mine["student"]["backbone"][name], value)
-    assert [row["loss"] for row in rows(run)] == [row["loss"] for row in rows(straight)]
+    assert logged(run) == logged(straight)
+    assert [row["steps"] for row in rows(run)] == [3, 3]
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ def test_the_run_folder(dataset: Path, straight: Path) -> None:
     assert load(straight / "recipe.yaml") == load("smoke", SETTINGS)
     assert json.loads((straight / "run.json").read_text())["dataset"] == str(dataset)
     content = checkpoint.load(straight)
-    assert content.keys() == {"step", "student", "teacher", "loss", "optimizer", "config"}
+    assert content.keys() == {"step", "student", "teacher", "loss", "optimizer", "row", "config"}
     assert content["step"] == STEPS
 
 

@@ -117,6 +117,23 @@ def test_the_optimiser_and_the_precision_may_change_if_asked(dataset: Path, tmp_
     assert train(dataset, run, *slower)[0].loss is None
 
 
+def test_rows_are_means_of_their_steps(dataset: Path, straight: Path, tmp_path: Path) -> None:
+    """Of rows that are one step each; scheduled values are those of the last."""
+    train(dataset, tmp_path / "each", "log_every=1")
+    each = rows(tmp_path / "each")
+    for row in rows(straight):
+        steps = each[row["step"] - row["steps"] : row["step"]]
+        assert len(steps) == row["steps"] == 2
+        means = ("loss", "kl", "teacher_entropy", "outputs_used", "feature_sd", "gradient_norm_head")
+        for name in (*means, "gradient_norm"):
+            assert row[name] == pytest.approx(sum(step[name] for step in steps) / 2, rel=1e-9), name
+        for name in ("lr", "weight_decay", "momentum", "teacher_temp"):
+            assert row[name] == steps[-1][name], name
+        assert row["kl"] == pytest.approx(row["loss"] - row["teacher_entropy"], abs=1e-5)
+        norms = [step["gradient_norm_head"] ** 2 + step["gradient_norm_backbone"] ** 2 for step in steps]
+        assert norms == pytest.approx([step["gradient_norm"] ** 2 for step in steps], rel=1e-5)
+
+
 def test_how_often_to_save_and_log_may_change(dataset: Path, straight: Path) -> None:
     assert train(dataset, straight, "log_every=3", "checkpoint.keep=9")[0].loss is None
 

@@ -1,0 +1,42 @@
+"""Reading Parquet without threads of its own.
+
+pyarrow's ``read_table`` leaves work on its threads when it returns, and a process that ends meanwhile is
+aborted now and then ("terminate called without an active exception"; apache/arrow, reports 34314 and 33975),
+after everything went well. Our tables are small: one thread reads them as fast.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def read(
+    source: bytes | Path, columns: Sequence[str] | None = None, schema: pa.Schema | None = None
+) -> pa.Table:
+    """A whole table.
+
+    Args:
+        source: a file's bytes, or its path.
+        columns: those that are wanted, in their order; None for all.
+        schema: what the columns are cast to; those that the file lacks are null. None: as they are stored.
+
+    Raises:
+        OSError: it cannot be read.
+        pyarrow.ArrowException: it is damaged.
+        KeyError: a column that the file lacks and ``schema`` has not.
+    """
+    with pq.ParquetFile(pa.BufferReader(source) if isinstance(source, bytes) else source) as file:
+        stored = file.schema_arrow.names
+        wanted = list(columns) if columns is not None else stored if schema is None else schema.names
+        # a table without columns would not know its number of rows
+        table = file.read([name for name in wanted if name in stored] or stored[:1], use_threads=False)
+    if schema is None:
+        return table.select(wanted)
+    fields = [schema.field(name) for name in wanted]
+    found = [
+        table[field.name].cast(field.type) if field.name in stored else pa.nulls(len(table), field.type)
+        for field in fields
+    ]
+    return pa.table(found, schema=pa.schema(fields))
