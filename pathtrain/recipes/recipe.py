@@ -122,7 +122,7 @@ class StainConfig(Strict):
     """What is done to stain; see pathtrain.stain.stage.
 
     Whole tiles are normalised, before their views are cut. Jitter is drawn for each view; where whole tiles
-    are trained on, in regions and slides, for each tile.
+    are trained on, once for each region and slide.
 
     Attributes:
         mode: ``none``; ``normalize`` to a target by the fits that the dataset stores; or ``jitter``, which

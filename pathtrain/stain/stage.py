@@ -5,8 +5,8 @@ has no slide's fit to fall back on: it stays as it is, and is counted.
 
 Normalising acts on the whole tile, before its views are cut, as EXAONEPath does it. Jitter is drawn for each
 view, and acts on it after its crop: views that shared their tile's staining would let DINO match them by it.
-Where whole tiles are used (regions, slides), jitter is drawn for each and is part of its one matrix. Random
-numbers come from the tile's position in the run, and the view's number, alone (``draw``).
+Where whole tiles are used (of regions and slides), jitter is part of a tile's one matrix. Random numbers come
+from the position in the run, of tile, region or slide, and the view's number, alone (``draw``).
 """
 
 import threading
