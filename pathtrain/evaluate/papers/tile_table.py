@@ -5,8 +5,8 @@
     or a folder   <task>/train and <task>/test, or <task> alone; each a dataset or images with a labels.csv
 
 Training parts are divided as in the paper: 80 % are learnt from, all of PCam's, which has a validation part
-beside it. The task names are those of pathtrain.evaluate.papers.published. Tasks that are not there are missing
-from the table; the mean is over those that are, of the published row as well.
+beside it. The task names are those of pathtrain.evaluate.papers.published. Tasks that are not there are
+missing from the table; the mean is over those that are, of the published row as well.
 """
 
 import io
