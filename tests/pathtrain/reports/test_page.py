@@ -89,6 +89,7 @@ def test_page_in_a_browser(
         "Teacher momentum",
         "mean of random weights, seeds 1, 2, 3",
         "lead over it",
+        "of one: ",
         "Within a class: own share",
         "labels told by neighbours from other slides",
         "whole tiles at 32 px",
