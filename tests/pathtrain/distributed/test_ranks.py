@@ -165,7 +165,7 @@ def test_a_run_goes_on_with_other_ranks_sharded_or_not(dataset: Path, alone: Pat
         for path in checkpoint.folder(run).glob("00000006.*"):
             path.unlink()
         first = train(after, dataset, run, "sharding=full")[0]
-        assert "resuming at step 3 of 6" in first[1]
+        assert "resuming at step 3 of 6" in first[2]
         assert_close(run, alone)
 
 
@@ -181,6 +181,19 @@ def test_asked_to_stop_one_rank_stops_all_at_the_same_step(dataset: Path, tmp_pa
     last = checkpoint.entries(run)[-1].step
     assert f"SIGUSR1: stopped after step {last} of 100000" in " ".join(ended[0][1].split())
     assert rows(run)[-1]["step"] == last
+
+
+@pytest.mark.slow
+def test_a_rank_that_dies_ends_the_others_at_once(dataset: Path, tmp_path: Path) -> None:
+    """Not after the hours that they would wait for one that works."""
+    run = tmp_path / "run"
+    processes = start(2, *command(dataset, run, "steps=100000", "checkpoint.every=100000"))
+    while not rows(run) and all(process.poll() is None for process in processes):
+        time.sleep(0.02)
+    processes[1].kill()
+    (code, _, error), _ = finish(processes)
+    assert code == 1
+    assert "rank 0: stopped, as another rank is gone; see its own message" in " ".join(error.split())
 
 
 @pytest.mark.slow
