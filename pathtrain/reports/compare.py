@@ -179,14 +179,14 @@ def _differences(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]
     }
 
 
-def _keys(runs: list[Run]) -> list[str]:
+def _keys(runs: list[Run]) -> set[str]:
     """Of all figures that any of the runs has logged."""
-    return curves.ordered({key for run in runs for row in run.rows for key in row} - row_keys.PLACE.keys())
+    return {key for run in runs for row in run.rows for key in row} - row_keys.PLACE.keys()
 
 
 def _figures(runs: list[Run]) -> dict[str, dict[str, dict[str, float]]]:
     figures: dict[str, dict[str, dict[str, float]]] = {}
-    for key in _keys(runs):
+    for key in curves.ordered(_keys(runs)):
         for run in runs:
             steps, values = curves.points(run.rows, key)
             if not steps:
@@ -218,12 +218,13 @@ def _rows(key: str, figures: dict[str, dict[str, float]]) -> list[dict[str, Any]
 
 def _curves(runs: list[Run], styles: list[str]) -> list[tuple[str, Markup]]:
     drawn = []
-    for key in _keys(runs):
+    for key in curves.charted(_keys(runs)):
         found = [(run, style, curves.points(run.rows, key)) for run, style in zip(runs, styles, strict=True)]
         lines = [chart.Curve(*points, run.name, style) for run, style, points in found if points[0]]
         if lines:
             title = curves.title(key)
-            drawn.append((title, chart.lines(lines, title)))
+            levels = dict.fromkeys(level for run in runs for level in curves.levels(run.rows, key))
+            drawn.append((title, chart.lines(lines, title, list(levels))))
     return drawn
 
 
