@@ -33,6 +33,8 @@ SETTINGS = (
     "model.kwargs.depth=2",
     "optim.warmup_steps=2",
     "optim.clip=0.3",
+    "optim.layer_decay=0.7",
+    "model.freeze_patch_embed=true",
 )
 
 

@@ -92,12 +92,17 @@ def test_what_makes_runs_unlike_is_said(runs: tuple[Path, Path], tmp_path: Path)
 
 def test_what_differs_in_the_data_and_in_probes(runs: tuple[Path, Path], tmp_path: Path) -> None:
     info = json.loads((runs[1] / "run.json").read_text())
+    info["dataset"] = "another"
     info["identity"] |= {"dataset build id": "another", "held-out slides": ["a", "b"]}
     atomic.write_json(runs[1] / "run.json", info)
     found = compare(runs, tmp_path / "page.html")
     assert found["data"]["dataset build id"]["two/run"] == "another"
     assert found["data"]["held-out slides"] == {"two/run": ["a", "b"]}
     assert found["notes"] == ["They are trained on different tiles."]
+    (runs[1] / "recipe.yaml").write_text(dump(load("smoke", [*TINY, KNN, "seed=1"])))
+    assert compare(runs, tmp_path / "page.html")["notes"][1:] == [
+        "The probe knn_crc draws its tiles by the seed, which differs, if the set has more."
+    ]
 
 
 def test_runs_that_cannot_be_compared(runs: tuple[Path, Path], tmp_path: Path) -> None:
