@@ -26,10 +26,9 @@ from pathprep.stain import Target
 from pathtrain.data import order, view_graph, view_params
 from pathtrain.data.damaged_tiles import Damage, Damaged
 from pathtrain.data.jpeg_reader import JpegReader, Pixels
-from pathtrain.data.mixed_source import MixedSource
+from pathtrain.data.mixed_source import MixedSource, source_of
 from pathtrain.data.order import Ints
-from pathtrain.data.sampling import grouped
-from pathtrain.data.source import NO_TILES, DamagedTile, DatasetSource, TileSource
+from pathtrain.data.source import NO_TILES, DamagedTile
 from pathtrain.distributed.ranks import ALONE, Ranks
 from pathtrain.errors import TrainError
 from pathtrain.recipes.recipe import Channels, Recipe, StainConfig, ViewsConfig
@@ -95,20 +94,6 @@ class Batch:
     views: list[torch.Tensor]
     tiles: Ints
     wait: float
-
-
-def source_of(
-    data: Dataset | MixedDataset, sampling: SamplingConfig, held_out: Ints = NO_TILES
-) -> TileSource:
-    """Its tiles, as training takes them; of a dataset without those held out.
-
-    Raises:
-        UsageError: the data cannot be sampled so.
-    """
-    groups = grouped(data, sampling, held_out)
-    if isinstance(data, MixedDataset):
-        return MixedSource(data)
-    return DatasetSource(data, held_out, groups=groups)
 
 
 class Loader:

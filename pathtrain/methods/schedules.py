@@ -6,7 +6,7 @@
 
 import math
 
-from pathtrain.recipes.recipe import OptimConfig
+from pathtrain.recipes.optim import OptimConfig
 
 
 def cosine(step: int, total: int, start: float, end: float) -> float:

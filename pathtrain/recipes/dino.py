@@ -4,7 +4,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pathtrain.recipes.recipe import Ramp, Recipe
+from pathtrain.recipes.optim import Ramp
+from pathtrain.recipes.recipe import Recipe
 from pathtrain.recipes.strict import Count, Positive, Share, Strict
 
 

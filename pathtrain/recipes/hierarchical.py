@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pathtrain.recipes.dino import HeadConfig, WithDino
-from pathtrain.recipes.recipe import OptimConfig
+from pathtrain.recipes.optim import OptimConfig
 from pathtrain.recipes.strict import Count, Positive, Share, Strict
 
 Number = Annotated[int, Field(gt=0)]

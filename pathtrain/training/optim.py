@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pathtrain.distributed.fsdp import is_sharded, local
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.errors import ModelError
-from pathtrain.recipes.recipe import OptimConfig
+from pathtrain.recipes.optim import OptimConfig
 
 
 def adamw(network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
