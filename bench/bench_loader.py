@@ -52,7 +52,7 @@ WARM = 5  # batches; DataLoader prepares 2 per worker ahead, ours 2
 
 # stain -> the recipe's settings
 STAINS = {
-    "none": ["stain.mode=none"],
+    "none": ["stain.mode=none", "stain.expect=any"],
     "stored fit": ["stain.mode=normalize"],
     "fit on loading": ["stain.mode=normalize", "stain.fit=load"],
 }

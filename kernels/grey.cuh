@@ -19,7 +19,8 @@ __device__ __forceinline__ unsigned grey(float x) {
     return __float_as_uint(__fadd_rz(fminf(exponential2(x), 255.0f), 8388608.0f)) & 255u;
 }
 
-// Step 7 on one pixel: logarithms to base 2 of (I + 1) / I0, which a matrix in optical density takes as they are
-__device__ __forceinline__ void transform(const float m[9], float scale, float x, float y, float z, unsigned out[3]) {
-    for (int k = 0; k < 3; k++) out[k] = grey(m[3 * k] * x + (m[3 * k + 1] * y + (m[3 * k + 2] * z + scale)));
+// Step 7 on one pixel: logarithms to base 2 of (I + 1) / I0, which a matrix in optical density takes as they are;
+// scale: of each channel, the logarithm of I0 less the shift
+__device__ __forceinline__ void transform(const float m[9], const float scale[3], float x, float y, float z, unsigned out[3]) {
+    for (int k = 0; k < 3; k++) out[k] = grey(m[3 * k] * x + (m[3 * k + 1] * y + (m[3 * k + 2] * z + scale[k])));
 }

@@ -590,7 +590,7 @@ __device__ __noinline__ void matrix_to(const double* target, const double he[3][
 __device__ void write(const Tile& tile, const State& s, const float* logs, byte* output, bool fitted) {
     float m[9];
     for (int k = 0; k < 9; k++) m[k] = s.matrix[k];
-    const float scale = logs[256];
+    const float scale[3] = {logs[256], logs[256], logs[256]};
     if (fitted) fill_table(tile, [&](int level) { return __float_as_int(logs[level]); });
     pieces(tile, [&](int start, int n) {
         if (fitted)

@@ -26,7 +26,7 @@ __device__ __forceinline__ float logarithm(unsigned level) {
 }
 
 // Four pixels in three words
-__device__ __forceinline__ void transform4(const float m[9], float scale, unsigned word[3]) {
+__device__ __forceinline__ void transform4(const float m[9], const float scale[3], unsigned word[3]) {
     unsigned a = word[0], b = word[1], c = word[2], p[3], q[3], u[3], v[3];
     transform(m, scale, logarithm(a & 255), logarithm(a >> 8 & 255), logarithm(a >> 16 & 255), p);
     transform(m, scale, logarithm(a >> 24), logarithm(b & 255), logarithm(b >> 8 & 255), q);
@@ -38,7 +38,8 @@ __device__ __forceinline__ void transform4(const float m[9], float scale, unsign
 }
 
 // Pixels that fill no strip, or lie at odd addresses
-__device__ void one_by_one(const byte* from, byte* to, int pixels, const float m[9], float scale, bool identity) {
+__device__ void one_by_one(const byte* from, byte* to, int pixels, const float m[9], const float scale[3],
+                           bool identity) {
     for (int i = threadIdx.x % 32; i < pixels; i += 32) {
         unsigned out[3] = {from[3 * i], from[3 * i + 1], from[3 * i + 2]};
         if (!identity) transform(m, scale, logarithm(out[0]), logarithm(out[1]), logarithm(out[2]), out);
@@ -47,7 +48,7 @@ __device__ void one_by_one(const byte* from, byte* to, int pixels, const float m
 }
 
 // Blocks b * per_tile to (b + 1) * per_tile - 1 take tile b. inputs, outputs: addresses of the tiles; sizes: their pixels;
-// matrices (n, 3, 3); logs (257,): log2 of (I + 1) / I0 for each grey level, and of I0.
+// matrices (n, 3, 4), the shift last; logs (257,): log2 of (I + 1) / I0 for each grey level, and of I0.
 extern "C" __global__ void __launch_bounds__(THREADS)
 macenko_apply(const address* inputs, const address* outputs, const int* sizes, int per_tile, const double* matrices,
               const float* logs) {
@@ -57,13 +58,13 @@ macenko_apply(const address* inputs, const address* outputs, const int* sizes, i
 
     float* table = (float*)dynamic_shared;
     for (int i = threadIdx.x; i < 256 * COPIES; i += THREADS) table[i] = logs[i / COPIES];
-    const double* matrix = matrices + 9ll * n;
-    const float scale = logs[256];
-    float m[9];
+    const double* matrix = matrices + 12ll * n;
+    float m[9], scale[3];
     bool identity = true;  // exactly: then the tile is copied
-    for (int k = 0; k < 9; k++) {
-        identity &= matrix[k] == (k % 4 == 0 ? 1.0 : 0.0);
-        m[k] = (float)matrix[k];
+    for (int k = 0; k < 3; k++) {
+        for (int j = 0; j < 3; j++) m[3 * k + j] = (float)matrix[4 * k + j];
+        scale[k] = logs[256] - (float)(matrix[4 * k + 3] * 1.4426950408889634);  // to base 2
+        for (int j = 0; j < 4; j++) identity &= matrix[4 * k + j] == (j == k ? 1.0 : 0.0);
     }
     __syncthreads();
 

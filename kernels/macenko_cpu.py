@@ -38,6 +38,7 @@ from pathprep.kernels.macenko_reference import (
     Bytes,
     Floats,
     optical_density,
+    with_shift,
 )
 from pathprep.kernels.threads_cpu import share_out
 
@@ -495,19 +496,20 @@ def _byte(y: Any) -> Any:
 
 
 @jit
-def _paint(od: Planes, m: Singles, log_io: Any, channels: Bytes, out: Bytes) -> None:
-    """Step 7 on a block of planes; m: minus the matrix / 16, log_io: ``_log_light``; channels is scratch."""
+def _paint(od: Planes, m: Singles, light: Singles, channels: Bytes, out: Bytes) -> None:
+    """Step 7 on a block of planes; m: minus the matrix / 16, light: ``_light``; channels is scratch."""
     r, g, b = od
     n = len(r)
     red, green, blue = channels[0][:n], channels[1][:n], channels[2][:n]
     m00, m01, m02 = m[0, 0], m[0, 1], m[0, 2]
     m10, m11, m12 = m[1, 0], m[1, 1], m[1, 2]
     m20, m21, m22 = m[2, 0], m[2, 1], m[2, 2]
+    light_r, light_g, light_b = light[0], light[1], light[2]
     for i in range(n):
         x, y, z = r[i], g[i], b[i]
-        red[i] = _byte(_fma(m00, x, _fma(m01, y, _fma(m02, z, log_io))))
-        green[i] = _byte(_fma(m10, x, _fma(m11, y, _fma(m12, z, log_io))))
-        blue[i] = _byte(_fma(m20, x, _fma(m21, y, _fma(m22, z, log_io))))
+        red[i] = _byte(_fma(m00, x, _fma(m01, y, _fma(m02, z, light_r))))
+        green[i] = _byte(_fma(m10, x, _fma(m11, y, _fma(m12, z, light_g))))
+        blue[i] = _byte(_fma(m20, x, _fma(m21, y, _fma(m22, z, light_b))))
     _join(red, green, blue, out)
 
 
@@ -529,7 +531,7 @@ def _fit_batch(
     tissue: npt.NDArray[np.int64],
     fitted: npt.NDArray[np.bool_],
     target: tuple[Floats, Floats],
-    log_io: Any,
+    light: Singles,
     out: Bytes | None,
 ) -> None:
     """Steps 1 to 6 on each tile, and with ``out`` step 7 too, from the planes that are at hand."""
@@ -554,7 +556,7 @@ def _fit_batch(
             if fitted[t]:
                 m = _exponents(_matrix(he[t], max_c[t], target[0], target[1]))
                 for start in range(0, n, BLOCK):
-                    _paint(_part(od, start, start + BLOCK), m, log_io, channels, out[t][3 * start :])
+                    _paint(_part(od, start, start + BLOCK), m, light, channels, out[t][3 * start :])
             else:
                 out[t] = pixels
 
@@ -565,7 +567,7 @@ def _apply_batch(
     matrices: Floats,
     identity: npt.NDArray[np.bool_],
     constant: Any,
-    log_io: Any,
+    lights: Singles,
     out: Bytes,
 ) -> None:
     n = tiles.shape[1] // 3
@@ -574,20 +576,21 @@ def _apply_batch(
         if identity[t]:
             out[t] = tiles[t]
             continue
-        m = _exponents(matrices[t])
+        m = _exponents(matrices[t][:, :3])
         for start in range(0, n, BLOCK):
             block = _part((planes[0], planes[1], planes[2]), 0, min(BLOCK, n - start))
             _densities(tiles[t][3 * start :], constant, channels, block)
-            _paint(block, m, log_io, channels, out[t][3 * start :])
+            _paint(block, m, lights[t], channels, out[t][3 * start :])
 
 
 def _log_constant(io: float) -> np.float32:
     return Single(math.log(io) + LN_0)
 
 
-def _log_light(io: float) -> np.float32:
+def _light(io: float, shifts: Floats) -> Singles:
+    """Of the light that shifts (..., 3) in OD leave in each channel, the logarithm / 16."""
     # A hair more, 1e-3 grey levels: an OD of 0 is exactly I0, and must not be truncated to the level below.
-    return Single(math.log(io) / 16 + 2.5e-7)
+    return ((math.log(io) - shifts) / 16 + 2.5e-7).astype(np.float32)
 
 
 def density_table(io: float) -> Singles:
@@ -618,13 +621,13 @@ def _fit_all(
     he, max_c = np.zeros((n, 3, 2)), np.zeros((n, 2))
     tissue, fitted = np.empty(n, np.int64), np.empty(n, np.bool_)
     rule, limits = (tissue_threshold(beta, io), keep_any), tuple(LIMITS)
-    constant, log_io = _log_constant(io), _log_light(io)
+    constant, light = _log_constant(io), _light(io, np.zeros(3))
 
     def work(part: slice) -> None:
         found = he[part], max_c[part], tissue[part], fitted[part]
         painted = None if out is None else out[part]
         percentile = CONCENTRATION_PERCENTILE
-        _fit_batch(tiles[part], constant, rule, alpha, percentile, limits, *found, target, log_io, painted)
+        _fit_batch(tiles[part], constant, rule, alpha, percentile, limits, *found, target, light, painted)
 
     share_out(work, n, tiles.shape[1] // 3, threads)
     return he, max_c, tissue, fitted
@@ -654,18 +657,18 @@ def fit(
 
 
 def apply(tiles: Bytes, matrices: Floats, io: float = IO, threads: int | None = 1) -> Bytes:
-    """Step 7 on tiles (N, H, W, 3) with a matrix each (N, 3, 3); an exact identity copies its tile.
+    """Step 7 on tiles (N, H, W, 3) with a matrix (3, 3) or (3, 4) each; an exact identity copies its tile.
 
     ``threads`` as in ``fit``.
     """
     flat = _flat(tiles)
     out = np.empty_like(flat)
-    matrices = np.ascontiguousarray(matrices, np.float64)
-    identity = (matrices == np.eye(3)).all(axis=(1, 2))
-    constant, log_io = _log_constant(io), _log_light(io)
+    matrices = np.ascontiguousarray(with_shift(matrices), np.float64)
+    identity = (matrices == np.eye(3, 4)).all(axis=(1, 2))
+    constant, lights = _log_constant(io), _light(io, matrices[:, :, 3])
 
     def work(part: slice) -> None:
-        _apply_batch(flat[part], matrices[part], identity[part], constant, log_io, out[part])
+        _apply_batch(flat[part], matrices[part], identity[part], constant, lights[part], out[part])
 
     share_out(work, len(flat), flat.shape[1] // 3, threads)
     return out.reshape(tiles.shape)

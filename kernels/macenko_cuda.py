@@ -20,6 +20,7 @@ from pathprep.kernels.macenko_reference import (
     LIMITS,
     MAX_PIXELS,
     optical_density,
+    with_shift,
 )
 
 # CuPy arrays (numpy's under test): no types of theirs are at hand without CuPy
@@ -92,7 +93,7 @@ def normalize(
 def apply(
     batches: Sequence[Array], matrices: Array, io: float = IO, device: Device | None = None
 ) -> list[Array]:
-    """Step 7 with a matrix (N, 3, 3) for each tile; an exact identity copies.
+    """Step 7 with a matrix (N, 3, 3) or (N, 3, 4) for each tile; an exact identity copies.
 
     Args:
         matrices: on the GPU, or numpy.
@@ -110,7 +111,7 @@ def apply(
         outputs,
         sizes,
         np.int32(per_tile),
-        xp.ascontiguousarray(xp.asarray(matrices), np.float64),
+        xp.ascontiguousarray(with_shift(xp.asarray(matrices)), np.float64),
         _tables(device, io)[1],
     ]
     device.launch("macenko_apply", (count * per_tile,), (APPLY_THREADS,), arguments, APPLY_SHARED)
@@ -164,12 +165,10 @@ def _tiles(xp: Any, batches: Sequence[Array]) -> tuple[Array, Array, int, int, l
     pixels = [int(batch.shape[1]) * int(batch.shape[2]) for batch in held]
     largest = max(pixels, default=0)
     if len(held) == 1:  # made on the GPU: nothing to send
-        addresses = xp.arange(count, dtype=np.uint64) * np.uint64(3 * pixels[0]) + np.uint64(
-            _address(held[0])
-        )
+        addresses = xp.arange(count, dtype=np.uint64) * np.uint64(3 * pixels[0]) + np.uint64(address(held[0]))
         return addresses, xp.full(count, pixels[0], np.int32), count, largest, held
     starts = [
-        _address(batch) + 3 * size * i
+        address(batch) + 3 * size * i
         for batch, size in zip(held, pixels, strict=True)
         for i in range(len(batch))
     ]
@@ -177,7 +176,8 @@ def _tiles(xp: Any, batches: Sequence[Array]) -> tuple[Array, Array, int, int, l
     return xp.asarray(np.array(starts, np.uint64)), xp.asarray(sizes), count, largest, held
 
 
-def _address(array: Array) -> int:
+def address(array: Array) -> int:
+    """Where an array's bytes begin."""
     return int(array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr)
 
 

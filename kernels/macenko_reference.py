@@ -14,6 +14,7 @@ lies behind the data; elsewhere it falls where LAPACK's choice of sign puts it. 
 of stains is refused (``Limits``) where others raise or return garbage.
 
 Steps 6 and 7 are one matrix in optical density: OD' = M . OD, M = HE_ref diag(maxC_ref / maxC) pinv(HE).
+Stain jitter adds a shift: OD' = M . OD + b, a matrix (3, 4) with b as its last column.
 """
 
 from typing import Any, NamedTuple
@@ -122,14 +123,22 @@ def matrix(he: Floats, max_c: Floats, target_he: Floats, target_max_c: Floats) -
     return target_he @ np.diag(target_max_c / max_c) @ unmixing(he)
 
 
+def with_shift(matrices: Any) -> Any:
+    """(..., 3, 3) -> (..., 3, 4) with a shift of 0; (..., 3, 4) as it is. numpy or CuPy."""
+    if matrices.shape[-1] == 4:
+        return matrices
+    return np.concatenate([matrices, np.zeros_like(matrices[..., :1])], axis=-1)
+
+
 def apply(tile: Bytes, matrix: Floats, io: float = IO) -> Bytes:
-    """Step 7: optical density times a matrix, back to grey levels; (H, W, 3) -> the same shape.
+    """Step 7: optical density times a matrix (3, 3) or (3, 4), back to grey levels; the tile keeps its shape.
 
     An exact identity copies the tile: it stands for "leave it as it is", and the formula would
     brighten by the one level that step 1 adds.
     """
-    if np.array_equal(matrix, np.eye(3)):
+    matrix = with_shift(matrix)
+    if np.array_equal(matrix, np.eye(3, 4)):
         return tile.copy()
     with np.errstate(over="ignore"):
-        grey = io * np.exp(-optical_density(tile, io) @ matrix.T)
+        grey = io * np.exp(-optical_density(tile, io) @ matrix[:, :3].T - matrix[:, 3])
     return np.clip(grey, 0, 255).astype(np.uint8)

@@ -14,11 +14,12 @@ Each name is loaded when it is first used: the package itself takes no time to i
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["LoadedModel", "embed", "evaluate", "export", "load", "lr_range", "pretrain", "report"]
+__all__ = ["LoadedModel", "compare", "embed", "evaluate", "export", "load", "lr_range", "pretrain", "report"]
 
 # Where each name is; the imports below say the same to type checkers and editors
 _MODULES = {
     "LoadedModel": "pathtrain.runs.model",
+    "compare": "pathtrain.reports.compare",
     "embed": "pathtrain.features.embed",
     "export": "pathtrain.runs.export",
     "load": "pathtrain.runs.model",
@@ -30,6 +31,7 @@ _MODULES = {
 if TYPE_CHECKING:
     from pathtrain import evaluate
     from pathtrain.features.embed import embed
+    from pathtrain.reports.compare import compare
     from pathtrain.reports.page import report
     from pathtrain.runs.export import export
     from pathtrain.runs.model import LoadedModel, load

@@ -33,7 +33,7 @@ def balanced_accuracy(probabilities: Floats, labels: Ints) -> float | None:
     return float(np.mean([hit[labels == c].mean() for c in np.unique(labels)]))
 
 
-def effective_rank(features: npt.NDArray[np.float32]) -> float:
+def rankme(features: npt.NDArray[np.float32]) -> float:
     """RankMe (Garrido et al. 2023): how many directions features use, told without labels.
 
     exp of the entropy of the singular values' shares, the features as they are (not centred), with the
@@ -50,18 +50,3 @@ def effective_rank(features: npt.NDArray[np.float32]) -> float:
         return 0.0
     shares = values / values.sum() + 1e-7
     return float(np.exp(-(shares * np.log(shares)).sum()))
-
-
-def spread(features: npt.NDArray[np.float32]) -> float:
-    """SD of features at unit length, as SimSiam watches it (Chen and He 2021, section 4.1).
-
-    Args:
-        features: (N, D).
-
-    Returns:
-        sqrt(D) times the mean over the D numbers of their SD over rows: 0 if all rows point one way, about 1
-        if they point every way alike.
-    """
-    rows = features.astype(np.float64)
-    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    return float(rows.std(axis=0).mean() * np.sqrt(rows.shape[1]))

@@ -1,8 +1,8 @@
 """Charts as inline SVG, coloured by the page's own style sheet, so that they follow light and dark.
 
 Every chart is an ``<svg role="img">`` with a spoken summary. Its parts have the classes ``grid``, ``tick``
-and ``name`` (axes), ``curve`` and ``dot`` (lines), ``bar`` (histograms), ``dots``, ``ring``, ``cross`` and
-``note`` (scatter plots).
+and ``name`` (axes), ``curve`` and ``dot`` (a line), ``run`` (several lines), ``bar`` (histograms), ``dots``,
+``ring``, ``cross`` and ``note`` (scatter plots).
 """
 
 import math
@@ -45,6 +45,22 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """One of several lines in a chart.
+
+    Attributes:
+        xs, ys: at least one point; xs rise, ys are finite.
+        name: shown where the pointer rests on it; any text.
+        style: of ``style``.
+    """
+
+    xs: Sequence[float]
+    ys: Sequence[float]
+    name: str
+    style: str
+
+
+@dataclass(frozen=True)
 class _Frame:
     """From values to the places of a chart; a range without width is drawn in the middle."""
 
@@ -82,19 +98,56 @@ def line(xs: Sequence[float], ys: Sequence[float], label: str) -> Markup:
         label: what is drawn, for those who cannot see it.
     """
     xs, ys = thinned(xs, ys)
-    ticks = nice_ticks(min(ys), max(ys))
-    low_x, high_x = min(xs), max(xs)
-    frame = _Frame((low_x, high_x), (min(ticks[0], *ys), max(ticks[-1], *ys)), TOP, HEIGHT - BOTTOM)
-    parts = frame.rows(ticks)
-    parts.append(_tick(frame.x(low_x), HEIGHT - 7, f"step {short(low_x)}", "start"))
-    parts.append(_tick(frame.x(high_x), HEIGHT - 7, short(high_x), "end"))
-    points = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in zip(xs, ys, strict=True))
+    frame, parts = _over_steps(xs, ys)
+    points = _points(frame, xs, ys)
     if len(xs) == 1:
         parts.append(f'<circle class="dot" cx="{frame.x(xs[0]):.1f}" cy="{frame.y(ys[0]):.1f}" r="3"/>')
     else:
         parts.append(f'<polyline class="curve" points="{points}"/>')
     spoken = f"{label}: {short(ys[0])} at step {short(xs[0])}, {short(ys[-1])} at step {short(xs[-1])}"
     return _svg(HEIGHT, spoken, parts)
+
+
+def lines(curves: Sequence[Curve], label: str) -> Markup:
+    """A chart of one value of several runs over optimiser steps, each line in its own style."""
+    thin = [(curve, *thinned(curve.xs, curve.ys)) for curve in curves]
+    frame, given = _over_steps([x for _, xs, _ in thin for x in xs], [y for _, _, ys in thin for y in ys])
+    parts: list[str] = list(given)
+    for curve, xs, ys in thin:
+        name = Markup("<title>{}</title>").format(curve.name)
+        if len(xs) == 1:
+            x, y = frame.x(xs[0]), frame.y(ys[0])
+            drawn = Markup('<path class="run point" style="{}" d="M{:.1f} {:.1f}h0">{}</path>').format(
+                curve.style, x, y, name
+            )
+        else:
+            drawn = Markup('<polyline class="run" style="{}" points="{}">{}</polyline>').format(
+                curve.style, _points(frame, xs, ys), name
+            )
+        parts.append(drawn)
+    spoken = "; ".join(f"{curve.name} {short(ys[-1])} at step {short(xs[-1])}" for curve, xs, ys in thin)
+    return _svg(HEIGHT, f"{label}: {spoken}", parts)
+
+
+def style(hue: float, number: int) -> str:
+    """What tells the line of a run from others: colour and, for who cannot tell colours, dashes."""
+    dashes = ("", "7 3", "2 3", "9 3 2 3")[number % 4]
+    return f"stroke:hsl({hue % 360:.0f} 65% 50%)" + (f";stroke-dasharray:{dashes}" if dashes else "")
+
+
+def _over_steps(xs: Sequence[float], ys: Sequence[float]) -> tuple[_Frame, list[str]]:
+    """The frame of a chart over steps, and its axes."""
+    ticks = nice_ticks(min(ys), max(ys))
+    low_x, high_x = min(xs), max(xs)
+    frame = _Frame((low_x, high_x), (min(ticks[0], *ys), max(ticks[-1], *ys)), TOP, HEIGHT - BOTTOM)
+    parts = frame.rows(ticks)
+    parts.append(_tick(frame.x(low_x), HEIGHT - 7, f"step {short(low_x)}", "start"))
+    parts.append(_tick(frame.x(high_x), HEIGHT - 7, short(high_x), "end"))
+    return frame, parts
+
+
+def _points(frame: _Frame, xs: Sequence[float], ys: Sequence[float]) -> str:
+    return " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in zip(xs, ys, strict=True))
 
 
 def histogram(edges: Sequence[float], counts: Sequence[int], label: str, *, log: bool = False) -> Markup:

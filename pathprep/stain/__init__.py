@@ -37,13 +37,14 @@ from pathprep.stain.fits import (
     judged,
     pool,
 )
-from pathprep.stain.matrices import Jitter, hed, matrix
+from pathprep.stain.matrices import NUMBERS, Jitter, hed, matrix
 from pathprep.stain.target import Target
 
 __all__ = [
     "ALPHA",
     "BETA",
     "IO",
+    "NUMBERS",
     "Jitter",
     "StainFit",
     "Status",
@@ -60,7 +61,7 @@ __all__ = [
 
 
 def apply(tiles: Tiles, matrix: Array, *, io: float = IO, threads: int | None = None) -> Any:
-    """Multiply the optical density of each tile by its matrix (N, 3, 3).
+    """Multiply the optical density of each tile by its matrix (N, 3, 3); (N, 3, 4) adds the last column.
 
     An exact identity copies its tile. An array gives an array, a sequence a list, of the same shapes and
     the same library. Matrices are numpy, or of the tiles' library and on their device. ``threads``: CPU
@@ -78,10 +79,12 @@ def apply(tiles: Tiles, matrix: Array, *, io: float = IO, threads: int | None = 
         batches = checked(tiles)
         matrices = beside(matrix, given if batches else matrix, "matrices")  # an empty list is of no library
         count = sum(len(batch) for batch in batches)
-        if matrices.shape != (count, 3, 3):
-            raise ValueError(f"expected {count} finite 3x3 matrices, one per tile, got {matrices.shape}")
+        if matrices.shape not in ((count, 3, 3), (count, 3, 4)):
+            raise ValueError(
+                f"expected {count} finite 3x3 or 3x4 matrices, one per tile, got {matrices.shape}"
+            )
         if isinstance(matrices, np.ndarray) and not np.isfinite(matrices).all():
-            raise ValueError(f"expected {count} finite 3x3 matrices, one per tile; some are not finite")
+            raise ValueError(f"expected {count} finite matrices, one per tile; some are not finite")
         if batches and is_cupy(batches[0]):
             from pathprep.kernels import macenko_cuda
 

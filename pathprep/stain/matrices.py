@@ -1,13 +1,13 @@
-"""Everything that is done to stain as one 3x3 matrix per tile, in optical density.
+"""Everything that is done to stain as one 3x3 matrix per tile, in optical density, and a shift for jitter.
 
-    normalise        T diag(maxC_ref / maxC) pinv(HE)             T: the target's vectors
-    jitter           HE' diag(g) pinv(HE) + n n^T                 HE': turned, g: gains, n: normal of HE
-    both             T' diag(g maxC_ref / maxC) pinv(HE)
-    jitter as HED    S diag(g) S^-1                               S: fixed vectors of three stains
+    normalise        T diag(maxC_ref / maxC) pinv(HE)        T: the target's vectors
+    jitter           HE' diag(g) pinv(HE) + n n^T, HE' s     HE': turned, g: gains, n: HE's normal, s: shifts
+    both             T' diag(g maxC_ref / maxC) pinv(HE), T' s
+    jitter as HED    S diag(g) S^-1, S s                     S: fixed vectors of three stains
 
 Normalising drops what lies outside the plane of the two stains, as Macenko's method does; jitter keeps
-it, so without a change it is the identity. HED jitter (Tellez et al. 2018, and Midnight) scales the three
-fixed channels of Ruifrok and Johnston (2001) and also shifts them; the shift is no matrix and is left out.
+it, so without a change it is the identity. HED jitter (Tellez et al. 2018, IEEE TMI 37; 2019, MedIA 58; and
+Midnight) takes each concentration c of the three fixed stains of Ruifrok and Johnston (2001) to g c + s.
 """
 
 import math
@@ -26,6 +26,8 @@ Floats = npt.NDArray[np.float64]
 # Optical density (RGB, rows) of haematoxylin, eosin and DAB: Ruifrok and Johnston 2001, table 1
 RUIFROK = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 
+NUMBERS = 8  # that the jitter of a pair of stains takes
+
 Draws = np.random.Generator | Floats | None
 
 
@@ -36,19 +38,25 @@ class Jitter:
     Attributes:
         concentration: the amount of each stain is multiplied by 1 + u, u uniform in +-concentration.
         angle: degrees; each stain's vector is turned in a random direction, at most so far.
+        shift: optical density (natural logarithm); an amount of each stain, uniform in +-shift, is added to
+            every pixel, glass too.
 
     Raises:
-        ValueError: concentration outside 0 to 1 (a stain cannot turn negative), or angle outside 0 to 45.
+        ValueError: concentration or shift outside 0 to 1 (a stain cannot turn negative), or angle outside
+            0 to 45.
     """
 
     concentration: float = 0.05
     angle: float = 0.0
+    shift: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.concentration <= 1:
             raise ValueError(f"concentration is {self.concentration}; expected a share, 0 to 1")
         if not 0 <= self.angle <= 45:
             raise ValueError(f"angle is {self.angle}; expected degrees, 0 to 45")
+        if not 0 <= self.shift <= 1:
+            raise ValueError(f"shift is {self.shift}; expected optical density, 0 to 1")
 
 
 def matrix(
@@ -60,11 +68,11 @@ def matrix(
         fits: of N tiles. UNFITTED ones get the identity.
         target: stains to normalise to; None leaves each tile its own.
         jitter: random change of the stains on top.
-        rng: where jitter's numbers come from: a generator, or the numbers themselves, (N, 6) in -1 to 1,
-            such as hashes of the tiles' places in a run.
+        rng: where jitter's numbers come from: a generator, or the numbers themselves, (N, NUMBERS) in -1 to
+            1, such as hashes of the tiles' places in a run: gains, directions of the vectors, shifts.
 
     Returns:
-        (N, 3, 3) float64, in the library of the fits.
+        (N, 3, 3) float64, in the library of the fits; with jitter (N, 3, 4), the shift last.
 
     Raises:
         ValueError: jitter without rng, or rng without jitter.
@@ -79,7 +87,7 @@ def matrix(
 def _matrix(fits: StainFit, target: Target | None, jitter: Jitter | None, rng: Draws) -> Array:
     xp = namespace(fits.he)
     identity = xp.eye(3)
-    use = (fits.status != UNFITTED)[:, None, None]
+    use, shift = (fits.status != UNFITTED)[:, None, None], None
     # any fit will do where there is none: its matrix is not used
     he = xp.where(use, fits.he, identity[:, :2])
     max_c = xp.where(use[:, 0], fits.max_c, 1.0)
@@ -89,33 +97,39 @@ def _matrix(fits: StainFit, target: Target | None, jitter: Jitter | None, rng: D
         to = xp.broadcast_to(xp.asarray(target.he), he.shape)
         gain = xp.asarray(target.max_c) / max_c
     if jitter is not None and rng is not None:
-        numbers = xp.asarray(_numbers(rng, (len(fits), 6)))
+        numbers = xp.asarray(_numbers(rng, (len(fits), NUMBERS)))
         gain = gain * (1 + jitter.concentration * numbers[:, :2])
-        to = _turned(xp, to, jitter.angle, numbers[:, 2:])
+        to = _turned(xp, to, jitter.angle, numbers[:, 2:6])
+        shift = (to * (jitter.shift * numbers[:, None, 6:])).sum(axis=2, keepdims=True)
     to, unmix = to * gain[:, None, :], _unmixing(xp, he)
     # written out, not @: the order of operations is then that of the kernels that fuse all steps
     found = to[:, :, :1] * unmix[:, None, 0] + to[:, :, 1:] * unmix[:, None, 1]
     if target is None:
         normal = _normal(xp, he)
         found = found + normal[:, :, None] * normal[:, None, :]
-    return xp.where(use, found, identity)
+    found = xp.where(use, found, identity)
+    return found if shift is None else xp.concatenate([found, xp.where(use, shift, 0.0)], axis=2)
 
 
-def hed(count: int, concentration: float, rng: Draws) -> Floats:
-    """(count, 3, 3) matrices of HED jitter, for tiles without fits.
+def hed(count: int, jitter: Jitter, rng: Draws) -> Floats:
+    """(count, 3, 4) matrices of HED jitter, the shift last, for tiles without fits.
 
     Args:
-        concentration: each of the three fixed stains is multiplied by 1 + u, u uniform in +-concentration.
-        rng: a generator, or the numbers themselves, (count, 3) in -1 to 1.
+        jitter: of each of the three fixed stains; their vectors are not turned.
+        rng: a generator, or the numbers themselves, (count, 6) in -1 to 1: gains, shifts.
 
     Raises:
-        ValueError: concentration outside 0 to 1, or no rng.
+        ValueError: an angle, or no rng.
     """
     if rng is None:
         raise ValueError("jitter needs an rng")
-    gain = 1 + Jitter(concentration).concentration * _numbers(rng, (count, 3))
+    if jitter.angle:
+        raise ValueError("HED jitter turns no vectors: leave angle out")
+    numbers = _numbers(rng, (count, 6))
+    gain, shift = 1 + jitter.concentration * numbers[:, :3], jitter.shift * numbers[:, 3:]
     stains = (RUIFROK / np.linalg.norm(RUIFROK, axis=1, keepdims=True)).T
-    return np.asarray((stains * gain[:, None, :]) @ np.linalg.inv(stains))
+    found = (stains * gain[:, None, :]) @ np.linalg.inv(stains)
+    return np.concatenate([found, (shift @ stains.T)[:, :, None]], axis=2)
 
 
 def _numbers(rng: np.random.Generator | Floats, shape: tuple[int, int]) -> Floats:

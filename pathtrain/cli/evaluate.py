@@ -10,12 +10,23 @@ from rich.table import Table
 from pathprep.cli.dialect import Json
 from pathprep.cli.signatures import with_settings
 from pathtrain.cli.baseline_tables import leads
-from pathtrain.cli.options import LabelOrigin, Labels, Model, Result, counted, ends, finish, kept_in, named
+from pathtrain.cli.options import (
+    LabelOrigin,
+    Labels,
+    Model,
+    Result,
+    counted,
+    ends,
+    finish,
+    kept_in,
+    named,
+    prepared,
+)
 from pathtrain.params.encoding import Device
 from pathtrain.params.evaluation import KnnParams
 
 
-@with_settings(KnnParams, without=("resize", "precision"))
+@with_settings(KnnParams, without=("precision",))
 def knn(
     context: typer.Context,
     model: Model,
@@ -75,7 +86,7 @@ def knn_tables(result: dict[str, Any]) -> Group:
         scores.add_row(named(name), *cells)
         recalls.add_column(name, justify="right")
     scores.add_row("majority class", f"{result['majority']:.3f}" + " " * len(" [0.000, 0.000]"))
-    scores.caption = f"[95 % interval] over {result['group_kind']}s"
+    scores.caption = f"[95 % interval] over {result['group_kind']}s; {prepared(result)}"
     for name in result["classes"]:
         entries = [row["per_class"][name] for row in result["results"]]
         shown = ["-" if entry["recall"] is None else f"{entry['recall']:.3f}" for entry in entries]

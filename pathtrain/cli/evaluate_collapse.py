@@ -10,11 +10,13 @@ from pathprep.cli.dialect import Json
 from pathprep.cli.signatures import with_settings
 from pathprep.cli.streams import errors
 from pathprep.errors import UsageError
-from pathtrain.cli.options import Result, dense, ends, finish, kept_in, named
+from pathtrain.cli.options import LabelOrigin, Labels, Result, dense, ends, finish, kept_in, named, prepared
 from pathtrain.params.evaluation import CollapseParams
 
+EXCESS = "Excess: (own share - chance) / (1 - chance), 0 none, 1 full collapse"
 
-@with_settings(CollapseParams, without=("resize",))
+
+@with_settings(CollapseParams)
 def collapse(
     context: typer.Context,
     settings: dict[str, Any],
@@ -28,6 +30,8 @@ def collapse(
         tuple[Path, Path] | None,
         typer.Option(metavar="MODEL DATASET", help="With --plain: the model trained on normalised tiles."),
     ] = None,
+    labels: Labels = None,
+    label_origin: LabelOrigin = "auto",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -43,7 +47,8 @@ def collapse(
 
     --plain MODEL DATASET --normalised MODEL DATASET compares, on the same tiles of the same slides, (a) the
     plain model on plain tiles, (b) the plain model on normalised tiles, (c) the normalised model on
-    normalised tiles.
+    normalised tiles. With --labels (imported tiles bring theirs), also collapse within a class, and how well
+    neighbours from other slides tell the labels.
     """
     if (plain is None) != (normalised is None):
         raise UsageError("`plain` and `normalised` belong together: each a model and a dataset")
@@ -56,12 +61,12 @@ def collapse(
 
     if plain is not None and normalised is not None:
         folder = out or kept_in(normalised[0])
-        result = panels(plain, normalised, out=folder, **settings)
+        result = panels(plain, normalised, labels=labels, label_origin=label_origin, out=folder, **settings)
         name, table = "collapse-panels.json", panels_table
     else:
         assert model is not None
         folder = out or kept_in(model)
-        result = study(model, dataset, out=folder, **settings)
+        result = study(model, dataset, labels=labels, label_origin=label_origin, out=folder, **settings)
         name, table = "collapse.json", collapse_table
     finish(context, result, name, [folder], as_json, out_json, table)
     if folder is None:
@@ -72,7 +77,7 @@ def panels_table(result: dict[str, Any]) -> Table:
     """A row per panel, and what changes between them."""
     table = dense(f"Feature collapse: {result['slides']} slides, {result['tiles']} tiles, k={result['k']}")
     table.add_column("")
-    for heading in ("own share", "ratio", "silhouette"):
+    for heading in ("own share", "excess", "silhouette"):
         table.add_column(heading, justify="right", no_wrap=True)
 
     def cell(row: dict[str, Any], key: str, sign: str = "") -> str:
@@ -80,22 +85,28 @@ def panels_table(result: dict[str, Any]) -> Table:
         return f"{row[key]:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]"
 
     for panel in result["panels"]:
-        cells = [cell(panel, "own_share"), cell(panel, "ratio"), cell(panel, "silhouette", "+")]
+        cells = [cell(panel, "own_share"), cell(panel, "excess"), cell(panel, "silhouette", "+")]
         table.add_row(named(panel["panel"]), *cells, end_section=panel["panel"] == "c")
     for row in result["baselines"]:
-        cells = [cell(row, "own_share"), cell(row, "ratio"), cell(row, "silhouette", "+")]
+        cells = [cell(row, "own_share"), cell(row, "excess"), cell(row, "silhouette", "+")]
         name = f"{row['name'].split()[0]} {row['tiles_of']}"
         table.add_row(named(name), *cells, end_section=row is result["baselines"][-1])
     for step, change in result["changes"].items():
-        table.add_row(named(step), *(cell(change, key, "+") for key in ("own_share", "ratio", "silhouette")))
+        table.add_row(named(step), *(cell(change, key, "+") for key in ("own_share", "excess", "silhouette")))
     legend = [f"{panel['panel']}: {panel['title']}" for panel in result["panels"]]
     by_chance = " ".join(f"{panel['silhouette_chance']:+.2f}" for panel in result["panels"])
     table.caption = "\n".join(
         [
             "; ".join(legend),
             "random a, colour a: random weights, and mean and SD of colour, on the tiles of a",
-            "[95 % interval], bootstrap over slides",
+            f"[95 % interval] over slides; {prepared(result)}",
+            EXCESS,
             f"By chance: own share {result['panels'][0]['chance']:.2f}, silhouette {by_chance}",
+            *(
+                f"{row.get('panel') or row['name'].split()[0] + ' ' + row['tiles_of']}: {line}"
+                for row in (*result["panels"], *result["baselines"])
+                for line in labelled_lines(row)
+            ),
             result["verdict"],
         ]
     )
@@ -108,7 +119,7 @@ def collapse_table(result: dict[str, Any]) -> Table:
         title=f"Feature collapse of {result['model']['name']}: {result['tiles']} tiles, k={result['k']}"
     )
     table.add_column("slide")
-    for heading in ("tiles", "own share", "chance", "ratio", "silhouette"):
+    for heading in ("tiles", "own share", "chance", "excess", "silhouette"):
         table.add_column(heading, justify="right", no_wrap=True)
     rows = {"all": result, **result["slides"]}
     for name, row in rows.items():
@@ -117,12 +128,37 @@ def collapse_table(result: dict[str, Any]) -> Table:
             str(row["tiles"]),
             f"{row['own_share']:.3f}",
             f"{row['chance']:.3f}",
-            f"{row['own_share'] / row['chance']:.2f}",
+            f"{row['excess']:.2f}",
             f"{row['silhouette']:+.3f}",
             end_section=name == "all",
         )
-    table.caption = (
-        f"[95 % interval], bootstrap over slides:\nown share {ends(result['own_share_interval'])}, "
-        f"ratio {ends(result['ratio_interval'])}"
+    table.caption = "\n".join(
+        [
+            f"{prepared(result)}; [95 % interval] over slides:",
+            f"own share {ends(result['own_share_interval'])}, excess {ends(result['excess_interval'])}",
+            EXCESS,
+            *labelled_lines(result),
+        ]
     )
     return table
+
+
+def labelled_lines(result: dict[str, Any]) -> list[str]:
+    """Collapse within a class and content; nothing where tiles have no labels."""
+    lines = []
+    if "within" in result:
+        found = result["within"]
+        lines.append(
+            "within a class: no class is on several slides"
+            if found is None
+            else f"within a class: own share {found['own_share']:.3f}, chance {found['chance']:.3f}, excess "
+            f"{found['excess']:.2f} {ends(found['excess_interval'])}"
+        )
+        found = result["content"]
+        lines.append(
+            "content: the labels are of one class, or of one slide"
+            if found is None
+            else f"content, labels by other slides' neighbours: balanced {found['balanced']:.3f} "
+            f"{ends(found['balanced_interval'])}"
+        )
+    return lines

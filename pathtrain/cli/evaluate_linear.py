@@ -23,6 +23,7 @@ from pathtrain.cli.options import (
     finish,
     kept_in,
     named,
+    prepared,
 )
 from pathtrain.params.evaluation import LinearParams
 
@@ -34,7 +35,8 @@ def linear(
     settings: dict[str, Any],
     train: Annotated[Path, typer.Option(help="Dataset, or folder of images with a labels.csv.")],
     test: Annotated[
-        Path | None, typer.Option(help="Another one. Default: a fifth of --train, by slide or group.")
+        Path | None,
+        typer.Option(help="Another one; 80 % of --train is then learnt from. Default: a fifth of --train."),
     ] = None,
     labels: Labels = None,
     label_origin: LabelOrigin = "auto",
@@ -122,9 +124,14 @@ def linear_tables(result: dict[str, Any]) -> Group:
         f"[over test {result['group_kind']}s].\n"
         f"SGD lr {settings['lr']:g}, momentum {settings['momentum']:g}, "
         f"weight decay {settings['weight_decay']:g}, batch {settings['batch']}, {settings['iterations']} "
-        f"iterations; resize {result['resize']}, crop {result['crop']}.\n"
+        f"iterations; {prepared(result)}.\n"
         f"The paper does not state its lr schedule: {settings['schedule']} here.\n" + _stain_line(result)
     )
+    if result["left_out_tiles"]:
+        scores.caption += (
+            f"\n{result['left_out_tiles']} tiles of the training set are left out, as in the paper; --whole "
+            "trains on all."
+        )
     if result["group_kind"] == "tile":
         scores.caption += "\nThe tiles have no groups: tiles of one slide or patient may be on both sides."
     for name in result["classes"]:
@@ -166,6 +173,7 @@ def results_table(result: dict[str, Any]) -> Group:
     notes = [f"Means over the {len(result['present'])} tasks that are there (-: it is not)."]
     notes += [f"{row['name']}: {row['mean_of_all']:.3f} over all six." for row in result["published"]]
     notes += [f"{task.title}: {task.note}." for task in TASKS if task.note]
+    notes.append(f"Trained on {'all' if result['whole'] else '80 %'} of each training set, by group.")
     notes.append("The published splits and schedule are not all known: compare with care.")
     shown.caption = "\n".join(notes)
     return Group(shown, *(_leads_table(entry) for entry in result["models"] if len(entry["rows"]) > 1))

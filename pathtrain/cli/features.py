@@ -9,10 +9,10 @@ from pathprep.cli.command_file import is_given
 from pathprep.cli.dialect import Json, OutJson, give
 from pathprep.cli.signatures import with_settings
 from pathprep.cli.streams import errors, output
-from pathtrain.params.encoding import Format, How, Level
+from pathtrain.params.encoding import Format, How, Level, Weights
 
 
-@with_settings(How, without=("resize",))
+@with_settings(How)
 def embed(
     context: typer.Context,
     model: Annotated[Path, typer.Argument(help="A run folder, or an exported model.")],
@@ -25,6 +25,11 @@ def embed(
     level: Annotated[
         Level, typer.Option(help="tile; of runs with three stages also region or slide.")
     ] = "tile",
+    weights: Annotated[
+        Weights,
+        typer.Option(help="trained; start, what the run began with; random. Baselines of `evaluate slides`."),
+    ] = "trained",
+    seed: Annotated[int, typer.Option(min=0, help="Of random weights.")] = 1,
     as_json: Json = False,
     out_json: OutJson = None,
 ) -> None:
@@ -38,7 +43,7 @@ def embed(
     from pathtrain.features.embed import embed as run
 
     given = {name: value for name, value in settings.items() if is_given(context, name)}
-    done = run(model, source, out, format=format, level=level, **given)
+    done = run(model, source, out, format=format, level=level, weights=weights, seed=seed, **given)
     if done.place.rank == 0:  # for all processes
         text = f"{out}: {done}"
         result = {"out": str(out), **done.as_dict()}

@@ -81,6 +81,13 @@ def ends(interval: list[float] | None, sign: str = "") -> str:
     return "-" if interval is None else f"[{interval[0]:{sign}.3f}, {interval[1]:{sign}.3f}]"
 
 
+def prepared(result: dict[str, Any]) -> str:
+    """How tiles were made images of."""
+    if result["crop"] is None:
+        return f"whole tiles at {result['resize']} px"
+    return f"resize {result['resize']}, crop {result['crop']}"
+
+
 def dense(title: str) -> Table:
     """A table for many figures: without lines between columns, so that 80 columns hold more of them."""
     return Table(

@@ -1,4 +1,4 @@
-"""Commands on a run: `pathtrain pretrain`, `pathtrain export`, `pathtrain report`."""
+"""Commands on a run: `pathtrain pretrain`, `pathtrain export`, `pathtrain report`, `pathtrain compare`."""
 
 import os
 from dataclasses import asdict
@@ -120,3 +120,21 @@ def report(
     page = write(run, out, results or ())
     result = {"page": str(page)}
     give(result, as_json, out_json, lambda: output.print(f"Report: {page}", soft_wrap=True, markup=False))
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Two run folders or more.")],
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("compare.html"),
+    as_json: Json = False,
+    out_json: OutJson = None,
+) -> None:
+    """Write one HTML page of several runs: curves, last and best figures, how their recipes differ."""
+    from pathtrain.reports.compare import compare as write
+
+    result = write(runs, out)
+
+    def show() -> None:
+        for text in [*result["notes"], f"Comparison: {result['page']}"]:
+            output.print(text, soft_wrap=True, markup=False)
+
+    give(result, as_json, out_json, show)

@@ -146,8 +146,10 @@ class Loader:
         if options.batch < ranks.world:
             raise TrainError(f"batch={options.batch} is less than a tile for each of {ranks.world} processes")
         self._damage = Damage(self.source, options.seed, options.max_damaged)
-        self._stain = stage(data, options.stain, options.seed, self.source.fits, target)
         self._views = view_params.views(options.views)
+        self._stain = stage(
+            data, options.stain, options.seed, self.source.fits, target, views=len(self._views)
+        )
         self._columns = [view_graph.columns(view) for view in self._views]
         self._threads = ranks.threads if threads is None else threads
         self._jpegs = JpegReader(self.source, self._damage, self._positions)
@@ -198,11 +200,11 @@ class Loader:
         return self._damage.tiles(self._positions(step))
 
     def stained(self, step: int, pixels: list[Pixels]) -> list[Pixels] | None:
-        """A step's decoded tiles, in the order of ``tiles``, after the stain stage; None if there is none."""
-        if self._stain is None:
+        """A step's decoded tiles, in the order of ``tiles``, normalised; None if nothing is done to them."""
+        if self._stain is None or not self._stain.on_tiles:
             return None
-        given = self._stain.inputs(self.tiles(step), self._positions(step))
-        return self._stain.apply(pixels, given, self._threads)
+        given = self._stain.inputs(self.tiles(step), self._positions(step))[: self._stain.tile_width]
+        return self._stain.apply(pixels, given, self._threads)[0]
 
     def name(self, tile: int) -> str:
         """A tile's slide and level-0 coordinates, for messages."""

@@ -249,7 +249,7 @@ def _pipeline(
         jpeg, *fed = fn.external_source(source=source, num_outputs=1 + width, batch=True)
         tile = view_graph.decoded(jpeg, device_id)
         if change is not None:
-            tile = view_graph.stained(tile, fed, change, device_id)
+            (tile,) = view_graph.stained(tile, fed, change, device_id)
         if size is not None:
             tile = fn.resize(tile, size=(size, size), interp_type=types.INTERP_CUBIC, antialias=True)
         return tile

@@ -1,11 +1,13 @@
-"""What is done to a view's pixels after the crop: colour, blur, solarise; by DALI on GPUs, compiled on CPUs.
+"""What is done to a view's pixels after the crop: stain, colour, blur, solarise; compiled on CPUs, on GPUs by
+kernels of this project (stain, colour) and by DALI.
 
-Both do the same, to a grey level (the tests hold one against the other). On the CPU DALI's coord_transform
-takes 24 ns a pixel and its gaussian_blur 68, which was a third of the loader's time; here it is 3 and 5.
+Both do the same, to a grey level (the tests hold one against the other). On the CPU DALI's gaussian_blur
+takes 68 ns a pixel, which was a fifth of the loader's time; here it is 5. DALI has no operator that turns hue
+on the circle of HSV: its fn.hsv is linear, and a linear turn is 7 to 15 levels from torchvision's on tissue.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numba as nb
@@ -13,10 +15,14 @@ import numpy as np
 import numpy.typing as npt
 from nvidia.dali import fn, types
 
+from pathprep import stain
+from pathprep.kernels import colour_cpu, colour_cuda, macenko_cpu
+from pathprep.kernels.colour_reference import UNCHANGED
 from pathprep.kernels.threads_cpu import share_out
 
 SOLARISE_FROM = 128  # PIL.ImageOps.solarize's default
-NAMES = ("coloured", "matrix", "offset", "blur", "sigma", "solarise")  # the inputs, in their order
+NAMES = ("stain", "colour", "blur", "sigma", "solarise")  # the inputs, in their order
+ON_ARRAYS = NAMES[:2]  # on a GPU, those that are no operators of DALI
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -24,18 +30,29 @@ Floats = npt.NDArray[np.float32]
 _jit = nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=True)
 
 
-def by_dali(x: Any, given: dict[str, Any]) -> Any:
-    """Part of a graph that DALI traces, with conditionals: they take only the samples that need the work.
+def by_dali(x: Any, given: dict[str, Any], number: int, io: float) -> Any:
+    """Part of a GPU's graph that DALI traces, with conditionals: they take only what needs the work.
 
     Args:
         x: views (H, W, 3) uint8.
-        given: those of NAMES that there are.
+        given: those of NAMES that there are, on the CPU.
+        number, io: as of ``Compiled``.
     """
-    if "matrix" in given:
-        if given["coloured"]:
-            average = fn.reductions.mean(x, axes=(0, 1)).cpu()  # arguments live on the CPU
-            offset = fn.reductions.sum(average * given["offset"])
-            x = fn.coord_transform(x, M=given["matrix"], T=offset, dtype=types.UINT8)
+    on_arrays = [name for name in ON_ARRAYS if name in given]
+    if on_arrays:
+        x = fn.python_function(
+            x,
+            *(given[name].gpu() for name in on_arrays),
+            function=recoloured(on_arrays, number, io),
+            batch_processing=True,
+            output_layouts="HWC",
+            device="gpu",
+        )
+    return blurred_by_dali(x, given)
+
+
+def blurred_by_dali(x: Any, given: dict[str, Any]) -> Any:
+    """The rest of ``by_dali``, which runs on CPUs too."""
     if "blur" in given:
         if given["blur"]:
             x = fn.gaussian_blur(x, sigma=given["sigma"])
@@ -46,6 +63,34 @@ def by_dali(x: Any, given: dict[str, Any]) -> Any:
     return x
 
 
+def turned_by_dali(x: Any, given: dict[str, Any]) -> Any:
+    """Transposes what is to be; on CPUs and GPUs."""
+    if "transpose" in given:
+        if given["transpose"]:
+            x = fn.transpose(x, perm=[1, 0, 2], output_layout="HWC")
+    return x
+
+
+def recoloured(names: Collection[str], number: int, io: float) -> Callable[..., list[Any]]:
+    """What DALI's python_function calls on a GPU, with CuPy arrays on its stream: a batch's stain and colour.
+
+    Args:
+        names: of the inputs that it takes, of ON_ARRAYS.
+        number, io: as of ``Compiled``.
+    """
+
+    def change(views: list[Any], *inputs: list[Any]) -> list[Any]:
+        for name, each in zip(names, inputs, strict=True):
+            stacked = stain.arrays.namespace(each[0]).stack(each)
+            if name == "stain":
+                views = stain.apply(views, stacked[:, number], io=io)
+            else:
+                views = colour_cuda.apply(views, stacked)
+        return views
+
+    return change
+
+
 class Compiled:
     """What DALI's python_function calls, with the views (H, W, 3) uint8 of a batch and their inputs.
 
@@ -53,13 +98,16 @@ class Compiled:
 
     Args:
         keys: of the view's inputs.
+        number: of the view among a tile's; its stain matrix is that of the tile's (V, 3, 4).
+        io: transmitted light of the stain matrices, grey levels.
 
     Attributes:
         names: of the inputs that it takes: those of NAMES that there are.
     """
 
-    def __init__(self, keys: Collection[str], threads: int) -> None:
+    def __init__(self, keys: Collection[str], threads: int, number: int = 0, io: float = stain.IO) -> None:
         self.names, self._threads = [name for name in NAMES if name in keys], threads
+        self._number, self._io = number, io
 
     def __call__(self, views: list[Pixels], *inputs: list[npt.NDArray[Any]]) -> list[Pixels]:
         found = list(views)
@@ -67,15 +115,18 @@ class Compiled:
         def some(part: slice) -> None:
             for at in range(*part.indices(len(views))):
                 given = {name: values[at] for name, values in zip(self.names, inputs, strict=True)}
-                found[at] = _changed(views[at], given)
+                if "stain" in given:
+                    matrix = given["stain"][self._number]
+                    found[at] = macenko_cpu.apply(views[at][None], matrix[None], self._io)[0]
+                found[at] = _changed(found[at], given)
 
         share_out(some, len(views), views[0].shape[0] * views[0].shape[1], self._threads)
         return found
 
 
 def _changed(view: Pixels, given: dict[str, npt.NDArray[Any]]) -> Pixels:
-    if given.get("coloured", False):
-        view = _recolour(view, given["matrix"], given["offset"])
+    if "colour" in given and not np.array_equal(given["colour"], UNCHANGED):
+        view = colour_cpu.apply(view, given["colour"])
     if given.get("blur", False):
         view = _blur(view, _kernel(float(given["sigma"])))
     if given.get("solarise", False):
@@ -88,30 +139,6 @@ def _kernel(sigma: float) -> Floats:
     weights = np.exp(-0.5 * (np.arange(math.ceil(3 * sigma) + 1) / sigma) ** 2)
     half: Floats = (weights / (2 * weights.sum() - weights[0])).astype(np.float32)
     return half
-
-
-@_jit  # type: ignore[untyped-decorator]
-def _recolour(view: Pixels, matrix: Floats, offset: Floats) -> Pixels:
-    """out = matrix @ rgb + offset . mean(rgb), rounded and clipped."""
-    height, width, _ = view.shape
-    sums = np.zeros(3, np.int64)
-    for row in range(height):
-        for column in range(width):
-            for channel in range(3):
-                sums[channel] += view[row, column, channel]
-    shift = np.float32(0.5)
-    for channel in range(3):
-        shift += np.float32(sums[channel] / (height * width)) * offset[channel]
-    out = np.empty_like(view)
-    for row in range(height):
-        for column in range(width):
-            r = np.float32(view[row, column, 0])
-            g = np.float32(view[row, column, 1])
-            b = np.float32(view[row, column, 2])
-            for channel in range(3):
-                value = matrix[channel, 0] * r + matrix[channel, 1] * g + matrix[channel, 2] * b + shift
-                out[row, column, channel] = np.uint8(min(max(value, np.float32(0)), np.float32(255)))
-    return out
 
 
 @_jit  # type: ignore[untyped-decorator]

@@ -4,13 +4,9 @@ Before the views the whole tile's stain may be changed (pathtrain.stain.stage). 
 around pathprep.stain.apply, not DALI operators: those (log, coord_transform, exp) took 2.6 ms a tile of
 256 px on two cores against 0.15, and rounded 3 % of the pixels otherwise.
 
-All colour operations of a view are one pass, a 3x3 matrix and an offset on RGB, because each of them is
-linear: brightness and contrast as torchvision's (contrast around the crop's mean luminance), saturation
-as a blend with luminance, greyscale as saturation 0, hue as a rotation of the chroma plane of YIQ, which
-keeps luminance and differs from the HSV rotation of torchvision by a few grey levels on stained tissue.
-The order is brightness, contrast, saturation, hue, greyscale, with one rounding and clipping at the end.
-Then blur and solarise, as DINO does (all of these: pathtrain.data.view_effects), and last the mirror, which
-commutes with all of them, together with normalisation and the change to channels first.
+A view is cropped and resized, and with that mirrored: a box whose end comes before its start. Then comes what
+is done to its pixels (pathtrain.data.view_effects), stain, colour, blur and solarise in this order, and last
+quarter turns, which commute with all of it, normalisation and the change to channels first.
 """
 
 import tempfile
@@ -23,24 +19,23 @@ import numpy as np
 import numpy.typing as npt
 from nvidia.dali import fn, pipeline_def, types
 
+from pathprep.kernels import colour_reference as colour
+from pathprep.stain import IO
 from pathtrain.data import view_effects as effects
 from pathtrain.data.mixed_source import Stretch
-from pathtrain.data.view_params import Drawn, Floats, View
+from pathtrain.data.view_params import Drawn, View
 from pathtrain.stain.stage import Stage, on_batches
-
-# ITU-R BT.601, which PIL, torchvision and YIQ use
-LUMA = np.array([0.299, 0.587, 0.114])
-_YIQ = np.array([LUMA, [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
-_RGB = np.linalg.inv(_YIQ)
 
 Inputs = list[Any]
 
 
 def columns(view: View) -> list[str]:
     """Names of the inputs that a view takes; what is never done to it is not in its graph."""
-    names = ["start", "end", "flip"]
+    names = ["start", "end"]
+    if view.turned:
+        names += ["transpose"]
     if view.coloured:
-        names += ["coloured", "matrix", "offset"]
+        names += ["colour"]
     if view.blur:
         names += ["blur", "sigma"]
     if view.solarise:
@@ -50,43 +45,28 @@ def columns(view: View) -> list[str]:
 
 def inputs(drawn: Drawn, names: list[str]) -> list[npt.NDArray[Any]]:
     """Drawn parameters as the graph takes them, one array (B, ...) per name."""
+    # a quarter turn is a mirror, then a transposition; half a turn is both mirrors
+    odd, half = drawn.turn % 2 == 1, drawn.turn == 2
+    mirrored = np.stack(
+        [drawn.flip_vertical ^ half ^ (drawn.turn == 3), drawn.flip ^ half ^ (drawn.turn == 1)], 1
+    )
     values: dict[str, npt.NDArray[Any]] = {
-        "start": drawn.start.astype(np.float32),
-        "end": drawn.end.astype(np.float32),
-        "flip": drawn.flip.astype(np.int32),
+        "start": np.where(mirrored, drawn.end, drawn.start).astype(np.float32),
+        "end": np.where(mirrored, drawn.start, drawn.end).astype(np.float32),
+        "transpose": odd,
         "blur": drawn.blur,
         "sigma": drawn.sigma.astype(np.float32),
         "solarise": drawn.solarise,
     }
-    if "matrix" in names:
-        matrix, offset = colour(drawn)
-        values["coloured"] = drawn.jitter | drawn.grey
-        values["matrix"] = matrix.astype(np.float32)
-        values["offset"] = offset.astype(np.float32)
+    if "colour" in names:
+        brightness, contrast, saturation = (
+            np.where(drawn.jitter, factor, 1.0)
+            for factor in (drawn.brightness, drawn.contrast, drawn.saturation)
+        )
+        hue = np.where(drawn.jitter, drawn.hue, 0.0)
+        found = colour.settings(brightness, contrast, saturation, hue, drawn.grey.astype(np.float64))
+        values["colour"] = found.astype(np.float32)
     return [values[name] for name in names]
-
-
-def colour(drawn: Drawn) -> tuple[Floats, Floats]:
-    """The colour operations as one: out = matrix @ rgb + offset . mean(rgb), the same for R, G and B.
-
-    Returns:
-        matrix (B, 3, 3); offset (B, 3), to be multiplied with the crop's mean colour and summed.
-    """
-    brightness, contrast, saturation = (
-        np.where(drawn.jitter, factor, 1.0) for factor in (drawn.brightness, drawn.contrast, drawn.saturation)
-    )
-    # the chroma plane turns as the hue circle does: red to yellow to green for positive shifts
-    angle = -2 * np.pi * np.where(drawn.jitter, drawn.hue, 0.0)
-    saturation = np.where(drawn.grey, 0.0, saturation)
-    chroma = np.zeros((len(angle), 3, 3))
-    chroma[:, 0, 0] = 1
-    chroma[:, 1, 1] = chroma[:, 2, 2] = saturation * np.cos(angle)
-    chroma[:, 1, 2] = -saturation * np.sin(angle)
-    chroma[:, 2, 1] = saturation * np.sin(angle)
-    matrix = (brightness * contrast)[:, None, None] * (_RGB @ chroma @ _YIQ)
-    # an equal offset in R, G and B is luminance: saturation and hue leave it alone
-    offset = (brightness * (1 - contrast))[:, None] * LUMA
-    return matrix, offset
 
 
 @dataclass(frozen=True)
@@ -153,14 +133,19 @@ def _graph(
     reader: Reader | None,
     indexes: list[str],
 ) -> Any:
+    of_views, io = (stage.of_views, stage.io) if stage else (False, IO)
     plan: list[tuple[View, list[str], effects.Compiled | None]] = []
     for view in views:
         keys = columns(view)
-        plan.append((view, keys, effects.Compiled(keys, threads) if device_id is None else None))
+        named = ["stain", *keys] if of_views else keys
+        work = effects.Compiled(named, threads, len(plan), io) if device_id is None else None
+        plan.append((view, keys, work))
     # made out here: what is called inside the graph is traced, with all that it calls
     fed_stain = stage.width if stage else 0
     width = 1 + (0 if reader else fed_stain) + sum(len(keys) for _view, keys, _work in plan)
-    change = on_batches(stage, threads) if stage else None
+    change = on_batches(stage, threads) if stage and stage.on_tiles else None
+    fed_tiles = stage.tile_width if stage else 0
+    fitted = of_views and stage is not None and stage.fits_tiles
     tars = [str(path) for path in reader.stretch.tars] if reader else []
     mean, std = [255 * value for value in mean], [255 * value for value in std]
 
@@ -189,11 +174,15 @@ def _graph(
             jpeg = given_first
             of_stain = [fed.pop(0) for _ in range(fed_stain)]
         tile = decoded(jpeg, device_id)
+        matrices = of_stain[fed_tiles:]
         if change is not None:
-            tile = stained(tile, of_stain, change, device_id)
+            tile, *made = stained(tile, of_stain[:fed_tiles], change, device_id, 1 + fitted)
+            matrices += made
         out = []
-        for view, keys, work in plan:
+        for number, (view, keys, work) in enumerate(plan):
             given = {key: fed.pop(0) for key in keys}
+            if of_views:
+                given["stain"] = matrices[0]
             x: Any = fn.resize(
                 tile,
                 size=(view.size, view.size),
@@ -204,7 +193,7 @@ def _graph(
                 antialias=True,
             )
             if work is None:
-                x = effects.by_dali(x, given)
+                x = effects.by_dali(x, given, number, io)
             elif work.names:
                 x = fn.python_function(
                     x,
@@ -213,10 +202,9 @@ def _graph(
                     batch_processing=True,
                     output_layouts="HWC",
                 )
+            x = effects.turned_by_dali(x, given)
             out.append(
-                fn.crop_mirror_normalize(
-                    x, mirror=given["flip"], mean=mean, std=std, output_layout="CHW", dtype=types.FLOAT
-                )
+                fn.crop_mirror_normalize(x, mean=mean, std=std, output_layout="CHW", dtype=types.FLOAT)
             )
         return tuple(out)
 
@@ -234,19 +222,28 @@ def decoded(jpeg: Any, device_id: int | None) -> Any:
     )
 
 
-def stained(tile: Any, given: list[Any], change: Callable[..., list[Any]], device_id: int | None) -> Any:
+def stained(
+    tile: Any, given: list[Any], change: Callable[..., Any], device_id: int | None, outputs: int = 1
+) -> list[Any]:
     """The graph's stain stage: decoded tiles through ``change`` (pathtrain.stain.stage.on_batches).
 
     Args:
-        given: the stage's inputs, on the CPU.
+        given: what the stage takes for tiles, on the CPU.
+        outputs: that ``change`` gives.
+
+    Returns:
+        The tiles, and the other outputs.
     """
-    return fn.python_function(
-        tile,
-        *(numbers if device_id is None else numbers.gpu() for numbers in given),
-        function=change,
-        batch_processing=True,
-        output_layouts="HWC",
-        device="cpu" if device_id is None else "gpu",
+    return as_list(
+        fn.python_function(
+            tile,
+            *(numbers if device_id is None else numbers.gpu() for numbers in given),
+            function=change,
+            num_outputs=outputs,
+            batch_processing=True,
+            output_layouts=["HWC", ""][:outputs],
+            device="cpu" if device_id is None else "gpu",
+        )
     )
 
 

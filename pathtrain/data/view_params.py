@@ -7,7 +7,7 @@ Here every random number is a hash of integers: nothing has state, and a resume 
 
 Distributions are torchvision's (RandomResizedCrop, ColorJitter, ...) with two differences: crop boxes
 are relative and continuous, not rounded to pixels, so that they do not depend on the stored size; and
-colour operations keep one order (see pathtrain.data.view_graph), which ColorJitter shuffles.
+colour operations keep one order (see pathprep.kernels.colour_reference), which ColorJitter shuffles.
 """
 
 from dataclasses import dataclass
@@ -35,6 +35,7 @@ class View:
         scale: range of area shares.
         blur, solarise: probabilities.
         coloured: whether its colours may change.
+        turned: whether it may be turned by quarters.
     """
 
     size: int
@@ -42,6 +43,7 @@ class View:
     blur: float
     solarise: float
     coloured: bool = True
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Drawn:
 
     Attributes:
         start, end: (B, 2) crop box, y then x, as shares of the tile's side, 0 to 1.
-        flip: (B,) mirror left and right.
+        flip, flip_vertical: (B,) mirror left and right, then top and bottom.
+        turn: (B,) 0 to 3 quarter turns counter-clockwise, after the flips.
         jitter: (B,) whether the four colour factors apply.
         brightness, contrast, saturation: (B,) factors, 1 changes nothing.
         hue: (B,) share of the colour circle, -0.5 to 0.5.
@@ -61,6 +64,8 @@ class Drawn:
     start: Floats
     end: Floats
     flip: Flags
+    flip_vertical: Flags
+    turn: Ints
     jitter: Flags
     brightness: Floats
     contrast: Floats
@@ -82,6 +87,7 @@ def views(config: ViewsConfig) -> list[View]:
             crop.blur[number % len(crop.blur)],
             crop.solarise[number % len(crop.solarise)],
             coloured,
+            bool(config.turn),
         )
         for crop in (config.globals, config.locals)
         for number in range(crop.count)
@@ -94,15 +100,18 @@ def draw(config: ViewsConfig, view: View, number: int, positions: Ints, seed: in
     Args:
         positions: (B,) places in the run (pathtrain.data.order), which differ in every epoch.
     """
-    numbers = uniform(hashed(seed, _STREAM, positions, number), 2 * _TRIES + 12)
-    areas, ratios, rest = np.split(numbers, [_TRIES, 2 * _TRIES], axis=1)
-    at_y, at_x, flip, jitter, brightness, contrast, saturation, hue, grey, blur, sigma, solarise = rest.T
+    numbers = uniform(hashed(seed, _STREAM, positions, number), 2 * _TRIES + 15)
+    areas, ratios, colours, rest = np.split(numbers, [_TRIES, 2 * _TRIES, 2 * _TRIES + 6], axis=1)
+    jitter, brightness, contrast, saturation, hue, grey = colours.T
+    at_y, at_x, flip, flip_vertical, turn, quarters, blur, sigma, solarise = rest.T
     start, end = _crop(areas, ratios, np.stack([at_y, at_x], axis=1), view.scale, config.ratio)
     strength = config.jitter
     return Drawn(
         start=start,
         end=end,
         flip=flip < config.flip,
+        flip_vertical=flip_vertical < config.flip_vertical,
+        turn=np.where(turn < config.turn, 1 + np.floor(3 * quarters), 0).astype(np.int64),
         jitter=jitter < strength.p,
         brightness=_between(brightness, max(0, 1 - strength.brightness), 1 + strength.brightness),
         contrast=_between(contrast, max(0, 1 - strength.contrast), 1 + strength.contrast),

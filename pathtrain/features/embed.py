@@ -21,13 +21,13 @@ from pathprep.params.settings import build
 from pathprep.storage.place import local_folder
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, open_tiles, outcome
 from pathtrain.features import embed_levels
-from pathtrain.features.encode import Features, check_size, encode
+from pathtrain.features.encode import Features, check_short, check_size, encode
 from pathtrain.features.files import Part, origin
 from pathtrain.features.own_names import file_names
 from pathtrain.features.progress import TileProgress
 from pathtrain.features.write import EmbedSummary, make
-from pathtrain.params.encoding import Format, How, Level
-from pathtrain.runs.model import LoadedModel, Model, opened
+from pathtrain.params.encoding import Format, How, Level, Weights
+from pathtrain.runs.model import LoadedModel, Model, opened, started, untrained
 
 
 def embed(
@@ -37,6 +37,8 @@ def embed(
     *,
     format: Format = "hdf5",
     level: Level = "tile",
+    weights: Weights = "trained",
+    seed: int = 1,
     **settings: Any,
 ) -> EmbedSummary:
     """Write the features of every tile of a dataset, or of an image folder: a file per slide, float32.
@@ -49,6 +51,9 @@ def embed(
         out: created; files in it that fit are kept, others of the same name are replaced.
         format: ``hdf5``, as CLAM and TRIDENT read it, or ``parquet``.
         level: ``tile``; of runs with three stages also ``region`` or ``slide``.
+        weights: ``trained``; or baselines of tiles: ``start``, the weights that training began with, or
+            ``random`` ones.
+        seed: of random weights; not the run's own, if it began with random weights.
         settings: of How, by their flat names: ``device="cuda", batch=256``; of regions and slides ``device``
             and ``threads`` only.
 
@@ -57,7 +62,7 @@ def embed(
 
     Raises:
         UsageError: a setting is wrong, or does not go with the level.
-        ModelError, CheckpointError, DatasetError: the model or the dataset cannot be read.
+        ModelError, CheckpointError, DatasetError: the model, its start or the dataset cannot be read.
         PeerError: another process stopped.
     """
     how, source, out = build(How, settings), Path(source), local_folder(out)
@@ -66,12 +71,16 @@ def embed(
     if level != "tile":
         if extra := settings.keys() - {"device", "threads"}:  # the run has its own
             raise UsageError(f"`{min(extra)}` is for `level` tile: leave it out with `level` {level}")
+        if weights != "trained":
+            raise UsageError(f"`weights` {weights} is for `level` tile: leave it out with `level` {level}")
         return embed_levels.embed(_run_of(model), source, out, level, how.device, how.threads, format)
-    loaded = opened(model)
+    loaded = _with_weights(opened(model), weights, seed)
     tiles = open_tiles(source, loaded.target)
+    size = check_size(loaded, how.size)
+    check_short(how, size)
     made = {
         "fingerprint": loaded.fingerprint,
-        "size": check_size(loaded, how.size),
+        "size": size if how.short is None else f"{how.short} cropped to {size}",
         "precision": how.precision,
     }
 
@@ -90,6 +99,16 @@ def embed(
         parts = _of_dataset(tiles, made)
         return make(parts, len(tiles.dataset.tile_counts()) - len(parts), out, format, features)
     return make([_of_folder(tiles, made)], 0, out, format, features)
+
+
+def _with_weights(model: LoadedModel, weights: Weights, seed: int) -> LoadedModel:
+    if weights not in get_args(Weights):
+        raise UsageError(f"`weights` is {weights!r}; give trained, start or random")
+    if weights == "random":
+        if model.start is not None and (model.start.init, model.start.seed) == ("random", seed):
+            raise UsageError(f"`seed` {seed}: with it the run began; give another, or `weights` start")
+        return untrained(model, seed)
+    return model if weights == "trained" else started(model)
 
 
 def _run_of(model: Model) -> Path:

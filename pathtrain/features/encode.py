@@ -36,6 +36,25 @@ def check_size(model: LoadedModel, size: int | None) -> int:
     return side
 
 
+def check_short(how: How, size: int) -> None:
+    """Refuse a crop that is larger than what it is cut from.
+
+    Raises:
+        UsageError: it is.
+    """
+    if how.short is not None and how.short < size:
+        raise UsageError(f"`resize` {how.short}: must be at least the crop, {size} pixels")
+
+
+def preparation(model: LoadedModel, how: How) -> dict[str, int | None]:
+    """What results say of how tiles become images: ``resize`` in pixels, and the side of the central
+    ``crop``, None for whole tiles, which are resized to a square.
+    """
+    size = check_size(model, how.size)
+    check_short(how, size)
+    return {"resize": size, "crop": None} if how.short is None else {"resize": how.short, "crop": size}
+
+
 def encode(
     models: Sequence[LoadedModel],
     tiles: Tiles,
@@ -66,6 +85,7 @@ def encode(
     if any(model.target != tiles.target for model in models):
         raise ValueError("the tiles were opened with another stain target than the models'")
     size, device = check_size(models[0], how.size), pick_device(how.device)
+    check_short(how, size)
     modules: list[nn.Module] = [model.module.to(device) for model in models]
     features = [np.empty((len(order), model.dim), dtype=np.float32) for model in models]
     pixels_say = np.empty((len(order), COLOURS + PATTERNS * lbp), dtype=np.float32)

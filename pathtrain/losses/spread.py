@@ -26,21 +26,30 @@ def moments(features: Tensor) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
+def deviation(means: Mapping[str, Tensor]) -> Tensor:
+    """The standard deviation of z over tiles and views, the mean over its D numbers, times sqrt(D).
+
+    Chen and He 2021, "Exploring simple siamese representation learning", section 4.1.
+
+    Returns:
+        0 where all are the same, 1 where they lie evenly on the sphere.
+    """
+    mean, square = means["feature_mean"], means[MOMENT].diagonal()
+    sd: Tensor = (square - mean.square()).clamp(min=0).sqrt().mean() * len(mean) ** 0.5
+    return sd
+
+
+@torch.no_grad()
 def figures(means: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Scalars of the means of a whole batch, float64.
 
     Returns:
         ``output_entropy``: of the mean output, in nats: 0 where all tiles have one output, log K where the
         outputs are used alike. ``outputs_used``: its exponential, how many outputs that is, 1 to K; a batch
-        of N tiles can show no more than it has views. ``feature_sd``: the standard deviation of z over
-        tiles and views, the mean over its D numbers, times sqrt(D): 0 where all are the same, 1 where they
-        lie evenly on the sphere (Chen and He 2021, "Exploring simple siamese representation learning",
-        section 4.1).
+        of N tiles can show no more than it has views. ``feature_sd``: see deviation.
     """
     entropy = torch.special.entr(means["outputs"].double()).sum()
-    mean, square = means["feature_mean"], means[MOMENT].diagonal()
-    deviation = (square - mean.square()).clamp(min=0).sqrt().mean() * len(mean) ** 0.5
-    return {"output_entropy": entropy, "outputs_used": entropy.exp(), "feature_sd": deviation}
+    return {"output_entropy": entropy, "outputs_used": entropy.exp(), "feature_sd": deviation(means)}
 
 
 @torch.no_grad()

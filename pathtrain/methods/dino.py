@@ -20,6 +20,7 @@ from pathtrain.methods.base import Outcome, Setup, slices
 from pathtrain.methods.teacher_pair import TeacherPair
 from pathtrain.models import backbone
 from pathtrain.models.dino_head import DinoHead
+from pathtrain.models.positions import as_dino
 from pathtrain.recipes.dino import DinoConfig, DinoRecipe, WithDino
 
 
@@ -55,6 +56,7 @@ class Dino(TeacherPair):
         self.globals = recipe.views.globals.count
         make = backbone.create if fresh else backbone.build
         body = make(recipe.model, self.config.drop_path)
+        as_dino(body)
         crops = {"views.globals.size": recipe.views.globals, "views.locals.size": recipe.views.locals}
         backbone.check(body, recipe.model, {key: crop.size for key, crop in crops.items() if crop.count})
         head = DinoHead(int(body.num_features), self.config.head)  # type: ignore[arg-type]  # timm's

@@ -8,6 +8,7 @@ from pathprep.params.settings import Setting, check
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]
 Format = Literal["hdf5", "parquet"]
+Weights = Literal["trained", "start", "random"]
 Level = Literal["tile", "region", "slide"]
 
 PANEL = "Running"
@@ -16,6 +17,9 @@ PANEL = "Running"
 @dataclass(frozen=True)
 class How:
     """How tiles become features.
+
+    By default the whole tile is resized to a square, so that tiles that lie side by side on a slide leave no
+    tissue out; ``short`` cuts the centre out instead, as linear evaluation does after its paper.
 
     Attributes:
         size: side of the images that the model sees, pixels, a multiple of its patch; None: its own.
@@ -32,7 +36,11 @@ class How:
     size: Annotated[int | None, Setting("Side of images in pixels. Default: the model's.", "Tiles")] = None
     short: Annotated[
         int | None,
-        Setting("Shorter side before a central crop to `size`. Default: 256/224 of it.", "Tiles", "resize"),
+        Setting(
+            "Shorter side before a central crop to `size`. Default: whole tiles; linear and table: 256/224.",
+            "Tiles",
+            "resize",
+        ),
     ] = None
     batch: Annotated[int, Setting("Tiles per forward pass.", PANEL)] = 64
     threads: Annotated[int, Setting("Threads that decode tiles.", PANEL)] = 2

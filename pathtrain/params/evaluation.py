@@ -110,6 +110,7 @@ class LinearParams:
         target: what tiles are normalised to: ``model``, what it was trained on (plain tiles stay plain);
             ``reference``; or a file of `pathprep target`.
         seed: of the split, the first seed of the layers, of the random weights and of the bootstrap.
+        whole: with a test set, train on all of the training set; otherwise on 80 % of it, as the paper.
         layer: see LayerParams.
         baselines: see BaselineParams.
         how: ``size`` is the crop; ``short`` by default in the paper's ratio to it.
@@ -123,6 +124,12 @@ class LinearParams:
             "Tiles",
         ),
     ] = "model"
+    whole: Annotated[
+        bool,
+        Setting(
+            "With a test set: train on all of the training set, not on the paper's 80 % of it.", TRAINING
+        ),
+    ] = False
     layer: LayerParams = field(default_factory=LayerParams)
     seed: Annotated[int, Setting("Of the split, the layers and the bootstrap, from 0.", TRAINING)] = 0
     baselines: BaselineParams = field(default_factory=BaselineParams)

@@ -15,9 +15,12 @@ TRAINING = "Training"
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How bag models are trained; the values are CLAM's (Exact).
+    """How bag models are trained: as CLAM's published commands do (Exact); left to its defaults, its code has
+    lr 1e-4 and draws each slide once.
 
     Attributes:
+        weighted: each epoch draws as many slides as there are, with replacement, classes equally often;
+            otherwise each slide once.
         lr: of Adam.
         weight_decay: of Adam, as L2.
         epochs: at most.
@@ -25,14 +28,17 @@ class TrainConfig:
         stop_epoch: the last epoch, counted from 0, at which it may not stop yet.
     """
 
-    lr: float = 1e-4
+    weighted: Annotated[
+        bool, Setting("Draw classes equally often, with replacement, as CLAM's commands do.", TRAINING)
+    ] = True
+    lr: Annotated[float, Setting("Of Adam for clam and abmil; 2e-4 as CLAM's commands.", TRAINING)] = 2e-4
     weight_decay: float = 1e-5
     epochs: Annotated[int, Setting("At most; stopped earlier by the val slides.", TRAINING)] = 200
     patience: int = 20
     stop_epoch: int = 50
 
     def __post_init__(self) -> None:
-        check({"`epochs` must be above 0": self.epochs >= 1})
+        check({"`epochs` must be above 0": self.epochs >= 1, "`lr` must be above 0": self.lr > 0})
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ class KnnProbe(ProbeConfig):
 
 
 class RankProbe(ProbeConfig):
-    """How many directions the features of some tiles use: RankMe, and their SD; see pathtrain.metrics.
+    """How many directions the features of some tiles use (RankMe), and their SD.
 
     Attributes:
         dataset: null: the training data.

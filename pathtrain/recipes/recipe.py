@@ -86,12 +86,23 @@ class Jitter(Strict):
 
 
 class ViewsConfig(Strict):
-    """The augmented crops of a tile; ``globals`` go to student and teacher, ``locals`` to the student."""
+    """The augmented crops of a tile; ``globals`` go to student and teacher, ``locals`` to the student.
+
+    Attributes:
+        ratio: width to height of a crop, smallest and largest.
+        flip, flip_vertical: probability that a view is mirrored left and right, top and bottom.
+        turn: probability that it is turned by 1 to 3 quarters, each as likely: 0.75 makes all four directions
+            as likely. Tissue has no up and no left; DINO, of natural images, turns none.
+        greyscale: probability.
+        blur_sigma: pixels of the view, smallest and largest.
+    """
 
     globals: Crop
     locals: Crop
     ratio: tuple[Positive, Positive]
     flip: Share
+    flip_vertical: Share = 0.0
+    turn: Share = 0.0
     jitter: Jitter
     greyscale: Share
     blur_sigma: tuple[Positive, Positive]
@@ -108,7 +119,10 @@ class ViewsConfig(Strict):
 
 
 class StainConfig(Strict):
-    """What is done to the stain of a whole tile before its views are cut; see pathtrain.stain.stage.
+    """What is done to stain; see pathtrain.stain.stage.
+
+    Whole tiles are normalised, before their views are cut. Jitter is drawn for each view; where whole tiles
+    are trained on, once for each region and slide.
 
     Attributes:
         mode: ``none``; ``normalize`` to a target by the fits that the dataset stores; or ``jitter``, which
@@ -116,6 +130,8 @@ class StainConfig(Strict):
         target: of ``normalize``: a file from `pathprep target`; null for the field's reference.
         concentration: the amount of each stain is multiplied by 1 + u, u uniform in +-concentration.
         angle: degrees; each stain's vector is turned in a random direction, at most so far.
+        shift: optical density (natural logarithm); an amount of each stain, uniform in +-shift, is added to
+            every pixel, glass too.
         basis: what ``jitter`` takes for the stains: ``fit``, the tile's own; ``hed``, fixed haematoxylin,
             eosin and DAB, which needs no fits.
         fit: where a tile's fit comes from: ``stored`` with the dataset; or ``load``, made of the tile when it
@@ -123,13 +139,14 @@ class StainConfig(Strict):
         expect: what the tiles must be when they go into training: ``any``, or ``normalised``, by mode
             normalize or when they were stored; plain ones are refused then.
 
-    With ``normalize``, concentration and angle jitter the normalised tile.
+    With ``normalize``, concentration, angle and shift jitter what is normalised.
     """
 
     mode: Literal["none", "normalize", "jitter"] = "none"
     target: Path | None = None
     concentration: Share = 0.0
     angle: float = Field(default=0.0, ge=0, le=45)
+    shift: Share = 0.0
     basis: Literal["fit", "hed"] = "fit"
     fit: Literal["stored", "load"] = "stored"
     expect: Literal["any", "normalised"] = "any"
@@ -137,9 +154,15 @@ class StainConfig(Strict):
     @model_validator(mode="after")
     def _acts(self) -> Self:
         rules = [
-            (self.mode == "none" and self.jitters, "concentration and angle need mode normalize or jitter"),
+            (
+                self.mode == "none" and self.jitters,
+                "concentration, angle and shift need mode normalize or jitter",
+            ),
             (self.mode != "normalize" and self.target is not None, "target needs mode normalize"),
-            (self.mode == "jitter" and not self.jitters, "mode jitter needs concentration or angle above 0"),
+            (
+                self.mode == "jitter" and not self.jitters,
+                "mode jitter needs concentration, angle or shift above 0",
+            ),
             (self.mode != "jitter" and self.basis == "hed", "basis hed needs mode jitter"),
             (self.mode == "none" and self.fit == "load", "fit load needs mode normalize or jitter"),
             (self.basis == "hed" and self.fit == "load", "basis hed needs no fit: its stains are fixed"),
@@ -153,7 +176,7 @@ class StainConfig(Strict):
     @property
     def jitters(self) -> bool:
         """Whether anything is random."""
-        return self.concentration > 0 or self.angle > 0
+        return max(self.concentration, self.angle, self.shift) > 0
 
     @property
     def needs_fits(self) -> bool:

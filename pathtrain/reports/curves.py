@@ -1,10 +1,12 @@
 """The figures of log.jsonl by their titles, in the order of pages."""
 
+import json
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
 from typing import Any
 
-from pathtrain.training import row_keys
+from pathtrain.training import logs, row_keys
 
 # By a probe's kind and figure: those of a probe with a name have it between the two
 PROBES = {
@@ -12,11 +14,22 @@ PROBES = {
     ("knn", "balanced"): "kNN balanced accuracy",
     ("knn", "accuracy_colour"): "kNN accuracy: colour alone",
     ("knn", "accuracy_majority"): "kNN accuracy: the commonest class",
+    ("collapse", "excess"): "Feature collapse (own share beyond chance; 0 is none, 1 full)",
     ("collapse", "ratio"): "Feature collapse (own slide against chance; 1 is none)",
     ("collapse", "own_share"): "Feature collapse: neighbours from the own slide (share)",
     ("collapse", "chance"): "Feature collapse: chance",
     ("rank", "effective"): "Effective rank of features (RankMe)",
     ("rank", "sd"): "SD of features (1 every way, 0 one way)",
+}
+# Where more, or less, is better
+BETTER: dict[str, Callable[[Iterable[float]], float]] = {"loss": min}
+BETTER_PROBES: dict[tuple[str, str], Callable[[Iterable[float]], float]] = {
+    ("knn", "accuracy"): max,
+    ("knn", "balanced"): max,
+    ("collapse", "excess"): min,
+    ("collapse", "ratio"): min,
+    ("collapse", "own_share"): min,
+    ("rank", "effective"): max,
 }
 
 
@@ -45,6 +58,31 @@ def ordered(keys: Collection[str]) -> list[str]:
         return 3, 0, key
 
     return sorted(keys, key=place)
+
+
+def better(key: str) -> Callable[[Iterable[float]], float] | None:
+    """max or min, which gives the best of a figure's values; None where neither is better."""
+    kind, _, figure = _parts(key)
+    return BETTER.get(key) or BETTER_PROBES.get((kind, figure))
+
+
+def read(run: Path) -> tuple[list[dict[str, Any]], int]:
+    """The rows of a run's log, and how many lines are damaged; one that a kill cut off at the end is none."""
+    try:
+        lines = (run / logs.NAME).read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return [], 0
+    rows, damaged = [], 0
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if isinstance(row, dict) and _is_number(row.get("step")):
+            rows.append(row)
+        else:
+            damaged += line.endswith(b"\n")
+    return rows, damaged
 
 
 def points(rows: list[dict[str, Any]], key: str) -> tuple[list[float], list[float]]:

@@ -35,7 +35,7 @@ from pathtrain.runs import checkpoint, milestones
 from pathtrain.runs.identity import held_out
 from pathtrain.runs.warm_start import STEP_KEY
 from pathtrain.stain.target import of_run
-from pathtrain.training import logs, row_keys
+from pathtrain.training import row_keys
 from pathtrain.training.health import Health, Spell
 from pathtrain.training.held_out import tiles_of
 
@@ -74,7 +74,7 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
         )
     recipe = load(run / "recipe.yaml")
     info = read_json(run / "run.json") or {}
-    rows = logs.rows(run)
+    rows, damaged = curves.read(run)
     saved = checkpoint.entries(run)
     step = saved[-1].step if saved else 0
     found = evaluations.find(run, [Path(path) for path in results])
@@ -90,6 +90,7 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
             heads=evaluations.heads(run),
             said=said,
             curves=_curves(rows),
+            damaged=damaged,
             spells=_spells(recipe, rows),
             views=views,
             views_missing=views_missing,

@@ -65,7 +65,7 @@ def identity(
     del values["sampling"]["table"]  # what it holds counts, wherever it lies: ``groups``
     return {
         "training version": TRAINING,
-        **_flat(values),
+        **flat(values),
         "dataset build id": dataset.info["build_id"],
         "dataset tiles": tiles,
         "dataset slides": digest(counts)[:16],
@@ -74,13 +74,14 @@ def identity(
     }
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys as one, such as ``optim.lr``; entries of lists of keys by their number from 0."""
+    found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, list) and any(isinstance(part, dict) for part in value):
             value = {str(number): part for number, part in enumerate(value)}
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
 
 
 def digest(value: Any) -> str:

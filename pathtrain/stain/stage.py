@@ -1,10 +1,12 @@
-"""The stain of a run's tiles: one matrix per tile from its fit, the target, and jitter.
+"""The stain of a run's tiles and views: matrices from a tile's fit, the target, and jitter.
 
 A fit is the stored one, or (``stain.fit: load``) made of the decoded tile; then a tile that cannot be fitted
 has no slide's fit to fall back on: it stays as it is, and is counted.
 
-The matrix acts on the whole tile, before its views are cut, as EXAONEPath does it; so all views of a tile
-share its stain. Random numbers come from the tile's position in the run alone (``draw``).
+Normalising acts on the whole tile, before its views are cut, as EXAONEPath does it. Jitter is drawn for each
+view, and acts on it after its crop: views that shared their tile's staining would let DINO match them by it.
+Where whole tiles are used (of regions and slides), jitter is part of a tile's one matrix. Random numbers come
+from the position in the run, of tile, region or slide, and the view's number, alone (``draw``).
 """
 
 import threading
@@ -25,6 +27,7 @@ from pathtrain.stain import target as targets
 
 Floats = npt.NDArray[np.float64]
 
+HED_NUMBERS = 6  # of NUMBERS, that HED jitter takes: three gains, three shifts
 _STREAM = 0x737461696E  # keeps these hashes apart from others
 
 
@@ -36,7 +39,7 @@ class Fits(Protocol):
 
 
 class Stage:
-    """What a recipe does to the stain of the tiles: ``inputs`` for each step, which ``apply`` takes.
+    """What a recipe does to stain: ``inputs`` for each step, which ``apply`` and the views take.
 
     Args:
         fits: None if they are not stored, or not needed.
@@ -44,6 +47,11 @@ class Stage:
         options: of fitting (pathprep.stain.fit) where ``config.fit`` is load.
         io: transmitted light of the fits and matrices, grey levels.
         jitter: whether the random part of ``config`` acts.
+        views: V, of a tile, which jitter is drawn for; 0: it is drawn for the whole tile, and acts on it.
+
+    Attributes:
+        of_views: whether the views have matrices of their own, (B, V, 3, 4).
+        on_tiles: whether whole tiles go through ``apply``.
     """
 
     def __init__(
@@ -55,11 +63,15 @@ class Stage:
         io: float,
         seed: int,
         jitter: bool = True,
+        views: int = 0,
     ) -> None:
         self.config, self.fits, self.target = config, fits, target
         self.options, self.io, self.seed = options, io, seed
         random = jitter and config.jitters
-        self._jitter = Jitter(config.concentration, config.angle) if random else None
+        self._jitter = Jitter(config.concentration, config.angle, config.shift) if random else None
+        self._views = views
+        self.of_views = random and views > 0
+        self.on_tiles = self.fits_tiles or not views or target is not None
         self._lock = threading.Lock()
         self._counts: Any = None  # where the tiles are: fitted, unfitted
 
@@ -71,40 +83,67 @@ class Stage:
     @property
     def width(self) -> int:
         """How many arrays ``inputs`` gives."""
-        return int(not self.fits_tiles or self._jitter is not None)
+        if self.fits_tiles:
+            return int(self._jitter is not None)
+        return self.on_tiles + self.of_views
+
+    @property
+    def tile_width(self) -> int:
+        """How many of them, from the first on, ``apply`` takes; what is left is the views' matrices."""
+        return self.width if self.fits_tiles else int(self.on_tiles)
 
     def inputs(self, tiles: Ints, positions: Ints) -> list[Floats]:
-        """For tiles (B,) at their positions (B,) in the run: matrices (B, 3, 3), or if tiles are fitted when
-        they are decoded, jitter's numbers (B, 6), or nothing."""
-        if not self.fits_tiles:
-            return [self.matrices(tiles, positions)]
-        return [draw(positions, self.seed)] if self._jitter else []
+        """For tiles (B,) at their positions (B,) in the run.
 
-    def matrices(self, tiles: Ints, positions: Ints) -> Floats:
-        """(B, 3, 3) for tiles (B,) at their positions (B,) in the run, from stored fits or none."""
-        numbers = draw(positions, self.seed) if self._jitter else None
-        if self.fits is None:
-            assert numbers is not None  # StainConfig: hed without jitter is refused
-            return stain.hed(len(tiles), self.config.concentration, numbers[:, :3])
-        found: Floats = stain.matrix(self.fits.take(tiles), self.target, self._jitter, numbers)
-        return found
+        If tiles are fitted when they are decoded: jitter's numbers (B, NUMBERS) or (B, V, NUMBERS), if any.
+        Else the matrices of the tiles (B, 3, 3) or (B, 3, 4) if there are any, and those of the views.
+        """
+        numbers = draw(positions, self.seed, self._views) if self._jitter else None
+        if self.fits_tiles:
+            return [] if numbers is None else [numbers]
+        fits = None if self.fits is None else self.fits.take(tiles)
+        found = [self._of_tiles(fits, numbers)] if self.on_tiles else []
+        return [*found, self._of_views(fits, numbers)] if self.of_views else found
 
-    def apply(self, tiles: list[Any], given: Sequence[Any] = (), threads: int = 1) -> list[Any]:
+    def apply(
+        self, tiles: list[Any], given: Sequence[Any] = (), threads: int = 1
+    ) -> tuple[list[Any], list[Any] | None]:
         """The stage on decoded tiles: B arrays (H, W, 3) uint8, numpy, or CuPy on the current stream.
 
         Args:
-            given: what ``inputs`` gives, in numpy or of the tiles' library.
+            given: the first ``tile_width`` of ``inputs``, in numpy or of the tiles' library.
             threads: CPU threads.
+
+        Returns:
+            The tiles; and if they were fitted here, the matrices of their views, B of (V, 3, 4), if any.
         """
-        numbers = given[0] if given else None
         if not self.fits_tiles:
-            matrices = numbers
+            return stain.apply(tiles, given[0], io=self.io, threads=threads), None
+        fits = stain.fit(tiles, **self.options, threads=threads)
+        self._count(fits.status)
+        numbers = given[0] if given else None
+        if not self._views or self.target is not None:
+            tiles = stain.apply(tiles, self._of_tiles(fits, numbers), io=self.io, threads=threads)
+        return tiles, list(self._of_views(fits, numbers)) if self.of_views else None
+
+    def _of_tiles(self, fits: StainFit | None, numbers: Any) -> Any:
+        if self._views:
+            assert fits is not None  # without a target nothing is done to tiles
+            return stain.matrix(fits, self.target)
+        if fits is None:
+            assert self._jitter is not None  # StainConfig: hed without jitter is refused
+            return stain.hed(len(numbers), self._jitter, numbers[:, :HED_NUMBERS])
+        return stain.matrix(fits, self.target, self._jitter, numbers)
+
+    def _of_views(self, fits: StainFit | None, numbers: Any) -> Any:
+        """(B, V, 3, 4) in the library of the numbers (B, V, NUMBERS)."""
+        assert self._jitter is not None
+        flat = numbers.reshape(-1, stain.NUMBERS)
+        if fits is None:
+            found = stain.hed(len(flat), self._jitter, flat[:, :HED_NUMBERS])
         else:
-            fits = stain.fit(tiles, **self.options, threads=threads)
-            self._count(fits.status)
-            matrices = stain.matrix(fits, self.target, self._jitter, numbers)
-        found: list[Any] = stain.apply(tiles, matrices, io=self.io, threads=threads)
-        return found
+            found = stain.matrix(_of_views(fits, self.target, self._views), None, self._jitter, flat)
+        return found.reshape(-1, self._views, 3, 4)
 
     def counts(self) -> tuple[int, int]:
         """Tiles fitted so far, and tiles that could not be and stayed as they are; waits for a GPU."""
@@ -125,16 +164,26 @@ class Stage:
             self._counts += xp.stack([fitted.sum(), (~fitted).sum()])
 
 
-def on_batches(stage: Stage, threads: int) -> Callable[..., list[Any]]:
-    """What DALI's python_function calls: a batch's decoded tiles and, for each of the stage's inputs, the
-    batch's arrays -> the changed tiles; numpy, or CuPy on DALI's stream.
+def _of_views(fits: StainFit, target: Target | None, views: int) -> StainFit:
+    """Fits of the views (B * V) of tiles that have been normalised, if there is a target."""
+    xp = stain.arrays.namespace(fits.he)
+    he = fits.he if target is None else xp.broadcast_to(xp.asarray(target.he), fits.he.shape)
+    parts = he, fits.max_c, fits.tissue_pixels, fits.status
+    return StainFit(*(xp.repeat(part, views, axis=0) for part in parts))
+
+
+def on_batches(stage: Stage, threads: int) -> Callable[..., Any]:
+    """What DALI's python_function calls: a batch's decoded tiles and, for each of their inputs, the batch's
+    arrays -> the changed tiles, and the views' matrices if they are known only now; numpy, or CuPy on DALI's
+    stream.
 
     DALI's own threads wait for it, hence as many threads as they are.
     """
 
-    def change(tiles: list[Any], *given: list[Any]) -> list[Any]:
+    def change(tiles: list[Any], *given: list[Any]) -> Any:
         stacked = [stain.arrays.namespace(each[0]).stack(each) for each in given]
-        return stage.apply(tiles, stacked, threads)
+        changed, of_views = stage.apply(tiles, stacked, threads)
+        return changed if of_views is None else (changed, of_views)
 
     return change
 
@@ -146,6 +195,7 @@ def stage(
     stored: Callable[[], Fits],
     target: Target | None = None,
     jitter: bool = True,
+    views: int = 0,
 ) -> Stage | None:
     """The stain stage on a dataset or mixed shards; None if there is nothing to do.
 
@@ -155,6 +205,7 @@ def stage(
         stored: gives the fits that the tiles were stored with; called if they are needed.
         target: to normalise to; None for the one that ``config`` names.
         jitter: False leaves out what is random: for inference.
+        views: see ``Stage``.
 
     Raises:
         TrainError: see pathtrain.stain.suits.
@@ -168,9 +219,16 @@ def stage(
     made = data.params["stain"]
     fits = stored() if config.needs_fits and config.fit == "stored" else None
     options = {key: made[key] for key in targets.FIT_OPTIONS if key in made}
-    return Stage(config, fits, goal, options, made.get("io", IO), seed, jitter)
+    return Stage(config, fits, goal, options, made.get("io", IO), seed, jitter, views)
 
 
-def draw(positions: Ints, seed: int) -> Floats:
-    """(B, 6) numbers, uniform in [-1, 1), for the stain jitter of the whole tile at each position."""
-    return -1.0 + 2.0 * uniform(hashed(seed, _STREAM, positions), 6)
+def draw(positions: Ints, seed: int, views: int = 0) -> Floats:
+    """Numbers for the stain jitter at each position (B,), uniform in [-1, 1).
+
+    Returns:
+        (B, NUMBERS) of whole tiles, or (B, V, NUMBERS) of V views.
+    """
+    if not views:
+        return -1.0 + 2.0 * uniform(hashed(seed, _STREAM, positions), stain.NUMBERS)
+    words = hashed(seed, _STREAM, positions[:, None], np.arange(views))
+    return -1.0 + 2.0 * uniform(words.ravel(), stain.NUMBERS).reshape(len(positions), views, -1)

@@ -13,7 +13,7 @@ from pathtrain.recipes.recipe import Recipe
 from pathtrain.stain.stage import Stage, stage
 from pathtrain.stain.stored_fits import stored_fits
 
-JITTERED = ["stain.concentration=0.2", "stain.angle=5"]
+JITTERED = ["stain.concentration=0.2", "stain.angle=5", "stain.shift=0.1"]
 
 
 def recipe(*overrides: str) -> Recipe:

@@ -13,12 +13,15 @@ from pathprep.kernels import macenko_reference as reference
 
 
 @settings(max_examples=100, deadline=None)
-@given(values=st.lists(st.floats(-30, 30), min_size=9, max_size=9), io=st.sampled_from([200.0, 240.0, 255.0]))
+@given(
+    values=st.sampled_from([9, 12]).flatmap(lambda n: st.lists(st.floats(-30, 30), min_size=n, max_size=n)),
+    io=st.sampled_from([200.0, 240.0, 255.0]),
+)
 def test_apply_matches_reference_for_any_matrix(applier: Runner, values: list[float], io: float) -> None:
     levels = np.arange(256, dtype=np.uint8)
     tile = np.stack([levels, levels[::-1], np.roll(levels, 77)], axis=1).reshape(16, 16, 3)
     tile = np.tile(tile, (2, 2, 1))  # two strips of 512
-    matrix = np.array(values).reshape(3, 3)
+    matrix = np.array(values).reshape(3, -1)
     assert_levels(applier.apply([tile], matrix[None], io)[0], reference.apply(tile, matrix, io))
 
 

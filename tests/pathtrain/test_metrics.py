@@ -5,7 +5,7 @@ import pytest
 from scipy.linalg import svdvals
 from scipy.stats import entropy
 
-from pathtrain.metrics import effective_rank, spread
+from pathtrain.metrics import rankme
 
 
 def test_effective_rank_is_that_of_the_paper() -> None:
@@ -13,21 +13,14 @@ def test_effective_rank_is_that_of_the_paper() -> None:
     features = (rng.normal(size=(200, 30)) @ np.diag(0.8 ** np.arange(30.0)) + 0.5).astype(np.float32)
     values = svdvals(features.astype(np.float64))
     expected = np.exp(entropy(values / values.sum()))  # without the paper's 1e-7, which moves it by < 1e-4
-    assert effective_rank(features) == pytest.approx(expected, rel=1e-4)
+    assert rankme(features) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("used", [1, 4, 16])
 def test_equal_directions_count_one_each(used: int) -> None:
     features = np.tile(np.eye(16, dtype=np.float32)[:used], (8, 1))
-    assert effective_rank(features) == pytest.approx(used, rel=1e-3)
+    assert rankme(features) == pytest.approx(used, rel=1e-3)
 
 
 def test_nothing_has_no_rank() -> None:
-    assert effective_rank(np.zeros((5, 3), dtype=np.float32)) == 0
-
-
-def test_spread_is_1_every_way_and_0_one_way() -> None:
-    rows = np.random.default_rng(0).normal(size=(20_000, 64)).astype(np.float32)
-    assert spread(rows) == pytest.approx(1, abs=0.01)
-    lengths = np.arange(1, 5, dtype=np.float32)[:, None]
-    assert spread(lengths * rows[:1]) == pytest.approx(0, abs=1e-6)
+    assert rankme(np.zeros((5, 3), dtype=np.float32)) == 0

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from pathprep.errors import UsageError
+from pathprep.params.origin import AskedOrigin
 from pathprep.params.settings import build
 from pathprep.storage import atomic
 from pathtrain.data.whole_tiles import DatasetTiles, outcome
@@ -26,14 +27,15 @@ from pathtrain.evaluate.statistics import Doubles, Ints, describe, figures, flat
 from pathtrain.evaluate.tile_level import tsne
 from pathtrain.evaluate.tile_level.collapse import (
     Sample,
-    Scores,
     check_k,
     choose,
     generator,
+    labels_of,
     measure,
     open_slides,
 )
-from pathtrain.features.encode import encode
+from pathtrain.evaluate.tile_level.collapse_figures import Scores
+from pathtrain.features.encode import encode, preparation
 from pathtrain.features.progress import TileProgress
 from pathtrain.params.evaluation import CollapseParams
 from pathtrain.runs.model import LoadedModel, Model, opened, untrained, with_target
@@ -54,6 +56,8 @@ def panels(
     plain: tuple[Model, str | Path],
     normalised: tuple[Model, str | Path],
     *,
+    labels: str | Path | None = None,
+    label_origin: AskedOrigin = "auto",
     out: str | Path | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
@@ -64,6 +68,7 @@ def panels(
         normalised: the model trained on normalised tiles, and a dataset for it: baked to its target, or
             plain (with fits or without): its tiles are then normalised for (b) and (c) as they are read.
             The two datasets may be one.
+        labels, label_origin: of the plain dataset's tiles, as ``collapse`` takes them.
         out: a folder for the figure, collapse-panels.png, which is created; None: no figure.
         settings: of CollapseParams, by their flat names; ``slides``, 10 by default, are at most so many of
             those that both datasets have, as ``collapse.choose`` chooses.
@@ -79,7 +84,11 @@ def panels(
     """
     params = build(CollapseParams, settings)
     result, samples = measured(
-        (opened(plain[0]), Path(plain[1])), (opened(normalised[0]), Path(normalised[1])), params
+        (opened(plain[0]), Path(plain[1])),
+        (opened(normalised[0]), Path(normalised[1])),
+        params,
+        labels,
+        label_origin,
     )
     if out is not None:
         places = [tsne.place(taken, params.tsne_tiles, params.seed) for taken in samples]
@@ -91,7 +100,11 @@ def panels(
 
 
 def measured(
-    plain: tuple[LoadedModel, Path], normalised: tuple[LoadedModel, Path], params: CollapseParams
+    plain: tuple[LoadedModel, Path],
+    normalised: tuple[LoadedModel, Path],
+    params: CollapseParams,
+    labels: str | Path | None = None,
+    label_origin: AskedOrigin = "auto",
 ) -> tuple[dict[str, Any], list[Sample]]:
     """The results of ``panels`` without a figure, and each panel's sample to draw it from."""
     (one, plain_data), (other, normalised_data) = plain, normalised
@@ -105,6 +118,8 @@ def measured(
     k, seed, per_slide = params.k, params.seed, params.tiles_per_slide
     orders, slide, names = common(*sets, slides=params.slides or PAPER_SLIDES, per_slide=per_slide, seed=seed)
     check_k(k, len(slide))
+    known, classes = labels_of(sets[0], labels, label_origin)
+    told = None if known is None else known[orders[0]]
     runs = {"a": (one, 0), "b": (with_target(one, other.target), 1), "c": (other, 1)}
     samples, measured, baselines = [], [], []
     progress = TileProgress(3 * len(slide), "encode")
@@ -114,7 +129,7 @@ def measured(
             [model, *untaught], sets[at], orders[at], params.how, progress.advance
         )
         progress.line(f"({panel}) {TITLES[panel]}: {len(slide)} tiles of {len(names)} slides")
-        samples.append(Sample(features, slide, names))
+        samples.append(Sample(features, slide, names, told, classes))
         about = {"model": describe(model), "dataset": str((plain, normalised)[at][1])}
         row = measure(samples[-1], k, seed)
         measured.append({"panel": panel, "title": TITLES[panel], **about, **row})
@@ -122,7 +137,7 @@ def measured(
             scaled = (colour - colour.mean(axis=0)) / np.maximum(colour.std(axis=0), 1e-12)
             for name, values in (("random weights", random[0]), ("colour", scaled)):
                 title = f"{name}, {('plain', 'normalised')[at]} tiles"
-                row = measure(Sample(values, slide, names), k, seed)
+                row = measure(Sample(values, slide, names, told, classes), k, seed)
                 baselines.append({"name": name, "title": title, "tiles_of": panel, **row})
     progress.note(outcome(sets[1]))
     found = {row["panel"]: row for row in measured}
@@ -132,6 +147,7 @@ def measured(
         "task": "collapse panels",
         "slides": len(names),
         "tiles": len(slide),
+        **preparation(one, params.how),
         "tiles_per_slide": per_slide,
         "k": k,
         "seed": seed,

@@ -118,9 +118,9 @@ def table(
         PathprepError: as ``linear``.
         UsageError: no such tasks.
     """
-    sources, target = find(Path(tasks)), build(LinearParams, settings).target
-    loaded = [aimed(opened(model), target) for model in models]
-    result = _table(loaded, sources, {**settings, "target": "model"})
+    sources, params = find(Path(tasks)), build(LinearParams, settings)
+    loaded = [aimed(opened(model), params.target) for model in models]
+    result = _table(loaded, sources, {**settings, "target": "model"}) | {"whole": params.whole}
     if figure is not None:
         Path(figure).parent.mkdir(parents=True, exist_ok=True)
         atomic.write_bytes(Path(figure), draw(result))

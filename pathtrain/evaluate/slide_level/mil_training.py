@@ -72,7 +72,7 @@ def train(
         best, best_epoch, lowest, epoch = copy.deepcopy(model.state_dict()), 0, float("inf"), 0
         for epoch in range(config.epochs):
             model.train()
-            for row in order.permutation(train_rows):
+            for row in drawn(labels, train_rows, order, config.weighted):
                 optimiser.zero_grad()
                 loss = model.loss(tiles(read, row, device), int(labels[row]))
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -84,6 +84,16 @@ def train(
                 break
         model.load_state_dict(best)
     return Trained(model.eval(), epoch + 1, best_epoch, lowest)
+
+
+def drawn(labels: Ints, rows: Ints, order: np.random.Generator, weighted: bool) -> Ints:
+    """The slides of one epoch, as many as there are: each once; or with replacement, each with a weight of
+    one over its class's number of slides, as CLAM's ``--weighted_sample``.
+    """
+    if not weighted:
+        return order.permutation(rows)
+    weights = 1 / np.bincount(labels[rows])[labels[rows]]
+    return order.choice(rows, size=len(rows), p=weights / weights.sum())
 
 
 def predict(model: Mil, read: Read, rows: Ints, device: torch.device) -> Floats:

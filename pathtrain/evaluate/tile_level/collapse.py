@@ -18,8 +18,8 @@ three panels of the study: pathtrain.evaluate.papers.collapse_panels.
 """
 
 import zlib
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -27,52 +27,53 @@ import numpy as np
 import numpy.typing as npt
 
 from pathprep.errors import UsageError
+from pathprep.params.origin import AskedOrigin
 from pathprep.params.settings import build
 from pathprep.storage import atomic
+from pathtrain.data.tile_labels import read_labels
 from pathtrain.data.whole_tiles import DatasetTiles, open_tiles, outcome
-from pathtrain.evaluate.statistics import (
-    Doubles,
-    Flags,
-    Floats,
-    Ints,
-    describe,
-    figures,
-    flat,
-    neighbours,
-    unit,
-)
-from pathtrain.features.encode import encode
+from pathtrain.evaluate.statistics import Floats, Ints, describe, figures, flat, unit
+from pathtrain.evaluate.tile_level.collapse_figures import BOUNDS, Scores, shares
+from pathtrain.evaluate.tile_level.labelled_collapse import beside
+from pathtrain.features.encode import encode, preparation
 from pathtrain.features.progress import TileProgress
 from pathtrain.params.evaluation import CollapseParams
 from pathtrain.runs.model import LoadedModel, Model, opened
 from pathtrain.stain.target import ModelTarget
 
-BOUNDS = {
-    "own_share": (0.0, 1.0),
-    "ratio": (0.0, np.inf),
-    "excess": (-np.inf, 1.0),
-    "silhouette": (-1.0, 1.0),
-}
 SHUFFLES = 20  # random orders of the tiles; the mean silhouette of 10,000 tiles then has an SD below 0.0005
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The sampled tiles: features (n, D), slide number (n,), and the slides' names."""
+    """The sampled tiles: features (n, D), slide number (n,), and the slides' names; of labelled ones also
+    class numbers (n,), -1 for none, and the classes' names.
+    """
 
     features: Floats
     slide: Ints
     slides: list[str]
+    labels: Ints | None = None
+    classes: list[str] = field(default_factory=list)
 
 
 def collapse(
-    model: Model, dataset: str | Path = "dataset", *, out: str | Path | None = None, **settings: Any
+    model: Model,
+    dataset: str | Path = "dataset",
+    *,
+    labels: str | Path | None = None,
+    label_origin: AskedOrigin = "auto",
+    out: str | Path | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Measure how a model's features cluster by slide, on random tiles of the slides of a dataset.
 
     Args:
         model: the encoder, or its run or exported folder.
         dataset: with at least two slides that have two tiles or more.
+        labels: of its tiles, see pathtrain.data.tile_labels: adds ``within`` and ``content``, see
+            pathtrain.evaluate.tile_level.labelled_collapse; imported tiles bring theirs.
+        label_origin: as ``knn`` takes it.
         out: a folder for the figure, tsne.png, which is created; None: no figure.
         settings: of CollapseParams, by their flat names: ``slides=10, k=20``.
 
@@ -85,7 +86,7 @@ def collapse(
         ModelError, CheckpointError, DatasetError: the model or the dataset cannot be read.
     """
     params = build(CollapseParams, settings)
-    result, taken = measured(opened(model), Path(dataset), params)
+    result, taken = measured(opened(model), Path(dataset), params, labels, label_origin)
     if out is not None:
         from pathtrain.evaluate.tile_level import tsne
 
@@ -96,7 +97,13 @@ def collapse(
     return result
 
 
-def measured(model: LoadedModel, dataset: Path, params: CollapseParams) -> tuple[dict[str, Any], Sample]:
+def measured(
+    model: LoadedModel,
+    dataset: Path,
+    params: CollapseParams,
+    labels: str | Path | None = None,
+    label_origin: AskedOrigin = "auto",
+) -> tuple[dict[str, Any], Sample]:
     """The results of ``collapse`` without a figure, and the sample to draw it from."""
     tiles = open_slides(dataset, model.target)
     order = sample(tiles, params.tiles_per_slide, params.seed, params.slides)
@@ -106,23 +113,41 @@ def measured(model: LoadedModel, dataset: Path, params: CollapseParams) -> tuple
             f"{dataset}: feature collapse needs 2 {tiles.kind}s with at least 2 tiles, not {len(kept)}"
         )
     check_k(params.k, len(order))
+    known, classes = labels_of(tiles, labels, label_origin)
     progress = TileProgress(len(order), "encode")
     (features,), _ = encode([model], tiles, order, params.how, progress.advance)
     progress.line(f"{dataset}: {len(order)} tiles of {len(kept)} slides")
     progress.note(outcome(tiles))
-    taken = Sample(features, slide, [tiles.groups[number] for number in kept])
+    names = [tiles.groups[number] for number in kept]
+    taken = Sample(features, slide, names, None if known is None else known[order], classes)
     return {
         "task": "collapse",
         "model": describe(model),
         "dataset": str(dataset),
         "build_id": tiles.dataset.info["build_id"],
         "stain": tiles.dataset.params["stain"]["mode"],
+        **preparation(model, params.how),
         "tiles_per_slide": params.tiles_per_slide,
         "tiles": len(order),
         "k": params.k,
         "seed": params.seed,
         **measure(taken, params.k, params.seed),
     }, taken
+
+
+def labels_of(
+    tiles: DatasetTiles, labels: str | Path | None, origin: AskedOrigin
+) -> tuple[Ints | None, list[str]]:
+    """Class numbers (N,) of a dataset's tiles and the classes; None where nobody labelled them.
+
+    Raises:
+        UsageError: as pathtrain.data.tile_labels.read_labels.
+    """
+    own = {label for label in tiles.labels or () if label}
+    if labels is None and len(own) < 2:
+        return None, []
+    found = read_labels([tiles], None if labels is None else Path(labels), origin)
+    return found.values[0], found.classes
 
 
 def check_k(k: int, tiles: int) -> None:
@@ -180,39 +205,15 @@ def sample(
     return np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
 
 
-@dataclass(frozen=True)
-class Scores:
-    """What the figures are of: per slide (S,) its tiles, and the means over them."""
-
-    tiles: Ints
-    own_share: Doubles
-    chance: Doubles
-    silhouette: Doubles
-
-    def figures(self, copies: Doubles) -> dict[str, Doubles]:
-        """Figures of R samples of slides, (R, S) copies; (R,) each."""
-        weights = copies * self.tiles
-        total = weights.sum(axis=1)
-        own, chance = (weights @ values / total for values in (self.own_share, self.chance))
-        return {
-            "own_share": own,
-            "excess": (own - chance) / (1 - chance),
-            "ratio": own / chance,
-            "silhouette": weights @ self.silhouette / total,
-        }
-
-
 def measure(taken: Sample, k: int, seed: int) -> dict[str, Any]:
-    """The numbers of the module's text, over all tiles and per slide."""
-    slide, n = taken.slide, len(taken.slide)
+    """The numbers of the module's text, over all tiles and per slide; with labels labelled_collapse's."""
+    slide = taken.slide
     counts = np.bincount(slide)
-    own = np.empty(n)
-    for part, _, rows in neighbours(taken.features, taken.features, k, _itself(n)):
-        own[part] = (slide[rows] == slide[part, None]).mean(axis=1)
+    own, by_chance = shares(taken.features, slide, k)
     widths = silhouette(taken.features, slide)
     share = np.bincount(slide, own) / counts
     width = np.bincount(slide, widths) / counts
-    chance = (counts - 1) / (n - 1)
+    chance = np.bincount(slide, by_chance) / counts
 
     table = Scores(counts, share, chance, width)
     found = figures(table.figures, len(counts), seed, BOUNDS)
@@ -222,6 +223,11 @@ def measure(taken: Sample, k: int, seed: int) -> dict[str, Any]:
         **flat(found),
         "chance": float(np.average(chance, weights=counts)),
         "silhouette_chance": float(np.mean(shuffled)),
+        **(
+            {}
+            if taken.labels is None
+            else beside(taken.features, slide, taken.labels, taken.classes, k, seed)
+        ),
         "slides": {
             name: {
                 "tiles": int(counts[number]),
@@ -233,10 +239,6 @@ def measure(taken: Sample, k: int, seed: int) -> dict[str, Any]:
             for number, name in enumerate(taken.slides)
         },
     }
-
-
-def _itself(n: int) -> Callable[[slice], Flags]:
-    return lambda part: np.arange(part.start, part.stop)[:, None] == np.arange(n)[None, :]
 
 
 def silhouette(features: Floats, slide: Ints) -> npt.NDArray[np.float64]:

@@ -21,6 +21,7 @@ from pathtrain.data.whole_tiles import open_tiles
 from pathtrain.evaluate.baselines import Beside
 from pathtrain.evaluate.statistics import Flags, Floats, Ints, describe, neighbours
 from pathtrain.evaluate.tile_level.labelled import Set, check_split, comparable, encode_sets, score
+from pathtrain.features.encode import preparation
 from pathtrain.params.evaluation import KnnParams
 from pathtrain.runs.model import Model, opened
 
@@ -83,6 +84,7 @@ def knn(
         "train": str(train),
         "test": None if test is None else str(test),
         "protocol": "train to test" if test is not None else f"leave one {sources[0].kind} out",
+        **preparation(model, params.how),
         "k": k,
         "temperature": TEMPERATURE,
         "classes": found.classes,

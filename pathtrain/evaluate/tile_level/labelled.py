@@ -82,8 +82,13 @@ def _groups(tiles: Tiles) -> set[str]:
     return set() if isinstance(tiles, FolderTiles) and not tiles.grouped else set(tiles.groups)
 
 
-def hold_out(tiles: Set, classes: Sequence[str], source: Tiles, seed: int) -> tuple[Set, Set]:
+def hold_out(
+    tiles: Set, classes: Sequence[str], source: Tiles, seed: int, instead: str = "test"
+) -> tuple[Set, Set]:
     """A fifth of the tiles set aside, whole groups, the classes' shares kept as far as groups allow.
+
+    Args:
+        instead: the parameter that spares the split, for the error.
 
     Raises:
         UsageError: there are too few groups for every class to be in the larger part.
@@ -91,7 +96,7 @@ def hold_out(tiles: Set, classes: Sequence[str], source: Tiles, seed: int) -> tu
     rows, groups = np.arange(len(tiles.labels)), np.unique(tiles.group)
     few = UsageError(
         f"{source.path}: {len(groups)} {source.kind}s cannot be split 80:20 with every class in the larger "
-        "part; label more, or give `test`"
+        f"part; label more, or give `{instead}`"
     )
     if len(groups) < 2:
         raise few

@@ -3,12 +3,15 @@
 From the paper (arXiv 2408.00380): features of the frozen encoder, no augmentation; tiles normalised
 (Macenko) to the target of the encoder's training, those that their publisher normalised as well; resized
 to 256 and cropped to the central 224; SGD with lr 0.1, momentum 0.9 and no weight decay, batch 128, 12,500
-iterations; the last weights are used. 80:20 by group where there is no test set.
+iterations; the last weights are used. The training set is divided 80:20 into what is learnt from and what
+validates. Where the last weights count, the 20 % are of no use: with a test set they are left out, so that
+figures can be compared (``whole`` learns from all); without one they are the test set. Here by group.
 
 Unknown, hence choices:
     lr schedule     half a cosine from lr to 0, as DINO's eval_linear.py has; or constant
     first weights   normal with SD 0.01, bias 0, as DINO's
     feature scale   as the encoder gives them; colour, whose scale is arbitrary, is standardised
+    which 80 %      whole groups at random by the seed, the classes' shares kept as far as groups allow
     order           permutations of the training tiles, one after the other; batches may reach over an end
 
 All seeds are trained at once: their layers are slices of one tensor, their losses are added, so each is
@@ -25,7 +28,6 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from pathprep.errors import UsageError
 from pathprep.params.origin import AskedOrigin
 from pathprep.params.settings import build
 from pathtrain.data.tile_labels import read_labels
@@ -43,14 +45,14 @@ from pathtrain.evaluate.tile_level.labelled import (
     score,
     score_once,
 )
-from pathtrain.features.encode import check_size
+from pathtrain.features.encode import check_size, preparation
 from pathtrain.losses.precision import wide
 from pathtrain.params.encoding import How
 from pathtrain.params.evaluation import LayerParams, LinearParams
 from pathtrain.runs.model import LoadedModel, Model, aimed, opened
 
 SHORT, CROP = 256, 224  # the paper's resize and crop; other sizes keep their ratio
-UNKNOWN = ("schedule", "first weights", "feature scale", "order")  # what the paper does not say
+UNKNOWN = ("schedule", "first weights", "feature scale", "which 80 %", "order")  # what the paper does not say
 BLOCK = 8192  # tiles classified at a time
 
 
@@ -90,10 +92,11 @@ def linear(
         settings: of LinearParams, by their flat names: ``target="reference", seeds=3, sgd_batch=64``.
 
     Returns:
-        JSON-able: what was done, counts (``group_kind`` is ``tile`` where no groups are known), stain
-        statuses, ``baselines`` (what each is, or why it is missing), and ``results``: per features accuracy
-        and balanced accuracy: mean, per seed, interval over seeds (None for one seed), interval over groups;
-        recalls, and the model's lead over them; see labelled.score.
+        JSON-able: what was done, counts (``left_out_tiles`` are of the training set; ``group_kind`` is
+        ``tile`` where no groups are known), stain statuses, ``baselines`` (what each is, or why it is
+        missing), and ``results``: per features accuracy and balanced accuracy: mean, per seed, interval over
+        seeds (None for one seed), interval over groups; recalls, and the model's lead over them; see
+        labelled.score.
 
     Raises:
         UsageError: labels that do not fit, a group on both sides, a class only in test, or a setting.
@@ -109,10 +112,14 @@ def linear(
         check_split(sources, found)
     beside = Beside.of(model, params.baselines, seed)
     sets = encode_sets(beside, sources, found, how)
+    left = 0
     if test is None:
         bank, queries = hold_out(sets[0], found.classes, sources[0], seed)
     else:
         bank, queries = sets
+        if not params.whole:
+            bank, rest = hold_out(bank, found.classes, sources[0], seed, instead="whole")
+            left = len(rest.labels)
     grouped = sources[-1].kind == "slide" or any(len(np.unique(s.group)) < len(s.group) for s in sets)
     kind = sources[-1].kind if grouped else "tile"
     majority = int(np.bincount(bank.labels).argmax())
@@ -122,15 +129,15 @@ def linear(
         "model": describe(model),
         "train": str(train),
         "test": None if test is None else str(test),
-        "protocol": "train to test" if test is not None else f"80:20 by {kind}",
+        "protocol": _protocol(test is not None, params.whole, kind),
         "settings": asdict(layer),
         "unknown": list(UNKNOWN),
-        "resize": how.short,
-        "crop": how.size,
+        **preparation(model, how),
         "precision": how.precision,
         "seed": seed,
         "classes": found.classes,
         "train_tiles": len(bank.labels),
+        "left_out_tiles": left,
         "test_tiles": len(queries.labels),
         "train_groups": len(np.unique(bank.group)),
         "groups": len(np.unique(queries.group)),
@@ -142,17 +149,20 @@ def linear(
     }
 
 
+def _protocol(tested: bool, whole: bool, kind: str) -> str:
+    if not tested:
+        return f"80:20 by {kind}"
+    return "all of train to test" if whole else f"80 % of train, by {kind}, to test"
+
+
 def prepared(model: LoadedModel, how: How) -> How:
     """``how`` with crop and resize settled.
 
     Raises:
-        UsageError: the crop is larger than what is left after the resize, or does not fit the model.
+        UsageError: the crop does not fit the model.
     """
     size = check_size(model, how.size)
-    short = round(size * SHORT / CROP) if how.short is None else how.short
-    if short < size:
-        raise UsageError(f"`resize` {short}: must be at least the crop, {size} pixels")
-    return replace(how, size=size, short=short)
+    return replace(how, size=size, short=round(size * SHORT / CROP) if how.short is None else how.short)
 
 
 def stain_of(tiles: Tiles) -> dict[str, int] | str:

@@ -83,10 +83,10 @@ def _scatter(axes: Axes, taken: "Sample", flat: Places, rows: Ints) -> None:
 
 
 def _numbers(result: dict[str, Any]) -> str:
-    low, high = result["ratio_interval"]
+    low, high = result["excess_interval"]
     return (
         f"own share {result['own_share']:.2f}, chance {result['chance']:.2f}, "
-        f"ratio {result['ratio']:.1f} [{low:.1f}, {high:.1f}]"
+        f"excess {result['excess']:.2f} [{low:.2f}, {high:.2f}]"
     )
 
 

@@ -10,7 +10,7 @@ import torch
 
 from pathprep.dataset.reader import Dataset
 from pathprep.mixed.reader import MixedDataset
-from pathtrain.data.order import Ints
+from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, Ints
 from pathtrain.models.backbone import build
 from pathtrain.params.encoding import How
 from pathtrain.recipes.recipe import Recipe
@@ -78,3 +78,8 @@ def draw(count: int, most: int, seed: int) -> Ints:
     if count <= most:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
+
+
+def group_of(tiles: DatasetTiles | FolderTiles, order: Ints) -> Ints:
+    """(M,) groups of some tiles, without looking at all of a large dataset."""
+    return tiles.groups_of(order) if isinstance(tiles, DatasetTiles) else tiles.group[order]

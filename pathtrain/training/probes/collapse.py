@@ -11,11 +11,12 @@ from pathtrain.recipes.probes import CollapseProbe
 from pathtrain.runs.model import LoadedModel
 from pathtrain.training.probes.base import Figures, LiveProbe, Setting
 
+FIGURES = ("own_share", "chance", "excess", "ratio")
 NEIGHBOURS = 20  # as `pathtrain evaluate collapse`; fewer on samples with fewer tiles than 10 times that
 
 
 class LiveCollapse(LiveProbe):
-    """Its figures: ``own_share``, ``chance`` and ``ratio``."""
+    """Its figures: FIGURES."""
 
     def __init__(self, config: CollapseProbe, setting: Setting) -> None:
         self.setting = setting
@@ -30,4 +31,4 @@ class LiveCollapse(LiveProbe):
         taken = Sample(features, slide, [self.tiles.groups[number] for number in kept])
         k = min(NEIGHBOURS, max(1, len(self.order) // 10))
         found = measure(taken, k, self.setting.seed)
-        return {name: float(found[name]) for name in ("own_share", "chance", "ratio")}
+        return {name: float(found[name]) for name in FIGURES}

@@ -12,7 +12,7 @@ from pathtrain.evaluate.tile_level.labelled import Set, check_split, comparable
 from pathtrain.features.encode import encode
 from pathtrain.recipes.probes import KnnProbe
 from pathtrain.runs.model import LoadedModel
-from pathtrain.training.probes.base import Figures, LiveProbe, Setting, draw
+from pathtrain.training.probes.base import Figures, LiveProbe, Setting, draw, group_of
 from pathtrain.training.probes.overlap import trained_on
 
 
@@ -37,7 +37,7 @@ class LiveKnn(LiveProbe):
         labelled = [np.flatnonzero(values >= 0) for values in labels.values]
         self.orders = [rows[draw(len(rows), config.tiles, setting.seed)] for rows in labelled]
         self.labels = [values[order] for values, order in zip(labels.values, self.orders, strict=True)]
-        self.groups = [tiles.group[order] for tiles, order in zip(self.sources, self.orders, strict=True)]
+        self.groups = [group_of(tiles, order) for tiles, order in zip(self.sources, self.orders, strict=True)]
         self.classes = len(labels.classes)
         largest = int(np.bincount(self.groups[0]).max()) if self.alone else 0
         if config.k > (most := len(self.orders[0]) - largest):

@@ -1,12 +1,15 @@
-"""Effective rank and SD of features of a fixed sample of tiles while training (pathtrain.metrics)."""
+"""Effective rank and SD of features of a fixed sample of tiles while training."""
+
+import torch
 
 from pathprep.dataset.reader import Dataset
 from pathtrain.data.whole_tiles import open_tiles
 from pathtrain.features.encode import encode
-from pathtrain.metrics import effective_rank, spread
+from pathtrain.losses import spread
+from pathtrain.metrics import rankme
 from pathtrain.recipes.probes import RankProbe
 from pathtrain.runs.model import LoadedModel
-from pathtrain.training.probes.base import Figures, LiveProbe, Setting, draw
+from pathtrain.training.probes.base import Figures, LiveProbe, Setting, draw, group_of
 from pathtrain.training.probes.overlap import trained_on
 
 
@@ -23,8 +26,11 @@ class LiveRank(LiveProbe):
             assert isinstance(setting.data, Dataset)  # held_out leaves the others out
         self.tiles = open_tiles(config.dataset or setting.data.root, setting.target)
         self.order = draw(len(self.tiles), config.tiles, setting.seed)
-        self.said = [line] if (line := trained_on(self.tiles, self.tiles.group[self.order], setting)) else []
+        self.said = (
+            [line] if (line := trained_on(self.tiles, group_of(self.tiles, self.order), setting)) else []
+        )
 
     def __call__(self, model: LoadedModel) -> Figures:
         (features,), _ = encode([model], self.tiles, self.order, self.setting.how)
-        return {"effective": effective_rank(features), "sd": spread(features)}
+        sd = spread.deviation(spread.moments(torch.from_numpy(features)))
+        return {"effective": rankme(features), "sd": float(sd)}

@@ -267,7 +267,7 @@ def test_apply_refuses_light_that_fit_refuses(tiles: Tile, io: float) -> None:
 
 
 def test_matrices_must_fit_the_tiles(tiles: Tile) -> None:
-    with pytest.raises(ValueError, match="5 finite 3x3 matrices"):
+    with pytest.raises(ValueError, match="5 finite 3x3 or 3x4 matrices"):
         stain.apply(tiles, np.eye(3)[None])
     with pytest.raises(ValueError, match="finite"):
         stain.apply(tiles, np.full((5, 3, 3), np.nan))

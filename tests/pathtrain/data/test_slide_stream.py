@@ -119,7 +119,7 @@ def test_stain_jitter_is_one_for_a_slide_and_another_for_the_next(dataset: Path)
     )
     assert (first == again).all()
     assert abs(first - other).mean() > 1
-    matrix = stage.matrices(asked[0].tiles, asked[0].jitter)
+    (matrix,) = stage.inputs(asked[0].tiles, asked[0].jitter)
     expected = stains.apply(plain[0].astype(np.uint8), matrix, io=stage.io)
     assert (expected == first[0]).all()
 

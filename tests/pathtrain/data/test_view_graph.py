@@ -45,8 +45,9 @@ def neutral(count: int = 1, **changes: Any) -> Drawn:
         "hue": np.zeros(count),
         "sigma": np.ones(count),
     }
-    for name in ("flip", "jitter", "grey", "blur", "solarise"):
+    for name in ("flip", "flip_vertical", "jitter", "grey", "blur", "solarise"):
         values[name] = np.zeros(count, bool)
+    values["turn"] = np.zeros(count, np.int64)
     return Drawn(
         **{name: np.asarray(changes.get(name, value), value.dtype) for name, value in values.items()}
     )
@@ -58,7 +59,7 @@ RECIPE = load("smoke", ["model.mean=[0,0,0]", "model.std=[1,1,1]"])
 def run(images: list[Pixels], drawn: Drawn, recipe: Recipe = RECIPE, size: int = SIZE) -> torch.Tensor:
     """One view (B, 3, size, size), 0 to 1, of images that are coded almost without loss."""
     jpegs = [np.frombuffer(simplejpeg.encode_jpeg(image, 100, "RGB", "444"), np.uint8) for image in images]
-    view = View(size, (1, 1), blur=1, solarise=1)
+    view = View(size, (1, 1), blur=1, solarise=1, turned=True)
     names = view_graph.columns(view)
     fed = [jpegs, *view_graph.inputs(drawn, names)]
     mean, std = recipe.model.mean, recipe.model.std
@@ -102,10 +103,16 @@ def test_crop_and_resize_are_pils_bicubic(box: tuple[float, ...]) -> None:
     assert (difference <= 1.01).mean() > 0.99
 
 
-def test_flip_mirrors_left_and_right(plain: Pixels) -> None:
-    ours = levels(run([tissue(SIZE)], neutral(flip=[True]))[0])
-    assert apart(ours, plain[:, ::-1]).max() <= 1
-    assert apart(ours, plain).max() > 20
+@pytest.mark.parametrize("turn", [0, 1, 2, 3])
+@pytest.mark.parametrize(("flip", "vertical"), [(False, False), (True, False), (False, True), (True, True)])
+def test_flips_then_quarter_turns(flip: bool, vertical: bool, turn: int) -> None:
+    """As numpy's, of a crop that is no square and lies in a corner, with what follows it."""
+    image, box = tissue(), {"start": [(0.05, 0.3)], "end": [(0.6, 0.95)], "jitter": [True], "contrast": [0.6]}
+    straight = levels(run([image], neutral(**box))[0])
+    found = levels(run([image], neutral(**box, flip=[flip], flip_vertical=[vertical], turn=[turn]))[0])
+    expected = straight[:: -1 if vertical else 1, :: -1 if flip else 1]
+    assert apart(found, np.rot90(expected, turn)).max() <= 1.01
+    assert (flip, vertical, turn) in {(0, 0, 0), (1, 1, 2)} or apart(found, straight).max() > 20
 
 
 @pytest.mark.parametrize("factor", [0.6, 0.9, 1.4])
@@ -119,20 +126,16 @@ def test_factors_are_torchvisions(name: str, factor: float, plain: Pixels) -> No
     assert apart(ours, plain).max() > 3
 
 
-@pytest.mark.parametrize("hue", [-0.1, -0.05, 0.05, 0.1])
-def test_hue_turns_chroma_and_keeps_luminance(hue: float, plain: Pixels) -> None:
-    """A rotation in YIQ; torchvision's, in HSV, is nearer than no shift and than the opposite one."""
-    ours = levels(run([tissue(SIZE)], neutral(jitter=[True], hue=[hue]))[0])
-    inside = ((ours > 0) & (ours < 255)).all(axis=2)
-    assert inside.mean() > 0.5
-    assert apart(ours @ view_graph.LUMA, plain @ view_graph.LUMA)[inside].max() <= 1.5
+@pytest.mark.parametrize("hue", [-0.1, -0.03, 0.03, 0.1])
+def test_hue_is_torchvisions(hue: float, plain: Pixels) -> None:
+    """Within 2 levels, of which 1 is the decoder's; torchvision truncates."""
     image = torch.from_numpy(plain).permute(2, 0, 1)
     theirs = functional.adjust_hue(image, hue).permute(1, 2, 0).numpy()
-    opposite = functional.adjust_hue(image, -hue).permute(1, 2, 0).numpy()
-    distance = apart(ours, theirs).mean()
-    assert distance < apart(plain, theirs).mean()
-    assert distance < apart(ours, opposite).mean()
-    assert distance < 12
+    ours = levels(run([tissue(SIZE)], neutral(jitter=[True], hue=[hue]))[0])
+    difference = apart(ours, theirs)
+    assert difference.max() <= 2.01
+    assert difference.mean() < 0.6
+    assert apart(ours, plain).mean() > 3 * difference.mean()
 
 
 def test_greyscale_is_torchvisions(plain: Pixels) -> None:
@@ -157,22 +160,19 @@ def test_solarise_is_pils(plain: Pixels) -> None:
     assert apart(ours, theirs)[far].max() <= 1
 
 
-def test_all_colour_operations_together_follow_the_formula(plain: Pixels) -> None:
-    """In float64, one after the other: brightness, contrast, saturation, hue, clipped once."""
-    ours = levels(
-        run(
-            [tissue(SIZE)],
-            neutral(jitter=[True], brightness=[0.8], contrast=[1.3], saturation=[0.8], hue=[0.07]),
-        )[0]
-    )
-    x = 0.8 * plain.astype(float)
-    x = 1.3 * x + (1 - 1.3) * (x @ view_graph.LUMA).mean()
-    x = 0.8 * x + 0.2 * (x @ view_graph.LUMA)[..., None]
-    yiq = np.array([[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
-    angle = -2 * np.pi * 0.07
-    turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
-    x = np.clip(x @ (np.linalg.inv(yiq) @ turn @ yiq).T, 0, 255)
-    assert apart(ours, x).max() <= 1.01
+def test_all_colour_operations_together_are_torchvisions(plain: Pixels) -> None:
+    """One after the other, and greyscale last; of pixels in 0 to 1, as it truncates bytes after each. Nothing
+    is clipped on the way: it clips after each operation, where here the three factors are one matrix."""
+    theirs = torch.from_numpy(plain).permute(2, 0, 1) / 255
+    theirs = functional.adjust_brightness(theirs, 0.8)
+    theirs = functional.adjust_contrast(theirs, 0.9)
+    theirs = functional.adjust_saturation(theirs, 0.8)
+    theirs = functional.adjust_hue(theirs, 0.07)
+    drawn = {"jitter": [True], "brightness": [0.8], "contrast": [0.9], "saturation": [0.8], "hue": [0.07]}
+    ours = levels(run([tissue(SIZE)], neutral(**drawn))[0])
+    assert apart(ours, levels(theirs)).max() <= 2.01
+    grey = levels(run([tissue(SIZE)], neutral(**drawn, grey=[True]))[0])
+    assert apart(grey, levels(functional.rgb_to_grayscale(theirs, 3))).max() <= 2.01
 
 
 def test_samples_of_a_batch_keep_their_own_parameters() -> None:
@@ -180,6 +180,8 @@ def test_samples_of_a_batch_keep_their_own_parameters() -> None:
     drawn = neutral(
         6,
         flip=[1, 0, 1, 0, 0, 1],
+        flip_vertical=[0, 0, 1, 1, 0, 0],
+        turn=[0, 1, 2, 3, 0, 1],
         grey=[0, 1, 0, 0, 1, 0],
         jitter=[0, 0, 1, 1, 0, 0],
         brightness=[1, 1, 0.7, 1.3, 1, 1],
@@ -206,4 +208,4 @@ def test_operations_that_a_recipe_never_does_are_not_in_the_graph() -> None:
     never = ["views.jitter.p=0", "views.greyscale=0", "views.globals.solarise=[0]"]
     recipe = load("smoke", [*never, "views.globals.blur=[0, 0.5]"])
     names = [view_graph.columns(view) for view in views(recipe.views)[:2]]
-    assert names == [["start", "end", "flip"], ["start", "end", "flip", "blur", "sigma"]]
+    assert names == [["start", "end"], ["start", "end", "blur", "sigma"]]

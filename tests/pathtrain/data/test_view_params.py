@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 from torchvision.transforms import RandomResizedCrop
 
+from pathprep import stain
 from pathtrain.data import view_params
 from pathtrain.recipes.load import load
 from pathtrain.stain import stage as stain_stage
@@ -116,10 +117,33 @@ def test_draws_are_independent_of_each_other() -> None:
 
 def test_stain_numbers_are_uniform_and_depend_on_the_position_alone() -> None:
     numbers = stain_stage.draw(np.arange(MANY), 0)
-    assert numbers.shape == (MANY, 6)
+    assert numbers.shape == (MANY, stain.NUMBERS)
     for column in numbers.T:
         assert stats.kstest(column, stats.uniform(-1, 2).cdf).pvalue > 1e-3
-    off = np.corrcoef(np.concatenate([numbers.T, [draw(0, np.arange(MANY)).brightness]])) - np.eye(7)
+    off = np.corrcoef(np.concatenate([numbers.T, [draw(0, np.arange(MANY)).brightness]])) - np.eye(9)
     assert np.abs(off).max() < 5 / math.sqrt(MANY)
     assert np.array_equal(stain_stage.draw(np.array([77, 5]), 0), numbers[[77, 5]])
     assert not np.isin(stain_stage.draw(np.arange(100), 1), numbers).any()
+
+
+def test_stain_numbers_of_views_are_independent_of_each_other_and_of_the_tiles() -> None:
+    views = stain_stage.draw(np.arange(MANY), 0, 3)
+    assert views.shape == (MANY, 3, stain.NUMBERS)
+    numbers = np.concatenate([views.reshape(MANY, -1).T, stain_stage.draw(np.arange(MANY), 0).T])
+    for column in numbers:
+        assert stats.kstest(column, stats.uniform(-1, 2).cdf).pvalue > 1e-3
+    off = np.corrcoef(numbers) - np.eye(len(numbers))
+    assert np.abs(off).max() < 5 / math.sqrt(MANY)
+    assert np.array_equal(stain_stage.draw(np.array([77, 5]), 0, 3), views[[77, 5]])
+    assert np.array_equal(stain_stage.draw(np.array([77]), 0, 2), views[[77], :2])  # not of their number
+
+
+def test_flips_and_turns_come_as_often_as_said() -> None:
+    config = RECIPE.views.model_copy(update={"flip_vertical": 0.3, "turn": 0.75})
+    drawn = view_params.draw(config, view_params.views(config)[0], 0, np.arange(MANY), 0)
+    assert np.abs(np.bincount(drawn.turn) / MANY - 0.25).max() < 0.015
+    assert (drawn.flip.mean(), drawn.flip_vertical.mean()) == pytest.approx((0.5, 0.3), abs=0.015)
+    plain = draw(0, np.arange(MANY))
+    assert not plain.flip_vertical.any()
+    assert not plain.turn.any()
+    assert np.array_equal(plain.flip, drawn.flip)

@@ -186,6 +186,19 @@ def test_asked_to_stop_one_rank_stops_all_at_the_same_step(dataset: Path, tmp_pa
 
 
 @pytest.mark.slow
+def test_a_rank_that_dies_ends_the_others_at_once(dataset: Path, tmp_path: Path) -> None:
+    """Not after the hours that they would wait for one that works."""
+    run = tmp_path / "run"
+    processes = start(2, *command(dataset, run, "steps=100000", "checkpoint.every=100000"))
+    while not rows(run) and all(process.poll() is None for process in processes):
+        time.sleep(0.02)
+    processes[1].kill()
+    (code, _, error), _ = finish(processes)
+    assert code == 1
+    assert "rank 0: stopped, as another rank is gone; see its own message" in " ".join(error.split())
+
+
+@pytest.mark.slow
 def test_mistakes_end_all_ranks(dataset: Path, tmp_path: Path) -> None:
     ended = finish(start(2, *command(dataset, tmp_path / "run", "batch=7")))
     assert [code for code, _, _ in ended] == [2, 2]

@@ -31,7 +31,7 @@ from pathtrain.features.encode import encode
 from pathtrain.features.files import origin
 from pathtrain.images import resize
 from pathtrain.params.encoding import How
-from pathtrain.runs.model import load
+from pathtrain.runs.model import load, started, untrained
 
 
 def test_layout_is_that_of_clam_and_trident(tmp_path: Path, dataset: Path, run: Path) -> None:
@@ -51,6 +51,33 @@ def test_layout_is_that_of_clam_and_trident(tmp_path: Path, dataset: Path, run: 
         assert "bounds" not in attributes
         assert file.attrs["fingerprint"] == load(run).fingerprint
         assert file.attrs["build_id"] == DatasetTiles(dataset).dataset.info["build_id"]
+
+
+def test_weights_of_baselines_and_a_central_crop(tmp_path: Path, dataset: Path) -> None:
+    run = write_run(tmp_path / "trained-run", dataset, seed=5)  # the recipe's own seed is 0
+    tiles, model = open_tiles(dataset), load(run)
+    order = np.arange(13, 18)  # of slide b
+    made = {}
+    for name, options in (
+        ("trained", {}), ("start", {"weights": "start"}), ("random", {"weights": "random", "seed": 4}),
+        ("cropped", {"resize": 40}),
+    ):  # fmt: skip
+        assert embed(run, dataset, tmp_path / name, **options).written == 2  # type: ignore[arg-type]
+        with h5py.File(tmp_path / name / "b.h5") as file:
+            made[name] = file["features"][:]
+            assert file.attrs["size"] == ("40 cropped to 32" if name == "cropped" else 32)
+    for name, network, how in (
+        ("start", started(model), How()),
+        ("random", untrained(model, 4), How()),
+        ("cropped", model, How(short=40)),
+    ):
+        (expected,), _ = encode([network], tiles, order, how)
+        np.testing.assert_allclose(made[name], expected, atol=1e-5)
+        assert np.abs(made[name] - made["trained"]).max() > 1e-3
+    with pytest.raises(UsageError, match="`seed` 0: with it the run began"):
+        embed(run, dataset, tmp_path / "own", weights="random", seed=0)
+    with pytest.raises(UsageError, match="`weights` start is for `level` tile"):
+        embed(run, dataset, tmp_path / "region", level="region", weights="start")
 
 
 def test_coordinates_say_what_they_count_from() -> None:

@@ -24,6 +24,7 @@ from pathtrain.stain.stage import Stage, draw
 from pathtrain.stain.stored_fits import stored_fits
 
 Make = Callable[..., Path]
+JITTER = Jitter(0.2, 5, 0.1)  # of JITTERED
 
 
 def made(root: Path, *overrides: str) -> tuple[Stage, npt.NDArray[np.int64]]:
@@ -33,6 +34,12 @@ def made(root: Path, *overrides: str) -> tuple[Stage, npt.NDArray[np.int64]]:
     found = stage_of(dataset, recipe(*overrides))
     assert found is not None
     return found, np.arange(len(index))
+
+
+def of_tiles(stage: Stage, tiles: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]) -> Any:
+    """The matrices of whole tiles."""
+    (matrices,) = stage.inputs(tiles, positions)
+    return matrices
 
 
 def test_the_dataset_has_every_status(stained: Make) -> None:
@@ -47,7 +54,7 @@ def test_normalising_matrices_are_those_of_the_stored_fits(stained: Make) -> Non
     every = rows(Dataset(stained("fit")))
     order = np.random.default_rng(0).permutation(tiles)
     expected = stain.matrix(fits([every[tile] for tile in order]), stain.Target.default())
-    assert np.array_equal(found.matrices(order, order + 1000), expected)
+    assert np.array_equal(of_tiles(found, order, order + 1000), expected)
     for matrix, tile in zip(expected, order, strict=True):
         assert np.array_equal(matrix, np.eye(3)) == (every[tile]["stain_status"] == "unfitted")
 
@@ -56,7 +63,7 @@ def test_the_target_is_the_recipes_file(stained: Make, target: stain.Target, tmp
     target.save(tmp_path / "t.json")
     found, tiles = made(stained("fit"), "stain.mode=normalize", f"stain.target={tmp_path / 't.json'}")
     expected = stain.matrix(fits(rows(Dataset(stained("fit")))), target)
-    assert np.array_equal(found.matrices(tiles, tiles), expected)
+    assert np.array_equal(of_tiles(found, tiles, tiles), expected)
     with pytest.raises(RecipeError, match=r"stain.target: .*none.json: No such file"):
         made(stained("fit"), "stain.mode=normalize", "stain.target=none.json")
 
@@ -68,13 +75,13 @@ def test_jitter_takes_its_numbers_from_the_positions(stained: Make, mode: str) -
     numbers = draw(positions, 7)
     goal = stain.Target.default() if mode == "normalize" else None
     every = fits(rows(Dataset(stained("fit"))))
-    expected = stain.matrix(every, goal, Jitter(0.2, 5), numbers)
-    assert np.array_equal(found.matrices(tiles, positions), expected)
-    assert np.array_equal(found.matrices(tiles[3:5], positions[3:5]), expected[3:5])
+    expected = stain.matrix(every, goal, JITTER, numbers)
+    assert np.array_equal(of_tiles(found, tiles, positions), expected)
+    assert np.array_equal(of_tiles(found, tiles[3:5], positions[3:5]), expected[3:5])
     left = every.status == Status.UNFITTED
     assert left.any()
-    assert np.array_equal(expected[left], np.broadcast_to(np.eye(3), expected[left].shape))
-    assert not np.allclose(found.matrices(tiles, positions + 1)[~left], expected[~left])
+    assert np.array_equal(expected[left], np.broadcast_to(np.eye(3, 4), expected[left].shape))
+    assert not np.allclose(of_tiles(found, tiles, positions + 1)[~left], expected[~left])
 
 
 def test_baked_tiles_are_jittered_around_the_datasets_target(stained: Make, target: stain.Target) -> None:
@@ -90,13 +97,14 @@ def test_baked_tiles_are_jittered_around_the_datasets_target(stained: Make, targ
         every.tissue_pixels,
         every.status,
     )
-    matrices = found.matrices(tiles, tiles)
-    assert np.array_equal(matrices, stain.matrix(same, None, Jitter(0.2, 5), numbers))
-    assert np.array_equal(matrices[~fitted], np.broadcast_to(np.eye(3), matrices[~fitted].shape))
+    matrices = of_tiles(found, tiles, tiles)
+    assert np.array_equal(matrices, stain.matrix(same, None, JITTER, numbers))
+    assert np.array_equal(matrices[~fitted], np.broadcast_to(np.eye(3, 4), matrices[~fitted].shape))
     # and so baking, then jitter, is what normalising with jitter is on the plain tile
     baking = stain.matrix(every, target)
-    both = stain.matrix(every, target, Jitter(0.2, 5), numbers)
-    np.testing.assert_allclose((matrices @ baking)[fitted], both[fitted], atol=1e-9)
+    both = stain.matrix(every, target, JITTER, numbers)
+    np.testing.assert_allclose((matrices[:, :, :3] @ baking)[fitted], both[fitted, :, :3], atol=1e-9)
+    np.testing.assert_allclose(matrices[fitted, :, 3], both[fitted, :, 3], atol=1e-12)
 
 
 def test_jitter_keeps_the_mean_colour_of_baked_tiles(stained: Make, target: stain.Target) -> None:
@@ -104,7 +112,7 @@ def test_jitter_keeps_the_mean_colour_of_baked_tiles(stained: Make, target: stai
     dataset = Dataset(stained("bake", target))
     found, tiles = made(dataset.root, "stain.mode=jitter", "stain.concentration=0.01")
     index = dataset.tiles(["offset", "length"])
-    for tile, matrix in zip(tiles, found.matrices(tiles, tiles), strict=True):
+    for tile, matrix in zip(tiles, of_tiles(found, tiles, tiles), strict=True):
         offset, length = (int(index.columns[name][tile]) for name in ("offset", "length"))
         slide = index.slides[int(index.slide_of(tile))]
         pixels = simplejpeg.decode_jpeg(dataset.read(slide, offset, length))
@@ -114,10 +122,12 @@ def test_jitter_keeps_the_mean_colour_of_baked_tiles(stained: Make, target: stai
 
 @pytest.mark.parametrize("mode", ["none", "fit", "bake"])
 def test_hed_jitters_every_tile_of_any_dataset(stained: Make, mode: str) -> None:
-    found, tiles = made(stained(mode), "stain.mode=jitter", "stain.basis=hed", "stain.concentration=0.3")
-    expected = stain.hed(len(tiles), 0.3, draw(tiles + 9, 0)[:, :3])
-    assert np.array_equal(found.matrices(tiles, tiles + 9), expected)
-    assert (np.abs(expected - np.eye(3)).max(axis=(1, 2)) > 1e-3).all()
+    found, tiles = made(
+        stained(mode), "stain.mode=jitter", "stain.basis=hed", "stain.concentration=0.3", "stain.shift=0.1"
+    )
+    expected = stain.hed(len(tiles), Jitter(0.3, shift=0.1), draw(tiles + 9, 0)[:, :6])
+    assert np.array_equal(of_tiles(found, tiles, tiles + 9), expected)
+    assert (np.abs(expected - np.eye(3, 4)).max(axis=(1, 2)) > 1e-3).all()
     assert found.io == stain.IO
 
 

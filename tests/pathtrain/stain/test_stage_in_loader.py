@@ -66,87 +66,141 @@ def take(count: int, data: Dataset, recipe: Recipe, **more: Any) -> list[Batch]:
     return list(islice(load_from(data, recipe, **more), count))
 
 
+JITTER = Jitter(0.2, 5, 0.1)  # of JITTERED
+
+
+def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Any], list[Any]]]:
+    """Whole tiles of each batch, as they go into the stage and come out of it."""
+    seen: list[tuple[list[Any], list[Any]]] = []
+    build = view_graph.on_batches
+
+    def spying(stage: Stage, threads: int) -> Any:
+        inner = build(stage, threads)
+
+        def apply(tiles: list[Any], *given: list[Any]) -> Any:
+            result = inner(tiles, *given)
+            changed = result[0] if isinstance(result, tuple) else result
+            seen.append(([tile.copy() for tile in tiles], [tile.copy() for tile in changed]))
+            return result
+
+        return apply
+
+    monkeypatch.setattr(view_graph, "on_batches", spying)
+    return seen
+
+
+def shown(batch: Batch, index: int) -> list[Any]:
+    """The two views of a tile, (64, 64, 3)."""
+    return [(255 * view[index]).round().permute(1, 2, 0).numpy() for view in batch.views]
+
+
+def jittered(tile: Any, fits: stain.StainFit, position: int, seed: int) -> list[Any]:
+    """The two views of a whole tile as it is after normalising; with the fit (N = 1) that it then has."""
+    numbers = draw(np.array([position]), seed, 2)[0]
+    return [stain.apply([tile], stain.matrix(fits, None, JITTER, row[None]))[0] for row in numbers]
+
+
+def at_target(fits: stain.StainFit, index: int) -> stain.StainFit:
+    """What a normalised tile has."""
+    goal, status = stain.Target.default(), fits.status[index : index + 1]
+    return stain.StainFit(goal.he[None], goal.max_c[None], np.zeros(1, np.int64), status)
+
+
 @pytest.mark.parametrize("more", [[], JITTERED])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_loaders_pixels_are_the_stain_of_the_decoded_tiles(
     stained: Make, monkeypatch: pytest.MonkeyPatch, more: list[str], threads: int
 ) -> None:
-    """Bit by bit, for tiles of differing sizes: what the stage gets, what it gives, what comes out."""
-    dataset = Dataset(stained("fit"))
-    seen: list[tuple[list[Any], list[Any]]] = []
-    build = view_graph.on_batches
-
-    def spying(stage: Stage, threads: int) -> Any:
-        inner = build(stage, threads)
-
-        def apply(tiles: list[Any], *given: list[Any]) -> list[Any]:
-            result = inner(tiles, *given)
-            seen.append(([tile.copy() for tile in tiles], [tile.copy() for tile in result]))
-            return result
-
-        return apply
-
-    monkeypatch.setattr(view_graph, "on_batches", spying)
+    """Bit by bit, for tiles of differing sizes: normalised as a whole, jittered view by view."""
+    dataset, seen = Dataset(stained("fit")), spied(monkeypatch)
     wanted = load("smoke", [*TINY, *UNCHANGED, "batch=7", "stain.mode=normalize", *more])
     loader = load_from(dataset, wanted, threads=threads)
-    every = rows(dataset)
+    every, compared = rows(dataset), 0
     for number, batch in enumerate(islice(loader, 4)):
         decoded, changed = seen[number]
-        jitter = Jitter(0.2, 5) if more else None
-        positions = np.arange(7 * number, 7 * number + 7)
-        numbers = draw(positions, wanted.seed) if more else None
         chosen = fits([every[tile] for tile in batch.tiles])
-        matrices = stain.matrix(chosen, stain.Target.default(), jitter, numbers)
-        expected = stain.apply(decoded, matrices)
+        expected = stain.apply(decoded, stain.matrix(chosen, stain.Target.default()))
         for index, tile in enumerate(batch.tiles):
             stored = simplejpeg.decode_jpeg(loader.read(int(tile)))
             assert np.array_equal(changed[index], expected[index])
             assert np.abs(decoded[index].astype(int) - stored).max() <= 1
-            if stored.shape == (64, 64, 3):
-                shown = (255 * batch.views[0][index]).round().permute(1, 2, 0).numpy()
-                assert np.array_equal(shown, expected[index])
+            if stored.shape != (64, 64, 3):
+                continue
+            views = shown(batch, index)
+            if more:
+                position = 7 * number + index
+                assert all(
+                    map(
+                        np.array_equal,
+                        views,
+                        jittered(expected[index], at_target(chosen, index), position, wanted.seed),
+                    )
+                )
+                differ = chosen.status[index] == Status.FITTED
+                assert np.array_equal(views[0], views[1]) != differ
+                compared += differ
+            else:
+                assert np.array_equal(views[0], expected[index])
         again = loader.stained(number, decoded)
         assert again is not None
         assert all(np.array_equal(one, other) for one, other in zip(again, expected, strict=True))
+    assert not more or compared > 3
+
+
+def test_a_jittered_view_is_the_formula_in_float64(stained: Make) -> None:
+    """exp(-(A od + b)) of the decoded pixels, written out; each view of a tile has a staining of its own."""
+    dataset = Dataset(stained("fit"))
+    for settings in (JITTERED, ["stain.basis=hed", "stain.concentration=0.2", "stain.shift=0.1"]):
+        wanted = load("smoke", [*TINY, *UNCHANGED, "batch=7", "stain.mode=jitter", *settings])
+        loader = load_from(dataset, wanted)
+        every, batch = rows(dataset), next(iter(loader))
+        numbers = draw(np.arange(7), wanted.seed, 2)
+        for index, tile in enumerate(batch.tiles.tolist()):
+            row, stored = every[tile], simplejpeg.decode_jpeg(loader.read(tile))
+            if stored.shape != (64, 64, 3) or row["he"] is None:
+                continue
+            od = -np.log((stored.reshape(-1, 3) + 1.0) / stain.IO).T
+            found = []
+            for number, view in zip(numbers[index], shown(batch, index), strict=True):
+                if settings is JITTERED:
+                    matrix = stain.matrix(fits([row]), None, JITTER, number[None])[0]
+                else:
+                    matrix = stain.hed(1, Jitter(0.2, shift=0.1), number[None, :6])[0]
+                exact = stain.IO * np.exp(-(matrix[:, :3] @ od + matrix[:, 3:]).T).reshape(64, 64, 3)
+                # the decoder's level, and bytes that are truncated
+                off = np.abs(np.clip(exact, 0, 255) - 0.5 - view)
+                assert np.quantile(off, 0.99) < 2.5
+                found.append(view)
+            assert np.abs(found[0] - found[1]).mean() > 1
 
 
 @pytest.mark.parametrize("mode", ["none", "fit"])
-@pytest.mark.parametrize("more", [[], JITTERED])
+@pytest.mark.parametrize("more", [["normalize"], ["normalize", *JITTERED], ["jitter", *JITTERED]])
 def test_fits_made_on_loading(
     stained: Make, monkeypatch: pytest.MonkeyPatch, mode: str, more: list[str]
 ) -> None:
     """Bit by bit those of the decoded tiles; what cannot be fitted stays as it is, and is counted."""
-    dataset = Dataset(stained(mode))
-    seen: list[tuple[list[Any], list[Any]]] = []
-    build = view_graph.on_batches
-
-    def spying(stage: Stage, threads: int) -> Any:
-        inner = build(stage, threads)
-
-        def apply(tiles: list[Any], *given: list[Any]) -> list[Any]:
-            result = inner(tiles, *given)
-            seen.append(([tile.copy() for tile in tiles], [tile.copy() for tile in result]))
-            return result
-
-        return apply
-
-    monkeypatch.setattr(view_graph, "on_batches", spying)
-    wanted = load("smoke", [*TINY, *UNCHANGED, "batch=20", "stain.mode=normalize", "stain.fit=load", *more])
+    dataset, seen = Dataset(stained(mode)), spied(monkeypatch)
+    settings = [f"stain.mode={more[0]}", "stain.fit=load", *more[1:]]
+    wanted = load("smoke", [*TINY, *UNCHANGED, "batch=20", *settings])
     loader = load_from(dataset, wanted)
     assert loader.unfitted == (0, 0)
     batches = list(islice(loader, 3))
     statuses: list[int] = []
+    normalising = more[0] == "normalize"
     for number, (decoded, changed) in enumerate(seen):
         found = stain.fit(decoded)
         statuses += found.status.tolist()
-        numbers = draw(np.arange(20 * number, 20 * number + 20), wanted.seed) if more else None
-        jitter = Jitter(0.2, 5) if more else None
-        expected = stain.apply(decoded, stain.matrix(found, stain.Target.default(), jitter, numbers))
-        assert all(map(np.array_equal, changed, expected))
-        for tile, status, old, new in zip(loader.tiles(number), found.status, decoded, changed, strict=True):
-            assert np.array_equal(old, new) == (status == Status.UNFITTED)
-            stored = simplejpeg.decode_jpeg(loader.read(int(tile)))
-            assert np.abs(old.astype(int) - stored).max() <= 1
+        whole = stain.apply(decoded, stain.matrix(found, stain.Target.default())) if normalising else decoded
+        assert all(map(np.array_equal, changed, whole))
+        for index, (old, new) in enumerate(zip(decoded, changed, strict=True)):
+            left = found.status[index] == Status.UNFITTED
+            assert np.array_equal(old, new) == (left or not normalising)
+            if old.shape == (64, 64, 3) and len(more) > 1 and number < len(batches):
+                own = at_target(found, index) if normalising else fits_at(found, index)
+                views = jittered(new, own, 20 * number + index, wanted.seed)
+                assert all(map(np.array_equal, shown(batches[number], index), views))
+                assert np.array_equal(views[0], views[1]) == left
     left = statuses.count(Status.UNFITTED)
     assert left > 0
     assert loader.unfitted == (len(statuses) - left, left)
@@ -155,6 +209,12 @@ def test_fits_made_on_loading(
     assert all(map(np.array_equal, again, seen[0][1]))
     (later,) = take(1, dataset, wanted, start=2)
     assert same(later, batches[2])
+
+
+def fits_at(fits: stain.StainFit, index: int) -> stain.StainFit:
+    """One tile's."""
+    part = slice(index, index + 1)
+    return stain.StainFit(fits.he[part], fits.max_c[part], fits.tissue_pixels[part], fits.status[part])
 
 
 def test_fits_made_on_loading_have_the_datasets_options(
@@ -166,7 +226,7 @@ def test_fits_made_on_loading_have_the_datasets_options(
     assert found is not None
     tiles = [simplejpeg.decode_jpeg(load_from(dataset, recipe()).read(tile)) for tile in range(3)]
     expected = stain.matrix(stain.fit(tiles, keep="any", io=250.0), stain.Target.default())
-    assert all(map(np.array_equal, found.apply(tiles), stain.apply(tiles, expected, io=250.0)))
+    assert all(map(np.array_equal, found.apply(tiles)[0], stain.apply(tiles, expected, io=250.0)))
 
 
 def same(one: Batch, other: Batch) -> bool:

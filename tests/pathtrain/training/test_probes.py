@@ -33,7 +33,7 @@ from pathtrain.training.held_out import hold_out
 from pathtrain.training.logs import rows
 from pathtrain.training.pretrain import pretrain
 from pathtrain.training.probes.base import Setting, empty_model
-from pathtrain.training.probes.collapse import LiveCollapse
+from pathtrain.training.probes.collapse import FIGURES, LiveCollapse
 from pathtrain.training.probes.knn import LiveKnn
 from pathtrain.training.probes.live import Probes
 
@@ -69,7 +69,7 @@ def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_rows(run: Path) -> None:
     logged = {row["step"]: row for row in rows(run)}
     assert sorted(logged) == [0, 2, 3, 4, 5]
-    assert set(logged.pop(0)) == {"step", "collapse_own_share", "collapse_chance", "collapse_ratio"}
+    assert set(logged.pop(0)) == {"step", *(f"collapse_{name}" for name in FIGURES)}
     assert ["collapse_ratio" in logged[step] for step in (2, 3, 4, 5)] == [True, False, True, True]
     for row in logged.values():
         assert row["gradient_norm"] > 0
@@ -84,7 +84,7 @@ def test_the_score_is_that_of_the_evaluation(run: Path, dataset: Path) -> None:
     live = Probes(recipe, setting(dataset))
     found = live(model.module.state_dict(), list(recipe.probes))
     expected = collapse(model, dataset, tiles_per_slide=6, k=2, seed=recipe.seed)
-    for name in ("own_share", "chance", "ratio"):
+    for name in FIGURES:
         assert found[f"collapse_{name}"] == pytest.approx(expected[name])
 
 

@@ -34,7 +34,7 @@ def test_changes_and_verdict_of_hand_made_panels() -> None:
     steps = {"a to b": (0, 1), "b to c": (1, 2), "a to c": (0, 2)}
     falling = {name: change(found[i], found[j], 0) for name, (i, j) in steps.items()}
     for name, (i, j) in steps.items():
-        for figure in ("own_share", "ratio", "silhouette"):
+        for figure in ("own_share", "excess", "ratio", "silhouette"):
             assert falling[name][figure] == pytest.approx(found[j][figure] - found[i][figure])
             low, high = falling[name][f"{figure}_interval"]
             assert low <= falling[name][figure] <= high < 0

@@ -42,7 +42,7 @@ def table_result(name: str) -> dict[str, Any]:
     ]
     published = {"name": EXAONEPATH.name, "top1": EXAONEPATH.top1, "mean": 0.86, "mean_of_all": 0.861}
     models = [{"model": {"name": name}, "rows": rows, "baselines": {"random": {"seeds": [1, 2, 3]}}}]
-    return {"present": ["pcam", "mhist"], "models": models, "published": [published]}
+    return {"whole": False, "present": ["pcam", "mhist"], "models": models, "published": [published]}
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -69,7 +69,7 @@ def test_linear(width: int) -> None:
                 {"name": n, **figures, "lead": lead} for n, lead in (("model", None), ("start", LEAD))
             ],
             "baselines": {"start": {"missing": "offline"}},
-            **dict.fromkeys(("train_tiles", "test_tiles", "groups", "resize", "crop"), 9),
+            **dict.fromkeys(("train_tiles", "left_out_tiles", "test_tiles", "groups", "resize", "crop"), 9),
             **{"group_kind": "slide", "majority": 0.5, "classes": ["x"], "stain": {}},
         }
         cells = "0.800 +-0.100 [0.700, 0.900]"
@@ -81,24 +81,33 @@ def test_linear(width: int) -> None:
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_collapse(width: int) -> None:
-    row = {"tiles": 1000, "chance": 0.1, **spread(("own_share", "ratio", "silhouette"), 0.5)}
-    result = {"model": {"name": LONG}, "k": 20, **row, "slides": {LONG: row, "s2": row}}
+    row = {"tiles": 1000, "chance": 0.1, **spread(("own_share", "excess", "silhouette"), 0.5)}
+    result = {
+        "model": {"name": LONG},
+        "k": 20,
+        "resize": 224,
+        "crop": None,
+        **row,
+        "slides": {LONG: row, "s2": row},
+    }
     lines = shown(collapse_table(result), width)[3:]
     for name in ("all", LONG[:20], "s2"):
-        assert line(lines, name).replace("│", " ").split()[1:] == ["1000", "0.500", "0.100", "5.00", "+0.500"]
+        assert line(lines, name).replace("│", " ").split()[1:] == ["1000", "0.500", "0.100", "0.50", "+0.500"]
 
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_panels(width: int) -> None:
-    row = {**spread(("own_share", "silhouette"), 0.5), "ratio": 12.0, "ratio_interval": [10.0, 14.0]}
+    row = spread(("own_share", "excess", "silhouette"), 0.5)
+    within = {"own_share": 0.4, "chance": 0.2, "excess": 0.25, "excess_interval": [0.1, 0.4]}
+    content = {"balanced": 0.8, "balanced_interval": [0.7, 0.9]}
     more = {"chance": 0.1, "silhouette_chance": 0.0, "title": "some model, some tiles"}
     result = {
-        **{"slides": 10, "tiles": 9, "k": 20, "verdict": "It holds."},
-        "panels": [{"panel": panel, **more, **row} for panel in "abc"],
+        **{"slides": 10, "tiles": 9, "k": 20, "verdict": "It holds.", "resize": 224, "crop": None},
+        "panels": [{"panel": panel, **more, **row, "within": within, "content": content} for panel in "abc"],
         "baselines": [{"name": "random weights", "tiles_of": of, **row} for of in "ac"],
         "changes": {"a to b": row},
     }
     lines = shown(panels_table(result), width)
     for name in ("a  ", "random c", "a to b"):
-        assert "12.00 [" in line(lines, name) or "+12.00 [" in line(lines, name)
+        assert "0.50 [" in line(lines, name) or "+0.50 [" in line(lines, name)
         assert line(lines, name).count("]") == 3

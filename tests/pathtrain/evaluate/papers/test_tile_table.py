@@ -114,5 +114,6 @@ def test_command(tasks: Path, run: Path, tmp_path: Path) -> None:
     published = next(line for line in done.stdout.splitlines() if "1.0, paper" in line)
     assert [f"{value:.3f}" in published for value in EXAONEPATH.top1.values()] == [True] * 6
     assert "0.861 over all six" in done.stdout
+    assert "Trained on 80 % of each training set, by group." in done.stdout
     assert json.loads((tmp_path / "table.json").read_text())["models"][0]["slides"] is None
     assert (tmp_path / "figure.png").stat().st_size > 1000

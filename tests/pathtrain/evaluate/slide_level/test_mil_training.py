@@ -60,6 +60,28 @@ def test_same_seed_same_weights_another_seed_others() -> None:
     assert not torch.equal(first["embed.0.weight"], other["embed.0.weight"])
 
 
+def test_weighted_draws_are_by_inverse_class_frequency() -> None:
+    """As torch's WeightedRandomSampler with one over the class's slides, which CLAM's commands use."""
+    labels = np.array([0] * 30 + [1] * 6 + [0] * 4)
+    rows = np.arange(36)  # 30 of one class, 6 of the other
+    order = np.random.default_rng(0)
+    epochs = np.stack([mil_training.drawn(labels, rows, order, True) for _ in range(400)])
+    assert epochs.shape == (400, 36)
+    assert epochs.max() < 36
+    # half and half; the SD of the mean of 14,400 draws is .004
+    assert (labels[epochs] == 1).mean() == pytest.approx(0.5, abs=0.015)
+    counts = np.bincount(epochs.ravel(), minlength=36) / 400
+    assert counts[:30] == pytest.approx(np.full(30, 36 / 2 / 30), abs=0.15)
+    assert counts[30:] == pytest.approx(np.full(6, 36 / 2 / 6), abs=0.35)
+    again = mil_training.drawn(labels, rows, np.random.default_rng(0), True)
+    assert (again == epochs[0]).all()
+    assert sorted(mil_training.drawn(labels, rows, order, False)) == rows.tolist()
+
+
+def test_published_settings_are_the_defaults() -> None:
+    assert (TrainConfig().weighted, TrainConfig().lr, TrainConfig().weight_decay) == (True, 2e-4, 1e-5)
+
+
 def losses_of(values: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     """Validation losses as given."""
     left = iter(values)

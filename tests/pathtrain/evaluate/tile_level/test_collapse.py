@@ -35,7 +35,10 @@ def test_two_separated_slides() -> None:
     assert result["own_share_interval"] == [1.0, 1.0]
     assert result["chance"] == pytest.approx(59 / 119)
     assert result["ratio"] == pytest.approx(119 / 59)
+    assert result["excess"] == 1.0  # whatever chance is
+    assert result["excess_interval"] == [1.0, 1.0]
     assert result["silhouette"] > 0.9
+    assert "within" not in result
 
 
 def test_slides_that_mix_are_at_chance() -> None:
@@ -43,7 +46,64 @@ def test_slides_that_mix_are_at_chance() -> None:
     # 24,000 neighbours, not independent: the SD is below 0.01
     assert result["own_share"] == pytest.approx(result["chance"], abs=0.03)
     assert result["ratio"] == pytest.approx(1, abs=0.1)
+    assert abs(result["excess"]) < 0.05
     assert abs(result["silhouette"]) < 0.02
+
+
+def test_excess_compares_samples_of_other_slides() -> None:
+    """Half of the neighbours are of the own slide beyond chance, with 2 slides or 8: the ratio differs."""
+    few, many = (measure(gaussians([80] * count, apart=2.2), k=10, seed=0) for count in (2, 8))
+    assert many["ratio"] > 2 * few["ratio"]
+    assert many["excess"] < 1
+    assert many["excess"] == pytest.approx((many["own_share"] - 79 / 639) / (1 - 79 / 639))
+    slide = many["slides"]["s3"]
+    assert slide["excess"] == pytest.approx((slide["own_share"] - slide["chance"]) / (1 - slide["chance"]))
+
+
+def labelled(by_slide: float, by_class: float, composition: np.ndarray) -> Sample:
+    """Tiles of slides (rows) by class (columns); slides lie apart along axes, classes along others."""
+    rng = np.random.default_rng(0)
+    slide = np.repeat(np.arange(len(composition)), composition.sum(axis=1))
+    labels = np.concatenate([np.repeat(np.arange(composition.shape[1]), row) for row in composition])
+    features = rng.normal(size=(len(slide), 12)) + by_slide * np.eye(12)[slide]
+    features += by_class * np.eye(12)[-1 - labels]
+    names = [f"s{number}" for number in range(len(composition))]
+    return Sample(features.astype(np.float32), slide, names, labels, list("xyz")[: composition.shape[1]])
+
+
+def test_slides_of_one_tissue_each_are_no_collapse_within_a_class() -> None:
+    """Slides 0 and 1 are of class x, 2 and 3 of y: features of content alone put each beside its own pair."""
+    tissue = measure(labelled(0, 12, np.array([[60, 0], [60, 0], [0, 60], [0, 60]])), 10, 0)
+    assert tissue["excess"] > 0.25  # half of a pair is the own slide: by chance it would be a quarter
+    assert abs(tissue["within"]["excess"]) < 0.06
+    assert tissue["within"]["chance"] == pytest.approx(59 / 119)
+    assert tissue["content"]["balanced"] > 0.98
+    stain = measure(labelled(12, 0, np.array([[30, 30]] * 4)), 10, 0)
+    assert stain["excess"] > 0.95
+    assert stain["within"]["excess"] > 0.95
+    assert stain["content"]["balanced"] < 0.7
+
+
+def test_within_a_class_by_brute_force() -> None:
+    taken = labelled(1.5, 1, np.array([[20, 10, 9], [15, 25, 0], [12, 0, 0]]))
+    assert taken.labels is not None
+    taken.labels[:3] = -1  # unlabelled tiles count for nothing
+    found = measure(taken, 5, 0)["within"]
+    unit = taken.features / np.linalg.norm(taken.features, axis=1, keepdims=True)
+    near, own, chance = unit @ unit.T, [], []
+    for row in np.flatnonzero(taken.labels >= 0):
+        if taken.labels[row] == 2:
+            continue  # of slide s0 alone
+        others = np.flatnonzero((taken.labels == taken.labels[row]) & (np.arange(len(near)) != row))
+        best = others[np.argsort(-near[row, others])[:5]]
+        own.append((taken.slide[best] == taken.slide[row]).mean())
+        chance.append((taken.slide[others] == taken.slide[row]).mean())
+    assert found["classes"] == ["x", "y"]
+    assert found["own_share"] == pytest.approx(np.mean(own))
+    assert found["chance"] == pytest.approx(np.mean(chance))
+    assert found["excess"] == pytest.approx((np.mean(own) - np.mean(chance)) / (1 - np.mean(chance)))
+    alone = measure(labelled(0, 0, np.array([[20, 0], [0, 20]])), 5, 0)
+    assert alone["within"] is None
 
 
 def test_chance_counts_slides_of_unequal_size() -> None:
@@ -145,11 +205,18 @@ def test_command_writes_into_the_run_or_to_out(run: Path, dataset: Path, tmp_pat
     options = [str(dataset), "--tiles-per-slide", "20", "--k", "5", "--tsne-tiles", "10"]
     done = CliRunner().invoke(app, ["collapse", str(run), *options], env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
-    assert "[95 % interval], bootstrap over slides" in done.stdout
+    assert "[95 % interval] over slides" in done.stdout
+    assert "within a class" not in done.stdout
     saved = json.loads((run / "evaluation" / "collapse.json").read_text())
     assert saved["tsne"] == {"file": "tsne.png", "tiles": 30}
     with Image.open(run / "evaluation" / "tsne.png") as picture:
         assert picture.width > 500
+    (tmp_path / "labels.csv").write_text("slide,label\na,x\nb,y\nc,y\n")
+    told = ["collapse", str(run), *options, "--labels", str(tmp_path / "labels.csv"), "--json"]
+    with_labels = json.loads(CliRunner().invoke(app, told).stdout)
+    assert with_labels["own_share"] == saved["own_share"]
+    assert with_labels["within"]["classes"] == ["y"]
+    assert with_labels["content"]["tiles"] == 60
     export(run, tmp_path / "model")
     printed = CliRunner().invoke(app, ["collapse", str(tmp_path / "model"), *options])
     assert printed.exit_code == 0

@@ -140,6 +140,11 @@ def test_train_and_test_folders(run: Path, tmp_path: Path) -> None:
     test = image_folder(tmp_path / "test", {"g4": "p", "g5": "b"})
     result = knn(load(run), train, test, k=3)
     assert result["protocol"] == "train to test"
+    assert (result["resize"], result["crop"]) == (32, None)
+    cropped = knn(load(run), train, test, k=3, resize=40, baselines="none")
+    assert (cropped["resize"], cropped["crop"]) == (40, 32)
+    with pytest.raises(UsageError, match="`resize` 30: must be at least the crop, 32 pixels"):
+        knn(load(run), train, test, k=3, resize=30)
     assert (result["train_tiles"], result["test_tiles"], result["majority"]) == (12, 8, 0.5)
     assert result["results"][3]["accuracy"] == 1.0
 

@@ -34,6 +34,7 @@ from pathtrain.evaluate.tile_level.linear import (
     prepared,
     train_layer,
 )
+from pathtrain.features.encode import check_short
 from pathtrain.images import resize_and_crop
 from pathtrain.params.encoding import How
 from pathtrain.params.evaluation import LayerParams
@@ -146,8 +147,8 @@ def run(tmp_path: Path) -> Path:
 def test_train_and_test_folders(run: Path, tmp_path: Path) -> None:
     train = folder(tmp_path / "train", {"g1": "p", "g2": "b", "g3": "b"})
     test = folder(tmp_path / "test", {"g4": "p", "g5": "b"})
-    result = linear(load(run), train, test, **FEW)
-    assert (result["protocol"], result["resize"], result["crop"]) == ("train to test", 37, 32)
+    result = linear(load(run), train, test, whole=True, **FEW)
+    assert (result["protocol"], result["resize"], result["crop"]) == ("all of train to test", 37, 32)
     assert (result["train_tiles"], result["test_tiles"], result["groups"]) == (12, 8, 2)
     rows = {row["name"]: row for row in result["results"]}
     assert list(rows) == ["model", "start", "random", "colour", "colour+LBP"]
@@ -155,8 +156,23 @@ def test_train_and_test_folders(run: Path, tmp_path: Path) -> None:
     assert rows["model"]["accuracy"] > 0.8  # colours this far apart survive any network
     assert result["stain"][str(train)] == "as stored: the model was trained on plain tiles"
     assert "schedule" in result["unknown"]
-    assert result == linear(load(run), train, test, **FEW)
+    assert result == linear(load(run), train, test, whole=True, **FEW)
     json.dumps(result)
+    few = folder(tmp_path / "few", {"g1": "p", "g2": "b"})
+    with pytest.raises(UsageError, match="cannot be split 80:20 .* label more, or give `whole`"):
+        linear(load(run), few, test, **FEW)
+
+
+def test_with_a_test_set_80_per_cent_of_the_groups_are_learnt_from(run: Path, tmp_path: Path) -> None:
+    """Scores are those of the layers that see only the groups that are kept."""
+    train = folder(tmp_path / "train", {f"g{number}": "pb"[number % 2] for number in range(20)})
+    test = folder(tmp_path / "test", {"h1": "p", "h2": "b"})
+    few = {**FEW, "baselines": "none"}
+    result = linear(load(run), train, test, **few)
+    assert (result["protocol"], result["train_tiles"]) == ("80 % of train, by group, to test", 64)
+    assert (result["left_out_tiles"], result["train_groups"], result["test_tiles"]) == (16, 16, 8)
+    every = linear(load(run), train, test, whole=True, **few)
+    assert (every["train_tiles"], every["left_out_tiles"], every["train_groups"]) == (80, 0, 20)
 
 
 def test_shared_groups_are_refused_and_named(run: Path, tmp_path: Path) -> None:
@@ -173,6 +189,7 @@ def test_files_of_one_name_are_not_one_group(run: Path, tmp_path: Path) -> None:
     train, test = folder(tmp_path / "train", names, False), folder(tmp_path / "test", names, False)
     result = linear(load(run), train, test, **FEW)
     assert (result["groups"], result["group_kind"]) == (8, "tile")
+    assert result["protocol"] == "80 % of train, by tile, to test"
     console = Console(file=io.StringIO(), width=120)
     console.print(linear_tables(result))
     assert "The tiles have no groups" in console.file.getvalue()  # type: ignore[attr-defined]
@@ -219,7 +236,7 @@ def test_sizes(run: Path) -> None:
     model = load(run)
     assert (prepared(model, How(size=224)).short, prepared(model, How()).size) == (256, 32)
     with pytest.raises(UsageError, match="`resize` 30: must be at least the crop, 32 pixels"):
-        prepared(model, How(short=30))
+        check_short(How(short=30), 32)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,65 @@
+"""Position embeddings of other grids: DINO's sampling by hand in float64, and plain timm at the own size."""
+
+import copy
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import timm
+import torch
+from helpers.toys import TINY
+
+from pathtrain.methods.dino import Dino
+from pathtrain.models.positions import AsDino, as_dino, resampled
+from pathtrain.recipes.load import load
+
+SMALL = {"patch_size": 16, "depth": 2, "embed_dim": 24, "num_heads": 2, "num_classes": 0}
+
+
+def weights(old: int, new: int) -> npt.NDArray[np.float64]:
+    """(new, old): cubic convolution (Keys 1981), a = -.75, edges repeated; cells of old / (new + .1) wide."""
+    found = np.zeros((new, old))
+    for i in range(new):
+        place = (i + 0.5) * old / (new + 0.1) - 0.5
+        for tap in range(int(np.floor(place)) - 1, int(np.floor(place)) + 3):
+            t, a = abs(place - tap), -0.75
+            near = (a + 2) * t**3 - (a + 3) * t**2 + 1
+            far = a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a
+            found[i, min(max(tap, 0), old - 1)] += near if t <= 1 else far
+    return found
+
+
+@pytest.mark.parametrize(("new", "old"), [((6, 6), (14, 14)), ((16, 16), (14, 14)), ((6, 9), (14, 7))])
+def test_samples_lie_where_dino_takes_them(new: tuple[int, int], old: tuple[int, int]) -> None:
+    grid = torch.randn(1, old[0] * old[1], 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = resampled(grid, old, new).numpy().reshape(*new, 5)
+    rows, columns = weights(old[0], new[0]), weights(old[1], new[1])
+    by_hand = np.einsum("ir,jc,rcd->ijd", rows, columns, grid.numpy().reshape(*old, 5))
+    assert np.abs(found - by_hand).max() < 1e-12
+    assert resampled(grid, old, old) is grid
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"no_embed_class": True}, {"reg_tokens": 3}, {"class_token": False, "global_pool": "avg"}]
+)
+def test_the_own_size_is_plain_timm_and_others_differ(more: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    plain = timm.create_model("vit_tiny_patch16_224", dynamic_img_size=True, **SMALL, **more).eval()
+    ours = copy.deepcopy(plain)
+    as_dino(ours)
+    assert type(ours) is AsDino
+    assert type(copy.deepcopy(ours)) is AsDino
+    own, small = torch.randn(2, 3, 224, 224), torch.randn(2, 3, 96, 96)
+    assert torch.allclose(ours(own), plain(own), atol=1e-6)
+    assert not torch.allclose(ours(small), plain(small), atol=1e-3)
+    prefix = plain.pos_embed.shape[1] - 196
+    patches = resampled(plain.pos_embed[:, prefix:], (14, 14), (6, 6))
+    fixed = timm.create_model("vit_tiny_patch16_224", img_size=96, **SMALL, **more).eval()
+    state = {**plain.state_dict(), "pos_embed": torch.cat([plain.pos_embed[:, :prefix], patches], dim=1)}
+    fixed.load_state_dict(state)
+    assert torch.allclose(ours(small), fixed(small), atol=1e-6)
+
+
+def test_students_and_teachers_resample_as_dino() -> None:
+    method = Dino(load("smoke", TINY), 10, torch.device("cpu"))
+    assert [type(network["backbone"]) for network in (method.student, method.teacher)] == [AsDino, AsDino]
