@@ -18,6 +18,7 @@ NAMED = 18  # further height below, and above, for the names of the axes
 MOST_POINTS = 400  # more than the chart has pixels; longer runs are averaged
 
 Point = tuple[float, float]
+Level = tuple[str, float]  # its name and value
 
 
 @dataclass(frozen=True)
@@ -89,16 +90,17 @@ class _Frame:
         return parts
 
 
-def line(xs: Sequence[float], ys: Sequence[float], label: str) -> Markup:
+def line(xs: Sequence[float], ys: Sequence[float], label: str, levels: Sequence[Level] = ()) -> Markup:
     """A chart of one value over optimiser steps.
 
     Args:
         xs: steps, rising; at least one.
         ys: finite values.
         label: what is drawn, for those who cannot see it.
+        levels: what the value is held against, as lines across.
     """
     xs, ys = thinned(xs, ys)
-    frame, parts = _over_steps(xs, ys)
+    frame, parts = _over_steps(xs, ys, levels)
     points = _points(frame, xs, ys)
     if len(xs) == 1:
         parts.append(f'<circle class="dot" cx="{frame.x(xs[0]):.1f}" cy="{frame.y(ys[0]):.1f}" r="3"/>')
@@ -108,11 +110,11 @@ def line(xs: Sequence[float], ys: Sequence[float], label: str) -> Markup:
     return _svg(HEIGHT, spoken, parts)
 
 
-def lines(curves: Sequence[Curve], label: str) -> Markup:
+def lines(curves: Sequence[Curve], label: str, levels: Sequence[Level] = ()) -> Markup:
     """A chart of one value of several runs over optimiser steps, each line in its own style."""
     thin = [(curve, *thinned(curve.xs, curve.ys)) for curve in curves]
-    frame, given = _over_steps([x for _, xs, _ in thin for x in xs], [y for _, _, ys in thin for y in ys])
-    parts: list[str] = list(given)
+    every_x, every_y = [x for _, xs, _ in thin for x in xs], [y for _, _, ys in thin for y in ys]
+    frame, parts = _over_steps(every_x, every_y, levels)
     for curve, xs, ys in thin:
         name = Markup("<title>{}</title>").format(curve.name)
         if len(xs) == 1:
@@ -130,19 +132,32 @@ def lines(curves: Sequence[Curve], label: str) -> Markup:
 
 
 def style(hue: float, number: int) -> str:
-    """What tells the line of a run from others: colour and, for who cannot tell colours, dashes."""
+    """What tells the line of a run from others: colour, on white and black alike, and dashes beside it."""
     dashes = ("", "7 3", "2 3", "9 3 2 3")[number % 4]
-    return f"stroke:hsl({hue % 360:.0f} 65% 50%)" + (f";stroke-dasharray:{dashes}" if dashes else "")
+    return f"stroke:oklch(62% .17 {hue % 360:.0f})" + (f";stroke-dasharray:{dashes}" if dashes else "")
 
 
-def _over_steps(xs: Sequence[float], ys: Sequence[float]) -> tuple[_Frame, list[str]]:
-    """The frame of a chart over steps, and its axes."""
+def _over_steps(
+    xs: Sequence[float], ys: Sequence[float], levels: Sequence[Level]
+) -> tuple[_Frame, list[str]]:
+    """The frame of a chart over steps, its axes and levels."""
+    ys = [*ys, *(value for _, value in levels)]
     ticks = nice_ticks(min(ys), max(ys))
     low_x, high_x = min(xs), max(xs)
     frame = _Frame((low_x, high_x), (min(ticks[0], *ys), max(ticks[-1], *ys)), TOP, HEIGHT - BOTTOM)
     parts = frame.rows(ticks)
     parts.append(_tick(frame.x(low_x), HEIGHT - 7, f"step {short(low_x)}", "start"))
-    parts.append(_tick(frame.x(high_x), HEIGHT - 7, short(high_x), "end"))
+    if high_x > low_x:
+        parts.append(_tick(frame.x(high_x), HEIGHT - 7, short(high_x), "end"))
+    for name, value in levels:
+        y = frame.y(value)
+        parts.append(f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        beside = y - 4 if y > TOP + 14 else y + 12  # above the line, unless there is no room
+        parts.append(
+            Markup('<text class="tick" x="{}" y="{:.1f}" text-anchor="end">{} {}</text>').format(
+                WIDTH - RIGHT, beside, name, short(value)
+            )
+        )
     return frame, parts
 
 

@@ -173,7 +173,11 @@ def results_table(result: dict[str, Any]) -> Group:
     notes = [f"Means over the {len(result['present'])} tasks that are there (-: it is not)."]
     notes += [f"{row['name']}: {row['mean_of_all']:.3f} over all six." for row in result["published"]]
     notes += [f"{task.title}: {task.note}." for task in TASKS if task.note]
-    notes.append(f"Trained on {'all' if result['whole'] else '80 %'} of each training set, by group.")
+    notes.append(
+        "Trained on all of each training set."
+        if result["whole"]
+        else "Trained on 80 % of each training set, by group; all of PCam's, whose validation set is apart."
+    )
     notes.append("The published splits and schedule are not all known: compare with care.")
     shown.caption = "\n".join(notes)
     return Group(shown, *(_leads_table(entry) for entry in result["models"] if len(entry["rows"]) > 1))

@@ -8,7 +8,7 @@
 All see the same pixels, normalised to the same stain target if the model is trained for one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any
@@ -59,8 +59,7 @@ class Beside:
             except PathprepError as error:
                 about[START] = {"missing": str(error)}
         if "random" in params:
-            # the seed of a run that begins with random weights gives its start, not another network
-            seeds = list(islice((each for each in count(seed) if each != own), params.seeds))
+            seeds = other_seeds([model], seed, params.seeds)
             networks[RANDOM] = [untrained(model, each) for each in seeds]
             about[RANDOM] = {"seeds": seeds}
         return cls(networks, [COLOUR] * ("colour" in params) + [TEXTURE] * ("lbp" in params), about)
@@ -75,6 +74,14 @@ class Beside:
         features = {name: list(islice(rest, len(each))) for name, each in self.networks.items()}
         whole = {COLOUR: pixels[:, :COLOURS], TEXTURE: pixels}
         return features | {name: [np.ascontiguousarray(whole[name])] for name in self.handmade}
+
+
+def other_seeds(models: Sequence[LoadedModel], first: int, number: int) -> list[int]:
+    """Seeds of random networks, from ``first`` on: the seed of a run that began with random weights gives its
+    start, not another network.
+    """
+    own = {each.start.seed for each in models if each.start is not None and each.start.init == "random"}
+    return list(islice((seed for seed in count(first) if seed not in own), number))
 
 
 def said(about: dict[str, dict[str, Any]]) -> list[str]:

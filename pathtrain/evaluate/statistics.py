@@ -1,6 +1,6 @@
 """What every evaluation needs: neighbours, intervals over groups, and what a result says of its model."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -89,11 +89,10 @@ def figures(
         return {name: Figure(value, None) for name, value in found.items()}
     rng = np.random.default_rng(seed)
     rows = max(1, DRAWN_AT_ONCE // groups)
-    parts = [
+    drawn = _together(
         statistic(_copies(rng, min(rows, RESAMPLES - start), groups)) for start in range(0, RESAMPLES, rows)
-    ]
-    drawn = {name: np.concatenate([part[name] for part in parts]) for name in found}
-    without = statistic(_left_out(groups, rng)) if groups >= FEW else {}
+    )
+    without = _together(map(statistic, _left_out(groups, rng, rows))) if groups >= FEW else {}
     # the t of a sample, and what the SD of few drawn with replacement is too small by
     wide = float(student.ppf((1 + LEVEL) / 2, groups - 1) * np.sqrt(groups / (groups - 1)))
     result = {}
@@ -124,11 +123,20 @@ def _copies(rng: np.random.Generator, rows: int, groups: int) -> Doubles:
     return np.bincount(places.ravel(), minlength=rows * groups).reshape(rows, groups).astype(np.float64)
 
 
-def _left_out(groups: int, rng: np.random.Generator) -> Doubles:
-    """(P, groups): all but one group; of very many, all but one part: the same skewness on average."""
+def _left_out(groups: int, rng: np.random.Generator, rows: int) -> Iterator[Doubles]:
+    """(P, groups) in blocks of ``rows``: all but one group; of very many, all but one part, of which the
+    skewness is the same on average.
+    """
     parts = min(groups, PARTS)
     part: Ints = rng.permutation(groups) * parts // groups
-    return np.asarray(np.arange(parts)[:, None] != part[None, :], dtype=np.float64)
+    for start in range(0, parts, rows):
+        block = np.arange(start, min(start + rows, parts))
+        yield np.asarray(block[:, None] != part[None, :], dtype=np.float64)
+
+
+def _together(blocks: Iterable[Mapping[Key, Doubles]]) -> dict[Key, Doubles]:
+    found = list(blocks)
+    return {name: np.concatenate([block[name] for block in found]) for name in found[0]}
 
 
 def bca(drawn: Doubles, value: float, without: Doubles, wide: float) -> Doubles:

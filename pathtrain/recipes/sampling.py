@@ -9,7 +9,7 @@ from pathtrain.recipes.strict import Positive, Strict
 
 
 class SamplingConfig(Strict):
-    """How often each tile comes; see pathtrain.data.sampling. Of a hierarchical run, in DINO on tiles.
+    """How often each tile comes, of a hierarchical run in DINO on tiles; see pathtrain.data.sampling.
 
     Attributes:
         by: ``tile``: every tile once an epoch. ``slide``: a slide is drawn first, every one equally often,

@@ -19,6 +19,7 @@ from pathprep.storage.json_files import read_json
 from pathprep.storage.place import local_folder
 from pathtrain.errors import ModelError
 from pathtrain.recipes.load import load
+from pathtrain.recipes.probes import KnnProbe
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.reports import curves
 from pathtrain.runs import checkpoint
@@ -179,14 +180,14 @@ def _differences(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]
     }
 
 
-def _keys(runs: list[Run]) -> list[str]:
+def _keys(runs: list[Run]) -> set[str]:
     """Of all figures that any of the runs has logged."""
-    return curves.ordered({key for run in runs for row in run.rows for key in row} - row_keys.PLACE.keys())
+    return {key for run in runs for row in run.rows for key in row} - row_keys.PLACE.keys()
 
 
 def _figures(runs: list[Run]) -> dict[str, dict[str, dict[str, float]]]:
     figures: dict[str, dict[str, dict[str, float]]] = {}
-    for key in _keys(runs):
+    for key in curves.ordered(_keys(runs)):
         for run in runs:
             steps, values = curves.points(run.rows, key)
             if not steps:
@@ -218,12 +219,13 @@ def _rows(key: str, figures: dict[str, dict[str, float]]) -> list[dict[str, Any]
 
 def _curves(runs: list[Run], styles: list[str]) -> list[tuple[str, Markup]]:
     drawn = []
-    for key in _keys(runs):
+    for key in curves.charted(_keys(runs)):
         found = [(run, style, curves.points(run.rows, key)) for run, style in zip(runs, styles, strict=True)]
         lines = [chart.Curve(*points, run.name, style) for run, style, points in found if points[0]]
         if lines:
             title = curves.title(key)
-            drawn.append((title, chart.lines(lines, title)))
+            levels = dict.fromkeys(level for run in runs for level in curves.levels(run.rows, key))
+            drawn.append((title, chart.lines(lines, title, list(levels))))
     return drawn
 
 
@@ -259,18 +261,22 @@ def _notes(runs: list[Run], recipes: dict[str, Any], data: dict[str, Any]) -> li
         notes.append(f"{' and '.join(outputs)} differ: losses are not of one scale.")
     if any(key in data for key in ("dataset build id", "dataset slides", "held-out slides")):
         notes.append("They are trained on different tiles.")
-    notes += [
-        f"The probe {key} is not the same in all: its figures are of different tiles."
-        for key in _unlike(runs)
-    ]
-    return notes
+    return notes + _unlike(runs)
 
 
 def _unlike(runs: list[Run]) -> list[str]:
-    """Keys of probes that are in several runs, and measured on other tiles in some of them."""
-    found: dict[str, list[Any]] = {}
+    """Of probes that several runs have: whether they were measured on the same tiles."""
+    found: dict[str, list[tuple[Any, int]]] = {}
     for run in runs:
         for probe in run.recipe.probes:
-            drawn = run.recipe.seed, run.info.get("dataset")  # of which the sample follows
-            found.setdefault(probe.key, []).append((probe.model_dump(exclude={"every"}), drawn))
-    return [key for key, each in found.items() if any(other != each[0] for other in each)]
+            on_own = not isinstance(probe, KnnProbe) and probe.dataset is None
+            what = probe.model_dump(exclude={"every"}), run.info.get("dataset") if on_own else None
+            found.setdefault(probe.key, []).append((what, run.recipe.seed))
+    notes = []
+    for key, each in found.items():
+        (what, seed), *others = each
+        if any(other != what for other, _ in others):
+            notes.append(f"The probe {key} is not the same in all: its figures are of different tiles.")
+        elif any(other != seed for _, other in others):
+            notes.append(f"The probe {key} draws its tiles by the seed, which differs, if the set has more.")
+    return notes

@@ -21,6 +21,11 @@ PROBES = {
     ("rank", "effective"): "Effective rank of features (RankMe)",
     ("rank", "sd"): "SD of features (1 every way, 0 one way)",
 }
+# What a probe's figure is held against: figures of the same probe, and what a chart calls them
+LEVELS = {
+    ("knn", "accuracy"): {"accuracy_colour": "colour", "accuracy_majority": "commonest class"},
+    ("collapse", "own_share"): {"chance": "chance"},
+}
 # Where more, or less, is better
 BETTER: dict[str, Callable[[Iterable[float]], float]] = {"loss": min}
 BETTER_PROBES: dict[tuple[str, str], Callable[[Iterable[float]], float]] = {
@@ -29,7 +34,6 @@ BETTER_PROBES: dict[tuple[str, str], Callable[[Iterable[float]], float]] = {
     ("collapse", "excess"): min,
     ("collapse", "ratio"): min,
     ("collapse", "own_share"): min,
-    ("rank", "effective"): max,
 }
 
 
@@ -58,6 +62,26 @@ def ordered(keys: Collection[str]) -> list[str]:
         return 3, 0, key
 
     return sorted(keys, key=place)
+
+
+def charted(keys: Collection[str]) -> list[str]:
+    """As ``ordered``, without those that are levels in the chart of another."""
+    levels = {level for key in keys for level in _levels(key)}
+    return [key for key in ordered(keys) if key not in levels]
+
+
+def levels(rows: list[dict[str, Any]], key: str) -> list[tuple[str, float]]:
+    """What the chart of a figure has as levels: names, and the last values of each."""
+    found = {name: points(rows, level)[1] for level, name in _levels(key).items()}
+    return [(name, values[-1]) for name, values in found.items() if values]
+
+
+def _levels(key: str) -> dict[str, str]:
+    """Keys of the levels of a figure, and their names."""
+    kind, _, figure = _parts(key)
+    return {
+        f"{key.removesuffix(figure)}{level}": name for level, name in LEVELS.get((kind, figure), {}).items()
+    }
 
 
 def better(key: str) -> Callable[[Iterable[float]], float] | None:

@@ -168,11 +168,13 @@ def _spells(recipe: Recipe, rows: list[dict[str, Any]]) -> list[Spell]:
 def _curves(rows: list[dict[str, Any]]) -> list[tuple[str, str, Markup]]:
     """Title, last value and chart of everything that was logged."""
     drawn = []
-    for key in curves.ordered({key for row in rows for key in row} - row_keys.PLACE.keys()):
+    for key in curves.charted({key for row in rows for key in row} - row_keys.PLACE.keys()):
         steps, values = curves.points(rows, key)
         if steps:
             title = curves.title(key)
-            drawn.append((title, chart.short(values[-1]), chart.line(steps, values, title)))
+            drawn.append(
+                (title, chart.short(values[-1]), chart.line(steps, values, title, curves.levels(rows, key)))
+            )
     return drawn
 
 

@@ -22,9 +22,9 @@ from pathprep.errors import UsageError
 from pathprep.stain import Target
 from pathprep.storage.json_files import read_json
 from pathtrain.errors import CheckpointError, ModelError
-from pathtrain.models.backbone import build, create
+from pathtrain.models.backbone import build
 from pathtrain.recipes.load import load as load_recipe
-from pathtrain.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD, RUN, ModelConfig
+from pathtrain.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 from pathtrain.runs import checkpoint, warm_start
 from pathtrain.stain.target import ModelTarget, of_run
 
@@ -38,12 +38,13 @@ BUILT_IN = {"num_classes": 0, "dynamic_img_size": True}
 
 @dataclass(frozen=True)
 class Start:
-    """What a run began with: the recipe's ``model.init``, of another run with the step, and its seed, which
-    random weights are drawn by.
+    """What a run began with: the recipe's ``model.init``, of another run with the step; its seed, which
+    random weights are drawn by; and the SHA-256 of the other run's checkpoint, if it is known.
     """
 
     init: str
     seed: int
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def load(path: str | Path) -> LoadedModel:
 
 def untrained(model: LoadedModel, seed: int = 0) -> LoadedModel:
     """The same architecture with random weights: what a trained one must beat."""
-    return _anew(model, "random weights", "random", seed)
+    return _anew(model, "random weights", Start("random", seed))
 
 
 def started(model: LoadedModel) -> LoadedModel:
@@ -182,16 +183,19 @@ def started(model: LoadedModel) -> LoadedModel:
     """
     if model.start is None:
         raise ModelError(f"{model.name} does not say what its training began with; export it again")
-    return _anew(model, "start", model.start.init, model.start.seed)
+    return _anew(model, "start", model.start)
 
 
-def _anew(model: LoadedModel, name: str, init: str, seed: int) -> LoadedModel:
-    config = model.config.model_copy(update={"init": init})
+def _anew(model: LoadedModel, name: str, start: Start) -> LoadedModel:
+    config = model.config.model_copy(update={"init": start.init})
+    found = warm_start.find(config, None, None)
+    if found is not None and start.sha256 not in (None, found.sha256):
+        raise CheckpointError(
+            f"{found.run}: its checkpoint of step {found.step} is not that which {model.name} began with"
+        )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # as training does before it makes its networks
-        module = build(config) if init.startswith(RUN) else create(config)
-    if (other := warm_start.find(config, Path(), None)) is not None:
-        module.load_state_dict(other.state()["teacher"]["backbone"])
+        torch.manual_seed(start.seed)  # as training does before it makes its networks
+        module = warm_start.encoder(config, found)
     return replace(_finish(module, config, name, model.target), size=model.size)
 
 
@@ -232,14 +236,15 @@ def of_weights(
         module = build(config)
     module.load_state_dict(weights)
     info = read_json(run / "run.json") or {}
-    taken = info.get("identity", {}).get(warm_start.STEP_KEY)
-    init = config.init if taken is None else f"{config.init.partition('@')[0]}@{taken}"
+    identity = info.get("identity", {})
+    taken, sha256 = (identity.get(key) for key in (warm_start.STEP_KEY, warm_start.SHA_KEY))
+    init = config.init if taken is None else warm_start.at_step(config.init, taken)
     return replace(
         _finish(module, config, name, target),
         run=run,
         step=step,
         slides=info.get("slides"),
-        start=Start(init, load_recipe(run / "recipe.yaml").seed),
+        start=Start(init, load_recipe(run / "recipe.yaml").seed, sha256),
     )
 
 

@@ -101,6 +101,11 @@ def find(model: ModelConfig, run: Path | None, before: Mapping[str, Any] | None)
     return WarmStart(other, entry.step, entry.sha256)
 
 
+def at_step(init: str, step: int) -> str:
+    """``model.init`` that names another run, with the step of its checkpoint."""
+    return f"{re.sub(r'@[0-9]+$', '', init)}@{step}"
+
+
 def adopt(method: Method, recipe: Recipe, start: WarmStart) -> str:
     """Put a method's networks and centres in the place of another run's.
 

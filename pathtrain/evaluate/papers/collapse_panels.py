@@ -23,6 +23,7 @@ from pathprep.params.origin import AskedOrigin
 from pathprep.params.settings import build
 from pathprep.storage import atomic
 from pathtrain.data.whole_tiles import DatasetTiles, outcome
+from pathtrain.evaluate.baselines import other_seeds
 from pathtrain.evaluate.statistics import Doubles, Ints, describe, figures, flat
 from pathtrain.evaluate.tile_level import tsne
 from pathtrain.evaluate.tile_level.collapse import (
@@ -121,10 +122,11 @@ def measured(
     known, classes = labels_of(sets[0], labels, label_origin)
     told = None if known is None else known[orders[0]]
     runs = {"a": (one, 0), "b": (with_target(one, other.target), 1), "c": (other, 1)}
+    (random_seed,) = other_seeds([one, other], seed, 1)
     samples, measured, baselines = [], [], []
     progress = TileProgress(3 * len(slide), "encode")
     for panel, (model, at) in runs.items():
-        untaught = [] if panel == "b" else [untrained(model, seed)]
+        untaught = [] if panel == "b" else [untrained(model, random_seed)]
         (features, *random), colour = encode(
             [model, *untaught], sets[at], orders[at], params.how, progress.advance
         )
@@ -153,6 +155,7 @@ def measured(
         "seed": seed,
         "panels": measured,
         "baselines": baselines,
+        "random_seed": random_seed,
         "changes": differences,
         "random_change": tiles_alone,
         "verdict": f"{verdict(differences)} {beside(found, baselines[2], tiles_alone, seed)}",

@@ -7,7 +7,8 @@ slide. Here the picture comes with numbers, on the same sample:
                 the mean over tiles
     chance      what a random order of the tiles gives: (n_s - 1) / (n - 1) for a tile of a slide with n_s
                 of the n tiles; the mean over tiles
-    excess      (own share - chance) / (1 - chance): 0 is none, 1 is full collapse, however many slides
+    excess      (own share - chance) / (1 - chance): 0 is none, 1 is full collapse, however many slides; those
+                of at most k tiles have too few to reach it
     ratio       own share / chance: 1 is none; bounded by 1 / chance, so that it cannot be compared between
                 samples of other slides
     silhouette  cosine, with slides as clusters: above 0 slides hold together; by chance, the mean over

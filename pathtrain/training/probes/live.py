@@ -43,7 +43,9 @@ class Probes:
             try:
                 self._live[config.key] = _live(config, setting)
             except (PathprepError, OSError) as error:
-                raise UsageError(f"probes.{number} ({config.key}): {error}") from None
+                raise UsageError(
+                    f"probes.{number} ({config.key}): {error}; or leave this probe out"
+                ) from None
             for line in self._live[config.key].said:
                 log.info("probe %s: %s", config.key, line)
         self._model = empty_model(recipe, setting.target)

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from pathprep.page import chart
-from pathprep.page.chart import Dots, Mark
+from pathprep.page.chart import Curve, Dots, Mark
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,31 @@ def test_scatter_places_and_escapes() -> None:
 
 def test_scatter_of_one_point() -> None:
     assert 'd="M192.0 ' in chart.scatter([Dots([(3.0, 3.0)], "one", 0)], [], "x", "y", "One")
+
+
+def test_lines_of_several_runs_share_their_axes() -> None:
+    styles = [chart.style(40 * number, number) for number in range(3)]
+    assert len(set(styles)) == 3
+    curves = [
+        Curve([0, 10], [1.0, 2.0], "a<b", styles[0]),
+        Curve([5], [4.0], "point", styles[1]),
+        Curve([0, 20], [0.0, 4.0], "long", styles[2]),
+    ]
+    drawn = str(chart.lines(curves, "Loss", [("colour & all", 3.0)]))
+    points = re.findall(r'points="([^"]*)"', drawn)
+    left, right = chart.LEFT, chart.WIDTH - chart.RIGHT
+    top, bottom = chart.TOP, chart.HEIGHT - chart.BOTTOM
+    assert points[1] == f"{left:.1f},{bottom:.1f} {right:.1f},{top:.1f}"
+    middle, quarter = (left + right) / 2, bottom - (bottom - top) / 4
+    assert points[0] == f"{left:.1f},{quarter:.1f} {middle:.1f},{(top + bottom) / 2:.1f}"
+    assert f"M{left + (right - left) / 4:.1f} {top:.1f}h0" in drawn
+    level = bottom - (bottom - top) * 3 / 4
+    assert f'class="level" x1="{left}" x2="{right}" y1="{level:.1f}"' in drawn
+    assert "colour &amp; all 3" in drawn
+    assert "<title>a&lt;b</title>" in drawn
+    assert "a&lt;b 2 at step 10; point 4 at step 5; long 4 at step 20" in drawn
+
+
+def test_one_step_is_written_once() -> None:
+    assert str(chart.line([7], [1.0], "Loss")).count(">step 7<") == 1
+    assert ">7<" not in str(chart.line([7], [1.0], "Loss"))

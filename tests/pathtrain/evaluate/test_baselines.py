@@ -70,6 +70,9 @@ def test_start_from_another_run_is_its_checkpoint(run: Path, tmp_path: Path) -> 
     (start,) = beside.networks["start"]
     for name, weights in first.module.state_dict().items():
         assert torch.equal(start.module.state_dict()[name], weights)
+    other = replace(model, start=Start(f"run:{run}@20", recipe.seed, "0" * 64))
+    about = Beside.of(other, BaselineParams("start"), seed=0).about
+    assert "checkpoint of step 20 is not that which later began with" in about["start"]["missing"]
     for path in (run / "checkpoints").iterdir():
         path.unlink()
     assert "no such checkpoint" in Beside.of(model, BaselineParams("start"), seed=0).about["start"]["missing"]

@@ -30,7 +30,8 @@ def runs(tmp_path: Path, dataset: Path) -> tuple[Path, Path]:
     first, second = (write_run(tmp_path / name / "run", dataset) for name in ("one", "two"))
     for run, settings in ((first, ["optim.lr=0.001"]), (second, ["optim.lr=0.002", "steps=40"])):
         (run / "recipe.yaml").write_text(dump(load("smoke", [*TINY, "steps=20", KNN, *settings])))
-    append(first, {"step": 0, "knn_crc_accuracy": 0.25}, {"step": 10, "knn_crc_accuracy": 0.75})
+    append(first, {"step": 0, "knn_crc_accuracy": 0.25, "knn_crc_accuracy_colour": 0.375})
+    append(first, {"step": 10, "knn_crc_accuracy": 0.75})
     append(first, {"step": 20, "loss": 9.0, "knn_crc_accuracy": 0.5, "of_tomorrow": 1.5})
     append(second, {"step": 20, "loss": 5.0, "knn_crc_accuracy": 0.6})
     return first, second
@@ -64,6 +65,10 @@ def test_figures_and_differences(runs: tuple[Path, Path], tmp_path: Path) -> Non
         "20 of 40 steps, unfinished",
     ):
         assert text in page
+    assert (
+        page.count(">colour 0.375</text>") == 1
+    )  # a level in its accuracy's chart, which has none of its own
+    assert "<h3>kNN accuracy: colour alone" not in page
 
 
 def test_what_makes_runs_unlike_is_said(runs: tuple[Path, Path], tmp_path: Path) -> None:
@@ -87,12 +92,17 @@ def test_what_makes_runs_unlike_is_said(runs: tuple[Path, Path], tmp_path: Path)
 
 def test_what_differs_in_the_data_and_in_probes(runs: tuple[Path, Path], tmp_path: Path) -> None:
     info = json.loads((runs[1] / "run.json").read_text())
+    info["dataset"] = "another"
     info["identity"] |= {"dataset build id": "another", "held-out slides": ["a", "b"]}
     atomic.write_json(runs[1] / "run.json", info)
     found = compare(runs, tmp_path / "page.html")
     assert found["data"]["dataset build id"]["two/run"] == "another"
     assert found["data"]["held-out slides"] == {"two/run": ["a", "b"]}
     assert found["notes"] == ["They are trained on different tiles."]
+    (runs[1] / "recipe.yaml").write_text(dump(load("smoke", [*TINY, KNN, "seed=1"])))
+    assert compare(runs, tmp_path / "page.html")["notes"][1:] == [
+        "The probe knn_crc draws its tiles by the seed, which differs, if the set has more."
+    ]
 
 
 def test_runs_that_cannot_be_compared(runs: tuple[Path, Path], tmp_path: Path) -> None:

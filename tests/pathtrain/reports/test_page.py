@@ -44,7 +44,7 @@ def invoke(*arguments: object) -> None:
 def evaluated(run: Path, dataset: Path, tmp_path: Path) -> Path:
     (tmp_path / "labels.csv").write_text("slide,label\na,<b>tumour</b>\nb,normal\nc,normal\n")
     invoke("knn", run, "--train", dataset, "--labels", tmp_path / "labels.csv", "--k", 5)
-    invoke("collapse", run, dataset, "--k", 5)
+    invoke("collapse", run, dataset, "--k", 5, "--labels", tmp_path / "labels.csv")
     return run
 
 
@@ -105,6 +105,10 @@ def test_page_in_a_browser(
         "Teacher momentum",
         "mean of random weights, seeds 1, 2, 3",
         "lead over it",
+        "of one: ",
+        "Within a class: own share",
+        "labels told by neighbours from other slides",
+        "whole tiles at 32 px",
         "colour: mean and SD",
         "own share",
         "Linear evaluation",

@@ -108,6 +108,12 @@ def test_a_step_of_a_run(dataset: Path, first: Path, tmp_path: Path) -> None:
     start = find(model, tmp_path / "new", None)
     assert start is not None
     assert start.step == 3
+    given = ("run:/a@b/c", "run:/a@b/c@3", "run:/a@b/c@3@30")
+    assert [warm_start.at_step(init, 7) for init in given] == [
+        "run:/a@b/c@7",
+        "run:/a@b/c@7",
+        "run:/a@b/c@3@7",
+    ]
     made = warm_start.encoder(load("smoke", SETTINGS).model, start)
     (entry,) = [entry for entry in checkpoint.entries(first) if entry.step == 3]
     kept = checkpoint.read(first, entry)["teacher"]["backbone"]

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from pathtrain.reports import page as report
 from pathtrain.runs import checkpoint
 from pathtrain.runs import model as models
 from pathtrain.training.held_out import hold_out
-from pathtrain.training.logs import rows
+from pathtrain.training.logs import Log, rows
 from pathtrain.training.pretrain import pretrain
 from pathtrain.training.probes.base import Setting, empty_model
 from pathtrain.training.probes.collapse import FIGURES, LiveCollapse
@@ -373,3 +374,30 @@ def test_mixed_shards_have_a_rank_on_others_only(dataset: Path, labels: Path, tm
     recipe = with_probes(dataset, labels)
     live = LiveKnn(recipe.probes[0], replace(setting(dataset), data=mixed))
     assert live.said[0].startswith("4 of the 4 slides")
+
+
+def test_tiles_are_normalised_as_the_models_are(
+    normalising: Callable[..., Path], stained: Callable[..., Path], tmp_path: Path
+) -> None:
+    model, data = models.load(normalising()), stained("none")
+    slides = Dataset(data).tile_counts()
+    (tmp_path / "labels.csv").write_text(
+        "slide,label\n" + "".join(f"{name},{'xy'[number % 2]}\n" for number, name in enumerate(slides))
+    )
+    recipe = with_probes(data, tmp_path / "labels.csv", "probes.0.k=1")
+    plain, aimed = setting(data), replace(setting(data), target=model.target)
+    figures = [Probes(recipe, each)(model.module.state_dict(), recipe.probes) for each in (plain, aimed)]
+    assert figures[0]["rank_effective"] != figures[1]["rank_effective"]
+    expected = {row["name"]: row for row in knn(model, data, None, tmp_path / "labels.csv", k=1)["results"]}
+    assert figures[1]["knn_accuracy"] == pytest.approx(expected["model"]["accuracy"])
+    assert figures[1]["knn_accuracy_colour"] == pytest.approx(expected["colour"]["accuracy"])
+
+
+def test_a_start_that_was_killed_logs_its_probes_once(tmp_path: Path) -> None:
+    for _ in range(2):
+        with Log(tmp_path, 0) as log:
+            log.write({"step": 0, "knn_accuracy": 0.5})
+            log.write({"step": 1, "loss": 1.0})
+    assert [row["step"] for row in rows(tmp_path)] == [0, 1]
+    with Log(tmp_path, 1):
+        assert [row["step"] for row in rows(tmp_path)] == [0, 1]

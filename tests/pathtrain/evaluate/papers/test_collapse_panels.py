@@ -114,6 +114,7 @@ def test_normalised_tiles_come_from_any_kind_of_dataset(
     assert np.array_equal(samples[1].features, samples[2].features)
     assert not np.allclose(samples[0].features, samples[1].features, atol=1e-3)
     assert result["changes"]["b to c"]["own_share"] == 0
+    assert result["random_seed"] == 1  # both runs began with random weights of seed 0
     assert [row["title"] for row in result["baselines"]] == [
         "random weights, plain tiles",
         "colour, plain tiles",
