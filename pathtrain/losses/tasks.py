@@ -14,8 +14,8 @@ def masked_cross_entropy(scores: Sequence[Tensor], labels: Tensor, weights: Sequ
 
     In float32 also under autocast; float64 stays.
 
-    The mean is over tasks, not over weights as in torch's weighted cross-entropy: balanced weights have a mean
-    of 1 over the training slides, and divided by themselves they would be gone.
+    The mean is over tasks, not over weights as in torch's weighted cross-entropy: balanced weights have a
+    mean of 1 over the training slides, and divided by themselves they would be gone.
 
     The heads of unknown tasks get no gradient, so that the optimiser leaves them alone.
 

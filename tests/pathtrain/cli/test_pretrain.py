@@ -8,6 +8,7 @@ import pytest
 from helpers.toys import TINY, noise, write_dataset
 
 from pathtrain import cli
+from pathtrain.errors import CollapseError
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -54,6 +55,17 @@ def test_errors_are_one_line_and_have_their_code(
     assert "Traceback" not in shown.err
     if shown.err.startswith("error:"):
         assert len(shown.err.splitlines()) == 1
+
+
+def test_a_collapse_has_a_code_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def collapsed(*_: object, stop_on_collapse: bool, **__: object) -> None:
+        raise CollapseError(f"collapsed: {stop_on_collapse}")
+
+    monkeypatch.setattr("pathtrain.training.pretrain.pretrain", collapsed)
+    assert call(monkeypatch, "pretrain", "--stop-on-collapse") == 76
+    assert capsys.readouterr().err == "error: collapsed: True\n"
 
 
 def test_defaults_are_dataset_and_runs(

@@ -108,7 +108,9 @@ def assert_close(run: Path, other: Path) -> None:
         else:
             assert value == theirs[name], name
     for row, expected in zip(rows(run), rows(other), strict=True):
-        for name in {"step", "loss", "lr", "gradient_norm", "teacher_entropy"} & expected.keys():
+        spread = ("kl", "output_entropy", "feature_rank", "feature_sd", "gradient_norm_head")
+        shown = {"step", "steps", "loss", "lr", "gradient_norm", "teacher_entropy", *spread}
+        for name in shown & expected.keys():
             assert row[name] == pytest.approx(expected[name], rel=1e-4), name
 
 

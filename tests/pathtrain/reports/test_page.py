@@ -68,6 +68,22 @@ def panels(run: Path, dataset: Path, tmp_path: Path) -> Path:
     return tmp_path / "panels"
 
 
+def test_the_page_says_when_a_run_had_collapsed(run: Path) -> None:
+    same = {
+        "loss": 5.545,
+        "kl": 0.0,
+        "teacher_entropy": 5.545,
+        "output_entropy": 5.545,
+        "outputs_used": 256.0,
+    }
+    row = {"steps": 200, **same, "feature_rank": 9.0, "feature_sd": 0.4, "images_s": 1.0, "data_wait": 0.0}
+    lines = [json.dumps({"step": step, **row, "lr": 0.1}) for step in (200, 400)]
+    (run / "log.jsonl").write_text("\n".join(lines) + "\n")
+    text = report(run).read_text()
+    assert "Steps 1 to 400: the network says the same of every tile, all 256 outputs alike" in text
+    assert "Effective rank of features" in text
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize(("width", "dark"), [(1200, False), (390, False), (390, True)])
 def test_page_in_a_browser(
