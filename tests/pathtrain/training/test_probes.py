@@ -317,6 +317,8 @@ def test_probes_leave_training_as_it_is_to_the_bit(dataset: Path, labels: Path, 
     assert [step for step, row in logged.items() if "knn_accuracy_colour" in row] == [0]
     said = out.getvalue()
     assert "before the first step: knn_accuracy" in said
+    assert "step 3: rank_effective" in said
+    assert "step 4: knn_accuracy" in said
     assert f"probe knn: 4 of the 4 slides of {dataset} are trained on (a, b, c, ...)" in said
     assert f"probe rank: 4 of the 4 slides of {dataset} are trained on" in said
 
