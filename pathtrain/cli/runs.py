@@ -46,7 +46,7 @@ def pretrain(
         bool,
         typer.Option(
             "--stop-on-collapse",
-            help="Exit with code 76, after a checkpoint, where a warning says that the network has collapsed.",
+            help="Exit with code 76, after a checkpoint, where a warning says that it has collapsed.",
         ),
     ] = False,
     as_json: Json = False,

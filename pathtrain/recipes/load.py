@@ -160,7 +160,7 @@ def _keys(values: Any, prefix: str = "") -> list[str]:
 
 
 def _unknown(key: str, known: Collection[str]) -> str:
-    """What is wrong with a key that there is not: keys of the same last word come first, then of like spelling."""
+    """What to say of a key that there is not: who has its last word, else who is spelt like it."""
     word = key.rpartition(".")[2]
     others = [other for other in known if other != key]
     near = [other for other in others if other.rpartition(".")[2] == word]
