@@ -44,7 +44,7 @@ def pretrain(
         bool,
         typer.Option(
             "--stop-on-collapse",
-            help="Exit with code 76, after a checkpoint, where the network says the same of every tile.",
+            help="Exit with code 76, after a checkpoint, where it has looked collapsed for warn_after steps.",
         ),
     ] = False,
     as_json: Json = False,
