@@ -29,9 +29,7 @@ def pretrain(
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(
-            help="For exaonepath2 and -tiny: CSV or Parquet of slides, slide_id and a column per task."
-        ),
+        typer.Option(help="For exaonepath2 and -tiny: CSV or Parquet of slides, slide_id and a column per task."),
     ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start over; an old run is renamed to OUT.old-N.")
@@ -46,7 +44,7 @@ def pretrain(
         bool,
         typer.Option(
             "--stop-on-collapse",
-            help="Exit with code 76, after a checkpoint, where a warning says that it has collapsed.",
+            help="Exit with code 76, after a checkpoint, where it has looked collapsed for warn_after steps.",
         ),
     ] = False,
     as_json: Json = False,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from helpers.training import SETTINGS, train
 
+from pathprep.errors import UsageError
 from pathtrain.errors import CollapseError
 from pathtrain.recipes.load import load
 from pathtrain.runs import checkpoint
@@ -90,6 +91,11 @@ def test_a_run_made_to_collapse_says_so_and_stops(dataset: Path, tmp_path: Path)
     spell = Health(load("smoke", (*SETTINGS, *more)), rows(run)).now[0]
     assert spell.last == 60
     assert spell.words.startswith("the network says the same of every tile, one output of 32 (loss 0.0")
+
+
+def test_to_stop_on_what_is_never_said_is_refused(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"`stop_on_collapse` needs warn_after above 0"):
+        train(dataset, tmp_path / "run", "warn_after=0", stop_on_collapse=True)
 
 
 def test_every_key_of_a_row_is_described(straight: Path) -> None:
