@@ -29,7 +29,9 @@ def pretrain(
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="For exaonepath2 and -tiny: CSV or Parquet of slides, slide_id and a column per task."),
+        typer.Option(
+            help="Of exaonepath2 (-tiny): CSV or Parquet of slides, slide_id and a column per task."
+        ),
     ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start over; an old run is renamed to OUT.old-N.")
