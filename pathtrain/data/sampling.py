@@ -166,9 +166,7 @@ def grouped(data: Dataset | MixedDataset, config: SamplingConfig, held_out: Ints
     )
 
 
-def _stretches(
-    data: Dataset, config: SamplingConfig, index: TileIndex, held_out: Ints
-) -> tuple[Ints, Names]:
+def _stretches(data: Dataset, config: SamplingConfig, index: TileIndex, held_out: Ints) -> tuple[Ints, Names]:
     """Where stretches of tiles of one value begin, and the end (R + 1,); and each one's value (R,)."""
     if config.by == "slide":
         if data.kind == "tiles":
