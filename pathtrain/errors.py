@@ -7,7 +7,7 @@ PathprepError
     ├── CheckpointError     a run folder does not fit, or none of its checkpoints can be used
     ├── RunBusyError        another process trains in the run folder
     ├── PeerError           another process of the same run stopped
-    ├── CollapseError       the network says the same of every tile (exit code 76)
+    ├── CollapseError       the run has looked collapsed for long (exit code 76)
     └── ModelError          an architecture or its weights cannot be had
 """
 
@@ -35,7 +35,7 @@ class PeerError(TrainError):
 
 
 class CollapseError(TrainError):
-    """With ``stop_on_collapse``: the network says the same of every tile; a checkpoint was written."""
+    """With ``stop_on_collapse``: it looked collapsed for ``warn_after`` steps; a checkpoint was written."""
 
     exit_code = 76
 

@@ -50,7 +50,14 @@ def lr_range(
     errors.print(f"Written: {out}", markup=False, soft_wrap=True)
 
     def show() -> None:
-        shown = Table("lr", "loss", "loss - entropy", "told", "gradient norm")
+        shown = Table(
+            "lr",
+            "loss, nats",
+            "loss - entropy",
+            "outputs tell",
+            "gradient norm",
+            caption="entropy: the teacher's; what outputs tell of their tile: 0 is a collapse",
+        )
         for row in table(found):
             shown.add_row(*row)
         output.print(shown)

@@ -21,7 +21,6 @@ _SAID = (
         for kind in ("", "tile_", "region_")
         for name, title in (("outputs_used", "outputs"), ("feature_rank", "rank"))
     ),
-    ("collapse_ratio", "collapse", ".2f"),
 )
 
 

@@ -29,7 +29,9 @@ def pretrain(
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="For exaonepath2: CSV or Parquet of slides, slide_id and a column per task."),
+        typer.Option(
+            help="Of exaonepath2 (-tiny): CSV or Parquet of slides, slide_id and a column per task."
+        ),
     ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start over; an old run is renamed to OUT.old-N.")
@@ -44,7 +46,7 @@ def pretrain(
         bool,
         typer.Option(
             "--stop-on-collapse",
-            help="Exit with code 76, after a checkpoint, where the network says the same of every tile.",
+            help="Exit with code 76, after a checkpoint, where it has looked collapsed for warn_after steps.",
         ),
     ] = False,
     as_json: Json = False,

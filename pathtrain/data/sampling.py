@@ -148,7 +148,7 @@ def grouped(data: Dataset | MixedDataset, config: SamplingConfig, held_out: Ints
             f"fixed; sampling.by={config.by} needs the dataset that they were made of"
         )
     index = data.tiles(("x",))
-    stretches, values = _stretches(data, config, index)
+    stretches, values = _stretches(data, config, index, held_out)
     starts = stretches - np.searchsorted(held_out, stretches)  # as they are numbered without those
     sizes = np.diff(starts)
     names, numbers = np.unique(values, return_inverse=True)
@@ -166,7 +166,7 @@ def grouped(data: Dataset | MixedDataset, config: SamplingConfig, held_out: Ints
     )
 
 
-def _stretches(data: Dataset, config: SamplingConfig, index: TileIndex) -> tuple[Ints, Names]:
+def _stretches(data: Dataset, config: SamplingConfig, index: TileIndex, held_out: Ints) -> tuple[Ints, Names]:
     """Where stretches of tiles of one value begin, and the end (R + 1,); and each one's value (R,)."""
     if config.by == "slide":
         if data.kind == "tiles":
@@ -178,15 +178,16 @@ def _stretches(data: Dataset, config: SamplingConfig, index: TileIndex) -> tuple
             slides = [name.rpartition("_mpp")[0] for name in slides]
         return index.starts, np.array(slides)
     if config.table is not None:
-        return index.starts, _of_table(data, config, index.slides)
+        left = np.diff(index.starts - np.searchsorted(held_out, index.starts))
+        return index.starts, _of_table(data, config, index.slides, left)
     values = _of_index(data, config.by)
     changes = np.flatnonzero(values[1:] != values[:-1]) + 1
     starts = np.concatenate([[0], changes, [len(values)]])
     return starts, values[starts[:-1]]
 
 
-def _of_table(data: Dataset, config: SamplingConfig, slides: Sequence[str]) -> Names:
-    """Each slide's cell in a table's column."""
+def _of_table(data: Dataset, config: SamplingConfig, slides: Sequence[str], left: Ints) -> Names:
+    """Each slide's cell in a table's column; empty where none of its tiles is ``left``, if there is none."""
     assert config.table is not None
     if data.kind == "tiles":
         raise UsageError(
@@ -199,14 +200,14 @@ def _of_table(data: Dataset, config: SamplingConfig, slides: Sequence[str]) -> N
             f"sampling.by: {config.table} has no column {config.by}; there are {', '.join(table.cells)}"
         )
     cells: Mapping[str, str] = dict(zip(table.slides, table.labels_of(config.by), strict=True))
-    without = [slide for slide in slides if not cells.get(slide)]
+    without = [slide for slide, tiles in zip(slides, left, strict=True) if tiles and not cells.get(slide)]
     if without:
         shown = ", ".join(without[:SHOWN]) + (", ..." if len(without) > SHOWN else "")
         raise UsageError(
             f"{config.table}: {len(without)} slides have no {config.by} ({shown}) and would never be drawn; "
             "give them one"
         )
-    return np.array([cells[slide] for slide in slides])
+    return np.array([cells.get(slide) or "" for slide in slides])
 
 
 def _of_index(data: Dataset, column: str) -> Names:

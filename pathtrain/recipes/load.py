@@ -1,6 +1,7 @@
 """Reading recipes: a name or a file, overrides, and errors of one line each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ def load(name: str | Path, settings: Mapping[str, Any] | Sequence[str] = ()) -> 
     if not isinstance(values, dict):
         raise RecipeError(f"recipe {label}: expected keys and values, found {type(values).__name__}")
     values = renewed(values)
+    known = _keys(values)
     pairs = settings.items() if isinstance(settings, Mapping) else map(_parse, settings)
     for key, value in pairs:
         _apply(values, key, value)
@@ -65,7 +67,7 @@ def load(name: str | Path, settings: Mapping[str, Any] | Sequence[str] = ()) -> 
         return RECIPES[method].model_validate(values)
     except ValidationError as error:
         lines = [
-            f"recipe {label}: {_where(e['loc'])}{e['msg'].removeprefix('Value error, ')}"
+            f"recipe {label}: {_where(e['loc'])}{_message(e['type'], e['msg'], _place(e['loc']), known)}"
             for e in error.errors()
         ]
         raise RecipeError("\n".join(lines)) from None
@@ -129,10 +131,42 @@ def _apply(values: dict[str, Any], key: str, value: Any) -> None:
         values.pop(other, None)
 
 
-def _where(location: tuple[int | str, ...]) -> str:
+def _place(location: tuple[int | str, ...]) -> str:
     if location[:1] == ("probes",):
         location = (*location[:2], *location[3:])  # without the kind, which is no key
-    return ".".join(str(part) for part in location) + ": " if location else ""
+    return ".".join(str(part) for part in location)
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    return f"{_place(location)}: " if location else ""
+
+
+def _message(kind: str, text: str, key: str, known: Collection[str]) -> str:
+    """What is wrong with a key, by the kind of pydantic's error; in its words where they say it."""
+    if kind == "extra_forbidden":
+        return _unknown(key, known)
+    if kind == "model_type":
+        parts = [other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == key]
+        return "expected keys and values" + (f": {', '.join(parts)}" if parts else "")
+    if kind == "tuple_type":
+        return "expected a list, such as [a, b]"
+    return text.removeprefix("Value error, ")
+
+
+def _keys(values: Any, prefix: str = "") -> list[str]:
+    """All keys of a recipe's values, such as ``optim`` and ``optim.lr``."""
+    pairs = values.items() if isinstance(values, dict) else ()
+    return [key for name, value in pairs for key in (f"{prefix}{name}", *_keys(value, f"{prefix}{name}."))]
+
+
+def _unknown(key: str, known: Collection[str]) -> str:
+    """What to say of a key that there is not: who has its last word, else who is spelt like it."""
+    word = key.rpartition(".")[2]
+    others = [other for other in known if other != key]
+    near = [other for other in others if other.rpartition(".")[2] == word]
+    near = near or get_close_matches(key, others, cutoff=0.75)
+    asked = f"; did you mean {' or '.join(near[:3])}?" if near else ""
+    return f"no such key{asked}"
 
 
 def _one_line(error: Exception) -> str:

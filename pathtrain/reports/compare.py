@@ -23,7 +23,8 @@ from pathtrain.recipes.probes import KnnProbe
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.reports import curves
 from pathtrain.runs import checkpoint
-from pathtrain.runs.identity import flat
+from pathtrain.runs.identity import VERSION_KEY, flat
+from pathtrain.runs.warm_start import SHA_KEY, STEP_KEY
 from pathtrain.training import row_keys
 
 GOLDEN_ANGLE = 137.508  # degrees between neighbouring hues: far apart for any number of runs
@@ -163,7 +164,7 @@ def _data(run: Run) -> dict[str, Any]:
     own = {
         key: value
         for key, value in identity.items()
-        if key.partition(".")[0] not in type(run.recipe).model_fields
+        if key in (STEP_KEY, SHA_KEY) or key.partition(".")[0] not in type(run.recipe).model_fields
     }
     rest = {key: run.info[key] for key in ("dataset", "slides", "normalised") if key in run.info}
     return {**rest, **own, **run.info.get("versions", {})}
@@ -261,6 +262,13 @@ def _notes(runs: list[Run], recipes: dict[str, Any], data: dict[str, Any]) -> li
         notes.append(f"{' and '.join(outputs)} differ: losses are not of one scale.")
     if any(key in data for key in ("dataset build id", "dataset slides", "held-out slides")):
         notes.append("They are trained on different tiles.")
+    if VERSION_KEY in data:
+        notes.append("They were trained by versions of pathtrain whose steps differ (see CHANGELOG).")
+    alone = [run.name for run in runs if any(row["step"] and "steps" not in row for row in run.rows)]
+    if alone and any("steps" in row for run in runs for row in run.rows):
+        notes.append(
+            f"{', '.join(alone)}: rows of the log are of their last step, in the others means of their steps."
+        )
     return notes + _unlike(runs)
 
 

@@ -25,7 +25,13 @@ def page(found: LrRange, recipe: str, dataset: str) -> str:
         if lr is not None
     ]
     charts = [
-        _drawn("Loss - teacher entropy, and its smoothed curve", "nats", xs, [_excess(found), smooth], marks),
+        _drawn(
+            "Loss - teacher entropy: each step (blue), smoothed (orange)",
+            "nats",
+            xs,
+            [_excess(found), smooth],
+            marks,
+        ),
         _drawn("What an output says of its tile; 0 is a collapse", "nats", xs, [found.told]),
         _drawn("Loss", "nats", xs, [found.loss]),
         _drawn("Gradient norm, before clipping", "L2", xs, [found.gradient_norm]),

@@ -32,7 +32,7 @@ from pathtrain.recipes.recipe import Recipe, StainConfig
 from pathtrain.reports import curves
 from pathtrain.reports import results as evaluations
 from pathtrain.runs import checkpoint, milestones
-from pathtrain.runs.identity import held_out
+from pathtrain.runs.identity import TRAINING, VERSION_KEY, held_out
 from pathtrain.runs.warm_start import STEP_KEY
 from pathtrain.stain.target import of_run
 from pathtrain.training import row_keys
@@ -94,6 +94,7 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
             spells=_spells(recipe, rows),
             views=views,
             views_missing=views_missing,
+            older=info.get("identity", {}).get(VERSION_KEY) != TRAINING,
             step=step,
             milestones=milestones.entries(run),
             missing=[
@@ -153,6 +154,8 @@ def _stain(config: StainConfig) -> str:
         jitter.append(f"concentration ±{config.concentration:g}")
     if config.angle:
         jitter.append(f"angle up to {config.angle:g}°")
+    if config.shift:
+        jitter.append(f"shift ±{config.shift:g}")
     words = "normalised to " + (config.target.name if config.target else "the reference")
     if config.mode == "jitter":
         words = "jitter of each tile's own" if config.basis == "fit" else "HED jitter"

@@ -34,7 +34,7 @@ CHANGEABLE = re.compile(
 
 # Counts up when the same recipe on the same data takes other steps than before (CHANGELOG says which): a run
 # is not finished by steps that it was not begun with
-TRAINING = 2
+TRAINING, VERSION_KEY = 2, "training version"
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def identity(
     values["stain"]["target"] = None if target is None else target.as_params()
     del values["sampling"]["table"]  # what it holds counts, wherever it lies: ``groups``
     return {
-        "training version": TRAINING,
+        VERSION_KEY: TRAINING,
         **flat(values),
         "dataset build id": dataset.info["build_id"],
         "dataset tiles": tiles,
@@ -133,7 +133,7 @@ def check(run: Path, identity: dict[str, Any], change: bool = False) -> Changes:
         raise CheckpointError(f"{run}/run.json is damaged; `fresh` starts over") from None
     if not checkpoint.entries(run):
         return {}  # it never took its first steps, or none that were kept
-    if before.get("training version") != TRAINING:
+    if before.get(VERSION_KEY) != TRAINING:
         raise CheckpointError(
             f"{run}: was begun by another version of pathtrain, whose steps differ (see CHANGELOG); finish "
             "it with that version, or `fresh` starts over. Its checkpoints can be evaluated, embedded with "

@@ -21,7 +21,7 @@ from pathtrain.recipes.probes import CollapseProbe, Probe, RankProbe
 from pathtrain.recipes.recipe import Recipe
 
 SHARE = 10  # a tenth of a dataset's slides are held out at most, or two
-INSTEAD = "give the probe other slides (its `dataset`), or leave it out (--set probes=[])"
+INSTEAD = "give the probe other slides (its key dataset), or leave it out (--set probes=[])"
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def hold_out(
     for each in recipe.probes:
         if isinstance(each, RankProbe) and each.dataset is None and isinstance(data, MixedDataset):
             said.append(
-                f"no {each.key}: mixed shards are read in their order; its `dataset` measures on others"
+                f"no {each.key}: mixed shards are read in their order; its key dataset measures on others"
             )
         elif slides or each not in without:
             probes.append(each)

@@ -142,6 +142,7 @@ class Loop:
                 meter.count(done)
                 loss = meter.loss
                 found = after(self.done) if after is not None else {}
+                self._say(f"step {self.done}", found)
                 last = self.done == self.total
                 probing = due(self.recipe, self.done, last)
                 row: Row | None = None
@@ -150,7 +151,7 @@ class Loop:
                     values = step.scheduled(self.recipe, self.method, self.total, self.done - 1)
                     row = {"step": self.done, **meter.row(), **values, **found}
                     if probing:
-                        row |= self._measure(probes, probing)
+                        row |= self._measure(probes, probing, f"step {self.done}")
                     rows.write(row)
                     meter.restart()
                     if self.ranks.first:
@@ -179,17 +180,21 @@ class Loop:
         """What the probes say of the first weights: what the curves rise from."""
         if not self.recipe.probes:
             return
-        found = self._measure(probes, self.recipe.probes)
+        found = self._measure(probes, self.recipe.probes, "before the first step")
         if found:
             rows.write({"step": 0, **found})
-            said = ", ".join(f"{name} {value:.3g}" for name, value in found.items())
-            self.ranks.say(log, "before the first step: %s", said)
 
-    def _measure(self, probes: Probes | None, wanted: Sequence[Probe]) -> Row:
-        """All ranks take part; rank 0 measures."""
+    def _measure(self, probes: Probes | None, wanted: Sequence[Probe], when: str) -> Row:
+        """All ranks take part; rank 0 measures, and says what it found."""
         weights = whole(self.method.encoder().state_dict(), keep=self.ranks.first)
-        found = self.ranks.gather(probes(weights, wanted) if probes is not None else {})
-        return found[0]
+        found = self.ranks.gather(probes(weights, wanted) if probes is not None else {})[0]
+        self._say(when, found)
+        return found
+
+    def _say(self, when: str, found: Row) -> None:
+        if found:
+            said = ", ".join(f"{name} {value:.3g}" for name, value in found.items())
+            self.ranks.say(log, "%s: %s", when, said)
 
     def _keep_encoder(self) -> None:
         """All ranks take part; rank 0 writes."""
@@ -214,7 +219,8 @@ class Loop:
     def _refuse(self, collapsed: str) -> None:
         if collapsed:
             place = f"{self.folder}: stopped after step {self.done} of {self.total}"
-            raise CollapseError(f"{place}, checkpoint written: {collapsed}")
+            ways = "start over with other values and `fresh`, or go on without `stop_on_collapse`"
+            raise CollapseError(f"{place}, checkpoint written: {collapsed}; {ways}")
 
     def _not_finite(self, done: step.Done, batch: Batch, source: BatchSource) -> None:
         """Say where, and which tiles; the weights have not moved."""

@@ -10,7 +10,7 @@ import torch
 
 import pathprep
 from pathprep.dataset.reader import Dataset
-from pathprep.errors import DatasetError
+from pathprep.errors import DatasetError, UsageError
 from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import Target
 from pathprep.storage import atomic
@@ -73,12 +73,15 @@ def pretrain(
         RecipeError: no such recipe, or a value is wrong.
         CheckpointError: the run was started with another recipe or dataset, or its checkpoints are damaged.
         RunBusyError: another process trains in the run's folder.
-        UsageError: the batch cannot be divided among the ranks, or these cannot join.
+        UsageError: the batch cannot be divided among the ranks, or these cannot join; or ``stop_on_collapse``
+            with a recipe whose ``warn_after`` is 0.
         CollapseError: the run has collapsed, with ``stop_on_collapse``.
         PathprepError: the dataset, the model or the data is wrong, or the loss is not finite.
     """
     run, dataset = run_folder(recipe, out), Path(dataset)
     recipe = recipe if isinstance(recipe, Recipe) else load(recipe, settings)
+    if stop_on_collapse and not recipe.warn_after:
+        raise UsageError("`stop_on_collapse` needs warn_after above 0: after so many steps it stops")
     with distributed.ranks() as ranks, ExitStack() as held:
         ranks.share(recipe.batch)
         if wandb is not None and ranks.first:

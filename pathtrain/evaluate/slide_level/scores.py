@@ -113,10 +113,13 @@ def score(task: Task, rows: Mapping[Row, Runs], seed: int) -> dict[Row, dict[str
         }
         return {**values, **leads}
 
-    shares: dict[Asked, tuple[float, float]] = {
-        (name, row, None): (0.0, 1.0) for name in STATISTICS for row in rows
+    asked: list[tuple[Row, Row | None]] = [*((row, None) for row in rows), *pairs]
+    bounds: dict[Asked, tuple[float, float]] = {
+        (name, row, other): (0.0 if other is None else -1.0, 1.0)
+        for name in STATISTICS
+        for row, other in asked
     }
-    found = figures(statistic, len(scored), seed, shares)
+    found = figures(statistic, len(scored), seed, bounds)
     result: dict[Row, dict[str, Any]] = {}
     for row, runs in rows.items():
         alone = [[_Fold(task, [one]) for one in run] for run in runs]

@@ -165,8 +165,13 @@ def score(
         leads = {(f"lead {key}", name): values[key, first] - value for (key, name), value in values.items()}
         return {**values, **leads}
 
-    shares = {(key, name): (0.0, 1.0) for key in ("accuracy", "balanced") for name in guesses}
-    found = figures(both, len(groups), seed, shares)
+    bounds = {
+        (prefix + key, name): (lowest, 1.0)
+        for prefix, lowest in (("", 0.0), ("lead ", -1.0))
+        for key in ("accuracy", "balanced")
+        for name in guesses
+    }
+    found = figures(both, len(groups), seed, bounds)
 
     def pick(prefix: str, name: str) -> dict[str, Any]:
         return flat({key: found[prefix + key, name] for key in ("accuracy", "balanced")})

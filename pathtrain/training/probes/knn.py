@@ -19,7 +19,7 @@ from pathtrain.training.probes.overlap import trained_on
 class LiveKnn(LiveProbe):
     """Its figures: ``accuracy`` and ``balanced`` (the mean recall of the classes).
 
-    With the first ones come the curve's floor, on the same tiles: ``accuracy_colour``, that of mean and SD of
+    And the curve's floor, on the same tiles, the same each time: ``accuracy_colour``, that of mean and SD of
     red, green and blue, and ``accuracy_majority``, that of always saying the commonest class.
 
     Raises:
@@ -47,7 +47,6 @@ class LiveKnn(LiveProbe):
             for tiles, group in zip(self.sources, self.groups, strict=True)
             if (line := trained_on(tiles, group, setting))
         ]
-        self._floor = True
 
     def __call__(self, model: LoadedModel) -> Figures:
         sets = []
@@ -59,16 +58,13 @@ class LiveKnn(LiveProbe):
         bank, queries = sets[0], sets[-1]
         asked = queries.labels
         right = self._right(bank, queries, "model")
-        found = {
+        commonest = np.bincount(bank.labels).argmax()
+        return {
             "accuracy": float(right.mean()),
             "balanced": float(np.mean([right[asked == each].mean() for each in np.unique(asked)])),
+            "accuracy_colour": float(self._right(bank, queries, "colour").mean()),
+            "accuracy_majority": float((asked == commonest).mean()),
         }
-        if self._floor:
-            self._floor = False
-            commonest = np.bincount(bank.labels).argmax()
-            found["accuracy_colour"] = float(self._right(bank, queries, "colour").mean())
-            found["accuracy_majority"] = float((asked == commonest).mean())
-        return found
 
     def _right(self, bank: Set, queries: Set, name: str) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
         """(M,) whether the vote says each query's own label."""

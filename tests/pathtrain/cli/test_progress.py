@@ -16,8 +16,8 @@ def test_a_row_of_training_is_a_line() -> None:
     out = io.StringIO()
     with watcher(Console(file=out, width=200)) as watch:
         watch(2, 63, None)
-        watch(3, 63, ROW | {"collapse_ratio": 1.5})
-    said = "loss 2.5000  lr 1.00e-03  10.0 images/s  waiting for data 25%  collapse 1.50"
+        watch(3, 63, ROW | {"feature_rank": 7.2})
+    said = "loss 2.5000  lr 1.00e-03  10.0 images/s  waiting for data 25%  rank 7"
     assert out.getvalue() == f"step 3/63  {said}  1:00:00 left\n"
 
 

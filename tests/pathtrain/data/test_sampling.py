@@ -197,6 +197,9 @@ def test_by_a_table_of_slides(dataset: Path, tmp_path: Path) -> None:
     table.write_text("slide_id,site\na,one\nb,two\nc,one\nd,\n")
     with pytest.raises(UsageError, match=r"1 slides have no site \(d\) and would never be drawn"):
         grouped(Dataset(dataset), config, NO_TILES)
+    without_d = grouped(Dataset(dataset), config, np.array([22]))  # held out, so it needs none
+    assert without_d is not None
+    assert (without_d.names, without_d.sizes.tolist()) == (["one", "two"], [19, 3])
     with pytest.raises(UsageError, match="slides.csv has no column organ; there are slide_id, site"):
         grouped(Dataset(dataset), SamplingConfig(by="organ", table=table), NO_TILES)
 

@@ -53,7 +53,14 @@ def test_the_published_values() -> None:
     [
         ("optim.lr=0", "recipe smoke: optim.lr: Input should be greater than 0"),
         ("optim.lr=.nan", "recipe smoke: optim.lr: Input should be a finite number"),
-        ("optim.learning_rate=1", "recipe smoke: optim.learning_rate: Extra inputs are not permitted"),
+        ("optim.learning_rate=1", "recipe smoke: optim.learning_rate: no such key"),
+        ("teacher_temp=0.1", "recipe smoke: teacher_temp: no such key; did you mean dino.teacher_temp?"),
+        ("optim.warmup=1", "recipe smoke: optim.warmup: no such key; did you mean optim.warmup_steps?"),
+        (
+            "dino.teacher_temp=0.2",
+            "recipe smoke: dino.teacher_temp: expected keys and values: start, end, st",
+        ),
+        ("probes={kind: rank}", "recipe smoke: probes: expected a list"),
         ("batch=many", "recipe smoke: batch: Input should be a valid integer"),
         (
             "method=[dino]",
@@ -193,5 +200,5 @@ def test_recipes_of_before_are_read(every: int, count: int, tmp_path: Path) -> N
     values["collapse"]["tile"] = 1
     (tmp_path / "old.yaml").write_text(yaml.safe_dump(values))
     if count:
-        with pytest.raises(RecipeError, match=r"probes\.0\.tile: Extra inputs"):
+        with pytest.raises(RecipeError, match=r"probes\.0\.tile: no such key"):
             load(tmp_path / "old.yaml")

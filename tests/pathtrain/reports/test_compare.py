@@ -15,6 +15,8 @@ from pathtrain.cli import app
 from pathtrain.errors import ModelError
 from pathtrain.recipes.load import dump, load
 from pathtrain.reports.compare import compare
+from pathtrain.runs.identity import TRAINING, VERSION_KEY
+from pathtrain.runs.warm_start import STEP_KEY
 
 KNN = "probes.0={kind: knn, name: crc, every: 10, train: crc}"
 
@@ -102,6 +104,20 @@ def test_what_differs_in_the_data_and_in_probes(runs: tuple[Path, Path], tmp_pat
     (runs[1] / "recipe.yaml").write_text(dump(load("smoke", [*TINY, KNN, "seed=1"])))
     assert compare(runs, tmp_path / "page.html")["notes"][1:] == [
         "The probe knn_crc draws its tiles by the seed, which differs, if the set has more."
+    ]
+
+
+def test_runs_of_two_versions_and_of_two_starts(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    info = json.loads((runs[1] / "run.json").read_text())
+    info["identity"] |= {VERSION_KEY: TRAINING, STEP_KEY: 300}
+    atomic.write_json(runs[1] / "run.json", info)
+    append(runs[1], {"step": 30, "steps": 10, "loss": 4.0})
+    (runs[1] / "log.jsonl").write_text((runs[1] / "log.jsonl").read_text().splitlines()[-1] + "\n")
+    found = compare(runs, tmp_path / "page.html")
+    assert found["data"] == {VERSION_KEY: {"two/run": TRAINING}, STEP_KEY: {"two/run": 300}}
+    assert found["notes"] == [
+        "They were trained by versions of pathtrain whose steps differ (see CHANGELOG).",
+        "one/run: rows of the log are of their last step, in the others means of their steps.",
     ]
 
 

@@ -20,6 +20,7 @@ from pathtrain.errors import ModelError
 from pathtrain.recipes.load import dump, load
 from pathtrain.reports.page import report
 from pathtrain.runs.export import export
+from pathtrain.runs.identity import TRAINING, VERSION_KEY
 from pathtrain.stain.target import ModelTarget
 from pathtrain.training.held_out import hold_out
 
@@ -140,11 +141,14 @@ def test_page_of_a_run_that_has_nothing_yet(run: Path) -> None:
 
 
 def test_the_stain_stage_is_shown(normalising: Callable[..., Path], target: stain.Target, run: Path) -> None:
-    page = report(normalising(target, "stain.concentration=0.1")).read_text()
+    page = report(normalising(target, "stain.concentration=0.1", "stain.shift=0.02")).read_text()
     assert page.count("its stain in training") == 4
-    assert "normalised to the reference, concentration ±0.1" in page
+    assert "normalised to the reference, concentration ±0.1, shift ±0.02" in page
     assert "cannot be shown" not in page
     plain = report(run).read_text()
+    assert (
+        "first steps, drawn as this version draws them.</p>" in plain
+    )  # which it does not say it was begun by
     assert "its stain in training" not in plain
     assert "as stored" in plain
 
@@ -163,6 +167,15 @@ def test_views_are_of_slides_that_are_trained_on(tmp_path: Path) -> None:
     assert len(held_out) == 2
     assert shown
     assert not shown & set(held_out)
+
+
+def test_views_of_a_run_of_another_version_are_said_to_be_of_this_one(run: Path) -> None:
+    words = "first steps, drawn as this version draws them.</p>"
+    assert words in report(run).read_text()  # its run.json is of before versions were counted
+    info = json.loads((run / "run.json").read_text())
+    info["identity"][VERSION_KEY] = TRAINING
+    (run / "run.json").write_text(json.dumps(info))
+    assert words not in report(run).read_text()
 
 
 def test_a_lost_target_is_said(normalising: Callable[..., Path]) -> None:

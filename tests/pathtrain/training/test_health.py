@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from helpers.training import SETTINGS, train
 
+from pathprep.errors import UsageError
 from pathtrain.errors import CollapseError
 from pathtrain.recipes.load import load
 from pathtrain.runs import checkpoint
@@ -76,7 +77,7 @@ ONE_OUTPUT = ("dino.center_momentum=1", "dino.teacher_temp={start: 0.001, end: 0
 def test_a_run_made_to_collapse_says_so_and_stops(dataset: Path, tmp_path: Path) -> None:
     run, more = tmp_path / "run", (*ONE_OUTPUT, "steps=60", "optim.lr=0.003", "warn_after=6")
     with pytest.raises(
-        CollapseError, match=r"checkpoint written: since step \d+, the network says"
+        CollapseError, match=r"checkpoint written: since step \d+, the network says.*start over"
     ) as caught:
         train(dataset, run, *more, stop_on_collapse=True)
     step = checkpoint.entries(run)[-1].step
@@ -90,6 +91,11 @@ def test_a_run_made_to_collapse_says_so_and_stops(dataset: Path, tmp_path: Path)
     spell = Health(load("smoke", (*SETTINGS, *more)), rows(run)).now[0]
     assert spell.last == 60
     assert spell.words.startswith("the network says the same of every tile, one output of 32 (loss 0.0")
+
+
+def test_to_stop_on_what_is_never_said_is_refused(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"`stop_on_collapse` needs warn_after above 0"):
+        train(dataset, tmp_path / "run", "warn_after=0", stop_on_collapse=True)
 
 
 def test_every_key_of_a_row_is_described(straight: Path) -> None:

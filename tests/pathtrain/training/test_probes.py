@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.toys import TINY, labelled_folder, noise, write_dataset
-from helpers.training import said_to
+from helpers.training import logged, said_to
 
 import pathprep
 from pathprep.dataset.reader import Dataset
@@ -31,7 +31,7 @@ from pathtrain.reports import page as report
 from pathtrain.runs import checkpoint
 from pathtrain.runs import model as models
 from pathtrain.training.held_out import hold_out
-from pathtrain.training.logs import Log, rows
+from pathtrain.training.logs import Log, Row, rows
 from pathtrain.training.pretrain import pretrain
 from pathtrain.training.probes.base import Setting, empty_model
 from pathtrain.training.probes.collapse import FIGURES, LiveCollapse
@@ -314,11 +314,34 @@ def test_probes_leave_training_as_it_is_to_the_bit(dataset: Path, labels: Path, 
     logged = {row["step"]: row for row in rows(tmp_path / "with")}
     assert [step for step, row in logged.items() if "knn_accuracy" in row] == [0, 2, 4, 5]
     assert [step for step, row in logged.items() if "rank_effective" in row] == [0, 3, 5]
-    assert [step for step, row in logged.items() if "knn_accuracy_colour" in row] == [0]
+    assert {row["knn_accuracy_colour"] for row in logged.values() if "knn_accuracy" in row} == {
+        logged[0]["knn_accuracy_colour"]
+    }
     said = out.getvalue()
     assert "before the first step: knn_accuracy" in said
+    assert "step 3: rank_effective" in said
+    assert "step 4: knn_accuracy" in said
     assert f"probe knn: 4 of the 4 slides of {dataset} are trained on (a, b, c, ...)" in said
     assert f"probe rank: 4 of the 4 slides of {dataset} are trained on" in said
+
+
+def test_the_log_of_a_killed_run_is_that_of_one_that_was_not(
+    dataset: Path, labels: Path, tmp_path: Path
+) -> None:
+    recipe = with_probes(dataset, labels, "checkpoint.every=2")
+
+    class Killed(Exception):
+        pass
+
+    def watch(done: int, total: int, row: Row | None) -> None:
+        if done == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        pretrain(dataset, recipe, tmp_path / "killed", watch=watch)
+    assert pretrain(dataset, recipe, tmp_path / "killed").resumed_from == 2
+    pretrain(dataset, recipe, tmp_path / "straight")
+    assert logged(tmp_path / "killed") == logged(tmp_path / "straight")
 
 
 @pytest.mark.parametrize("test", [False, True])
@@ -370,7 +393,9 @@ def test_mixed_shards_have_a_rank_on_others_only(dataset: Path, labels: Path, tm
     mixed = pathprep.open(tmp_path / "mixed")
     found = hold_out(mixed, with_probes(dataset, labels))
     assert [probe.kind for probe in found.probes] == ["knn"]
-    assert found.said == ("no rank: mixed shards are read in their order; its `dataset` measures on others",)
+    assert found.said == (
+        "no rank: mixed shards are read in their order; its key dataset measures on others",
+    )
     recipe = with_probes(dataset, labels)
     live = LiveKnn(recipe.probes[0], replace(setting(dataset), data=mixed))
     assert live.said[0].startswith("4 of the 4 slides")

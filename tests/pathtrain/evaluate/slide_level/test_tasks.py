@@ -260,6 +260,15 @@ def test_leads_are_paired_and_over_those_that_compete() -> None:
     assert high - low < 0.7 * (own[1] - own[0])  # drawn apart it would be about 1.4 of it
 
 
+def test_a_lead_of_few_patients_lies_within_what_it_can_be() -> None:
+    task = cohort(4)
+    right = np.eye(2)[task.labels]
+    half = np.where(np.arange(4)[:, None] < 2, right, right[:, ::-1])
+    rows = {(name, "abmil"): [[Predictions(np.arange(4), p)]] for name, p in (("a", right), ("b", half))}
+    low, high = score(task, rows, 0)["a", "abmil"]["leads"][0]["balanced_accuracy_interval"]
+    assert -1 <= low < high <= 1
+
+
 def test_interval_over_seeds_by_hand() -> None:
     # mean .8, sd .1, t(.975, 3) = 3.1824: half 3.1824 * .1 / 2
     values = [0.8 - 0.1 * np.sqrt(0.75), 0.8 + 0.1 * np.sqrt(0.75)] * 2

@@ -14,6 +14,7 @@ from pathtrain.cli import evaluations as app
 from pathtrain.evaluate import statistics
 from pathtrain.evaluate.statistics import neighbours
 from pathtrain.evaluate.tile_level.knn import TEMPERATURE, knn, vote
+from pathtrain.evaluate.tile_level.labelled import Set, score
 from pathtrain.runs.model import load
 
 PINK, BLUE = (220, 120, 180), (90, 90, 200)
@@ -24,6 +25,14 @@ def clusters(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 3
     return (np.eye(8)[labels] + rng.normal(0, 0.05, (n, 8))).astype(np.float32), labels
+
+
+def test_a_lead_over_few_groups_lies_within_what_it_can_be() -> None:
+    labels, group = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
+    guesses = {"model": labels[None, None], "colour": np.array([[[0, 1, 1, 0]]])}
+    found = score(guesses, Set({}, labels, group), ["x", "y"], 0)[1]["lead"]
+    assert found["accuracy"] == 0.5
+    assert found["accuracy_interval"] == [-1.0, 1.0]  # Student's t of 2 groups is wider than all there is
 
 
 def test_separated_clusters_are_all_right() -> None:
