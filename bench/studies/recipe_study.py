@@ -11,7 +11,8 @@ Each encoder is frozen and scored on the test tiles of EBHI (6 classes, split by
 classes, split by group; pairs of groups that hold near-duplicates are left out), by DINO's kNN vote (k 20)
 and by logistic regression on standardised features: on the tiles as they are, and equalised, which is grey
 with every tile's grey levels replaced by their ranks, so that every tile has one histogram and its colour
-says nothing. Beside them random weights (three seeds) and the mean and SD of colour.
+says nothing. Beside them random weights (as many seeds), mean and SD of colour, and colour with local binary
+patterns.
 
 Balanced accuracy. Differences are paired by seed and tile; their intervals are over the groups of the test
 set, of the mean over seeds. What is finished in --work is not made again.
@@ -22,7 +23,8 @@ import csv
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ from sklearn.preprocessing import StandardScaler
 
 from pathprep.storage import atomic
 from pathtrain.data.whole_tiles import open_tiles
-from pathtrain.evaluate.statistics import interval
+from pathtrain.evaluate.statistics import figures
 from pathtrain.evaluate.tile_level.knn import vote
 from pathtrain.features.encode import encode
 from pathtrain.params.encoding import How
@@ -57,8 +59,15 @@ KINDS = ("plain", "equalised")
 # groups of LC25000 that hold near-duplicates of groups on the other side
 TWINS = {"lung_n-228", "lung_n-177", "colon_n-223", "colon_n-208"}
 BEFORE, AFTER = "before", "after"
-RANDOM, COLOUR = "random weights", "colour"
-HEAD = ("scored by", "encoder", "mean [smallest, largest]", "minus before", "minus random", "minus colour")
+RANDOM, COLOUR, PATTERNS = "random weights", "colour", "colour and patterns"
+BASELINES = (RANDOM, COLOUR, PATTERNS)
+HEAD = (
+    "scored by",
+    "encoder",
+    "mean [smallest, largest seed]",
+    "minus before",
+    *(f"minus {name}" for name in BASELINES),
+)
 FIRST_SEED = 1000  # of random weights: none is the start of a run
 K = 20
 
@@ -192,11 +201,15 @@ def scored(options: argparse.Namespace, name: str, kind: str) -> Scored:
         found.add(f"{what}, {when}", known[0][0], test[0][0])
         if not blank and what.startswith(SMOKE):
             blank = [untrained(model, FIRST_SEED + seed) for seed in range(options.seeds)]
-    known, test = (encode(blank, t, np.arange(len(t)), How()) for t in _opened(sides, blank[0].target))
+    known, test = (
+        encode(blank, t, np.arange(len(t)), How(), lbp=True) for t in _opened(sides, blank[0].target)
+    )
     for x, x_test in zip(known[0], test[0], strict=True):
         found.add(RANDOM, x, x_test)
-    mean, sd = known[1].mean(axis=0), np.maximum(known[1].std(axis=0), 1e-12)
-    found.add(COLOUR, (known[1] - mean) / sd, (test[1] - mean) / sd)
+    for case, part in ((COLOUR, slice(6)), (PATTERNS, slice(None))):
+        x, x_test = known[1][:, part], test[1][:, part]
+        mean, sd = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-12)
+        found.add(case, (x - mean) / sd, (x_test - mean) / sd)
     return found
 
 
@@ -204,48 +217,54 @@ def _opened(sides: list[Path], target: Any) -> Iterator[Any]:
     return (open_tiles(side, target) for side in sides)
 
 
-def balanced(right: npt.NDArray[np.float64], classes: Ints, group: Ints) -> Callable[[Ints], float]:
-    """Mean recall of a sample of groups (with repeats), as a function of it.
-
-    Args:
-        right: (M,) share of seeds that got a tile right, or the difference of two such shares.
-        classes, group: (M,) of the tiles.
-    """
-    shape = (int(group.max()) + 1, int(classes.max()) + 1)
-    hits, total = np.zeros(shape), np.zeros(shape)
-    np.add.at(hits, (group, classes), right)
-    np.add.at(total, (group, classes), 1)
-
-    def mean_recall(sample: Ints) -> float:
-        counts = total[sample].sum(axis=0)
-        present = counts > 0
-        return float((hits[sample].sum(axis=0)[present] / counts[present]).mean())
-
-    return mean_recall
-
-
-def figures(right: npt.NDArray[np.float64], found: Scored) -> dict[str, Any]:
-    """Balanced accuracy, or a difference of two, and its interval over groups."""
-    value, groups = balanced(right, found.classes, found.group), int(found.group.max()) + 1
-    return {"mean": value(np.arange(groups)), "interval": interval(value, groups, 0)}
-
-
 def summary(tiles: str, found: Scored) -> Iterator[dict[str, Any]]:
     """A row per way and encoder: its values by seed, and paired differences."""
     for way, cases in found.hits.items():
-        shares = {case: np.mean(hits, axis=0) for case, hits in cases.items()}
+        shares: dict[Any, npt.NDArray[np.float64]] = {}  # of seeds that got a tile right, and differences
         for case, hits in cases.items():
-            against = [RANDOM, COLOUR] * case.endswith((BEFORE, AFTER))
-            if case.endswith(AFTER):
-                against.append(case.removesuffix(AFTER) + BEFORE)
+            shares[case] = np.mean(hits, axis=0)
+            shares |= {(case, seed): hit.astype(np.float64) for seed, hit in enumerate(hits)}
+        for case in [name for name in cases if name.endswith((BEFORE, AFTER))]:
+            others = [*BASELINES, case.removesuffix(AFTER) + BEFORE] if case.endswith(AFTER) else BASELINES
+            shares |= {(case, other): shares[case] - shares[other] for other in others}
+        made = figures(partial(balanced, shares, found), int(found.group.max()) + 1, 0)
+        for case, hits in cases.items():
             yield {
                 "tiles": tiles,
                 "way": way,
                 "encoder": case,
-                "seeds": [figures(hit.astype(float), found)["mean"] for hit in hits],
-                **figures(shares[case], found),
-                "minus": {other: figures(shares[case] - shares[other], found) for other in against},
+                "seeds": [made[case, seed].value for seed in range(len(hits))],
+                "mean": made[case].value,
+                "interval": made[case].interval,
+                "minus": {
+                    other: made[case, other]._asdict()
+                    for other in (*BASELINES, case.removesuffix(AFTER) + BEFORE)
+                    if (case, other) in made
+                },
             }
+
+
+def balanced(
+    shares: Mapping[Any, npt.NDArray[np.float64]], found: Scored, copies: npt.NDArray[np.float64]
+) -> dict[Any, npt.NDArray[np.float64]]:
+    """Mean recall (R,) of what each is right in, in samples of groups.
+
+    Args:
+        shares: (M,) of the tiles each: how far a tile was got right, or a difference of that.
+        found: classes and groups of the tiles.
+        copies: (R, G) how often each group is in a sample.
+    """
+    shape = (copies.shape[1], int(found.classes.max()) + 1)
+    total = np.zeros(shape)
+    np.add.at(total, (found.group, found.classes), 1)
+    counts = copies @ total
+    figured = {}
+    for name, right in shares.items():
+        hits = np.zeros(shape)
+        np.add.at(hits, (found.group, found.classes), right)
+        recalls = np.divide(copies @ hits, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+        figured[name] = np.nanmean(recalls, axis=1)
+    return figured
 
 
 def markdown(rows: list[dict[str, Any]], seeds: int) -> str:
@@ -253,14 +272,10 @@ def markdown(rows: list[dict[str, Any]], seeds: int) -> str:
     lines = ["# Encoders before and after a change, over seeds", ""]
     for tiles in dict.fromkeys(row["tiles"] for row in rows):
         lines += [f"## {tiles} tiles, balanced accuracy", ""]
-        lines += [
-            "| scored by | encoder | mean [smallest, largest seed] | minus before | minus random weights |"
-        ]
-        lines[-1] += " minus colour |"
-        lines += ["| --- | --- | --- | --- | --- | --- |"]
+        lines += [f"| {' | '.join(HEAD)} |", "| --- " * len(HEAD) + "|"]
         for row in (row for row in rows if row["tiles"] == tiles):
             minus, case = row["minus"], row["encoder"]
-            gaps = (minus.get(case.removesuffix(AFTER) + BEFORE), minus.get(RANDOM), minus.get(COLOUR))
+            gaps = (minus.get(case.removesuffix(AFTER) + BEFORE), *map(minus.get, BASELINES))
             value = f"{np.mean(row['seeds']):.3f} [{min(row['seeds']):.3f}, {max(row['seeds']):.3f}]"
             lines.append(f"| {row['way']} | {case} | {value} | {' | '.join(map(_gap, gaps))} |")
         lines.append("")
@@ -273,7 +288,7 @@ def markdown(rows: list[dict[str, Any]], seeds: int) -> str:
 
 
 def _gap(found: dict[str, Any] | None) -> str:
-    return "" if found is None else "{:+.3f} [{:+.3f}, {:+.3f}]".format(found["mean"], *found["interval"])
+    return "" if found is None else "{:+.3f} [{:+.3f}, {:+.3f}]".format(found["value"], *found["interval"])
 
 
 def main() -> None:
