@@ -117,6 +117,7 @@ class Grouped:
         rates = self.draws / self.sizes
         often, rare = int(rates.argmax()), int(rates.argmin())
         shares = self.draws / self.cycle
+        what = "slides" if by == "slide" else "values"
         same = shares.min() == shares.max()
         each = (
             f"each 1 tile in {len(self.names)}"
@@ -124,7 +125,7 @@ class Grouped:
             else f"{shares.min():.1%} to {shares.max():.1%} of tiles"
         )
         return (
-            f"sampling by {by}: {len(self.names)} groups, {each}; a tile of {self.names[often]} "
+            f"sampling by {by}: {len(self.names)} {what}, {each}; a tile of {self.names[often]} "
             f"({self.sizes[often]} tiles) comes {rates[often] / rates[rare]:.3g} times as often as one of "
             f"{self.names[rare]} ({self.sizes[rare]})"
         )

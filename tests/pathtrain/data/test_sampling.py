@@ -107,7 +107,7 @@ def test_every_slide_comes_equally_often_without_what_is_held_out(dataset: Path)
     assert made.sizes.tolist() == list(SIZES.values())
     assert shares(made, 400) == dict.fromkeys(SIZES, 0.25)
     assert made.said("slide") == (
-        "sampling by slide: 4 groups, each 1 tile in 4; a tile of d (1 tiles) comes 12 times as often as one "
+        "sampling by slide: 4 slides, each 1 tile in 4; a tile of d (1 tiles) comes 12 times as often as one "
         "of a (12)"
     )
     held_out = np.array([0, 5, *range(12, 15), 21])  # two of a, all of b, one of c
