@@ -4,8 +4,9 @@ A collapsed network says the same of every tile: then the entropy of the mean ou
 entropy of the outputs (their difference is what an output tells of its tile, their mutual information). DINO
 has two ways there: all outputs alike, with the loss at ln K, and one output for all, with the loss at 0.
 Centring works against the second and sharpening against the first (Caron et al. 2021, section 5.3), so what
-helps against one brings the other nearer. A student may also learn nothing of a teacher that tells tiles
-apart, and features may lose what tells tiles apart before the outputs say so.
+helps against one brings the other nearer. On the way to the second, two outputs may be left. A student may
+also learn nothing of a teacher that tells tiles apart, and features may lose what tells tiles apart before
+the outputs say so.
 
 The rows are all that is looked at: a run that was killed is judged as if it had not been.
 """
@@ -19,6 +20,7 @@ from pathtrain.training.logs import Row
 
 NOTHING = 0.99  # of ln K: a loss above is that of knowing nothing, ln K, or worse
 SAME = 0.01  # of ln K: outputs that tell less of their tile, and an entropy below, are nearly 0
+FEW = 3  # outputs in use: fewer sort all tiles into two kinds
 # Of features that are all the same, where a rank of 1 and an SD of 0 are blurred by rounding and drift
 LEAST_RANK, LEAST_SD = 1.5, 0.02
 
@@ -106,6 +108,13 @@ def _signs(row: Row, kind: str, outputs: int) -> Iterator[tuple[str, str]]:
             f"less than that of all outputs alike, ln {outputs} = {most:.4f}; what may help: a "
             f"{config}.center_momentum nearer to 1, another learning rate, a slower teacher (dino.momentum "
             "nearer to 1)",
+        )
+    elif row[f"{kind}outputs_used"] < FEW:
+        yield (
+            f"{kind}:few",
+            f"the network uses {row[f'{kind}outputs_used']:.1f} of {outputs} outputs, so that it tells a "
+            f"{thing} from another by no more than one split; what may help: a lower "
+            f"{config}.center_momentum, a higher {config}.teacher_temp, a lower learning rate",
         )
     if rank < LEAST_RANK or deviation < LEAST_SD:
         yield (

@@ -24,6 +24,7 @@ FINE = {
 UNIFORM = {**FINE, "loss": TOP, "teacher_entropy": TOP - 0.01, "output_entropy": TOP, "outputs_used": 256.0}
 ONE = {**FINE, "loss": 0.001, "teacher_entropy": 0.001, "output_entropy": 0.002, "outputs_used": 1.0}
 SOME = {**FINE, "loss": 1.6, "teacher_entropy": 1.6, "output_entropy": 1.61, "outputs_used": 5.0}
+TWO = {**FINE, "loss": 0.6, "teacher_entropy": 0.1, "output_entropy": 0.7, "outputs_used": 2.0}
 BEHIND = {**FINE, "loss": TOP + 2}
 ALIKE = {**FINE, "feature_rank": 1.01, "feature_sd": 0.001}
 
@@ -44,6 +45,10 @@ def told(kinds: list[dict[str, float]], recipe: Any = RECIPE) -> list[tuple[int,
         (UNIFORM, "says the same of every tile, all 256 outputs alike (loss 5.5452, ln 256 is 5.5452)"),
         (ONE, "says the same of every tile, one output of 256"),
         (SOME, "says the same of every tile, the same 5.0 of 256 outputs"),
+        (
+            TWO,
+            "the network uses 2.0 of 256 outputs, so that it tells a tile from another",
+        ),
         (BEHIND, "the student knows nothing of what the teacher says of a tile: the loss, 7.5452"),
         (ALIKE, "nearly the same features (effective rank 1.01, SD 0.0010"),
     ],
