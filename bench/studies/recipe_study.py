@@ -70,6 +70,7 @@ HEAD = (
 )
 FIRST_SEED = 1000  # of random weights: none is the start of a run
 K = 20
+SIDE = 224  # pixels, of the tiles of both sets
 
 
 def rows(data: Path, name: str, side: str) -> Iterator[tuple[Path, str, str]]:
@@ -201,11 +202,12 @@ def scored(options: argparse.Namespace, name: str, kind: str) -> Scored:
         found.add(f"{what}, {when}", known[0][0], test[0][0])
         if not blank and what.startswith(SMOKE):
             blank = [untrained(model, FIRST_SEED + seed) for seed in range(options.seeds)]
-    known, test = (
-        encode(blank, t, np.arange(len(t)), How(), lbp=True) for t in _opened(sides, blank[0].target)
-    )
+    known, test = (encode(blank, t, np.arange(len(t)), How()) for t in _opened(sides, blank[0].target))
     for x, x_test in zip(known[0], test[0], strict=True):
         found.add(RANDOM, x, x_test)
+    # of the tiles in full: of a small copy of an equalised tile, the SD tells its texture
+    full = How(size=SIDE)
+    known, test = (encode(blank[:1], t, np.arange(len(t)), full, lbp=True) for t in _opened(sides, None))
     for case, part in ((COLOUR, slice(6)), (PATTERNS, slice(None))):
         x, x_test = known[1][:, part], test[1][:, part]
         mean, sd = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-12)

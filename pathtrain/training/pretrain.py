@@ -119,6 +119,8 @@ def pretrain(
         if entry is not None and entry.step >= total:
             ranks.say(log, "%s: finished, %d of %d steps; `fresh` starts over", run, total, total)
             return TrainSummary(total, total, None)
+        what = "%s tiles of %s: %d steps into %s, on %d x %s"
+        ranks.say(log, what, f"{tiles:,}", data.root, total, run, ranks.world, ranks.device.type)
         state = None if entry is None else checkpoint.read(run, entry)
         torch.manual_seed(recipe.seed)  # the same weights on every rank
         method = setup.method(total, ranks.device, fresh=state is None and start is None)

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -100,7 +101,9 @@ def test_gradients_are_clipped_one_tensor_at_a_time() -> None:
 
 def test_plain_lines_off_a_terminal_and_a_bar_on_one(dataset: Path, tmp_path: Path) -> None:
     _, text = train(dataset, tmp_path / "plain", "steps=2")
-    assert text.startswith("step 2/2  loss ")
+    begun, _, rows = text.partition("\n")
+    assert re.fullmatch(r"22 tiles of .*dataset: 2 steps into .*plain, on 1 x (cpu|cuda)", begun)
+    assert rows.startswith("step 2/2  loss ")
     assert "images/s  waiting for data" in text
     assert "\x1b" not in text
     out = io.StringIO()

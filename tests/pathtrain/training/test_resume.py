@@ -67,7 +67,7 @@ def test_resumed_from_any_checkpoint_is_the_same_to_the_bit(
         file.write('{"step": 99, "lo')  # a line that the kill cut off
     summary, text = train(dataset, run)
     assert summary == TrainSummary(step, STEPS, rows(straight)[-1]["loss"])
-    assert text.startswith(f"resuming at step {step} of {STEPS}\n")
+    assert f"\nresuming at step {step} of {STEPS}\n" in text
     assert_same_to_the_bit(run, straight)
     assert logged(run) == logged(straight)
 
