@@ -94,14 +94,15 @@ def equalised(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def prepare(data: Path, work: Path) -> None:
-    """The tile sets, imported, and the cohort's training slides, as datasets."""
+    """The tile sets, their training tiles imported, and the cohort's training slides."""
     for name in SETS:
         for side in ("train", "test"):
             for kind in KINDS:
                 folder = work / "tiles" / name / side / kind
                 if not folder.exists():
                     _copy(list(rows(data, name, side)), folder, kind)
-                command(HERE, "pathprep", "import-tiles", folder, "--out", work / "sets" / name / side / kind)
+        source = work / "tiles" / name / "train" / "plain"
+        command(HERE, "pathprep", "import-tiles", source, "--out", work / "sets" / name)
     command(HERE, "pathprep", "shard", *_slides(data), "--out", work / "cohort", "--stain", "fit")
 
 
@@ -151,7 +152,7 @@ def train(options: argparse.Namespace) -> None:
         labels: tuple[object, ...] = ()
         if recipe == TINY:
             labels = ("--labels", options.data / "cohort" / "labels-train.csv")
-        data = options.work / "cohort" if recipe == TINY else options.work / "sets" / on / "train" / "plain"
+        data = options.work / "cohort" if recipe == TINY else options.work / "sets" / on
         sets = ("--set", f"seed={seed}", "--set", "log_every=25")
         command(trees[when], "pathtrain", "pretrain", data, "--recipe", recipe, "--out", run, *labels, *sets)
 
@@ -192,7 +193,8 @@ class Scored:
 
 def scored(options: argparse.Namespace, name: str, kind: str) -> Scored:
     """All encoders on one test set."""
-    sides = [options.work / "sets" / name / side / kind for side in ("train", "test")]
+    # the pictures themselves: of an equalised tile's JPEG, the SD would tell its texture
+    sides = [options.work / "tiles" / name / side / kind for side in ("train", "test")]
     plain = [open_tiles(side) for side in sides]
     found = Scored([list(tiles.labels or ()) for tiles in plain], plain[1].group)
     blank: list[LoadedModel] = []
@@ -205,7 +207,7 @@ def scored(options: argparse.Namespace, name: str, kind: str) -> Scored:
     known, test = (encode(blank, t, np.arange(len(t)), How()) for t in _opened(sides, blank[0].target))
     for x, x_test in zip(known[0], test[0], strict=True):
         found.add(RANDOM, x, x_test)
-    # of the tiles in full: of a small copy of an equalised tile, the SD tells its texture
+    # in full, for the same reason
     full = How(size=SIDE)
     known, test = (encode(blank[:1], t, np.arange(len(t)), full, lbp=True) for t in _opened(sides, None))
     for case, part in ((COLOUR, slice(6)), (PATTERNS, slice(None))):
