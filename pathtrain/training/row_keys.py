@@ -85,5 +85,6 @@ def of(name: str) -> Key | None:
     for start, title in OBJECTIVES.items():
         if name.startswith(start) and name.removeprefix(start) in {**MEANS, **SCHEDULED}:
             key = KEYS[name.removeprefix(start)]
-            return Key(f"{title}: {key.title[0].lower()}{key.title[1:]}", key.words)
+            first = key.title[0] if key.title[1].isupper() else key.title[0].lower()  # SD stays SD
+            return Key(f"{title}: {first}{key.title[1:]}", key.words)
     return None

@@ -107,4 +107,7 @@ def test_every_key_of_a_row_is_described(straight: Path) -> None:
     for row in rows(straight):
         assert {name for name in row if row_keys.of(name) is None} == set()
     assert row_keys.of("tile_kl") == ("Tiles: loss less teacher entropy (nats)", row_keys.KEYS["kl"].words)
+    sd = row_keys.of("region_feature_sd")
+    assert sd is not None
+    assert sd.title.startswith("Regions: SD of features")
     assert row_keys.of("anything") is None
