@@ -12,6 +12,9 @@
     │   └── DeviceLost          it failed, and cannot be used any more in this process
     ├── StainError          a stain target cannot be fitted or read
     ├── DatasetError        a dataset folder is missing, damaged or of another version
+    ├── OutsideError        a path that a file names leads out of its folder
+    ├── BusyError           another process writes there
+    ├── NoLocksError        the file system has no locks, so that two processes could write there at once
     └── StoreError          a remote dataset could not be reached for once
 
 Every message says which file, what is wrong with it, and what to do. Errors of the system that the user can
@@ -19,6 +22,7 @@ mend get the same form by ``explain_os_error``.
 """
 
 import errno
+from pathlib import Path
 
 # What a disk says that takes no more: every further slide would fail in the same way
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
@@ -120,6 +124,32 @@ class StainError(PathprepError):
 
 class DatasetError(PathprepError):
     """A dataset folder is missing, damaged, or written by another format version."""
+
+
+class OutsideError(PathprepError):
+    """A path that a file names leads out of the folder that the file is of; nothing was done with it."""
+
+
+class BusyError(PathprepError):
+    """Another process writes there.
+
+    Attributes:
+        path: the lock file. holder: such as ``process 12 on host``.
+    """
+
+    def __init__(self, path: Path, holder: str) -> None:
+        super().__init__(f"{path.parent}: {holder} is writing there; wait for it or stop it")
+        self.path, self.holder = path, holder
+
+
+class NoLocksError(PathprepError):
+    """The file system has no locks, without which two processes could write there at once."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(
+            f"{path.parent}: its file system has no locks ({why}); choose a place on another one, or mount it "
+            "with flock"
+        )
 
 
 class StoreError(PathprepError):

@@ -5,8 +5,6 @@ They are JSON on disk and dataclasses everywhere else. A key that this version d
 has others in its parts, is none: what it stands for is made again.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from pathprep.slides.readers.base import Bounds
 from pathprep.stain import StainFit
 from pathprep.storage.base import Storage
 from pathprep.storage.json_files import read_json
+from pathprep.storage.seals import Seal, seal_of
 
 
 @dataclass(frozen=True)
@@ -262,16 +261,9 @@ def same_inputs(marker: Marker, inputs: Mapping[str, Any]) -> bool:
     return made == {key: inputs[key] for key in inputs if key not in AT_NEED or key in made}
 
 
-def sealed(marker: Mapping[str, Any]) -> dict[str, Any]:
-    """A marker's JSON with the hash of all else in it, as ``read_sealed`` demands it."""
-    content = {key: value for key, value in marker.items() if key != "seal"}
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return {**content, "seal": hashlib.sha256(canonical.encode()).hexdigest()}
-
-
 def unsealed(values: Mapping[str, Any] | None) -> Marker | None:
     """The marker that JSON holds; None if there is none, or it is not as it was written, or not whole."""
-    if values is None or values != sealed(values):
+    if values is None or seal_of(values) is not Seal.WHOLE:
         return None
     try:
         return Marker.from_dict(values)

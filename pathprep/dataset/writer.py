@@ -22,13 +22,13 @@ from pathprep.dataset.marker import (
     committed,
     read_sealed,
     same_inputs,
-    sealed,
 )
 from pathprep.dataset.schema import DROPPED, SCHEMA, STATUSES, tile_key
 from pathprep.dataset.tar import dali_index, tar_header
 from pathprep.errors import DatasetError, NameTaken
 from pathprep.storage import atomic
 from pathprep.storage.json_files import read_json
+from pathprep.storage.seals import write_sealed
 
 
 class ShardWriter:
@@ -140,7 +140,7 @@ class ShardWriter:
         for name, data in sorted(files.items()):
             atomic.write_bytes(self.root / name, data)
         done = replace(marker, slide=self.slide, tiles=len(self._rows), files=recorded)
-        atomic.write_json(self._path("slides", "json"), sealed(done.as_dict()))
+        write_sealed(self._path("slides", "json"), done.as_dict())
         self._path("failed", "json").unlink(missing_ok=True)
         return done
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pathprep.dataset.failed import FailedShard
-from pathprep.dataset.marker import Marker, sealed, sealed_in, vouches
+from pathprep.dataset.marker import Marker, sealed_in, vouches
 from pathprep.dataset.schema import FOLDERS
 from pathprep.errors import DatasetError, StoreError, UsageError
 from pathprep.launchers.base import STAGES, Progress
@@ -28,6 +28,7 @@ from pathprep.sharding.pipeline import ShardTask, process
 from pathprep.sharding.quarantine import Standing, standing
 from pathprep.sharding.task import DatasetTask
 from pathprep.storage import atomic
+from pathprep.storage.seals import sealed
 from pathprep.storage.url import UrlStorage
 
 # Small requests wait on the network, not on a core

@@ -1,19 +1,12 @@
-"""One training process (or one group of ranks) at a time in a run folder.
+"""One training process (or one group of ranks) at a time in a run folder."""
 
-The lock is flock on RUN/.lock: the system drops it when its holder dies, whatever it died of, so there is
-nothing to clean up after a kill.
-"""
-
-import fcntl
-import os
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from pathprep.errors import BusyError, NoLocksError
+from pathprep.storage import locks
 from pathtrain.errors import RunBusyError
-
-NAME = ".lock"
 
 
 @contextmanager
@@ -21,24 +14,16 @@ def exclusive(run: Path) -> Iterator[None]:
     """Hold a run folder, which is created; the lock goes along if the folder is renamed.
 
     Raises:
-        RunBusyError: another process holds it.
+        RunBusyError: another process holds it, or its file system has no locks.
     """
     run.mkdir(parents=True, exist_ok=True)
-    with (run / NAME).open("a+") as file:
+    with ExitStack() as held:
         try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
+            held.enter_context(locks.exclusive(run / locks.NAME))
+        except BusyError as error:
             raise RunBusyError(
-                f"{run}: {holder} is training in it; wait for it or stop it, or give another `out`"
+                f"{run}: {error.holder} is training in it; wait for it or stop it, or give another `out`"
             ) from None
-        except OSError as error:  # Lustre without flock, for one
-            raise RunBusyError(
-                f"{run}: its file system has no locks ({error.strerror}), without which two processes could "
-                "train in it at once; give an `out` on another one, or mount it with flock"
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        except NoLocksError as error:
+            raise RunBusyError(str(error)) from None
         yield

@@ -13,7 +13,7 @@ from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError, UsageError
 from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import Target
-from pathprep.storage import atomic
+from pathprep.storage import atomic, locks
 from pathtrain import methods
 from pathtrain.data.sampling import grouped
 from pathtrain.data.whole_tiles import DatasetTiles
@@ -144,7 +144,7 @@ def pretrain(
 
         def settled() -> None:
             """What could be wrong was not: only now an old run goes, and the new one says what it is."""
-            if fresh and any(path.name != lock.NAME for path in run.iterdir()):
+            if fresh and any(path.name != locks.NAME for path in run.iterdir()):
                 identities.set_aside(run)
                 held.enter_context(lock.exclusive(run))
             _describe(run, recipe, data, identity, target, entry, changed)

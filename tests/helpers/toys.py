@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from helpers.markers import slide_marker
-from pathprep.dataset.marker import sealed
+from pathprep.storage.seals import sealed
 from pathprep.dataset.schema import FORMAT, VERSION, build_id, sha256
 from pathprep.dataset.writer import ShardWriter
 from pathprep.storage import atomic

@@ -7,7 +7,8 @@ import tarfile
 from dataclasses import replace
 from pathlib import Path
 
-from pathprep.dataset.marker import FileRecord, sealed
+from pathprep.dataset.marker import FileRecord
+from pathprep.storage.seals import sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.storage import atomic
 

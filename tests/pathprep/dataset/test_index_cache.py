@@ -10,7 +10,7 @@ import pytest
 from helpers.indexed import EVERY, assert_right, dataset, expected, files, write
 
 from pathprep.dataset import columns, index_cache, listing
-from pathprep.dataset.marker import sealed
+from pathprep.storage.seals import sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
 from pathprep.storage import atomic

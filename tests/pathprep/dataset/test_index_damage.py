@@ -16,7 +16,7 @@ import pytest
 from helpers.indexed import BUILD, EVERY, assert_right, dataset, expected
 from helpers.markers import slide_marker
 
-from pathprep.dataset.marker import sealed
+from pathprep.storage.seals import sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
 from pathprep.folders import verify

@@ -11,7 +11,8 @@ from helpers.reports import SIDE, Shard, pixels_of, read
 from helpers.slides import tissue
 
 from pathprep import stain
-from pathprep.dataset.marker import SlideRecord, sealed
+from pathprep.dataset.marker import SlideRecord
+from pathprep.storage.seals import sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.reports import contact_sheet, measure, slide_pixels
 from pathprep.reports.page import SAMPLE, report

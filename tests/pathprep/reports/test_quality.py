@@ -17,7 +17,7 @@ from helpers.browser import FLAGS, NAMES, check_page
 from helpers.slides import FLAWED_SIDE, flawed, tissue, write_tiff
 from helpers.tilesets import folders, tile
 
-from pathprep.dataset.marker import sealed
+from pathprep.storage.seals import sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import sha256
 from pathprep.kernels import tiling_reference

@@ -9,7 +9,8 @@ import pytest
 from helpers.markers import slide_marker
 
 from pathprep.dataset.failed import FailedShard
-from pathprep.dataset.marker import SlideRecord, SourceRecord, sealed
+from pathprep.dataset.marker import SlideRecord, SourceRecord
+from pathprep.storage.seals import sealed
 from pathprep.errors import UsageError
 from pathprep.sharding.names import with_names
 from pathprep.slides.dicom import Series

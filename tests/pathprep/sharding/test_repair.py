@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers.slides import tissue, write_tiff
 
-from pathprep.dataset.marker import sealed
+from pathprep.storage.seals import sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import build_id
 from pathprep.errors import DatasetError, UsageError

@@ -7,7 +7,8 @@ import pytest
 from helpers.markers import slide_marker
 from helpers.slides import tissue, write_tiff
 
-from pathprep.dataset.marker import Marker, sealed, unsealed
+from pathprep.dataset.marker import Marker, unsealed
+from pathprep.storage.seals import sealed
 from pathprep.slides.facts import Facts, decide
 from pathprep.slides.mpp.settle import MppRules
 from pathprep.slides.slide import Slide

@@ -9,7 +9,8 @@ import pytest
 from helpers.markers import facts_with_bounds
 from helpers.toys import noise, write_dataset
 
-from pathprep.dataset.marker import read_sealed, sealed
+from pathprep.dataset.marker import read_sealed
+from pathprep.storage.seals import sealed
 from pathprep.errors import UsageError
 from pathprep.storage import atomic
 from pathtrain.data.tile_labels import Labels, read_labels

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from helpers.toys import noise, write_dataset
 
-from pathprep.dataset.marker import SlideMarker, sealed
+from pathprep.dataset.marker import SlideMarker
+from pathprep.storage.seals import sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
 from pathprep.slides.own_names import SlideNames, safe_name

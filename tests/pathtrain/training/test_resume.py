@@ -11,7 +11,7 @@ import pytest
 from helpers.toys import noise, write_dataset
 from helpers.training import SETTINGS, STEPS, assert_same_to_the_bit, command, logged, train
 
-from pathprep.dataset.marker import sealed
+from pathprep.storage.seals import sealed
 from pathprep.dataset.schema import build_id
 from pathprep.errors import PathprepError
 from pathtrain.errors import CheckpointError
