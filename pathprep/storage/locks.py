@@ -1,7 +1,8 @@
 """One process at a time in a folder that it writes.
 
 The lock is flock on a file: the system drops it when its holder dies, whatever it died of, so there is
-nothing to clean up after a kill. The file is opened without following a link and never truncated before it is ours.
+nothing to clean up after a kill. The file is opened without following a link and never truncated before it
+is ours.
 """
 
 import errno
