@@ -63,6 +63,25 @@ MinFree = Annotated[
 ]
 
 
+Pseudonymise = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="KEYFILE",
+        help="Keyed names instead of slides' own names and paths, in every file. The key file is made if "
+        "absent; keep it and its table, KEYFILE.csv, apart from the dataset.",
+        rich_help_panel="Output",
+    ),
+]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--pseudonymise",
+        metavar="KEYFILE",
+        help="Of a pseudonymised dataset: the key file, without which nobody knows where its slides are.",
+    ),
+]
+
+
 def end(summary: "RunSummary", *, rebuild: bool = False, incomplete: bool = False) -> None:
     """End a command after a run: exit code 0 if all is made, 1 if not, 130 if it was interrupted.
 

@@ -1,6 +1,6 @@
 """Tiles as they are stored, beside what they were, or would become with the default target."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -10,12 +10,17 @@ from pathprep.dataset.marker import SlideMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
 from pathprep.page.environment import jpeg_uri
+from pathprep.pseudonyms.slides import Pseudonyms, key_of
 from pathprep.reports import slide_pixels
 from pathprep.reports.measure import Tile
 from pathprep.reports.slide_pixels import Wanted, reduced
 from pathprep.slides.readers.base import Pixels
 from pathprep.tiles import jpeg
 
+# In pseudonymised datasets, whose slides' paths must not be in a page
+NO_KEY = "the dataset is pseudonymised; with its key file (`--pseudonymise`), what tiles were is shown too"
+NO_ROW = "the table of pseudonyms does not say where the slide is"
+UNREADABLE = "the slide file is no longer where it was, was changed, or cannot be read"
 SIDE = 224  # pixels of a shown tile
 
 
@@ -36,8 +41,12 @@ class Sheet:
     problems: dict[str, str]
 
 
-def sheet(dataset: Dataset, tiles: list[Tile]) -> Sheet:
-    """Read and encode tiles; with ``bake``, what they were is read again from the slide file."""
+def sheet(dataset: Dataset, tiles: list[Tile], secret: Pseudonyms | None = None) -> Sheet:
+    """Read and encode tiles; with ``bake``, what they were is read again from the slide file.
+
+    Args:
+        secret: says where the slides of a pseudonymised dataset are.
+    """
     mode = dataset.params["stain"]["mode"]
     problems: dict[str, str] = {}
     stored: dict[Tile, Pixels] = {}
@@ -48,7 +57,7 @@ def sheet(dataset: Dataset, tiles: list[Tile]) -> Sheet:
             problems[tile.slide] = f"a stored tile cannot be read: {error}"
     pairs: dict[Tile, Pair] = {}
     if mode == "bake" and dataset.kind == "slides":  # there is no slide file of imported tiles
-        before, failed = _from_slides(dataset, list(stored))
+        before, failed = _from_slides(dataset, list(stored), secret)
         problems |= failed
         for tile, pixels in stored.items():
             pairs[tile] = Pair(tile, _uri(before[tile]) if tile in before else "", _uri(pixels))
@@ -66,20 +75,29 @@ def _uri(pixels: Pixels) -> str:
     return jpeg_uri(Image.fromarray(reduced(pixels, SIDE)))
 
 
-def _from_slides(dataset: Dataset, tiles: list[Tile]) -> tuple[dict[Tile, Pixels], dict[str, str]]:
+def _from_slides(
+    dataset: Dataset, tiles: list[Tile], secret: Pseudonyms | None
+) -> tuple[dict[Tile, Pixels], dict[str, str]]:
     by_slide: dict[str, list[Tile]] = {}
     for tile in tiles:
         by_slide.setdefault(tile.slide, []).append(tile)
-    wanted = []
+    problems: dict[str, str] = {}
+    wanted, hidden = [], key_of(dataset.info) is not None
     for slide, group in by_slide.items():
         marker = dataset.markers[slide]
-        if isinstance(marker, SlideMarker):
-            wanted.append(Wanted(marker, [(tile.x, tile.y, tile.side) for tile in group]))
+        if not isinstance(marker, SlideMarker):
+            continue
+        if hidden:
+            path = None if secret is None else secret.path(marker.source.path)
+            if path is None:
+                problems[slide] = NO_KEY if secret is None else NO_ROW
+                continue
+            marker = replace(marker, source=replace(marker.source, path=str(path)))
+        wanted.append(Wanted(marker, [(tile.x, tile.y, tile.side) for tile in group]))
     found: dict[Tile, Pixels] = {}
-    problems: dict[str, str] = {}
     for before in slide_pixels.read(wanted, SIDE):
         if before.problem:
-            problems[before.slide] = before.problem
+            problems[before.slide] = UNREADABLE if hidden else before.problem
         else:
             found.update(zip(by_slide[before.slide], before.pictures, strict=True))
     return found, problems

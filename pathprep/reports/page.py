@@ -21,6 +21,7 @@ from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import STATUSES
 from pathprep.page.environment import render, size_in_words, write
 from pathprep.params.running import AnyPath
+from pathprep.pseudonyms.slides import Pseudonyms, of_dataset
 from pathprep.reports import contact_sheet, quality, stain_outliers
 from pathprep.reports.charts import histograms, mpp_chart, stain_charts
 from pathprep.reports.measure import ENOUGH_SLIDES, ENOUGH_TILES, Measured, Tile, judge, measure
@@ -36,22 +37,27 @@ ODD = 12  # unusual tiles shown; at most two of a slide
 BORROWED = 12  # tiles without a fit of their own shown
 
 
-def report(dataset: AnyPath = "dataset", out: AnyPath | None = None) -> PurePath:
+def report(
+    dataset: AnyPath = "dataset", out: AnyPath | None = None, *, pseudonymise: AnyPath | None = None
+) -> PurePath:
     """Write one self-contained HTML page about a dataset.
 
     Args:
         dataset: its folder or URL; unfinished and empty ones too.
         out: the page, in a folder or at a URL; default: ``report.html`` in the dataset.
+        pseudonymise: key file of a pseudonymised dataset: with it, tiles are shown as they were, too.
 
     Returns:
         Where the page is.
 
     Raises:
         DatasetError: not a dataset.
-        UsageError: the page cannot be written.
+        UsageError: the page cannot be written; or the key file is not the dataset's.
     """
     data = Dataset(dataset)
-    page = render(Path(__file__).with_suffix(".html"), **_content(data))
+    folder = None if is_url(dataset) else Path(dataset)
+    secret = None if pseudonymise is None else of_dataset(data.info, Path(pseudonymise), folder)
+    page = render(Path(__file__).with_suffix(".html"), **_content(data, secret))
     place = data.root / "report.html" if out is None else Url(out) if is_url(out) else Path(out)
     if isinstance(place, Path):
         write(page, place)
@@ -60,7 +66,7 @@ def report(dataset: AnyPath = "dataset", out: AnyPath | None = None) -> PurePath
     return place
 
 
-def _content(dataset: Dataset) -> dict[str, Any]:
+def _content(dataset: Dataset, secret: Pseudonyms | None) -> dict[str, Any]:
     start = time.perf_counter()
     # The same dataset gives the same sample
     seed = int(dataset.info["build_id"], 16)
@@ -76,7 +82,7 @@ def _content(dataset: Dataset) -> dict[str, Any]:
     odd = _worst(slides)
     borrowed = _spread((slide.borrowed for slide in slides), BORROWED, seed)
     sample = _spread((slide.sample for slide in slides), SAMPLE, seed)
-    shown = contact_sheet.sheet(dataset, [*sample, *odd, *borrowed])
+    shown = contact_sheet.sheet(dataset, [*sample, *odd, *borrowed], secret)
     filters = quality.content(dataset, slides, seed)
     dataset.close()
     tiles = sum(slide.marker.tiles for slide in slides)

@@ -12,6 +12,7 @@ from pathprep.dataset.marker import Marker, committed
 from pathprep.dataset.schema import FOLDERS, FORMAT, VERSION, build_id
 from pathprep.errors import DatasetError, UsageError
 from pathprep.params.shard import ShardParams
+from pathprep.pseudonyms.slides import key_of
 from pathprep.sharding.names import with_names
 from pathprep.sharding.remote import Remote
 from pathprep.sharding.task import OriginT, Params
@@ -60,7 +61,8 @@ def plan(
             "cuCIM is not installed: install with the extra cuda13 or cuda12 (both also run without a GPU), "
             "or use `reader` openslide"
         )
-    build_id = prepare(root, params, rebuild, dry=dry)
+    alias = sources[0].alias
+    build_id = prepare(root, params, rebuild, dry=dry, key_id=None if alias is None else alias.key_id)
     if remote is not None and not dry:
         remote.publish("dataset.json")
     size = None if remote is None else remote.size
@@ -110,15 +112,23 @@ def in_part(name: str, number: int, parts: int) -> bool:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()) % parts == number - 1
 
 
-def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> str:
-    """Make or check the dataset folder; returns the build id. ``dry``: write nothing, take any parameters.
+def prepare(
+    root: Path, params: Params, rebuild: bool, *, dry: bool = False, key_id: str | None = None
+) -> str:
+    """Make or check the dataset folder; returns the build id.
+
+    Args:
+        dry: write nothing, take any parameters. key_id: of the key of the run's pseudonyms, if it has any.
 
     Raises:
-        UsageError: it holds slides made with other parameters and ``rebuild`` is off.
+        UsageError: it holds slides made with other parameters and ``rebuild`` is off; or pseudonyms
+            of another key, or slides under their own names, which do not go together with this run's.
     """
     values = params.as_dict()
     build = build_id(values)
     info = {"format": FORMAT, "version": VERSION, "build_id": build, "params": values}
+    if key_id is not None:
+        info["pseudonymised"] = {"key_id": key_id}
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root}: not a folder; choose another `out`")
     if not dry:
@@ -137,6 +147,8 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
         raise DatasetError(f"{path}: not written by pathprep; choose another `out`")
     if old == info:
         return build
+    if old is not None:
+        _check_pseudonyms(root, key_of(old), key_id)
     if old is not None and not rebuild and not dry and any((root / "slides").glob("*.json")):
         if old.get("version") != VERSION:
             raise UsageError(
@@ -151,6 +163,26 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
     if not dry:
         atomic.write_json(path, info)
     return build
+
+
+def _check_pseudonyms(root: Path, there: str | None, now: str | None) -> None:
+    """Refuse to write own names beside pseudonyms, or pseudonyms of two keys."""
+    if there == now:
+        return
+    if there is not None and now is None:
+        raise UsageError(
+            f"{root}: is pseudonymised, with the key {there}; give its key file (`pseudonymise`), without "
+            "which the slides' own names would be written there, and none would be known as done"
+        )
+    if there is not None:
+        raise UsageError(
+            f"{root}: is pseudonymised with another key ({there}) than this file's ({now}); give that key's "
+            "file, or use another `out`"
+        )
+    if any(any((root / folder).glob("*.json")) for folder in ("slides", "failed")):
+        raise UsageError(
+            f"{root}: holds slides under their own names; pseudonymised ones go to another `out`"
+        )
 
 
 def changes(root: Path, params: Params) -> str:
