@@ -18,11 +18,12 @@ NAME = ".lock"
 
 
 @contextmanager
-def exclusive(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold a lock file, which is made if absent and stays.
+def exclusive(path: Path, *, wait: bool = False, stays: bool = True) -> Iterator[None]:
+    """Hold a lock file, which is made if absent.
 
     Args:
         path: of the lock file; its folder must exist. wait: for the holder, instead of giving up.
+        stays: False removes it at the end, for a lock that lies among a user's own files.
 
     Raises:
         BusyError: another process holds it; it says which.
