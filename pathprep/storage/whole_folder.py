@@ -16,16 +16,21 @@ import secrets
 import shutil
 import socket
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from pathprep.errors import NoLocksError
 from pathprep.storage import locks
-from pathprep.storage.atomic import PREFIX, _sync_folder
+from pathprep.storage.atomic import PREFIX, sync_folder
 
+_PART = f"{PREFIX}part~"  # what is being copied
 _AT_FDCWD, _EXCHANGE = -100, 2
 _LACKING = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM}
-_HEX = r"[0-9a-f]{8}"
+# Ours, and those of `pathtrain export` before there was this room
+_LEFT = re.compile(
+    rf"({re.escape(PREFIX)}[^~]*~\d+\.[0-9a-f]{{8}}~|\.export-)(?P<kind>new|old)~(?P<name>.+)", re.DOTALL
+)
+
 
 
 def publish_folder(path: Path, make: Callable[[Path], None], own: Collection[str]) -> None:
@@ -39,14 +44,15 @@ def publish_folder(path: Path, make: Callable[[Path], None], own: Collection[str
     Raises:
         OSError: it cannot be written; what was there is as it was.
     """
+    path = path.resolve()  # of a link to a folder, the folder
     with _turn(path) as alone:
         if alone:
-            _recover(path, own)
+            recover(path.parent, own, path)
         temporary = _temporary(path, "new")
         temporary.mkdir()
         try:
             make(temporary)
-            _sync_folder(temporary)
+            sync_folder(temporary)
             _swap(temporary, path, own)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -56,49 +62,54 @@ def publish_folder(path: Path, make: Callable[[Path], None], own: Collection[str
 @contextmanager
 def _turn(path: Path) -> Iterator[bool]:
     """Until others have written there; False where there are no locks, and nobody can tell who is alive."""
-    lock = locks.exclusive(path.parent / f"{PREFIX}{path.name[-200:]}.lock", wait=True, stays=False)
-    try:
-        lock.__enter__()
-    except NoLocksError:  # names differ, and exchanges do not meet: the last one counts
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.__exit__(None, None, None)
+    lock = path.parent / f"{PREFIX}{path.name}.lock"
+    with ExitStack() as held:
+        try:
+            held.enter_context(locks.exclusive(lock, wait=True, stays=False))
+            alone = True
+        except NoLocksError:  # names differ, and exchanges do not meet: the last one counts
+            alone = False
+        yield alone
 
 
 def _temporary(path: Path, kind: str) -> Path:
     return path.with_name(
-        f"{PREFIX}{socket.gethostname()[:32]}~{os.getpid()}.{secrets.token_hex(4)}~{kind}~{path.name[-150:]}"
+        f"{PREFIX}{socket.gethostname()[:32]}~{os.getpid()}.{secrets.token_hex(4)}~{kind}~{path.name}"
     )
 
 
-def left_over(path: Path) -> list[Path]:
-    """What killed writers left beside a place; of its own pattern only."""
-    ending = re.escape(path.name[-150:])
-    name = re.compile(rf"{re.escape(PREFIX)}[^~]*~\d+\.{_HEX}~(new|old)~{ending}")
-    return sorted(other for other in path.parent.glob(f"{PREFIX}*") if name.fullmatch(other.name))
+def recover(folder: Path, own: Collection[str], only: Path | None = None) -> None:
+    """Put back what killed writers left away from its place, and remove what they left; nobody else is writing.
 
-
-def _recover(path: Path, own: Collection[str]) -> None:
-    """Put back what a kill left away, then remove what dead writers left; nobody else is writing."""
-    for left in left_over(path):
-        if left.is_symlink() or not left.is_dir():
+    Args:
+        folder: that holds the places. own: as of ``publish_folder``. only: one place; others may be written to.
+    """
+    for left, kind, place in left_over(folder):
+        if only is not None and place != only:
             continue
-        if "~old~" in left.name and not path.exists():
-            left.rename(path)
+        if kind == "old" and not place.exists():
+            left.rename(place)
             continue
-        if path.is_dir():
-            _carry(left, path, own)
+        if place.is_dir():
+            _carry(left, place, own)
         shutil.rmtree(left, ignore_errors=True)
+
+
+def left_over(folder: Path) -> list[tuple[Path, str, Path]]:
+    """What killed writers left in a folder: where it lies, whether it is an old or a new one, and of what place."""
+    found = []
+    for path in sorted(folder.glob(".*")):
+        match = _LEFT.fullmatch(path.name)
+        if match and path.is_dir() and not path.is_symlink():
+            found.append((path, match["kind"], folder / match["name"]))
+    return found
 
 
 def _swap(temporary: Path, path: Path, own: Collection[str]) -> None:
     if not path.exists():
         with suppress(FileExistsError):  # made meanwhile, where there are no locks
             temporary.rename(path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
             return
     _link(path, temporary, own)
     if exchange(temporary, path):
@@ -111,7 +122,7 @@ def _swap(temporary: Path, path: Path, own: Collection[str]) -> None:
         except BaseException:
             old.rename(path)
             raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     # from here on the new one is there: what fails now costs no more than a folder to remove
     with suppress(OSError):
         _carry(old, path, own)
@@ -140,7 +151,7 @@ def _foreign(folder: Path, own: Collection[str]) -> Iterator[tuple[Path, Path]]:
     for here, folders, files in os.walk(folder):
         for name in [*files, *(name for name in folders if (Path(here) / name).is_symlink())]:
             path = Path(here) / name
-            if path.parent != folder or (name not in own and not name.startswith(PREFIX)):
+            if not name.startswith(_PART) and (path.parent != folder or name not in own):
                 yield path, path.relative_to(folder)
 
 
@@ -151,17 +162,19 @@ def _link(old: Path, new: Path, own: Collection[str]) -> None:
         there.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(path, there, follow_symlinks=False)
-        except OSError:  # a file system without links
-            shutil.copy2(path, there, follow_symlinks=False)
+        except OSError:  # a file system without links; whole, since it may be carried back
+            part = there.with_name(f"{_PART}{secrets.token_hex(4)}")
+            shutil.copy2(path, part, follow_symlinks=False)
+            part.rename(there)
 
 
 def _carry(old: Path, new: Path, own: Collection[str]) -> None:
     """Move what is not ours and was written after it was linked."""
     for path, name in _foreign(old, own):
         there = new / name
-        if there.exists() and (there.samefile(path) or path.stat().st_mtime <= there.stat().st_mtime):
-            continue
-        if there.is_symlink():
-            continue
+        if os.path.lexists(there):
+            now, before = there.lstat(), path.lstat()
+            if (now.st_dev, now.st_ino) == (before.st_dev, before.st_ino) or now.st_mtime >= before.st_mtime:
+                continue
         there.parent.mkdir(parents=True, exist_ok=True)
         path.replace(there)

@@ -266,6 +266,8 @@ def _from_run(path: Path) -> LoadedModel:
 
 def _from_export(path: Path) -> LoadedModel:
     info = read_config(path)
+    if "architecture" not in info:
+        raise ModelError(f"{path / CONFIG_FILE}: not a timm model configuration; export the model again")
     try:
         config, target, start = _described(path, info)
         weights = read_weights(path, info)
