@@ -1,11 +1,11 @@
 """Folders that are replaced at once: a reader, and a rerun after a kill, sees the old one or the new one.
 
-The new folder is made under a temporary name beside the place, and the two change names in one call of the system
-(renameat2, RENAME_EXCHANGE). Files in the old one that are not ours are linked into the new one before, so that
-they are never missing. Writers to one place wait for each other.
+The new folder is made under a temporary name beside the place, and the two change names in one call of the
+system (renameat2, RENAME_EXCHANGE). Files in the old one that are not ours are linked into the new one
+before, so that they are never missing. Writers to one place wait for each other.
 
-Where the file system cannot exchange (NFS, some FUSE), the old folder is renamed away first, and back if that was
-all: a kill between leaves it whole under ``.tmp-...~old~NAME``, and the next writer puts it back.
+Where the file system cannot exchange (NFS, some FUSE), the old folder is renamed away first, and back if that
+was all: a kill between leaves it whole under ``.tmp-...~old~NAME``, and the next writer puts it back.
 """
 
 import ctypes
@@ -30,7 +30,6 @@ _LACKING = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM}
 _LEFT = re.compile(
     rf"({re.escape(PREFIX)}[^~]*~\d+\.[0-9a-f]{{8}}~|\.export-)(?P<kind>new|old)~(?P<name>.+)", re.DOTALL
 )
-
 
 
 def publish_folder(path: Path, make: Callable[[Path], None], own: Collection[str]) -> None:
@@ -79,10 +78,11 @@ def _temporary(path: Path, kind: str) -> Path:
 
 
 def recover(folder: Path, own: Collection[str], only: Path | None = None) -> None:
-    """Put back what killed writers left away from its place, and remove what they left; nobody else is writing.
+    """Put back what killed writers left away from its place, and remove the rest; nobody else is writing.
 
     Args:
-        folder: that holds the places. own: as of ``publish_folder``. only: one place; others may be written to.
+        folder: that holds the places. own: as of ``publish_folder``.
+        only: one place; others may be written to.
     """
     for left, kind, place in left_over(folder):
         if only is not None and place != only:
@@ -96,7 +96,7 @@ def recover(folder: Path, own: Collection[str], only: Path | None = None) -> Non
 
 
 def left_over(folder: Path) -> list[tuple[Path, str, Path]]:
-    """What killed writers left in a folder: where it lies, whether it is an old or a new one, and of what place."""
+    """What killed writers left in a folder: where it lies, whether it is an old or a new one, its place."""
     found = []
     for path in sorted(folder.glob(".*")):
         match = _LEFT.fullmatch(path.name)

@@ -1,7 +1,7 @@
 """Exported models on disk: reading what `pathtrain export` wrote, and not what has become of it since.
 
-config.json is sealed (pathprep.storage.seals) and holds the SHA-256 of the weights. Exports before version 2 have
-neither; folders that timm wrote itself have no version at all. Both are read as they are.
+config.json is sealed (pathprep.storage.seals) and holds the SHA-256 of the weights. Exports before version 2
+have neither; folders that timm wrote itself have no version at all. Both are read as they are.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Recipes that are passed on: of the machine that they ran on they name files and folders, and not where they lay."""
+"""Recipes that are passed on: they name the files and folders of a machine, and not where they lay."""
 
 from pathlib import Path
 from typing import Any

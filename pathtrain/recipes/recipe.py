@@ -30,8 +30,8 @@ class ModelConfig(Strict):
 
     Attributes:
         name: a timm architecture without a pretrained tag, such as ``vit_base_patch16_224``.
-        kwargs: arguments of that architecture (``img_size``, ``patch_size``, ``depth``, ``embed_dim``, ...), of those
-            that pathtrain.recipes.architecture lists.
+        kwargs: arguments of that architecture (``img_size``, ``patch_size``, ``depth``, ``embed_dim``, ...),
+            of those that pathtrain.recipes.architecture lists.
         init: ``random``; ``imagenet``, timm's default weights of the architecture; ``timm:NAME.TAG``, those
             of a tag, such as ``timm:vit_base_patch16_224.dino``; the path of a .safetensors or .pth file, or
             of an exported folder; or ``run:FOLDER``, another run's newest checkpoint with heads and centre,

@@ -6,9 +6,9 @@
     MODEL/model.safetensors    the teacher's backbone
     MODEL/README.md            where it came from and how to use it
 
-config.json is sealed and holds the hashes of the two others. The folder is written under a temporary name beside
-MODEL and the two change names: a half-written export does not exist, and neither does a moment without one. Files
-in MODEL that are not of these three stay there.
+config.json is sealed and holds the hashes of the two others. The folder is written under a temporary name
+beside MODEL and the two change names: a half-written export does not exist, and neither does a moment without
+one. Files in MODEL that are not of these three stay there.
 
 An export is passed on: of the run's machine it holds no path, of files and folders their names alone.
 """
@@ -23,16 +23,17 @@ from safetensors.torch import save
 
 from pathprep.errors import UsageError
 from pathprep.storage import atomic
-from pathprep.storage.seals import write_sealed
-from pathprep.storage.whole_folder import publish_folder
 from pathprep.storage.json_files import read_json
 from pathprep.storage.place import local_folder
+from pathprep.storage.seals import write_sealed
+from pathprep.storage.whole_folder import publish_folder
 from pathtrain.errors import ModelError
 from pathtrain.models.folder import CARD_FILE, CONFIG_FILE, CREATOR, FILES, VERSION, WEIGHTS_FILE
 from pathtrain.recipes.load import dump
 from pathtrain.recipes.load import load as load_recipe
 from pathtrain.recipes.names_only import short, short_init, without_paths
 from pathtrain.runs.model import BUILT_IN, LoadedModel, load
+
 
 def export(run: str | Path, out: str | Path = "model") -> LoadedModel:
     """Write the teacher's backbone of a run's newest checkpoint to the folder ``out``.
@@ -65,7 +66,9 @@ def write(model: LoadedModel, run: Path, out: Path) -> None:
         WEIGHTS_FILE: save(model.module.state_dict(), metadata={"format": "pt"}),
         CARD_FILE: _card(model, run).encode(),
     }
-    config = _config(model) | {"files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
+    config = _config(model) | {
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    }
 
     def make(folder: Path) -> None:
         for name, data in files.items():

@@ -4,7 +4,8 @@
 
 Each is a model for every command that takes one. A folder with a config.json is complete: it is written under
 another name and renamed, before the checkpoint of its step. So what lies beyond the checkpoint that a run
-goes on from is made again, and is removed first: the new steps may be others. Files in it that are not ours stay.
+goes on from is made again, and is removed first: the new steps may be others. Files in it that are not ours
+stay.
 """
 
 import re
@@ -14,7 +15,6 @@ from pathlib import Path
 from torch import Tensor
 
 from pathprep.storage.whole_folder import recover
-
 from pathtrain.models.folder import CONFIG_FILE, FILES
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs.export import write

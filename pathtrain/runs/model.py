@@ -279,7 +279,9 @@ def _from_export(path: Path) -> LoadedModel:
         said = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise ModelError(f"{path / CONFIG_FILE}: {said}") from None
     except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
-        raise ModelError(f"{path}: its weights or configuration are damaged ({_line(error)}); {AGAIN}") from None
+        raise ModelError(
+            f"{path}: its weights or configuration are damaged ({_line(error)}); {AGAIN}"
+        ) from None
     if info.get("creator") == CREATOR and info.get("fingerprint", found.fingerprint) != found.fingerprint:
         raise ModelError(
             f"{path}: damaged (its fingerprint was {info['fingerprint']}, is {found.fingerprint}); {AGAIN}"

@@ -1,4 +1,4 @@
-"""Folders that are replaced at once: whatever fails or is killed, there is the old one or the new one, whole."""
+"""Folders that are replaced at once: whatever fails or is killed, there is the old one or the new one."""
 
 import os
 import subprocess

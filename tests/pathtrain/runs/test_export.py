@@ -199,7 +199,10 @@ def test_a_seal_that_is_gone_is_damage(model: Path) -> None:
         ({"architecture": "hf_hub:someone/model"}, "is no name of a timm architecture"),
         ({"architecture": "local-dir:/tmp/model"}, "is no name of a timm architecture"),
         ({"model_args": {"depth": 10**9}}, "depth is beyond 1,000"),
-        ({"model_args": {"embed_dim": 60000}}, "is .24,., vit_tiny_patch16_224 with these arguments has .60000,"),
+        (
+            {"model_args": {"embed_dim": 60000}},
+            "is .24,., vit_tiny_patch16_224 with these arguments has .60000,",
+        ),
         ({"model_args": {"img_size": {"a": 1}}}, "img_size is no number, text"),
         ({"model_args": []}, "damaged"),
         ({"pretrained_cfg": [1]}, "damaged"),
