@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 RUNNING = "Running"
 
 
-def _place(given: Any) -> Path | str:
+def place(given: Any) -> Path | str:
     """A folder, or a URL as it is: a path would fold its slashes."""
     return str(given) if "://" in str(given) else Path(given)
 
 
 Dataset = Annotated[
-    str, typer.Argument(metavar="FOLDER|URL", parser=_place, help="The dataset, such as s3://bucket/folder.")
+    str, typer.Argument(metavar="FOLDER|URL", parser=place, help="The dataset, such as s3://bucket/folder.")
 ]
 Datasets = Annotated[
-    list[str], typer.Argument(metavar="FOLDER|URL...", parser=_place, help="Datasets, one or several.")
+    list[str], typer.Argument(metavar="FOLDER|URL...", parser=place, help="Datasets, one or several.")
 ]
 OutDataset = Annotated[
     str,
     typer.Option(
         metavar="FOLDER|URL",
-        parser=_place,
+        parser=place,
         help="The dataset: a folder, or a URL such as s3://bucket/folder.",
     ),
 ]

@@ -43,7 +43,9 @@ _PATH = re.compile(
     r"(?<![\w.:/<*\\%#&])(?:/(?=[A-Za-z_~])[^\s/:;,'\"<>|()\[\]{}*?&$=]+){2,}/?"
     r"|(?<![\w])[A-Za-z]:\\(?:[^\s\\:;,'\"<>|]+\\?)+|file:///[^\s'\"<>]+"
 )
-_HEX = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{8}(?:[0-9a-f]{4,})*(?![0-9A-Za-z])")
+# Hashes: what is keyed, and what is appended to names that collide
+_OWN = re.compile(PSEUDONYM.pattern + r"(?:-[0-9a-f]{8})?")
+_HEX = re.compile(r"(?<![0-9A-Za-z])(?=\d*[a-f])[0-9a-f]{8}(?:[0-9a-f]{4,})*(?![0-9A-Za-z])")
 _ON = re.compile(r"process \d+ on (\S+)")
 # Users that programs are called by everywhere: their names are words
 _NOBODY = frozenset(
@@ -58,7 +60,7 @@ def of_name(name: str, *, persons: bool = True) -> list[Sign]:
     Args:
         persons: look for names of persons too; names of classes look like them.
     """
-    bare = _HEX.sub(" ", PSEUDONYM.sub(" ", name))
+    bare = _HEX.sub(" ", _OWN.sub(" ", name))
     rules = [(MAIL, _MAIL), (UID, _UID), (DATE, _DATE), (NUMBER, _NUMBER)]
     if persons:
         rules.append((PERSON, _PERSON))

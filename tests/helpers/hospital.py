@@ -1,7 +1,5 @@
 """Slides as a hospital names them, and a search for what must be nowhere."""
 
-import io
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,9 +36,6 @@ def texts(root: Path) -> Iterator[tuple[str, bytes]]:
         if path.suffix == ".h5":
             with h5py.File(path) as file:
                 yield name, _hdf5(file)
-        if path.suffix == ".tar":
-            with tarfile.open(fileobj=io.BytesIO(path.read_bytes())) as tar:
-                yield name, "\n".join(tar.getnames()).encode()
 
 
 def _hdf5(file: h5py.File) -> bytes:
