@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pathprep.dataset import index_cache
+from pathprep.dataset import index_cache, info
 from pathprep.dataset.failed import FailedShard, failed_of
 from pathprep.dataset.listing import THREADS
 from pathprep.dataset.marker import Marker, SlideMarker, sealed_in
-from pathprep.dataset.schema import DROPPED, FORMAT, READABLE, SCHEMA, VERSION, build_id
+from pathprep.dataset.schema import DROPPED, SCHEMA
 from pathprep.dataset.stored import StoredTiles, encoded
 from pathprep.dataset.tile import FIT_COLUMNS, Tile, checked, fit_of, known
 from pathprep.dataset.tile_index import TileIndex
@@ -46,22 +46,10 @@ class Dataset(StoredTiles):
 
     def __init__(self, root: PurePath | str) -> None:
         super().__init__(root)
-        info = self.storage.read_json("dataset.json")
-        if info is None or info.get("format") != FORMAT:
-            if self.storage.read_json("mixed.json") is not None:
-                raise DatasetError(f"{root}: holds mixed shards; give the dataset that they were mixed from")
-            raise DatasetError(f"{root}: not a dataset (no dataset.json); make one with `pathprep shard`")
-        if info["version"] not in READABLE:
-            raise DatasetError(
-                f"{self.root}: format version {info['version']}, this pathprep reads up to version {VERSION}"
-            )
-        if build_id(info["params"]) != info["build_id"]:
-            raise DatasetError(
-                f"{self.root}/dataset.json: damaged, its parameters are not those of its build id; run the "
-                "`pathprep shard` command that made it, with --rebuild if it says so"
-            )
-        self.info: dict[str, Any] = info
-        self.params: dict[str, Any] = info["params"]
+        if not self.storage.exists(info.NAME) and self.storage.read_json("mixed.json") is not None:
+            raise DatasetError(f"{root}: holds mixed shards; give the dataset that they were mixed from")
+        self.info: dict[str, Any] = info.read(self.storage)
+        self.params: dict[str, Any] = self.info["params"]
 
     def __len__(self) -> int:
         return len(self._places)
@@ -81,7 +69,7 @@ class Dataset(StoredTiles):
         return {name: each for name, each in markers if each is not None and each.build_id == build}
 
     def _names(self, folder: str) -> list[str]:
-        files = (info.last for info in self.storage.listing(folder))
+        files = (file.last for file in self.storage.listing(folder))
         own = (name for name in files if not name.startswith(atomic.PREFIX))  # a writer has yet to rename it
         return [name.removesuffix(".json") for name in own if name.endswith(".json")]
 
