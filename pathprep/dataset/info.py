@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 NAME = "dataset.json"
 KEYS = {"format", "version", "build_id", "params"}
 CURE = (
-    "run the same `pathprep` command that made the dataset again, without --rebuild: it writes the file anew and "
-    "keeps every slide"
+    "run the same `pathprep` command that made the dataset again, without --rebuild: it writes the file anew "
+    "and keeps every slide"
 )
 
 
@@ -92,9 +92,7 @@ def read(storage: Storage) -> dict[str, Any]:
         raise DatasetError(f"{storage.root / NAME}: {problem}; {CURE}")
     if storage.exists(NAME):
         raise DatasetError(f"{storage.root / NAME}: not written by pathprep, or damaged; name another folder")
-    raise DatasetError(
-        f"{storage.root}: not a dataset (no {NAME}); make one with `pathprep shard`"
-    )
+    raise DatasetError(f"{storage.root}: not a dataset (no {NAME}); make one with `pathprep shard`")
 
 
 def first_marker(storage: Storage, build: str | None = None) -> Marker | None:
@@ -128,7 +126,9 @@ def mended(root: Path, params: Mapping[str, Any] | None = None) -> bool:
         return False
     info = sealed({**made(params), "version": _version_of(storage, marker)})
     atomic.write_json(root / NAME, info)
-    log.warning("%s: was damaged or gone; written anew, since slides there have these parameters", root / NAME)
+    log.warning(
+        "%s: was damaged or gone; written anew, since slides there have these parameters", root / NAME
+    )
     return True
 
 

@@ -154,15 +154,16 @@ def _refuse(root: Path, old: dict[str, Any] | None, values: dict[str, Any]) -> N
     """Say why a run with these parameters must not write among the slides that stand.
 
     Raises:
-        UsageError: always, but where no slide of pathprep stands. ``old`` is None where dataset.json is damaged or gone.
+        UsageError: always, but where no slide of pathprep stands. ``old`` is None where dataset.json is damaged
+            or gone.
     """
     if old is None:
         if info.first_marker(LocalStorage(root)) is None:
             return  # of a killed run, or foreign: nothing that could be lost
         raise UsageError(
-            f"{root / info.NAME}: damaged or gone, and the slides there were made with other parameters than these; "
-            "run the very command that made them, which writes it anew and keeps them; or use another `out`, or "
-            "`rebuild` to make them again"
+            f"{root / info.NAME}: damaged or gone, and the slides there were made with other parameters than "
+            "these; run the very command that made them, which writes it anew and keeps them; or use another "
+            "`out`, or `rebuild` to make them again"
         )
     if old["version"] != VERSION:
         raise UsageError(

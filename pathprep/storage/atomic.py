@@ -7,9 +7,9 @@ one, never a part of one.
 A writer holds a lock (flock) on its temporary file until it is renamed. The system drops the lock when
 the writer dies, whatever it died of and whatever host or container it ran in, and so tells the sweep
 which files are dead. That holds for writers under the same kernel, in whichever container with whatever
-host name: temporary names carry the kernel's boot id. Between machines it need not hold: a share may keep locks
-to itself, and a server does not see by flock what its NFS clients have locked. So files of another machine are
-removed only when they have not been written to for FOREIGN_AGE_S.
+host name: temporary names carry the kernel's boot id. Between machines it need not hold: a share may keep
+locks to itself, and a server does not see by flock what its NFS clients have locked. So files of another
+machine are removed only when they have not been written to for FOREIGN_AGE_S.
 """
 
 import errno

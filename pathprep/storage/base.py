@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
-
 # Levels of JSON that is read; files of ours have under ten
 DEEPEST = 64
 

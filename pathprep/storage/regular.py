@@ -1,4 +1,4 @@
-"""Opening plain files: never a pipe, for which reading would wait for ever, and with errors that name the file."""
+"""Opening plain files: never a pipe, which could be waited for for ever; errors name the file."""
 
 import errno
 import io
