@@ -99,8 +99,8 @@ def read_info(storage: Storage) -> dict[str, Any]:
             )
     if info is None or not is_whole(info):
         raise DatasetError(
-            f"{storage.root / INFO}: damaged; run the same `pathprep mix` again, which keeps every shard that "
-            "is as it was written"
+            f"{storage.root / INFO}: damaged; run the same `pathprep mix` again, which keeps every shard "
+            "that is as it was written"
         )
     return info
 

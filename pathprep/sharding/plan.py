@@ -154,8 +154,8 @@ def _refuse(root: Path, old: dict[str, Any] | None, values: dict[str, Any]) -> N
     """Say why a run with these parameters must not write among the slides that stand.
 
     Raises:
-        UsageError: always, but where no slide of pathprep stands. ``old`` is None where dataset.json is damaged
-            or gone.
+        UsageError: always, but where no slide of pathprep stands. ``old`` is None where dataset.json is
+            damaged or gone.
     """
     if old is None:
         if info.first_marker(LocalStorage(root)) is None:
