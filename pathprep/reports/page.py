@@ -9,6 +9,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any
@@ -89,7 +90,7 @@ def _content(dataset: Dataset, secret: Pseudonyms | None) -> dict[str, Any]:
     stale = sum(info.name.endswith(".json") for info in dataset.storage.listing("slides")) - len(slides)
     return {
         "name": PurePath(dataset.storage.absolute).name,
-        "root": dataset.root,
+        "root": PurePath(dataset.storage.absolute).name,  # pages are passed on: no path of the machine
         "made": datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z"),
         "seconds_made": lambda: time.perf_counter() - start,
         "findings": findings(slides, failures, stale),
@@ -102,7 +103,7 @@ def _content(dataset: Dataset, secret: Pseudonyms | None) -> dict[str, Any]:
         "slides": ranked,
         "drawn": drawn,
         "left_out": 0 if imported else len(ranked) - len(drawn),
-        "failures": list(failures.items())[:FAILURES_SHOWN],
+        "failures": [(name, _without_folders(entry)) for name, entry in failures.items()][:FAILURES_SHOWN],
         "failures_left": max(0, len(failures) - FAILURES_SHOWN),
         "tiles": tiles,
         "counts": _bars(_total(slides, "counts"), REASONS),
@@ -127,6 +128,13 @@ def _content(dataset: Dataset, secret: Pseudonyms | None) -> dict[str, Any]:
         "reasons": REASONS,
         "statuses": STATUSES,
     }
+
+
+def _without_folders(entry: FailedShard) -> FailedShard:
+    """What failed, with the names of files and not where they lay on the machine."""
+    path = PurePath(entry.source.path)
+    error = entry.error.replace(str(path), path.name).replace(f"{path.parent}/", "")
+    return replace(entry, error=error)
 
 
 def _facts(

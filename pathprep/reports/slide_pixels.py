@@ -57,17 +57,17 @@ def read(wanted: list[Wanted], side: int) -> Iterator[Before]:
             if error is None:
                 yield Before(item.marker.slide, future.result(), "")
             else:
-                yield Before(item.marker.slide, [], _problem(error, item.marker.source.path))
+                yield Before(item.marker.slide, [], _problem(error, Path(item.marker.source.path)))
 
 
-def _problem(error: BaseException, path: str) -> str:
-    if isinstance(error, SlideError):
-        return str(error)
+def _problem(error: BaseException, path: Path) -> str:
+    """Why, in words for a page that is passed on: with the file's name, not its folder."""
     if isinstance(error, ProcessExpired):
-        return f"the reader crashed on {path}"
+        return f"the reader crashed on {path.name}"
     if isinstance(error, TimeoutError):
-        return f"reading {path} took longer than {TIMEOUT_S:g} s"
-    return f"{path}: {type(error).__name__}: {error}"
+        return f"reading {path.name} took longer than {TIMEOUT_S:g} s"
+    text = str(error) if isinstance(error, SlideError) else f"{path}: {type(error).__name__}: {error}"
+    return text.replace(f"{path.parent}/", "")
 
 
 def _changed(source: SlideRecord) -> str:
@@ -75,8 +75,8 @@ def _changed(source: SlideRecord) -> str:
     try:
         size = path.stat().st_size
     except OSError:
-        return f"the slide file is no longer at {path}"
-    return "" if size == source.size else f"the slide file {path} has another size than when it was cut"
+        return f"the slide file {path.name} is no longer where it was (slides/ says where)"
+    return "" if size == source.size else f"the slide file {path.name} has another size than when it was cut"
 
 
 def _read_slide(item: Wanted, side: int) -> list[Pixels]:

@@ -86,6 +86,7 @@ def process(task: ShardTask, progress: Progress | None = None) -> Marker:
                 inputs=inputs,
                 slide_id=source.slide or source.name,
                 own_name=printable(source.own_name),
+                key_id=source.alias and source.alias.key_id,
                 target_mpp=params.mpp,
                 facts=_facts(slide, mpp, source),
                 reader=slide.reader,

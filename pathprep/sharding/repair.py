@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pathprep.dataset import info
 from pathprep.dataset.marker import SlideMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.verify import Findings
@@ -68,6 +69,7 @@ def repair(
             f"{dataset}: only a local folder is repaired; use `pathprep shard --rebuild` for a URL"
         )
     root = Path(dataset)
+    info.mended(root)
     there = Dataset(root)
     secret = None if pseudonymise is None else of_dataset(there.info, Path(pseudonymise), root)
     *slides, folder = verify(root)

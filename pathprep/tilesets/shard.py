@@ -140,6 +140,7 @@ def process(task: ImportTask, progress: Progress | None = None) -> Marker:
             source=SourceRecord(part.recorded, _size(part)),
             set=part.set,
             split=part.split,
+            key_id=part.alias and part.alias.key_id,
             inputs=inputs,
             mpp=task.params.mpp,
             mpp_source="not known" if task.params.mpp is None else "--mpp",
