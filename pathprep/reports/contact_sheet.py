@@ -1,6 +1,6 @@
 """Tiles as they are stored, beside what they were, or would become with the default target."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -10,17 +10,13 @@ from pathprep.dataset.marker import SlideMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
 from pathprep.page.environment import jpeg_uri
-from pathprep.pseudonyms.slides import Pseudonyms, key_of
+from pathprep.pseudonyms.slides import Pseudonyms
 from pathprep.reports import slide_pixels
 from pathprep.reports.measure import Tile
 from pathprep.reports.slide_pixels import Wanted, reduced
 from pathprep.slides.readers.base import Pixels
 from pathprep.tiles import jpeg
 
-# In pseudonymised datasets, whose slides' paths must not be in a page
-NO_KEY = "the dataset is pseudonymised; with its key file (`--pseudonymise`), what tiles were is shown too"
-NO_ROW = "the table of pseudonyms does not say where the slide is"
-UNREADABLE = "the slide file is no longer where it was, was changed, or cannot be read"
 SIDE = 224  # pixels of a shown tile
 
 
@@ -81,23 +77,16 @@ def _from_slides(
     by_slide: dict[str, list[Tile]] = {}
     for tile in tiles:
         by_slide.setdefault(tile.slide, []).append(tile)
-    problems: dict[str, str] = {}
-    wanted, hidden = [], key_of(dataset.info) is not None
+    wanted = []
     for slide, group in by_slide.items():
         marker = dataset.markers[slide]
-        if not isinstance(marker, SlideMarker):
-            continue
-        if hidden:
-            path = None if secret is None else secret.path(marker.source.path)
-            if path is None:
-                problems[slide] = NO_KEY if secret is None else NO_ROW
-                continue
-            marker = replace(marker, source=replace(marker.source, path=str(path)))
-        wanted.append(Wanted(marker, [(tile.x, tile.y, tile.side) for tile in group]))
+        if isinstance(marker, SlideMarker):
+            wanted.append(Wanted(marker, [(tile.x, tile.y, tile.side) for tile in group]))
     found: dict[Tile, Pixels] = {}
-    for before in slide_pixels.read(wanted, SIDE):
+    problems: dict[str, str] = {}
+    for before in slide_pixels.read(wanted, SIDE, secret):
         if before.problem:
-            problems[before.slide] = UNREADABLE if hidden else before.problem
+            problems[before.slide] = before.problem
         else:
             found.update(zip(by_slide[before.slide], before.pictures, strict=True))
     return found, problems

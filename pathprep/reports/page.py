@@ -84,7 +84,7 @@ def _content(dataset: Dataset, secret: Pseudonyms | None) -> dict[str, Any]:
     borrowed = _spread((slide.borrowed for slide in slides), BORROWED, seed)
     sample = _spread((slide.sample for slide in slides), SAMPLE, seed)
     shown = contact_sheet.sheet(dataset, [*sample, *odd, *borrowed], secret)
-    filters = quality.content(dataset, slides, seed)
+    filters = quality.content(dataset, slides, seed, secret)
     dataset.close()
     tiles = sum(slide.marker.tiles for slide in slides)
     stale = sum(info.name.endswith(".json") for info in dataset.storage.listing("slides")) - len(slides)
