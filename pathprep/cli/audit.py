@@ -60,5 +60,5 @@ def _print(seen: "Audit") -> None:
         "nothing that could tell of a person or a machine" if not seen.found else f"{len(seen.found)} found"
     )
     output.print(
-        f"{escape(str(seen.path))} ({seen.kind}), {seen.files:,} files{pictures}: {told}", soft_wrap=True
+        f"{escape(str(seen.path))} ({seen.kind}), {seen.files:,} {files}{pictures}: {told}", soft_wrap=True
     )
