@@ -12,7 +12,7 @@ from pathprep.params.settings import unknown
 from pathprep.storage.base import Url, is_url
 
 # Options that are about a call and not about what it makes
-_OF_A_MACHINE = {"out", "address", "sbatch_args"}
+_OF_A_MACHINE = {"out", "datasets", "address", "sbatch_args"}
 _OF_A_CALL = {"config", "as_json", "out_json", "dry_run", "part", "rebuild"}
 
 

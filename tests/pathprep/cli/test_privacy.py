@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import hospital
+from helpers.slides import tissue, write_tiff
 
 from pathprep.cli import main
 from pathprep.pseudonyms import key as keys
@@ -84,3 +86,15 @@ def test_audit_names_file_sign_and_cure(tmp_path: Path) -> None:
     assert code == 0
     (facts,) = json.loads(out)
     assert (facts["kind"], facts["files"], facts["found"]) == ("run", 1, [])
+
+
+def test_a_mix_of_pseudonymised_tiles_keeps_its_options_and_no_path(tmp_path: Path) -> None:
+    (tmp_path / "slides").mkdir()
+    write_tiff(tmp_path / "slides" / "S19-01234.tif", tissue(200, 260))
+    given = ["--out", tmp_path / "d", "--tile", 64, "--no-forecast", "--pseudonymise", tmp_path / "study.key"]
+    assert pathprep("shard", tmp_path / "slides", *given)[0] == 0
+    assert pathprep("mix", tmp_path / "d", "--out", tmp_path / "mixed", "--seed", 3)[0] == 0
+    assert "seed: 3" in (tmp_path / "mixed" / "mix.yaml").read_text()
+    assert hospital.leaks(tmp_path / "mixed", (str(tmp_path), "S19-01234")) == []
+    code, out, _ = pathprep("audit", tmp_path / "d", tmp_path / "mixed")
+    assert (code, out.count("nothing that could tell")) == (0, 2)
