@@ -10,6 +10,7 @@
     │   └── MaskError           the user's own tissue mask cannot be used
     ├── DeviceError         the GPU could not do the work
     │   └── DeviceLost          it failed, and cannot be used any more in this process
+    ├── OutOfMemory         too little memory for even one slide at a time
     ├── StainError          a stain target cannot be fitted or read
     ├── DatasetError        a dataset folder is missing, damaged or of another version
     ├── OutsideError        a path that a file names leads out of its folder
@@ -116,6 +117,10 @@ class DeviceError(PathprepError):
 
 class DeviceLost(DeviceError):
     """The GPU failed; CUDA refuses to go on in this process."""
+
+
+class OutOfMemory(PathprepError):
+    """Too little memory for even one task at a time; the run ends in order."""
 
 
 class StainError(PathprepError):

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pathprep.dataset import index_cache
 from pathprep.dataset.failed import FailedShard, failed_of
 from pathprep.dataset.listing import THREADS
-from pathprep.dataset.marker import Marker, SlideMarker, sealed_in
+from pathprep.dataset.marker import Marker, SlideMarker, is_displaced, sealed_in
 from pathprep.dataset.schema import DROPPED, FORMAT, READABLE, SCHEMA, VERSION, build_id
 from pathprep.dataset.stored import StoredTiles, encoded
 from pathprep.dataset.tile import FIT_COLUMNS, Tile, checked, fit_of, known
@@ -74,11 +74,20 @@ class Dataset(StoredTiles):
     @cached_property
     def markers(self) -> dict[str, Marker]:
         """Committed slides of this build: name -> marker, in the order of names."""
-        names, build = self._names("slides"), self.info["build_id"]
+        return {name: each for name, each in self._read if each.build_id == self.info["build_id"]}
+
+    @property
+    def displaced(self) -> dict[str, Marker]:
+        """Markers of slides of this build whose files were being replaced, by name: none is committed."""
+        return {name: each for name, each in self._read if is_displaced(each, self.info["build_id"])}
+
+    @cached_property
+    def _read(self) -> list[tuple[str, Marker]]:
+        """The markers that are as they were written, of any build."""
+        names = self._names("slides")
         with ThreadPoolExecutor(THREADS) as pool:
             read = pool.map(lambda name: sealed_in(self.storage, f"slides/{name}.json"), names)
-            markers = list(zip(names, read, strict=True))
-        return {name: each for name, each in markers if each is not None and each.build_id == build}
+            return [(name, each) for name, each in zip(names, read, strict=True) if each is not None]
 
     def _names(self, folder: str) -> list[str]:
         files = (info.last for info in self.storage.listing(folder))

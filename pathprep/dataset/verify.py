@@ -14,6 +14,7 @@ import pyarrow as pa
 from pathprep.dataset import index_cache
 from pathprep.dataset.marker import FileRecord, Marker, sealed_in
 from pathprep.dataset.reader import Dataset
+from pathprep.dataset.remaking import made_again
 from pathprep.dataset.schema import FOLDERS, tile_key
 from pathprep.dataset.tar import dali_index
 from pathprep.errors import DatasetError
@@ -25,7 +26,8 @@ from pathprep.storage.base import Storage
 class Findings:
     """What is wrong with one slide, or with the folder itself, a line each; ``tiles`` names bad tiles.
 
-    ``lost``: its marker is damaged, so nobody knows what it was made from.
+    ``lost``: its marker is damaged, so nobody knows what it was made from. ``displaced``: it was being made
+    again by a process that died; its marker says what from.
     """
 
     slide: str
@@ -33,6 +35,7 @@ class Findings:
     tiles: list[str] = field(default_factory=list)
     checked: int = 0
     lost: bool = False
+    displaced: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """As `--json` prints it."""
@@ -54,9 +57,9 @@ def verify(root: PurePath | str, threads: int = 2) -> Iterator[Findings]:
         yield from pool.map(
             lambda name: check_slide(dataset.storage, dataset.markers[name], version), dataset.slides
         )
-    lost = _lost(dataset)
-    yield from lost
-    yield _check_folder(dataset, {found.slide for found in lost})
+    rest = [*_displaced(dataset), *_lost(dataset)]
+    yield from rest
+    yield _check_folder(dataset, {found.slide for found in rest})
 
 
 def check_slide(storage: Storage, marker: Marker, version: int) -> Findings:
@@ -139,12 +142,18 @@ def _check_idx(
         found.problems.append(f"{name}: differs from the index of tiles")
 
 
+def _displaced(dataset: Dataset) -> list[Findings]:
+    """Slides that a process was about to replace when it died, or that one is about to replace now."""
+    problem = "slides/{}.json: its files were being replaced by a run that did not come to its end"
+    return [Findings(name, [problem.format(name)], displaced=True) for name in dataset.displaced]
+
+
 def _lost(dataset: Dataset) -> list[Findings]:
     """Slides whose markers are not as they were written."""
     storage, lost = dataset.storage, []
     for name in own_files(storage, "slides"):
         if name.endswith(".json") and sealed_in(storage, name) is None and storage.exists(name):
-            problem = f"{name}: damaged; the `pathprep` command that made the dataset makes it again"
+            problem = f"{name}: damaged; {made_again(dataset.storage, dataset.kind)} makes it again"
             lost.append(Findings(PurePath(name).stem, [problem], lost=True))
     return lost
 
@@ -154,7 +163,7 @@ def own_files(storage: Storage, folder: str) -> list[str]:
     return [info.name for info in storage.listing(folder) if not info.last.startswith(atomic.PREFIX)]
 
 
-def _check_folder(dataset: Dataset, lost: Container[str]) -> Findings:
+def _check_folder(dataset: Dataset, rest: Container[str]) -> Findings:
     """An index of tiles that differs, and files that no committed slide owns: left over or foreign."""
     found = Findings("(folder)")
     # a damaged table is reported with its slide, and its index cannot be compared
@@ -166,7 +175,7 @@ def _check_folder(dataset: Dataset, lost: Container[str]) -> Findings:
     for folder in FOLDERS:
         for info in dataset.storage.listing(folder):
             name, last = info.name, info.last
-            if name in owned or last.partition(".")[0] in lost:
+            if name in owned or last.partition(".")[0] in rest:
                 continue
             if last.startswith(atomic.PREFIX):
                 found.problems.append(

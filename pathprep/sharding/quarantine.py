@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pathprep.dataset.failed import FailedShard
-from pathprep.dataset.marker import Marker, TileSetMarker, vouches
+from pathprep.dataset.marker import Marker, TileSetMarker, is_displaced, vouches
 from pathprep.sharding.task import DatasetTask
 from pathprep.storage import atomic
 
@@ -63,7 +63,7 @@ def standing(
         task: what failed. failure: what is recorded of it.
         size: bytes of a file of the dataset, by its name; -1 if it is absent.
     """
-    if marker is None:
+    if marker is None or is_displaced(marker):  # that stays, for `pathprep repair`
         return Standing.NOTHING
     if not task.source.made(marker.source.path, marker.source.size):
         return Standing.OTHER

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pathprep.dataset.failed import FailedShard
-from pathprep.dataset.marker import Marker, sealed_in, vouches
+from pathprep.dataset.marker import Marker, displaced, sealed_in, vouches
 from pathprep.dataset.schema import FOLDERS
 from pathprep.errors import DatasetError, StoreError, UsageError
 from pathprep.launchers.base import STAGES, Progress
@@ -66,7 +66,7 @@ class Remote:
 
     def record(self, name: str, marker: Marker) -> None:
         """Take note of a slide that is done."""
-        (self.root / "slides" / f"{name}.json").write_text(json.dumps(sealed(marker.as_dict())))
+        (self.root / "slides" / f"{name}.json").write_bytes(_json(marker))
 
     def fail(self, task: DatasetTask[Any, Any], failure: FailedShard) -> tuple[Standing, Marker | None]:
         """Publish the quarantine file that ``root`` holds of a task; see ``run`` for the order of things.
@@ -171,7 +171,7 @@ class RemoteTask(ShardTask):
             store.remove(f"failed/{name}.json")
             return old, False
         if old is not None:  # it must not vouch for the files that now take its files' place
-            store.remove(own)
+            store.write(own, _json(displaced(old)))
         for file in (f"shards/{name}.tar", f"shards/{name}.idx", f"dropped/{name}.parquet"):
             if file not in marker.files:  # an earlier build may have made it
                 store.remove(file)
@@ -186,6 +186,10 @@ def _standing(store: UrlStorage, slide: str, build: str, inputs: dict[str, Any])
     """The marker of a slide that is done at this moment, as marker.committed."""
     marker = sealed_in(store, f"slides/{slide}.json")
     return marker if vouches(marker, build, inputs, store.size) else None
+
+
+def _json(marker: Marker) -> bytes:
+    return json.dumps(sealed(marker.as_dict())).encode()
 
 
 def _values(task: ShardTask) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from typing import Any
 
 from pathprep.dataset.marker import SlideMarker
 from pathprep.dataset.reader import Dataset
+from pathprep.dataset.remaking import made_again
 from pathprep.dataset.verify import Findings
 from pathprep.errors import UsageError
-from pathprep.folders import verify
+from pathprep.folders import kind_of, verify
 from pathprep.launchers import cards
 from pathprep.launchers.local import Local
 from pathprep.params.running import SLIDE_TIMEOUT_S, AnyPath, check_run
@@ -18,6 +19,9 @@ from pathprep.sharding.run import make
 from pathprep.sharding.summary import RunSummary, Watcher
 from pathprep.slides.find import SlideSource, whole
 from pathprep.storage.base import is_url
+from pathprep.storage.place import storage_at
+
+KINDS = {"tiles": "tiles that were imported", "mixed": "mixed shards"}
 
 
 @dataclass
@@ -51,29 +55,40 @@ def repair(
 ) -> Repair:
     """Verify a dataset and make the damaged slides again; the others are not touched.
 
+    So are those that a run was replacing when it was killed: their markers say what they were made from.
+
     Args:
         dataset: its folder. workers, slide_timeout, watch: as of ``pathprep.shard``.
 
     Raises:
         DatasetError: not a dataset.
-        UsageError: a URL, or it was made by another version, or on a GPU and there is none here.
+        UsageError: a URL, or it holds no slides but imported tiles or mixed shards, or it was made by another
+            version, or on a GPU and there is none here.
     """
     check_run(workers=workers, slide_timeout=slide_timeout)
     if is_url(dataset):
         raise UsageError(
             f"{dataset}: only a local folder is repaired; use `pathprep shard --rebuild` for a URL"
         )
-    root = Path(dataset)
+    root, kind = Path(dataset), kind_of(dataset)
+    if kind != "slides":
+        raise UsageError(
+            f"{root}: holds {KINDS[kind]}, which are not repaired from slides; "
+            f"{made_again(storage_at(root), kind)} makes damaged ones again"
+        )
     there = Dataset(root)
     *slides, folder = verify(root)
     damaged = [found for found in slides if found.problems or found.tiles]
-    known = [found.slide for found in damaged if not found.lost]
-    if not known:
+    markers = there.markers | there.displaced
+    todo = [
+        source_of(name, marker)
+        for name in (found.slide for found in damaged)
+        if isinstance(marker := markers.get(name), SlideMarker)
+    ]
+    if not todo:
         return Repair(damaged, folder, None)
     # whatever MPP a slide has, it was accepted before
     params = replace(recorded(there.params), low_mpp=1e-9, high_mpp=1e9)
-    markers = [there.markers[name] for name in known]
-    todo = [source_of(marker) for marker in markers if isinstance(marker, SlideMarker)]
     plan = Plan(there.info["build_id"], todo, todo, {})
     launcher = Local(workers, cards.find(None) if params.device == "cuda" else 0)
     prepare(root, params, rebuild=False)
@@ -81,9 +96,9 @@ def repair(
     return Repair(damaged, folder, made)
 
 
-def source_of(marker: SlideMarker) -> SlideSource:
-    """The slide that a shard was made from, as the marker records it."""
-    made, given, name = marker.source, marker.inputs, marker.slide
+def source_of(name: str, marker: SlideMarker) -> SlideSource:
+    """The slide that a shard was made from, as the marker of this name records it."""
+    made, given = marker.source, marker.inputs
     slide = marker.slide_id or name
     at = marker.target_mpp if slide != name else None
     mask = Path(made.mask) if made.mask else None

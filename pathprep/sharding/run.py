@@ -14,8 +14,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from pathprep.dataset.marker import Marker, read_sealed, size_of
-from pathprep.errors import explain_os_error
+from pathprep.dataset.marker import Marker, is_displaced, read_sealed, size_of
+from pathprep.errors import OutOfMemory, explain_os_error
 from pathprep.launchers import cards
 from pathprep.launchers.base import Board, Launcher, Outcome, is_fatal
 from pathprep.launchers.local import Local
@@ -150,6 +150,8 @@ def run(
                         break
     except KeyboardInterrupt:
         summary.interrupted = True
+    except OutOfMemory as error:
+        summary.stopped = f"{error}; then the same command goes on"
     except OSError as error:
         if not is_fatal(error):
             raise
@@ -174,8 +176,10 @@ def _stale(plan: Plan[Any], summary: RunSummary) -> list[str]:
     def is_stale(name: str) -> bool:
         path = folder / f"{name}.json"
         marker = read_sealed(path)
-        # one that is being replaced by another run is not there for a moment
-        return path.exists() if marker is None else marker.build_id != plan.build_id
+        if marker is None:
+            return path.exists()
+        # another run may be replacing it at this moment
+        return marker.build_id != plan.build_id and not is_displaced(marker, plan.build_id)
 
     others = sorted(names - known)
     with ThreadPoolExecutor(READERS) as pool:  # small files wait more than they work

@@ -23,8 +23,8 @@ class RunSummary:
         markers, failures: of this run, by slide name.
         stale: slides in the folder that were made with other parameters: no part of the dataset.
         seconds: wall time. interrupted: stopped by Ctrl-C or a signal.
-        stopped: why the run ended before its last slide, if it did so for lack of space, or because the disk
-            can no longer be written.
+        stopped: why the run ended before its last slide, if it did so for lack of space or memory, or because
+            the disk can no longer be written.
         url: of a remote dataset, whose ``root`` is but a local copy of its markers.
         files: slides, each counted once. resolutions: that each is sharded at, and counted in ``slides``.
         not_taken: files below the given folders that are no slides. repeats: files of slides that are taken.
