@@ -1,7 +1,8 @@
 """One process at a time in a folder that it writes.
 
-The lock is flock on a file: the system drops it when its holder dies, whatever it died of, so there is nothing
-to clean up after a kill. The file is opened without following a link and never truncated before it is ours.
+The lock is flock on a file: the system drops it when its holder dies, whatever it died of, so there is
+nothing to clean up after a kill. The file is opened without following a link and never truncated before it
+is ours.
 """
 
 import errno
@@ -38,7 +39,7 @@ def exclusive(path: Path, *, wait: bool = False) -> Iterator[None]:
         except OSError as error:  # Lustre without flock, for one
             if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}:
                 raise
-            raise NoLocksError(path, error.strerror) from None
+            raise NoLocksError(path, os.strerror(error.errno)) from None
         file.seek(0)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
