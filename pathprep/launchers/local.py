@@ -127,6 +127,8 @@ class _Run(Generic[Result]):
         """See base.Launcher.run."""
         try:
             while self.waiting or self.running:
+                if not self.pool.active:
+                    self._renew()
                 self._give()
                 done, _ = wait(self.running, timeout=0.2, return_when=FIRST_COMPLETED)
                 if not done:
@@ -134,13 +136,10 @@ class _Run(Generic[Result]):
                 short = False
                 for future in done:
                     given, error = self.running.pop(future), future.exception()
-                    if shortage.is_broken(error):
+                    beside = shortage.is_short(error) and not given.alone
+                    if beside or shortage.is_broken(error):  # no fault of this task
                         self.waiting.append((given.number, given.attempt))
-                        self._renew()
-                        break
-                    if shortage.is_short(error) and not given.alone:
-                        self.waiting.append((given.number, given.attempt))
-                        short = True
+                        short = short or beside
                         continue
                     outcome = self._end(given, future)
                     if outcome is not None:
@@ -161,15 +160,25 @@ class _Run(Generic[Result]):
         while self.waiting and len(self.running) < ahead:
             number, attempt = self.waiting.popleft()
             alone = self.workers == 1 or (self.pace.limit == 1 and not self.running)
-            future = self.pool.schedule(_work, args=[number, self.tasks[number]], timeout=self.timeout)
+            arguments = [number, self.tasks[number]]
+            try:
+                future = self.pool.schedule(_work, args=arguments, timeout=self.timeout)
+            except RuntimeError:  # the pool has just broken
+                self.waiting.appendleft((number, attempt))
+                return
             self.running[future] = _Given(number, attempt, alone)
 
     def _renew(self) -> None:
-        """Another pool for one that broke, and for the tasks that it had."""
+        """Another pool for one that broke, as it does when a worker is killed before it has a task.
+
+        Tasks that it had not yet looked at would never end.
+        """
         self.pool.stop()
         self.pool.join()
-        self.waiting.extend((given.number, given.attempt) for given in self.running.values())
-        self.running.clear()
+        lost = [future for future in self.running if not future.done()]
+        for future in lost:
+            given = self.running.pop(future)
+            self.waiting.append((given.number, given.attempt))
         if self.pace.limit == 1:
             self.pace.strike()
         self.pace.slower()
