@@ -28,6 +28,7 @@ from pathprep.sharding.pipeline import ShardTask, process
 from pathprep.sharding.quarantine import Standing, standing
 from pathprep.sharding.task import DatasetTask
 from pathprep.storage import atomic
+from pathprep.storage.private import private_folder
 from pathprep.storage.seals import sealed
 from pathprep.storage.url import UrlStorage
 
@@ -108,6 +109,9 @@ def opened(store: UrlStorage, scratch: Path | None = None, *, dry: bool = False)
     Args:
         store: where. scratch: for slides in work; default: under the system's temporary folder.
         dry: write nothing to the store.
+
+    Raises:
+        UsageError: another user has a folder of this name there, or could write to it.
     """
     place = _scratch(store, scratch)
     try:
@@ -204,8 +208,11 @@ def _scratch(store: UrlStorage, chosen: Path | None) -> Path:
 
 @contextmanager
 def _workspace(scratch: Path, name: str) -> Iterator[Path]:
-    """A new dataset folder, removed at the end. A locked file beside it tells that its owner lives."""
-    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """A new dataset folder, removed at the end. A locked file beside it tells that its owner lives.
+
+    It is the user's alone: its name can be foretold, and whoever had made it could change what is uploaded.
+    """
+    private_folder(scratch)
     _sweep(scratch)
     with atomic.pending(scratch / name) as (_, lock):
         folder = scratch / lock.name.removeprefix(atomic.PREFIX)
