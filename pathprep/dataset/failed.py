@@ -8,6 +8,8 @@ from typing import Any
 from pathprep.dataset.marker import DamagedImage, SourceRecord
 from pathprep.storage.json_files import read_json
 
+_TEXTS = ("stage", "kind", "error", "slide", "build_id")
+
 
 @dataclass(frozen=True)
 class FailedShard:
@@ -40,6 +42,8 @@ class FailedShard:
         """
         plain = {key: values[key] for key in ("stage", "kind", "error", "attempts", "slide", "build_id")}
         source = SourceRecord(values["source"]["path"], values["source"]["size"])
+        if not all(isinstance(each, str) for each in (source.path, *(plain[key] for key in _TEXTS))):
+            raise TypeError("not text")
         images = tuple(DamagedImage(**image) for image in values.get("images", ()))
         return cls(**plain, source=source, set=values.get("set"), split=values.get("split"), images=images)
 

@@ -145,8 +145,9 @@ class Dataset(StoredTiles):
                 raise FileNotFoundError("no such file")
             return parquet.read(data, columns, schema)
         except (OSError, pa.ArrowException) as error:
+            why = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise DatasetError(
-                f"{self.root / name}: cannot be read ({error}); run `pathprep verify {self.root}`"
+                f"{self.root / name}: cannot be read ({why}); run `pathprep verify {self.root}`"
             ) from None
 
     def tiles(self, columns: Iterable[str] = ("offset", "length", "stored")) -> TileIndex:

@@ -59,7 +59,7 @@ def cores() -> int:
     """Cores that this process may use. Slurm does not bind a job to its share everywhere."""
     bound = len(os.sched_getaffinity(0))
     share = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    return min(bound, max(1, int(share))) if share.isdigit() else bound
+    return min(bound, max(1, int(share))) if share.isdecimal() else bound
 
 
 def _start_worker(board: Board, seats: cards.Seats | None) -> None:

@@ -15,7 +15,7 @@ from pathprep.dataset.failed import FailedShard, read_failed
 from pathprep.dataset.marker import Marker, SlideMarker, read_sealed
 from pathprep.errors import UsageError
 from pathprep.slides.find import Repeat, SlideSource
-from pathprep.slides.identity import file_size, is_same
+from pathprep.slides.identity import file_size, is_same, is_there
 from pathprep.slides.own_names import hashed, safe_name
 
 READERS = 8  # markers at a time
@@ -192,7 +192,7 @@ class _Held:
                 same = source.made(made.path, made.size)
             else:
                 there = Path(made.path)
-                same = made.measures == mine and (not there.exists() or is_same(there, source.path))
+                same = made.measures == mine and (not is_there(there) or is_same(there, source.path))
             if same:
                 yield name
 

@@ -27,6 +27,7 @@ from pathprep.launchers.base import STAGES, Progress
 from pathprep.sharding.pipeline import ShardTask, process
 from pathprep.sharding.quarantine import Standing, standing
 from pathprep.sharding.task import DatasetTask
+from pathprep.slides.identity import is_there
 from pathprep.storage import atomic
 from pathprep.storage.private import private_folder
 from pathprep.storage.seals import sealed
@@ -84,7 +85,7 @@ class Remote:
             found = standing(marker, task, failure, self.store.size)
             if found.stays:
                 self.store.remove(f"failed/{name}.json")
-            elif found is Standing.OUTDATED and task.source.path.exists():
+            elif found is Standing.OUTDATED and is_there(task.source.path):
                 self.store.remove(own)
         if found is Standing.DONE and marker is not None:
             self.record(name, marker)

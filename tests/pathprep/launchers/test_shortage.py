@@ -1,7 +1,7 @@
 """Too little memory makes a run slower, or ends it in order; it does not put the archive down as failed.
 
-As users of process pools report it: workers that the system kills for their memory take down with them the pool
-and every task that waits (noxdafox/pebble#97, epam/ai-dial-rag#11).
+As users of process pools report it: workers that the system kills for their memory take down with them the
+pool and every task that waits (noxdafox/pebble#97, epam/ai-dial-rag#11).
 """
 
 import multiprocessing
@@ -99,8 +99,8 @@ def test_one_huge_slide_costs_that_slide(tmp_path: Path) -> None:
     assert failed[0].failure is not None
     assert failed[0].failure.kind == "memory"
     assert failed[0].failure.error == (
-        f"{tmp_path}/slide3: too little memory for this slide, though nothing ran beside it; give the machine "
-        "or job more"
+        f"{tmp_path}/slide3: too little memory for this slide, though nothing ran beside it; "
+        "give the machine or job more"
     )
 
 
