@@ -199,7 +199,7 @@ class _Held:
 
 def _standing(
     root: Path, bases: Container[str] | None, endings: list[str], known: Container[str] = ()
-) -> dict[str, _Made]:
+) -> dict[str, _Made | None]:
     """Names that the dataset holds, and what each was made from; None if that cannot be read.
 
     Args:

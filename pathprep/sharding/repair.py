@@ -1,15 +1,18 @@
 """Makes the damaged slides of a dataset again, from their slide files and the dataset's own parameters."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pathprep.dataset.marker import SlideMarker
+from pathprep.dataset import info
+from pathprep.dataset.marker import SlideMarker, is_displaced, sealed_in
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.remaking import made_again
 from pathprep.dataset.verify import Findings
 from pathprep.errors import UsageError
-from pathprep.folders import kind_of, verify
+from pathprep.folders import is_mixed, kind_of, verify
 from pathprep.launchers import cards
 from pathprep.launchers.local import Local
 from pathprep.params.running import SLIDE_TIMEOUT_S, AnyPath, check_run
@@ -70,7 +73,10 @@ def repair(
         raise UsageError(
             f"{dataset}: only a local folder is repaired; use `pathprep shard --rebuild` for a URL"
         )
-    root, kind = Path(dataset), kind_of(dataset)
+    root = Path(dataset)
+    if not is_mixed(root):
+        info.mended(root)
+    kind = kind_of(root)
     if kind != "slides":
         raise UsageError(
             f"{root}: holds {KINDS[kind]}, which are not repaired from slides; "
@@ -79,12 +85,7 @@ def repair(
     there = Dataset(root)
     *slides, folder = verify(root)
     damaged = [found for found in slides if found.problems or found.tiles]
-    markers = there.markers | there.displaced
-    todo = [
-        source_of(name, marker)
-        for name in (found.slide for found in damaged)
-        if isinstance(marker := markers.get(name), SlideMarker)
-    ]
+    todo = [source_of(name, marker) for name, marker in _known(there, [found.slide for found in damaged])]
     if not todo:
         return Repair(damaged, folder, None)
     # whatever MPP a slide has, it was accepted before
@@ -94,6 +95,16 @@ def repair(
     prepare(root, params, rebuild=False)
     made = make(plan, root, params, launcher, timeout=slide_timeout, rebuild=True, watch=watch)
     return Repair(damaged, folder, made)
+
+
+def _known(there: Dataset, names: Iterable[str]) -> Iterator[tuple[str, SlideMarker]]:
+    """Those of slides whose markers tell what they were made from; they may be displaced."""
+    build = there.info["build_id"]
+    for name in names:
+        with suppress(OSError):  # a fault of the disk, which verify has told
+            marker = sealed_in(there.storage, f"slides/{name}.json")
+            if isinstance(marker, SlideMarker) and (marker.build_id == build or is_displaced(marker, build)):
+                yield name, marker
 
 
 def source_of(name: str, marker: SlideMarker) -> SlideSource:

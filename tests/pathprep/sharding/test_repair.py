@@ -11,7 +11,7 @@ import pytest
 from helpers.slides import tissue, write_tiff
 from helpers.tilesets import folders, tile
 
-from pathprep.dataset.marker import SlideMarker
+from pathprep.dataset.marker import SlideMarker, is_displaced, read_sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import build_id
 from pathprep.errors import DatasetError, UsageError
@@ -183,11 +183,17 @@ class Killed(BaseException):
     """Stands for a kill: nothing is tidied up that a dead process would not tidy up."""
 
 
+def marker_of(root: Path, name: str) -> SlideMarker:
+    """A slide's marker, committed or displaced."""
+    marker = read_sealed(root / f"slides/{name}.json")
+    assert isinstance(marker, SlideMarker)
+    return marker
+
+
 def remake(root: Path, name: str, killed_at: int) -> bool:
     """Make a slide again, and die at this rename of the last files; false if it came to its end before."""
     there = Dataset(root)
-    marker = there.markers[name] if name in there.markers else there.displaced[name]
-    assert isinstance(marker, SlideMarker)
+    marker = marker_of(root, name)
     task = ShardTask(root, source_of(name, marker), PARAMS, there.info["build_id"], rebuild=True)
     publish, left = atomic.publish, killed_at
 
@@ -232,7 +238,7 @@ def test_a_slide_whose_remaking_is_killed_anywhere_is_brought_back_by_repair(
             assert files(root) == before
             assert not any(found.problems or found.tiles for found in verify(root))
     # the command that made it does as well, and keeps the slide's mask
-    marker = Dataset(root).displaced[name]
+    marker = marker_of(root, name)
     folder = Path(marker.source.path).parent
     made = run.shard(find.find([folder], folder.parent / "m"), root, PARAMS)
     assert (list(made.markers), made.stale) == ([name], [])
@@ -244,14 +250,14 @@ def test_a_displaced_slide_that_is_not_there_now_waits_for_its_archive(
 ) -> None:
     root, before = dataset
     assert remake(root, "s1_mpp1", 2)
-    slide = Path(Dataset(root).displaced["s1_mpp1"].source.path)
+    slide = Path(marker_of(root, "s1_mpp1").source.path)
     for harm in (lambda: slide.rename(slide.with_name("away")), lambda: slide.write_bytes(b"cut")):
         away = slide.read_bytes()
         harm()
         done = repair(root, workers=1)
         assert done.summary is not None
         assert list(done.summary.failures) == ["s1_mpp1"]
-        assert list(Dataset(root).displaced) == ["s1_mpp1"]
+        assert is_displaced(marker_of(root, "s1_mpp1"))
         slide.write_bytes(away)
     done = repair(root, workers=1)
     assert done.summary is not None
@@ -264,7 +270,7 @@ def test_two_repairs_and_a_shard_at_once(dataset: tuple[Path, dict[str, bytes]])
     for name in ("s0_mpp1", "s0_mpp0-5", "s1_mpp1"):
         flip(root / f"shards/{name}.tar")
     assert remake(root, "s1_mpp0-5", 2)
-    folder = Path(Dataset(root).displaced["s1_mpp0-5"].source.path).parent
+    folder = Path(marker_of(root, "s1_mpp0-5").source.path).parent
     with ThreadPoolExecutor(3) as pool:
         repairs = [pool.submit(repair, root, workers=1) for _ in range(2)]
         sharding = pool.submit(
