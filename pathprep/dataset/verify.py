@@ -186,7 +186,8 @@ def _markers(dataset: Dataset) -> tuple[dict[str, Marker], list[Findings]]:
     These are damaged, or stand for slides that a process was about to replace when it died (or is now).
     """
     storage, markers, lost = dataset.storage, dict[str, Marker](), list[Findings]()
-    build, cure = dataset.info["build_id"], made_again(dataset.storage, dataset.kind)
+    build, secret = dataset.info["build_id"], "pseudonymised" in dataset.info
+    cure = made_again(storage, dataset.kind, secret=secret)
     for name in own_files(storage, "slides"):
         slide = PurePath(name).stem
         if not name.endswith(".json"):

@@ -54,12 +54,12 @@ def with_names(sources: list[SlideSource], root: Path, mpps: tuple[float, ...] =
     held = _Held(standing)
     if any(held.owned(group) is None for group in groups):  # it may be there under any name
         held = _Held(standing | _standing(root, None, endings, standing))
-    listed = {str(source.path) for group in groups for source in group}
+    listed = {source.recorded for group in groups for source in group}
     names, slides, repeats = dict[str, SlideSource](), list[SlideSource](), list[Repeat]()
     waiting: dict[str, list[SlideSource]] = defaultdict(list)
     for group in groups:
         # the dataset's own first; else the shortest name: A.svs, not "A (1).svs" or "Copy of A.svs"
-        kept = held.owned(group) or min(group, key=lambda each: (len(each.own_name), each.path))
+        kept = held.owned(group) or min(group, key=lambda each: (len(each.called), each.path))
         repeats += [Repeat(other.path, kept.path) for other in group if other is not kept]
         source = _told(kept, group)
         name = held.at(source)
@@ -73,7 +73,7 @@ def with_names(sources: list[SlideSource], root: Path, mpps: tuple[float, ...] =
     for base, some in waiting.items():
         for source in some:
             alone = len(some) == 1 and base not in held.names and base not in names
-            full = hashed(base, str(source.path))
+            full = hashed(base, source.recorded)
             # a marker that cannot be read any more stands under the name that its slide had
             names[base if alone and full not in held.unread else full] = source
     for name, source in names.items():
@@ -168,9 +168,9 @@ class _Held:
 
     def at(self, source: SlideSource) -> str | None:
         """The name of what was made from a slide's path, or from its series."""
-        name = self._paths.get(str(source.path))
+        name = self._paths.get(source.recorded)
         if name is None and source.series is not None:
-            name = self._series.get(source.series.uid)
+            name = self._series.get(source.own_name)
             base = safe_name(source.own_name)
             if name is None and base in self.names and self.names[base].failed:
                 name = base  # no other slide has this UID: it failed while not all of its files were there
