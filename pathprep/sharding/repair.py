@@ -68,9 +68,9 @@ def repair(
 
     Raises:
         DatasetError: not a dataset.
-        UsageError: a URL, or it holds no slides but imported tiles or mixed shards; it is pseudonymised and the
-            key file is not given, is another, or its table does not have a damaged slide; or it was made by
-            another version, or on a GPU and there is none here.
+        UsageError: a URL, or it holds no slides but imported tiles or mixed shards; it is pseudonymised and
+            the key file is not given, is another, or its table does not have a damaged slide; or it was made
+            by another version, or on a GPU and there is none here.
     """
     check_run(workers=workers, slide_timeout=slide_timeout)
     if is_url(dataset):
