@@ -78,7 +78,9 @@ def suite(gallery: Path, seed: int, each: int, kinds: Sequence[str] = tuple(BY_N
     return counts
 
 
-def examiner(gallery: Path, place: Path, kinds: Sequence[str], seed: int, each: int) -> Callable[[int], Found]:
+def examiner(
+    gallery: Path, place: Path, kinds: Sequence[str], seed: int, each: int
+) -> Callable[[int], Found]:
     """A function that damages a file and says what came of it; case n is damage n % each of kind n // each.
 
     Args:
@@ -187,8 +189,10 @@ def judge(kind: Kind, root: Path, path: Path, whole: str) -> tuple[Outcome, str]
 
 
 def named(words: str, path: Path) -> bool:
-    """Whether words say which file they are about: by its name, or a shard's by the name of its slide."""
-    return path.name in words or (path.parent.name in ("shards", "index", "slides") and path.stem in words)
+    """Whether words say which file they are about: by its name, or one of several of a shard, or of a checkpoint
+    and its account, by what they are all called."""
+    together = path.parent.name in ("shards", "index", "slides", "checkpoints")
+    return path.name in words or (together and path.stem in words)
 
 
 class _Keep(logging.Handler):

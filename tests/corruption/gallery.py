@@ -109,4 +109,3 @@ def _settle(root: Path) -> None:
     for path in root.rglob("*"):
         state = path.stat()
         os.utime(path, (state.st_atime - OLD_S, state.st_mtime - OLD_S))
-

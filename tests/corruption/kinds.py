@@ -58,7 +58,9 @@ def read_mapped(root: Path) -> Any:
     before, index_cache.MAPPED_FROM = index_cache.MAPPED_FROM, 1
     try:
         index = Dataset(root).tiles(gallery.MAPPED)
-        regions = [index.region(slide, each).tolist() for slide in index.slides for each in index.region_ids(slide)]
+        regions = [
+            index.region(slide, each).tolist() for slide in index.slides for each in index.region_ids(slide)
+        ]
         return index.slides, {name: array.tolist() for name, array in index.columns.items()}, regions
     finally:
         index_cache.MAPPED_FROM = before
@@ -79,7 +81,9 @@ def read_mixed(root: Path) -> Any:
 def go_on(root: Path) -> Any:
     """The mix that comes of a half one."""
     gallery.mix_on(root)
-    found = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    found = {
+        path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()
+    }
     return {name: data for name, data in found.items() if not name.startswith(".")}
 
 
@@ -88,7 +92,13 @@ def read_run(root: Path) -> Any:
     model = pathtrain.load(root)
     about = (model.fingerprint, model.step, model.slides, model.start, model.target, model.config, model.size)
     newest = checkpoint.load(root)
-    return about, logs.rows(root), newest["step"], newest["config"], json.loads((root / "run.json").read_bytes())
+    return (
+        about,
+        logs.rows(root),
+        newest["step"],
+        newest["config"],
+        json.loads((root / "run.json").read_bytes()),
+    )
 
 
 def read_model(root: Path) -> Any:

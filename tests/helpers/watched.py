@@ -43,7 +43,7 @@ def watched(
     context = multiprocessing.get_context("spawn")
     while left:
         ours, theirs = context.Pipe()
-        child = context.Process(target=_child, args=(theirs, maker, arguments, left, memory), daemon=True)
+        child = context.Process(target=_child, args=(theirs, maker, arguments, left, memory))
         child.start()
         theirs.close()
         try:
