@@ -92,6 +92,11 @@ def examiner(
     shutil.rmtree(place)  # of a child that died
     place.mkdir()
     os.environ["XDG_CACHE_HOME"] = str(place / "cache")
+    return cases(gallery, place, kinds, seed, each)
+
+
+def cases(gallery: Path, place: Path, kinds: Sequence[str], seed: int, each: int) -> Callable[[int], Found]:
+    """As ``examiner``, in a process that has other things to do."""
     now: list[Exhibit] = []
 
     def examine(number: int) -> Found:
@@ -182,15 +187,14 @@ def judge(kind: Kind, root: Path, path: Path, whole: str) -> tuple[Outcome, str]
             return "unnamed", words
         if not same:
             return "silent", words
-    harmless = same and not said and not kind.hashed
+    harmless = same and not kind.hashed  # or what is mended by being read
     if verified is not None and not harmless and not named("\n".join(verified), path):
         return "missed", "\n".join(verified) or f"verify says nothing; the reader: {words}"
     return ("same" if same and not said else "told"), words
 
 
 def named(words: str, path: Path) -> bool:
-    """Whether words say which file they are about: by its name, or one of several of a shard, or of a checkpoint
-    and its account, by what they are all called."""
+    """Whether words say which file they are about: by its name, or by the name that files of a shard share."""
     together = path.parent.name in ("shards", "index", "slides", "checkpoints")
     return path.name in words or (together and path.stem in words)
 

@@ -1,7 +1,7 @@
 """Every kind of file that the project writes, and who reads it.
 
-A reader gives the content of all that a folder says: equal contents, equal figures for whoever uses them. What
-it raises or warns of is what its user sees.
+A reader gives the content of all that a folder says: equal contents, equal figures for whoever uses them.
+What it raises or warns of is what its user sees.
 """
 
 import hashlib
@@ -138,7 +138,7 @@ class Kind:
     Attributes:
         name: for tables. scope: the folder of the gallery that they are in. pattern: of their paths in it.
         reader: gives the content. verify: yields a line for each finding; None: there is no such command.
-        hashed: whether verify must name it whatever has changed, also where it makes no difference to the reader.
+        hashed: whether verify must name it whatever has changed, also what makes no difference to the reader.
     """
 
     name: str

@@ -83,7 +83,9 @@ def one_file(name: str) -> Callable[[Path], list[bytes]]:
     return lambda folder: [path.read_bytes() for path in sorted(dataset(folder).glob(name))]
 
 
-def put(folder: Path, scope: str, name: str, data: bytes, also: Callable[[Path], None] = lambda root: None) -> Path:
+def put(
+    folder: Path, scope: str, name: str, data: bytes, also: Callable[[Path], None] = lambda root: None
+) -> Path:
     """A fresh copy of a folder with one file that is drawn."""
     root = folder / "now"
     shutil.rmtree(root, ignore_errors=True)
@@ -110,7 +112,11 @@ def read_all(root: Path) -> None:
 def looked_at(root: Path) -> None:
     """Each of several readers may refuse; one that does has the last word."""
     refused = None
-    for look in (read_all, lambda root: list(pathprep.verify(root)), lambda root: pathprep.report(root, root / "r.html")):
+    for look in (
+        read_all,
+        lambda root: list(pathprep.verify(root)),
+        lambda root: pathprep.report(root, root / "r.html"),
+    ):
         try:
             look(root)
         except PathprepError as error:
@@ -143,7 +149,13 @@ def failures(folder: Path) -> list[bytes]:
     source = {"path": "/slides/c.svs", "size": 10}
     plain = {"stage": "open", "kind": "SlideError", "error": "no slide", "attempts": 1, "slide": "c"}
     about = {**plain, "source": source, "build_id": "0" * 16}
-    images = {**about, "kind": "images", "set": "s", "split": "train", "images": [{"image": "a.png", "error": "no"}]}
+    images = {
+        **about,
+        "kind": "images",
+        "set": "s",
+        "split": "train",
+        "images": [{"image": "a.png", "error": "no"}],
+    }
     return [json.dumps(sealed(each)).encode() for each in (about, images)]
 
 
@@ -232,11 +244,29 @@ PARSERS = {
         _of("mixed.json", mixes("mixed.json"), in_mix("mixed.json"), of_mixed_json),
         _of("mixed indexes", mixes("index/*.parquet"), in_mix("index/mixed-000000.parquet")),
         _of("checkpoints", runs(f"run/{PT}"), in_run(PT, rehashed)),
-        _of("accounts of checkpoints", runs("run/checkpoints/0*.json"), in_run("checkpoints/00000020.json"), of_sealed),
+        _of(
+            "accounts of checkpoints",
+            runs("run/checkpoints/0*.json"),
+            in_run("checkpoints/00000020.json"),
+            of_sealed,
+        ),
         _of("run.json", runs("run/run.json"), in_run("run.json"), of_sealed),
         _of("log.jsonl", runs("run/log.jsonl"), in_run("log.jsonl"), mutate.of_text),
-        _of("config.json of a model", runs("model/config.json"), in_model("config.json"), of_sealed, "config.json", "now"),
-        _of("safetensors", runs("model/model.safetensors"), in_model("model.safetensors"), mutate.of_bytes, "now"),
+        _of(
+            "config.json of a model",
+            runs("model/config.json"),
+            in_model("config.json"),
+            of_sealed,
+            "config.json",
+            "now",
+        ),
+        _of(
+            "safetensors",
+            runs("model/model.safetensors"),
+            in_model("model.safetensors"),
+            mutate.of_bytes,
+            "now",
+        ),
         _of("stain target", runs("target.json"), target, of_sealed, "t.json"),
     )
 }

@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,19 +15,38 @@ HUGE = 10**400  # no float holds it
 NUMBERS = (0, -1, 1, 2, 255, 256, 65_535, 2**31 - 1, 2**31, 2**32, 2**53, 2**63, -(2**63), 2**64, HUGE, -HUGE)
 FLOATS = (0.5, -0.0, 1e-320, 1e308, -1e308, float("nan"), float("inf"), float("-inf"))
 TEXTS = (
-    "", " ", "a", "0", "-1", "1e999", "nan", "null", "true", "..", "../..", "../../../etc/passwd", "/etc/passwd",
-    "a\0b", "a\nb", "\r\n", "\t", "\x1b[2J\x1b]0;owned\x07", "\u202eevil\u2066", "\ufeff", "é", "\U0001f9ec", "\ud800",
-    "<script>alert(1)</script>", "\"'`$(id)`;&|", "%s%n", "{{7*7}}", "x" * 300, "x" * 200_000, "-", "--json",
-    "2026-02-30", "2026-01-01", "12:30:45", "0x7f", "0o17", "1_000", "hf_hub:timm/vit", "s3://bucket", "file:///etc",
+    "", " ", "a", "0", "-1", "1e999", "nan", "null", "true", "..", "../..", "../../../etc/passwd", "-",
+    "/etc/passwd", "a\0b", "a\nb", "\r\n", "\t", "\x1b[2J\x1b]0;owned\x07", "\u202eevil\u2066", "\ufeff",
+    "é", "\U0001f9ec", "\ud800", "<script>alert(1)</script>", "\"'`$(id)`;&|", "%s%n", "{{7*7}}", "x" * 300,
+    "x" * 200_000, "--json", "2026-02-30", "2026-01-01", "12:30:45", "0x7f", "0o17", "1_000",
+    "hf_hub:timm/vit", "s3://bucket", "file:///etc",
 )  # fmt: skip
 # What parsers of YAML, CSV, JSON, XML and URLs look for
 TOKENS = (
-    "&a ", "*a", "<<: *a", "!!python/object/apply:os.system [id]", "!!binary ", "!!timestamp 9999-99-99", "!!float .",
-    "[", "]", "{", "}", ":", ": ", "- ", "?", "|", ">", "#", "%YAML 9.9", "---\n", "...\n", '"', "'", ",", ";", "\t",
-    "\n", "\r", "\0", "\\", "\\u0000", "\\ud800", "<!DOCTYPE a [<!ENTITY b 'c'>]>", "&b;", "<a>", "]]>", "://", "@",
-    "=", "==", "..", "/", "//", "[]", "{}", "\x85", "\u2028", "\ufeff", "1e9999", "0" * 5000, "9" * 5000, "é",
+    "&a ", "*a", "<<: *a", "!!python/object/apply:os.system [id]", "!!binary ", "!!timestamp 9999-99-99",
+    "!!float .", "[", "]", "{", "}", ":", ": ", "- ", "?", "|", ">", "#", "%YAML 9.9", "---\n", "...\n", '"',
+    "'", ",", ";", "\t", "\n", "\r", "\0", "\\", "\\u0000", "\\ud800", "<!DOCTYPE a [<!ENTITY b 'c'>]>", "&b;",
+    "<a>", "]]>", "://", "@", "=", "==", "..", "/", "//", "[]", "{}", "\x85", "\u2028", "\ufeff", "1e9999",
+    "0" * 5000, "9" * 5000, "é",
 )  # fmt: skip
-INTERESTING = (0, 1, 2, 3, 7, 16, 127, 128, 255, 4096, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+INTERESTING = (
+    0,
+    1,
+    2,
+    3,
+    7,
+    16,
+    127,
+    128,
+    255,
+    4096,
+    0x7FFF,
+    0x8000,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+)
 
 
 def one_of(rng: Rng, options: Sequence[Any]) -> Any:
@@ -160,7 +180,9 @@ def _is_circular(value: Any, above: tuple[int, ...] = ()) -> bool:
     return any(_is_circular(part, (*above, id(value))) for part in parts)
 
 
-def of_json(rng: Rng, data: bytes, others: Sequence[bytes], seal: Callable[[Any], Any] = lambda value: value) -> bytes:
+def of_json(
+    rng: Rng, data: bytes, others: Sequence[bytes], seal: Callable[[Any], Any] = lambda value: value
+) -> bytes:
     """JSON with strange values, or its text changed; now and then nested deeper than Python goes.
 
     Args:
@@ -168,10 +190,8 @@ def of_json(rng: Rng, data: bytes, others: Sequence[bytes], seal: Callable[[Any]
     """
     if rng.random() < 0.7:
         value = of_value(rng, json.loads(data))
-        try:
+        with suppress(TypeError, ValueError, KeyError, AttributeError):  # nothing that could be sealed
             value = seal(value)
-        except (TypeError, ValueError, KeyError, AttributeError):  # nothing that could be sealed
-            pass
         return json.dumps(value).encode("utf-8", "surrogatepass")
     if rng.random() < 0.1:
         return b"[" * DEEP * 40

@@ -1,6 +1,5 @@
 """What a parser under test is, and the run of many drawn inputs through it in a watched child process."""
 
-import contextlib
 import importlib
 import logging
 import os
@@ -10,7 +9,7 @@ import tempfile
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +66,13 @@ class Counts:
     table: Counter[tuple[str, str]] = field(default_factory=Counter)
     findings: list[Found] = field(default_factory=list)
 
+    def add(self, parser: str, number: int, what: tuple[str, Any]) -> None:
+        """Count one."""
+        found = Found(parser, number, what[0], str(what[1]))
+        self.table[parser, found.outcome] += 1
+        if found.outcome in FINDINGS:
+            self.findings.append(found)
+
     def rows(self) -> list[dict[str, Any]]:
         """A row per parser, for tables and results."""
         names = dict.fromkeys(name for name, _ in self.table)
@@ -84,12 +90,10 @@ def fuzz(parsers: str, names: Sequence[str], seed: int, each: int) -> Counts:
     with tempfile.TemporaryDirectory(prefix="fuzz-") as place:
         arguments = (parsers, tuple(names), seed, each, Path(place))
         numbers = range(len(names) * each)
-        for number, found in watched("fuzz.parser:runner", arguments, numbers, seconds=SECONDS, memory=MEMORY):
-            name = names[number // each]
-            made = Found(name, number % each, found[0], str(found[1]))
-            counts.table[name, made.outcome] += 1
-            if made.outcome in FINDINGS:
-                counts.findings.append(made)
+        for number, found in watched(
+            "fuzz.parser:runner", arguments, numbers, seconds=SECONDS, memory=MEMORY
+        ):
+            counts.add(names[number // each], number % each, found)
     return counts
 
 
@@ -105,21 +109,26 @@ def runner(parsers: str, names: Sequence[str], seed: int, each: int, place: Path
 
     torch.set_num_threads(1)
     logging.disable()
-    warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_FSIZE, (256 << 20, 256 << 20))
     module, _, name = parsers.partition(":")
     known: dict[str, Parser] = getattr(importlib.import_module(module), name)
     shutil.rmtree(place)  # of a child that died
     place.mkdir()
     os.environ["XDG_CACHE_HOME"] = str(place / "cache")
+    return cases(known, names, seed, each, place)
+
+
+def cases(
+    known: Mapping[str, Parser], names: Sequence[str], seed: int, each: int, place: Path
+) -> Callable[[int], tuple[str, str]]:
+    """As ``runner``, in a process that has other things to do."""
     examples: dict[str, list[bytes]] = {}
     for each_name in names:
         parser, folder = known[each_name], _folder(place, each_name)
         folder.mkdir()
         examples[each_name] = parser.examples(folder)
         for example in examples[each_name]:  # loads what is loaded when it is first used
-            with contextlib.suppress(*parser.errors):
-                parser.parse(example, folder)
+            outcome(parser, example, folder)
 
     def run(number: int) -> tuple[str, str]:
         name = names[number // each]
@@ -136,7 +145,9 @@ def _folder(place: Path, name: str) -> Path:
 def outcome(parser: Parser, data: bytes, folder: Path) -> tuple[str, str]:
     """What a parser makes of an input, and the words of its error."""
     try:
-        parser.parse(data, folder)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            parser.parse(data, folder)
     except parser.errors as error:
         words = str(error)
         if len(words) > LONGEST:

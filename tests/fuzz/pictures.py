@@ -38,12 +38,13 @@ def of_tiles(_: Path) -> list[bytes]:
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "a patient"
     deep = io.BytesIO()
-    Image.fromarray((tissue(32, 32, seed=2)[..., 0].astype(np.uint16) << 8)).save(deep, "PNG")
+    Image.fromarray(tissue(32, 32, seed=2)[..., 0].astype(np.uint16) << 8).save(deep, "PNG")
     return [
-        saved("JPEG"), saved("JPEG", progressive=True), saved("JPEG", "L"), saved("JPEG", "CMYK"), saved("JPEG", exif=exif),
-        saved("PNG"), saved("PNG", "P"), saved("PNG", "RGBA"), saved("PNG", "1"), deep.getvalue(), saved("BMP"),
-        saved("TIFF"), saved("TIFF", compression="jpeg"), saved("TIFF", compression="tiff_lzw"), saved("WEBP"),
-        saved("WEBP", lossless=True), saved("JPEG2000"), saved("GIF", "P"),
+        saved("JPEG"), saved("JPEG", progressive=True), saved("JPEG", "L"), saved("JPEG", "CMYK"),
+        saved("JPEG", exif=exif), saved("PNG"), saved("PNG", "P"), saved("PNG", "RGBA"), saved("PNG", "1"),
+        deep.getvalue(), saved("BMP"), saved("TIFF"), saved("TIFF", compression="jpeg"),
+        saved("TIFF", compression="tiff_lzw"), saved("WEBP"), saved("WEBP", lossless=True), saved("JPEG2000"),
+        saved("GIF", "P"),
     ]  # fmt: skip
 
 
@@ -52,7 +53,13 @@ def of_masks(_: Path) -> list[bytes]:
     mask = np.zeros((40, 80), np.uint8)
     mask[10:30, 20:60] = 255
     found = []
-    for kind, options in (("PNG", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("BMP", {}), ("JPEG", {})):
+    for kind, options in (
+        ("PNG", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("BMP", {}),
+        ("JPEG", {}),
+    ):
         file = io.BytesIO()
         Image.fromarray(mask).save(file, kind, **options)
         found.append(file.getvalue())
@@ -127,7 +134,9 @@ def array(data: bytes, folder: Path) -> None:
 
 def headers(_: Path) -> list[bytes]:
     with tempfile.TemporaryDirectory() as folder:
-        made = (write_dicom(Path(folder) / f"{n}.dcm", "1.2.3", f"1.{n}", side=64 * (n + 1)) for n in range(3))
+        made = (
+            write_dicom(Path(folder) / f"{n}.dcm", "1.2.3", f"1.{n}", side=64 * (n + 1)) for n in range(3)
+        )
         return [path.read_bytes() for path in made]
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import typer
@@ -32,12 +31,14 @@ from pathtrain.recipes.load import dump, load
 
 KNOWN = {f"S-{n}" for n in range(8)}
 SLIDE_TABLE = "slide_id,patient_id,split,organ,msi\n" + "".join(
-    f"S-{n},p{n // 2},{'train' if n < 6 else 'test'},{'colon' if n % 2 else 'lung'},{'MSI' if n % 3 else ''}\n"
+    f"S-{n},p{n // 2},{'train' if n < 6 else 'test'},{'gut' if n % 2 else 'lung'},{'MSI' if n % 3 else ''}\n"
     for n in range(8)
 )
 OTHER_TABLE = '#comment\nSlide ID;Patient ID;label\n"S-1";"a;b";1.0\nS-2;c;0\nS-3;d;1\nS-4;e;0\n'
-LISTS = ("slide,mpp,mask,mask_origin\na.svs,0.25,,auto\nb.tif,\"0,5\",m.png,slide\n", "slide\na.svs\nb.tif\n")
-TASKS = "tasks:\n  - name: LUAD\n    labels: a.csv\n    column: label\n    positive: mutant\n    split: split\n"
+LISTS = ('slide,mpp,mask,mask_origin\na.svs,0.25,,auto\nb.tif,"0,5",m.png,slide\n', "slide\na.svs\nb.tif\n")
+TASKS = (
+    "tasks:\n  - name: LUAD\n    labels: a.csv\n    column: label\n    positive: mutant\n    split: split\n"
+)
 PLACES = "pcam: {train: pcam, test: pcam}\nmhist:\n  train: pcam\n"
 SQUARE = [[10, 10], [300, 10], [300, 200], [10, 200], [10, 10]]
 OUTLINES = {
@@ -45,10 +46,17 @@ OUTLINES = {
     "features": [
         {
             "type": "Feature",
-            "geometry": {"type": "Polygon", "coordinates": [SQUARE, [[50, 50], [90, 50], [90, 90], [50, 50]]]},
+            "geometry": {
+                "type": "Polygon",
+                "coordinates": [SQUARE, [[50, 50], [90, 50], [90, 90], [50, 50]]],
+            },
             "properties": {"classification": {"name": "Tumor"}},
         },
-        {"type": "Feature", "geometry": {"type": "MultiPolygon", "coordinates": [[SQUARE]]}, "properties": None},
+        {
+            "type": "Feature",
+            "geometry": {"type": "MultiPolygon", "coordinates": [[SQUARE]]},
+            "properties": None,
+        },
     ],
 }
 
@@ -78,7 +86,13 @@ def of_recipe(rng: np.random.Generator, data: bytes, others: Sequence[bytes]) ->
 
 def overrides(_: Path) -> list[bytes]:
     """Values as --set takes them."""
-    return [b"optim.lr=0.001", b"model.kwargs={depth: 2}", b"steps=20", b"views.globals.size=32", b"probes=[]"]
+    return [
+        b"optim.lr=0.001",
+        b"model.kwargs={depth: 2}",
+        b"steps=20",
+        b"views.globals.size=32",
+        b"probes=[]",
+    ]
 
 
 def override(data: bytes, _: Path) -> None:
@@ -128,20 +142,29 @@ def place_files(folder: Path) -> list[bytes]:
 
 def urls(_: Path) -> list[bytes]:
     """No protocol that would reach for the network when it is opened."""
-    return [b"memory://a/b", b"file:///nowhere/b", b"/nowhere/dataset", b"memory://a", b"simplecache::memory://a/b"]
+    return [
+        b"memory://a/b",
+        b"file:///nowhere/b",
+        b"/nowhere/dataset",
+        b"memory://a",
+        b"simplecache::memory://a/b",
+    ]
 
 
 def url(data: bytes, _: Path) -> None:
     text = data.decode("utf-8", "replace")
     if not is_url(text) or "\0" in text:  # a path, or what no command line can hold
         raise UsageError("no URL")
-    if any(word in text.lower() for word in ("sftp", "ftp", "ssh", "smb", "http", "hdfs", "dask", "git", "jlab", "hf:")):
+    if any(
+        word in text.lower()
+        for word in ("sftp", "ftp", "ssh", "smb", "http", "hdfs", "dask", "git", "jlab", "hf:")
+    ):
         return
     storage_at(text).exists("dataset.json")
 
 
 COMMANDS = (
-    "pathprep shard {} --out o --tile 256 --mpp 0.5 --overlap 0 --stain fit --workers 1 --min-tissue 0.5 --seed 1",
+    "pathprep shard {} --out o --tile 256 --mpp 0.5 --overlap 0 --stain fit --workers 1 --seed 1",
     "pathprep import-tiles {} --out o --tiles-per-shard 10 --quality 90 --part 1/2 --format csv --name x",
     "pathprep mix {} --out o --tiles-per-shard 100 --memory 0.1 --seed 3 --workers 1",
     "pathprep inspect {} --json",
@@ -174,7 +197,14 @@ def of_command(rng: np.random.Generator, data: bytes, others: Sequence[bytes]) -
     for _ in range(int(rng.integers(1, 4))):
         at = int(rng.integers(1, len(words)))
         other = mutate.one_of(rng, [word for line in others for word in line.decode().split()[1:]])
-        strange = (mutate.one_of(rng, mutate.TEXTS), mutate.one_of(rng, mutate.NUMBERS), other, "nan", "-5", "1e400")
+        strange = (
+            mutate.one_of(rng, mutate.TEXTS),
+            mutate.one_of(rng, mutate.NUMBERS),
+            other,
+            "nan",
+            "-5",
+            "1e400",
+        )
         words[at] = str(mutate.one_of(rng, strange))
     return json.dumps(words).encode()
 
@@ -211,13 +241,25 @@ def texts(*found: str) -> Any:
     return lambda _: [text.encode() for text in found]
 
 
-
 PARSERS = {
     parser.name: parser
     for parser in (
-        Parser("recipe", recipes, lambda d, f: load(written(d, f / "r.yaml")), of_recipe, (RecipeError,), ("r.yaml",)),
+        Parser(
+            "recipe",
+            recipes,
+            lambda d, f: load(written(d, f / "r.yaml")),
+            of_recipe,
+            (RecipeError,),
+            ("r.yaml",),
+        ),
         Parser("recipe overrides", overrides, override, mutate.of_text, (RecipeError,)),
-        Parser("slide labels, CSV", texts(SLIDE_TABLE, OTHER_TABLE), slide_table, mutate.of_text, names=("labels.csv",)),
+        Parser(
+            "slide labels, CSV",
+            texts(SLIDE_TABLE, OTHER_TABLE),
+            slide_table,
+            mutate.of_text,
+            names=("labels.csv",),
+        ),
         Parser(
             "tables, Parquet",
             parquets,
@@ -252,7 +294,9 @@ PARSERS = {
             of_recipe,
             names=("p.yaml",),
         ),
-        Parser("outlines", texts(json.dumps(OUTLINES)), outlines, mutate.of_json, (MaskError,), ("m.geojson",)),
+        Parser(
+            "outlines", texts(json.dumps(OUTLINES)), outlines, mutate.of_json, (MaskError,), ("m.geojson",)
+        ),
         Parser("outlines, packed", packed_outlines, outlines, errors=(MaskError,), names=("m.geojson",)),
         Parser("URLs", urls, url, mutate.of_text),
         Parser("command lines", command_lines, command_line, of_command),
