@@ -194,7 +194,7 @@ def judge(kind: Kind, root: Path, path: Path, whole: str) -> tuple[Outcome, str]
 
 
 def named(words: str, path: Path) -> bool:
-    """Whether words say which file they are about: by its name, or by the name that files of a shard share."""
+    """Whether words say which file they are about: by its name, or by that of all files of a shard."""
     together = path.parent.name in ("shards", "index", "slides", "checkpoints")
     return path.name in words or (together and path.stem in words)
 
