@@ -2,8 +2,8 @@
 
     pathprep-seal:<SHA-256 of all>:<SHA-256 of all but the bulk>:<start of the bulk>+<its length>
 
-The second hash is of the file with zeros in place of both, the first with zeros in its own. The text is
-found by its look, before any library of the format sees the file: libhdf5 can hang for ever on one flipped bit. The
+The second hash is of the file with zeros in place of both, the first with zeros in its own. The text is found
+by its look, before any library of the format sees the file: libhdf5 can hang for ever on one flipped bit. The
 second hash tells of a large file's names, shapes and attributes without reading its numbers.
 """
 
@@ -82,7 +82,7 @@ def seal_in_head(path: Path) -> Seal:
         before = file.read(start) if end > start else b""
         file.seek(end)
         data = before + file.read()
-    place = found.start() if not before or found.start() < start else found.start() - (end - start)
+    place = found.start() if found.start() < start else found.start() - (end - start)
     size = found.end() - found.start()
     digest = hashlib.sha256(memoryview(data)[:place])
     digest.update(_text(_ZEROS, _ZEROS, start, end - start))

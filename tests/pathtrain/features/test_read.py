@@ -1,4 +1,4 @@
-"""Files of features are as they were written, or are refused by a line; those of others are read as they are."""
+"""Files of features are as they were written, or are refused; those of others are read as they are."""
 
 import os
 from pathlib import Path
