@@ -1,8 +1,8 @@
 """What a run's folder says of itself: RUN/run.json and RUN/recipe.yaml, as they were written or not at all.
 
 run.json is sealed since version 2, and recipe.yaml ends with a seal then, a comment, ``# seal:`` and the
-SHA-256 of the lines above. Runs before have neither and are read as they are. A recipe that is edited elsewhere
-may keep the line: only that of a run is compared.
+SHA-256 of the lines above. Runs before have neither and are read as they are. A recipe that is edited
+elsewhere may keep the line: only that of a run is compared.
 """
 
 import hashlib
