@@ -100,6 +100,7 @@ class Marker:
         seconds: spent, by stage; ``total``: wall time.
         tiles: number of them. files: of the dataset that belong to it, by name.
         left_out: why a slide has no tiles at this resolution, which is no failure.
+        key_id: of the key that its pseudonyms were made with; None: it has its own names.
         more: keys that this version does not know.
     """
 
@@ -116,6 +117,7 @@ class Marker:
     tiles: int = 0
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     left_out: str | None = None
+    key_id: str | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
