@@ -13,13 +13,13 @@ from pathprep.storage.atomic import PREFIX
 from pathprep.storage.seals import is_whole
 from pathprep.storage.whole_folder import left_over
 from pathtrain.models.folder import CARD_FILE, FILES, read_config, recorded
-from pathtrain.runs import checkpoint, described, milestones
+from pathtrain.runs import checkpoint, described, log_seal, milestones
+from pathtrain.runs.log_seal import LOG_FILE
 from pathtrain.runs.model import load
 from pathtrain.stain.target import TARGET_FILE, of_run
 
-LOG_FILE = "log.jsonl"
 # What else a run writes, or its commands by default
-OTHERS = {"report.html", "wandb.json", "wandb", "tensorboard", "evaluation", locks.NAME}
+OTHERS = {log_seal.NAME, "report.html", "wandb.json", "wandb", "tensorboard", "evaluation", locks.NAME}
 
 
 @dataclass
@@ -132,6 +132,8 @@ def _log(path: Path) -> Findings:
     except OSError as error:
         found.problems.append(f"{path}: cannot be read ({error.strerror})")
         return found
+    if wrong := log_seal.differs(path.parent):
+        found.problems.append(wrong)
     last = 0
     for number, line in enumerate(lines, 1):
         if number == len(lines) and not line.endswith(b"\n"):
