@@ -1,0 +1,70 @@
+"""Shards that a set no longer fills: what is removed of them, and what is never touched.
+
+Markers lie in a folder that others may write to. So nothing is removed because a marker names it: only files
+that a shard of that name has by the layout of a dataset, in folders that lie in the dataset.
+"""
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from pathprep.dataset.failed import FailedShard, read_failed
+from pathprep.dataset.marker import TileSetMarker, read_sealed
+from pathprep.errors import OutsideError
+from pathprep.storage.confined import inside
+from pathprep.tilesets.shard import Part
+
+log = logging.getLogger(__name__)
+
+_FILES = ("shards/{}.tar", "shards/{}.idx", "index/{}.parquet", "dropped/{}.parquet")
+
+
+def is_elsewhere(shard: TileSetMarker | FailedShard, source: Path) -> bool:
+    """Whether a shard is of another folder; one that is gone was moved: its shards are judged by images."""
+    old = shard.source.path  # out of a file: it may be anything
+    return isinstance(old, str) and Path(old) != source and Path(old).exists()
+
+
+def remove_stale(root: Path, parts: Sequence[Part]) -> None:
+    """Shards that the set no longer fills would give its images twice. The marker goes first.
+
+    So go those of another folder's set, which this one is to replace.
+    """
+    title, source = parts[0].set, parts[0].path
+    names, splits = {part.name for part in parts}, list({part.split for part in parts})
+
+    def is_stale(name: str, shard: TileSetMarker | FailedShard) -> bool:
+        ours = shard.set == title and shard.split in splits
+        return ours and (name not in names or is_elsewhere(shard, source))
+
+    for path in sorted((root / "slides").glob("*.json")):
+        marker = read_sealed(path)
+        if isinstance(marker, TileSetMarker) and is_stale(path.stem, marker):
+            _remove(root, f"slides/{path.name}")
+            for name in marker.files:
+                if is_own(name, path.stem):
+                    _remove(root, name)
+                else:
+                    log.warning("%s: names %r, which is no file of its shard; it stays", path, name)
+    for path in sorted((root / "failed").glob("*.json")):
+        failed = read_failed(path)
+        if failed is not None and is_stale(path.stem, failed):
+            _remove(root, f"failed/{path.name}")
+
+
+def is_own(name: str, shard: str) -> bool:
+    """Whether a file of a dataset is one that a shard of this name may have."""
+    return name in {file.format(shard) for file in _FILES} or bool(
+        re.fullmatch(rf"previews/{re.escape(shard)}\.[A-Za-z0-9_.-]+", name) and ".." not in name
+    )
+
+
+def _remove(root: Path, name: str) -> None:
+    """Remove a file, or a link of its name; nothing in a folder that is a link out of the dataset."""
+    try:
+        folder = inside(root, name.rpartition("/")[0])
+    except OutsideError as error:
+        log.warning("%s; %s stays", error, name)
+        return
+    (folder / name.rpartition("/")[2]).unlink(missing_ok=True)
