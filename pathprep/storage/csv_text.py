@@ -129,7 +129,5 @@ def _text(path: Path) -> str:
         raise UsageError(f'{path}, line {line}: not text in UTF-8; save it as "CSV UTF-8"') from None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise UsageError(
-            f'{path}, line {line}: holds a NUL, so it is no text in UTF-8; save it as "CSV UTF-8"'
-        )
+        raise UsageError(f'{path}, line {line}: not text in UTF-8 (it holds a NUL); save it as "CSV UTF-8"')
     return text

@@ -142,7 +142,7 @@ def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
         ('slide,x\na,"1" 2\n', r", line 2: cannot be read as CSV \(',' expected after '\"'\)"),
         ("slide,größe\na,1\n".encode("cp1252"), ', line 1: not text in UTF-8; save it as "CSV UTF-8"'),
         ("slide,x\na,1\nä,1\n".encode("cp1252"), ', line 3: not text in UTF-8; save it as "CSV UTF-8"'),
-        ("slide\ta\n".encode("utf-16-le"), ': not text in UTF-8; save it as "CSV UTF-8"'),
+        ("slide\ta\n".encode("utf-16-le"), r", line 1: not text in UTF-8 \(it holds a NUL\); save it as"),
         ("slide\ta\n".encode("utf-16")[:-1], ", line .: not text in UTF-8"),
     ],
 )

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.jpegs import told
 from helpers import runs
+from helpers.jpegs import told
 from helpers.tilesets import sound, tile
 
 TOOL = [sys.executable, "-m", "pathprep", "import-tiles"]
