@@ -10,6 +10,7 @@ from pathprep.errors import UsageError
 from pathprep.mixed import format as mixed
 from pathprep.mixed import verify as verify_mixed
 from pathprep.mixed.reader import MixedDataset
+from pathprep.pseudonyms.slides import key_of
 from pathprep.storage.place import storage_at
 
 
@@ -26,6 +27,14 @@ def kind_of(root: PurePath | str) -> str:
         DatasetError: not a dataset.
     """
     return "mixed" if is_mixed(root) else Dataset(root).kind
+
+
+def is_pseudonymised(root: PurePath | str) -> bool:
+    """Whether a dataset, or every dataset that shards were mixed from, has pseudonyms for names."""
+    if is_mixed(root):
+        sources = (storage_at(root).read_json(mixed.INFO) or {}).get("sources", ())
+        return bool(sources) and all(key_of(source) is not None for source in sources)
+    return key_of(storage_at(root).read_json("dataset.json") or {}) is not None
 
 
 def open(root: PurePath | str) -> Dataset | MixedDataset:
@@ -55,8 +64,8 @@ def open_dataset(root: PurePath | str) -> Dataset:
         DatasetError: it is no dataset, or one that cannot be used.
     """
     if is_mixed(root):
-        info = storage_at(root).read_json(mixed.INFO) or {}
-        sources = [source["path"] for source in info.get("sources", ())]
+        info = storage_at(root).read_json(mixed.INFO)
+        sources = [source["path"] for source in info["sources"]] if info and mixed.is_whole(info) else []
         raise UsageError(
             f"{root}: holds mixed shards (`pathprep mix`), which only training reads; give the dataset that "
             f"they were mixed from{': ' if sources else ''}{' or '.join(sources)}"

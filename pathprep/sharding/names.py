@@ -53,12 +53,12 @@ def with_names(sources: list[SlideSource], root: Path, mpps: tuple[float, ...] =
     held = _Held(_standing(root, bases, endings))
     if any(held.owned(group) is None for group in groups):  # it may be there under any name
         held = _Held(held.names | _standing(root, None, endings, held.names))
-    listed = {str(source.path) for group in groups for source in group}
+    listed = {source.recorded for group in groups for source in group}
     names, slides, repeats = dict[str, SlideSource](), list[SlideSource](), list[Repeat]()
     waiting: dict[str, list[SlideSource]] = defaultdict(list)
     for group in groups:
         # the dataset's own first; else the shortest name: A.svs, not "A (1).svs" or "Copy of A.svs"
-        kept = held.owned(group) or min(group, key=lambda each: (len(each.own_name), each.path))
+        kept = held.owned(group) or min(group, key=lambda each: (len(each.called), each.path))
         repeats += [Repeat(other.path, kept.path) for other in group if other is not kept]
         source = _told(kept, group)
         name = held.at(source)
@@ -72,7 +72,7 @@ def with_names(sources: list[SlideSource], root: Path, mpps: tuple[float, ...] =
     for base, some in waiting.items():
         for source in some:
             alone = len(some) == 1 and base not in held.names and base not in names
-            names[base if alone else hashed(base, str(source.path))] = source
+            names[base if alone else hashed(base, source.recorded)] = source
     for name, source in names.items():
         for ending, at in zip(endings, several or (None,), strict=True):
             slides.append(replace(source, name=name + ending, slide=name, at=at))
@@ -164,9 +164,9 @@ class _Held:
 
     def at(self, source: SlideSource) -> str | None:
         """The name of what was made from a slide's path, or from its series."""
-        name = self._paths.get(str(source.path))
+        name = self._paths.get(source.recorded)
         if name is None and source.series is not None:
-            name = self._series.get(source.series.uid)
+            name = self._series.get(source.own_name)
             base = safe_name(source.own_name)
             if name is None and base in self.names and self.names[base].failed:
                 name = base  # no other slide has this UID: it failed while not all of its files were there

@@ -8,16 +8,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic
 
+from pathprep.dataset import info
 from pathprep.dataset.marker import Marker, committed
-from pathprep.dataset.schema import FOLDERS, FORMAT, VERSION, build_id
+from pathprep.dataset.schema import FOLDERS, VERSION, build_id
 from pathprep.errors import DatasetError, UsageError
 from pathprep.params.shard import ShardParams
+from pathprep.pseudonyms.slides import key_of
 from pathprep.sharding.names import with_names
 from pathprep.sharding.remote import Remote
 from pathprep.sharding.task import OriginT, Params
 from pathprep.slides.find import Repeat, SlideSource
 from pathprep.storage import atomic
 from pathprep.storage.json_files import read_json
+from pathprep.storage.local import LocalStorage
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ def plan(
             "cuCIM is not installed: install with the extra cuda13 or cuda12 (both also run without a GPU), "
             "or use `reader` openslide"
         )
-    build_id = prepare(root, params, rebuild, dry=dry)
+    alias = sources[0].alias
+    build_id = prepare(root, params, rebuild, dry=dry, key_id=None if alias is None else alias.key_id)
     if remote is not None and not dry:
         remote.publish("dataset.json")
     size = None if remote is None else remote.size
@@ -110,15 +114,20 @@ def in_part(name: str, number: int, parts: int) -> bool:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()) % parts == number - 1
 
 
-def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> str:
-    """Make or check the dataset folder; returns the build id. ``dry``: write nothing, take any parameters.
+def prepare(
+    root: Path, params: Params, rebuild: bool, *, dry: bool = False, key_id: str | None = None
+) -> str:
+    """Make or check the dataset folder; returns the build id.
+
+    Args:
+        dry: write nothing, take any parameters. key_id: of the key of the run's pseudonyms, if it has any.
 
     Raises:
-        UsageError: it holds slides made with other parameters and ``rebuild`` is off.
+        UsageError: it holds slides made with other parameters and ``rebuild`` is off; or pseudonyms
+            of another key, or slides under their own names, which do not go together with this run's.
     """
     values = params.as_dict()
     build = build_id(values)
-    info = {"format": FORMAT, "version": VERSION, "build_id": build, "params": values}
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root}: not a folder; choose another `out`")
     if not dry:
@@ -130,36 +139,89 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
             raise UsageError(f"{root}: not a folder; choose another `out`") from None
         except OSError as error:
             raise UsageError(f"{root}: cannot be made ({error.strerror}); choose another `out`") from None
-    path = root / "dataset.json"
+    path = root / info.NAME
     there = path.exists()  # asked first: another run may be writing it
     old = read_json(path)
-    if there and (old is None or old.get("format") != FORMAT):
-        raise DatasetError(f"{path}: not written by pathprep; choose another `out`")
-    if old == info:
+    state = info.State.FOREIGN if old is None else info.state_of(old)
+    stand = any((root / "slides").glob("*.json"))
+    if there and state is info.State.FOREIGN and not stand:
+        raise DatasetError(f"{path}: not written by pathprep, or damaged; choose another `out`, or delete it")
+    if not dry and state in (info.State.FOREIGN, info.State.DAMAGED) and info.mended(root, values):
+        old, state = read_json(path) or {}, info.State.WHOLE
+    whole = old if state in (info.State.WHOLE, info.State.OTHER) else None
+    _check_pseudonyms(root, whole, key_id)
+    same = whole is not None and whole["version"] == VERSION and whole["params"] == values
+    if same and key_of(whole or {}) == key_id:
         return build
-    if old is not None and not rebuild and not dry and any((root / "slides").glob("*.json")):
-        if old.get("version") != VERSION:
-            raise UsageError(
-                f"{root}: a dataset of format version {old.get('version')}, which is still read, but this "
-                f"pathprep writes version {VERSION}; use another `out`, or `rebuild` to make its slides again"
-            )
-        changed = ", ".join(_differences(old.get("params", {}), values))
-        raise UsageError(
-            f"{root}: holds slides made with other parameters ({changed}); "
-            "use another `out`, or `rebuild` to make them again"
-        )
+    if stand and not rebuild and not dry:
+        _refuse(root, whole, values)
     if not dry:
-        atomic.write_json(path, info)
+        atomic.write_json(path, info.made(values, key_id))
     return build
+
+
+def _check_pseudonyms(root: Path, whole: dict[str, Any] | None, now: str | None) -> None:
+    """Refuse to write own names beside pseudonyms, or pseudonyms of two keys.
+
+    Args:
+        whole: dataset.json; None where it is damaged or gone. now: id of the run's key, if it has one.
+    """
+    marker = None if whole is not None else info.first_marker(LocalStorage(root))
+    there = key_of(whole) if whole is not None else marker and marker.key_id
+    if there == now:
+        return
+    if there is not None and now is None:
+        raise UsageError(
+            f"{root}: is pseudonymised, with the key {there}; give its key file (`pseudonymise`), without "
+            "which the slides' own names would be written there, and none would be known as done"
+        )
+    if there is not None:
+        raise UsageError(
+            f"{root}: is pseudonymised with another key ({there}) than this file's ({now}); give that key's "
+            "file, or use another `out`"
+        )
+    if any(any((root / folder).glob("*.json")) for folder in ("slides", "failed")):
+        raise UsageError(
+            f"{root}: holds slides under their own names; pseudonymised ones go to another `out`"
+        )
+
+
+def _refuse(root: Path, old: dict[str, Any] | None, values: dict[str, Any]) -> None:
+    """Say why a run with these parameters must not write among the slides that stand.
+
+    Raises:
+        UsageError: always, but where no slide of pathprep stands. ``old`` is None where dataset.json is
+            damaged or gone.
+    """
+    if old is None:
+        if info.first_marker(LocalStorage(root)) is None:
+            return  # of a killed run, or foreign: nothing that could be lost
+        raise UsageError(
+            f"{root / info.NAME}: damaged or gone, and the slides there were made with other parameters than "
+            "these; run the very command that made them, which writes it anew and keeps them; or use another "
+            "`out`, or `rebuild` to make them again"
+        )
+    if old["version"] != VERSION:
+        raise UsageError(
+            f"{root}: a dataset of format version {old['version']}, which is still read, but this "
+            f"pathprep writes version {VERSION}; use another `out`, or `rebuild` to make its slides again"
+        )
+    changed = ", ".join(_differences(old["params"], values))
+    raise UsageError(
+        f"{root}: holds slides made with other parameters ({changed}); "
+        "use another `out`, or `rebuild` to make them again"
+    )
 
 
 def changes(root: Path, params: Params) -> str:
     """How parameters differ from those of the slides that a dataset folder holds; "" if it holds none."""
-    old = read_json(root / "dataset.json")
+    old = read_json(root / info.NAME)
     if old is None or not any((root / "slides").glob("*.json")):
         return ""
-    versions = _differences({"version": old.get("version")}, {"version": VERSION}, "format ")
-    return ", ".join(versions + _differences(old.get("params", {}), params.as_dict()))
+    if info.state_of(old) is not info.State.WHOLE:
+        return f"{info.NAME} is damaged, or of another version"
+    versions = _differences({"version": old["version"]}, {"version": VERSION}, "format ")
+    return ", ".join(versions + _differences(old["params"], params.as_dict()))
 
 
 def sweep(root: Path) -> None:

@@ -3,13 +3,14 @@
 import hashlib
 import os
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple, cast, get_args
 
 from pathprep.errors import UsageError
 from pathprep.params.origin import AskedOrigin
 from pathprep.params.settings import is_positive
 from pathprep.slides import dicom
+from pathprep.slides.alias import Alias
 from pathprep.slides.dicom import Series
 from pathprep.slides.endings import EXTENSIONS
 from pathprep.slides.find_dicom import may_be_dicom, slides_of
@@ -32,6 +33,7 @@ class SlideSource:
         default_mpp: the run's, for a slide that states none.
         mask_origin: what the user says that the mask counts from.
         series: of a DICOM slide; None of others.
+        alias: what the dataset says of it instead of its names and paths; None: these.
     """
 
     path: Path
@@ -43,11 +45,33 @@ class SlideSource:
     default_mpp: float | None = None
     mask_origin: AskedOrigin = "auto"
     series: Series | None = None
+    alias: Alias | None = None
+
+    @property
+    def called(self) -> str:
+        """What the slide is called, whatever a dataset makes of it: see slides.own_names."""
+        return own_name(self.path) if self.series is None else self.series.uid
 
     @property
     def own_name(self) -> str:
-        """What the slide is called, whatever a dataset makes of it: see slides.own_names."""
-        return own_name(self.path) if self.series is None else self.series.uid
+        """The same as a dataset may know it."""
+        return self.called if self.alias is None else self.alias.own_name
+
+    @property
+    def recorded(self) -> str:
+        """The path as a dataset records it."""
+        return str(self.path) if self.alias is None else self.alias.path
+
+    @property
+    def recorded_mask(self) -> str | None:
+        """The same of the mask; None without one."""
+        if self.alias is not None:
+            return self.alias.mask
+        return str(self.mask) if self.mask else None
+
+    def said(self, text: str) -> str:
+        """A message as a dataset records it."""
+        return text if self.alias is None else self.alias.said(text)
 
     def measures(self) -> tuple[int | None, str | None]:
         """Bytes of the slide's files, and a hash of their ends; None if they are not there.
@@ -71,8 +95,8 @@ class SlideSource:
 
     def made(self, path: str, size: int | None) -> bool:
         """Whether a file that was ``size`` bytes is this one, perhaps at another place."""
-        old = Path(path)
-        return old == self.path or (old.name, size) == (self.path.name, file_size(self.path))
+        old, own = PurePath(path), PurePath(self.recorded)
+        return old == own or (old.name, size) == (own.name, file_size(self.path))
 
 
 class Repeat(NamedTuple):

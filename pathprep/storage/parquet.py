@@ -21,7 +21,7 @@ def shape(path: Path) -> tuple[int, int]:
         OSError: it cannot be read, or is a pipe or the like.
         pyarrow.ArrowException: it is damaged.
     """
-    with regular.open_file(path) as opened, pq.ParquetFile(opened) as file:
+    with regular.open_regular(path) as opened, pq.ParquetFile(opened) as file:
         return file.metadata.num_rows, file.metadata.num_columns
 
 

@@ -1,13 +1,15 @@
-"""Opening what must be a file: a pipe, a device or a socket of its name would hang or never end."""
+"""Opening plain files: never a pipe, which could be waited for for ever; errors name the file."""
 
 import errno
+import io
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 _KINDS = (
-    (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a device"),
@@ -15,28 +17,59 @@ _KINDS = (
 )
 
 
-def kind(mode: int) -> str:
-    """What a file is by its mode, as in "a pipe"; "" for a plain file."""
+def special(mode: int) -> str:
+    """What is neither a file nor a folder, by its mode, as in "a pipe"; else ""."""
     return next((name for is_kind, name in _KINDS if is_kind(mode)), "")
 
 
-def open_file(path: Path) -> BinaryIO:
-    """A plain file to read; links are followed.
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the file's name into an error of the system that lacks it, as those of reading do."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+class _Named(io.FileIO):
+    """An open file whose errors name it."""
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        super().__init__(descriptor, "rb")
+        self._path = path
+
+    def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
+        with naming(self._path):
+            return super().readinto(buffer)
+
+    def readall(self) -> bytes:
+        with naming(self._path):
+            return super().readall()
+
+
+def descriptor_of(path: Path) -> int:
+    """A descriptor for reading.
 
     Raises:
-        OSError: it cannot be opened, or is something else; its ``strerror`` says what.
+        OSError: it cannot be opened, or is a folder, pipe, socket or device.
     """
-    # without O_NONBLOCK, opening a pipe waits for somebody to write to it
+    # a pipe without a writer opens at once with O_NONBLOCK, which does nothing to plain files
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        other = kind(os.fstat(descriptor).st_mode)
-        if other:
-            raise OSError(errno.EINVAL, f"is {other}, not a file; put the file itself there", str(path))
-        os.set_blocking(descriptor, True)
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    what = special(mode)
+    raise OSError(errno.EINVAL, f"is {what}, not a file; put the file itself there", str(path))
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A file to read; raises as ``descriptor_of``."""
+    return io.BufferedReader(_Named(descriptor_of(path), path))
 
 
 def read(path: Path, most: int | None = None) -> bytes:
@@ -49,7 +82,7 @@ def read(path: Path, most: int | None = None) -> bytes:
     Raises:
         OSError: it cannot be read, or is something else or larger; its ``strerror`` says what.
     """
-    with open_file(path) as file:
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if most is not None and size > most:
             raise OSError(errno.EINVAL, f"has {size:,} bytes, at most {most:,} are read", str(path))

@@ -59,7 +59,7 @@ def decode(data: bytes, check: Callable[[int, int], None] = limits.check) -> Pix
 def is_picture(path: Path) -> bool:
     """Whether a file begins as one of FORMATS does; it may be damaged."""
     try:
-        with regular.open_file(path) as file, Image.open(file, formats=FORMATS):
+        with regular.open_regular(path) as file, Image.open(file, formats=FORMATS):
             return True
     except Exception:  # Pillow raises what its readers happen to
         return False

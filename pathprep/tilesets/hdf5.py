@@ -160,7 +160,7 @@ class Rows:
         with self._lock:
             if item.file not in self._images:
                 path = self._root / item.file
-                regular.open_file(path).close()
+                regular.open_regular(path).close()
                 file = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE)
                 self._images[item.file] = file["x"]
             pixels: Pixels = self._images[item.file][item.row]

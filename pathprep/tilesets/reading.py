@@ -72,7 +72,7 @@ class Images:
         try:
             picture = self._read(item)
         except OSError as error:
-            if error.errno == errno.EINVAL:  # of storage.regular: no file, or too large
+            if error.errno in (errno.EINVAL, errno.EISDIR):  # of storage.regular: no file, or too large
                 raise ValueError(limits.reason(error)) from None
             if error.errno is None and (said := _ERRNO.search(str(error))):
                 raise OSError(int(said[1]), os.strerror(int(said[1]))) from None

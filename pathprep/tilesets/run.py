@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from pathprep.dataset import info
 from pathprep.dataset.marker import DamagedImage, TileSetMarker, read_sealed
 from pathprep.errors import UsageError
 from pathprep.launchers.base import Launcher
@@ -14,7 +15,7 @@ from pathprep.sharding.plan import Plan
 from pathprep.sharding.run import run
 from pathprep.sharding.summary import RunSummary, Watcher
 from pathprep.slides.own_names import plain_name
-from pathprep.storage.json_files import read_json
+from pathprep.storage.local import LocalStorage
 from pathprep.tilesets.items import TileSet, pack
 from pathprep.tilesets.reading import HANGS, PATIENCE_S
 from pathprep.tilesets.shard import ImportTask, Part
@@ -90,9 +91,13 @@ def plan(
     title = plain_name(name or tiles.name)
     shards = pack(tiles.items, title, params.tiles_per_shard)
     bare = not params.keep_metadata and params.stain.mode != "bake"  # which codes every tile anew
-    parts = [Part(shard, tiles.root, title, items[0].split, items, bare) for shard, items in shards.items()]
-    _check(root, title, tiles.root, shards, rebuild)
-    build_id = plans.prepare(root, params, rebuild)
+    parts = [
+        Part(shard, tiles.root, title, items[0].split, items, tiles.alias, bare)
+        for shard, items in shards.items()
+    ]
+    _check(root, title, tiles, shards, rebuild)
+    key_id = None if tiles.alias is None else tiles.alias.key_id
+    build_id = plans.prepare(root, params, rebuild, key_id=key_id)
     remove_stale(root, parts)
     return plans.divide(parts, root, build_id, rebuild=rebuild, part=part)
 
@@ -112,10 +117,14 @@ def labels(summary: RunSummary) -> Counter[str]:
     return total
 
 
-def _check(root: Path, title: str, source: Path, shards: Iterable[str], rebuild: bool) -> None:
+def _check(root: Path, title: str, source: TileSet, shards: Iterable[str], rebuild: bool) -> None:
     """Refuse to write among slides, or over another set's shards."""
-    info = read_json(root / "dataset.json") or {}
-    kind = info.get("params", {}).get("kind", "slides")
+    there = LocalStorage(root)
+    values = there.read_json(info.NAME) or {}
+    if info.state_of(values) is info.State.WHOLE:
+        kind = values["params"].get("kind", "slides")
+    else:  # damaged or gone: the markers tell
+        kind = "tiles" if isinstance(info.first_marker(there), TileSetMarker) else "slides"
     paths = sorted((root / "slides").glob("*.json"))
     if kind != "tiles" and paths:
         raise UsageError(

@@ -13,6 +13,7 @@ from pathprep.dataset.failed import FailedShard, read_failed
 from pathprep.dataset.marker import TileSetMarker, read_sealed
 from pathprep.errors import OutsideError
 from pathprep.storage.confined import inside
+from pathprep.tilesets.items import TileSet
 from pathprep.tilesets.shard import Part
 
 log = logging.getLogger(__name__)
@@ -20,10 +21,15 @@ log = logging.getLogger(__name__)
 _FILES = ("shards/{}.tar", "shards/{}.idx", "index/{}.parquet", "dropped/{}.parquet")
 
 
-def is_elsewhere(shard: TileSetMarker | FailedShard, source: Path) -> bool:
-    """Whether a shard is of another folder; one that is gone was moved: its shards are judged by images."""
+def is_elsewhere(shard: TileSetMarker | FailedShard, source: TileSet | Part) -> bool:
+    """Whether a shard is of another folder; one that is gone was moved: its shards are judged by images.
+
+    Whether a pseudonymised folder is gone cannot be seen: another one counts as another set.
+    """
     old = shard.source.path  # out of a file: it may be anything
-    return isinstance(old, str) and Path(old) != source and Path(old).exists()
+    if not isinstance(old, str) or old == source.recorded:
+        return False
+    return source.alias is not None or Path(old).exists()
 
 
 def remove_stale(root: Path, parts: Sequence[Part]) -> None:
@@ -31,7 +37,7 @@ def remove_stale(root: Path, parts: Sequence[Part]) -> None:
 
     So go those of another folder's set, which this one is to replace.
     """
-    title, source = parts[0].set, parts[0].path
+    title, source = parts[0].set, parts[0]
     names, splits = {part.name for part in parts}, list({part.split for part in parts})
 
     def is_stale(name: str, shard: TileSetMarker | FailedShard) -> bool:

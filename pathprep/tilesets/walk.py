@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from pathprep.errors import UsageError
-from pathprep.storage.regular import kind
+from pathprep.storage.regular import special
 
 IMAGES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp"),
@@ -87,8 +87,8 @@ class _Walk:
                     self._links.append(name)
                 else:
                     below.append(name)
-            elif kind(state.st_mode):
-                self.special.append(f"{name} ({kind(state.st_mode)})")
+            elif special(state.st_mode):
+                self.special.append(f"{name} ({special(state.st_mode)})")
             else:
                 self._file(entry, name, (state.st_dev, state.st_ino))
         return below[::-1]

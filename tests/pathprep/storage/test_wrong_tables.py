@@ -40,7 +40,8 @@ def test_a_quote_that_is_not_closed_is_named_where_it_stands(tmp_path: Path) -> 
     path.write_text("slide,x\n" + "".join(rows))
     assert message(path) == (
         "t.csv, line 22 (read on to line 381): cannot be read as CSV "
-        "(field larger than field limit (131072)); a cell so long mostly is a quote that is not closed; close it, or take it out"
+        "(field larger than field limit (131072)); a cell so long mostly is a quote that is not closed; "
+        "close it, or take it out"
     )
     path.write_text("slide,x\n" + "".join(rows[:30]))
     assert message(path).startswith(
