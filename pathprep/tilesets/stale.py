@@ -1,11 +1,11 @@
 """Shards that a set no longer fills: what is removed of them, and what is never touched.
 
-Markers lie in a folder that others may write to. So nothing is removed because a marker names it: only files
-that a shard of that name has by the layout of a dataset, in folders that lie in the dataset.
+Markers lie in a folder that others may write to. So nothing is removed because a marker names it: ``read_sealed``
+takes none that names other files than a shard of its name has, and what is removed must lie in the dataset, not
+behind a link out of it. Quarantine files name nothing that is removed.
 """
 
 import logging
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,8 +17,6 @@ from pathprep.tilesets.items import TileSet
 from pathprep.tilesets.shard import Part
 
 log = logging.getLogger(__name__)
-
-_FILES = ("shards/{}.tar", "shards/{}.idx", "index/{}.parquet", "dropped/{}.parquet")
 
 
 def is_elsewhere(shard: TileSetMarker | FailedShard, source: TileSet | Part) -> bool:
@@ -49,21 +47,11 @@ def remove_stale(root: Path, parts: Sequence[Part]) -> None:
         if isinstance(marker, TileSetMarker) and is_stale(path.stem, marker):
             _remove(root, f"slides/{path.name}")
             for name in marker.files:
-                if is_own(name, path.stem):
-                    _remove(root, name)
-                else:
-                    log.warning("%s: names %r, which is no file of its shard; it stays", path, name)
+                _remove(root, name)
     for path in sorted((root / "failed").glob("*.json")):
         failed = read_failed(path)
         if failed is not None and is_stale(path.stem, failed):
             _remove(root, f"failed/{path.name}")
-
-
-def is_own(name: str, shard: str) -> bool:
-    """Whether a file of a dataset is one that a shard of this name may have."""
-    return name in {file.format(shard) for file in _FILES} or bool(
-        re.fullmatch(rf"previews/{re.escape(shard)}\.[A-Za-z0-9_.-]+", name) and ".." not in name
-    )
 
 
 def _remove(root: Path, name: str) -> None:

@@ -8,7 +8,6 @@ from helpers.tilesets import folders, importing, sound, tile
 
 from pathprep.dataset.reader import Dataset
 from pathprep.storage.seals import write_sealed
-from pathprep.tilesets.stale import is_own
 
 
 @pytest.fixture
@@ -20,7 +19,7 @@ def source(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("place", ["slides", "failed"])
 @pytest.mark.parametrize("sealed", [True, False])
 def test_a_marker_cannot_have_other_peoples_files_removed(
-    source: Path, tmp_path: Path, place: str, sealed: bool, caplog: pytest.LogCaptureFixture
+    source: Path, tmp_path: Path, place: str, sealed: bool
 ) -> None:
     out = tmp_path / "out"
     importing(source, out)
@@ -54,7 +53,6 @@ def test_a_marker_cannot_have_other_peoples_files_removed(
     assert all(victim.read_text() == "keep" for victim in victims)
     gone = {path.relative_to(out).as_posix() for path in before if not path.exists()}
     assert gone <= {f"{place}/zzz.json"}
-    assert (place == "slides" and sealed) == ("is no file of its shard" in caplog.text)
     (out / place / "zzz.json").unlink(missing_ok=True)
     assert sound(out)
 
@@ -93,17 +91,3 @@ def test_a_quarantine_file_may_say_anything(source: Path, tmp_path: Path, value:
         said |= {"set": value, "split": ""}
         (out / "failed" / "zzz.json").write_text(json.dumps(said))
         importing(source, out)
-
-
-def test_what_a_shard_of_a_name_may_have() -> None:
-    own = ["shards/a.b.tar", "shards/a.b.idx", "index/a.b.parquet", "dropped/a.b.parquet", "previews/a.b.jpg"]
-    assert all(is_own(name, "a.b") for name in own)
-    other = [
-        "shards/a.tar",
-        "slides/a.b.json",
-        "previews/a.b.x/../y",
-        "previews/axb.jpg",
-        "/shards/a.b.tar",
-        "",
-    ]
-    assert not any(is_own(name, "a.b") for name in other)
