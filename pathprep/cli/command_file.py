@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pathprep.errors import UsageError
+from pathprep.errors import UsageError, explain_os_error
 from pathprep.params.settings import unknown
 from pathprep.storage.base import Url, is_url
 
@@ -25,11 +25,13 @@ def _load(context: typer.Context, path: Path | None) -> Path | None:
     try:
         values = yaml.safe_load(path.read_bytes())
     except OSError as error:
-        raise UsageError(f"--config {path}: {error.strerror}") from None
+        raise UsageError(f"--config {explain_os_error(error, reading=True)}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f"line {mark.line + 1}: "
         raise UsageError(f"--config {path}: {line}not YAML; write `option: value` lines") from None
+    except (ValueError, RecursionError, MemoryError):  # a date that is none; brackets without end
+        raise UsageError(f"--config {path}: cannot be read as YAML; write `option: value` lines") from None
     if not isinstance(values, dict):
         raise UsageError(f"--config {path}: expected `option: value` lines, such as `tile: 256`")
     known = {_key(each): each for each in context.command.params if each.name not in ("config", "help")}

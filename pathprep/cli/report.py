@@ -16,8 +16,11 @@ def verify(dataset: Dataset = "dataset", as_json: Json = False, out_json: OutJso
 
     Exit code 0: all is well; 1: something is damaged, and each bad tile is named.
     """
+    from pathprep.dataset.remaking import made_again
     from pathprep.folders import is_pseudonymised, kind_of
     from pathprep.folders import verify as verify_dataset
+    from pathprep.storage.base import is_url
+    from pathprep.storage.place import storage_at
 
     bad, checked, slides, fixable = list[dict[str, Any]](), 0, 0, 0
     for found in verify_dataset(dataset):
@@ -33,14 +36,13 @@ def verify(dataset: Dataset = "dataset", as_json: Json = False, out_json: OutJso
 
     def show() -> None:
         kind = kind_of(dataset)
-        again = {
-            "mixed": f"pathprep mix DATASET... --out {dataset}",
-            "tiles": f"pathprep import-tiles SOURCE --out {dataset}",
-            "slides": f"pathprep repair {dataset}",
-        }[kind]
-        again += " --pseudonymise KEYFILE" if kind != "mixed" and is_pseudonymised(dataset) else ""
+        secret = kind != "mixed" and is_pseudonymised(dataset)
         if fixable:
-            output.print(f"{fixable} damaged; make them again: `{again}`", markup=False, soft_wrap=True)
+            repaired = kind == "slides" and not is_url(dataset)
+            key = " --pseudonymise KEYFILE" if secret else ""
+            again = f"`pathprep repair {dataset}{key}`"
+            again = again if repaired else made_again(storage_at(dataset), kind, secret=secret)
+            output.print(f"{fixable} damaged; {again} makes them again", markup=False, soft_wrap=True)
         elif not bad:
             unit = "slides" if kind == "slides" else "shards"
             output.print(f"{slides} {unit}, {checked:,} tiles: all as written")

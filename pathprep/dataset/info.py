@@ -16,7 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from pathprep.dataset.marker import Marker, sealed_in
+from pathprep.dataset.marker import DISPLACED, Marker, sealed_in
 from pathprep.dataset.schema import FORMAT, READABLE, VERSION, build_id
 from pathprep.errors import DatasetError
 from pathprep.storage import atomic
@@ -99,11 +99,11 @@ def read(storage: Storage) -> dict[str, Any]:
 
 
 def first_marker(storage: Storage, build: str | None = None) -> Marker | None:
-    """A committed slide, of this build if one is named; None if there is none."""
+    """A slide that is or was committed, of this build if one is named; None if there is none."""
     for file in storage.listing("slides"):
         if file.name.endswith(".json") and not file.last.startswith(atomic.PREFIX):
             marker = sealed_in(storage, file.name)
-            if marker is not None and build in (None, marker.build_id):
+            if marker is not None and build in (None, marker.build_id.removeprefix(DISPLACED)):
                 return marker
     return None
 

@@ -4,19 +4,20 @@ import hashlib
 import importlib.util
 import random
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic
 
 from pathprep.dataset import info
-from pathprep.dataset.marker import Marker, committed
+from pathprep.dataset.marker import Marker, SlideRecord, committed
 from pathprep.dataset.schema import FOLDERS, VERSION, build_id
-from pathprep.errors import DatasetError, UsageError
+from pathprep.errors import DatasetError, SlideError, UsageError
 from pathprep.params.shard import ShardParams
 from pathprep.pseudonyms.slides import key_of
 from pathprep.sharding.names import with_names
 from pathprep.sharding.remote import Remote
-from pathprep.sharding.task import OriginT, Params
+from pathprep.sharding.task import Origin, OriginT, Params
 from pathprep.slides.find import Repeat, SlideSource
 from pathprep.storage import atomic
 from pathprep.storage.json_files import read_json
@@ -31,7 +32,8 @@ class Plan(Generic[OriginT]):
         build_id: of the dataset.
         slides: all that were asked for, or shards of a tile set. todo: those to be made, in random order.
         skipped: markers of those that are done, by name. whole: not one part of several.
-        repeats: files of slides that are among them already.
+        repeats: files of slides that are among them already. touched: of the skipped, those whose files were
+            written to since, with the same size and ends.
     """
 
     build_id: str
@@ -40,6 +42,7 @@ class Plan(Generic[OriginT]):
     skipped: dict[str, Marker]
     whole: bool = True
     repeats: list[Repeat] = field(default_factory=list)
+    touched: list[str] = field(default_factory=list)
 
 
 def plan(
@@ -99,14 +102,28 @@ def divide(
     for source in asked:
         marker = None
         if not rebuild and (root / "slides" / f"{source.name}.json").exists():  # else spare reading the slide
-            marker = committed(root, source.name, build_id, source.inputs(), size)
+            with suppress(SlideError):  # its mask cannot be read: that costs this slide
+                marker = committed(root, source.name, build_id, source.inputs(), size)
         if marker is not None:
             plan.skipped[source.name] = marker
+            if _is_touched(source, marker):
+                plan.touched.append(source.name)
         else:
             plan.todo.append(source)
     # so that several runs on one folder share the work, instead of making the same shards side by side
     random.SystemRandom().shuffle(plan.todo)
     return plan
+
+
+def _is_touched(source: Origin, marker: Marker) -> bool:
+    """Whether a slide file was written to, at its place, since it was sharded; its ends are the same."""
+    made = marker.source
+    if not isinstance(made, SlideRecord) or made.mtime is None or made.path != source.recorded:
+        return False
+    try:
+        return source.path.stat().st_mtime != made.mtime
+    except OSError:
+        return False
 
 
 def in_part(name: str, number: int, parts: int) -> bool:

@@ -2,11 +2,12 @@
 
 import hashlib
 import os
+import stat
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple, cast, get_args
 
-from pathprep.errors import UsageError
+from pathprep.errors import MaskError, UsageError, explain_os_error
 from pathprep.params.origin import AskedOrigin
 from pathprep.params.settings import is_positive
 from pathprep.slides import dicom
@@ -82,7 +83,7 @@ class SlideSource:
 
     def inputs(self) -> dict[str, Any]:
         """What the slide's tiles depend on besides the run's parameters; a change rebuilds the slide."""
-        mask = hashlib.sha256(self.mask.read_bytes()).hexdigest() if self.mask else None
+        mask = _hash(self.mask) if self.mask else None
         size, ends = self.measures()
         return {
             "size": size,
@@ -97,6 +98,15 @@ class SlideSource:
         """Whether a file that was ``size`` bytes is this one, perhaps at another place."""
         old, own = PurePath(path), PurePath(self.recorded)
         return old == own or (old.name, size) == (own.name, file_size(self.path))
+
+
+def _hash(mask: Path) -> str:
+    try:
+        if not mask.is_file():  # reading a pipe would wait for ever
+            raise MaskError(f"{mask}: no such mask")
+        return hashlib.sha256(mask.read_bytes()).hexdigest()
+    except OSError as error:
+        raise MaskError(explain_os_error(error, reading=True)) from None
 
 
 class Repeat(NamedTuple):
@@ -162,7 +172,7 @@ def look(inputs: list[Path], masks: Path | None = None, mask_origin: AskedOrigin
             raise UsageError(f"{item}: no such file or folder")
         for each in sources:
             given = each.source
-            if given.path.exists() and not (given.path.is_file() or given.path.is_dir()):
+            if _is_special(given.path):
                 # reading it would wait for a writer for ever
                 raise UsageError(f"{given.path}: not a file but a pipe, socket or device; leave it out")
             # not resolve(): a slide behind a link keeps the link's name
@@ -172,6 +182,15 @@ def look(inputs: list[Path], masks: Path | None = None, mask_origin: AskedOrigin
             asked[source.path] = each._replace(source=source) if known is None else _merged(known, each)
     result.slides = _with_masks([asked[path].source for path in sorted(asked)], masks, mask_origin)
     return result
+
+
+def _is_special(path: Path) -> bool:
+    """Whether there is something that is neither file nor folder; of what cannot be seen, its slide tells."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _merged(known: _Asked, new: _Asked) -> _Asked:
@@ -219,8 +238,8 @@ def whole(source: SlideSource, headers: dict[Path, list[dicom.DicomFile]] | None
         source: named by its file. headers: of folders that were read already; more are added.
     """
     headers = {} if headers is None else headers
-    if source.series is not None or not source.path.is_file() or not may_be_dicom(source.path):
-        return source
+    if source.series is not None or not os.path.isfile(source.path) or not may_be_dicom(source.path):  # noqa: PTH113
+        return source  # os.path: what cannot be looked at fails as a slide, not here
     own, folder = dicom.read_header(source.path), source.path.parent
     if own is None or not own.is_slide:
         return source
