@@ -66,7 +66,7 @@ class Images:
         Raises:
             ValueError: it cannot be used, whatever its reader raised; says why.
             FileNotFoundError: there is none.
-            OSError: it could not be read this time: rights, a disk, a network.
+            OSError: it could not be read this time: rights, a disk, a network, too little memory.
             UnreadableSlide: HANGS images in a row hang.
         """
         try:
@@ -82,6 +82,9 @@ class Images:
         except UnreadableSlide:
             raise
         except Exception as error:
+            # no image is so large: the machine is short of it for now
+            if MemoryError in (type(error), type(error.__context__)):
+                raise OSError(errno.ENOMEM, "does not fit into memory") from None
             raise ValueError(limits.reason(error)) from None
         self._hanging.clear()
         return picture

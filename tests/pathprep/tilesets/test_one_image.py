@@ -1,5 +1,6 @@
 """One bad image costs one image, whatever is wrong with it; the others are in, and it is named."""
 
+import errno
 import os
 import socket
 import threading
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from helpers.jpegs import plain
 from helpers.runs import contents
-from helpers.tilesets import folders, importing, pcam, rows_of, sound, tile
+from helpers.tilesets import folders, importing, pcam, rows_of, saved, sound, tile
 
 from pathprep.errors import UnreadableSlide, UsageError
 from pathprep.storage import regular
@@ -187,6 +188,19 @@ def test_a_mount_that_is_dead_ends_the_shard_with_the_names_of_its_images(
         ):
             read.read(Item("x/2.png"))
     back.set()
+
+
+@pytest.mark.parametrize("place", ["jpeg.decode", "pictures.decode"])
+def test_too_little_memory_is_not_the_fault_of_the_image(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = "JPEG" if place == "jpeg.decode" else "PNG"
+    (tmp_path / "x").write_bytes(saved(tile(0), kind))
+    target = "simplejpeg.decode_jpeg" if kind == "JPEG" else "PIL.Image.open"
+    monkeypatch.setattr(target, lambda *_, **__: (_ for _ in ()).throw(MemoryError))
+    with Images(tmp_path, in_rows=False) as read, pytest.raises(OSError, match="memory") as raised:
+        read.read(Item("x"))
+    assert raised.value.errno == errno.ENOMEM
 
 
 def _damage(path: Path, row: int) -> None:
