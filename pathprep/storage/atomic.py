@@ -41,7 +41,8 @@ def _temporary(path: Path) -> Path:
     return path.with_name(own + ending)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the system keep what was renamed in a folder."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -80,7 +81,7 @@ def publish(temporary: Path, path: Path) -> None:
     """Rename a finished, flushed temporary file (or folder) to its final name, durably."""
     temporary.replace(path)
     _release(temporary)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def discard(temporary: Path) -> None:

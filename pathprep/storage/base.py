@@ -121,6 +121,6 @@ def parsed(data: bytes | None) -> dict[str, Any] | None:
     """A JSON object; None if there is none in it."""
     try:
         value = None if data is None else json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):  # also nested beyond what the parser takes
         return None
     return value if isinstance(value, dict) else None

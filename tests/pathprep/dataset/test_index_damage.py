@@ -16,11 +16,11 @@ import pytest
 from helpers.indexed import BUILD, EVERY, assert_right, dataset, expected
 from helpers.markers import slide_marker
 
-from pathprep.storage.seals import sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
 from pathprep.folders import verify
 from pathprep.storage import atomic
+from pathprep.storage.seals import sealed
 
 
 def shorten(path: Path) -> None:
