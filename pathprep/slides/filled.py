@@ -45,7 +45,8 @@ class _Edges(NamedTuple):
 
     def among(self, chosen: Numbers | slice) -> "_Edges":
         """Some of them."""
-        return _Edges(*(each[chosen] for each in self))
+        start, end, ring, first, last = self
+        return _Edges(start[chosen], end[chosen], ring[chosen], first[chosen], last[chosen])
 
 
 class _Boxes(NamedTuple):

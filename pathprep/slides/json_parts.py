@@ -107,7 +107,8 @@ def _members(
         if key == member and text.startswith("[", at):
             if any(key == earlier for earlier, _ in pairs):
                 raise _twice(key)
-            at, value = _elements(decoder, text, at, take), []
+            value: Any = []
+            at = _elements(decoder, text, at, take)
         else:
             value, at = decoder.raw_decode(text, at)
         pairs.append((key, value))
