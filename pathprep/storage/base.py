@@ -7,12 +7,19 @@ from abc import ABC, abstractmethod
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
+from pathprep.storage.secrets import without_secrets
+
 
 class Url(PurePosixPath):
-    """A URL that is put together as paths are: ``Url("s3://bucket") / "shards"``."""
+    """A URL that is put together as paths are: ``Url("s3://bucket") / "shards"``; as text without password."""
 
     def __str__(self) -> str:
         # a path folds the two slashes into one; file:///a has an empty host between them
+        return without_secrets(self.real)
+
+    @property
+    def real(self) -> str:
+        """With its password, to get there."""
         protocol, _, rest = super().__str__().partition(":/")
         return f"{protocol}://{'/' if protocol == 'file' else ''}{rest}"
 
