@@ -252,14 +252,14 @@ def test_sweep_leaves_another_users_files(tmp_path: Path, monkeypatch: pytest.Mo
         path = tmp_path / f"{atomic.PREFIX}{socket.gethostname()}~1.abc~{name}"
         path.write_bytes(b"x")
         os.utime(path, (old, old))
-    real = Path.open
+    real = os.open
 
-    def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
-        if path.name.endswith("theirs"):
+    def refuse(path: Any, *arguments: Any, **options: Any) -> int:
+        if str(path).endswith("theirs"):
             raise PermissionError(13, "Permission denied", str(path))
         return real(path, *arguments, **options)
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     assert atomic.sweep(tmp_path) == 1
     assert [path.name.rpartition("~")[2] for path in tmp_path.iterdir()] == ["theirs"]
 
