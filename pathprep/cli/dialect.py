@@ -108,7 +108,7 @@ _EXPECTED = {
     "less_than": "less than {lt}",
     "less_than_equal": "at most {le}",
 }
-_UsageError = typer.BadParameter.__mro__[1]  # typer brings its own click, or takes the one that is installed
+_UsageError: Any = typer.BadParameter.__mro__[1]  # typer brings its own click, or takes the one that is installed
 
 
 def _said(error: Any) -> str:
@@ -135,7 +135,7 @@ class _Command(typer.core.TyperCommand):
         try:
             return list(super().parse_args(ctx, args))
         except _UsageError as error:  # it quotes what was typed, perhaps by a * of the shell
-            error.message = _said(error)  # type: ignore[attr-defined]
+            error.message = _said(error)
             raise
 
     def invoke(self, ctx: Any) -> Any:
