@@ -198,6 +198,8 @@ def main(app: typer.Typer) -> None:
         _fail(*(text.split("\n") if error.several else [text]), code=error.exit_code)
     except OSError as error:
         _fail(explain_os_error(error), code=1)
+    except MemoryError:
+        _fail("too little memory: give this machine or job more, or ask for less at a time", code=1)
     except KeyboardInterrupt:
         sys.exit(interrupted)
     except SystemExit as error:
