@@ -108,7 +108,9 @@ _EXPECTED = {
     "less_than": "less than {lt}",
     "less_than_equal": "at most {le}",
 }
-_UsageError: Any = typer.BadParameter.__mro__[1]  # typer brings its own click, or takes the one that is installed
+_UsageError: Any = typer.BadParameter.__mro__[
+    1
+]  # typer brings its own click, or takes the one that is installed
 
 
 def _said(error: Any) -> str:
