@@ -136,10 +136,10 @@ def _print(done: "Imported") -> None:
             f"and {len(bad) - SHOWN:,} more; {escape(str(summary.root))}/failed names all", soft_wrap=True
         )
     for name, entry in sorted(summary.failures.items()):
-        output.print(f"[red]failed[/red]  {name}: {escape(said(entry.error))}", soft_wrap=True)
+        output.print(f"[red]failed[/red]  {escape(name)}: {escape(said(entry.error))}", soft_wrap=True)
     if summary.stale:
         output.print(
             f"[yellow]{len(summary.stale)} shards here were made with other parameters[/yellow]: no part of "
-            f"the dataset until they are made again: {', '.join(summary.stale[:5])}",
+            f"the dataset until they are made again: {escape(', '.join(summary.stale[:5]))}",
             soft_wrap=True,
         )
