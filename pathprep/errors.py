@@ -27,7 +27,7 @@ from pathlib import Path
 # What a disk says that takes no more: every further slide would fail in the same way
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 _FULL = "make room there"
-_RIGHTS = "choose another place, or have the right to write there given to you"
+_RIGHTS = "have the rights to it given to you, or choose another place"
 _FIXES = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: f"{_FULL}, or have the quota raised",
