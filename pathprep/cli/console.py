@@ -170,6 +170,12 @@ def print_summary(console: Console, summary: "RunSummary") -> None:
             f"[yellow]Made with other parameters: {counted(len(summary.stale))} here[/yellow], no part of "
             f"the dataset until made again: {', '.join(summary.stale[:5])}"
         )
+    if summary.touched:
+        console.print(
+            f"[yellow]Written to since they were sharded: {counted(len(summary.touched))}[/yellow], with "
+            f"equal size and ends, taken as unchanged (if not: --rebuild): {', '.join(summary.touched[:5])}",
+            soft_wrap=True,
+        )
     if summary.failures:
         _print_failures(console, "Failed (in failed/, tried again by the next run)", summary.failures)
 

@@ -147,6 +147,8 @@ def main(app: typer.Typer) -> None:
         _fail(said(str(error)), error.exit_code)
     except OSError as error:
         _fail(explain_os_error(error), 1)
+    except MemoryError:
+        _fail("too little memory: give this machine or job more, or ask for less at a time", 1)
     except KeyboardInterrupt:
         sys.exit(interrupted)
     except SystemExit as error:

@@ -13,6 +13,7 @@ from pathprep.cli.messages import said
 from pathprep.cli.options import (
     MaxUnfitted,
     MinFree,
+    Pseudonymise,
     Rebuild,
     SlideTimeout,
     Target,
@@ -69,6 +70,7 @@ def import_tiles(
     rebuild: Rebuild = False,
     slide_timeout: SlideTimeout = SLIDE_TIMEOUT_S,
     min_free: MinFree = MIN_FREE_GB,
+    pseudonymise: Pseudonymise = None,
     launch: dict[str, Any],
     as_json: Json = False,
     out_json: OutJson = None,
@@ -89,6 +91,7 @@ def import_tiles(
     columns = Columns(file_column, label_column, group_column, split_column)
     what: dict[str, Any] = {"format": format, "labels": labels, "split": split, "name": name}
     what |= {"columns": columns, "target": target, "rebuild": rebuild, **settings}
+    what["pseudonymise"] = pseudonymise
     if launching.launcher == "slurm":
         launching.submit_array(context, out, *front.planned(source, out, **what))
         return
@@ -98,7 +101,7 @@ def import_tiles(
         done = front.import_tiles(source, out, **what, **how, min_free=min_free, watch=watch)
     give(done.as_dict(), as_json, out_json, lambda: _print(done))
     if part is None and not done.run.stopped:  # by a full disk, which would not take it
-        save_command(context, out)
+        save_command(context, out, private=pseudonymise is not None)
     unfitted = too_many_unfitted(done.run, max_unfitted)
     end(done.run, rebuild=rebuild, incomplete=bool(done.damaged) or unfitted)
 

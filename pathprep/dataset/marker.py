@@ -3,10 +3,13 @@
 They are JSON on disk and dataclasses everywhere else. A key that this version does not know is kept, in
 ``more``: what a later version adds goes with the marker, sealed like the rest. A marker that lacks a key, or
 has others in its parts, is none: what it stands for is made again.
+
+While the files of a shard are replaced, its marker is one of no build (``displaced``): it vouches for
+nothing, but what is known of the slide outlives whatever becomes of the process.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import astuple, dataclass, field, fields, is_dataclass
+from dataclasses import astuple, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +103,7 @@ class Marker:
         seconds: spent, by stage; ``total``: wall time.
         tiles: number of them. files: of the dataset that belong to it, by name.
         left_out: why a slide has no tiles at this resolution, which is no failure.
+        key_id: of the key that its pseudonyms were made with; None: it has its own names.
         more: keys that this version does not know.
     """
 
@@ -116,6 +120,7 @@ class Marker:
     tiles: int = 0
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     left_out: str | None = None
+    key_id: str | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
@@ -194,6 +199,8 @@ class TileSetMarker(Marker):
         return {"kind": "tiles", **super().as_dict()}
 
 
+# Before the build id of a marker whose files are being replaced: of no build, to whoever compares
+DISPLACED = "displaced:"
 # Inputs that a slide may not depend on; then its marker does not name them
 AT_NEED = ("default_mpp", "mask_origin")
 # May be null in a marker; others that are None are left out
@@ -224,6 +231,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     return [_plain(each) for each in value] if isinstance(value, tuple) else value
+
+
+def displaced(marker: Marker) -> Marker:
+    """What stands for a shard while its files are replaced: all that is known of it, of no build."""
+    return marker if is_displaced(marker) else replace(marker, build_id=DISPLACED + marker.build_id)
+
+
+def is_displaced(marker: Marker, build: str = "") -> bool:
+    """Whether a shard's files were being replaced, by default of any build, when its marker was written."""
+    return marker.build_id.startswith(DISPLACED + build)
 
 
 def is_done(root: Path, slide: str, build: str, inputs: Mapping[str, Any]) -> bool:

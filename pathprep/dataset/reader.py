@@ -135,8 +135,9 @@ class Dataset(StoredTiles):
                 raise ValueError("its bytes are not those that its marker vouches for (SHA-256)")
             return parquet.read(data, columns, schema)
         except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors too
+            why = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise DatasetError(
-                f"{self.root / name}: cannot be read ({error}); run `pathprep verify {self.root}`"
+                f"{self.root / name}: cannot be read ({why}); run `pathprep verify {self.root}`"
             ) from None
 
     def _is_written(self, slide: str, name: str, data: bytes) -> bool:

@@ -50,7 +50,7 @@ def write(page: str, out: Path) -> None:
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(out, page.encode())
+        atomic.write_bytes(out, page.encode(errors="backslashreplace"))  # names of files may be no text
     except OSError as error:
         raise UsageError(f"{out}: cannot be written ({error.strerror})") from None
 

@@ -2,7 +2,7 @@
 
 import socket
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -24,6 +24,13 @@ class Origin(Protocol):
     @property
     def path(self) -> Path:
         """The slide file, or the tile set's folder."""
+
+    @property
+    def recorded(self) -> str:
+        """The path as the dataset records it: itself, or a pseudonym."""
+
+    def said(self, text: str) -> str:
+        """A message as the dataset records it: with pseudonyms, if it has them."""
 
     def inputs(self) -> dict[str, Any]:
         """What the tiles depend on besides the run's parameters; a change rebuilds the shard."""
@@ -70,8 +77,9 @@ class DatasetTask(ABC, Generic[OriginT, ParamsT]):
 
     def failed(self, failure: Failure) -> FailedShard:
         """What is recorded of a failure."""
-        source = SourceRecord(str(self.path), file_size(self.path))
-        return FailedShard(**vars(failure), slide=self.source.name, source=source, build_id=self.build_id)
+        source = SourceRecord(self.source.recorded, file_size(self.path))
+        said = replace(failure, error=self.source.said(failure.error))
+        return FailedShard(**vars(said), slide=self.source.name, source=source, build_id=self.build_id)
 
     def work(self, progress: Progress) -> tuple[Marker, bool]:
         """See launchers.base.Task: another run may have committed the shard since this one was planned."""

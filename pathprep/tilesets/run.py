@@ -85,9 +85,12 @@ def plan(
     """
     title = plain_name(name or tiles.name)
     shards = pack(tiles.items, title, params.tiles_per_shard)
-    parts = [Part(shard, tiles.root, title, items[0].split, items) for shard, items in shards.items()]
-    _check(root, title, tiles.root, shards, rebuild)
-    build_id = plans.prepare(root, params, rebuild)
+    parts = [
+        Part(shard, tiles.root, title, items[0].split, items, tiles.alias) for shard, items in shards.items()
+    ]
+    _check(root, title, tiles, shards, rebuild)
+    key_id = None if tiles.alias is None else tiles.alias.key_id
+    build_id = plans.prepare(root, params, rebuild, key_id=key_id)
     _remove_stale(root, parts)
     return plans.divide(parts, root, build_id, rebuild=rebuild, part=part)
 
@@ -107,7 +110,7 @@ def labels(summary: RunSummary) -> Counter[str]:
     return total
 
 
-def _check(root: Path, title: str, source: Path, shards: Iterable[str], rebuild: bool) -> None:
+def _check(root: Path, title: str, source: TileSet, shards: Iterable[str], rebuild: bool) -> None:
     """Refuse to write among slides, or over another set's shards."""
     there = LocalStorage(root)
     values = there.read_json(info.NAME) or {}
@@ -134,10 +137,13 @@ def _check(root: Path, title: str, source: Path, shards: Iterable[str], rebuild:
             )
 
 
-def _is_elsewhere(shard: TileSetMarker | FailedShard, source: Path) -> bool:
-    """Whether a shard is of another folder; one that is gone was moved: its shards are judged by images."""
-    old = Path(shard.source.path)
-    return old != source and old.exists()
+def _is_elsewhere(shard: TileSetMarker | FailedShard, source: TileSet | Part) -> bool:
+    """Whether a shard is of another folder; one that is gone was moved: its shards are judged by images.
+
+    Whether a pseudonymised folder is gone cannot be seen: another one counts as another set.
+    """
+    old = shard.source.path
+    return old != source.recorded and (source.alias is not None or Path(old).exists())
 
 
 def _remove_stale(root: Path, parts: list[Part]) -> None:
@@ -145,7 +151,7 @@ def _remove_stale(root: Path, parts: list[Part]) -> None:
 
     So go those of another folder's set, which this one is to replace.
     """
-    title, source = parts[0].set, parts[0].path
+    title, source = parts[0].set, parts[0]
     splits, names = {part.split for part in parts}, {part.name for part in parts}
     reads: list[tuple[str, Callable[[Path], Marker | FailedShard | None]]]
     reads = [("slides", read_sealed), ("failed", read_failed)]

@@ -23,11 +23,12 @@ from pathprep.params.tile_set import TileParams
 from pathprep.sharding.blocks import record, stain_columns
 from pathprep.sharding.pipeline import in_order
 from pathprep.sharding.task import DatasetTask
+from pathprep.slides.alias import Alias
 from pathprep.slides.readers.base import Pixels
 from pathprep.tiles import engines
 from pathprep.tiles.engines import Engine
 from pathprep.tiles.qc import FIGURES
-from pathprep.tilesets import images
+from pathprep.tilesets import hidden, images
 from pathprep.tilesets.images import Picture
 from pathprep.tilesets.items import Item
 
@@ -42,6 +43,7 @@ class Part:
 
     Attributes:
         name: of the shard. path: the set's folder. set, split: whose part it is. items: in their order.
+        alias: of the set, see TileSet.
     """
 
     name: str
@@ -49,6 +51,16 @@ class Part:
     set: str
     split: str
     items: list[Item]
+    alias: Alias | None = None
+
+    @property
+    def recorded(self) -> str:
+        """See sharding.task.Origin."""
+        return str(self.path) if self.alias is None else self.alias.path
+
+    def said(self, text: str) -> str:
+        """See sharding.task.Origin."""
+        return text if self.alias is None else hidden.said(self.alias, self.items, text)
 
     def inputs(self) -> dict[str, Any]:
         """What its tiles depend on besides the parameters: names, labels, and the files' size and time.
@@ -83,7 +95,7 @@ class ImportTask(DatasetTask[Part, TileParams]):
 
     def failed(self, failure: Failure) -> FailedShard:
         """See DatasetTask."""
-        part, source = self.source, SourceRecord(str(self.path), None)
+        part, source = self.source, SourceRecord(self.source.recorded, None)
         return replace(super().failed(failure), source=source, set=part.set, split=part.split)
 
     def make(self, progress: Progress) -> Marker:
@@ -125,15 +137,16 @@ def process(task: ImportTask, progress: Progress | None = None) -> Marker:
         kept = [item for number, item in enumerate(part.items) if number not in damaged]
         marker = TileSetMarker(
             build_id=task.build_id,
-            source=SourceRecord(str(part.path), _size(part)),
+            source=SourceRecord(part.recorded, _size(part)),
             set=part.set,
             split=part.split,
+            key_id=part.alias.key_id if part.alias else None,
             inputs=inputs,
             mpp=task.params.mpp,
             mpp_source="not known" if task.params.mpp is None else "--mpp",
             counts={"kept": len(kept), "damaged": len(damaged)},
             damaged=tuple(
-                DamagedImage(part.items[number].source, problem)
+                DamagedImage(part.items[number].source, part.said(problem))
                 for number, problem in sorted(damaged.items())
             ),
             labels=Counter(item.label or "" for item in kept),

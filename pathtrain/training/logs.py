@@ -6,12 +6,16 @@ the rows after s, and the steps are then done and logged again.
 
 import json
 import os
+import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from pathprep.storage import atomic
 from pathtrain.training.wandb_board import Wandb
@@ -47,7 +51,7 @@ class Log:
         text = "".join(json.dumps(row) + "\n" for row in kept)
         atomic.write_bytes(run / NAME, text.encode())
         self._file = (run / NAME).open("a")
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1 if start else 0)
+        self._board = _Board(run / "tensorboard", start + 1 if start else 0)
 
     def __enter__(self) -> Self:
         return self
@@ -74,6 +78,35 @@ class Log:
     def sync(self) -> None:
         """Put the rows on disk; before a checkpoint, which must not be ahead of them."""
         os.fsync(self._file.fileno())
+
+
+class _Board:
+    """A file of TensorBoard's. Its own writer puts the machine's name into the file's, this one does not.
+
+    Args:
+        folder: made if absent. purge_step: what earlier files say from there on is not shown.
+    """
+
+    def __init__(self, folder: Path, purge_step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{int(time.time()):010d}.machine.{os.getpid()}.{secrets.randbelow(10**6)}"
+        self._file = (folder / name).open("xb")
+        self._records = RecordWriter(self._file)
+        self._write(file_version="brain.Event:2")
+        if purge_step:
+            self._write(step=purge_step, session_log=SessionLog(status=SessionLog.START))
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        """A point of a curve."""
+        self._write(step=step, summary=Summary(value=[Summary.Value(tag=name, simple_value=float(value))]))
+
+    def _write(self, **values: Any) -> None:
+        self._records.write(Event(wall_time=time.time(), **values).SerializeToString())
+        self._file.flush()
+
+    def close(self) -> None:
+        """End it."""
+        self._file.close()
 
 
 class NoLog:

@@ -164,6 +164,6 @@ def test_an_error_of_reading_names_the_file_and_no_right_to_write(root: Path, fa
     failing("index/a.parquet", errno.EACCES)
     with pytest.raises(OSError, match="Permission denied") as caught:
         LocalStorage(root).read("index/a.parquet")
-    said = explain_os_error(caught.value)
+    said = explain_os_error(caught.value, reading=True)
     assert said.startswith(f"{root}/index/a.parquet: Permission denied")
     assert "right to write" not in said
