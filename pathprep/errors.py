@@ -97,9 +97,11 @@ class PathprepError(Exception):
 
     Attributes:
         exit_code: of a command that ends with it.
+        several: whether each line of its text is an error by itself.
     """
 
     exit_code = 1
+    several = False
 
 
 class UsageError(PathprepError):

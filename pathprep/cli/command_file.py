@@ -10,9 +10,10 @@ import typer
 from pathprep.errors import UsageError, explain_os_error
 from pathprep.params.settings import unknown
 from pathprep.storage.base import Url, is_url
+from pathprep.storage.secrets import without_secrets
 
 # Options that are about a call and not about what it makes
-_OF_A_MACHINE = {"out", "address", "sbatch_args"}
+_OF_A_MACHINE = {"out", "datasets", "address", "sbatch_args"}
 _OF_A_CALL = {"config", "as_json", "out_json", "dry_run", "part", "rebuild"}
 
 
@@ -123,5 +124,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     if not isinstance(value, Path):
-        return value
+        return without_secrets(value) if isinstance(value, str) else value
     return str(Url(value)) if is_url(value) else os.path.abspath(value)  # noqa: PTH100

@@ -77,8 +77,8 @@ def import_tiles(
 ) -> None:
     """Make a dataset, as `shard` writes it, of a labelled tile set; labels and groups go into the index.
 
-    Plain JPEGs keep their bytes, unless --stain bake changes their pixels. Run again to go on: finished
-    shards are skipped if their images are unchanged.
+    Plain JPEGs keep their picture to the bit, without metadata, unless --stain bake changes it. Run again to
+    go on: finished shards are skipped if their images are unchanged.
     Exit code 0: every image is in; 1: some were left out; 2: wrong usage; 130, 143: interrupted.
     """
     launching = Launch(**launch)
@@ -136,10 +136,10 @@ def _print(done: "Imported") -> None:
             f"and {len(bad) - SHOWN:,} more; {escape(str(summary.root))}/failed names all", soft_wrap=True
         )
     for name, entry in sorted(summary.failures.items()):
-        output.print(f"[red]failed[/red]  {name}: {escape(said(entry.error))}", soft_wrap=True)
+        output.print(f"[red]failed[/red]  {escape(name)}: {escape(said(entry.error))}", soft_wrap=True)
     if summary.stale:
         output.print(
             f"[yellow]{len(summary.stale)} shards here were made with other parameters[/yellow]: no part of "
-            f"the dataset until they are made again: {', '.join(summary.stale[:5])}",
+            f"the dataset until they are made again: {escape(', '.join(summary.stale[:5]))}",
             soft_wrap=True,
         )

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from pathprep.cli.console import counted
 from pathprep.cli.dialect import Json, OutJson, give
 from pathprep.cli.options import Dataset, KeyFile, SlideTimeout, Workers, end
 from pathprep.cli.streams import errors, output
@@ -32,7 +33,7 @@ def verify(dataset: Dataset = "dataset", as_json: Json = False, out_json: OutJso
         fixable += found.slide != "(folder)" and not found.lost
         if not as_json:
             for line in (*found.problems, *found.tiles):
-                output.print(f"[red]{found.slide}[/red]  {escape(line)}", soft_wrap=True)
+                output.print(f"[red]{escape(found.slide)}[/red]  {escape(line)}", soft_wrap=True)
 
     def show() -> None:
         kind = kind_of(dataset)
@@ -44,8 +45,8 @@ def verify(dataset: Dataset = "dataset", as_json: Json = False, out_json: OutJso
             again = again if repaired else made_again(storage_at(dataset), kind, secret=secret)
             output.print(f"{fixable} damaged; {again} makes them again", markup=False, soft_wrap=True)
         elif not bad:
-            unit = "slides" if kind == "slides" else "shards"
-            output.print(f"{slides} {unit}, {checked:,} tiles: all as written")
+            unit = "slide" if kind == "slides" else "shard"
+            output.print(f"{counted(slides, unit)}, {counted(checked, 'tile')}: all as written")
 
     give({"slides": slides, "tiles_checked": checked, "bad": bad}, as_json, out_json, show)
     raise typer.Exit(1 if bad else 0)
@@ -80,7 +81,7 @@ def repair(
             lines = len(found.problems) + len(found.tiles)
             first = (*found.problems, *found.tiles)[0]
             more = f" (and {lines - 1} more)" if lines > 1 else ""
-            output.print(f"[red]{found.slide}[/red]  {escape(first)}{more}", soft_wrap=True)
+            output.print(f"[red]{escape(found.slide)}[/red]  {escape(first)}{more}", soft_wrap=True)
         for line in done.folder.problems:
             output.print(f"[yellow]left alone[/yellow]  {escape(line)}", soft_wrap=True)
         if made:

@@ -80,8 +80,8 @@ def import_tiles(
 ) -> Imported:
     """Make a dataset, as ``shard`` writes it, of a labelled tile set; labels and groups go into the index.
 
-    Plain JPEGs keep their bytes, unless ``stain="bake"`` changes their pixels. Call it again to go on:
-    finished shards are left alone if their images are unchanged.
+    Plain JPEGs keep their picture to the bit, without metadata, unless ``stain="bake"`` changes it. Call it
+    again to go on: finished shards are left alone if their images are unchanged.
 
     Args:
         source: a folder: PCam's HDF5, a folder per class, or images and a CSV; or one ``_x.h5`` file.
