@@ -77,8 +77,8 @@ def import_tiles(
 ) -> None:
     """Make a dataset, as `shard` writes it, of a labelled tile set; labels and groups go into the index.
 
-    Plain JPEGs keep their bytes, unless --stain bake changes their pixels. Run again to go on: finished
-    shards are skipped if their images are unchanged.
+    Plain JPEGs keep their picture to the bit, without metadata, unless --stain bake changes it. Run again to
+    go on: finished shards are skipped if their images are unchanged.
     Exit code 0: every image is in; 1: some were left out; 2: wrong usage; 130, 143: interrupted.
     """
     launching = Launch(**launch)

@@ -1,6 +1,7 @@
 """What a tile set consists of, and which of it goes into which shard."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -94,7 +95,7 @@ def _place(item: Item) -> tuple[str | bytes, int]:
 
 
 def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+    return hashlib.blake2b(os.fsencode(text), digest_size=16).digest()
 
 
 def _divide(items: list[Item], most: int) -> list[list[Item]]:
