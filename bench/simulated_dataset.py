@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pathprep.dataset import columns, index_cache
-from pathprep.dataset import marker as markers
 from pathprep.dataset.columns import Arrays
 from pathprep.dataset.listing import SETTLED_S, Entry
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import FOLDERS, FORMAT, SCHEMA, STATUSES, VERSION, build_id, sha256
 from pathprep.storage import atomic
+from pathprep.storage.seals import sealed
 
 LOADER = ["x", "y", "offset", "length", "crc32"]  # what training reads
 COLUMNS = [*LOADER, "region", "column", "row"]
@@ -104,7 +104,7 @@ def marker(name: str, tiles: int, size: int, sha256: str) -> dict[str, Any]:
         "stain_fit": {"he": [0.65, 0.25, 0.7, 0.85, 0.3, 0.46], "max_c": [1.5, 1.0]},
         "seconds": dict.fromkeys(("tissue", "read", "cut", "stain", "encode", "write", "total"), 12.345678),
     }
-    return markers.sealed(values)
+    return sealed(values)
 
 
 def start(root: Path) -> None:

@@ -147,8 +147,8 @@ class NoLocksError(PathprepError):
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(
-            f"{path.parent}: its file system has no locks ({why}); choose a place on another one, or mount it "
-            "with flock"
+            f"{path.parent}: its file system has no locks ({why}); choose a place on another one, or mount "
+            "it with flock"
         )
 
 

@@ -55,8 +55,8 @@ def open_dataset(root: PurePath | str) -> Dataset:
         DatasetError: it is no dataset, or one that cannot be used.
     """
     if is_mixed(root):
-        info = storage_at(root).read_json(mixed.INFO) or {}
-        sources = [source["path"] for source in info.get("sources", ())]
+        info = storage_at(root).read_json(mixed.INFO)
+        sources = [source["path"] for source in info["sources"]] if info and mixed.is_whole(info) else []
         raise UsageError(
             f"{root}: holds mixed shards (`pathprep mix`), which only training reads; give the dataset that "
             f"they were mixed from{': ' if sources else ''}{' or '.join(sources)}"

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from pathprep.dataset.schema import SCHEMA, STATUSES
 from pathprep.storage import atomic
+from pathprep.storage.sums import append_sums, is_whole
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
@@ -118,6 +119,8 @@ def _empty(name: str) -> Array:
 def write(folder: Path, parts: Iterable[Arrays], columns: Iterable[str]) -> None:
     """Write columns and region tables to <folder>/<name>.npy, slide by slide, each file whole or not at all.
 
+    After what numpy reads, each has the sums of its bytes (storage.sums).
+
     Args:
         folder: exists.
         parts: each slide's columns, in the order of slides; one slide is held at a time.
@@ -143,6 +146,7 @@ def write(folder: Path, parts: Iterable[Arrays], columns: Iterable[str]) -> None
         for name, (file, _) in pending.items():
             file.seek(0)
             _header(file, name, rows[name])
+            append_sums(file)
     for name, (_, temporary) in pending.items():
         atomic.publish(temporary, folder / f"{name}.npy")
 
@@ -157,10 +161,14 @@ def _header(file: Any, name: str, rows: int) -> None:
 def mapped(path: Path, name: str, rows: int | None) -> Array | None:
     """A file as a read-only array that lies on disk; None if it is absent, damaged or of another length.
 
+    All of it is read and compared with its sums, once in a process.
+
     Args:
         rows: that it must have; None where any number is right.
     """
     try:
+        if not is_whole(path):
+            return None
         # a plain array over the map: numpy's own class costs a microsecond at each access
         array: Array = np.load(path, mmap_mode="r").view(np.ndarray)
     except (OSError, ValueError, EOFError):

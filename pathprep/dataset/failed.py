@@ -1,7 +1,7 @@
 """Quarantine files, failed/<slide>.json: shards that were not made, and images that were left out of one."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,15 @@ class FailedShard:
         Raises:
             KeyError, TypeError, AttributeError: a key is missing, or is not what it should be.
         """
-        plain = {key: values[key] for key in ("stage", "kind", "error", "attempts", "slide", "build_id")}
+        texts = ("stage", "kind", "error", "slide", "build_id")
+        plain: dict[str, Any] = {key: values[key] for key in (*texts, "attempts")}
         source = SourceRecord(values["source"]["path"], values["source"]["size"])
         images = tuple(DamagedImage(**image) for image in values.get("images", ()))
+        said = [values.get("set"), values.get("split"), *(text for each in images for text in astuple(each))]
+        if not all(isinstance(text, str) for text in (*(plain[key] for key in texts), source.path)):
+            raise TypeError("texts")
+        if type(plain["attempts"]) is not int or not all(isinstance(text, str | None) for text in said):
+            raise TypeError("attempts, set, split, images")
         return cls(**plain, source=source, set=values.get("set"), split=values.get("split"), images=images)
 
     def as_dict(self) -> dict[str, Any]:

@@ -9,8 +9,10 @@ From ``MAPPED_FROM`` slides on, the tables are brought together once, in files t
 
 The key is a hash of the slides, their tables and the build id, so what lies under a key is right for it for
 ever. Opening lists slides/ (names, sizes, times); if that differs from what current.json remembers, every
-marker is read, and only other tables make another index. The folder may be deleted at any time. A process
-that has it mapped keeps what it has; on a network file system only if the deletion is not by another
+marker is read, and only other tables make another index. Each process compares what it opens with what was
+written, once: current.json has a seal and the SHA-256 of slides.parquet, the arrays have sums at their end
+(storage.sums). What is damaged is made again, and the log says so. The folder may be deleted at any time. A
+process that has it mapped keeps what it has; on a network file system only if the deletion is not by another
 machine, so do not add slides there to a dataset that other machines train on.
 
 If the dataset's folder cannot be written, or is at a URL, the index is kept in $XDG_CACHE_HOME/pathprep (or
@@ -18,18 +20,15 @@ If the dataset's folder cannot be written, or is at a URL, the index is kept in 
 could not.
 """
 
-import fcntl
 import hashlib
 import io
-import json
 import logging
 import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -49,12 +48,15 @@ from pathprep.dataset.listing import (
 )
 from pathprep.dataset.schema import SCHEMA
 from pathprep.dataset.tile_index import TileIndex
-from pathprep.errors import DatasetError
-from pathprep.storage import atomic, parquet
+from pathprep.errors import DatasetError, NoLocksError
+from pathprep.storage import atomic, locks, parquet
+from pathprep.storage.json_files import read_json
+from pathprep.storage.seals import Seal, seal_of, write_sealed
 
 log = logging.getLogger(__name__)
 
-FOLDER, TABLE = "tiles", "slides.parquet"
+FOLDER, TABLE, CURRENT, LOCK = "tiles", "slides.parquet", "current.json", "lock"
+KEY = re.compile("[0-9a-f]{16}")
 # Below this, reading the tables takes a fraction of a second, and a folder more is not worth it
 MAPPED_FROM = 128
 TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# Made by pathprep from index/; may be deleted.\n"
@@ -99,7 +101,7 @@ def _open(dataset: Folder, names: list[str]) -> tuple[dict[str, int], Arrays]:
         slides = committed(dataset)
         parts = (columns_of(dataset, slide, names) for slide in slides if slide.tiles)
         return {slide.name: slide.tiles for slide in slides}, columns.join(parts, names) if names else {}
-    found = _current(dataset, signature, wanted)
+    found = _current(dataset, signature, wanted, tell=True)
     if found is not None:
         return found
     home = _writable(dataset)
@@ -112,15 +114,15 @@ def _open(dataset: Folder, names: list[str]) -> tuple[dict[str, int], Arrays]:
         key = key_of(dataset, slides)
         folder = home / key
         try:
-            _make(dataset, folder, slides, names)
-            about = {"key": key, "signature": signature if settled else None}
-            atomic.write_json(home / "current.json", about)
+            table = _make(dataset, folder, slides, names)
+            about = {"key": key, "signature": signature if settled else None, "slides": table}
+            write_sealed(home / CURRENT, about)
         except OSError as error:
             raise DatasetError(
                 f"{home}: the index of tiles cannot be written ({error.strerror}); make room, or make this "
                 "folder a link to one on another disk"
             ) from None
-        found = _load(dataset, folder, wanted)
+        found = _load(dataset, folder, table, wanted)
         _remove_others(folder)
     if found is None:  # the disk does not give back what was written
         raise DatasetError(f"{folder}: cannot be read just after it was written; check the disk")
@@ -130,7 +132,7 @@ def _open(dataset: Folder, names: list[str]) -> tuple[dict[str, int], Arrays]:
 def _remove_others(folder: Path) -> None:
     """Remove indexes of slides as they were; nothing else that someone may have put there."""
     for other in folder.parent.iterdir():
-        if other != folder and re.fullmatch("[0-9a-f]{16}", other.name) and (other / TABLE).is_file():
+        if other != folder and KEY.fullmatch(other.name) and (other / TABLE).is_file():
             shutil.rmtree(other, ignore_errors=True)
 
 
@@ -144,21 +146,26 @@ def homes(dataset: Folder) -> list[Path]:
     return [*inside, cache / "pathprep" / name]
 
 
-def _make(dataset: Folder, folder: Path, slides: list[Entry], names: list[str]) -> None:
-    """Write what is missing or damaged under a key: the table of slides, and columns first asked for."""
+def _make(dataset: Folder, folder: Path, slides: list[Entry], names: list[str]) -> str:
+    """Write what is missing or damaged under a key: the table of slides, and columns first asked for.
+
+    Returns:
+        SHA-256 of the table of slides.
+    """
     total = sum(slide.tiles for slide in slides)
     folder.mkdir(exist_ok=True)
     atomic.sweep(folder)
-    write_slides(folder, slides)
+    table = write_slides(folder, slides)
     missing = [name for name in names if _arrays(folder, columns.files([name]), slides_of(slides)) is None]
     if missing:
         about = f"{', '.join(missing)} of {total:,} tiles of {len(slides):,} slides"
         log.warning("%s: gathering %s in %s, once", dataset.storage, about, folder.parent)
         columns.write(folder, tables(dataset, slides, missing), missing)
+    return table
 
 
-def write_slides(folder: Path, slides: list[Entry]) -> None:
-    """Write the table of slides, atomically."""
+def write_slides(folder: Path, slides: list[Entry]) -> str:
+    """Write the table of slides, atomically; returns its SHA-256."""
     table = pa.table(
         {
             "name": pa.array([slide.name for slide in slides], pa.string()),
@@ -169,42 +176,70 @@ def write_slides(folder: Path, slides: list[Entry]) -> None:
     data = io.BytesIO()
     pq.write_table(table, data, compression="zstd")
     atomic.write_bytes(folder / TABLE, data.getvalue())
+    return hashlib.sha256(data.getvalue()).hexdigest()
 
 
-def _current(dataset: Folder, signature: str, wanted: list[str]) -> tuple[dict[str, int], Arrays] | None:
-    """What is there for the slides as they are listed; None if anything is missing or damaged."""
+def _current(
+    dataset: Folder, signature: str, wanted: list[str], *, tell: bool = False
+) -> tuple[dict[str, int], Arrays] | None:
+    """What is there for the slides as they are listed; None if anything is missing or damaged.
+
+    ``tell``: the log names what is damaged.
+    """
     for home in homes(dataset):
         try:
-            about: Any = json.loads((home / "current.json").read_bytes())
-        except (OSError, ValueError):
+            about = read_json(home / CURRENT)
+        except OSError:
             continue
-        if isinstance(about, dict) and about.get("signature") == signature:
-            found = _load(dataset, home / str(about.get("key")), wanted)
+        if about is None or seal_of(about) is not Seal.WHOLE:
+            if tell and (
+                about is None or seal_of(about) is Seal.BROKEN
+            ):  # before there were seals: no damage
+                _tell(home / CURRENT)
+            continue
+        key = about.get("key")
+        if about.get("signature") == signature and isinstance(key, str) and KEY.fullmatch(key):
+            found = _load(dataset, home / key, about.get("slides"), wanted, tell=tell)
             if found is not None:
                 return found
     return None
 
 
-def _load(dataset: Folder, folder: Path, wanted: list[str]) -> tuple[dict[str, int], Arrays] | None:
+def _tell(path: Path) -> None:
+    if path.exists():
+        log.warning("%s: damaged; it is made again", path)
+
+
+def _load(
+    dataset: Folder, folder: Path, sha256: object, wanted: list[str], *, tell: bool = False
+) -> tuple[dict[str, int], Arrays] | None:
+    """An index whose table of slides has this SHA-256; None if anything is missing or damaged."""
     try:
-        table = parquet.read(folder / TABLE, ["name", "tiles", "sha256"]).to_pydict()
+        data = (folder / TABLE).read_bytes()
+        if hashlib.sha256(data).hexdigest() != sha256:
+            if tell:
+                _tell(folder / TABLE)
+            return None
+        table = parquet.read(data, ["name", "tiles", "sha256"]).to_pydict()
         slides = [Entry(name, tiles, 0, sha) for name, tiles, sha in zip(*table.values(), strict=True)]
     except (OSError, KeyError, pa.ArrowException):
         return None
     if key_of(dataset, slides) != folder.name:
         return None
     counts = slides_of(slides)
-    arrays = _arrays(folder, wanted, counts)
+    arrays = _arrays(folder, wanted, counts, tell=tell)
     return None if arrays is None else (counts, arrays)
 
 
-def _arrays(folder: Path, wanted: list[str], slides: dict[str, int]) -> Arrays | None:
+def _arrays(folder: Path, wanted: list[str], slides: dict[str, int], *, tell: bool = False) -> Arrays | None:
     """Files of an index, mapped; None if one of them is missing or damaged."""
     found: Arrays = {}
     lengths = {"region_ids": None, "region_starts": None, "region_ends": sum(map(bool, slides.values()))}
     for name in wanted:
         array = columns.mapped(folder / f"{name}.npy", name, lengths.get(name, sum(slides.values())))
         if array is None:
+            if tell:
+                _tell(folder / f"{name}.npy")
             return None
         found[name] = array
     if "region_ends" in found:
@@ -226,7 +261,8 @@ def _writable(dataset: Folder) -> Path:
             home.mkdir(parents=True, exist_ok=True)
             if not (home / "CACHEDIR.TAG").exists():
                 atomic.write_bytes(home / "CACHEDIR.TAG", TAG)
-            (home / "lock").open("a").close()
+            # a link is not followed: it could lead to any file
+            os.close(os.open(home / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
         except OSError as error:
             reasons.append(f"{home} cannot be written ({error.strerror})")
             continue
@@ -240,10 +276,10 @@ def _writable(dataset: Folder) -> Path:
 
 @contextmanager
 def _locked(home: Path) -> Iterator[None]:
-    with (home / "lock").open("a") as file:
+    with ExitStack() as stack:
         # Where there are no locks, processes that come at once write the same bytes, each for itself
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(NoLocksError):
+            stack.enter_context(locks.exclusive(home / LOCK, wait=True))
         yield
 
 

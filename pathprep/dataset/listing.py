@@ -18,7 +18,7 @@ from pathprep.errors import DatasetError
 from pathprep.storage import atomic, parquet
 from pathprep.storage.base import FileInfo, Storage
 
-LAYOUT = 1  # part of the key: raise it when the meaning of a file of the index changes
+LAYOUT = 2  # part of the key: raise it when the meaning of a file of the index changes
 THREADS = 8  # reading small files waits more than it works, above all over a network
 # A marker this young may be replaced within the clock's resolution, unseen: its listing is not remembered
 SETTLED_S = 2

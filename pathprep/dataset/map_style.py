@@ -75,7 +75,7 @@ class MapStyle(Dataset[dict[str, Any]]):
         tile = at if self._numbers is None else int(self._numbers[at])
         columns, slide, tar = self._columns, self.data.slide_of(tile), self.data.tar_of(tile)
         row: dict[str, Any] = {"slide": slide, **{name: int(columns[name][tile]) for name in COLUMNS}}
-        jpeg = checked(self.data.read(tar, row["offset"], row["length"]), row, tar, self.data.root)
+        jpeg = checked(self.data._bytes(tar, row["offset"], row["length"]), row, tar, self.data.root)
         pixels = decoded(jpeg, row, f"{self.data.root}/shards/{tar}.tar")
         fit = self.data.fit_at(columns, tile) if "max_c" in columns else None
         sample = sample_of(row, self.prepare(pixels, fit))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from pathprep.dataset.schema import FOLDERS
 from pathprep.params.origin import Origin
 from pathprep.slides.facts import Facts
 from pathprep.slides.readers.base import Bounds
@@ -261,24 +262,55 @@ def same_inputs(marker: Marker, inputs: Mapping[str, Any]) -> bool:
     return made == {key: inputs[key] for key in inputs if key not in AT_NEED or key in made}
 
 
-def unsealed(values: Mapping[str, Any] | None) -> Marker | None:
-    """The marker that JSON holds; None if there is none, or it is not as it was written, or not whole."""
+def unsealed(values: Mapping[str, Any] | None, name: str | None = None) -> Marker | None:
+    """The marker that JSON holds; None if there is none, or it is not as it was written, or not whole.
+
+    Args:
+        name: of the shard that it must be of, and only of whose files it may speak; None asks nothing.
+    """
     if values is None or seal_of(values) is not Seal.WHOLE:
         return None
     try:
-        return Marker.from_dict(values)
-    except (KeyError, TypeError, AttributeError):
+        marker = Marker.from_dict(values)
+    except (KeyError, TypeError, AttributeError, ValueError):
         return None
+    right = _is_typed(marker) and (name is None or _is_of(marker, name))
+    return marker if right else None
+
+
+def _is_typed(marker: Marker) -> bool:
+    """Whether what readers count with and look for has its type, whoever sealed it."""
+    texts = (marker.slide, marker.build_id, marker.source.path, *marker.files)
+    mappings = (marker.inputs, marker.counts, marker.stain, marker.seconds)
+    numbers = (marker.tiles, *marker.counts.values(), *marker.stain.values())
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(mapping, dict) for mapping in mappings)
+        and all(type(number) is int and number >= 0 for number in numbers)
+        and all(type(file.size) is int and isinstance(file.sha256, str) for file in marker.files.values())
+    )
+
+
+def _is_of(marker: Marker, name: str) -> bool:
+    """Whether a marker is of this shard, and its files are <folder>/<shard>.<suffix> of the dataset."""
+    if marker.slide != name:
+        return False
+    for file in marker.files:
+        folder, _, last = file.partition("/")
+        stem, _, suffix = last.rpartition(".")
+        if folder not in FOLDERS or stem != name or not suffix.isalnum():
+            return False
+    return True
 
 
 def read_sealed(path: Path) -> Marker | None:
-    """A slide's marker; None if it is absent, not as it was written, or not whole."""
-    return unsealed(read_json(path))
+    """A slide's marker; None if it is absent, not as it was written, not whole, or of another slide."""
+    return unsealed(read_json(path), path.stem)
 
 
 def sealed_in(storage: Storage, name: str) -> Marker | None:
     """A slide's marker in a folder or at a URL, as ``read_sealed``."""
-    return unsealed(storage.read_json(name))
+    return unsealed(storage.read_json(name), name.rpartition("/")[2].removesuffix(".json"))
 
 
 def size_of(path: Path) -> int:

@@ -1,5 +1,6 @@
 """Reading a dataset, in a folder or at a URL: its slides, their tables, and its tiles."""
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache
@@ -11,20 +12,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pathprep.dataset import index_cache
+from pathprep.dataset import index_cache, info
 from pathprep.dataset.failed import FailedShard, failed_of
 from pathprep.dataset.listing import THREADS
 from pathprep.dataset.marker import Marker, SlideMarker, sealed_in
-from pathprep.dataset.schema import DROPPED, FORMAT, READABLE, SCHEMA, VERSION, build_id
-from pathprep.dataset.stored import StoredTiles, encoded
+from pathprep.dataset.schema import DROPPED, SCHEMA
+from pathprep.dataset.stored import TABLES, StoredTiles, encoded
 from pathprep.dataset.tile import FIT_COLUMNS, Tile, checked, fit_of, known
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import DatasetError
 from pathprep.slides.own_names import SlideNames, own_name
 from pathprep.storage import atomic, parquet
-
-# Slides' tables that are kept for reading tiles one at a time: some MB each
-TABLES = 8
 
 
 class Dataset(StoredTiles):
@@ -46,22 +44,10 @@ class Dataset(StoredTiles):
 
     def __init__(self, root: PurePath | str) -> None:
         super().__init__(root)
-        info = self.storage.read_json("dataset.json")
-        if info is None or info.get("format") != FORMAT:
-            if self.storage.read_json("mixed.json") is not None:
-                raise DatasetError(f"{root}: holds mixed shards; give the dataset that they were mixed from")
-            raise DatasetError(f"{root}: not a dataset (no dataset.json); make one with `pathprep shard`")
-        if info["version"] not in READABLE:
-            raise DatasetError(
-                f"{self.root}: format version {info['version']}, this pathprep reads up to version {VERSION}"
-            )
-        if build_id(info["params"]) != info["build_id"]:
-            raise DatasetError(
-                f"{self.root}/dataset.json: damaged, its parameters are not those of its build id; run the "
-                "`pathprep shard` command that made it, with --rebuild if it says so"
-            )
-        self.info: dict[str, Any] = info
-        self.params: dict[str, Any] = info["params"]
+        if not self.storage.exists(info.NAME) and self.storage.read_json("mixed.json") is not None:
+            raise DatasetError(f"{root}: holds mixed shards; give the dataset that they were mixed from")
+        self.info: dict[str, Any] = info.read(self.storage)
+        self.params: dict[str, Any] = self.info["params"]
 
     def __len__(self) -> int:
         return len(self._places)
@@ -81,7 +67,7 @@ class Dataset(StoredTiles):
         return {name: each for name, each in markers if each is not None and each.build_id == build}
 
     def _names(self, folder: str) -> list[str]:
-        files = (info.last for info in self.storage.listing(folder))
+        files = (file.last for file in self.storage.listing(folder))
         own = (name for name in files if not name.startswith(atomic.PREFIX))  # a writer has yet to rename it
         return [name.removesuffix(".json") for name in own if name.endswith(".json")]
 
@@ -134,11 +120,22 @@ class Dataset(StoredTiles):
             if data is None:
                 known(slide, self.tile_counts(), self.root)
                 raise FileNotFoundError("no such file")
+            if not self._is_written(slide, name, data):
+                raise ValueError("its bytes are not those that its marker vouches for (SHA-256)")
             return parquet.read(data, columns, schema)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors too
             raise DatasetError(
                 f"{self.root / name}: cannot be read ({error}); run `pathprep verify {self.root}`"
             ) from None
+
+    def _is_written(self, slide: str, name: str, data: bytes) -> bool:
+        """Whether a slide's marker vouches for the bytes of a file."""
+        digest, marker = hashlib.sha256(data).hexdigest(), self.__dict__.get("markers", {}).get(slide)
+        if marker is not None and name in marker.files and marker.files[name].sha256 == digest:
+            return True
+        # as it is now: another run may have made the slide again since all were read
+        marker = sealed_in(self.storage, f"slides/{slide}.json")
+        return marker is not None and name in marker.files and marker.files[name].sha256 == digest
 
     def tiles(self, columns: Iterable[str] = ("offset", "length", "stored")) -> TileIndex:
         """The whole dataset's tiles as arrays, for random access; of many slides in milliseconds
@@ -220,7 +217,7 @@ class Dataset(StoredTiles):
         slide, at = self._places.locate(number)
         row = self._rows(slide).slice(at, 1).to_pylist()[0]
         return Tile(
-            checked(self.read(slide, row["offset"], row["length"]), row, slide, self.root),
+            checked(self._bytes(slide, row["offset"], row["length"]), row, slide, self.root),
             slide,
             row["x"],
             row["y"],

@@ -1,7 +1,8 @@
 """What datasets and mixed shards share: tars of tiles, which are read at random or streamed."""
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cached_property, lru_cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 
 from pathprep.dataset.maps import Prepare, Restain, Transform
 from pathprep.dataset.schema import STATUSES
-from pathprep.dataset.tile import Part, Tiles, fit_of, read_tar
+from pathprep.dataset.tile import Part, Tiles, checked, fit_of, read_tar
 from pathprep.errors import UsageError
 from pathprep.stain import StainFit
 from pathprep.storage.place import storage_at
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from pathprep.dataset.map_style import MapStyle
 
+# Slides' or shards' tables that are kept for reading tiles one at a time: some MB each
+TABLES = 8
 # Tiles that a stream holds to draw from: some MB of JPEGs
 SHUFFLE = 1000
 
@@ -93,13 +96,35 @@ class StoredTiles(Tiles):
         """Name of the tar that holds a tile."""
 
     def read(self, tar: str, offset: int, length: int) -> bytes:
-        """Bytes of a tar (of a dataset's slide, or a mixed shard), not compared with a CRC32 as ``data[0]``
-        does.
+        """Bytes of a tar (of a dataset's slide, or a mixed shard); a tile's are compared with its CRC32.
+
+        Args:
+            tar: without folder and suffix. offset, length: of a tile, as the table has them, or any others,
+                which nothing vouches for.
 
         Raises:
-            DatasetError: the tar is gone or shorter than that.
+            DatasetError: the tar is gone or shorter than that, or the tile is not as it was written.
         """
+        data = self._bytes(tar, offset, length)
+        table = self._places_in(tar)
+        at = int(np.searchsorted(table["offset"].to_numpy(), offset))
+        rows = table.slice(at, 1).to_pylist()
+        if rows and (rows[0]["offset"], rows[0]["length"]) == (offset, length):
+            checked(data, rows[0], tar, self.root)
+        return data
+
+    def _bytes(self, tar: str, offset: int, length: int) -> bytes:
+        """As ``read``, for who compares the CRC32 itself."""
         return read_tar(self.storage, tar, offset, length)
+
+    @cached_property
+    def _places_in(self) -> Callable[[str], pa.Table]:
+        """Place, length and CRC32 of a tar's tiles in the order of their offset, of the last few tars."""
+
+        def rows(tar: str) -> pa.Table:
+            return self.tar_rows(tar).select(["x", "y", "offset", "length", "crc32"]).sort_by("offset")
+
+        return lru_cache(TABLES)(rows)  # a cache of the class would keep every dataset alive
 
     def slide(self, name: str) -> Tiles:
         """The tiles of one slide, in the order in which they lie.

@@ -1,10 +1,11 @@
 """Checks a dataset to the byte: files against markers, index against tar, every tile's CRC."""
 
+import errno
 import tarfile
 import zlib
 from collections.abc import Container, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
@@ -12,13 +13,16 @@ from typing import Any
 import pyarrow as pa
 
 from pathprep.dataset import index_cache
+from pathprep.dataset.failed import failed_of
 from pathprep.dataset.marker import FileRecord, Marker, sealed_in
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import FOLDERS, tile_key
 from pathprep.dataset.tar import dali_index
-from pathprep.errors import DatasetError
+from pathprep.errors import DatasetError, PathprepError, StoreError
 from pathprep.storage import atomic, parquet
 from pathprep.storage.base import Storage
+
+CURE = "the `pathprep` command that made the dataset makes it again"
 
 
 @dataclass
@@ -49,14 +53,12 @@ def verify(root: PurePath | str, threads: int = 2) -> Iterator[Findings]:
         DatasetError: not a dataset.
     """
     dataset = Dataset(root)
+    storage, version = dataset.storage, dataset.info["version"]
+    markers, lost = _markers(dataset)
     with ThreadPoolExecutor(threads) as pool:
-        version = dataset.info["version"]
-        yield from pool.map(
-            lambda name: check_slide(dataset.storage, dataset.markers[name], version), dataset.slides
-        )
-    lost = _lost(dataset)
+        yield from pool.map(lambda marker: check_slide(storage, marker, version), markers.values())
     yield from lost
-    yield _check_folder(dataset, {found.slide for found in lost})
+    yield _check_folder(dataset, markers, {found.slide for found in lost})
 
 
 def check_slide(storage: Storage, marker: Marker, version: int) -> Findings:
@@ -67,24 +69,64 @@ def check_slide(storage: Storage, marker: Marker, version: int) -> Findings:
     """
     slide = marker.slide
     found = Findings(slide, check_files(storage, marker.files))
-    index = f"index/{slide}.parquet"
-    try:
-        wanted = ["x", "y", "offset", "length", "crc32"]
-        rows = parquet.read(storage.read(index) or b"", wanted).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        found.problems.append(f"{index}: cannot be read ({error}); tiles were not checked")
-        return found
-    if len(rows) != marker.tiles:
-        found.problems.append(f"index/{slide}.parquet: {len(rows)} rows, the marker counts {marker.tiles}")
-    if rows:
-        keys = [tile_key(slide, row["x"], row["y"], version) for row in rows]
-        _check_tar(storage, f"shards/{slide}.tar", rows, keys, found)
-        _check_idx(storage, f"shards/{slide}.idx", rows, keys, found)
+    with told(found, f"index/{slide}.parquet", "; tiles were not checked"):
+        rows = read_rows(
+            storage, f"index/{slide}.parquet", ["x", "y", "offset", "length", "crc32"]
+        ).to_pylist()
+        if len(rows) != marker.tiles:
+            found.problems.append(
+                f"index/{slide}.parquet: {len(rows)} rows, the marker counts {marker.tiles}"
+            )
+        if rows:
+            keys = [tile_key(slide, row["x"], row["y"], version) for row in rows]
+            with told(found, f"shards/{slide}.tar"):
+                _check_tar(storage, f"shards/{slide}.tar", rows, keys, found)
+            with told(found, f"shards/{slide}.idx"):
+                _check_idx(storage, f"shards/{slide}.idx", rows, keys, found)
     return found
 
 
+def read_rows(
+    storage: Storage, name: str, columns: list[str] | None = None, schema: pa.Schema | None = None
+) -> pa.Table:
+    """An index.
+
+    Raises:
+        ValueError: it is absent or damaged.
+        OSError, PathprepError: it cannot be read.
+    """
+    data = storage.read(name)
+    if data is None:
+        raise ValueError("no such file")
+    try:
+        return parquet.read(data, columns, schema)
+    except OSError as error:  # pyarrow's word for some damage
+        raise ValueError(str(error)) from None
+
+
+@contextmanager
+def told(found: Findings, name: str, after: str = "") -> Iterator[None]:
+    """Make a line of what reading a file fails with, unless it is there already, and go on behind it."""
+    try:
+        yield
+    except (OSError, PathprepError, ValueError, KeyError, IndexError) as error:
+        line = unread(name, error)
+        if line not in found.problems:
+            found.problems.append(line + after)
+
+
+def unread(name: str, error: Exception) -> str:
+    """A line about a file that cannot be read."""
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):
+        return f"{name}: cannot be read ({error.strerror}); have the right to read it given to you"
+    if isinstance(error, OSError) and error.errno == errno.EIO:
+        return f"{name}: cannot be read ({error.strerror}); the disk or the network fails there"
+    why = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return f"{name}: cannot be read ({why})"
+
+
 def check_files(storage: Storage, files: Mapping[str, FileRecord]) -> list[str]:
-    """A line per file that has not the size and SHA-256 of its marker's entry."""
+    """A line per file that has not the size and SHA-256 of its marker's entry, or cannot be read."""
     problems = []
     for name, entry in files.items():
         try:
@@ -95,8 +137,8 @@ def check_files(storage: Storage, files: Mapping[str, FileRecord]) -> list[str]:
                 problems.append(f"{name}: {size} bytes, {entry.size} were written")
             elif storage.sha256(name) != entry.sha256:
                 problems.append(f"{name}: its bytes have changed since it was written (SHA-256)")
-        except OSError as error:
-            problems.append(f"{name}: {error.strerror}")
+        except (OSError, PathprepError) as error:
+            problems.append(unread(name, error))
     return problems
 
 
@@ -104,11 +146,9 @@ def _check_tar(
     storage: Storage, name: str, rows: list[dict[str, Any]], keys: list[str], found: Findings
 ) -> None:
     """Every row of the index is a member with that name, place, size and CRC, and there are no others."""
-    try:
-        file = storage.stream(name)
-    except OSError:
-        return  # reported by its size
-    with file:
+    if storage.size(name) < 0:
+        return  # reported already
+    with storage.stream(name) as file:
         for row, key in zip(rows, keys, strict=True):
             tile = f"{key}.jpg"
             file.seek(row["offset"] - tarfile.BLOCKSIZE)
@@ -139,14 +179,23 @@ def _check_idx(
         found.problems.append(f"{name}: differs from the index of tiles")
 
 
-def _lost(dataset: Dataset) -> list[Findings]:
-    """Slides whose markers are not as they were written."""
-    storage, lost = dataset.storage, []
+def _markers(dataset: Dataset) -> tuple[dict[str, Marker], list[Findings]]:
+    """The committed slides of this build, in the order of names; and markers that are damaged."""
+    storage, markers, lost = dataset.storage, dict[str, Marker](), list[Findings]()
     for name in own_files(storage, "slides"):
-        if name.endswith(".json") and sealed_in(storage, name) is None and storage.exists(name):
-            problem = f"{name}: damaged; the `pathprep` command that made the dataset makes it again"
-            lost.append(Findings(PurePath(name).stem, [problem], lost=True))
-    return lost
+        slide = PurePath(name).stem
+        if not name.endswith(".json"):
+            continue
+        try:
+            marker = sealed_in(storage, name)
+            if marker is None and storage.exists(name):
+                lost.append(Findings(slide, [f"{name}: damaged; {CURE}"], lost=True))
+        except (OSError, PathprepError) as error:
+            marker = None
+            lost.append(Findings(slide, [unread(name, error)], lost=True))
+        if marker is not None and marker.build_id == dataset.info["build_id"]:
+            markers[slide] = marker
+    return markers, lost
 
 
 def own_files(storage: Storage, folder: str) -> list[str]:
@@ -154,26 +203,37 @@ def own_files(storage: Storage, folder: str) -> list[str]:
     return [info.name for info in storage.listing(folder) if not info.last.startswith(atomic.PREFIX)]
 
 
-def _check_folder(dataset: Dataset, lost: Container[str]) -> Findings:
+def _check_folder(dataset: Dataset, markers: Mapping[str, Marker], lost: Container[str]) -> Findings:
     """An index of tiles that differs, and files that no committed slide owns: left over or foreign."""
-    found = Findings("(folder)")
-    # a damaged table is reported with its slide, and its index cannot be compared
-    with suppress(DatasetError):
+    found, storage = Findings("(folder)"), dataset.storage
+    # a damaged table, or one that cannot be read, is reported with its slide; the index is not compared
+    with suppress(DatasetError, StoreError, OSError):
         found.problems += index_cache.check(dataset)
-    owned = {name for marker in dataset.markers.values() for name in marker.files}
-    owned |= {f"slides/{name}.json" for name in dataset.markers}
-    owned |= {f"failed/{name}.json" for name in dataset.failed()}
+    owned = {name for marker in markers.values() for name in marker.files}
+    owned |= {f"slides/{name}.json" for name in markers}
     for folder in FOLDERS:
-        for info in dataset.storage.listing(folder):
-            name, last = info.name, info.last
-            if name in owned or last.partition(".")[0] in lost:
-                continue
-            if last.startswith(atomic.PREFIX):
-                found.problems.append(
-                    f"{name}: temporary file of a killed run; the next `pathprep shard` removes it"
-                )
-            else:
-                found.problems.append(
-                    f"{name}: belongs to no slide of this build; delete it, or run `pathprep shard` again"
-                )
+        with told(found, folder):
+            for info in storage.listing(folder):
+                name, last = info.name, info.last
+                if name in owned or last.partition(".")[0] in lost or _is_failed(storage, name, found):
+                    continue
+                if last.startswith(atomic.PREFIX):
+                    found.problems.append(
+                        f"{name}: temporary file of a killed run; the next `pathprep shard` removes it"
+                    )
+                else:
+                    found.problems.append(
+                        f"{name}: belongs to no slide of this build; delete it, or run `pathprep shard` again"
+                    )
     return found
+
+
+def _is_failed(storage: Storage, name: str, found: Findings) -> bool:
+    """Whether a file is a quarantine; one that cannot be read is told, and passed over."""
+    if not name.startswith("failed/") or not name.endswith(".json"):
+        return False
+    try:
+        return failed_of(storage.read_json(name)) is not None
+    except (OSError, PathprepError) as error:
+        found.problems.append(unread(name, error))
+        return True

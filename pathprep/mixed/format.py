@@ -1,6 +1,7 @@
 """The folder of mixed shards on disk: what a shard holds, and where in its tar each byte lies.
 
-    mixed.json                   format version, sources, seed, sizes and SHA-256 of every file; written last
+    mixed.json                   format version, sources, seed, sizes and SHA-256 of every file, and a seal
+                                 (since version 2); written last
     shards/mixed-000000.tar      WebDataset; a sample has the members that COMPONENTS lists, in that order
     shards/mixed-000000.idx      DALI's index v1.2 of that tar
     index/mixed-000000.parquet   a row per tile, in the order of the tar (schema)
@@ -11,8 +12,9 @@ Files are renamed into place one by one and mixed.json last, so a folder without
 """
 
 import io
+import re
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,16 +22,22 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pathprep.dataset.schema import SCHEMA, STATUSES
+from pathprep.dataset.schema import SCHEMA, STATUSES, build_id
 from pathprep.errors import DatasetError
 from pathprep.permutation import Ints
 from pathprep.storage.base import Storage
+from pathprep.storage.seals import Seal, seal_of
 
 FORMAT = "pathprep-mixed"
-VERSION = 1
+# 1, which is still read: mixed.json had no seal
+VERSION = 2
+READABLE = (1, 2)
+# Of what a plan says, and so of the tars: part of the plan, whose hash is the mix's id
+PLAN_VERSION = 1
 INFO = "mixed.json"
 PLAN = "unfinished/plan.json"  # instead of it, while the mix is made
 FOLDERS = ("shards", "index", "unfinished")
+NAME = re.compile(r"mixed-\d{6,}")  # of a shard
 BLOCK = tarfile.BLOCKSIZE
 END = 2 * BLOCK  # of a tar: two blocks of zeros
 
@@ -74,20 +82,72 @@ def read_info(storage: Storage) -> dict[str, Any]:
     """What mixed.json says.
 
     Raises:
-        DatasetError: no mixed shards there, not finished, or of a newer format version.
+        DatasetError: no mixed shards there, not finished, damaged, or of a newer format version.
     """
     info = storage.read_json(INFO)
-    if info is None and storage.exists(PLAN):
-        raise DatasetError(
-            f"{storage}: not finished; run the same `pathprep mix` again, it goes on from there"
-        )
-    if info is None or info.get("format") != FORMAT:
+    if info is None and not storage.exists(INFO):
+        if storage.exists(PLAN):
+            raise DatasetError(
+                f"{storage}: not finished; run the same `pathprep mix` again, it goes on from there"
+            )
         raise DatasetError(f"{storage}: no mixed shards (no {INFO}); make them with `pathprep mix`")
-    if info["version"] != VERSION:
+    if info is not None and info.get("format") == FORMAT and seal_of(info) is not Seal.BROKEN:
+        version = info.get("version")
+        if type(version) is int and version not in READABLE:
+            raise DatasetError(
+                f"{storage}: format version {version}, this pathprep reads up to version {VERSION}"
+            )
+    if info is None or not is_whole(info):
         raise DatasetError(
-            f"{storage}: format version {info['version']}, this pathprep reads version {VERSION}"
+            f"{storage.root / INFO}: damaged; run the same `pathprep mix` again, which keeps every shard "
+            "that is as it was written"
         )
     return info
+
+
+def is_whole(info: Mapping[str, Any]) -> bool:
+    """Whether the JSON of a mixed.json is as it was written, as far as its version can tell."""
+    try:
+        seal, shards = seal_of(info), info["shards"]
+        return (
+            info["format"] == FORMAT
+            and type(info["version"]) is int
+            and seal is (Seal.WHOLE if info["version"] > 1 else Seal.NONE)
+            and build_id(info["plan"]) == info["mix_id"]
+            and type(info["tiles"]) is int
+            and set(info["components"]) <= set(COMPONENTS)
+            and all(isinstance(label, str) for label in info["labels"])
+            and all(_is_source(source) for source in info["sources"])
+            and bool(shards)
+            and [shard["shard"] for shard in shards] == [name(number) for number in range(len(shards))]
+            and all(is_record(shard) for shard in shards)
+        )
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return False
+
+
+def _is_source(source: Mapping[str, Any]) -> bool:
+    mode, path = source["params"]["stain"]["mode"], source["path"]
+    return type(source["tiles"]) is int and isinstance(mode, str) and isinstance(path, str)
+
+
+def is_record(shard: Mapping[str, Any]) -> bool:
+    """Whether JSON is what is recorded of a shard: its own three files, and what they are.
+
+    Raises:
+        KeyError, TypeError, AttributeError: it is not.
+    """
+    return (
+        set(shard["files"]) == set(files(shard["shard"]))
+        and type(shard["tiles"]) is int
+        and shard["tiles"] > 0
+        and all(
+            type(file["size"]) is int
+            and isinstance(file["sha256"], str)
+            and file.keys() == {"size", "sha256"}
+            for file in shard["files"].values()
+        )
+    )
 
 
 def layout(lengths: Ints) -> tuple[Ints, int]:

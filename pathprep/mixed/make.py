@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 
 from pathprep import permutation
-from pathprep.dataset.schema import build_id, sha256
+from pathprep.dataset.schema import build_id
 from pathprep.errors import UsageError
 from pathprep.launchers.local import cores
 from pathprep.mixed import format as mixed
+from pathprep.mixed.found import finished, prepare
 from pathprep.mixed.inputs import Corpus
 from pathprep.mixed.make_pass import Job, Maker
 from pathprep.params.running import MIX_MEMORY_GB, TILES_PER_SHARD, AnyPath, check_run, listed
-from pathprep.storage import atomic
-from pathprep.storage.json_files import read_json
 from pathprep.storage.place import local_folder
+from pathprep.storage.seals import write_sealed
 
 GB = 10**9
 
@@ -113,7 +113,7 @@ def mix(
     with _threads(workers or cores()) as pool:
         corpus = Corpus(listed(datasets))
         plan = {
-            "version": mixed.VERSION,
+            "version": mixed.PLAN_VERSION,
             "seed": seed,
             "tiles_per_shard": tiles_per_shard,
             "sources": corpus.describe(),
@@ -121,7 +121,7 @@ def mix(
         count = -(-len(corpus) // tiles_per_shard)
         summary = MixSummary(root, build_id(plan), len(corpus), count, corpus.components, corpus.renamed)
         prepare(root, plan, count)
-        done = dict(_finished(root, summary.mix_id, count, pool))
+        done = dict(finished(root, plan, count, len(corpus), pool))
         summary.reused = len(done)
         summary.todo = len(corpus) - sum(marker["tiles"] for marker in done.values())
         maker = Maker(corpus, root, summary.mix_id, pool)
@@ -154,65 +154,6 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def prepare(root: Path, plan: dict[str, Any], count: int) -> None:
-    """Make or check the folder: remove what killed runs left, note the plan.
-
-    Raises:
-        UsageError: the folder holds a dataset, or a mix of other datasets or with other options.
-    """
-    if root.exists() and not root.is_dir():
-        raise UsageError(f"{root}: not a folder; choose another `out`")
-    if (root / "dataset.json").exists():
-        raise UsageError(f"{root}: holds a dataset; choose another `out`")
-    noted = root / "unfinished" / "plan.json"
-    info, old = read_json(root / mixed.INFO), read_json(noted)
-    if info is not None:
-        if info.get("format") != mixed.FORMAT:
-            raise UsageError(f"{root / mixed.INFO}: not written by pathprep; choose another `out`")
-        old = info["plan"]
-    if old is not None and old != plan:
-        changed = [
-            f"{name} {old.get(name)} there, {plan[name]} now"
-            if name != "sources"
-            else "other tiles or datasets"
-            for name in plan
-            if old.get(name) != plan[name]
-        ]
-        raise UsageError(f"{root}: holds another mix ({', '.join(changed)}); use another `out`, or delete it")
-    for folder in mixed.FOLDERS:
-        (root / folder).mkdir(parents=True, exist_ok=True)
-        atomic.sweep(root / folder)
-    atomic.sweep(root)
-    if info is None and old is None:
-        atomic.write_json(noted, plan)
-
-
-def _finished(
-    root: Path, mix_id: str, count: int, pool: ThreadPoolExecutor
-) -> list[tuple[int, dict[str, Any]]]:
-    """Markers of the shards whose files are there with their size and hash, by number."""
-    info = read_json(root / mixed.INFO) or {"shards": []}
-    known = {marker["shard"]: marker for marker in info["shards"]}
-    for path in (root / "unfinished").glob("mixed-*.json"):
-        marker = read_json(path)
-        if marker is not None and marker.pop("mix_id", None) == mix_id:
-            known[path.stem] = marker
-
-    def check(number: int) -> tuple[int, dict[str, Any]] | None:
-        marker = known.get(mixed.name(number))
-        if marker is None:
-            return None
-        for name, entry in marker["files"].items():
-            path = root / name
-            if not path.is_file() or path.stat().st_size != entry["size"]:
-                return None
-            if sha256(path) != entry["sha256"]:
-                return None
-        return number, marker
-
-    return [found for found in pool.map(check, range(count)) if found is not None]
 
 
 def _job(corpus: Corpus, number: int, count: int, seed: int) -> Job:
@@ -265,13 +206,16 @@ def _commit(root: Path, corpus: Corpus, plan: dict[str, Any], markers: list[dict
         ],
         "shards": markers,
     }
-    atomic.write_json(root / mixed.INFO, info)
-    for path in (root / "unfinished").glob("*.json"):
-        path.unlink(missing_ok=True)
+    write_sealed(root / mixed.INFO, info)
+    (root / mixed.PLAN).unlink(missing_ok=True)
+    for path in (root / "unfinished").glob("mixed-*.json"):
+        if mixed.NAME.fullmatch(path.stem):
+            path.unlink(missing_ok=True)
     owned = {name for marker in markers for name in marker["files"]}
     for folder in ("shards", "index"):  # of a mix into more shards that was killed before its first marker
         for path in (root / folder).glob("mixed-*"):
-            if f"{folder}/{path.name}" not in owned:
+            name = f"{folder}/{path.name}"
+            if name not in owned and mixed.NAME.fullmatch(path.stem) and name in mixed.files(path.stem):
                 path.unlink()
     with suppress(OSError):  # somebody else's file is in it: verify names that
         (root / "unfinished").rmdir()

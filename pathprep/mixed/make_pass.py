@@ -20,6 +20,7 @@ from pathprep.mixed.inputs import FIT_COLUMNS, Corpus
 from pathprep.permutation import Ints
 from pathprep.storage import atomic
 from pathprep.storage.base import Storage
+from pathprep.storage.seals import write_sealed
 
 # Tiles of one slide that a thread reads at a time
 UNIT = 2048
@@ -169,7 +170,7 @@ class Maker:
             atomic.write_bytes(self.root / name, content)
             recorded[name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         marker = {"shard": shard, "number": number, "tiles": len(rows), "files": recorded}
-        atomic.write_json(self.root / "unfinished" / f"{shard}.json", {"mix_id": self.mix_id, **marker})
+        write_sealed(self.root / "unfinished" / f"{shard}.json", {"mix_id": self.mix_id, **marker})
         return marker
 
 

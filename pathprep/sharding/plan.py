@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic
 
+from pathprep.dataset import info
 from pathprep.dataset.marker import Marker, committed
-from pathprep.dataset.schema import FOLDERS, FORMAT, VERSION, build_id
+from pathprep.dataset.schema import FOLDERS, VERSION, build_id
 from pathprep.errors import DatasetError, UsageError
 from pathprep.params.shard import ShardParams
 from pathprep.sharding.names import with_names
@@ -18,6 +19,7 @@ from pathprep.sharding.task import OriginT, Params
 from pathprep.slides.find import Repeat, SlideSource
 from pathprep.storage import atomic
 from pathprep.storage.json_files import read_json
+from pathprep.storage.local import LocalStorage
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,6 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
     """
     values = params.as_dict()
     build = build_id(values)
-    info = {"format": FORMAT, "version": VERSION, "build_id": build, "params": values}
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root}: not a folder; choose another `out`")
     if not dry:
@@ -130,36 +131,61 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
             raise UsageError(f"{root}: not a folder; choose another `out`") from None
         except OSError as error:
             raise UsageError(f"{root}: cannot be made ({error.strerror}); choose another `out`") from None
-    path = root / "dataset.json"
+    path = root / info.NAME
     there = path.exists()  # asked first: another run may be writing it
     old = read_json(path)
-    if there and (old is None or old.get("format") != FORMAT):
-        raise DatasetError(f"{path}: not written by pathprep; choose another `out`")
-    if old == info:
+    state = info.State.FOREIGN if old is None else info.state_of(old)
+    stand = any((root / "slides").glob("*.json"))
+    if there and state is info.State.FOREIGN and not stand:
+        raise DatasetError(f"{path}: not written by pathprep, or damaged; choose another `out`, or delete it")
+    if not dry and state in (info.State.FOREIGN, info.State.DAMAGED) and info.mended(root, values):
+        old, state = read_json(path) or {}, info.State.WHOLE
+    whole = old if state in (info.State.WHOLE, info.State.OTHER) else None
+    if whole is not None and whole["version"] == VERSION and whole["params"] == values:
         return build
-    if old is not None and not rebuild and not dry and any((root / "slides").glob("*.json")):
-        if old.get("version") != VERSION:
-            raise UsageError(
-                f"{root}: a dataset of format version {old.get('version')}, which is still read, but this "
-                f"pathprep writes version {VERSION}; use another `out`, or `rebuild` to make its slides again"
-            )
-        changed = ", ".join(_differences(old.get("params", {}), values))
-        raise UsageError(
-            f"{root}: holds slides made with other parameters ({changed}); "
-            "use another `out`, or `rebuild` to make them again"
-        )
+    if stand and not rebuild and not dry:
+        _refuse(root, whole, values)
     if not dry:
-        atomic.write_json(path, info)
+        atomic.write_json(path, info.made(values))
     return build
+
+
+def _refuse(root: Path, old: dict[str, Any] | None, values: dict[str, Any]) -> None:
+    """Say why a run with these parameters must not write among the slides that stand.
+
+    Raises:
+        UsageError: always, but where no slide of pathprep stands. ``old`` is None where dataset.json is
+            damaged or gone.
+    """
+    if old is None:
+        if info.first_marker(LocalStorage(root)) is None:
+            return  # of a killed run, or foreign: nothing that could be lost
+        raise UsageError(
+            f"{root / info.NAME}: damaged or gone, and the slides there were made with other parameters than "
+            "these; run the very command that made them, which writes it anew and keeps them; or use another "
+            "`out`, or `rebuild` to make them again"
+        )
+    if old["version"] != VERSION:
+        raise UsageError(
+            f"{root}: a dataset of format version {old['version']}, which is still read, but this "
+            f"pathprep writes version {VERSION}; use another `out`, or `rebuild` to make its slides again"
+        )
+    changed = ", ".join(_differences(old["params"], values))
+    raise UsageError(
+        f"{root}: holds slides made with other parameters ({changed}); "
+        "use another `out`, or `rebuild` to make them again"
+    )
 
 
 def changes(root: Path, params: Params) -> str:
     """How parameters differ from those of the slides that a dataset folder holds; "" if it holds none."""
-    old = read_json(root / "dataset.json")
+    old = read_json(root / info.NAME)
     if old is None or not any((root / "slides").glob("*.json")):
         return ""
-    versions = _differences({"version": old.get("version")}, {"version": VERSION}, "format ")
-    return ", ".join(versions + _differences(old.get("params", {}), params.as_dict()))
+    if info.state_of(old) is not info.State.WHOLE:
+        return f"{info.NAME} is damaged, or of another version"
+    versions = _differences({"version": old["version"]}, {"version": VERSION}, "format ")
+    return ", ".join(versions + _differences(old["params"], params.as_dict()))
 
 
 def sweep(root: Path) -> None:

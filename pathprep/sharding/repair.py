@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pathprep.dataset import info
 from pathprep.dataset.marker import SlideMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.verify import Findings
@@ -64,6 +65,7 @@ def repair(
             f"{dataset}: only a local folder is repaired; use `pathprep shard --rebuild` for a URL"
         )
     root = Path(dataset)
+    info.mended(root)
     there = Dataset(root)
     *slides, folder = verify(root)
     damaged = [found for found in slides if found.problems or found.tiles]

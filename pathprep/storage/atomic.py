@@ -6,7 +6,10 @@ one, never a part of one.
 
 A writer holds a lock (flock) on its temporary file until it is renamed. The system drops the lock when
 the writer dies, whatever it died of and whatever host or container it ran in, and so tells the sweep
-which files are dead.
+which files are dead. That holds for writers under the same kernel, in whichever container with whatever
+host name: temporary names carry the kernel's boot id. Between machines it need not hold: a share may keep
+locks to itself, and a server does not see by flock what its NFS clients have locked. So files of another
+machine are removed only when they have not been written to for FOREIGN_AGE_S.
 """
 
 import errno
@@ -18,6 +21,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,20 +32,31 @@ LONGEST = 255  # bytes of a file's name
 # Where locks do not reach other hosts (Lustre with localflock) or do not exist, age tells the dead from
 # the living: a file that was not written to for longer than a slide may take.
 FOREIGN_AGE_S = 2 * 3600
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 # Locks of finished temporary files that are still to be renamed: a second descriptor of each
 _held: dict[Path, int] = {}
 
 
+@cache
+def _boot() -> str:
+    """What the processes under this kernel have in common, and no others; "" if it does not say."""
+    try:
+        return _BOOT.read_text().replace("-", "")[:8]
+    except OSError:  # not Linux
+        return ""
+
+
 def _temporary(path: Path) -> Path:
-    own = f"{PREFIX}{socket.gethostname()}~{os.getpid()}.{secrets.token_hex(4)}~"
+    own = f"{PREFIX}{socket.gethostname()}~{os.getpid()}.{_boot()}.{secrets.token_hex(4)}~"
     room = LONGEST - len(own)
     ending = os.fsdecode(os.fsencode(path.name)[-room:]) if room > 0 else ""
     return path.with_name(own + ending)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the system keep what was renamed in a folder."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -80,7 +95,7 @@ def publish(temporary: Path, path: Path) -> None:
     """Rename a finished, flushed temporary file (or folder) to its final name, durably."""
     temporary.replace(path)
     _release(temporary)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def discard(temporary: Path) -> None:
@@ -140,18 +155,21 @@ def sweep(folder: Path) -> int:
     removed = 0
     for path in folder.glob(f"{PREFIX}*"):
         host, _, rest = path.name.removeprefix(PREFIX).partition("~")
-        if not rest.partition("~")[2]:
+        writer, _, name = rest.partition("~")
+        if not name:
             continue  # not written by this module
+        near = host == socket.gethostname() or (_boot() and writer.split(".")[1:2] == [_boot()])
         try:
-            with path.open("r+b") as file:
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "r+b") as file:
                 locked = _lock(file.fileno(), wait=False)
                 old = time.time() - os.fstat(file.fileno()).st_mtime > FOREIGN_AGE_S
-                if (old and locked is not False) or (locked and host == socket.gethostname()):
+                if (old and locked is not False) or (locked and near):
                     path.unlink(missing_ok=True)
                     removed += 1
         except (FileNotFoundError, PermissionError):  # its writer has just published it; another user's
             continue
         except OSError as error:
-            if error.errno != errno.EROFS:
+            if error.errno not in (errno.EROFS, errno.ELOOP, errno.EISDIR):  # a link, a folder: not ours
                 raise
     return removed

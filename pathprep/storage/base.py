@@ -7,6 +7,9 @@ from abc import ABC, abstractmethod
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
+# Levels of JSON that is read; files of ours have under ten
+DEEPEST = 64
+
 
 class Url(PurePosixPath):
     """A URL that is put together as paths are: ``Url("s3://bucket") / "shards"``."""
@@ -118,9 +121,26 @@ class Storage(ABC):
 
 
 def parsed(data: bytes | None) -> dict[str, Any] | None:
-    """A JSON object; None if there is none in it."""
+    """A JSON object; None if there is none in it, or one that is nested as deep as no file of ours.
+
+    What its values are is for the caller to ask: it may be anything that JSON has, NaN and infinity too.
+    """
     try:
         value = None if data is None else json.loads(data)
-    except ValueError:
+    # RecursionError: brackets by the thousand. Numbers of thousands of digits are a ValueError
+    except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and _is_flat(data or b"", value) else None
+
+
+def _is_flat(data: bytes, value: Any) -> bool:
+    """Whether an object has at most DEEPEST levels, so that it can be hashed and written again."""
+    if data.count(b"{") + data.count(b"[") <= DEEPEST:
+        return True
+    level = [value]
+    for _ in range(DEEPEST):
+        parts = (part.values() if isinstance(part, dict) else part for part in level)
+        level = [each for part in parts for each in part if isinstance(each, dict | list)]
+        if not level:
+            return True
+    return False

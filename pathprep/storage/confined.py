@@ -16,7 +16,7 @@ def inside(root: Path, name: str) -> Path:
         root: the folder. name: relative to it, with ``/`` between its parts.
 
     Raises:
-        OutsideError: it is empty, absolute, climbs with ``..``, holds a NUL, or passes a link out of ``root``.
+        OutsideError: it is empty, absolute, climbs with ``..``, holds a NUL, or passes a link out of it.
     """
     path = root / name
     if not name or "\0" in name or name.startswith("/") or ".." in name.split("/"):

@@ -1,5 +1,6 @@
 """A folder on a local disk, or one that the system has mounted."""
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import BinaryIO
 
 from pathprep.storage import atomic
 from pathprep.storage.base import FileInfo, Storage
+from pathprep.storage.regular import descriptor_of, naming, open_regular
 
 # Files kept open for reading parts of them; well under the usual limit of 1024 of a process
 OPEN_FILES = 256
@@ -16,7 +18,7 @@ class _Open:
     """A file that stays open for as long as anyone holds this."""
 
     def __init__(self, path: Path) -> None:
-        self.descriptor = os.open(path, os.O_RDONLY)
+        self.path, self.descriptor = path, descriptor_of(path)
 
     def __del__(self) -> None:
         if hasattr(self, "descriptor"):  # it could be opened
@@ -45,13 +47,15 @@ class LocalStorage(Storage):
 
     def read(self, name: str) -> bytes | None:
         try:
-            return (self.root / name).read_bytes()
+            with open_regular(self.root / name) as file:
+                return file.read()
         except FileNotFoundError:
             return None
 
     def read_at(self, name: str, offset: int, length: int) -> bytes:
         file = self._open.get(name) or self._opened(name)
-        return os.pread(file.descriptor, length, offset)
+        with naming(file.path):
+            return os.pread(file.descriptor, length, offset)
 
     def _opened(self, name: str) -> _Open:
         with self._lock:
@@ -63,7 +67,7 @@ class LocalStorage(Storage):
             return file
 
     def stream(self, name: str) -> BinaryIO:
-        return (self.root / name).open("rb")
+        return open_regular(self.root / name)
 
     def size(self, name: str) -> int:
         try:
@@ -80,6 +84,10 @@ class LocalStorage(Storage):
                         state = entry.stat()
                     except FileNotFoundError:  # a temporary file, or one that is just replaced
                         continue
+                    except OSError as error:
+                        if error.errno != errno.ELOOP:
+                            raise
+                        continue  # a link to itself is no file
                     if entry.is_file():
                         name = f"{folder}/{entry.name}"
                         found.append(FileInfo(name, state.st_size, state.st_mtime_ns))

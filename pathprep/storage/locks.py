@@ -1,7 +1,8 @@
 """One process at a time in a folder that it writes.
 
-The lock is flock on a file: the system drops it when its holder dies, whatever it died of, so there is nothing
-to clean up after a kill. The file is opened without following a link and never truncated before it is ours.
+The lock is flock on a file: the system drops it when its holder dies, whatever it died of, so there is
+nothing to clean up after a kill. The file is opened without following a link and never truncated before it
+is ours.
 """
 
 import errno
@@ -11,6 +12,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from pathprep.errors import BusyError, NoLocksError
 
@@ -18,32 +20,46 @@ NAME = ".lock"
 
 
 @contextmanager
-def exclusive(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold a lock file, which is made if absent and stays.
+def exclusive(path: Path, *, wait: bool = False, stays: bool = True) -> Iterator[None]:
+    """Hold a lock file, which is made if absent.
 
     Args:
         path: of the lock file; its folder must exist. wait: for the holder, instead of giving up.
+        stays: False removes it at the end, for a lock that lies among a user's own files.
 
     Raises:
         BusyError: another process holds it; it says which.
         NoLocksError: the file system has none.
         OSError: it cannot be opened for writing; a link is not followed.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    with os.fdopen(descriptor, "r+") as file:
+    with _held(path, wait) as file:
         try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(path, _holder(file.read(200))) from None
-        except OSError as error:  # Lustre without flock, for one
-            if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}:
-                raise
-            raise NoLocksError(path, error.strerror) from None
-        file.seek(0)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield
+            file.seek(0)
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+            yield
+        finally:
+            if not stays:
+                path.unlink(missing_ok=True)  # while it is ours: who waits for it makes a new one
+
+
+@contextmanager
+def _held(path: Path, wait: bool) -> Iterator[TextIO]:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        with os.fdopen(descriptor, "r+", errors="replace") as file:
+            try:
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BusyError(path, _holder(file.read(200))) from None
+            except OSError as error:  # Lustre without flock, for one
+                if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}:
+                    raise
+                raise NoLocksError(path, os.strerror(error.errno)) from None
+            if os.fstat(file.fileno()).st_nlink:  # else its last holder removed it
+                yield file
+                return
 
 
 def _holder(text: str) -> str:

@@ -11,8 +11,8 @@ def private_folder(path: Path) -> Path:
     """Make a folder that nobody else may look into or write to, or take one that is such already.
 
     Raises:
-        UsageError: there is something else of this name: a link, a file, another user's folder, or one that others
-            may write to.
+        UsageError: there is something else of this name: a link, a file, another user's folder, or one that
+            others may use.
         OSError: it cannot be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,7 +24,8 @@ def private_folder(path: Path) -> Path:
             raise UsageError(f"{path}: not a folder, but a private one is needed there; remove it") from None
         if state.st_uid != os.getuid():
             raise UsageError(
-                f"{path}: belongs to another user, who could change what is written there; choose another place"
+                f"{path}: belongs to another user, who could change what is written there; choose another "
+                "place"
             ) from None
         if state.st_mode & 0o077:
             try:

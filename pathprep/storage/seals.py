@@ -1,8 +1,8 @@
 """Seals: JSON that tells by itself whether it is as it was written.
 
-A sealed object holds the SHA-256 of all else in it, under ``seal``. A file whose format has had seals from some
-version on must have one from that version on; an older one is taken without, but never with one that differs.
-So one changed bit is found wherever it is: in the seal, in its name, in the version or in the rest.
+A sealed object holds the SHA-256 of all else in it, under ``seal``. A file whose format has had seals from
+some version on must have one from that version on; an older one is taken without, but never with one that
+differs. So one changed bit is found wherever it is: in the seal, in its name, in the version or in the rest.
 """
 
 import hashlib

@@ -5,6 +5,7 @@ moved.
 """
 
 import errno
+import io
 import os
 import secrets
 import time
@@ -132,8 +133,8 @@ class UrlStorage(Storage):
     def stream(self, name: str) -> BinaryIO:
         filesystem, path = self._at(name)
         with self._told(name):
-            file: BinaryIO = filesystem.open(path, "rb", block_size=STREAM_BYTES, cache_type="readahead")
-            return file
+            file = filesystem.open(path, "rb", block_size=STREAM_BYTES, cache_type="readahead")
+        return io.BufferedReader(_Stream(self, name, file))
 
     def size(self, name: str) -> int:
         def ask(filesystem: Any, path: str) -> int:
@@ -211,6 +212,37 @@ class UrlStorage(Storage):
                 with self._told(name), suppress(FileNotFoundError):
                     if time.time() - filesystem.modified(path).timestamp() > atomic.FOREIGN_AGE_S:
                         filesystem.rm_file(path)
+
+
+class _Stream(io.RawIOBase):
+    """A file of the filesystem whose errors are ours."""
+
+    def __init__(self, storage: UrlStorage, name: str, file: Any) -> None:
+        self._storage, self._name, self._file = storage, name, file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with self._storage._told(self._name):
+            data: bytes = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with self._storage._told(self._name):
+            return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
 
 
 def _info(folder: str, entry: dict[str, Any]) -> FileInfo:

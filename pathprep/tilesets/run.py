@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from pathprep.dataset import info
 from pathprep.dataset.failed import FailedShard, read_failed
 from pathprep.dataset.marker import DamagedImage, Marker, TileSetMarker, read_sealed
 from pathprep.errors import UsageError
@@ -15,7 +16,7 @@ from pathprep.sharding.plan import Plan
 from pathprep.sharding.run import run
 from pathprep.sharding.summary import RunSummary, Watcher
 from pathprep.slides.own_names import plain_name
-from pathprep.storage.json_files import read_json
+from pathprep.storage.local import LocalStorage
 from pathprep.tilesets.items import TileSet, pack
 from pathprep.tilesets.shard import ImportTask, Part
 
@@ -108,8 +109,12 @@ def labels(summary: RunSummary) -> Counter[str]:
 
 def _check(root: Path, title: str, source: Path, shards: Iterable[str], rebuild: bool) -> None:
     """Refuse to write among slides, or over another set's shards."""
-    info = read_json(root / "dataset.json") or {}
-    kind = info.get("params", {}).get("kind", "slides")
+    there = LocalStorage(root)
+    values = there.read_json(info.NAME) or {}
+    if info.state_of(values) is info.State.WHOLE:
+        kind = values["params"].get("kind", "slides")
+    else:  # damaged or gone: the markers tell
+        kind = "tiles" if isinstance(info.first_marker(there), TileSetMarker) else "slides"
     paths = sorted((root / "slides").glob("*.json"))
     if kind != "tiles" and paths:
         raise UsageError(

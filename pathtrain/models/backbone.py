@@ -40,8 +40,8 @@ def build(model: ModelConfig, drop_path: float = 0.0) -> nn.Module:
         raise ModelError(f"model.kwargs: {', '.join(taken)} is set by pathtrain itself; remove it")
     try:
         return cast(nn.Module, timm.create_model(model.name, pretrained=False, **fixed, **model.kwargs))
-    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        said = first_line(error)
+    except (RuntimeError, TypeError, ValueError, AssertionError, ArithmeticError, LookupError) as error:
+        said = first_line(error)[:200]
         if "dynamic_img_size" in said:  # which any that can has
             said = "it is no vision transformer that takes images of several sizes"
         raise ModelError(f"model: timm cannot make {model.name}: {said}") from None

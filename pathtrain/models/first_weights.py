@@ -10,8 +10,6 @@ Weights go with the mean and SD that their images were normalised with; ``misfit
 recipe's, where they are known.
 """
 
-import json
-import pickle
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +19,12 @@ import timm
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, HTTPError  # type: ignore[attr-defined]
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models import load_state_dict_from_hf
 from timm.models._hub import hf_split
 
 from pathtrain.errors import ModelError
+from pathtrain.models.folder import CONFIG_FILE, read_config, read_weights
 from pathtrain.recipes.recipe import RUN, TIMM, ModelConfig
 
 State = dict[str, torch.Tensor]
@@ -65,7 +63,7 @@ def read(model: ModelConfig) -> State | None:
         )
     config = _timm(model)
     if config is None:
-        return _from_file(_weights_of(Path(model.init)))
+        return _from_path(Path(model.init))
     try:
         _find(config.hf_hub_id)
         return cast(State, load_state_dict_from_hf(config.hf_hub_id, weights_only=True))
@@ -108,14 +106,16 @@ def colours(model: ModelConfig) -> Colours | None:
     config = _timm(model)
     if config is not None:
         return Colours(config.mean, config.std)
-    path = Path(model.init) / "config.json"
-    if not path.is_file():
+    if not (Path(model.init) / CONFIG_FILE).is_file():
         return None
+    found = _of_folder(Path(model.init))
     try:
-        shown = json.loads(path.read_bytes())["pretrained_cfg"]
-        return Colours(tuple(shown["mean"]), tuple(shown["std"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"model.init: {path} is damaged ({first_line(error)}); export it again") from None
+        shown = found["pretrained_cfg"]
+        return Colours(tuple(map(float, shown["mean"])), tuple(map(float, shown["std"])))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"model.init: {Path(model.init) / CONFIG_FILE} is damaged ({first_line(error)}); export it again"
+        ) from None
 
 
 def first_line(error: BaseException) -> str:
@@ -169,20 +169,36 @@ def _find(hub_id: str) -> None:
         get_hf_file_metadata(hf_hub_url(repository, names[0], revision=revision), timeout=ANSWER_S)
 
 
-def _weights_of(path: Path) -> Path:
-    """The file that holds the weights: itself, or that of an exported folder."""
+def _of_folder(folder: Path) -> dict[str, Any]:
+    """config.json of an exported folder."""
+    try:
+        return read_config(folder)
+    except ModelError as error:
+        raise ModelError(f"model.init: {error}") from None
+
+
+def _from_path(path: Path) -> State:
+    """The weights of a file, or of an exported folder."""
     if (path / "recipe.yaml").is_file():
         raise ModelError(f"model.init: {path} is a run; start from it with model.init={RUN}{path}")
-    return path / "model.safetensors" if path.is_dir() else path
+    if not path.is_dir():
+        return _from_file(path)
+    config = _of_folder(path) if (path / CONFIG_FILE).is_file() else {}
+    try:
+        return read_weights(path, config)
+    except ModelError as error:
+        raise ModelError(f"model.init: {error}") from None
 
 
 def _from_file(path: Path) -> State:
     """The state dict in a .safetensors file or a torch checkpoint."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ModelError(f"model.init: {path} is no file")
     try:
         if path.suffix == ".safetensors":
             return cast(State, load_file(path))
         value = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # of a damaged pickle or archive anything may come
         raise ModelError(f"model.init: {path} cannot be read: {first_line(error)}") from None
     for key in ("teacher", "student", "state_dict", "model"):
         if isinstance(value, dict) and isinstance(value.get(key), dict):

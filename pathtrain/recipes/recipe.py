@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from pathtrain.recipes.architecture import check_arguments, check_name
 from pathtrain.recipes.optim import OptimConfig
 from pathtrain.recipes.probes import Probe
 from pathtrain.recipes.sampling import SamplingConfig
@@ -29,7 +30,8 @@ class ModelConfig(Strict):
 
     Attributes:
         name: a timm architecture without a pretrained tag, such as ``vit_base_patch16_224``.
-        kwargs: arguments of that architecture (``img_size``, ``patch_size``, ``depth``, ``embed_dim``, ...).
+        kwargs: arguments of that architecture (``img_size``, ``patch_size``, ``depth``, ``embed_dim``, ...),
+            of those that pathtrain.recipes.architecture lists.
         init: ``random``; ``imagenet``, timm's default weights of the architecture; ``timm:NAME.TAG``, those
             of a tag, such as ``timm:vit_base_patch16_224.dino``; the path of a .safetensors or .pth file, or
             of an exported folder; or ``run:FOLDER``, another run's newest checkpoint with heads and centre,
@@ -47,6 +49,16 @@ class ModelConfig(Strict):
     std: tuple[Positive, Positive, Positive] = IMAGENET_STD
     checkpoint: bool = False
     freeze_patch_embed: bool = False
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str) -> str:
+        return check_name(name)
+
+    @field_validator("kwargs")
+    @classmethod
+    def _arguments(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        return check_arguments(arguments)
 
 
 class Crop(Strict):

@@ -6,29 +6,33 @@
     MODEL/model.safetensors    the teacher's backbone
     MODEL/README.md            where it came from and how to use it
 
-The folder is written under a temporary name beside MODEL and renamed: a half-written export does not
-exist under the name that was asked for.
+config.json is sealed and holds the hashes of the two others. The folder is written under a temporary name
+beside MODEL and the two change names: a half-written export does not exist, and neither does a moment without
+one. Files in MODEL that are not of these three stay there.
+
+An export is passed on: of the run's machine it holds no path, of files and folders their names alone.
 """
 
+import hashlib
 import json
-import os
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from pathprep.errors import UsageError
 from pathprep.storage import atomic
 from pathprep.storage.json_files import read_json
 from pathprep.storage.place import local_folder
+from pathprep.storage.seals import write_sealed
+from pathprep.storage.whole_folder import publish_folder
 from pathtrain.errors import ModelError
+from pathtrain.models.folder import CARD_FILE, CONFIG_FILE, CREATOR, FILES, VERSION, WEIGHTS_FILE
 from pathtrain.recipes.load import dump
 from pathtrain.recipes.load import load as load_recipe
-from pathtrain.runs.model import BUILT_IN, CONFIG_FILE, WEIGHTS_FILE, LoadedModel, load
-
-CREATOR = "pathtrain"  # config.json's "creator": an export of ours may be overwritten by another
+from pathtrain.recipes.names_only import short, short_init, without_paths
+from pathtrain.runs.model import BUILT_IN, LoadedModel, load
 
 
 def export(run: str | Path, out: str | Path = "model") -> LoadedModel:
@@ -43,6 +47,7 @@ def export(run: str | Path, out: str | Path = "model") -> LoadedModel:
         ModelError: ``run`` is not a run folder.
         CheckpointError: it has no intact checkpoint.
         UsageError: ``out`` exists and is not an export.
+        OSError: it cannot be written; an earlier export is as it was.
     """
     run, out = Path(run), local_folder(out)
     model = load(run)
@@ -57,37 +62,32 @@ def export(run: str | Path, out: str | Path = "model") -> LoadedModel:
 def write(model: LoadedModel, run: Path, out: Path) -> None:
     """Write a model of a run to a folder, at once or not at all; an earlier one there is replaced."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = (out.with_name(f".export-{word}~{out.name}") for word in ("new", "old"))
-    for left in (temporary, old):  # by an export that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    temporary.mkdir()
-    save_file(model.module.state_dict(), temporary / WEIGHTS_FILE, metadata={"format": "pt"})
-    _sync(temporary / WEIGHTS_FILE)
-    atomic.write_json(temporary / CONFIG_FILE, _config(model))
-    atomic.write_bytes(temporary / "README.md", _card(model, run).encode())
-    if out.exists():  # a folder cannot be renamed over one with files in it
-        out.rename(old)
-    atomic.publish(temporary, out)
-    shutil.rmtree(old, ignore_errors=True)
+    files = {
+        WEIGHTS_FILE: save(model.module.state_dict(), metadata={"format": "pt"}),
+        CARD_FILE: _card(model, run).encode(),
+    }
+    config = _config(model) | {
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    }
+
+    def make(folder: Path) -> None:
+        for name, data in files.items():
+            atomic.write_bytes(folder / name, data)
+        write_sealed(folder / CONFIG_FILE, config)
+
+    publish_folder(out, make, FILES)
 
 
 def _is_export(path: Path) -> bool:
+    """Whether an export may be written there: into an empty folder, or over one of ours, damaged or not."""
     if path.is_dir() and not any(path.iterdir()):
         return True
     return (read_json(path / CONFIG_FILE) or {}).get("creator") == CREATOR
 
 
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def _config(model: LoadedModel) -> dict[str, Any]:
     """The layout of timm's models._hub.save_config_for_hf, and what is ours."""
-    ours: dict[str, Any] = {"creator": CREATOR, "fingerprint": model.fingerprint}
+    ours: dict[str, Any] = {"creator": CREATOR, "version": VERSION, "fingerprint": model.fingerprint}
     if model.target is not None:
         ours["target"] = model.target.as_dict()
     if model.step is not None:
@@ -95,7 +95,7 @@ def _config(model: LoadedModel) -> dict[str, Any]:
     if model.slides is not None:
         ours["slides"] = model.slides
     if model.start is not None:
-        ours["start"] = asdict(model.start)
+        ours["start"] = {**asdict(model.start), "init": short_init(model.start.init)}
     return {
         "architecture": model.config.name,
         "num_classes": 0,
@@ -121,7 +121,7 @@ def _config(model: LoadedModel) -> dict[str, Any]:
 def _card(model: LoadedModel, run: Path) -> str:
     info = read_json(run / "run.json") or {}
     identity = info.get("identity", {})
-    recipe = load_recipe(run / "recipe.yaml")
+    recipe = without_paths(load_recipe(run / "recipe.yaml"))
     facts = {
         "Architecture": f"timm `{model.config.name}`, {json.dumps(model.config.kwargs)}",
         "Features": f"{model.dim} numbers per image of {model.size} x {model.size} px",
@@ -129,7 +129,7 @@ def _card(model: LoadedModel, run: Path) -> str:
         "Stain": f"normalised (Macenko) to {model.target.name}" if model.target else "as stored",
         "Optimiser steps": model.step,
         "Method": recipe.method,
-        "Dataset": info.get("dataset", "unknown"),
+        "Dataset": short(str(info.get("dataset", "unknown"))),
         "Dataset build id": identity.get("dataset build id", "unknown"),
         **({"Groups": info["groups"]} if info.get("groups") else {"Slides": model.slides or "unknown"}),
         "Tiles": identity.get("dataset tiles", "unknown"),

@@ -2,17 +2,20 @@
 
     RUN/encoders/step-NNNNNNN/    the teacher's backbone after so many steps, as `pathtrain export` writes it
 
-Each is a model for every command that takes one. A folder of that name is complete: it is written under
+Each is a model for every command that takes one. A folder with a config.json is complete: it is written under
 another name and renamed, before the checkpoint of its step. So what lies beyond the checkpoint that a run
-goes on from is made again, and is removed first: the new steps may be others.
+goes on from is made again, and is removed first: the new steps may be others. Files in it that are not ours
+stay.
 """
 
 import re
-import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from torch import Tensor
 
+from pathprep.storage.whole_folder import recover
+from pathtrain.models.folder import CONFIG_FILE, FILES
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs.export import write
 from pathtrain.runs.model import LoadedModel, of_weights
@@ -28,6 +31,11 @@ def folder(run: Path) -> Path:
 
 def entries(run: Path) -> list[tuple[int, Path]]:
     """Steps and folders of all, rising."""
+    # without a config.json it is what was left of one, or what a user keeps there
+    return [(number, path) for number, path in _folders(run) if (path / CONFIG_FILE).is_file()]
+
+
+def _folders(run: Path) -> list[tuple[int, Path]]:
     found = [(NAME.match(path.name), path) for path in folder(run).glob("step-*")]
     return sorted((int(match[1]), path) for match, path in found if match is not None)
 
@@ -46,10 +54,11 @@ def save(run: Path, recipe: Recipe, weights: dict[str, Tensor], step: int) -> Lo
 
 def forget(run: Path, step: int) -> None:
     """Remove those of later steps, and what a kill left unfinished; before a run goes on from ``step``."""
-    for number, path in entries(run):
+    for number, path in _folders(run):
         if number > step:
-            away = path.with_name(f".export-old~{path.name}")  # else a kill leaves a half one
-            shutil.rmtree(away, ignore_errors=True)
-            path.rename(away)
-    for left in folder(run).glob(".export-*"):
-        shutil.rmtree(left)
+            for name in FILES:  # config.json first: without it, it is none
+                (path / name).unlink(missing_ok=True)
+            with suppress(OSError):  # not empty: a user's own files
+                path.rmdir()
+    if folder(run).is_dir():
+        recover(folder(run), FILES)

@@ -14,8 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from pathprep.errors import UsageError
@@ -23,6 +21,15 @@ from pathprep.stain import Target
 from pathprep.storage.json_files import read_json
 from pathtrain.errors import CheckpointError, ModelError
 from pathtrain.models.backbone import build
+from pathtrain.models.folder import (
+    AGAIN,
+    CONFIG_FILE,
+    CREATOR,
+    WEIGHTS_FILE,
+    is_model,
+    read_config,
+    read_weights,
+)
 from pathtrain.recipes.load import load as load_recipe
 from pathtrain.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 from pathtrain.runs import checkpoint, warm_start
@@ -30,8 +37,6 @@ from pathtrain.stain.target import ModelTarget, of_run
 
 Pixels = npt.NDArray[np.uint8]
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
 # What backbone.build sets itself; an export writes it for timm, and it is taken out again here
 BUILT_IN = {"num_classes": 0, "dynamic_img_size": True}
 
@@ -160,7 +165,7 @@ def load(path: str | Path) -> LoadedModel:
         RecipeError: the run's recipe cannot be read.
     """
     path = Path(path)
-    if (path / WEIGHTS_FILE).is_file() and (path / CONFIG_FILE).is_file():
+    if is_model(path):
         return _from_export(path)
     if (path / "recipe.yaml").is_file():
         return _from_run(path)
@@ -260,27 +265,56 @@ def _from_run(path: Path) -> LoadedModel:
 
 
 def _from_export(path: Path) -> LoadedModel:
-    info = read_json(path / CONFIG_FILE)
-    if info is None or "architecture" not in info:
+    info = read_config(path)
+    if "architecture" not in info:
         raise ModelError(f"{path / CONFIG_FILE}: not a timm model configuration; export the model again")
-    shown = info.get("pretrained_cfg", {})
-    arguments = {key: value for key, value in info.get("model_args", {}).items() if key not in BUILT_IN}
     try:
-        config = ModelConfig(
-            name=info["architecture"],
-            kwargs=arguments,
-            init=str(path / WEIGHTS_FILE),
-            mean=shown.get("mean", IMAGENET_MEAN),
-            std=shown.get("std", IMAGENET_STD),
-        )
-        target = ModelTarget.model_validate(info["target"]) if "target" in info else None
-        start = Start(**info["start"]) if "start" in info else None
+        config, target, start = _described(path, info)
+        weights = read_weights(path, info)
+        _check_shapes(config, weights)
         module = build(config)
-        module.load_state_dict(load_file(path / WEIGHTS_FILE))
-    except (ValidationError, SafetensorError, RuntimeError, OSError, TypeError) as error:
-        raise ModelError(f"{path}: its weights or configuration are damaged ({_line(error)})") from None
-    found = _finish(module, config, path.resolve().name, target)
+        module.load_state_dict(weights)
+        found = _finish(module, config, path.resolve().name, target)
+    except ValidationError as error:
+        said = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ModelError(f"{path / CONFIG_FILE}: {said}") from None
+    except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
+        raise ModelError(
+            f"{path}: its weights or configuration are damaged ({_line(error)}); {AGAIN}"
+        ) from None
+    if info.get("creator") == CREATOR and info.get("fingerprint", found.fingerprint) != found.fingerprint:
+        raise ModelError(
+            f"{path}: damaged (its fingerprint was {info['fingerprint']}, is {found.fingerprint}); {AGAIN}"
+        )
     return replace(found, step=info.get("step"), slides=info.get("slides"), start=start)
+
+
+def _described(path: Path, info: dict[str, Any]) -> tuple[ModelConfig, ModelTarget | None, Start | None]:
+    """What an export's config.json says of the model, its target and its start."""
+    shown = info.get("pretrained_cfg", {})
+    config = ModelConfig(
+        name=info["architecture"],
+        kwargs={key: value for key, value in info.get("model_args", {}).items() if key not in BUILT_IN},
+        init=str(path / WEIGHTS_FILE),
+        mean=shown.get("mean", IMAGENET_MEAN),
+        std=shown.get("std", IMAGENET_STD),
+    )
+    target = ModelTarget.model_validate(info["target"]) if "target" in info else None
+    return config, target, Start(**info["start"]) if "start" in info else None
+
+
+def _check_shapes(config: ModelConfig, weights: Mapping[str, torch.Tensor]) -> None:
+    """Compare with the architecture before memory is taken for it: a file may name any size.
+
+    Raises:
+        RuntimeError: they do not fit.
+    """
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        own = build(config).state_dict()
+    for name in sorted(own.keys() | weights.keys()):
+        one, two = (tuple(state[name].shape) if name in state else "none" for state in (own, weights))
+        if one != two:
+            raise RuntimeError(f"{name} is {two}, {config.name} with these arguments has {one}")
 
 
 def _finish(module: nn.Module, config: ModelConfig, name: str, target: ModelTarget | None) -> LoadedModel:

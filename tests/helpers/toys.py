@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 
 from helpers.markers import slide_marker
-from pathprep.storage.seals import sealed
 from pathprep.dataset.schema import FORMAT, VERSION, build_id, sha256
 from pathprep.dataset.writer import ShardWriter
 from pathprep.storage import atomic
+from pathprep.storage.seals import sealed
 from pathtrain.models.backbone import build
 from pathtrain.recipes.load import dump, load
 from pathtrain.runs import checkpoint

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from pathprep.dataset.marker import FileRecord
-from pathprep.storage.seals import sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.storage import atomic
+from pathprep.storage.seals import sealed
 
 
 def as_version_1(root: Path) -> Path:

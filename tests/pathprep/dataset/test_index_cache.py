@@ -10,10 +10,10 @@ import pytest
 from helpers.indexed import EVERY, assert_right, dataset, expected, files, write
 
 from pathprep.dataset import columns, index_cache, listing
-from pathprep.storage.seals import sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
 from pathprep.storage import atomic
+from pathprep.storage.seals import sealed
 
 
 def test_every_column_equals_the_tables(tmp_path: Path, either: str) -> None:

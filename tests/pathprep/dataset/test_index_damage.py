@@ -16,11 +16,11 @@ import pytest
 from helpers.indexed import BUILD, EVERY, assert_right, dataset, expected
 from helpers.markers import slide_marker
 
-from pathprep.storage.seals import sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
 from pathprep.folders import verify
 from pathprep.storage import atomic
+from pathprep.storage.seals import sealed
 
 
 def shorten(path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_table_that_its_marker_does_not_vouch_for(
 
 def test_a_marker_without_its_files_is_named(tmp_path: Path, either: str) -> None:
     root = dataset(tmp_path, a=5)
-    atomic.write_json(root / "slides/a.json", sealed(slide_marker(BUILD, tiles=5).as_dict()))
+    atomic.write_json(root / "slides/a.json", sealed(slide_marker(BUILD, slide="a", tiles=5).as_dict()))
     with pytest.raises(DatasetError, match=r"slides/a\.json: not a whole marker; delete it"):
         Dataset(root).tiles(["x"])
 

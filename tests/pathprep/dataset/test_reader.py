@@ -28,6 +28,7 @@ from pathprep.dataset.tar import tar_header
 from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import DatasetError, explain_os_error
 from pathprep.storage import atomic, local
+from pathprep.storage.seals import sealed
 
 
 def row(number: int) -> dict[str, Any]:
@@ -150,10 +151,10 @@ def test_a_marker_is_the_same_through_json() -> None:
     assert markers.Marker.from_dict(oldest).as_dict() == oldest
     # a later version's key stays, and the seal with it; a marker that is not whole is none
     later = written | {"scanner": {"serial": 7}}
-    read = markers.unsealed(markers.sealed(later))
+    read = markers.unsealed(sealed(later))
     assert read is not None
     assert (read.as_dict(), read.more) == (later, {"scanner": {"serial": 7}})
-    assert markers.unsealed(markers.sealed({"build_id": "b", "tiles": 5})) is None
+    assert markers.unsealed(sealed({"build_id": "b", "tiles": 5})) is None
     assert markers.unsealed(later) is None
 
 
@@ -251,14 +252,14 @@ def test_sweep_leaves_another_users_files(tmp_path: Path, monkeypatch: pytest.Mo
         path = tmp_path / f"{atomic.PREFIX}{socket.gethostname()}~1.abc~{name}"
         path.write_bytes(b"x")
         os.utime(path, (old, old))
-    real = Path.open
+    real = os.open
 
-    def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
-        if path.name.endswith("theirs"):
+    def refuse(path: Any, *arguments: Any, **options: Any) -> int:
+        if str(path).endswith("theirs"):
             raise PermissionError(13, "Permission denied", str(path))
         return real(path, *arguments, **options)
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     assert atomic.sweep(tmp_path) == 1
     assert [path.name.rpartition("~")[2] for path in tmp_path.iterdir()] == ["theirs"]
 

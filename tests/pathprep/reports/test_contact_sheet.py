@@ -12,11 +12,11 @@ from helpers.slides import tissue
 
 from pathprep import stain
 from pathprep.dataset.marker import SlideRecord
-from pathprep.storage.seals import sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.reports import contact_sheet, measure, slide_pixels
 from pathprep.reports.page import SAMPLE, report
 from pathprep.reports.slide_pixels import Wanted
+from pathprep.storage.seals import sealed
 from pathprep.tiles import jpeg
 
 

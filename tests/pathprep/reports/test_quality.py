@@ -17,7 +17,6 @@ from helpers.browser import FLAGS, NAMES, check_page
 from helpers.slides import FLAWED_SIDE, flawed, tissue, write_tiff
 from helpers.tilesets import folders, tile
 
-from pathprep.storage.seals import sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import sha256
 from pathprep.kernels import tiling_reference
@@ -30,6 +29,7 @@ from pathprep.reports.page import report
 from pathprep.sharding import run
 from pathprep.sharding.plan import prepare
 from pathprep.slides import find as sources
+from pathprep.storage.seals import sealed
 from pathprep.tiles import qc
 from pathprep.tiles.qc import FIGURES
 from pathprep.tilesets.find import find

@@ -10,12 +10,12 @@ from helpers.markers import slide_marker
 
 from pathprep.dataset.failed import FailedShard
 from pathprep.dataset.marker import SlideRecord, SourceRecord
-from pathprep.storage.seals import sealed
 from pathprep.errors import UsageError
 from pathprep.sharding.names import with_names
 from pathprep.slides.dicom import Series
 from pathprep.slides.find import SlideSource
 from pathprep.storage import atomic
+from pathprep.storage.seals import sealed
 
 
 def touch(path: Path, data: bytes = b"x") -> Path:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from helpers.slides import tissue, write_tiff
 
-from pathprep.storage.seals import sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import build_id
 from pathprep.errors import DatasetError, UsageError
@@ -23,6 +22,7 @@ from pathprep.sharding.recorded import recorded
 from pathprep.sharding.repair import repair
 from pathprep.slides import find
 from pathprep.stain import Target
+from pathprep.storage.seals import sealed
 
 PARAMS = ShardParams(tile=64, region=1024, mode="resize", mpp=1.0, more_mpps=(0.5,), min_tissue=0.3)
 

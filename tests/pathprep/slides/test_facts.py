@@ -8,10 +8,10 @@ from helpers.markers import slide_marker
 from helpers.slides import tissue, write_tiff
 
 from pathprep.dataset.marker import Marker, unsealed
-from pathprep.storage.seals import sealed
 from pathprep.slides.facts import Facts, decide
 from pathprep.slides.mpp.settle import MppRules
 from pathprep.slides.slide import Slide
+from pathprep.storage.seals import sealed
 
 APERIO = "Aperio Image Library v1\r\n300x300 (240x240) JPEG/RGB Q=30|AppMag = 20|MPP = {}"
 

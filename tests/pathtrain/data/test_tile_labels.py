@@ -10,9 +10,9 @@ from helpers.markers import facts_with_bounds
 from helpers.toys import noise, write_dataset
 
 from pathprep.dataset.marker import read_sealed
-from pathprep.storage.seals import sealed
 from pathprep.errors import UsageError
 from pathprep.storage import atomic
+from pathprep.storage.seals import sealed
 from pathtrain.data.tile_labels import Labels, read_labels
 from pathtrain.data.whole_tiles import open_tiles
 

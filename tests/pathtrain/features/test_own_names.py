@@ -9,11 +9,11 @@ import pytest
 from helpers.toys import noise, write_dataset
 
 from pathprep.dataset.marker import SlideMarker
-from pathprep.storage.seals import sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
 from pathprep.slides.own_names import SlideNames, safe_name
 from pathprep.storage import atomic
+from pathprep.storage.seals import sealed
 from pathtrain.evaluate.slide_level.tasks import Task, read_tasks
 from pathtrain.features.bags import Bags
 from pathtrain.features.embed import embed

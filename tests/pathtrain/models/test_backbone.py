@@ -205,7 +205,9 @@ def test_imagenet_weights_where_there_are_none() -> None:
     [
         (ModelConfig(name="vit_nonsense"), "timm cannot make vit_nonsense"),
         (ModelConfig(name="resnet18"), "timm cannot make resnet18"),
-        (config(colour="red"), "timm cannot make"),
+        (config(rope_type="cat"), "timm cannot make vit_tiny_patch16_224: .*rope_type"),
+        (config(act_layer="nothing"), "timm cannot make vit_tiny_patch16_224"),
+        (config(num_heads=0), "timm cannot make vit_tiny_patch16_224: .*zero"),
         (config(num_classes=3), "num_classes is set by pathtrain itself"),
     ],
 )

@@ -202,3 +202,21 @@ def test_recipes_of_before_are_read(every: int, count: int, tmp_path: Path) -> N
     if count:
         with pytest.raises(RecipeError, match=r"probes\.0\.tile: no such key"):
             load(tmp_path / "old.yaml")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("model.kwargs.checkpoint_path=evil.pth", "model.kwargs: 'checkpoint_path' is not passed to timm"),
+        ("model.kwargs.pretrained_cfg={file: evil.pth}", "model.kwargs: 'pretrained_cfg' is not passed"),
+        ("model.kwargs.scriptable=true", "model.kwargs: 'scriptable' is not passed to timm"),
+        ("model.kwargs.features_only=true", "model.kwargs: 'features_only' is not passed to timm"),
+        ("model.kwargs.norm_layer=os.system", "model.kwargs: norm_layer is not one of timm's words"),
+        ("model.kwargs.depth=10000000000", "model.kwargs: depth is beyond 1,000"),
+        ("model.name=hf_hub:someone/model", "model.name: 'hf_hub:someone/model' is no name of a timm"),
+        ("model.name=local-dir:/tmp/model", "model.name: 'local-dir:/tmp/model' is no name of a timm"),
+    ],
+)
+def test_a_recipe_asks_timm_for_shapes_alone(setting: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load("smoke", [setting])

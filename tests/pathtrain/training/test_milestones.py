@@ -92,15 +92,28 @@ def test_a_kill_while_one_is_written_leaves_no_half_one(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(exports, "_card", killed)
+    monkeypatch.setattr(exports, "write_sealed", killed)
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)  # a kill tidies nothing up
     with pytest.raises(KeyboardInterrupt):
         pretrain(dataset, load("smoke", SETTINGS), folder)
-    assert [path.name for path in (folder / "encoders").iterdir()] == [".export-new~step-0000002"]
+    (left,) = (folder / "encoders").iterdir()
+    assert left.name.startswith(".tmp-")
+    assert left.name.endswith("~new~step-0000002")
     assert milestones.entries(folder) == []
     monkeypatch.undo()
     pretrain(dataset, load("smoke", SETTINGS), folder)
     assert list(kept(folder)) == [2, 4, 6]
-    assert not list((folder / "encoders").glob(".export-*"))
+    assert not list((folder / "encoders").glob(".*"))
+
+
+def test_what_a_user_keeps_in_one_stays_when_it_is_made_again(dataset: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    pretrain(dataset, load("smoke", SETTINGS), folder)
+    notes = folder / "encoders" / "step-0000006" / "notes.txt"
+    notes.write_text("the best of all")
+    milestones.forget(folder, 3)
+    assert list(kept(folder)) == [2]
+    assert notes.read_text() == "the best of all"
 
 
 def test_writing_one_moves_no_random_number(run: Path, tmp_path: Path) -> None:

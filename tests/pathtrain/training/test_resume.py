@@ -11,9 +11,9 @@ import pytest
 from helpers.toys import noise, write_dataset
 from helpers.training import SETTINGS, STEPS, assert_same_to_the_bit, command, logged, train
 
-from pathprep.storage.seals import sealed
 from pathprep.dataset.schema import build_id
 from pathprep.errors import PathprepError
+from pathprep.storage.seals import sealed
 from pathtrain.errors import CheckpointError
 from pathtrain.recipes.load import load
 from pathtrain.runs import checkpoint

@@ -15,9 +15,9 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from pathprep.dataset import marker as markers
 from pathprep.errors import UsageError
 from pathprep.storage import atomic
+from pathprep.storage.seals import sealed
 from pathtrain.cli import evaluations as app
 from pathtrain.cli.evaluate_slides import tables
 from pathtrain.evaluate.slide_level.benchmark import evaluate
@@ -61,9 +61,7 @@ def dataset(tmp_path: Path) -> Path:
     root = write_dataset(tmp_path / "dataset", slides)
     for name in slides:
         marker = json.loads((root / "slides" / f"{name}.json").read_text())
-        atomic.write_json(
-            root / "slides" / f"{name}.json", markers.sealed({**marker, "width": 320, "height": 64})
-        )
+        atomic.write_json(root / "slides" / f"{name}.json", sealed({**marker, "width": 320, "height": 64}))
         Image.new("RGB", (160, 32), PINK).save(root / "previews" / f"{name}.jpg")
     return root
 
