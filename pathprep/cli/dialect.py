@@ -113,9 +113,9 @@ def give(result: Any, as_json: bool, out_json: Path | None, show: Callable[[], N
 
         try:
             out_json.parent.mkdir(parents=True, exist_ok=True)
-            atomic.write_json(out_json, result)
+            atomic.write_alone(out_json, atomic.as_json(result))
         except OSError as error:
-            raise UsageError(f"{out_json}: cannot be written ({error.strerror})") from None
+            raise UsageError(explain_os_error(error)) from None
         errors.print(f"Written: {out_json}", markup=False, soft_wrap=True)
     if as_json:
         print(json.dumps(result, indent=1))

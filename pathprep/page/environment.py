@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from pathprep.errors import UsageError
+from pathprep.errors import UsageError, explain_os_error
 from pathprep.storage import atomic
 
 
@@ -50,9 +50,9 @@ def write(page: str, out: Path) -> None:
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(out, page.encode())
+        atomic.write_alone(out, page.encode())
     except OSError as error:
-        raise UsageError(f"{out}: cannot be written ({error.strerror})") from None
+        raise UsageError(explain_os_error(error)) from None
 
 
 def data_uri(kind: str, data: bytes) -> str:

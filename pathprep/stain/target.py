@@ -83,7 +83,8 @@ class Target:
 
     def save(self, path: Path) -> None:
         """Write it as JSON, atomically."""
-        atomic.write_json(path, {"format": "pathprep-target", "name": self.name, **self.as_params()})
+        values = {"format": "pathprep-target", "name": self.name, **self.as_params()}
+        atomic.write_alone(path, atomic.as_json(values))
 
     @classmethod
     def given(cls, target: "Target | PurePath | str | None") -> "Target | None":

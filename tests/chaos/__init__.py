@@ -1,1 +1,4 @@
-"""Kills, errors of the system and concurrent runs, over every command that writes; see docs/explanations/reliability.md."""
+"""Kills, errors of the system and concurrent runs, over every command that writes.
+
+What it found: docs/explanations/reliability.md.
+"""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import add_json, save
-
 from chaos import crowds, faults, kills
 from chaos.commands import COMMANDS, Command
 from chaos.outcome import Undisturbed, undisturbed
@@ -24,7 +23,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="+", metavar="WORD", help="commands whose name has one of them")
     parser.add_argument("--kills", type=int, default=1000, help="in all; 0: none")
-    parser.add_argument("--errors", type=int, default=8, help="calls that fail, of each command and error; 0: none")
+    parser.add_argument(
+        "--errors", type=int, default=8, help="calls that fail, of each command and error; 0: none"
+    )
     parser.add_argument("--rounds", type=int, default=20, help="of runs at once, of each command; 0: none")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="for inputs and trials; default: a temporary one")
@@ -32,11 +33,15 @@ def main() -> None:
     options = parser.parse_args()
     if compiler() is None:
         raise SystemExit("no C compiler (cc or gcc): the shim that kills and fails calls cannot be made")
-    chosen = [each for each in COMMANDS if not options.only or any(word in each.name for word in options.only)]
+    chosen = [
+        each for each in COMMANDS if not options.only or any(word in each.name for word in options.only)
+    ]
     begin = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as temporary:
-        with Place(options.folder or Path(temporary)) as place:
-            rows = [measure(place, command, chosen, options) for command in chosen]
+    with (
+        tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as temporary,
+        Place(options.folder or Path(temporary)) as place,
+    ):
+        rows = [measure(place, command, chosen, options) for command in chosen]
     figures = {
         "kills": sum(row["kills"]["hit"] for row in rows),
         "errors": sum(row["errors"]["hit"] for row in rows),
@@ -59,7 +64,13 @@ def measure(place: Place, command: Command, chosen: Sequence[Command], options: 
     except RuntimeError as error:
         tell(command, "undisturbed", [str(error)])
         nothing = {"hit": 0, "rounds": 0}
-        return {"name": command.name, "kills": nothing, "errors": nothing, "rounds": nothing, "wrong": [str(error)]}
+        return {
+            "name": command.name,
+            "kills": nothing,
+            "errors": nothing,
+            "rounds": nothing,
+            "wrong": [str(error)],
+        }
     wrong: list[str] = []
     share = -(-options.kills * command.share // sum(each.share for each in chosen))
     row = {
@@ -71,19 +82,25 @@ def measure(place: Place, command: Command, chosen: Sequence[Command], options: 
         "wrong": wrong,
         "seconds": round(time.monotonic() - begin),
     }
-    print({key: value for key, value in row.items() if key != "wrong"}, "WRONG" if wrong else "ok", flush=True)
+    print(
+        {key: value for key, value in row.items() if key != "wrong"}, "WRONG" if wrong else "ok", flush=True
+    )
     return row
 
 
-def killed(place: Place, command: Command, usual: Undisturbed, count: int, seed: int, wrong: list[str]) -> Row:
+def killed(
+    place: Place, command: Command, usual: Undisturbed, count: int, seed: int, wrong: list[str]
+) -> Row:
     """Figures of the kills."""
-    trials = [each for each in told(command, kills.trials(place, command, usual, count, seed), wrong)]
+    trials = list(told(command, kills.trials(place, command, usual, count, seed), wrong))
     return {"trials": len(trials), "hit": sum(each.kills for each in trials)}
 
 
-def failed(place: Place, command: Command, usual: Undisturbed, count: int, seed: int, wrong: list[str]) -> Row:
+def failed(
+    place: Place, command: Command, usual: Undisturbed, count: int, seed: int, wrong: list[str]
+) -> Row:
     """Figures of the errors."""
-    trials = [each for each in told(command, faults.trials(place, command, usual, count, seed), wrong)] if count else []
+    trials = list(told(command, faults.trials(place, command, usual, count, seed), wrong)) if count else []
     hit = [each for each in trials if each.hit]
     return {
         "hit": len(hit),
@@ -92,9 +109,11 @@ def failed(place: Place, command: Command, usual: Undisturbed, count: int, seed:
     }
 
 
-def crowded(place: Place, command: Command, usual: Undisturbed, count: int, seed: int, wrong: list[str]) -> Row:
+def crowded(
+    place: Place, command: Command, usual: Undisturbed, count: int, seed: int, wrong: list[str]
+) -> Row:
     """Figures of runs at once."""
-    rounds = [each for each in told(command, crowds.rounds(place, command, usual, count, seed), wrong)]
+    rounds = list(told(command, crowds.rounds(place, command, usual, count, seed), wrong))
     keys = ("runs", "done", "told")
     return {"rounds": len(rounds), **{key: sum(getattr(each, key) for each in rounds) for key in keys}}
 
@@ -103,7 +122,9 @@ def told(command: Command, trials: Iterable[Any], wrong: list[str]) -> Iterable[
     """The trials; what is wrong with one is printed as soon as it is known."""
     for each in trials:
         if each.wrong:
-            what = ", ".join(getattr(each, "where", "")) if isinstance(getattr(each, "where", ""), list) else ""
+            what = (
+                ", ".join(getattr(each, "where", "")) if isinstance(getattr(each, "where", ""), list) else ""
+            )
             what = what or f"{getattr(each, 'error', '')} {getattr(each, 'where', '')}"
             tell(command, what, each.wrong)
             wrong.append(f"{what}: {'; '.join(each.wrong)}")

@@ -10,7 +10,9 @@ from chaos.outcome import RAW, Undisturbed, complaints, whole
 from chaos.place import Place
 
 # What a run may end with that another keeps out
-BUSY = re.compile(r"is (writing|training|working) (there|in it|here)|another (run|process)|wait for it", re.IGNORECASE)
+BUSY = re.compile(
+    r"is (writing|training|working) (there|in it|here)|another (run|process)|wait for it", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chaos.commands import Command
-from chaos.outcome import RAW, Undisturbed, complaints, whole
+from chaos.outcome import RAW, Undisturbed, complaints, differences, whole
 from chaos.place import Place, State, lost, state
 from chaos.runs import Call, Ended
 from chaos.shim import ERRORS, Arm, Kind
@@ -19,7 +19,7 @@ class Failed:
     """A trial: one error, then the command undisturbed.
 
     Attributes:
-        error: its name. hit: whether the run came to the call. borne: whether the run ended well all the same.
+        error: its name. hit: whether the run came to the call. borne: whether it ended well all the same.
         where: the call. wrong: what was found wrong.
     """
 
@@ -61,7 +61,7 @@ def trial(place: Place, command: Command, usual: Undisturbed, error: int, call: 
     if ended.code == 0:
         wrong += [f"ends well, but {each}" for each in _unlike(now, usual)]
     wrong += [f"strangers' {name} gone" for name in lost(command, out)]
-    wrong += _torn(now, usual)
+    wrong += _torn(now, usual, command.remakes)
     if not wrong or not ended.hung:
         last = place.run(command, out)
         wrong += [f"then: {each}" for each in complaints(last, usual, out)]
@@ -86,19 +86,18 @@ def _told(ended: Ended, error: int, out: Path) -> list[str]:
 
 
 def _unlike(now: State, usual: Undisturbed) -> list[str]:
-    from chaos.outcome import differences
-
     return differences(now, usual.after)
 
 
-def _torn(now: State, usual: Undisturbed) -> list[str]:
+def _torn(now: State, usual: Undisturbed, remakes: bool) -> list[str]:
     """Files that are neither as before nor as after, under names that readers look at."""
     found = []
     for name, data in now.items():
         known = {usual.before.get(name), usual.after.get(name)} - {None}
         if name in usual.after and data not in known and not GROWS.intersection(Path(name).parts):
             found.append(f"{name} is neither old nor new")
-    found += [f"{name} is gone" for name in usual.before if name in usual.after and name not in now]
+    if not remakes:
+        found += [f"{name} is gone" for name in usual.before if name in usual.after and name not in now]
     return found
 
 
@@ -107,7 +106,12 @@ GROWS = {"log.jsonl", "failed", "run.json", "checkpoints"}
 
 
 def trials(
-    place: Place, command: Command, usual: Undisturbed, most: int, seed: int, errors: Sequence[int] = tuple(ERRORS)
+    place: Place,
+    command: Command,
+    usual: Undisturbed,
+    most: int,
+    seed: int,
+    errors: Sequence[int] = tuple(ERRORS),
 ) -> Iterator[Failed]:
     """A trial for each error at each call, at most so many for each error."""
     rng = random.Random(f"{seed} {command.name}")

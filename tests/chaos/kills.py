@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from chaos.commands import Command
 from chaos.outcome import Undisturbed, complaints, whole
@@ -47,16 +48,15 @@ def trial(place: Place, command: Command, usual: Undisturbed, rng: random.Random
 
 
 def _killed(
-    place: Place, command: Command, usual: Undisturbed, rng: random.Random, out: object
+    place: Place, command: Command, usual: Undisturbed, rng: random.Random, out: Path
 ) -> tuple[Ended, str]:
-    from pathlib import Path
-
-    assert isinstance(out, Path)
     if usual.calls and rng.random() < AT_A_CALL:
         call = rng.choice(usual.calls)
         mode = rng.choice((Mode.KILL_ALL, Mode.KILL_ALL, Mode.TORN, Mode.KILL_ONE))
         ended = place.run(command, out, Arm([str(out)], CHANGES, mode, call.number))
-        at = f"{mode.name} at {ended.hit.number} {ended.hit.kind} {ended.hit.path}" if ended.hit else mode.name
+        at = (
+            f"{mode.name} at {ended.hit.number} {ended.hit.kind} {ended.hit.path}" if ended.hit else mode.name
+        )
         return ended, at.replace(str(out), "")
     after = rng.uniform(0.0, 1.1 * usual.seconds)
     return place.run(command, out, kill_after=after), f"after {after:.2f} s"

@@ -5,7 +5,7 @@ import re
 import shutil
 import string
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -51,7 +51,7 @@ class Place:
         path.parent.mkdir(exist_ok=True)
         if not any(path.parent.glob(f"{name}*")):
             argv = self.argv(INPUTS[name], path.parent / "none", own=name)
-            made = self.warm("pathtrain" if argv[0] in ("make", "pathtrain") else "pathprep").run(Run(argv))[0]
+            made = self.warm(Command(name, INPUTS[name]).package).run(Run(argv))[0]
             if made.code:
                 raise RuntimeError(f"{' '.join(argv)}: {made.text}")
         return path
@@ -79,7 +79,9 @@ class Place:
                 (out / name).write_text(f"of a stranger: {name}")
         return out
 
-    def run(self, command: Command, out: Path, arm: Arm | None = None, kill_after: float | None = None) -> Ended:
+    def run(
+        self, command: Command, out: Path, arm: Arm | None = None, kill_after: float | None = None
+    ) -> Ended:
         """The command, once."""
         return self.runs(command, out, 1, arm, kill_after)[0]
 
@@ -138,11 +140,23 @@ def plain(path: Path, out: Path) -> bytes:
     data = path.read_bytes()
     for pattern, reader in READERS.items():
         if path.match(pattern):
-            data = reader(data)
+            with suppress(ValueError):  # what a killed run left is not whole
+                data = reader(data)
     return data.replace(str(out).encode(), b"{out}")
 
 
-CLOCKS = {"seconds", "seal", "date", "started", "images_s", "data_wait", "seconds_step", "tiles_per_second", "pid", "time"}
+CLOCKS = {
+    "seconds",
+    "seal",
+    "date",
+    "started",
+    "images_s",
+    "data_wait",
+    "seconds_step",
+    "tiles_per_second",
+    "pid",
+    "time",
+}
 
 
 def without_clocks(value: object) -> object:

@@ -17,7 +17,7 @@ from typing import Any
 from chaos import shim
 from chaos.shim import Arm
 
-TIMEOUT_S = 120.0
+TIMEOUT_S = 300.0  # machines that others use too are slow
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -35,9 +35,9 @@ class Ended:
     """A run that is over.
 
     Attributes:
-        code: exit code; negative: the signal. text: what it said. seconds: it took. calls: that were counted, in
-            their order. hit: the call that was killed or failed, if the run came to it. hung: it was stopped for its
-            time. stray: a process of it stayed.
+        code: exit code; negative: the signal. text: what it said. seconds: it took. calls: that were counted,
+            in their order. hit: the call that was killed or failed, if the run came to it. hung: it was stopped
+            for its time. stray: a process of it stayed.
     """
 
     code: int
@@ -56,7 +56,12 @@ class Ended:
 
 @dataclass(frozen=True)
 class Run:
-    """A command to run: program and arguments; what the shim does; seconds after which it is killed; whether what it imports is kept."""
+    """A command to run.
+
+    Attributes:
+        argv: program and arguments. arm: what the shim does. kill_after: seconds. learn: whether the warm process
+            is to import what this run imports.
+    """
 
     argv: Sequence[str]
     arm: Arm | None = None
@@ -105,6 +110,8 @@ class Warm:
                 process.wait(10)
             process.kill()
             process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
         self._errors.close()
 
     def _answer(self) -> str:
@@ -121,7 +128,11 @@ class Warm:
             for place in places:
                 (place / "tmp").mkdir(parents=True)
                 (place / "counter").write_bytes(bytes(16))
-            job = {"timeout": timeout, "trace": True, "runs": [_job(*each) for each in zip(runs, places, strict=True)]}
+            job = {
+                "timeout": timeout,
+                "trace": True,
+                "runs": [_job(*each) for each in zip(runs, places, strict=True)],
+            }
             print(json.dumps(job), file=self._process.stdin, flush=True)
             answer = self._answer()
             if not answer:

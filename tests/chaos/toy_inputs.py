@@ -18,18 +18,31 @@ def toy_labels(out: Path) -> None:
     out.write_text("slide_id,label\na,x\nb,y\nc,x\n")
 
 
-def more(out: Path) -> None:
-    """Another one."""
-    from helpers.toys import noise, write_dataset
+def first(out: Path) -> None:
+    """A dataset to mix."""
+    from helpers.mixing import write
 
-    write_dataset(out, {"d": noise(5, seed=3), "e": noise(3, seed=4)})
+    write(out, {"a": 6, "b": 5, "c": 4})
+
+
+def second(out: Path) -> None:
+    """Another one."""
+    from helpers.mixing import write
+
+    write(out, {"d": 5, "e": 3})
 
 
 def tile_set(out: Path) -> None:
     """Images and a CSV of labels and groups."""
-    from helpers.toys import labelled_folder
+    from helpers.tilesets import folders, tile, write_csv
 
-    labelled_folder(out, {"g1": "p", "g2": "b", "g3": "p"})
+    names = [
+        (f"{group}-{number}.png", "xy"[group == "g2"], group)
+        for group in ("g1", "g2", "g3")
+        for number in range(4)
+    ]
+    folders(out, {name: tile(number) for number, (name, _, _) in enumerate(names)})
+    write_csv(out / "labels.csv", ("file", "label", "group"), names)
 
 
 def picture(out: Path) -> None:
@@ -94,10 +107,21 @@ def damaged(out: Path, dataset: Path) -> None:
     (out / "index" / f"{names[1]}.parquet").unlink()
 
 
+def careless(out: Path) -> None:
+    """A command without any discipline: it writes in place, in two parts, and sweeps what is not its own."""
+    for path in out.glob(".tmp-*"):
+        path.unlink()
+    with (out / "table.csv").open("ab") as file:
+        file.write(b"a,b\n")
+        file.flush()
+        file.write(b"1,2\n")
+
+
 MAKERS: dict[str, Callable[..., None]] = {
     each.__name__: each
     for each in (
-        toy, toy_labels, more, tile_set, picture, recipe, staged, staged_labels, staged_recipe, run, other_run, damaged,
+        toy, toy_labels, first, second, tile_set, picture, recipe, staged, staged_labels, staged_recipe, run,
+        other_run, damaged, careless,
     )
 }  # fmt: skip
 

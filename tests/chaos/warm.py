@@ -1,8 +1,9 @@
-"""A process that has one of the two packages loaded and forks each run: a run costs what it does, not its imports.
+"""A process that has one of the two packages loaded and forks each run, which then costs no imports.
 
-It reads a job a line (JSON) from stdin and answers a line. A run is a command as the user's shell starts it, but
-for this: the process that workers are forked from is itself forked, not started, and exit handlers run without
-the rest of the interpreter's end. Each run has a process group of its own, so that a kill reaches its workers.
+It reads a job a line (JSON) from stdin and answers a line. A run is a command as the user's shell starts it,
+but for this: the process that workers are forked from is itself forked, not started, and exit handlers run
+without the rest of the interpreter's end. Each run has a process group of its own, so that a kill reaches its
+workers.
 """
 
 import atexit
@@ -11,7 +12,6 @@ import ctypes
 import importlib
 import json
 import os
-import pkgutil
 import select
 import signal
 import sys
@@ -27,33 +27,21 @@ SUBREAPER = 36  # prctl(2): orphaned workers become children of this process, wh
 
 
 # What starts threads, or does not bear to be loaded beside the rest
-NOT_LEARNT = {"nvidia", "openslide",  "cucim", "tensorboard", "grpc", "__main__", "__mp_main__", "chaos"}
+NOT_LEARNT = {"nvidia", "openslide", "cucim", "tensorboard", "grpc", "__main__", "__mp_main__", "chaos"}
 
 
 def load(package: str) -> None:
-    """Import every module of a command, and what is slow to load."""
+    """Import what is slow to load; ``learn`` adds what runs import."""
     if package == "pathprep":
-        import tempfile
-
-        import pathprep.sharding.warm
-        from pathprep.synth.archive import synthesize
-
-        with tempfile.TemporaryDirectory() as folder:
-            synthesize(folder, slides=1, size=512)
         store()
     else:
-        import pathprep.cli
-        import torch
-    found = importlib.import_module(package)
-    for module in pkgutil.walk_packages(found.__path__, f"{package}."):
-        if "__main__" not in module.name and "cuda" not in module.name:
-            with contextlib.suppress(ImportError):
-                importlib.import_module(module.name)
+        pass
+    importlib.import_module(f"{package}.cli")
     resource_tracker.ensure_running()
 
 
 def store() -> None:
-    """A filesystem that is no object store, at chaos://: what is put there is sent under another name and moved."""
+    """A filesystem at chaos:// that is no object store: a file is sent under another name and moved."""
     import fsspec
     from fsspec.implementations.local import LocalFileSystem
 
@@ -106,7 +94,9 @@ def run(each: dict[str, Any], library: str) -> None:
         forkserver.ensure_running = forkserver._forkserver.ensure_running  # type: ignore[attr-defined]
         program, *arguments = each["argv"]
         sys.argv = [program, *arguments]
-        main = importlib.import_module("chaos.toy_inputs" if program == "make" else f"{program}.cli").main
+        main = importlib.import_module(
+            "chaos.toy_inputs" if program.startswith("make") else f"{program}.cli"
+        ).main
         if each["arm"] is not None:
             from chaos import shim
 
@@ -130,7 +120,7 @@ def run(each: dict[str, Any], library: str) -> None:
 
 
 def learn(place: Path) -> None:
-    """Import what a run has imported, so that the next one finds it here; not what starts threads by being imported."""
+    """Import what a run has imported, so that the next one finds it here."""
     for name in place.read_text().split("\n"):
         if name.partition(".")[0] not in NOT_LEARNT:
             with contextlib.suppress(Exception):
@@ -150,7 +140,9 @@ def serve(job: dict[str, Any], library: str) -> list[dict[str, Any]]:
         pids.append(pid)
         handles[os.pidfd_open(pid)] = pid
     ended: dict[int, float] = {}
-    kills = {pid: each["kill_after"] for pid, each in zip(pids, job["runs"], strict=True) if each["kill_after"]}
+    kills = {
+        pid: each["kill_after"] for pid, each in zip(pids, job["runs"], strict=True) if each["kill_after"]
+    }
     end = job["timeout"]
     hung = False
     while handles:
@@ -205,7 +197,9 @@ def main() -> None:
     os.dup2(2, 1)
     ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
     load(package)
-    sys.modules["__main__"] = types.ModuleType("__main__")  # workers import their parent's: there is nothing in it
+    sys.modules["__main__"] = types.ModuleType(
+        "__main__"
+    )  # workers import their parent's: there is nothing in it
     print("ready", file=answers, flush=True)
     for line in jobs:
         job = json.loads(line)
@@ -214,6 +208,7 @@ def main() -> None:
             if each["learn"] and Path(each["learnt"]).exists():
                 learn(Path(each["learnt"]))
         print(json.dumps(ended), file=answers, flush=True)
+    os._exit(0)
 
 
 if __name__ == "__main__":
