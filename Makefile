@@ -47,10 +47,10 @@ demo: install
 	@echo "The encoder: $(abspath $(DEMO))/run/report.html, exported to $(DEMO)/model, features in $(DEMO)/features"
 
 test: install
-	$(BIN)/python -m pytest -n $(PROCESSES) -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n $(PROCESSES) -m "not slow and not gpu and not chaos"
 
 test-all: install
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -m "not gpu and not chaos"
 
 # Without a GPU every one of these tests would be skipped. compute-sanitizer comes with the CUDA toolkit
 test-gpu: install

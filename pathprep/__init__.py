@@ -19,6 +19,7 @@ __all__ = [
     "Restain",
     "ShardParams",
     "StainParams",
+    "audit",
     "doctor",
     "fit_target",
     "forecast",
@@ -40,6 +41,7 @@ _MODULES = {
     "Restain": "pathprep.dataset.maps",
     "ShardParams": "pathprep.params.shard",
     "StainParams": "pathprep.params.stain",
+    "audit": "pathprep.audit.audit",
     "doctor": "pathprep.checkup.doctor",
     "fit_target": "pathprep.sharding.fit_target",
     "forecast": "pathprep.sharding.shard",
@@ -55,6 +57,7 @@ _MODULES = {
 }
 
 if TYPE_CHECKING:
+    from pathprep.audit.audit import audit
     from pathprep.checkup.doctor import doctor
     from pathprep.dataset.maps import Restain
     from pathprep.dataset.reader import Dataset

@@ -10,6 +10,7 @@
     │   └── MaskError           the user's own tissue mask cannot be used
     ├── DeviceError         the GPU could not do the work
     │   └── DeviceLost          it failed, and cannot be used any more in this process
+    ├── OutOfMemory         too little memory for even one slide at a time
     ├── StainError          a stain target cannot be fitted or read
     ├── DatasetError        a dataset folder is missing, damaged or of another version
     ├── OutsideError        a path that a file names leads out of its folder
@@ -22,6 +23,7 @@ mend get the same form by ``explain_os_error``.
 """
 
 import errno
+import os
 from pathlib import Path
 
 # What a disk says that takes no more: every further slide would fail in the same way
@@ -38,7 +40,13 @@ _FIXES = {
     errno.ENOENT: "choose a place that exists and can be written",
     errno.ENOTDIR: "choose a place that is a folder",
     errno.EMFILE: "allow more open files (`ulimit -n`)",
+    errno.EIO: "its disk has a fault, or the way to it: try again, and have it looked at",
+    errno.ESTALE: "its network drive has lost it: mount the drive again",
+    errno.ENOTCONN: "its network drive is gone: mount it again",
+    errno.ENOMEM: "give this machine or job more memory",
+    errno.ENAMETOOLONG: "choose a shorter name",
 }
+_READ = "have the right to read it given to you"
 
 # What the extra train brings, and DALI
 _EXTRAS = {
@@ -53,13 +61,26 @@ _EXTRAS = {
 }
 
 
-def explain_os_error(error: OSError) -> str:
-    """The file, what is wrong with it, and what can be done, as far as they are known."""
+def explain_os_error(error: OSError, *, reading: bool = False) -> str:
+    """The file, what is wrong with it, and what can be done, as far as they are known.
+
+    Args:
+        reading: it was to be read, not written; else the file's rights tell.
+    """
     if error.strerror is None:
         return str(error)
     words = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error.strerror)
     fix = _FIXES.get(error.errno or 0)
+    if fix == _RIGHTS and (reading or _is_closed(error.filename)):
+        fix = _READ
     return f"{words}; {fix}" if fix else words
+
+
+def _is_closed(name: object) -> bool:
+    """Whether there is a file that may not be read, or a folder that may not be looked into."""
+    if not isinstance(name, str | bytes | os.PathLike) or os.access(name, os.R_OK):
+        return False
+    return os.path.lexists(name) or not os.access(Path(os.fsdecode(name)).parent, os.X_OK)
 
 
 def explain_missing_package(error: ModuleNotFoundError) -> str | None:
@@ -75,9 +96,11 @@ class PathprepError(Exception):
 
     Attributes:
         exit_code: of a command that ends with it.
+        several: whether each line of its text is an error by itself.
     """
 
     exit_code = 1
+    several = False
 
 
 class UsageError(PathprepError):
@@ -116,6 +139,10 @@ class DeviceError(PathprepError):
 
 class DeviceLost(DeviceError):
     """The GPU failed; CUDA refuses to go on in this process."""
+
+
+class OutOfMemory(PathprepError):
+    """Too little memory for even one task at a time; the run ends in order."""
 
 
 class StainError(PathprepError):

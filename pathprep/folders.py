@@ -10,6 +10,7 @@ from pathprep.errors import UsageError
 from pathprep.mixed import format as mixed
 from pathprep.mixed import verify as verify_mixed
 from pathprep.mixed.reader import MixedDataset
+from pathprep.pseudonyms.slides import key_of
 from pathprep.storage.place import storage_at
 
 
@@ -26,6 +27,14 @@ def kind_of(root: PurePath | str) -> str:
         DatasetError: not a dataset.
     """
     return "mixed" if is_mixed(root) else Dataset(root).kind
+
+
+def is_pseudonymised(root: PurePath | str) -> bool:
+    """Whether a dataset, or every dataset that shards were mixed from, has pseudonyms for names."""
+    if is_mixed(root):
+        sources = (storage_at(root).read_json(mixed.INFO) or {}).get("sources", ())
+        return bool(sources) and all(key_of(source) is not None for source in sources)
+    return key_of(storage_at(root).read_json("dataset.json") or {}) is not None
 
 
 def open(root: PurePath | str) -> Dataset | MixedDataset:

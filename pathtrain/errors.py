@@ -19,7 +19,9 @@ class TrainError(PathprepError):
 
 
 class RecipeError(TrainError, UsageError):
-    """A recipe, or a value that goes before one of its own, is wrong; one line naming the key."""
+    """A recipe, or a value that goes before one of its own, is wrong; one line per key, naming it."""
+
+    several = True
 
 
 class CheckpointError(TrainError):

@@ -2,12 +2,11 @@
 
 import numpy as np
 import numpy.typing as npt
-import simplejpeg
 import torch
 from torch.nn import functional
 
 from pathprep.errors import DatasetError
-from pathprep.tiles import pictures
+from pathprep.tiles import jpeg, pictures
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -19,10 +18,7 @@ def decode(data: bytes, name: str) -> Pixels:
         DatasetError: the bytes are not such an image; it names the tile.
     """
     try:
-        if data[:2] == b"\xff\xd8":
-            pixels: Pixels = simplejpeg.decode_jpeg(data, colorspace="RGB")
-            return pixels
-        return pictures.decode(data)
+        return jpeg.decode(data) if data[:2] == b"\xff\xd8" else pictures.decode(data)
     except ValueError as error:
         raise DatasetError(f"{name}: cannot be decoded ({error})") from None
 

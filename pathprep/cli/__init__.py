@@ -1,6 +1,6 @@
 """The command `pathprep`, a module a command. They import what they need when they run: --help is instant."""
 
-from pathprep.cli import dialect, doctor, import_tiles, inspect, mix, shard, synth, target
+from pathprep.cli import audit, dialect, doctor, import_tiles, inspect, mix, pseudonyms, shard, synth, target
 from pathprep.cli import report as dataset
 from pathprep.cli.dialect import add, new_app
 
@@ -14,6 +14,8 @@ for command in (
     dataset.repair,
     dataset.report,
     mix.mix,
+    pseudonyms.pseudonyms,
+    audit.audit,
     target.target,
     synth.synth,
     doctor.doctor,

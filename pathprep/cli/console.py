@@ -153,11 +153,14 @@ def print_summary(console: Console, summary: "RunSummary") -> None:
     left_out = [name for name, marker in summary.markers.items() if marker.left_out]
     if left_out:
         console.print(
-            f"Left out, the slide is coarser than this --mpp: {len(left_out)}, {', '.join(left_out[:5])}"
+            f"Left out, the slide is coarser than this --mpp: {len(left_out)}, "
+            f"{escape(', '.join(left_out[:5]))}"
         )
     empty = [name for name, marker in summary.markers.items() if not marker.tiles and name not in left_out]
     if empty:
-        console.print(f"[yellow]No tile is left of {counted(len(empty))}:[/yellow] {', '.join(empty[:5])}")
+        console.print(
+            f"[yellow]No tile is left of {counted(len(empty))}:[/yellow] {escape(', '.join(empty[:5]))}"
+        )
     print_unlike(console, summary.unlike())
     notes = [f"{name}: {note}" for name, each in summary.mask_notes().items() for note in each]
     if notes:
@@ -168,7 +171,13 @@ def print_summary(console: Console, summary: "RunSummary") -> None:
     if summary.stale:
         console.print(
             f"[yellow]Made with other parameters: {counted(len(summary.stale))} here[/yellow], no part of "
-            f"the dataset until made again: {', '.join(summary.stale[:5])}"
+            f"the dataset until made again: {escape(', '.join(summary.stale[:5]))}"
+        )
+    if summary.touched:
+        console.print(
+            f"[yellow]Written to since they were sharded: {counted(len(summary.touched))}[/yellow], with "
+            f"equal size and ends, taken as unchanged (if not: --rebuild): {', '.join(summary.touched[:5])}",
+            soft_wrap=True,
         )
     if summary.failures:
         _print_failures(console, "Failed (in failed/, tried again by the next run)", summary.failures)
@@ -201,7 +210,7 @@ def _print_failures(console: Console, title: str, failures: "Mapping[str, Failed
     for heading in ("Slide", "Stage", "Tries", "Error"):
         failed.add_column(heading, overflow="fold")
     for name, entry in sorted(failures.items()):
-        failed.add_row(name, entry.stage, str(entry.attempts), escape(said(entry.error)))
+        failed.add_row(escape(name), escape(entry.stage), str(entry.attempts), escape(said(entry.error)))
     console.print(failed)
 
 

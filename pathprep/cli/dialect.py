@@ -24,8 +24,9 @@ from pathprep import __version__
 from pathprep.cli import messages
 from pathprep.cli.command_file import Config
 from pathprep.cli.messages import said
+from pathprep.cli.printable import printable
 from pathprep.cli.signatures import set_signature
-from pathprep.cli.streams import errors, output
+from pathprep.cli.streams import errors, output, take_any_text
 from pathprep.errors import PathprepError, UsageError, explain_missing_package, explain_os_error
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel="Output")]
@@ -91,12 +92,62 @@ def _panel(parameter: Parameter) -> int:
     return PANELS.index(panel or "")
 
 
+# What is expected of a value, by the kind of pydantic's error, in which newer versions of typer speak
+_EXPECTED = {
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "finite_number": "a number that is finite",
+    "bool_parsing": "true or false",
+    "literal_error": "{expected}",
+    "enum": "{expected}",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+}
+_UsageError: Any = typer.BadParameter.__mro__[
+    1
+]  # typer brings its own click, or takes the one that is installed
+
+
+def _said(error: Any) -> str:
+    """What a usage error says, in words and with nothing in it that a terminal would obey."""
+    of_value = getattr(error.__cause__, "errors", None)
+    first: dict[str, Any] = of_value()[0] if of_value else {}
+    expected = _EXPECTED.get(first.get("type", ""))
+    if expected is None:
+        return printable(str(error.message))
+    return printable(f"{first['input']}: expected {expected.format(**first.get('ctx', {}))}")
+
+
 class _Command(typer.core.TyperCommand):
     """A command that remembers what its parameters are called while it runs."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        for each in self.params:
+            shown = getattr(each, "display_type_rich", None)
+            if each.nargs == -1 and shown is not None:  # <list[Path]>
+                each.display_type_rich = _one_of_them(shown)  # type: ignore[attr-defined]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return list(super().parse_args(ctx, args))
+        except _UsageError as error:  # it quotes what was typed, perhaps by a * of the shell
+            error.message = _said(error)
+            raise
 
     def invoke(self, ctx: Any) -> Any:
         messages.start(ctx)
         return super().invoke(ctx)
+
+
+def _one_of_them(shown: Callable[..., Any]) -> Callable[..., Any]:
+    """The kind of a value, where typer shows that of a list of them."""
+    return lambda **given: re.sub(r"list\[(\w+)\]", lambda found: found[1].lower(), str(shown(**given)))
 
 
 def give(result: Any, as_json: bool, out_json: Path | None, show: Callable[[], None]) -> None:
@@ -136,24 +187,28 @@ def main(app: typer.Typer) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+    take_any_text()
     try:
         app()
     except ModuleNotFoundError as error:
         missing = explain_missing_package(error)
         if missing is None:
             raise
-        _fail(missing, 2)
+        _fail(missing, code=2)
     except PathprepError as error:
-        _fail(said(str(error)), error.exit_code)
+        text = said(str(error))
+        _fail(*(text.split("\n") if error.several else [text]), code=error.exit_code)
     except OSError as error:
-        _fail(explain_os_error(error), 1)
+        _fail(explain_os_error(error), code=1)
+    except MemoryError:
+        _fail("too little memory: give this machine or job more, or ask for less at a time", code=1)
     except KeyboardInterrupt:
         sys.exit(interrupted)
     except SystemExit as error:
         sys.exit(interrupted if error.code == 130 else error.code)
 
 
-def _fail(text: str, code: int) -> None:
-    for line in text.splitlines():
+def _fail(*lines: str, code: int) -> None:
+    for line in lines:
         errors.print(f"error: {line}", style="red", markup=False, soft_wrap=True)
     sys.exit(code)

@@ -13,6 +13,7 @@ from pathprep.cli.messages import said
 from pathprep.cli.options import (
     MaxUnfitted,
     MinFree,
+    Pseudonymise,
     Rebuild,
     SlideTimeout,
     Target,
@@ -69,14 +70,15 @@ def import_tiles(
     rebuild: Rebuild = False,
     slide_timeout: SlideTimeout = SLIDE_TIMEOUT_S,
     min_free: MinFree = MIN_FREE_GB,
+    pseudonymise: Pseudonymise = None,
     launch: dict[str, Any],
     as_json: Json = False,
     out_json: OutJson = None,
 ) -> None:
     """Make a dataset, as `shard` writes it, of a labelled tile set; labels and groups go into the index.
 
-    Plain JPEGs keep their bytes, unless --stain bake changes their pixels. Run again to go on: finished
-    shards are skipped if their images are unchanged.
+    Plain JPEGs keep their picture to the bit, without metadata, unless --stain bake changes it. Run again to
+    go on: finished shards are skipped if their images are unchanged.
     Exit code 0: every image is in; 1: some were left out; 2: wrong usage; 130, 143: interrupted.
     """
     launching = Launch(**launch)
@@ -89,6 +91,7 @@ def import_tiles(
     columns = Columns(file_column, label_column, group_column, split_column)
     what: dict[str, Any] = {"format": format, "labels": labels, "split": split, "name": name}
     what |= {"columns": columns, "target": target, "rebuild": rebuild, **settings}
+    what["pseudonymise"] = pseudonymise
     if launching.launcher == "slurm":
         launching.submit_array(context, out, *front.planned(source, out, **what))
         return
@@ -98,7 +101,7 @@ def import_tiles(
         done = front.import_tiles(source, out, **what, **how, min_free=min_free, watch=watch)
     give(done.as_dict(), as_json, out_json, lambda: _print(done))
     if part is None and not done.run.stopped:  # by a full disk, which would not take it
-        save_command(context, out)
+        save_command(context, out, private=pseudonymise is not None)
     unfitted = too_many_unfitted(done.run, max_unfitted)
     end(done.run, rebuild=rebuild, incomplete=bool(done.damaged) or unfitted)
 
@@ -133,10 +136,10 @@ def _print(done: "Imported") -> None:
             f"and {len(bad) - SHOWN:,} more; {escape(str(summary.root))}/failed names all", soft_wrap=True
         )
     for name, entry in sorted(summary.failures.items()):
-        output.print(f"[red]failed[/red]  {name}: {escape(said(entry.error))}", soft_wrap=True)
+        output.print(f"[red]failed[/red]  {escape(name)}: {escape(said(entry.error))}", soft_wrap=True)
     if summary.stale:
         output.print(
             f"[yellow]{len(summary.stale)} shards here were made with other parameters[/yellow]: no part of "
-            f"the dataset until they are made again: {', '.join(summary.stale[:5])}",
+            f"the dataset until they are made again: {escape(', '.join(summary.stale[:5]))}",
             soft_wrap=True,
         )

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pathprep.cli.dialect import Json, OutJson, give
 from pathprep.cli.messages import said
+from pathprep.cli.options import Pseudonymise
 from pathprep.cli.signatures import with_settings
 from pathprep.cli.streams import errors, output
 from pathprep.errors import SlideError
@@ -35,6 +36,7 @@ PICTURE_WIDTH, PICTURE_LINES = 40, 24
 def inspect(
     slides: Annotated[list[Path], typer.Argument(help="Slides.")],
     settings: dict[str, Any],
+    pseudonymise: Pseudonymise = None,
     as_json: Json = False,
     out_json: OutJson = None,
 ) -> None:
@@ -48,7 +50,7 @@ def inspect(
     unreadable = 0
     for path in slides:
         try:
-            seen.append(look(path, **settings))
+            seen.append(look(path, pseudonymise=pseudonymise, **settings))
         except SlideError as error:
             unreadable += 1
             errors.print(f"error: {said(str(error))}", style="red", markup=False, soft_wrap=True)

@@ -136,6 +136,7 @@ class Launch:
             plan: checks the dataset, and tells what is to do.
         """
         from pathprep.launchers import slurm
+        from pathprep.storage.private import private_folder
 
         given = context.params
         if given["rebuild"]:
@@ -145,6 +146,8 @@ class Launch:
         # logs and script of a remote dataset go to a folder of its name here
         folder = out if isinstance(out, Path) else Path(out.rstrip("/").rpartition("/")[2])
         name, workers = context.info_name or "", given["workers"] or 1
+        if given.get("pseudonymise") is not None:  # script and logs name slides
+            folder = private_folder(_beside(given["pseudonymise"])) / folder.name
         path = slurm.write(values, name, folder, self.array or 0, workers, self.sbatch_args)
         facts: dict[str, Any] = {
             "dataset": str(out),
@@ -175,6 +178,10 @@ class Launch:
             output.print(
                 "The same command with --no-submit counts what is done; without, it submits the rest."
             )
+
+
+def _beside(key_file: Path) -> Path:
+    return key_file.absolute().with_name(f"{key_file.name}.slurm")
 
 
 def _check_rebuild(root: Path, params: "Params") -> None:

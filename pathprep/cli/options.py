@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 RUNNING = "Running"
 
 
-def _place(given: Any) -> Path | str:
+def place(given: Any) -> Path | str:
     """A folder, or a URL as it is: a path would fold its slashes."""
     return str(given) if "://" in str(given) else Path(given)
 
 
 Dataset = Annotated[
-    str, typer.Argument(metavar="FOLDER|URL", parser=_place, help="The dataset, such as s3://bucket/folder.")
+    str, typer.Argument(metavar="FOLDER|URL", parser=place, help="The dataset, such as s3://bucket/folder.")
 ]
 Datasets = Annotated[
-    list[str], typer.Argument(metavar="FOLDER|URL...", parser=_place, help="Datasets, one or several.")
+    list[str], typer.Argument(metavar="FOLDER|URL...", parser=place, help="Datasets, one or several.")
 ]
 OutDataset = Annotated[
     str,
     typer.Option(
         metavar="FOLDER|URL",
-        parser=_place,
+        parser=place,
         help="The dataset: a folder, or a URL such as s3://bucket/folder.",
     ),
 ]
@@ -60,6 +60,25 @@ SlideTimeout = Annotated[
 MinFree = Annotated[
     float,
     typer.Option(help="Stop in order when the disk has fewer gigabytes free.", rich_help_panel=RUNNING),
+]
+
+
+Pseudonymise = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="KEYFILE",
+        help="Keyed names instead of slides' own names and paths, in every file. The key file is made if "
+        "absent; keep it and its table, KEYFILE.csv, apart from the dataset.",
+        rich_help_panel="Output",
+    ),
+]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--pseudonymise",
+        metavar="KEYFILE",
+        help="Of a pseudonymised dataset: the key file, without which nobody knows where its slides are.",
+    ),
 ]
 
 

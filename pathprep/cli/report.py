@@ -5,8 +5,9 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from pathprep.cli.console import counted
 from pathprep.cli.dialect import Json, OutJson, give
-from pathprep.cli.options import Dataset, SlideTimeout, Workers, end
+from pathprep.cli.options import Dataset, KeyFile, SlideTimeout, Workers, end
 from pathprep.cli.streams import errors, output
 from pathprep.params.running import SLIDE_TIMEOUT_S
 
@@ -16,8 +17,11 @@ def verify(dataset: Dataset = "dataset", as_json: Json = False, out_json: OutJso
 
     Exit code 0: all is well; 1: something is damaged, and each bad tile is named.
     """
-    from pathprep.folders import kind_of
+    from pathprep.dataset.remaking import made_again
+    from pathprep.folders import is_pseudonymised, kind_of
     from pathprep.folders import verify as verify_dataset
+    from pathprep.storage.base import is_url
+    from pathprep.storage.place import storage_at
 
     bad, checked, slides, fixable = list[dict[str, Any]](), 0, 0, 0
     for found in verify_dataset(dataset):
@@ -29,20 +33,20 @@ def verify(dataset: Dataset = "dataset", as_json: Json = False, out_json: OutJso
         fixable += found.slide != "(folder)" and not found.lost
         if not as_json:
             for line in (*found.problems, *found.tiles):
-                output.print(f"[red]{found.slide}[/red]  {escape(line)}", soft_wrap=True)
+                output.print(f"[red]{escape(found.slide)}[/red]  {escape(line)}", soft_wrap=True)
 
     def show() -> None:
         kind = kind_of(dataset)
-        again = {
-            "mixed": f"pathprep mix DATASET... --out {dataset}",
-            "tiles": f"pathprep import-tiles SOURCE --out {dataset}",
-            "slides": f"pathprep repair {dataset}",
-        }[kind]
+        secret = kind != "mixed" and is_pseudonymised(dataset)
         if fixable:
-            output.print(f"{fixable} damaged; make them again: `{again}`", markup=False, soft_wrap=True)
+            repaired = kind == "slides" and not is_url(dataset)
+            key = " --pseudonymise KEYFILE" if secret else ""
+            again = f"`pathprep repair {dataset}{key}`"
+            again = again if repaired else made_again(storage_at(dataset), kind, secret=secret)
+            output.print(f"{fixable} damaged; {again} makes them again", markup=False, soft_wrap=True)
         elif not bad:
-            unit = "slides" if kind == "slides" else "shards"
-            output.print(f"{slides} {unit}, {checked:,} tiles: all as written")
+            unit = "slide" if kind == "slides" else "shard"
+            output.print(f"{counted(slides, unit)}, {counted(checked, 'tile')}: all as written")
 
     give({"slides": slides, "tiles_checked": checked, "bad": bad}, as_json, out_json, show)
     raise typer.Exit(1 if bad else 0)
@@ -52,6 +56,7 @@ def repair(
     dataset: Dataset = "dataset",
     workers: Workers = None,
     slide_timeout: SlideTimeout = SLIDE_TIMEOUT_S,
+    pseudonymise: KeyFile = None,
     as_json: Json = False,
     out_json: OutJson = None,
 ) -> None:
@@ -66,7 +71,9 @@ def repair(
     from pathprep.sharding.repair import repair as repair_dataset
 
     with watcher(errors) as watch:
-        done = repair_dataset(dataset, workers=workers, slide_timeout=slide_timeout, watch=watch)
+        done = repair_dataset(
+            dataset, workers=workers, slide_timeout=slide_timeout, pseudonymise=pseudonymise, watch=watch
+        )
     made = done.summary
 
     def show() -> None:
@@ -74,7 +81,7 @@ def repair(
             lines = len(found.problems) + len(found.tiles)
             first = (*found.problems, *found.tiles)[0]
             more = f" (and {lines - 1} more)" if lines > 1 else ""
-            output.print(f"[red]{found.slide}[/red]  {escape(first)}{more}", soft_wrap=True)
+            output.print(f"[red]{escape(found.slide)}[/red]  {escape(first)}{more}", soft_wrap=True)
         for line in done.folder.problems:
             output.print(f"[yellow]left alone[/yellow]  {escape(line)}", soft_wrap=True)
         if made:
@@ -94,13 +101,14 @@ def report(
     out: Annotated[
         str | None, typer.Option(metavar="FILE|URL", help="Default: report.html in the dataset.")
     ] = None,
+    pseudonymise: KeyFile = None,
     as_json: Json = False,
     out_json: OutJson = None,
 ) -> None:
     """Write one self-contained HTML page about a dataset."""
     from pathprep.reports.page import report as write_report
 
-    path = write_report(dataset, out)
+    path = write_report(dataset, out, pseudonymise=pseudonymise)
 
     def show() -> None:
         output.print(f"Report: {path}", soft_wrap=True, markup=False)

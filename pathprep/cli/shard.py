@@ -13,6 +13,7 @@ from pathprep.cli.options import (
     MaxUnfitted,
     MinFree,
     OutDataset,
+    Pseudonymise,
     Rebuild,
     SlideTimeout,
     Target,
@@ -94,6 +95,7 @@ def shard(
             rich_help_panel=RUNNING,
         ),
     ] = None,
+    pseudonymise: Pseudonymise = None,
     launch: dict[str, Any],
     as_json: Json = False,
     out_json: OutJson = None,
@@ -111,6 +113,7 @@ def shard(
 
     chosen = "all" if launching.ray_gpus else _cards(gpus)
     what: dict[str, Any] = {"masks": masks, "mask_origin": mask_origin, "scratch": scratch, **settings}
+    what["pseudonymise"] = pseudonymise
     what |= {"rebuild": rebuild, "region": region, "target": target, "gpus": chosen}
     how: dict[str, Any] = {"workers": workers, "launcher": launcher, "part": part}
     how["slide_timeout"] = slide_timeout
@@ -133,7 +136,7 @@ def shard(
         )
     give(summary.as_dict(), as_json, out_json, lambda: console.print_summary(output, summary))
     if part is None and not summary.stopped:  # by a full disk, which would not take it
-        save_command(context, out)
+        save_command(context, out, private=pseudonymise is not None)
     end(summary, rebuild=rebuild, incomplete=too_many_unfitted(summary, max_unfitted))
 
 

@@ -4,6 +4,7 @@
     version     of the format
     build_id    hash of params
     params      everything that shaped the pixels
+    pseudonymised  with the ``key_id`` of the key, where slides have pseudonyms; absent elsewhere
     seal        of all of it; older datasets have none
 
 Its keys are these and no others, so that a changed letter is found wherever it is, in older datasets too.
@@ -15,7 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from pathprep.dataset.marker import Marker, sealed_in
+from pathprep.dataset.marker import DISPLACED, Marker, sealed_in
 from pathprep.dataset.schema import FORMAT, READABLE, VERSION, build_id
 from pathprep.errors import DatasetError
 from pathprep.storage import atomic
@@ -26,6 +27,7 @@ from pathprep.storage.seals import SEAL, Seal, seal_of, sealed
 log = logging.getLogger(__name__)
 
 NAME = "dataset.json"
+PSEUDONYMISED = "pseudonymised"
 KEYS = {"format", "version", "build_id", "params"}
 CURE = (
     "run the same `pathprep` command that made the dataset again, without --rebuild: it writes the file anew "
@@ -42,10 +44,10 @@ class State(Enum):
     FOREIGN = "not written by pathprep"
 
 
-def made(params: Mapping[str, Any]) -> dict[str, Any]:
-    """What is written for these parameters."""
+def made(params: Mapping[str, Any], key_id: str | None = None) -> dict[str, Any]:
+    """What is written for these parameters, and the id of the key of pseudonyms, if there are any."""
     values = {"format": FORMAT, "version": VERSION, "build_id": build_id(params), "params": dict(params)}
-    return sealed(values)
+    return sealed(values | ({} if key_id is None else {PSEUDONYMISED: {"key_id": key_id}}))
 
 
 def state_of(values: Mapping[str, Any]) -> State:
@@ -57,7 +59,8 @@ def state_of(values: Mapping[str, Any]) -> State:
         return State.OTHER  # whatever it holds
     right = (
         seal is not Seal.BROKEN
-        and values.keys() - {SEAL} == KEYS
+        and values.keys() - {SEAL, PSEUDONYMISED} == KEYS
+        and (seal is Seal.WHOLE or PSEUDONYMISED not in values)
         and type(version) is int
         and isinstance(values["params"], dict)
         and _is_plain(values["params"])
@@ -96,11 +99,11 @@ def read(storage: Storage) -> dict[str, Any]:
 
 
 def first_marker(storage: Storage, build: str | None = None) -> Marker | None:
-    """A committed slide, of this build if one is named; None if there is none."""
+    """A slide that is or was committed, of this build if one is named; None if there is none."""
     for file in storage.listing("slides"):
         if file.name.endswith(".json") and not file.last.startswith(atomic.PREFIX):
             marker = sealed_in(storage, file.name)
-            if marker is not None and build in (None, marker.build_id):
+            if marker is not None and build in (None, marker.build_id.removeprefix(DISPLACED)):
                 return marker
     return None
 
@@ -124,7 +127,7 @@ def mended(root: Path, params: Mapping[str, Any] | None = None) -> bool:
     marker = None if params is None else first_marker(storage, build_id(params))
     if params is None or marker is None:
         return False
-    info = sealed({**made(params), "version": _version_of(storage, marker)})
+    info = sealed({**made(params, marker.key_id), "version": _version_of(storage, marker)})
     atomic.write_json(root / NAME, info)
     log.warning(
         "%s: was damaged or gone; written anew, since slides there have these parameters", root / NAME

@@ -3,10 +3,13 @@
 They are JSON on disk and dataclasses everywhere else. A key that this version does not know is kept, in
 ``more``: what a later version adds goes with the marker, sealed like the rest. A marker that lacks a key, or
 has others in its parts, is none: what it stands for is made again.
+
+While the files of a shard are replaced, its marker is one of no build (``displaced``): it vouches for
+nothing, but what is known of the slide outlives whatever becomes of the process.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import astuple, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +103,7 @@ class Marker:
         seconds: spent, by stage; ``total``: wall time.
         tiles: number of them. files: of the dataset that belong to it, by name.
         left_out: why a slide has no tiles at this resolution, which is no failure.
+        key_id: of the key that its pseudonyms were made with; None: it has its own names.
         more: keys that this version does not know.
     """
 
@@ -116,6 +120,7 @@ class Marker:
     tiles: int = 0
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     left_out: str | None = None
+    key_id: str | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
@@ -194,6 +199,8 @@ class TileSetMarker(Marker):
         return {"kind": "tiles", **super().as_dict()}
 
 
+# Before the build id of a marker whose files are being replaced: of no build, to whoever compares
+DISPLACED = "displaced:"
 # Inputs that a slide may not depend on; then its marker does not name them
 AT_NEED = ("default_mpp", "mask_origin")
 # May be null in a marker; others that are None are left out
@@ -224,6 +231,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     return [_plain(each) for each in value] if isinstance(value, tuple) else value
+
+
+def displaced(marker: Marker) -> Marker:
+    """What stands for a shard while its files are replaced: all that is known of it, of no build."""
+    return marker if is_displaced(marker) else replace(marker, build_id=DISPLACED + marker.build_id)
+
+
+def is_displaced(marker: Marker, build: str = "") -> bool:
+    """Whether a shard's files were being replaced, by default of any build, when its marker was written."""
+    return marker.build_id.startswith(DISPLACED + build)
 
 
 def is_done(root: Path, slide: str, build: str, inputs: Mapping[str, Any]) -> bool:
@@ -280,14 +297,21 @@ def unsealed(values: Mapping[str, Any] | None, name: str | None = None) -> Marke
 
 def _is_typed(marker: Marker) -> bool:
     """Whether what readers count with and look for has its type, whoever sealed it."""
-    texts = (marker.slide, marker.build_id, marker.source.path, *marker.files)
+    texts = (marker.slide, marker.build_id, marker.source.path, marker.mpp_source, *marker.files)
     mappings = (marker.inputs, marker.counts, marker.stain, marker.seconds)
-    numbers = (marker.tiles, *marker.counts.values(), *marker.stain.values())
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(m, dict) for m in mappings):
+        return False
+    counts = [marker.tiles, *marker.counts.values(), *marker.stain.values()]
+    counts += [file.size for file in marker.files.values()]
+    numbers = [*marker.seconds.values(), *([] if marker.mpp is None else [marker.mpp])]
+    if marker.stain_fit is not None:
+        numbers += [*marker.stain_fit.he, *marker.stain_fit.max_c]
+    if isinstance(marker, SlideMarker):
+        counts += [marker.width, marker.height, *astuple(marker.grid)]
     return (
-        all(isinstance(text, str) for text in texts)
-        and all(isinstance(mapping, dict) for mapping in mappings)
-        and all(type(number) is int and number >= 0 for number in numbers)
-        and all(type(file.size) is int and isinstance(file.sha256, str) for file in marker.files.values())
+        all(type(count) is int and 0 <= count < 2**63 for count in counts)
+        and all(type(number) in (int, float) and abs(number) < 1e300 for number in numbers)  # nor NaN
+        and all(isinstance(file.sha256, str) for file in marker.files.values())
     )
 
 

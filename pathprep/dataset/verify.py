@@ -14,22 +14,22 @@ import pyarrow as pa
 
 from pathprep.dataset import index_cache
 from pathprep.dataset.failed import failed_of
-from pathprep.dataset.marker import FileRecord, Marker, sealed_in
+from pathprep.dataset.marker import FileRecord, Marker, is_displaced, sealed_in
 from pathprep.dataset.reader import Dataset
+from pathprep.dataset.remaking import made_again
 from pathprep.dataset.schema import FOLDERS, tile_key
 from pathprep.dataset.tar import dali_index
 from pathprep.errors import DatasetError, PathprepError, StoreError
 from pathprep.storage import atomic, parquet
 from pathprep.storage.base import Storage
 
-CURE = "the `pathprep` command that made the dataset makes it again"
-
 
 @dataclass
 class Findings:
     """What is wrong with one slide, or with the folder itself, a line each; ``tiles`` names bad tiles.
 
-    ``lost``: its marker is damaged, so nobody knows what it was made from.
+    ``lost``: its marker is damaged, so nobody knows what it was made from. ``displaced``: it was being made
+    again by a process that died; its marker says what from.
     """
 
     slide: str
@@ -37,6 +37,7 @@ class Findings:
     tiles: list[str] = field(default_factory=list)
     checked: int = 0
     lost: bool = False
+    displaced: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """As `--json` prints it."""
@@ -180,8 +181,13 @@ def _check_idx(
 
 
 def _markers(dataset: Dataset) -> tuple[dict[str, Marker], list[Findings]]:
-    """The committed slides of this build, in the order of names; and markers that are damaged."""
+    """The committed slides of this build, in the order of names; and what is said of the other markers.
+
+    These are damaged, or stand for slides that a process was about to replace when it died (or is now).
+    """
     storage, markers, lost = dataset.storage, dict[str, Marker](), list[Findings]()
+    build, secret = dataset.info["build_id"], "pseudonymised" in dataset.info
+    cure = made_again(storage, dataset.kind, secret=secret)
     for name in own_files(storage, "slides"):
         slide = PurePath(name).stem
         if not name.endswith(".json"):
@@ -189,12 +195,15 @@ def _markers(dataset: Dataset) -> tuple[dict[str, Marker], list[Findings]]:
         try:
             marker = sealed_in(storage, name)
             if marker is None and storage.exists(name):
-                lost.append(Findings(slide, [f"{name}: damaged; {CURE}"], lost=True))
+                lost.append(Findings(slide, [f"{name}: damaged; {cure} makes it again"], lost=True))
         except (OSError, PathprepError) as error:
             marker = None
             lost.append(Findings(slide, [unread(name, error)], lost=True))
-        if marker is not None and marker.build_id == dataset.info["build_id"]:
+        if marker is not None and marker.build_id == build:
             markers[slide] = marker
+        elif marker is not None and is_displaced(marker, build):
+            problem = f"{name}: its files were being replaced by a run that did not come to its end"
+            lost.append(Findings(slide, [problem], displaced=True))
     return markers, lost
 
 

@@ -20,6 +20,7 @@ from pathprep.dataset.marker import (
     Marker,
     SlideMarker,
     committed,
+    displaced,
     read_sealed,
     same_inputs,
 )
@@ -127,9 +128,7 @@ class ShardWriter:
             # the other run may have ended and count on it: there must be no moment without it
             self._path("failed", "json").unlink(missing_ok=True)
             return standing
-        self._refuse_to_replace(marker)
-        # an earlier build's marker must not vouch for the files that now take its files' place
-        self._path("slides", "json").unlink(missing_ok=True)
+        self._displace(self._replaceable(marker))
         if self._rows:
             atomic.publish(self._tar_temporary, tar)
         else:  # an earlier build may have kept tiles
@@ -144,8 +143,20 @@ class ShardWriter:
         self._path("failed", "json").unlink(missing_ok=True)
         return done
 
-    def _refuse_to_replace(self, marker: Marker) -> None:
-        """Raises where the dataset, or the slide's name in it, was taken over while the slide was made."""
+    def _displace(self, old: Marker | None) -> None:
+        """See that the marker does not vouch for the files that now take its files' place.
+
+        It is replaced, not removed: were this process killed before its end, nobody would know any more what
+        the slide was made from, and with which MPP and mask.
+        """
+        path = self._path("slides", "json")
+        if old is not None:
+            write_sealed(path, displaced(old).as_dict())
+        else:
+            path.unlink(missing_ok=True)
+
+    def _replaceable(self, marker: Marker) -> Marker | None:
+        """The marker that stands, if one does; raises where it, or the dataset, was taken over meanwhile."""
         info = read_json(self.root / "dataset.json")
         if info is not None and info.get("build_id") != marker.build_id:
             raise DatasetError(
@@ -153,13 +164,14 @@ class ShardWriter:
             )
         standing = read_sealed(self._path("slides", "json"))
         if self.replace or standing is None or standing.build_id != marker.build_id:
-            return
+            return standing
         made, now = standing.source.path, marker.source.path
         if made != now and not same_inputs(standing, marker.inputs) and not _one_slide(standing, marker):
             raise NameTaken(
                 f"{now}: another run has sharded {made} under the name {self.slide} "
                 "meanwhile; run the command again, which finds another name"
             )
+        return standing
 
 
 def _one_slide(one: Marker, other: Marker) -> bool:

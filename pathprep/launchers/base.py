@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from pathprep.dataset.schema import STATUSES
-from pathprep.errors import FULL_DISK, DatasetError, PathprepError
+from pathprep.errors import FULL_DISK, DatasetError, PathprepError, explain_os_error
 
 STAGES = ("open", "tissue", "tiles", "commit", "upload")
 # How often a slide is tried whose process died or ran out of time; errors of the slide itself repeat
@@ -53,8 +53,8 @@ class Failure:
     """Why a task failed.
 
     Attributes:
-        stage: that it was in, one of STAGES. kind: name of the error's class, ``crash``, ``timeout`` or
-            ``unexpected``. error: a line for people. attempts: how often it was tried.
+        stage: that it was in, one of STAGES. kind: name of the error's class, ``crash``, ``timeout``,
+            ``memory`` or ``unexpected``. error: a line for people. attempts: how often it was tried.
     """
 
     stage: str
@@ -133,6 +133,7 @@ class Launcher(Protocol):
         Raises:
             UsageError: the launcher cannot be used as it was asked for.
             OSError: the dataset's disk is full or read-only; the rest is not tried.
+            OutOfMemory: there is too little for even one task at a time; the rest is not tried.
             DatasetError: the dataset folder is not what it was when the run began; the rest is not tried.
         """
 
@@ -146,7 +147,18 @@ def failure(error: BaseException, stage: str, attempts: int, task: Task[object])
     """What is recorded of a task that raised an error."""
     if isinstance(error, PathprepError):
         return Failure(stage, type(error).__name__, str(error), attempts)
+    if isinstance(error, MemoryError):
+        why = "too little memory for this slide, though nothing ran beside it"
+        return Failure(stage, "memory", f"{task.path}: {why}; give the machine or job more", attempts)
+    if isinstance(error, OSError) and error.strerror is not None:
+        return Failure(stage, "unexpected", _said(error, task.path), attempts)
     return Failure(stage, "unexpected", f"{task.path}: {type(error).__name__}: {error}", attempts)
+
+
+def _said(error: OSError, path: Path) -> str:
+    """What the system says, of the file that it says it of; the task's own is always named."""
+    said = explain_os_error(error)
+    return said if error.filename is not None and str(path) in said else f"{path}: {said}"
 
 
 def crash(how: str, stage: str, attempts: int, task: Task[object]) -> Failure:

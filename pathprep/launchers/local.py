@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 from pebble import ProcessExpired, ProcessPool
 
 from pathprep.errors import DeviceLost
-from pathprep.launchers import base, cards, server
+from pathprep.launchers import base, cards, server, shortage
 from pathprep.launchers.base import ATTEMPTS, Board, Failure, Outcome, Result, Task
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def cores() -> int:
     """Cores that this process may use. Slurm does not bind a job to its share everywhere."""
     bound = len(os.sched_getaffinity(0))
     share = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    return min(bound, max(1, int(share))) if share.isdigit() else bound
+    return min(bound, max(1, int(share))) if share.isdecimal() else bound
 
 
 def _start_worker(board: Board, seats: cards.Seats | None) -> None:
@@ -84,47 +84,122 @@ def run(
     tasks: Sequence[Task[Result]], board: Board, workers: int, timeout: float | None, gpus: int = 0
 ) -> Generator[Outcome[Result] | None, None, None]:
     """Run every task, ``workers`` processes at a time, on so many ``gpus``; see base.Launcher."""
-    context = server.context()
     seats = cards.Seats(gpus) if gpus else None
-    slides = cards.SLIDES if gpus else 1
-    start = {"initializer": _start_worker, "initargs": (board, seats), "context": context}
-    pool = ProcessPool(workers, max_tasks=slides, **start)
-    waiting = deque((number, 1) for number in range(len(tasks)))
-    running: dict[Future[Any], tuple[int, int]] = {}
     try:
-        while waiting or running:
-            while waiting and len(running) < AHEAD * workers:
-                number, attempt = waiting.popleft()
-                future = pool.schedule(_work, args=[number, tasks[number]], timeout=timeout)
-                running[future] = (number, attempt)
-            done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-            if not done:
-                yield None
-            for future in done:
-                number, attempt = running.pop(future)
-                task = tasks[number]
-                error = future.exception()
-                if error is None:
-                    result, made = future.result()
-                    yield Outcome(number, result, made=made)
-                    continue
-                died = isinstance(error, ProcessExpired) or _is_overtime(error)
-                if died and attempt < ATTEMPTS:
-                    waiting.append((number, attempt + 1))
-                    continue
-                if base.is_fatal(error):
-                    if isinstance(error, OSError) and error.filename is None:
-                        error.filename = str(task.root)
-                    raise error
-                yield Outcome(number, None, _failure(error, board.stage(number), attempt, task, timeout))
-        pool.close()
-    except BaseException:
-        pool.stop()
-        raise
+        yield from _Run(tasks, board, workers, timeout, seats).outcomes()
     finally:
-        pool.join()
         if seats is not None:
             seats.close()
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A task that the pool was given; ``alone``: with no other beside it."""
+
+    number: int
+    attempt: int
+    alone: bool
+
+
+class _Run(Generic[Result]):
+    """One run's tasks: those that wait, those that the pool has been given."""
+
+    def __init__(
+        self,
+        tasks: Sequence[Task[Result]],
+        board: Board,
+        workers: int,
+        timeout: float | None,
+        seats: cards.Seats | None,
+    ) -> None:
+        self.tasks, self.board, self.workers = tasks, board, workers
+        self.timeout, self.seats = timeout, seats
+        self.pace, self.pool = shortage.Pace(workers), self._pool()
+        self.waiting = deque((number, 1) for number in range(len(tasks)))
+        self.running: dict[Future[Any], _Given] = {}
+
+    def _pool(self) -> ProcessPool:
+        start = {"initializer": _start_worker, "initargs": (self.board, self.seats)}
+        slides = 1 if self.seats is None else cards.SLIDES
+        return ProcessPool(self.workers, max_tasks=slides, **start, context=server.context())
+
+    def outcomes(self) -> Generator[Outcome[Result] | None, None, None]:
+        """See base.Launcher.run."""
+        try:
+            while self.waiting or self.running:
+                if not self.pool.active:
+                    self._renew()
+                self._give()
+                done, _ = wait(self.running, timeout=0.2, return_when=FIRST_COMPLETED)
+                if not done:
+                    yield None
+                short = False
+                for future in done:
+                    given, error = self.running.pop(future), future.exception()
+                    beside = shortage.is_short(error) and not given.alone
+                    if beside or shortage.is_broken(error):  # no fault of this task
+                        self.waiting.append((given.number, given.attempt))
+                        short = short or beside
+                        continue
+                    outcome = self._end(given, future)
+                    if outcome is not None:
+                        yield outcome
+                        (self.pace.strike if shortage.is_short(error) else self.pace.ended)()
+                if short:
+                    self.pace.slower()
+            self.pool.close()
+        except BaseException:
+            self.pool.stop()
+            raise
+        finally:
+            self.pool.join()
+
+    def _give(self) -> None:
+        """Keep the pool busy."""
+        ahead = AHEAD * self.workers if self.pace.is_full else self.pace.limit
+        while self.waiting and len(self.running) < ahead:
+            number, attempt = self.waiting.popleft()
+            alone = self.workers == 1 or (self.pace.limit == 1 and not self.running)
+            arguments = [number, self.tasks[number]]
+            try:
+                future = self.pool.schedule(_work, args=arguments, timeout=self.timeout)
+            except RuntimeError:  # the pool has just broken
+                self.waiting.appendleft((number, attempt))
+                return
+            self.running[future] = _Given(number, attempt, alone)
+
+    def _renew(self) -> None:
+        """Another pool for one that broke, as it does when a worker is killed before it has a task.
+
+        Tasks that it had not yet looked at would never end.
+        """
+        self.pool.stop()
+        self.pool.join()
+        lost = [future for future in self.running if not future.done()]
+        for future in lost:
+            given = self.running.pop(future)
+            self.waiting.append((given.number, given.attempt))
+        if self.pace.limit == 1:
+            self.pace.strike()
+        self.pace.slower()
+        self.pool = self._pool()
+
+    def _end(self, given: _Given, future: "Future[Any]") -> Outcome[Result] | None:
+        """How a task ended; None if it is to be tried again."""
+        number, task, error = given.number, self.tasks[given.number], future.exception()
+        if error is None:
+            result, made = future.result()
+            return Outcome(number, result, made=made)
+        died = isinstance(error, ProcessExpired) or _is_overtime(error)
+        if died and given.attempt < ATTEMPTS:
+            self.waiting.append((number, given.attempt + 1))
+            return None
+        if base.is_fatal(error):
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(task.root)
+            raise error
+        stage = self.board.stage(number)
+        return Outcome(number, None, _failure(error, stage, given.attempt, task, self.timeout))
 
 
 def _failure(
@@ -144,5 +219,6 @@ def _is_overtime(error: BaseException) -> bool:
 
 def _death(code: int | None) -> str:
     if code is not None and code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
+        often = ", as the system does when memory is short," if code == -signal.SIGKILL else ""
+        return f"was killed by {signal.Signals(-code).name}{often}"
     return "lost its GPU" if code == _LOST else f"ended with code {code}"

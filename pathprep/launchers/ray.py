@@ -88,7 +88,7 @@ class Ray:
                 socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
             _quieten()
             ray.init(self.address, log_to_driver=False, logging_level=logging.CRITICAL)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, OverflowError) as error:
             reason = " ".join(str(error).split())
             raise UsageError(
                 f"`address` {self.address}: no Ray cluster can be joined there ({reason}); start one with "

@@ -40,6 +40,12 @@ class MixInput:
         """The dataset's folder or URL."""
         return self.dataset.root
 
+    def place(self) -> dict[str, Any]:
+        """Where the dataset was; of a pseudonymised one, what its folder is called and the key's id."""
+        if "pseudonymised" not in self.dataset.info:
+            return {"path": self.dataset.storage.absolute}
+        return {"path": self.root.name, "pseudonymised": self.dataset.info["pseudonymised"]}
+
     @property
     def fitted(self) -> bool:
         """Whether the tiles are stored plain, with their fits."""

@@ -201,7 +201,7 @@ def _commit(root: Path, corpus: Corpus, plan: dict[str, Any], markers: list[dict
         "components": list(corpus.components),
         "labels": corpus.labels,
         "sources": [
-            {"path": source.dataset.storage.absolute, "params": source.dataset.params, **about}
+            {**source.place(), "params": source.dataset.params, **about}
             for source, about in zip(corpus.sources, plan["sources"], strict=True)
         ],
         "shards": markers,

@@ -50,7 +50,11 @@ def write(page: str, out: Path) -> None:
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+<<<<<<< HEAD
         atomic.write_alone(out, page.encode())
+=======
+        atomic.write_bytes(out, page.encode(errors="backslashreplace"))  # names of files may be no text
+>>>>>>> main
     except OSError as error:
         raise UsageError(explain_os_error(error)) from None
 

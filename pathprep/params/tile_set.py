@@ -24,6 +24,8 @@ class TileParams:
         stain: as of `pathprep shard`, but ``none`` by default: such sets are compared as published.
         quality, subsampling: of tiles that are encoded; a plain JPEG that keeps its pixels keeps its bytes.
         tiles_per_shard: at most so many. mpp: micrometres per pixel of the whole set; None if not known.
+        keep_metadata: JPEGs that keep their picture keep what else is in them too: Exif, XMP, comments,
+            profiles.
 
     Raises:
         UsageError: one is outside its range.
@@ -34,6 +36,9 @@ class TileParams:
     subsampling: Annotated[Subsampling, Setting("444 keeps the colour resolution.", "Output")] = "444"
     tiles_per_shard: Annotated[int, Setting("At most so many tiles in a tar.", "Output")] = TILES_PER_SHARD
     mpp: Annotated[float | None, Setting("Micrometres per pixel of the tiles, if known.")] = None
+    keep_metadata: Annotated[
+        bool, Setting("Of JPEGs: Exif, XMP, comments, profiles, which may name people.", "Output")
+    ] = False
 
     def __post_init__(self) -> None:
         check(
@@ -42,6 +47,9 @@ class TileParams:
                 "`tiles_per_shard` must be above 0": self.tiles_per_shard >= 1,
                 "`mpp` must be above 0": self.mpp is None or is_positive(self.mpp),
                 "`stain_beta` is an optical density: 0 to 6": 0 <= self.stain.beta < 6,
+                "`keep_metadata`: `stain` bake codes every tile anew; leave one of them out": not (
+                    self.keep_metadata and self.stain.mode == "bake"
+                ),
             }
         )
 
@@ -62,7 +70,7 @@ class TileParams:
 
     def as_dict(self) -> dict[str, Any]:
         """What is written to dataset.json and hashed."""
-        return {
+        values = {
             "kind": "tiles",
             "stain": self.stain.as_dict(),
             "quality": self.quality,
@@ -71,3 +79,5 @@ class TileParams:
             "mpp": self.mpp,
             "pixels_version": PIXELS_VERSION,
         }
+        # only where it is asked for: it leaves the build id of sets as it was that hold no JPEG
+        return {**values, "keep_metadata": True} if self.keep_metadata else values

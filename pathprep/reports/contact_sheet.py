@@ -10,6 +10,7 @@ from pathprep.dataset.marker import SlideMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
 from pathprep.page.environment import jpeg_uri
+from pathprep.pseudonyms.slides import Pseudonyms
 from pathprep.reports import slide_pixels
 from pathprep.reports.measure import Tile
 from pathprep.reports.slide_pixels import Wanted, reduced
@@ -36,8 +37,12 @@ class Sheet:
     problems: dict[str, str]
 
 
-def sheet(dataset: Dataset, tiles: list[Tile]) -> Sheet:
-    """Read and encode tiles; with ``bake``, what they were is read again from the slide file."""
+def sheet(dataset: Dataset, tiles: list[Tile], secret: Pseudonyms | None = None) -> Sheet:
+    """Read and encode tiles; with ``bake``, what they were is read again from the slide file.
+
+    Args:
+        secret: says where the slides of a pseudonymised dataset are.
+    """
     mode = dataset.params["stain"]["mode"]
     problems: dict[str, str] = {}
     stored: dict[Tile, Pixels] = {}
@@ -48,7 +53,7 @@ def sheet(dataset: Dataset, tiles: list[Tile]) -> Sheet:
             problems[tile.slide] = f"a stored tile cannot be read: {error}"
     pairs: dict[Tile, Pair] = {}
     if mode == "bake" and dataset.kind == "slides":  # there is no slide file of imported tiles
-        before, failed = _from_slides(dataset, list(stored))
+        before, failed = _from_slides(dataset, list(stored), secret)
         problems |= failed
         for tile, pixels in stored.items():
             pairs[tile] = Pair(tile, _uri(before[tile]) if tile in before else "", _uri(pixels))
@@ -66,7 +71,9 @@ def _uri(pixels: Pixels) -> str:
     return jpeg_uri(Image.fromarray(reduced(pixels, SIDE)))
 
 
-def _from_slides(dataset: Dataset, tiles: list[Tile]) -> tuple[dict[Tile, Pixels], dict[str, str]]:
+def _from_slides(
+    dataset: Dataset, tiles: list[Tile], secret: Pseudonyms | None
+) -> tuple[dict[Tile, Pixels], dict[str, str]]:
     by_slide: dict[str, list[Tile]] = {}
     for tile in tiles:
         by_slide.setdefault(tile.slide, []).append(tile)
@@ -77,7 +84,7 @@ def _from_slides(dataset: Dataset, tiles: list[Tile]) -> tuple[dict[Tile, Pixels
             wanted.append(Wanted(marker, [(tile.x, tile.y, tile.side) for tile in group]))
     found: dict[Tile, Pixels] = {}
     problems: dict[str, str] = {}
-    for before in slide_pixels.read(wanted, SIDE):
+    for before in slide_pixels.read(wanted, SIDE, secret):
         if before.problem:
             problems[before.slide] = before.problem
         else:

@@ -9,6 +9,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any
@@ -21,6 +22,7 @@ from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import STATUSES
 from pathprep.page.environment import render, size_in_words, write
 from pathprep.params.running import AnyPath
+from pathprep.pseudonyms.slides import Pseudonyms, of_dataset
 from pathprep.reports import contact_sheet, quality, stain_outliers
 from pathprep.reports.charts import histograms, mpp_chart, stain_charts
 from pathprep.reports.measure import ENOUGH_SLIDES, ENOUGH_TILES, Measured, Tile, judge, measure
@@ -36,22 +38,27 @@ ODD = 12  # unusual tiles shown; at most two of a slide
 BORROWED = 12  # tiles without a fit of their own shown
 
 
-def report(dataset: AnyPath = "dataset", out: AnyPath | None = None) -> PurePath:
+def report(
+    dataset: AnyPath = "dataset", out: AnyPath | None = None, *, pseudonymise: AnyPath | None = None
+) -> PurePath:
     """Write one self-contained HTML page about a dataset.
 
     Args:
         dataset: its folder or URL; unfinished and empty ones too.
         out: the page, in a folder or at a URL; default: ``report.html`` in the dataset.
+        pseudonymise: key file of a pseudonymised dataset: with it, tiles are shown as they were, too.
 
     Returns:
         Where the page is.
 
     Raises:
         DatasetError: not a dataset.
-        UsageError: the page cannot be written.
+        UsageError: the page cannot be written; or the key file is not the dataset's.
     """
     data = Dataset(dataset)
-    page = render(Path(__file__).with_suffix(".html"), **_content(data))
+    folder = None if is_url(dataset) else Path(dataset)
+    secret = None if pseudonymise is None else of_dataset(data.info, Path(pseudonymise), folder)
+    page = render(Path(__file__).with_suffix(".html"), **_content(data, secret))
     place = data.root / "report.html" if out is None else Url(out) if is_url(out) else Path(out)
     if isinstance(place, Path):
         write(page, place)
@@ -60,7 +67,7 @@ def report(dataset: AnyPath = "dataset", out: AnyPath | None = None) -> PurePath
     return place
 
 
-def _content(dataset: Dataset) -> dict[str, Any]:
+def _content(dataset: Dataset, secret: Pseudonyms | None) -> dict[str, Any]:
     start = time.perf_counter()
     # The same dataset gives the same sample
     seed = int(dataset.info["build_id"], 16)
@@ -76,14 +83,14 @@ def _content(dataset: Dataset) -> dict[str, Any]:
     odd = _worst(slides)
     borrowed = _spread((slide.borrowed for slide in slides), BORROWED, seed)
     sample = _spread((slide.sample for slide in slides), SAMPLE, seed)
-    shown = contact_sheet.sheet(dataset, [*sample, *odd, *borrowed])
-    filters = quality.content(dataset, slides, seed)
+    shown = contact_sheet.sheet(dataset, [*sample, *odd, *borrowed], secret)
+    filters = quality.content(dataset, slides, seed, secret)
     dataset.close()
     tiles = sum(slide.marker.tiles for slide in slides)
     stale = sum(info.name.endswith(".json") for info in dataset.storage.listing("slides")) - len(slides)
     return {
         "name": PurePath(dataset.storage.absolute).name,
-        "root": dataset.root,
+        "root": PurePath(dataset.storage.absolute).name,  # pages are passed on: no path of the machine
         "made": datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z"),
         "seconds_made": lambda: time.perf_counter() - start,
         "findings": findings(slides, failures, stale),
@@ -96,7 +103,7 @@ def _content(dataset: Dataset) -> dict[str, Any]:
         "slides": ranked,
         "drawn": drawn,
         "left_out": 0 if imported else len(ranked) - len(drawn),
-        "failures": list(failures.items())[:FAILURES_SHOWN],
+        "failures": [(name, _without_folders(entry)) for name, entry in failures.items()][:FAILURES_SHOWN],
         "failures_left": max(0, len(failures) - FAILURES_SHOWN),
         "tiles": tiles,
         "counts": _bars(_total(slides, "counts"), REASONS),
@@ -121,6 +128,13 @@ def _content(dataset: Dataset) -> dict[str, Any]:
         "reasons": REASONS,
         "statuses": STATUSES,
     }
+
+
+def _without_folders(entry: FailedShard) -> FailedShard:
+    """What failed, with the names of files and not where they lay on the machine."""
+    path = PurePath(entry.source.path)
+    error = entry.error.replace(str(path), path.name).replace(f"{path.parent}/", "")
+    return replace(entry, error=error)
 
 
 def _facts(

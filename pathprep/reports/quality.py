@@ -21,6 +21,7 @@ from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
 from pathprep.page.environment import jpeg_uri
 from pathprep.params.quality import REASONS, RULES, Rule, in_words
+from pathprep.pseudonyms.slides import Pseudonyms
 from pathprep.reports import slide_pixels
 from pathprep.reports.measure import Measured
 from pathprep.reports.slide_pixels import Wanted, reduced
@@ -84,14 +85,16 @@ class Sample:
         return len(self.slide)
 
 
-def content(dataset: Dataset, slides: list[Measured], seed: int) -> dict[str, Any] | None:
+def content(
+    dataset: Dataset, slides: list[Measured], seed: int, secret: Pseudonyms | None = None
+) -> dict[str, Any] | None:
     """What quality.html shows; None if the dataset has no tiles."""
     found = sample(dataset, slides, seed)
     if not len(found):
         return None
     if np.isnan(found.figures).any():  # a version before that measured them wrote null, or no such column
         return {"old": True}
-    examples, problems = _examples(dataset, found, seed)
+    examples, problems = _examples(dataset, found, seed, secret)
     thresholds: dict[str, float] = dataset.params.get("qc", {})
     data = {
         "slides": found.slides,
@@ -177,11 +180,13 @@ def _matrix(table: pa.Table) -> Floats:
     return np.column_stack([table[name].to_numpy().astype(np.float64) for name in table.column_names])
 
 
-def _examples(dataset: Dataset, found: Sample, seed: int) -> tuple[list[dict[str, Any]], dict[str, str]]:
+def _examples(
+    dataset: Dataset, found: Sample, seed: int, secret: Pseudonyms | None
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Pictures of some tiles with their figures; slides whose tiles could not be shown, and why."""
     chosen = chosen_examples(found)
     rng = np.random.default_rng([seed, 2])
-    pictures, problems = _pictures(dataset, found, rng.permutation(chosen).tolist())
+    pictures, problems = _pictures(dataset, found, rng.permutation(chosen).tolist(), secret)
     examples = [
         {
             "slide": int(found.slide[tile]),
@@ -215,7 +220,9 @@ def chosen_examples(found: Sample) -> npt.NDArray[np.int64]:
     return np.unique(np.concatenate(orders))
 
 
-def _pictures(dataset: Dataset, found: Sample, chosen: list[int]) -> tuple[dict[int, Pixels], dict[str, str]]:
+def _pictures(
+    dataset: Dataset, found: Sample, chosen: list[int], secret: Pseudonyms | None
+) -> tuple[dict[int, Pixels], dict[str, str]]:
     """Tiles as they were measured: stored ones from the tar, normalised and dropped ones from their slide.
 
     Imported tiles have no slide: they are shown as they are stored.
@@ -239,7 +246,7 @@ def _pictures(dataset: Dataset, found: Sample, chosen: list[int]) -> tuple[dict[
         boxes = [(x, y, side) for x, y, side in found.place[tiles].tolist()]
         if isinstance(marker, SlideMarker):
             wanted.append(Wanted(marker, boxes))
-    for before in slide_pixels.read(wanted, SIDE):
+    for before in slide_pixels.read(wanted, SIDE, secret):
         if before.problem:
             problems[before.slide] = before.problem
         pictures |= dict(zip(from_slides[before.slide], before.pictures, strict=False))

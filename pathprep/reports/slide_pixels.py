@@ -6,6 +6,7 @@ Imports no more than a child needs to start quickly.
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import TimeoutError
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -16,9 +17,14 @@ from PIL import Image
 from pathprep.dataset.marker import SlideMarker, SlideRecord
 from pathprep.errors import SlideError
 from pathprep.params.shard import ReaderName
+from pathprep.pseudonyms.slides import Pseudonyms
 from pathprep.slides.readers.base import Pixels
 from pathprep.slides.slide import Slide
 
+# Of slides that have pseudonyms, whose own names must not be in a page
+NO_KEY = "its name is a pseudonym; with the key file (`--pseudonymise`), what its tiles were is shown too"
+NO_ROW = "the table of pseudonyms does not say where the slide is"
+UNREADABLE = "the slide file is no longer where it was, was changed, or cannot be read"
 # A few tiles take well under a second; a share of a network that hangs must not hang the page
 TIMEOUT_S = 60.0
 
@@ -38,15 +44,20 @@ class Before(NamedTuple):
     problem: str
 
 
-def read(wanted: list[Wanted], side: int) -> Iterator[Before]:
-    """Read every slide's tiles, reduced to at most ``side`` pixels, one slide at a time."""
+def read(wanted: list[Wanted], side: int, secret: Pseudonyms | None = None) -> Iterator[Before]:
+    """Read every slide's tiles, reduced to at most ``side`` pixels, one slide at a time.
+
+    Args:
+        secret: says where slides with pseudonyms are.
+    """
     present = []
     for item in wanted:
-        problem = _changed(item.marker.source)
-        if problem:
-            yield Before(item.marker.slide, [], problem)
+        marker = item.marker if item.marker.key_id is None else _found(item.marker, secret)
+        problem = (NO_KEY if secret is None else NO_ROW) if marker is None else _changed(marker.source)
+        if marker is None or problem:
+            yield Before(item.marker.slide, [], _said(item.marker, problem))
         else:
-            present.append(item)
+            present.append(item._replace(marker=marker))
     if not present:
         return
     context = multiprocessing.get_context("forkserver")
@@ -57,17 +68,28 @@ def read(wanted: list[Wanted], side: int) -> Iterator[Before]:
             if error is None:
                 yield Before(item.marker.slide, future.result(), "")
             else:
-                yield Before(item.marker.slide, [], _problem(error, item.marker.source.path))
+                problem = _problem(error, Path(item.marker.source.path))
+                yield Before(item.marker.slide, [], _said(item.marker, problem))
 
 
-def _problem(error: BaseException, path: str) -> str:
-    if isinstance(error, SlideError):
-        return str(error)
+def _found(marker: SlideMarker, secret: Pseudonyms | None) -> SlideMarker | None:
+    path = None if secret is None else secret.path(marker.source.path)
+    return None if path is None else replace(marker, source=replace(marker.source, path=str(path)))
+
+
+def _said(marker: SlideMarker, problem: str) -> str:
+    """A problem without the name of a slide that has a pseudonym."""
+    return problem if marker.key_id is None or problem in (NO_KEY, NO_ROW) else UNREADABLE
+
+
+def _problem(error: BaseException, path: Path) -> str:
+    """Why, in words for a page that is passed on: with the file's name, not its folder."""
     if isinstance(error, ProcessExpired):
-        return f"the reader crashed on {path}"
+        return f"the reader crashed on {path.name}"
     if isinstance(error, TimeoutError):
-        return f"reading {path} took longer than {TIMEOUT_S:g} s"
-    return f"{path}: {type(error).__name__}: {error}"
+        return f"reading {path.name} took longer than {TIMEOUT_S:g} s"
+    text = str(error) if isinstance(error, SlideError) else f"{path}: {type(error).__name__}: {error}"
+    return text.replace(f"{path.parent}/", "")
 
 
 def _changed(source: SlideRecord) -> str:
@@ -75,8 +97,8 @@ def _changed(source: SlideRecord) -> str:
     try:
         size = path.stat().st_size
     except OSError:
-        return f"the slide file is no longer at {path}"
-    return "" if size == source.size else f"the slide file {path} has another size than when it was cut"
+        return f"the slide file {path.name} is no longer where it was (slides/ says where)"
+    return "" if size == source.size else f"the slide file {path.name} has another size than when it was cut"
 
 
 def _read_slide(item: Wanted, side: int) -> list[Pixels]:

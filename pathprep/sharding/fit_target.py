@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import tifffile
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from pathprep import stain
 from pathprep.errors import StainError, UsageError
@@ -21,7 +21,8 @@ from pathprep.slides.endings import EXTENSIONS
 from pathprep.slides.mpp import tags
 from pathprep.slides.slide import Slide
 from pathprep.stain import ALPHA, BETA, IO, StainFit, Status, Target
-from pathprep.tiles import pictures
+from pathprep.storage import regular
+from pathprep.tiles import limits, pictures
 
 # On a TCGA slide of 613 tiles the pooled vectors of so many were within 0.3 degrees of those of all
 TILES = 200
@@ -126,13 +127,11 @@ def is_slide(path: Path) -> bool:
         with tifffile.TiffFile(path) as tiff:
             page = tiff.pages.first
             return bool(page.is_tiled or page.subifds or len(tiff.series[0].levels) > 1 or _has_mpp(page))
-    except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError):
+    except Exception:  # of a damaged file it raises what it happens to; a reader says what is wrong with it
         pass
-    try:
-        with Image.open(path):
-            return False
-    except (UnidentifiedImageError, OSError):
-        return suffix not in Image.registered_extensions() or suffix in EXTENSIONS
+    if pictures.is_picture(path):
+        return False
+    return suffix not in Image.registered_extensions() or suffix in EXTENSIONS
 
 
 def _has_mpp(page: tifffile.TiffPage) -> bool:
@@ -150,15 +149,17 @@ def fit_picture(path: Path, how: FitOptions) -> Target:
         StainError: it holds no plausible pair of stains.
     """
     try:
-        pixels = pictures.decode(path.read_bytes())
+        pixels = pictures.decode(regular.read(path, limits.MOST_BYTES), _check_size)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: not a readable picture ({error})") from None
-    height, width = pixels.shape[:2]
-    if height * width > MAX_PIXELS:
-        raise UsageError(
-            f"{path}: {width} x {height} pixels; a picture has at most {MAX_PIXELS} (4096 x 4096): crop it"
-        )
+        raise UsageError(f"{path}: not a readable picture ({limits.reason(error)})") from None
     return Target.fit(pixels, path.name, **asdict(how))
+
+
+def _check_size(width: int, height: int) -> None:
+    if height * width > MAX_PIXELS:
+        raise ValueError(
+            f"{width} x {height} pixels; a picture has at most {MAX_PIXELS} (4096 x 4096): crop it"
+        )
 
 
 def fit_slide(path: Path, params: ShardParams, how: FitOptions, tiles: int = TILES) -> FittedTarget:

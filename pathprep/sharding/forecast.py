@@ -5,7 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,9 @@ def look(
                 forecast.counts.update(outcome.result.counts)
                 seen[todo[outcome.number].name] = outcome.result
             elif outcome is not None and outcome.failure is not None:
-                forecast.failures[todo[outcome.number].name] = outcome.failure
+                source = todo[outcome.number]
+                failure = replace(outcome.failure, error=source.said(outcome.failure.error))
+                forecast.failures[source.name] = failure
             watch(forecast.looked + len(forecast.failures), len(tasks))
     mpps = {source.slide or source.name: seen[source.name].mpp for source in todo if source.name in seen}
     forecast.unlike = by_note({name: each.notes for name, each in seen.items()}, mpps)

@@ -1,12 +1,14 @@
 """What a slide is and what `pathprep shard` would make of it, without writing anything."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pathprep.errors import MppError
+from pathprep.errors import MppError, SlideError
 from pathprep.params.running import AnyPath
 from pathprep.params.shard import MPP, ShardParams
+from pathprep.pseudonyms.key import take
+from pathprep.pseudonyms.slides import Pseudonyms
 from pathprep.sharding.pipeline import plan_tiles
 from pathprep.sharding.survey import resolution, survey
 from pathprep.slides import facts, miniature
@@ -40,12 +42,15 @@ class Inspection:
         return self.facts | {"picture": miniature.data_uri(self.overview, self.mask)}
 
 
-def inspect(slide: AnyPath, *, mpp: float = MPP, **settings: Any) -> dict[str, Any]:
+def inspect(
+    slide: AnyPath, *, mpp: float = MPP, pseudonymise: AnyPath | None = None, **settings: Any
+) -> dict[str, Any]:
     """Tell what a slide is, and how many tiles `pathprep shard` would make of it.
 
     Args:
         slide: the file.
         mpp: micrometres per pixel of the tiles.
+        pseudonymise: key file, as of ``pathprep.shard``: its names and paths are not told. None is made.
         settings: as of ``pathprep.shard``, such as ``tile=512, mode="resize"``.
 
     Returns:
@@ -63,12 +68,26 @@ def inspect(slide: AnyPath, *, mpp: float = MPP, **settings: Any) -> dict[str, A
         UsageError: a setting is wrong.
         UnreadableSlide: the slide cannot be opened or read.
     """
-    return look(slide, mpp=mpp, **settings).as_dict()
+    return look(slide, mpp=mpp, pseudonymise=pseudonymise, **settings).as_dict()
 
 
-def look(slide: AnyPath, *, mpp: float = MPP, **settings: Any) -> Inspection:
+def look(
+    slide: AnyPath, *, mpp: float = MPP, pseudonymise: AnyPath | None = None, **settings: Any
+) -> Inspection:
     """What ``inspect`` tells, with the overview. Args, and errors: as of ``inspect``."""
-    path, params = Path(slide), ShardParams.of(mpp=mpp, **settings)
+    if pseudonymise is None:
+        return _look(Path(slide), mpp, settings)
+    named = Pseudonyms(take(Path(pseudonymise), dry=True))
+    alias = named.alias(whole(SlideSource(Path(slide))))
+    try:
+        seen = _look(Path(slide), mpp, settings)
+    except SlideError as error:
+        raise type(error)(alias.said(str(error))) from None
+    return replace(seen, facts=alias.all_said(seen.facts))
+
+
+def _look(path: Path, mpp: float, settings: dict[str, Any]) -> Inspection:
+    params = ShardParams.of(mpp=mpp, **settings)
     with Slide(path, params.reader) as image:
         found: dict[str, Any] = {
             "path": str(path),

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from pathprep.dataset.failed import FailedShard, read_failed
 from pathprep.dataset.marker import Marker, SlideMarker, read_sealed
 from pathprep.errors import UsageError
 from pathprep.slides.find import Repeat, SlideSource
-from pathprep.slides.identity import file_size, is_same
+from pathprep.slides.identity import file_size, is_same, is_there
 from pathprep.slides.own_names import hashed, safe_name
 
 READERS = 8  # markers at a time
@@ -50,15 +50,16 @@ def with_names(sources: list[SlideSource], root: Path, mpps: tuple[float, ...] =
     endings = [f"_mpp{mpp:g}".replace(".", "-") for mpp in several] or [""]
     groups = _same(sorted(sources, key=lambda source: source.path))
     bases = {safe_name(source.own_name) for group in groups for source in group}
-    held = _Held(_standing(root, bases, endings))
+    standing = _standing(root, bases, endings)
+    held = _Held(standing)
     if any(held.owned(group) is None for group in groups):  # it may be there under any name
-        held = _Held(held.names | _standing(root, None, endings, held.names))
-    listed = {str(source.path) for group in groups for source in group}
+        held = _Held(standing | _standing(root, None, endings, standing))
+    listed = {source.recorded for group in groups for source in group}
     names, slides, repeats = dict[str, SlideSource](), list[SlideSource](), list[Repeat]()
     waiting: dict[str, list[SlideSource]] = defaultdict(list)
     for group in groups:
         # the dataset's own first; else the shortest name: A.svs, not "A (1).svs" or "Copy of A.svs"
-        kept = held.owned(group) or min(group, key=lambda each: (len(each.own_name), each.path))
+        kept = held.owned(group) or min(group, key=lambda each: (len(each.called), each.path))
         repeats += [Repeat(other.path, kept.path) for other in group if other is not kept]
         source = _told(kept, group)
         name = held.at(source)
@@ -72,7 +73,9 @@ def with_names(sources: list[SlideSource], root: Path, mpps: tuple[float, ...] =
     for base, some in waiting.items():
         for source in some:
             alone = len(some) == 1 and base not in held.names and base not in names
-            names[base if alone else hashed(base, str(source.path))] = source
+            full = hashed(base, source.recorded)
+            # a marker that cannot be read any more stands under the name that its slide had
+            names[base if alone and full not in held.unread else full] = source
     for name, source in names.items():
         for ending, at in zip(endings, several or (None,), strict=True):
             slides.append(replace(source, name=name + ending, slide=name, at=at))
@@ -151,11 +154,12 @@ class _Held:
     """What a dataset holds.
 
     Attributes:
-        names: name -> what it stands for.
+        names: name -> what it stands for. unread: names of which nobody knows any more.
     """
 
-    def __init__(self, names: dict[str, _Made]) -> None:
-        self.names = names
+    def __init__(self, standing: Mapping[str, _Made | None]) -> None:
+        names = {name: made for name, made in standing.items() if made is not None}
+        self.names, self.unread = names, standing.keys() - names.keys()
         self._paths = {made.path: name for name, made in names.items()}
         self._series = {made.series: name for name, made in names.items() if made.series is not None}
         self._sizes: dict[int | None, list[str]] = defaultdict(list)
@@ -164,9 +168,9 @@ class _Held:
 
     def at(self, source: SlideSource) -> str | None:
         """The name of what was made from a slide's path, or from its series."""
-        name = self._paths.get(str(source.path))
+        name = self._paths.get(source.recorded)
         if name is None and source.series is not None:
-            name = self._series.get(source.series.uid)
+            name = self._series.get(source.own_name)
             base = safe_name(source.own_name)
             if name is None and base in self.names and self.names[base].failed:
                 name = base  # no other slide has this UID: it failed while not all of its files were there
@@ -188,15 +192,15 @@ class _Held:
                 same = source.made(made.path, made.size)
             else:
                 there = Path(made.path)
-                same = made.measures == mine and (not there.exists() or is_same(there, source.path))
+                same = made.measures == mine and (not is_there(there) or is_same(there, source.path))
             if same:
                 yield name
 
 
 def _standing(
     root: Path, bases: Container[str] | None, endings: list[str], known: Container[str] = ()
-) -> dict[str, _Made]:
-    """Names that the dataset holds, and what each was made from.
+) -> dict[str, _Made | None]:
+    """Names that the dataset holds, and what each was made from; None if that cannot be read.
 
     Args:
         root: the dataset folder. bases: safe names, to look for them and theirs with a hash only; None: all.
@@ -208,11 +212,13 @@ def _standing(
         if wanted and name not in known:
             found[name].append(partial(read, path))
     tasks = [(name, each) for name, several in found.items() for each in several]
-    standing: dict[str, _Made] = {}
+    standing: dict[str, _Made | None] = {}
     with ThreadPoolExecutor(READERS) as pool:  # small files wait more than they work
         for (name, _), each in zip(tasks, pool.map(lambda task: task[1](), tasks), strict=True):
             if each is not None:
                 standing[name] = _Made.of(each)
+            else:
+                standing.setdefault(name)
     return standing
 
 

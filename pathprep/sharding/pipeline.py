@@ -8,6 +8,7 @@ so memory stays flat in the slide's size.
 """
 
 import io
+import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -81,14 +82,13 @@ def process(task: ShardTask, progress: Progress | None = None) -> Marker:
                 inputs.pop("mask_origin", None)
             return SlideMarker(
                 build_id=task.build_id,
-                source=SlideRecord(
-                    str(source.path), state.st_size, state.st_mtime, str(source.mask) if source.mask else None
-                ),
+                source=_source(source, state),
                 inputs=inputs,
                 slide_id=source.slide or source.name,
                 own_name=printable(source.own_name),
+                key_id=source.key_id,
                 target_mpp=params.mpp,
-                facts=facts.decide(slide, mpp, source.name, printable(source.own_name)),
+                facts=_facts(slide, mpp, source),
                 reader=slide.reader,
                 vendor=slide.vendor,
                 width=slide.width,
@@ -106,7 +106,7 @@ def process(task: ShardTask, progress: Progress | None = None) -> Marker:
             except TooCoarse as error:
                 if source.at is None:
                     raise
-                return _leave_out(task, marker, slide, str(error))
+                return _leave_out(task, marker, slide, source.said(str(error)))
         chosen, counts = plan_tiles(seen, params, source.name)
         progress.planned(len(chosen))
         progress.stage(2)
@@ -132,9 +132,23 @@ def process(task: ShardTask, progress: Progress | None = None) -> Marker:
                 stain_fit=pooled,
                 seconds=seconds,
                 notes=seen.notes,
-                mask=seen.given and MaskRecord(seen.given.origin, seen.given.source, seen.given.notes),
+                mask=seen.given
+                and MaskRecord(
+                    seen.given.origin, seen.given.source, tuple(map(source.said, seen.given.notes))
+                ),
             )
             return writer.commit(made, previews.result())
+
+
+def _facts(slide: Slide, mpp: Mpp, source: SlideSource) -> facts.Facts:
+    found = facts.decide(slide, mpp, source.name, printable(source.own_name))
+    return found if source.alias is None else found.of(source.alias.all_said(found.as_dict()))
+
+
+def _source(source: SlideSource, state: os.stat_result) -> SlideRecord:
+    # when a slide was scanned tells of a patient: no pseudonym has it
+    mtime = state.st_mtime if source.alias is None else None
+    return SlideRecord(source.recorded, state.st_size, mtime, source.recorded_mask)
 
 
 def plan_tiles(seen: Survey, params: ShardParams, name: str) -> tuple[Cells, dict[str, int]]:

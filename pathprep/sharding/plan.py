@@ -4,18 +4,20 @@ import hashlib
 import importlib.util
 import random
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic
 
 from pathprep.dataset import info
-from pathprep.dataset.marker import Marker, committed
+from pathprep.dataset.marker import Marker, SlideRecord, committed
 from pathprep.dataset.schema import FOLDERS, VERSION, build_id
-from pathprep.errors import DatasetError, UsageError
+from pathprep.errors import DatasetError, SlideError, UsageError
 from pathprep.params.shard import ShardParams
+from pathprep.pseudonyms.slides import key_of
 from pathprep.sharding.names import with_names
 from pathprep.sharding.remote import Remote
-from pathprep.sharding.task import OriginT, Params
+from pathprep.sharding.task import Origin, OriginT, Params
 from pathprep.slides.find import Repeat, SlideSource
 from pathprep.storage import atomic
 from pathprep.storage.json_files import read_json
@@ -30,7 +32,8 @@ class Plan(Generic[OriginT]):
         build_id: of the dataset.
         slides: all that were asked for, or shards of a tile set. todo: those to be made, in random order.
         skipped: markers of those that are done, by name. whole: not one part of several.
-        repeats: files of slides that are among them already.
+        repeats: files of slides that are among them already. touched: of the skipped, those whose files were
+            written to since, with the same size and ends.
     """
 
     build_id: str
@@ -39,6 +42,7 @@ class Plan(Generic[OriginT]):
     skipped: dict[str, Marker]
     whole: bool = True
     repeats: list[Repeat] = field(default_factory=list)
+    touched: list[str] = field(default_factory=list)
 
 
 def plan(
@@ -62,7 +66,8 @@ def plan(
             "cuCIM is not installed: install with the extra cuda13 or cuda12 (both also run without a GPU), "
             "or use `reader` openslide"
         )
-    build_id = prepare(root, params, rebuild, dry=dry)
+    alias = sources[0].alias
+    build_id = prepare(root, params, rebuild, dry=dry, key_id=None if alias is None else alias.key_id)
     if remote is not None and not dry:
         remote.publish("dataset.json")
     size = None if remote is None else remote.size
@@ -97,9 +102,12 @@ def divide(
     for source in asked:
         marker = None
         if not rebuild and (root / "slides" / f"{source.name}.json").exists():  # else spare reading the slide
-            marker = committed(root, source.name, build_id, source.inputs(), size)
+            with suppress(SlideError):  # its mask cannot be read: that costs this slide
+                marker = committed(root, source.name, build_id, source.inputs(), size)
         if marker is not None:
             plan.skipped[source.name] = marker
+            if _is_touched(source, marker):
+                plan.touched.append(source.name)
         else:
             plan.todo.append(source)
     # so that several runs on one folder share the work, instead of making the same shards side by side
@@ -107,16 +115,33 @@ def divide(
     return plan
 
 
+def _is_touched(source: Origin, marker: Marker) -> bool:
+    """Whether a slide file was written to, at its place, since it was sharded; its ends are the same."""
+    made = marker.source
+    if not isinstance(made, SlideRecord) or made.mtime is None or made.path != source.recorded:
+        return False
+    try:
+        return source.path.stat().st_mtime != made.mtime
+    except OSError:
+        return False
+
+
 def in_part(name: str, number: int, parts: int) -> bool:
     """Whether a slide falls to part ``number`` (1 to ``parts``), by a hash of its name in the dataset."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()) % parts == number - 1
 
 
-def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> str:
-    """Make or check the dataset folder; returns the build id. ``dry``: write nothing, take any parameters.
+def prepare(
+    root: Path, params: Params, rebuild: bool, *, dry: bool = False, key_id: str | None = None
+) -> str:
+    """Make or check the dataset folder; returns the build id.
+
+    Args:
+        dry: write nothing, take any parameters. key_id: of the key of the run's pseudonyms, if it has any.
 
     Raises:
-        UsageError: it holds slides made with other parameters and ``rebuild`` is off.
+        UsageError: it holds slides made with other parameters and ``rebuild`` is off; or pseudonyms
+            of another key, or slides under their own names, which do not go together with this run's.
     """
     values = params.as_dict()
     build = build_id(values)
@@ -141,13 +166,41 @@ def prepare(root: Path, params: Params, rebuild: bool, *, dry: bool = False) -> 
     if not dry and state in (info.State.FOREIGN, info.State.DAMAGED) and info.mended(root, values):
         old, state = read_json(path) or {}, info.State.WHOLE
     whole = old if state in (info.State.WHOLE, info.State.OTHER) else None
-    if whole is not None and whole["version"] == VERSION and whole["params"] == values:
+    _check_pseudonyms(root, whole, key_id)
+    same = whole is not None and whole["version"] == VERSION and whole["params"] == values
+    if same and key_of(whole or {}) == key_id:
         return build
     if stand and not rebuild and not dry:
         _refuse(root, whole, values)
     if not dry:
-        atomic.write_json(path, info.made(values))
+        atomic.write_json(path, info.made(values, key_id))
     return build
+
+
+def _check_pseudonyms(root: Path, whole: dict[str, Any] | None, now: str | None) -> None:
+    """Refuse to write own names beside pseudonyms, or pseudonyms of two keys.
+
+    Args:
+        whole: dataset.json; None where it is damaged or gone. now: id of the run's key, if it has one.
+    """
+    marker = None if whole is not None else info.first_marker(LocalStorage(root))
+    there = key_of(whole) if whole is not None else marker and marker.key_id
+    if there == now:
+        return
+    if there is not None and now is None:
+        raise UsageError(
+            f"{root}: is pseudonymised, with the key {there}; give its key file (`pseudonymise`), without "
+            "which the slides' own names would be written there, and none would be known as done"
+        )
+    if there is not None:
+        raise UsageError(
+            f"{root}: is pseudonymised with another key ({there}) than this file's ({now}); give that key's "
+            "file, or use another `out`"
+        )
+    if any(any((root / folder).glob("*.json")) for folder in ("slides", "failed")):
+        raise UsageError(
+            f"{root}: holds slides under their own names; pseudonymised ones go to another `out`"
+        )
 
 
 def _refuse(root: Path, old: dict[str, Any] | None, values: dict[str, Any]) -> None:

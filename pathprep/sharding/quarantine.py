@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pathprep.dataset.failed import FailedShard
-from pathprep.dataset.marker import Marker, TileSetMarker, vouches
+from pathprep.dataset.marker import Marker, TileSetMarker, is_displaced, vouches
+from pathprep.errors import SlideError
 from pathprep.sharding.task import DatasetTask
 from pathprep.storage import atomic
 
@@ -42,6 +43,7 @@ class Standing(Enum):
     DONE = "the slide, made meanwhile by another run"
     GOOD = "the slide as it was before it was to be made again, with equal parameters"
     OTHER = "another slide, which has got the name meanwhile"
+    UNSEEN = "the slide as it was when it could be read; whether it has changed cannot be told"
     OUTDATED = "the slide as it was with other parameters or another content"
 
     @property
@@ -63,7 +65,7 @@ def standing(
         task: what failed. failure: what is recorded of it.
         size: bytes of a file of the dataset, by its name; -1 if it is absent.
     """
-    if marker is None:
+    if marker is None or is_displaced(marker):  # that stays, for `pathprep repair`
         return Standing.NOTHING
     if not task.source.made(marker.source.path, marker.source.size):
         return Standing.OTHER
@@ -74,6 +76,11 @@ def standing(
     ):  # its tiles are of a time when the slide could be read; `pathprep verify` tells of damage
         return Standing.GOOD
     # whoever read a slide that hangs would hang, too
-    inputs = marker.inputs if failure.kind == "timeout" else task.source.inputs()
+    try:
+        inputs = marker.inputs if failure.kind == "timeout" else task.source.inputs()
+    except SlideError:
+        return Standing.UNSEEN
+    if inputs.get("ends_sha256", "") is None:
+        return Standing.UNSEEN
     whole = vouches(marker, task.build_id, inputs, size)
     return Standing.DONE if whole else Standing.OUTDATED

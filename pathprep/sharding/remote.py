@@ -20,14 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from pathprep.dataset.failed import FailedShard
-from pathprep.dataset.marker import Marker, sealed_in, vouches
+from pathprep.dataset.marker import Marker, displaced, sealed_in, vouches
 from pathprep.dataset.schema import FOLDERS
 from pathprep.errors import DatasetError, StoreError, UsageError
 from pathprep.launchers.base import STAGES, Progress
+from pathprep.pseudonyms.slides import key_of
 from pathprep.sharding.pipeline import ShardTask, process
 from pathprep.sharding.quarantine import Standing, standing
 from pathprep.sharding.task import DatasetTask
+from pathprep.slides.identity import is_there
 from pathprep.storage import atomic
+from pathprep.storage.private import private_folder
 from pathprep.storage.seals import sealed
 from pathprep.storage.url import UrlStorage
 
@@ -66,7 +69,7 @@ class Remote:
 
     def record(self, name: str, marker: Marker) -> None:
         """Take note of a slide that is done."""
-        (self.root / "slides" / f"{name}.json").write_text(json.dumps(sealed(marker.as_dict())))
+        (self.root / "slides" / f"{name}.json").write_bytes(_json(marker))
 
     def fail(self, task: DatasetTask[Any, Any], failure: FailedShard) -> tuple[Standing, Marker | None]:
         """Publish the quarantine file that ``root`` holds of a task; see ``run`` for the order of things.
@@ -83,7 +86,7 @@ class Remote:
             found = standing(marker, task, failure, self.store.size)
             if found.stays:
                 self.store.remove(f"failed/{name}.json")
-            elif found is Standing.OUTDATED and task.source.path.exists():
+            elif found is Standing.OUTDATED and is_there(task.source.path):
                 self.store.remove(own)
         if found is Standing.DONE and marker is not None:
             self.record(name, marker)
@@ -108,6 +111,9 @@ def opened(store: UrlStorage, scratch: Path | None = None, *, dry: bool = False)
     Args:
         store: where. scratch: for slides in work; default: under the system's temporary folder.
         dry: write nothing to the store.
+
+    Raises:
+        UsageError: another user has a folder of this name there, or could write to it.
     """
     place = _scratch(store, scratch)
     try:
@@ -152,6 +158,9 @@ class RemoteTask(ShardTask):
         info = self.store.read_json("dataset.json")
         if info is None:
             raise DatasetError(f"{self.store}/dataset.json: not there any more")
+        if key_of(info) != self.source.key_id:
+            other = "another run has begun to write there with other pseudonyms, or none"
+            raise DatasetError(f"{self.store}/dataset.json: {other}")
         if info.get("build_id") != self.build_id:
             raise DatasetError(
                 f"{self.store}/dataset.json: has build id {info.get('build_id')}, but this run's is "
@@ -171,7 +180,7 @@ class RemoteTask(ShardTask):
             store.remove(f"failed/{name}.json")
             return old, False
         if old is not None:  # it must not vouch for the files that now take its files' place
-            store.remove(own)
+            store.write(own, _json(displaced(old)))
         for file in (f"shards/{name}.tar", f"shards/{name}.idx", f"dropped/{name}.parquet"):
             if file not in marker.files:  # an earlier build may have made it
                 store.remove(file)
@@ -188,6 +197,10 @@ def _standing(store: UrlStorage, slide: str, build: str, inputs: dict[str, Any])
     return marker if vouches(marker, build, inputs, store.size) else None
 
 
+def _json(marker: Marker) -> bytes:
+    return json.dumps(sealed(marker.as_dict())).encode()
+
+
 def _values(task: ShardTask) -> dict[str, Any]:
     return {item.name: getattr(task, item.name) for item in fields(ShardTask)}
 
@@ -200,8 +213,11 @@ def _scratch(store: UrlStorage, chosen: Path | None) -> Path:
 
 @contextmanager
 def _workspace(scratch: Path, name: str) -> Iterator[Path]:
-    """A new dataset folder, removed at the end. A locked file beside it tells that its owner lives."""
-    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """A new dataset folder, removed at the end. A locked file beside it tells that its owner lives.
+
+    It is the user's alone: its name can be foretold, and whoever had made it could change what is uploaded.
+    """
+    private_folder(scratch)
     _sweep(scratch)
     with atomic.pending(scratch / name) as (_, lock):
         folder = scratch / lock.name.removeprefix(atomic.PREFIX)

@@ -1,24 +1,31 @@
 """Makes the damaged slides of a dataset again, from their slide files and the dataset's own parameters."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pathprep.dataset import info
-from pathprep.dataset.marker import SlideMarker
+from pathprep.dataset.marker import SlideMarker, is_displaced, sealed_in
 from pathprep.dataset.reader import Dataset
+from pathprep.dataset.remaking import made_again
 from pathprep.dataset.verify import Findings
 from pathprep.errors import UsageError
-from pathprep.folders import verify
+from pathprep.folders import is_mixed, kind_of, verify
 from pathprep.launchers import cards
 from pathprep.launchers.local import Local
 from pathprep.params.running import SLIDE_TIMEOUT_S, AnyPath, check_run
+from pathprep.pseudonyms.slides import Pseudonyms, key_of, of_dataset
 from pathprep.sharding.plan import Plan, prepare
 from pathprep.sharding.recorded import recorded
 from pathprep.sharding.run import make
 from pathprep.sharding.summary import RunSummary, Watcher
 from pathprep.slides.find import SlideSource, whole
 from pathprep.storage.base import is_url
+from pathprep.storage.place import storage_at
+
+KINDS = {"tiles": "tiles that were imported", "mixed": "mixed shards"}
 
 
 @dataclass
@@ -48,16 +55,22 @@ def repair(
     *,
     workers: int | None = None,
     slide_timeout: float = SLIDE_TIMEOUT_S,
+    pseudonymise: AnyPath | None = None,
     watch: Watcher | None = None,
 ) -> Repair:
     """Verify a dataset and make the damaged slides again; the others are not touched.
 
+    So are those that a run was replacing when it was killed: their markers say what they were made from.
+
     Args:
         dataset: its folder. workers, slide_timeout, watch: as of ``pathprep.shard``.
+        pseudonymise: key file of a pseudonymised dataset, which alone says where its slides are.
 
     Raises:
         DatasetError: not a dataset.
-        UsageError: a URL, or it was made by another version, or on a GPU and there is none here.
+        UsageError: a URL, or it holds no slides but imported tiles or mixed shards; it is pseudonymised and
+            the key file is not given, is another, or its table does not have a damaged slide; or it was made
+            by another version, or on a GPU and there is none here.
     """
     check_run(workers=workers, slide_timeout=slide_timeout)
     if is_url(dataset):
@@ -65,30 +78,61 @@ def repair(
             f"{dataset}: only a local folder is repaired; use `pathprep shard --rebuild` for a URL"
         )
     root = Path(dataset)
-    info.mended(root)
+    if not is_mixed(root):
+        info.mended(root)
+    kind = kind_of(root)
+    if kind != "slides":
+        raise UsageError(
+            f"{root}: holds {KINDS[kind]}, which are not repaired from slides; "
+            f"{made_again(storage_at(root), kind)} makes damaged ones again"
+        )
     there = Dataset(root)
+    secret = None if pseudonymise is None else of_dataset(there.info, Path(pseudonymise), root)
     *slides, folder = verify(root)
     damaged = [found for found in slides if found.problems or found.tiles]
-    known = [found.slide for found in damaged if not found.lost]
+    known = dict(_known(there, [found.slide for found in damaged]))
     if not known:
         return Repair(damaged, folder, None)
     # whatever MPP a slide has, it was accepted before
     params = replace(recorded(there.params), low_mpp=1e-9, high_mpp=1e9)
-    markers = [there.markers[name] for name in known]
-    todo = [source_of(marker) for marker in markers if isinstance(marker, SlideMarker)]
+    if secret is None and key_of(there.info) is not None:
+        raise UsageError(
+            f"{root}: is pseudonymised, and slides are damaged: {', '.join(sorted(known)[:3])}; give its key "
+            "file (`pseudonymise`), which alone says where they are"
+        )
+    todo = [source_of(name, marker, secret) for name, marker in known.items()]
     plan = Plan(there.info["build_id"], todo, todo, {})
     launcher = Local(workers, cards.find(None) if params.device == "cuda" else 0)
-    prepare(root, params, rebuild=False)
+    prepare(root, params, rebuild=False, key_id=key_of(there.info))
     made = make(plan, root, params, launcher, timeout=slide_timeout, rebuild=True, watch=watch)
     return Repair(damaged, folder, made)
 
 
-def source_of(marker: SlideMarker) -> SlideSource:
-    """The slide that a shard was made from, as the marker records it."""
-    made, given, name = marker.source, marker.inputs, marker.slide
+def _known(there: Dataset, names: Iterable[str]) -> Iterator[tuple[str, SlideMarker]]:
+    """Those of slides whose markers tell what they were made from; they may be displaced."""
+    build = there.info["build_id"]
+    for name in names:
+        with suppress(OSError):  # a fault of the disk, which verify has told
+            marker = sealed_in(there.storage, f"slides/{name}.json")
+            if isinstance(marker, SlideMarker) and (marker.build_id == build or is_displaced(marker, build)):
+                yield name, marker
+
+
+def source_of(name: str, marker: SlideMarker, secret: Pseudonyms | None = None) -> SlideSource:
+    """The slide that a shard was made from, as the marker of this name records it.
+
+    Args:
+        secret: of a pseudonymised dataset.
+
+    Raises:
+        UsageError: its table does not have the slide.
+    """
+    made, given = marker.source, marker.inputs
     slide = marker.slide_id or name
     at = marker.target_mpp if slide != name else None
     mask = Path(made.mask) if made.mask else None
     default_mpp, origin = given.get("default_mpp"), given.get("mask_origin", "auto")
     source = SlideSource(Path(made.path), given["mpp"], mask, name, slide, at, default_mpp, origin)
+    if secret is not None:
+        return secret.source(source)
     return whole(source) if marker.vendor == "dicom" else source

@@ -10,12 +10,12 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from pathprep.dataset.marker import Marker, read_sealed, size_of
-from pathprep.errors import explain_os_error
+from pathprep.dataset.marker import Marker, is_displaced, read_sealed, size_of
+from pathprep.errors import OutOfMemory, StoreError, explain_os_error
 from pathprep.launchers import cards
 from pathprep.launchers.base import Board, Launcher, Outcome, is_fatal
 from pathprep.launchers.local import Local
@@ -29,6 +29,7 @@ from pathprep.sharding.remote import Remote
 from pathprep.sharding.summary import RunSummary, Watcher
 from pathprep.sharding.task import DatasetTask
 from pathprep.slides.find import SlideSource
+from pathprep.slides.identity import is_there
 from pathprep.storage import atomic
 
 log = logging.getLogger(__name__)
@@ -128,9 +129,10 @@ def run(
 ) -> RunSummary:
     """Run the tasks of a plan, for slides or for shards of a tile set alike; see ``shard``."""
     board = Board(len(tasks))
-    summary = RunSummary(root, plan.build_id, len(plan.slides), plan.skipped)
+    summary = RunSummary(root, plan.build_id, len(plan.slides), plan.skipped, touched=plan.touched)
     if remote is not None:
         summary.url = str(remote.store)
+    _forget_failures(plan, root, remote)
     for marker in plan.skipped.values():
         list_images(root, marker)
     start, left = time.perf_counter(), len(tasks)
@@ -150,6 +152,8 @@ def run(
                         break
     except KeyboardInterrupt:
         summary.interrupted = True
+    except OutOfMemory as error:
+        summary.stopped = f"{error}; then the same command goes on"
     except OSError as error:
         if not is_fatal(error):
             raise
@@ -160,6 +164,16 @@ def run(
     summary.seconds = time.perf_counter() - start
     summary.stale = _stale(plan, summary)
     return summary
+
+
+def _forget_failures(plan: Plan[Any], root: Path, remote: Remote | None) -> None:
+    """Remove what is recorded of failures of slides that are done: an archive was not mounted for once."""
+    for path in (root / "failed").glob("*.json"):
+        if path.stem in plan.skipped:
+            path.unlink(missing_ok=True)
+            if remote is not None:
+                with suppress(StoreError):
+                    remote.store.remove(f"failed/{path.name}")
 
 
 def _stale(plan: Plan[Any], summary: RunSummary) -> list[str]:
@@ -174,8 +188,10 @@ def _stale(plan: Plan[Any], summary: RunSummary) -> list[str]:
     def is_stale(name: str) -> bool:
         path = folder / f"{name}.json"
         marker = read_sealed(path)
-        # one that is being replaced by another run is not there for a moment
-        return path.exists() if marker is None else marker.build_id != plan.build_id
+        if marker is None:
+            return path.exists()
+        # another run may be replacing it at this moment
+        return marker.build_id != plan.build_id and not is_displaced(marker, plan.build_id)
 
     others = sorted(names - known)
     with ThreadPoolExecutor(READERS) as pool:  # small files wait more than they work
@@ -225,7 +241,7 @@ def _record(
     if stands.stays:
         failed.unlink(missing_ok=True)
     # A slide that is merely not there at the moment (an archive that is not mounted) keeps its shard
-    elif stands is Standing.OUTDATED and remote is None and task.path.exists():
+    elif stands is Standing.OUTDATED and remote is None and is_there(task.path):
         path.unlink(missing_ok=True)
     if stands is Standing.DONE and marker is not None:
         summary.skipped[name] = marker

@@ -13,6 +13,8 @@ from pathprep.launchers.local import Local
 from pathprep.params.origin import AskedOrigin
 from pathprep.params.running import MIN_FREE_GB, SLIDE_TIMEOUT_S, AnyPath, check_run, listed, path
 from pathprep.params.shard import MPP, ShardParams
+from pathprep.pseudonyms.key import take
+from pathprep.pseudonyms.slides import Pseudonyms
 from pathprep.sharding import forecast as forecasts
 from pathprep.sharding import plan as plans
 from pathprep.sharding import run
@@ -47,6 +49,7 @@ def shard(
     min_free: float = MIN_FREE_GB,
     forecast: bool = True,
     scratch: AnyPath | None = None,
+    pseudonymise: AnyPath | None = None,
     watch: Watcher | None = None,
     **settings: Any,
 ) -> RunSummary:
@@ -73,6 +76,8 @@ def shard(
         min_free: gigabytes; the run stops in order when the disk has fewer free.
         forecast: look at some slides first, and refuse a run that the disk cannot hold.
         scratch: local folder for slides in work, if ``out`` is a URL; None for a temporary one.
+        pseudonymise: key file, made if absent: the dataset has keyed names instead of the slides' own names
+            and paths, and the table of them is kept beside the key file. None: their own.
         watch: called a few times a second with counters, the summary so far and the number of slides.
         settings: parameters of pixels by flat name, such as ``tile=256, stain="fit", min_focus=50``; see
             ``pathprep.ShardParams.of``.
@@ -88,7 +93,7 @@ def shard(
     """
     check_run(workers=workers, slide_timeout=slide_timeout, min_free=min_free, part=part)
     params = parameters(mpp=mpp, region=region, target=target, gpus=gpus, **settings)
-    found = _find(slides, masks, mask_origin)
+    found = _find(slides, masks, mask_origin, _key(pseudonymise, out))
     runs_on = launcher or _local(workers, gpus)
     with place(out, scratch) as (root, remote):
         at = f" at {len(params.mpps)} resolutions" if params.more_mpps else ""
@@ -127,6 +132,7 @@ def forecast(
     slide_timeout: float = SLIDE_TIMEOUT_S,
     rebuild: bool = False,
     scratch: AnyPath | None = None,
+    pseudonymise: AnyPath | None = None,
     watch: Callable[[int, int], None] = lambda _done, _of: None,
     **settings: Any,
 ) -> Forecast:
@@ -136,7 +142,7 @@ def forecast(
     """
     check_run(workers=workers, slide_timeout=slide_timeout, part=part)
     params = parameters(mpp=mpp, region=region, target=target, gpus=gpus, **settings)
-    found = _find(slides, masks, mask_origin)
+    found = _find(slides, masks, mask_origin, _key(pseudonymise, out, dry=True))
     runs_on = launcher or _local(workers, None)
     with place(out, scratch, dry=True) as (root, remote):
         changed = "" if rebuild else plans.changes(root, params)
@@ -165,6 +171,7 @@ def planned(
     mask_origin: AskedOrigin = "auto",
     scratch: AnyPath | None,
     rebuild: bool,
+    pseudonymise: AnyPath | None = None,
     **what: Any,
 ) -> Iterator[tuple[Path, ShardParams, Callable[[], Plan[SlideSource]]]]:
     """What ``shard`` would do, for those that have it done elsewhere.
@@ -174,7 +181,7 @@ def planned(
         do. Errors: as of ``shard``.
     """
     params = parameters(**what)
-    found = _find(slides, masks, mask_origin)
+    found = _find(slides, masks, mask_origin, _key(pseudonymise, out))
     if found.left.files:
         log.warning("%s", found.left)
     with place(out, scratch) as (root, remote):
@@ -205,10 +212,24 @@ def parameters(
     )
 
 
-def _find(slides: AnyPath | Iterable[AnyPath], masks: AnyPath | None, mask_origin: AskedOrigin) -> Found:
+def _key(file: AnyPath | None, out: AnyPath, *, dry: bool = False) -> Pseudonyms | None:
+    if file is None:
+        return None
+    return Pseudonyms(take(Path(file), None if is_url(out) else Path(out), dry=dry), noting=not dry)
+
+
+def _find(
+    slides: AnyPath | Iterable[AnyPath],
+    masks: AnyPath | None,
+    mask_origin: AskedOrigin,
+    pseudonyms: Pseudonyms | None = None,
+) -> Found:
     if mask_origin not in get_args(AskedOrigin):
         raise UsageError(f"`mask_origin` is {mask_origin!r}; give {', '.join(get_args(AskedOrigin))}")
-    return find.look([Path(each) for each in listed(slides)], path(masks), mask_origin)
+    found = find.look([Path(each) for each in listed(slides)], path(masks), mask_origin)
+    if pseudonyms is not None:
+        found.slides = pseudonyms.hide(found.slides)
+    return found
 
 
 def _local(workers: int | None, gpus: Gpus) -> Local:

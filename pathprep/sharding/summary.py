@@ -23,11 +23,12 @@ class RunSummary:
         markers, failures: of this run, by slide name.
         stale: slides in the folder that were made with other parameters: no part of the dataset.
         seconds: wall time. interrupted: stopped by Ctrl-C or a signal.
-        stopped: why the run ended before its last slide, if it did so for lack of space, or because the disk
-            can no longer be written.
+        stopped: why the run ended before its last slide, if it did so for lack of space or memory, or because
+            the disk can no longer be written.
         url: of a remote dataset, whose ``root`` is but a local copy of its markers.
         files: slides, each counted once. resolutions: that each is sharded at, and counted in ``slides``.
         not_taken: files below the given folders that are no slides. repeats: files of slides that are taken.
+        touched: skipped slides whose files were written to since, with the same size and ends.
     """
 
     root: Path
@@ -45,6 +46,7 @@ class RunSummary:
     resolutions: int = 1
     not_taken: NotTaken = field(default_factory=NotTaken)
     repeats: list[Repeat] = field(default_factory=list)
+    touched: list[str] = field(default_factory=list)
 
     @property
     def done(self) -> dict[str, Marker]:
@@ -81,6 +83,7 @@ class RunSummary:
             "already_done": len(self.skipped),
             "failed": {name: failed.as_dict() for name, failed in self.failures.items()},
             "stale": self.stale,
+            "touched": self.touched,
             **untaken(self.not_taken, self.repeats),
             "interrupted": self.interrupted,
             "stopped": self.stopped,

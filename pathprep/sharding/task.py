@@ -2,7 +2,7 @@
 
 import socket
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -10,6 +10,7 @@ from pathprep.dataset.failed import FailedShard
 from pathprep.dataset.marker import Marker, SourceRecord, committed
 from pathprep.errors import DatasetError
 from pathprep.launchers.base import Failure, Progress
+from pathprep.pseudonyms.slides import key_of
 from pathprep.slides.identity import file_size
 from pathprep.storage.json_files import read_json
 
@@ -24,6 +25,17 @@ class Origin(Protocol):
     @property
     def path(self) -> Path:
         """The slide file, or the tile set's folder."""
+
+    @property
+    def key_id(self) -> str | None:
+        """Of the key of its pseudonym; None if it has its own name."""
+
+    @property
+    def recorded(self) -> str:
+        """The path as the dataset records it: itself, or a pseudonym."""
+
+    def said(self, text: str) -> str:
+        """A message as the dataset records it: with pseudonyms, if it has them."""
 
     def inputs(self) -> dict[str, Any]:
         """What the tiles depend on besides the run's parameters; a change rebuilds the shard."""
@@ -70,8 +82,9 @@ class DatasetTask(ABC, Generic[OriginT, ParamsT]):
 
     def failed(self, failure: Failure) -> FailedShard:
         """What is recorded of a failure."""
-        source = SourceRecord(str(self.path), file_size(self.path))
-        return FailedShard(**vars(failure), slide=self.source.name, source=source, build_id=self.build_id)
+        source = SourceRecord(self.source.recorded, file_size(self.path))
+        said = replace(failure, error=self.source.said(failure.error))
+        return FailedShard(**vars(said), slide=self.source.name, source=source, build_id=self.build_id)
 
     def work(self, progress: Progress) -> tuple[Marker, bool]:
         """See launchers.base.Task: another run may have committed the shard since this one was planned."""
@@ -91,6 +104,8 @@ class DatasetTask(ABC, Generic[OriginT, ParamsT]):
                 f"{path}: not there, as seen from {host}; the dataset folder and the slides must be mounted "
                 "at the same path on every machine that takes part"
             )
+        if key_of(info) != self.source.key_id:
+            raise DatasetError(f"{path}: another run has begun to write there with other pseudonyms, or none")
         if info.get("build_id") != self.build_id:
             raise DatasetError(
                 f"{path}: has build id {info.get('build_id')}, as seen from {host}, but this run's is "

@@ -2,14 +2,16 @@
 
 import hashlib
 import os
+import stat
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple, cast, get_args
 
-from pathprep.errors import UsageError
+from pathprep.errors import MaskError, UsageError, explain_os_error
 from pathprep.params.origin import AskedOrigin
 from pathprep.params.settings import is_positive
 from pathprep.slides import dicom
+from pathprep.slides.alias import Alias
 from pathprep.slides.dicom import Series
 from pathprep.slides.endings import EXTENSIONS
 from pathprep.slides.find_dicom import may_be_dicom, slides_of
@@ -32,6 +34,7 @@ class SlideSource:
         default_mpp: the run's, for a slide that states none.
         mask_origin: what the user says that the mask counts from.
         series: of a DICOM slide; None of others.
+        alias: what the dataset says of it instead of its names and paths; None: these.
     """
 
     path: Path
@@ -43,11 +46,38 @@ class SlideSource:
     default_mpp: float | None = None
     mask_origin: AskedOrigin = "auto"
     series: Series | None = None
+    alias: Alias | None = None
+
+    @property
+    def called(self) -> str:
+        """What the slide is called, whatever a dataset makes of it: see slides.own_names."""
+        return own_name(self.path) if self.series is None else self.series.uid
 
     @property
     def own_name(self) -> str:
-        """What the slide is called, whatever a dataset makes of it: see slides.own_names."""
-        return own_name(self.path) if self.series is None else self.series.uid
+        """The same as a dataset may know it."""
+        return self.called if self.alias is None else self.alias.own_name
+
+    @property
+    def key_id(self) -> str | None:
+        """Of the key of its pseudonym; None if it has its own name."""
+        return None if self.alias is None else self.alias.key_id
+
+    @property
+    def recorded(self) -> str:
+        """The path as a dataset records it."""
+        return str(self.path) if self.alias is None else self.alias.path
+
+    @property
+    def recorded_mask(self) -> str | None:
+        """The same of the mask; None without one."""
+        if self.alias is not None:
+            return self.alias.mask
+        return str(self.mask) if self.mask else None
+
+    def said(self, text: str) -> str:
+        """A message as a dataset records it."""
+        return text if self.alias is None else self.alias.said(text)
 
     def measures(self) -> tuple[int | None, str | None]:
         """Bytes of the slide's files, and a hash of their ends; None if they are not there.
@@ -58,7 +88,7 @@ class SlideSource:
 
     def inputs(self) -> dict[str, Any]:
         """What the slide's tiles depend on besides the run's parameters; a change rebuilds the slide."""
-        mask = hashlib.sha256(self.mask.read_bytes()).hexdigest() if self.mask else None
+        mask = _hash(self.mask) if self.mask else None
         size, ends = self.measures()
         return {
             "size": size,
@@ -71,8 +101,17 @@ class SlideSource:
 
     def made(self, path: str, size: int | None) -> bool:
         """Whether a file that was ``size`` bytes is this one, perhaps at another place."""
-        old = Path(path)
-        return old == self.path or (old.name, size) == (self.path.name, file_size(self.path))
+        old, own = PurePath(path), PurePath(self.recorded)
+        return old == own or (old.name, size) == (own.name, file_size(self.path))
+
+
+def _hash(mask: Path) -> str:
+    try:
+        if not mask.is_file():  # reading a pipe would wait for ever
+            raise MaskError(f"{mask}: no such mask")
+        return hashlib.sha256(mask.read_bytes()).hexdigest()
+    except OSError as error:
+        raise MaskError(explain_os_error(error, reading=True)) from None
 
 
 class Repeat(NamedTuple):
@@ -138,7 +177,7 @@ def look(inputs: list[Path], masks: Path | None = None, mask_origin: AskedOrigin
             raise UsageError(f"{item}: no such file or folder")
         for each in sources:
             given = each.source
-            if given.path.exists() and not (given.path.is_file() or given.path.is_dir()):
+            if _is_special(given.path):
                 # reading it would wait for a writer for ever
                 raise UsageError(f"{given.path}: not a file but a pipe, socket or device; leave it out")
             # not resolve(): a slide behind a link keeps the link's name
@@ -148,6 +187,15 @@ def look(inputs: list[Path], masks: Path | None = None, mask_origin: AskedOrigin
             asked[source.path] = each._replace(source=source) if known is None else _merged(known, each)
     result.slides = _with_masks([asked[path].source for path in sorted(asked)], masks, mask_origin)
     return result
+
+
+def _is_special(path: Path) -> bool:
+    """Whether there is something that is neither file nor folder; of what cannot be seen, its slide tells."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _merged(known: _Asked, new: _Asked) -> _Asked:
@@ -195,8 +243,8 @@ def whole(source: SlideSource, headers: dict[Path, list[dicom.DicomFile]] | None
         source: named by its file. headers: of folders that were read already; more are added.
     """
     headers = {} if headers is None else headers
-    if source.series is not None or not source.path.is_file() or not may_be_dicom(source.path):
-        return source
+    if source.series is not None or not os.path.isfile(source.path) or not may_be_dicom(source.path):  # noqa: PTH113
+        return source  # os.path: what cannot be looked at fails as a slide, not here
     own, folder = dicom.read_header(source.path), source.path.parent
     if own is None or not own.is_slide:
         return source

@@ -6,10 +6,7 @@ Coordinates are level-0 pixels. They count from the slide's corner, or from that
 this project wrote says which, in the member ``pathprep`` of the collection, which other programs skip.
 """
 
-import gzip
-import io
 import json
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,13 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pathprep.params.origin import Origin
-from pathprep.slides import foreign_forms
+from pathprep.slides import foreign_forms, json_parts
 from pathprep.slides.readers.base import Bounds
 
 Ring = npt.NDArray[np.float64]
 
 FAR = 1e9  # no coordinate of a slide is beyond (nor is NaN below)
-UNPACKED = 1 << 30  # bytes: larger than any drawing, smaller than memory
 # Degrees of longitude and latitude: no coordinates of a slide of which they would be but a corner
 DEGREES, CORNER = np.array([180.0, 90.0]), 4
 AREAS = ("Polygon", "MultiPolygon")
@@ -45,7 +41,7 @@ class Polygon:
 
     Attributes:
         rings: (n, 2) of x, y in level-0 pixels each; first the outline, then holes.
-        properties: of its feature, as they are in the file.
+        properties: of its feature, as they are in the file; its classification alone.
     """
 
     rings: list[Ring]
@@ -130,12 +126,15 @@ class Drawing:
         """
         if not self.polygons:
             return
-        points = np.abs(np.concatenate([ring for polygon in self.polygons for ring in polygon.rings]))
-        low = bool((points <= DEGREES).all())
+        furthest = np.zeros(2)
+        for polygon in self.polygons:
+            for ring in polygon.rings:
+                np.maximum(furthest, np.abs(ring).max(axis=0), out=furthest)
+        low = bool((furthest <= DEGREES).all())
         if low and (self.crs or (np.array([width, height]) > DEGREES * CORNER).all()):
             named = f" (its coordinate system is {self.crs})" if self.crs else ""
             raise ValueError(
-                f"no coordinate is above {points.max():g}{named}, as in degrees or shares of a picture; "
+                f"no coordinate is above {furthest.max():g}{named}, as in degrees or shares of a picture; "
                 f"the slide has {width}x{height} level-0 pixels, which coordinates must be in"
             )
 
@@ -146,7 +145,7 @@ def read_geojson(path: Path) -> Drawing:
     Raises:
         OSError: the file cannot be read.
     """
-    return parse_geojson(path.read_bytes())
+    return _parsed(json_parts.read_bytes(path))
 
 
 def parse_geojson(data: bytes) -> Drawing:
@@ -155,12 +154,18 @@ def parse_geojson(data: bytes) -> Drawing:
     Raises:
         ValueError: it is not GeoJSON, or a point is not x, y in pixels; the text does not name the file.
     """
-    data = _unpacked(data)
+    return _parsed(json_parts.unpacked(data))
+
+
+def _parsed(data: bytes) -> Drawing:
     other = foreign_forms.recognised(data)
     if other:
         raise ValueError(other)
+    text = json_parts.decoded(data)
+    del data  # both would be held while the text is parsed
+    reader = _Reader()
     try:
-        content = json.loads(data)
+        content = json_parts.parse(text, "features", reader.take_part)
         if isinstance(content, dict) and not content.keys() & {
             "features",
             "geometry",
@@ -170,25 +175,19 @@ def parse_geojson(data: bytes) -> Drawing:
             other = foreign_forms.recognised_json(content)
             if other:
                 raise ValueError(other)
-        reader = _Reader()
+        if (
+            reader.parts
+            and isinstance(content, dict)
+            and content.get("type") not in (None, "FeatureCollection")
+        ):
+            reader = _Reader()  # what has features beside its type is of that type
         reader.take(content, {})
         stated, crs = _stated(content), _crs(content)
-    except (TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except (TypeError, AttributeError, KeyError, OverflowError) as error:
         raise ValueError(str(error)) from None
     return Drawing(reader.polygons, reader.others, stated, crs)
-
-
-def _unpacked(data: bytes) -> bytes:
-    if not data.startswith(b"\x1f\x8b"):
-        return data
-    try:
-        with gzip.open(io.BytesIO(data)) as file:
-            content = file.read(UNPACKED + 1)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise ValueError(f"damaged gzip: {error}") from None
-    if len(content) > UNPACKED:
-        raise ValueError(f"more than {UNPACKED:,} bytes when unpacked")
-    return content
 
 
 class _Reader:
@@ -197,6 +196,15 @@ class _Reader:
     def __init__(self) -> None:
         self.polygons: list[Polygon] = []
         self.others: Counter[str] = Counter()
+        self.parts = 0
+
+    def take_part(self, item: Any) -> None:
+        """Take one of the features."""
+        self.parts += 1
+        try:
+            self.take(item, {})
+        except ValueError as error:
+            raise ValueError(f"its part {self.parts:,}: {error}") from None
 
     def take(self, item: Any, properties: dict[str, Any]) -> None:
         if isinstance(item, list):
@@ -217,7 +225,8 @@ class _Reader:
             if item["geometry"] is None:
                 self.others["null"] += 1
             else:
-                self.take(item["geometry"], own)
+                # its measurements may be many, and are not needed
+                self.take(item["geometry"], {key: own[key] for key in ("classification",) if key in own})
         elif kind == "GeometryCollection" or (kind is None and "geometries" in item):
             self._parts(item, "geometries", properties)
         elif kind in AREAS:
@@ -242,30 +251,38 @@ class _Reader:
         for rings in [coordinates] if kind == "Polygon" else coordinates:
             if rings:
                 outline, *holes = (_ring(ring, kind) for ring in rings)
-                if any(_apart(hole, outline) for hole in holes):
+                if holes and _apart(holes, outline):
                     raise ValueError("a hole outside its outline; several areas are a MultiPolygon")
                 self.polygons.append(Polygon([outline, *holes], properties))
 
 
 def _ring(points: Any, kind: str) -> Ring:
-    if not isinstance(points, list) or not all(isinstance(point, list) for point in points):
+    if not isinstance(points, list) or set(map(type, points)) - {list}:
         raise ValueError(f"a {kind} whose coordinates are not nested as a {kind}'s are")
-    try:
-        ring = np.array([point[:2] for point in points])  # a point may carry a third coordinate
-    except ValueError:
-        ring = np.array([])
-    if ring.ndim != 2 or ring.shape[1] != 2 or ring.dtype.kind not in "iuf":
-        raise ValueError(f"a point of a {kind} that is not x, y in pixels")
-    if not (np.abs(ring := ring.astype(np.float64)) < FAR).all():
+    ring = _numbers(points)
+    if ring is None:
+        ring = _numbers([point[:2] for point in points])  # a point may carry a third coordinate
+    if ring is None or not (np.abs(ring) < FAR).all():
         raise ValueError(f"a point of a {kind} that is not x, y in pixels")
     if len(ring) < 3:
         raise ValueError("a ring of fewer than three points")
     return ring
 
 
-def _apart(ring: Ring, other: Ring) -> bool:
-    """Whether the boxes of two rings have nothing in common."""
-    return bool((ring.max(axis=0) < other.min(axis=0)).any() or (ring.min(axis=0) > other.max(axis=0)).any())
+def _numbers(points: list[Any]) -> Ring | None:
+    """(n, 2) if they are pairs of numbers, else None."""
+    try:
+        ring = np.array(points)
+    except ValueError:
+        return None
+    pairs = ring.ndim == 2 and ring.shape[1] == 2 and ring.dtype.kind in "iuf"
+    return ring.astype(np.float64) if pairs else None
+
+
+def _apart(holes: list[Ring], outline: Ring) -> bool:
+    """Whether the box of a hole has nothing in common with that of the outline."""
+    low, high = outline.min(axis=0), outline.max(axis=0)
+    return any((hole.max(axis=0) < low).any() or (hole.min(axis=0) > high).any() for hole in holes)
 
 
 def _short(value: Any) -> str:

@@ -20,12 +20,19 @@ def file_size(path: Path) -> int | None:
         return None
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a file; one on a drive that has died is not, and is no error either."""
+    return os.path.exists(path)  # noqa: PTH110, the other raises
+
+
 def hash_of_ends(path: Path) -> str | None:
     """Hash of a file's first and last 64 KiB, where headers and tags stand; None if it is not there.
 
     Tells a slide that was replaced or patched from one that was only copied, at the cost of two reads.
     """
     try:
+        if not path.is_file():  # a pipe would wait for a writer for ever
+            return None
         with path.open("rb") as file:
             head = file.read(ENDS)
             file.seek(max(0, path.stat().st_size - ENDS))
@@ -67,6 +74,8 @@ def is_same(one: Path, other: Path) -> bool:
 def _same_file(one: Path, other: Path) -> bool:
     if one.samefile(other):
         return True
+    if not (one.is_file() and other.is_file()):
+        return False
     size = one.stat().st_size
     if size != other.stat().st_size or hash_of_ends(one) != hash_of_ends(other):
         return False

@@ -5,6 +5,8 @@ BIF cropped to the bounds (the part that was scanned) and counts from there. So 
 the file says, its shape tells, or the user has to say.
 """
 
+import stat
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +15,9 @@ import numpy as np
 from pathprep.errors import MaskError
 from pathprep.params.origin import AskedOrigin, Origin
 from pathprep.slides import foreign_forms
+from pathprep.slides.filled import fill_all
 from pathprep.slides.geojson import Drawing, Polygon, Stated, read_geojson
 from pathprep.slides.mask_pictures import Picture, read_picture
-from pathprep.slides.outlines import fill
 from pathprep.slides.readers.base import Bounds
 from pathprep.slides.tissue import Mask
 
@@ -81,6 +83,10 @@ def place_mask(path: Path, ground: Ground) -> PlacedMask:
         MaskError: unreadable, without polygons, of another shape than the slide, or its origin is not known.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise MaskError(
+                f"{path}: not a file, but a pipe, a device or a folder; a mask is GeoJSON or a picture"
+            )
         with path.open("rb") as file:
             head = file.read(foreign_forms.HEAD)
         other = foreign_forms.recognised(head)
@@ -167,26 +173,24 @@ def _nothing(drawing: Drawing) -> str:
 
 
 def _classes(polygons: list[Polygon]) -> str:
-    names = [polygon.label() for polygon in polygons]
-    return ", ".join(f"{names.count(name):,} {name}" for name in sorted(set(names)))
+    names = Counter(polygon.label() for polygon in polygons)
+    return ", ".join(f"{count:,} {name}" for name, count in sorted(names.items()))
 
 
 def _filled(polygons: list[Polygon], corner: tuple[float, float], ground: Ground) -> Mask:
     total = np.zeros(ground.shape, bool)
-    scale = np.array([ground.shape[1] / ground.width, ground.shape[0] / ground.height])
-    for polygon in polygons:
-        fill(total, [(ring + corner) * scale for ring in polygon.rings])
+    scale = ground.shape[1] / ground.width, ground.shape[0] / ground.height
+    fill_all(total, [polygon.rings for polygon in polygons], corner, scale)
     return total
 
 
 def _beyond(polygons: list[Polygon], corner: tuple[float, float], ground: Ground) -> str:
     """That polygons reach beyond the slide, by more than a pixel; "" if none does."""
-    size, count, widest = np.array([ground.width, ground.height]), 0, 0.0
-    for polygon in polygons:
-        ring = polygon.rings[0] + corner
-        reach = float(max((-ring).max(), (ring - size).max()))
-        count += reach > 1
-        widest = max(widest, reach)
+    low, high = (
+        np.array([end(polygon.rings[0], axis=0) for polygon in polygons]) + corner for end in (np.min, np.max)
+    )
+    reach = np.maximum(-low, high - [ground.width, ground.height]).max(axis=1)
+    count, widest = int((reach > 1).sum()), float(reach.max())
     if not count:
         return ""
     of = f"{count:,} of {len(polygons):,} polygons"

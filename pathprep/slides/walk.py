@@ -4,6 +4,7 @@ Linked folders are followed; one that leads to a folder that is searched already
 ending are looked into, since slides may have lost theirs, and DICOM from an archive never had one.
 """
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -157,8 +158,13 @@ def _files(folder: Path, left: Callable[[Left], None]) -> Iterator[Path]:
         mrxs = {Path(name).stem for name in names if name.lower().endswith(".mrxs")}
         for entry in entries:
             path = Path(entry.path)
+            problem = _problem(entry)
             if entry.name.startswith("."):
                 left(Left(path, "hidden", "its name begins with a dot"))
+            elif problem and _ending(path) in EXTENSIONS:
+                yield path  # it fails as a slide, is counted and tried again
+            elif problem:
+                left(Left(path, "file or folder", f"cannot be looked at: {problem}", notable=True))
             elif _leads_nowhere(entry):
                 left(Left(path, "broken link", "leads to nothing", notable=_ending(path) in EXTENSIONS))
             elif entry.is_dir():
@@ -172,6 +178,19 @@ def _files(folder: Path, left: Callable[[Left], None]) -> Iterator[Path]:
                 yield path
             else:
                 left(Left(path, "pipe, socket or device", "no file"))
+
+
+def _problem(entry: os.DirEntry[str]) -> str:
+    """Why it cannot be looked at, such as a dead network drive; "" if it can, or is a link to nothing."""
+    try:
+        if entry.is_symlink():
+            entry.stat()
+        else:
+            entry.is_dir()  # which most file systems have told with the name
+    except OSError as error:
+        quiet = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+        return "" if quiet else error.strerror or str(error)
+    return ""
 
 
 def _leads_nowhere(entry: os.DirEntry[str]) -> bool:

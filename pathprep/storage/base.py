@@ -7,15 +7,22 @@ from abc import ABC, abstractmethod
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
+from pathprep.storage.secrets import without_secrets
+
 # Levels of JSON that is read; files of ours have under ten
 DEEPEST = 64
 
 
 class Url(PurePosixPath):
-    """A URL that is put together as paths are: ``Url("s3://bucket") / "shards"``."""
+    """A URL put together as paths are: ``Url("s3://bucket") / "shards"``; as text it has no password."""
 
     def __str__(self) -> str:
         # a path folds the two slashes into one; file:///a has an empty host between them
+        return without_secrets(self.real)
+
+    @property
+    def real(self) -> str:
+        """With its password, to get there."""
         protocol, _, rest = super().__str__().partition(":/")
         return f"{protocol}://{'/' if protocol == 'file' else ''}{rest}"
 

@@ -13,9 +13,18 @@ import re
 from pathlib import Path
 
 from pathprep.errors import UsageError
+from pathprep.storage import regular
 
 SEPARATORS = ",;\t"
 Row = tuple[int, list[str]]
+
+# What to do about what the csv module says
+_FIXES = {
+    "field larger": "a cell so long mostly is a quote that is not closed; close it, or take it out",
+    "unexpected end": "a quote is not closed; close it, or take it out",
+    "expected after": "double the quotes within a quoted cell",
+    "": "save it anew, as CSV UTF-8",
+}
 
 _STATED = re.compile(r'"?sep=(.)"?[,;\t]*', re.IGNORECASE)  # Excel's hint to itself
 _COMMENT = re.compile(r'"?#[^,;\t"]')  # a cell of # alone is the name of a column of numbers
@@ -35,14 +44,35 @@ def parse(path: Path) -> tuple[list[str], list[Row]]:
     try:
         lines = [(above + reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except csv.Error as error:
-        line = above + reader.line_num
-        raise UsageError(f"{path}, line {line}: cannot be read as CSV ({error})") from None
+        last = above + reader.line_num
+        first = _began(text, separator, reader.line_num) + above
+        where = f"line {last}" if first >= last else f"line {first} (read on to line {last})"
+        fix = _FIXES[next((word for word in _FIXES if word in str(error)), "")]
+        raise UsageError(f"{path}, {where}: cannot be read as CSV ({error}); {fix}") from None
     (_, header), *rows = [(line, row) for line, row in lines if any(row)] or [(0, [])]
     header = _with_row_numbers(header, rows)
     for line, row in rows:
         if len(row) != len(header):
             raise UsageError(f"{path}, line {line}: {len(row)} cells, the header has {len(header)}")
     return header, rows
+
+
+def _began(text: str, separator: str, last: int) -> int:
+    """The line on which the row begins that ends, or cannot be read, on line ``last``.
+
+    A quote that is not closed swallows the lines below it: the fault is where the row begins.
+    """
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True
+    )
+    began = 1
+    try:
+        while reader.line_num < last:
+            began = reader.line_num + 1
+            next(reader)
+    except (csv.Error, StopIteration):
+        pass
+    return began
 
 
 def _after_comments(text: str) -> tuple[str, int, str]:
@@ -86,9 +116,11 @@ def _with_row_numbers(header: list[str], rows: list[Row]) -> list[str]:
 
 def _text(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        data = regular.read(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    except MemoryError:
+        raise UsageError(f"{path}: does not fit into memory; leave out columns that are not needed") from None
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = data.decode("utf-16" if wide else "utf-8-sig")
@@ -96,5 +128,6 @@ def _text(path: Path) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         raise UsageError(f'{path}, line {line}: not text in UTF-8; save it as "CSV UTF-8"') from None
     if "\0" in text:
-        raise UsageError(f'{path}: not text in UTF-8; save it as "CSV UTF-8"')
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise UsageError(f'{path}, line {line}: not text in UTF-8 (it holds a NUL); save it as "CSV UTF-8"')
     return text

@@ -40,7 +40,10 @@ def exclusive(path: Path, *, wait: bool = False, stays: bool = True) -> Iterator
             file.flush()
             yield
         finally:
-            if not stays:
+            if stays:  # what lies there for years need not tell of a machine
+                file.seek(0)
+                file.truncate(0)
+            else:
                 path.unlink(missing_ok=True)  # while it is ours: who waits for it makes a new one
 
 

@@ -11,6 +11,19 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pathprep.storage import regular
+
+
+def shape(path: Path) -> tuple[int, int]:
+    """Rows and columns of a file, as it says itself; nothing else of it is read.
+
+    Raises:
+        OSError: it cannot be read, or is a pipe or the like.
+        pyarrow.ArrowException: it is damaged.
+    """
+    with regular.open_regular(path) as opened, pq.ParquetFile(opened) as file:
+        return file.metadata.num_rows, file.metadata.num_columns
+
 
 def read(
     source: bytes | Path, columns: Sequence[str] | None = None, schema: pa.Schema | None = None

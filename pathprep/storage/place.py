@@ -16,7 +16,7 @@ def storage_at(place: PurePath | str) -> Storage:
     """
     if not is_url(place):
         return LocalStorage(Path(place))
-    storage = UrlStorage.of(str(place))
+    storage = UrlStorage.of(place)
     local = storage.root.parts[1:] if storage.root.parts[0] == "file:" else ()
     return LocalStorage(Path("/", *local)) if local else storage
 

@@ -12,8 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
-
 from pathprep.errors import UsageError
 from pathprep.storage import csv_text, parquet
 
@@ -55,6 +53,9 @@ KNOWN = {
     "slide": (*SLIDE, "slide_file", "slide_path", "wsi_file", *IMAGE, "path"),
     "patient": (*PATIENT, "group", "group_id"),
 }
+MOST_COLUMNS = 100_000  # genes joined to slides are 60,000
+MOST_CELLS = 1 << 28  # of a Parquet file, which may say in a few bytes that it has so many
+SHOWN, LONGEST = 20, 80  # columns, and letters of one, in a message
 _UNNAMED = re.compile(r"(unnamed: \d+(\.\d+|_level_\d+)?|__index_level_\d+__|\.\.\.\d+)?", re.IGNORECASE)
 
 
@@ -147,7 +148,14 @@ class Table:
 
     def has(self) -> str:
         """What columns there are, for messages."""
-        return f"it has {', '.join(self.columns) or 'none'}"
+        names = [cut(name) for name in self.columns]
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        return f"it has {', '.join(names[:SHOWN]) or 'none'}{more}"
+
+
+def cut(cell: str) -> str:
+    """A cell or a name as messages show it, which may be of megabytes."""
+    return cell if len(cell) <= LONGEST else f"{cell[:LONGEST]}..."
 
 
 def plain(name: str) -> str:
@@ -181,12 +189,18 @@ def read(path: Path, needed: tuple[str, ...] = (), *, any_case: bool = False) ->
     header, cells, lines = _parquet(path) if is_parquet(path) else _csv(path)
     if any_case:
         header = [name.lower() for name in header]
+    if len(header) > MOST_COLUMNS:
+        raise UsageError(
+            f"{path}: {len(header):,} columns, at most {MOST_COLUMNS:,} are read; is it of measurements, "
+            "or are its rows and columns exchanged?"
+        )
     bare = [place for place, name in enumerate(header) if _UNNAMED.fullmatch(name)]
-    names = [name for place, name in enumerate(header) if place not in bare]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UsageError(f"{path}: two columns are named {twice!r}; rename one")
-    columns = {name: cells[place] for place, name in enumerate(header) if place not in bare}
+    columns: dict[str, list[str]] = {}
+    for place, name in enumerate(header):
+        if name in columns:
+            raise UsageError(f"{path}: two columns are named {cut(name)!r}; rename one")
+        if _UNNAMED.fullmatch(name) is None:
+            columns[name] = cells[place]
     table = Table(path, columns, lines, cells[bare[0]] if bare else None)
     table.check(needed)
     return table
@@ -203,12 +217,23 @@ def _csv(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
 
 def _parquet(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
     try:
+        rows, columns = parquet.shape(path)
+        if columns > MOST_COLUMNS or rows * columns > MOST_CELLS:
+            raise UsageError(
+                f"{path}: {rows:,} rows of {columns:,} columns; at most {MOST_COLUMNS:,} columns and "
+                f"{MOST_CELLS:,} cells are read: leave out what is not needed"
+            )
         stored = parquet.read(path)
         cells = [[_text(value) for value in column.to_pylist()] for column in stored.columns]
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}") from None
-    except (pa.ArrowException, ValueError) as error:
-        raise UsageError(f"{path}: not a Parquet file ({error})") from None
+    except UsageError:
+        raise
+    except MemoryError:
+        raise UsageError(f"{path}: does not fit into memory; leave out what is not needed") from None
+    except Exception as error:  # of a damaged file pyarrow raises what it happens to
+        if isinstance(error, OSError) and error.strerror:
+            raise UsageError(f"{path}: {error.strerror}") from None
+        words = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UsageError(f"{path}: not a Parquet file ({words}); write it anew") from None
     return [name.strip() for name in stored.column_names], cells, list(range(1, stored.num_rows + 1))
 
 

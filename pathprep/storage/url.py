@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, TypeVar
 from pathprep.errors import FULL_DISK, DatasetError, StoreError, UsageError
 from pathprep.storage import atomic
 from pathprep.storage.base import FileInfo, Storage, Url
+from pathprep.storage.secrets import without_secrets
 
 # A put makes the object at once and whole, or not at all; a move would be a second copy
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "tos", "bos"}
@@ -45,13 +46,14 @@ class UrlStorage(Storage):
         self._place: tuple[int, Any, str] | None = None
 
     @classmethod
-    def of(cls, url: str) -> "UrlStorage":
+    def of(cls, url: PurePath | str) -> "UrlStorage":
         """The storage of a URL that a user gave.
 
         Raises:
             UsageError: fsspec does not know the URL, or the library for it is not installed.
         """
         storage = cls(url)
+        url = storage.root  # which has no password as text
         protocol = storage.root.parts[0].removesuffix(":").rpartition("::")[2]
         if len(storage.root.parts) == 1:
             raise UsageError(f"{url}: names no bucket or folder; give one, as in s3://bucket/folder")
@@ -61,10 +63,10 @@ class UrlStorage(Storage):
             extra = EXTRAS.get(protocol)
             fix = f"install with the extra s3: pip install '{extra}'" if extra else "install it with pip"
             raise UsageError(
-                f"{url}: the library for {protocol}:// is not installed ({error}); {fix}"
+                f"{url}: the library for {protocol}:// is not installed ({_words(error)}); {fix}"
             ) from None
         except ValueError as error:
-            raise UsageError(f"{url}: {error}") from None
+            raise UsageError(f"{url}: {_words(error)}") from None
         except Exception as error:  # sftp:// and others connect at once
             raise UsageError(f"{url}: cannot be opened ({_words(error)})") from None
         return storage
@@ -83,7 +85,7 @@ class UrlStorage(Storage):
         if self._place is None or self._place[0] != os.getpid():
             import fsspec
 
-            filesystem, path = fsspec.core.url_to_fs(str(self.root))
+            filesystem, path = fsspec.core.url_to_fs(self.root.real)
             self._place = os.getpid(), filesystem, path.rstrip("/")
         return self._place[1:]
 
@@ -255,5 +257,5 @@ def _info(folder: str, entry: dict[str, Any]) -> FileInfo:
 
 
 def _words(error: BaseException) -> str:
-    said = " ".join(str(error).split())
+    said = without_secrets(" ".join(str(error).split()))
     return f"{type(error).__name__}: {said}" if said else type(error).__name__

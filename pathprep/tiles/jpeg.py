@@ -1,8 +1,13 @@
 """JPEG coding of tiles with libjpeg-turbo, which releases the GIL and gives equal bytes for equal pixels."""
 
+from collections.abc import Callable
+
 import simplejpeg
 
 from pathprep.slides.readers.base import Pixels
+from pathprep.tiles import jpeg_metadata, limits
+
+_SCAN = bytes((0xFF, jpeg_metadata.SCAN))
 
 
 def encode(tile: Pixels, quality: int, subsampling: str) -> bytes:
@@ -18,11 +23,34 @@ def encode(tile: Pixels, quality: int, subsampling: str) -> bytes:
     return data
 
 
-def decode(data: bytes) -> Pixels:
+def decode(data: bytes, check: Callable[[int, int], None] = limits.check) -> Pixels:
     """Decode to (H, W, 3) uint8 RGB.
 
+    Args:
+        data: the file.
+        check: raises a ValueError if a width and height are not wanted; asked before memory is taken.
+
     Raises:
-        ValueError: not a JPEG, or truncated.
+        ValueError: not a JPEG, damaged, or too large.
     """
-    pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB")
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        check(width, height)
+        check_passes(data)
+        pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB")
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(limits.reason(error)) from None
     return pixels
+
+
+def check_passes(data: bytes) -> None:
+    """Refuse a JPEG of so many passes that decoding takes minutes.
+
+    Raises:
+        ValueError: see jpeg_metadata.segments.
+    """
+    if data.count(_SCAN) > jpeg_metadata.SCANS:  # a thumbnail has some of its own, so count exactly
+        for _ in jpeg_metadata.segments(data):
+            pass

@@ -185,7 +185,7 @@ def _csv(root: Path, labels: Path | None, columns: Columns) -> TileSet:
     names, written = table.need("file", columns), table.need("label", columns)
     groups, splits = table.pick("group", columns), table.pick("split", columns)
     classes = [cells.label(cell) for cell in written]
-    files, notes = walk.images(root, skip=path)
+    files, notes = walk.images(root, skip=path, once=False)
     locate = _locator(files)
     items: list[Item] = []
     seen: dict[str, int] = {}
@@ -196,17 +196,18 @@ def _csv(root: Path, labels: Path | None, columns: Columns) -> TileSet:
         places = locate(name)
         if len(places) > 1:
             raise UsageError(f"{where}: {name} may be {places[0]} or {places[1]}; give its folder")
-        file = places[0] if places else name
+        file = places[0] if places else _named(root, name, where)
         if file in seen:
             raise UsageError(f"{where}: {name} is listed twice (line {seen[file]}); keep one")
         seen[file] = table.lines[number]
         group = cells.known(groups[number]) if groups else ""
         items.append(Item(file, label or None, group or None, cells.known(splits[number]) if splits else ""))
+    items = _each_once(root, items, path, seen, notes)
     _check_classes(path, classes)
     listed = seen.keys() & set(files)
     if not listed:
         raise UsageError(
-            f"{path}: none of its {len(items)} files is in {root}, such as {', '.join(names[:2])}; "
+            f"{path}: none of its {len(names)} files is in {root}, such as {', '.join(names[:2])}; "
             f"there are {', '.join(files[:2])}"
         )
     if len(listed) < len(files):
@@ -219,6 +220,45 @@ def _csv(root: Path, labels: Path | None, columns: Columns) -> TileSet:
         spelt = ", ".join(f"{cell or 'empty'} {count}" for cell, count in empty.most_common(5))
         notes.append(f"{empty.total()} images have no label in {path.name} ({spelt}): imported without")
     return TileSet(root, "csv", plain_name(root.name), path.name, items, notes)
+
+
+def _named(root: Path, name: str, where: str) -> str:
+    """What a table calls a file that is not among the set's images, relative to the set's folder.
+
+    Raises:
+        UsageError: it is outside the folder.
+    """
+    plain = name.replace("\\", "/")
+    if plain.startswith(f"{root}/"):
+        plain = plain.removeprefix(f"{root}/")
+    if plain.startswith("/") or ".." in plain.split("/"):
+        raise UsageError(
+            f"{where}: {name} is outside {root}; import the folder that holds it, or put a link to that "
+            "folder into this one"
+        )
+    return plain
+
+
+def _each_once(
+    root: Path, items: list[Item], path: Path, lines: dict[str, int], notes: list[str]
+) -> list[Item]:
+    """The items without those whose file is another's too, which become a note.
+
+    Raises:
+        UsageError: they differ in their label.
+    """
+    twins = walk.twins(root, [item.source for item in items])
+    if not twins:
+        return items
+    labels = {item.source: item.label for item in items}
+    for other, first in twins.items():
+        if labels[other] != labels[first]:
+            raise UsageError(
+                f"{path}, line {lines[other]}: {other} is the file of line {lines[first]}, {first}, by "
+                "another name, and has another label; keep one"
+            )
+    notes.append(walk.left_out([f"{name} is {first}" for name, first in twins.items()], "file", walk.TWIN))
+    return [item for item in items if item.source not in twins]
 
 
 def _check_classes(path: Path, classes: list[str]) -> None:

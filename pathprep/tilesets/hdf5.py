@@ -1,6 +1,9 @@
 """PCam's HDF5 files: ``<name>_x.h5`` with images, ``<name>_y.h5`` with labels, ``<name>_meta.csv``."""
 
+import math
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +12,21 @@ import numpy as np
 
 from pathprep.errors import UsageError
 from pathprep.slides.readers.base import Pixels
-from pathprep.storage import cells, tables
+from pathprep.storage import cells, regular, tables
 from pathprep.storage.tables import Columns
+from pathprep.tiles import limits
 from pathprep.tilesets.images import SIDES
 from pathprep.tilesets.items import Item, split_of
 
 SUFFIXES = ("_x.h5", "_x.hdf5")
 # Rows are read one by one in rising order, and a compressed chunk of them must be unpacked only once
 CHUNK_CACHE = 128 << 20
+MOST_CHUNK = 1 << 30  # bytes of a chunk, which is unpacked whole
 
 
 def images_in(folder: Path) -> list[Path]:
     """The image files of a folder, sorted."""
-    return sorted(path for path in folder.glob("*") if path.name.endswith(SUFFIXES))
+    return sorted(path for path in folder.glob("*") if path.name.endswith(SUFFIXES) and path.is_file())
 
 
 def items(path: Path, meta: Path | None, columns: Columns) -> list[Item]:
@@ -52,24 +57,41 @@ def beside(path: Path, what: str) -> str:
     return path.stem.removesuffix("_x") + f"_{what}"
 
 
-def _open(path: Path) -> h5py.File:
+@contextmanager
+def _dataset(path: Path, name: str) -> Iterator[Any]:
+    """A dataset of a file.
+
+    Raises:
+        UsageError: there is none, or it cannot be read, here or in what is done with it.
+    """
     if not path.is_file():
         raise UsageError(f"{path}: no such file; PCam's images and labels lie side by side, unpacked")
     try:
-        return h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE)
-    except OSError as error:
-        raise UsageError(f"{path}: not a readable HDF5 file ({error}); download it again") from None
-
-
-def _dataset(file: h5py.File, name: str, path: Path) -> Any:
-    if not isinstance(file.get(name), h5py.Dataset):
-        raise UsageError(f"{path}: holds no dataset '{name}'; it has {', '.join(file) or 'none'}")
-    return file[name]
+        with h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE) as file:
+            if isinstance(file.get(name, getlink=True), h5py.ExternalLink | h5py.SoftLink):
+                raise UsageError(f"{path}: '{name}' is a link to another place; copy the data into the file")
+            stored = file.get(name)
+            if not isinstance(stored, h5py.Dataset):
+                raise UsageError(f"{path}: holds no dataset '{name}'; it has {', '.join(file) or 'none'}")
+            if stored.external or stored.is_virtual:
+                raise UsageError(f"{path}: '{name}' has its data in other files; copy them into this one")
+            if stored.chunks and math.prod(stored.chunks) * stored.dtype.itemsize > MOST_CHUNK:
+                raise UsageError(
+                    f"{path}: '{name}' is stored in chunks of {stored.chunks}, which do not fit into memory; "
+                    "store it in chunks of fewer rows"
+                )
+            yield stored
+    except UsageError:
+        raise
+    except (
+        Exception
+    ) as error:  # of a damaged file h5py raises OSError, RuntimeError, KeyError, ValueError ...
+        words = limits.reason(error)
+        raise UsageError(f"{path}: not a readable HDF5 file ({words}); download it again") from None
 
 
 def _shape(path: Path) -> tuple[int, ...]:
-    with _open(path) as file:
-        images = _dataset(file, "x", path)
+    with _dataset(path, "x") as images:
         shape, kind = images.shape, images.dtype
     low, high = SIDES
     square = len(shape) == 4 and shape[3] == 3 and shape[1] == shape[2] and low <= shape[1] <= high
@@ -84,9 +106,13 @@ def _shape(path: Path) -> tuple[int, ...]:
 
 
 def _labels(path: Path, count: int, images: Path) -> list[str]:
-    with _open(path) as file:
-        stored = _dataset(file, "y", path)
-        if stored.size != count or len(stored) != count or stored.dtype.kind not in "iub":
+    with _dataset(path, "y") as stored:
+        if (
+            stored.shape == ()
+            or stored.size != count
+            or len(stored) != count
+            or stored.dtype.kind not in "iub"
+        ):
             raise UsageError(
                 f"{path}: y is {stored.shape} of {stored.dtype}; "
                 f"expected a whole number for each of the {count} images of {images.name}"
@@ -112,7 +138,7 @@ def _groups(path: Path, labels: list[str], columns: Columns) -> list[str]:
 
 
 class Rows:
-    """Images by row, from the files of one shard; a context manager."""
+    """Images by row, from the files of one shard."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -120,10 +146,8 @@ class Rows:
         self._images: dict[str, Any] = {}
         self._lock = threading.Lock()
 
-    def __enter__(self) -> "Rows":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Close what was opened."""
         for stored in self._images.values():
             stored.file.close()
 
@@ -131,11 +155,13 @@ class Rows:
         """(H, H, 3) uint8.
 
         Raises:
-            OSError: it cannot be read.
+            Exception: it cannot be read; h5py raises OSError, RuntimeError, KeyError and others.
         """
         with self._lock:
             if item.file not in self._images:
-                file = h5py.File(self._root / item.file, "r", rdcc_nbytes=CHUNK_CACHE)
+                path = self._root / item.file
+                regular.open_regular(path).close()
+                file = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE)
                 self._images[item.file] = file["x"]
             pixels: Pixels = self._images[item.file][item.row]
         return pixels

@@ -6,10 +6,17 @@ from typing import NamedTuple
 from PIL import Image
 
 from pathprep.slides.readers.base import Pixels
-from pathprep.tiles import jpeg, pictures
+from pathprep.tiles import jpeg, jpeg_metadata, pictures
 
 SIDES = (16, 4096)  # pixels; what a dataset's tiles may have
+MOST_BYTES = 8 * SIDES[1] ** 2  # of a file: twice what the largest takes with four samples, not compressed
+JPEGS = (".jpg", ".jpeg", ".jpe", ".jfif")
 BASELINE, FRAMES = 0xC0, frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+def is_named_jpeg(file: str) -> bool:
+    """Whether a file is a JPEG by its ending."""
+    return file.lower().endswith(JPEGS)
 
 
 class Picture(NamedTuple):
@@ -19,28 +26,30 @@ class Picture(NamedTuple):
     jpeg: bytes | None
 
 
-def decode(data: bytes) -> Picture:
+def decode(data: bytes, keep_metadata: bool = False) -> Picture:
     """Decode a tile; see pathprep.tiles.pictures.
+
+    Args:
+        data: the file.
+        keep_metadata: ``jpeg`` is the file to the byte; else it is without what its picture does not need
+            (pathprep.tiles.jpeg_metadata), which decodes alike.
 
     Raises:
         ValueError: it cannot be decoded, is not square, or of a side outside SIDES.
     """
     if is_plain_jpeg(data):
-        pixels = jpeg.decode(data)
-        check(pixels)
-        return Picture(pixels, data)
-    pixels = pictures.decode(data)
-    check(pixels)
-    return Picture(pixels, None)
+        if not keep_metadata:
+            data = jpeg_metadata.dropped(data)
+        return Picture(jpeg.decode(data, check), data)
+    return Picture(pictures.decode(data, check), None)
 
 
-def check(pixels: Pixels) -> None:
+def check(width: int, height: int) -> None:
     """Refuse what no dataset's tile can be.
 
     Raises:
         ValueError: not square, or of a side outside SIDES.
     """
-    height, width = pixels.shape[:2]
     if height != width:
         raise ValueError(f"{width} x {height} px; tiles are square: crop it first")
     if not SIDES[0] <= width <= SIDES[1]:
@@ -68,7 +77,7 @@ def is_plain_jpeg(data: bytes) -> bool:
 def _is_turned(data: bytes) -> bool:
     """Whether Exif asks for the image to be turned: some readers do it, others do not."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
             return bool(image.getexif().get(0x0112, 1) != 1)
-    except (OSError, SyntaxError, ValueError):
-        return True  # let Pillow judge the whole file
+    except Exception:  # Pillow raises what its readers happen to
+        return True  # let it judge the whole file

@@ -11,12 +11,14 @@ from pathprep.dataset.marker import DamagedImage
 from pathprep.launchers.base import Launcher
 from pathprep.params.running import MIN_FREE_GB, SLIDE_TIMEOUT_S, AnyPath, check_run, path
 from pathprep.params.tile_set import TileParams
+from pathprep.pseudonyms.key import take
 from pathprep.sharding.plan import Plan
 from pathprep.sharding.summary import RunSummary, Watcher
 from pathprep.stain import Target
 from pathprep.storage.place import local_folder
 from pathprep.storage.tables import Columns
 from pathprep.tilesets import find, run
+from pathprep.tilesets.hidden import hide
 from pathprep.tilesets.items import TileSet
 from pathprep.tilesets.shard import Part
 
@@ -72,13 +74,14 @@ def import_tiles(
     slide_timeout: float = SLIDE_TIMEOUT_S,
     rebuild: bool = False,
     min_free: float = MIN_FREE_GB,
+    pseudonymise: AnyPath | None = None,
     watch: Watcher | None = None,
     **settings: Any,
 ) -> Imported:
     """Make a dataset, as ``shard`` writes it, of a labelled tile set; labels and groups go into the index.
 
-    Plain JPEGs keep their bytes, unless ``stain="bake"`` changes their pixels. Call it again to go on:
-    finished shards are left alone if their images are unchanged.
+    Plain JPEGs keep their picture to the bit, without metadata, unless ``stain="bake"`` changes it. Call it
+    again to go on: finished shards are left alone if their images are unchanged.
 
     Args:
         source: a folder: PCam's HDF5, a folder per class, or images and a CSV; or one ``_x.h5`` file.
@@ -95,6 +98,8 @@ def import_tiles(
         slide_timeout: seconds after which a shard is given up.
         rebuild: make finished shards again, also with other parameters.
         min_free: gigabytes; the run stops in order when the disk has fewer free.
+        pseudonymise: key file, made if absent: keyed names instead of those of the set, its images and groups
+            (labels stay), and the table of them beside the key file. None: their own.
         watch: called a few times a second with counters, the summary so far and the number of shards.
         settings: parameters of what is stored, such as ``stain="fit", tiles_per_shard=1000``; see
             ``pathprep.params.tile_set.TileParams.of``.
@@ -108,7 +113,7 @@ def import_tiles(
     check_run(workers=workers, slide_timeout=slide_timeout, min_free=min_free, part=part)
     root = local_folder(out)
     params = TileParams.of(target=Target.given(target), **settings)
-    tiles = _find(source, out, format, labels, columns, split)
+    tiles = _find(source, out, format, labels, columns, split, pseudonymise)
     done = run.import_tiles(
         tiles,
         root,
@@ -136,6 +141,7 @@ def planned(
     name: str | None,
     target: Target | AnyPath | None,
     rebuild: bool,
+    pseudonymise: AnyPath | None = None,
     **settings: Any,
 ) -> tuple[TileParams, Callable[[], Plan[Part]]]:
     """What ``import_tiles`` would do, for those that have it done elsewhere; see sharding.shard.planned.
@@ -145,7 +151,7 @@ def planned(
     """
     root = local_folder(out)
     params = TileParams.of(target=Target.given(target), **settings)
-    tiles = _find(source, out, format, labels, columns, split)
+    tiles = _find(source, out, format, labels, columns, split, pseudonymise)
     return params, lambda: run.plan(tiles, root, params, name=name, rebuild=rebuild)
 
 
@@ -156,9 +162,11 @@ def _find(
     labels: AnyPath | None,
     columns: Columns | None,
     split: str | None,
+    pseudonymise: AnyPath | None = None,
 ) -> TileSet:
+    key = None if pseudonymise is None else take(Path(pseudonymise), Path(out))
     tiles = find.find(Path(source), format=format, labels=path(labels), columns=columns, split=split)
     log.info("%s images (%s; labels: %s) -> %s", f"{len(tiles.items):,}", tiles.format, tiles.labels, out)
     for note in tiles.notes:
         log.warning("%s", note)
-    return tiles
+    return tiles if key is None else hide(tiles, key)

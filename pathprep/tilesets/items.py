@@ -1,11 +1,13 @@
 """What a tile set consists of, and which of it goes into which shard."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pathprep.slides.alias import Alias
 from pathprep.slides.own_names import LONGEST, hashed, plain_name
 
 
@@ -17,6 +19,7 @@ class Item:
         source: file relative to the set's folder, with forward slashes; ``<file>#<row>`` for a row of HDF5.
         label, group: None where it has none. split: its partition; "" where the set has none.
         row: of the HDF5 file; None for an image file.
+        read: the file that is read, where ``source`` is a pseudonym.
     """
 
     source: str
@@ -24,11 +27,12 @@ class Item:
     group: str | None = None
     split: str = ""
     row: int | None = None
+    read: str = ""
 
     @property
     def file(self) -> str:
         """The file that holds it, relative to the set's folder."""
-        return self.source if self.row is None else self.source.rpartition("#")[0]
+        return self.read or (self.source if self.row is None else self.source.rpartition("#")[0])
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class TileSet:
         root: folder that the items' files are in. format: one of find.FORMATS.
         name: default for the dataset's shards. labels: the file or folder names that the labels come from.
         items: all that were asked for. notes: what a person should know, a line each.
+        alias: what a dataset says of the set instead of its names and paths; None: these.
     """
 
     root: Path
@@ -47,6 +52,12 @@ class TileSet:
     labels: str
     items: list[Item]
     notes: list[str] = field(default_factory=list)
+    alias: Alias | None = None
+
+    @property
+    def recorded(self) -> str:
+        """The folder as a dataset records it."""
+        return str(self.root) if self.alias is None else self.alias.path
 
 
 def pack(items: Iterable[Item], name: str, most: int) -> dict[str, list[Item]]:
@@ -84,7 +95,7 @@ def _place(item: Item) -> tuple[str | bytes, int]:
 
 
 def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+    return hashlib.blake2b(os.fsencode(text), digest_size=16).digest()
 
 
 def _divide(items: list[Item], most: int) -> list[list[Item]]:

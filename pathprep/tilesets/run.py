@@ -1,12 +1,11 @@
 """A tile set into a dataset: its shards are planned here, and made as slides are (pathprep.sharding.run)."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from pathprep.dataset import info
-from pathprep.dataset.failed import FailedShard, read_failed
-from pathprep.dataset.marker import DamagedImage, Marker, TileSetMarker, read_sealed
+from pathprep.dataset.marker import DamagedImage, TileSetMarker, read_sealed
 from pathprep.errors import UsageError
 from pathprep.launchers.base import Launcher
 from pathprep.launchers.local import Local
@@ -18,7 +17,9 @@ from pathprep.sharding.summary import RunSummary, Watcher
 from pathprep.slides.own_names import plain_name
 from pathprep.storage.local import LocalStorage
 from pathprep.tilesets.items import TileSet, pack
+from pathprep.tilesets.reading import HANGS, PATIENCE_S
 from pathprep.tilesets.shard import ImportTask, Part
+from pathprep.tilesets.stale import is_elsewhere, remove_stale
 
 
 def import_tiles(
@@ -66,7 +67,11 @@ def import_tiles(
     launcher = launcher or Local(workers)
     planned = plan(tiles, root, params, name=name, rebuild=rebuild, part=part)
     place, threads = root.absolute(), launcher.threads(len(planned.todo))
-    tasks = [ImportTask(place, each, params, planned.build_id, threads, rebuild) for each in planned.todo]
+    # so that a shard whose disk is dead is given up with the names of its images, before its time is up
+    patience = PATIENCE_S if timeout is None else min(PATIENCE_S, timeout / (HANGS + 1))
+    tasks = [
+        ImportTask(place, each, params, planned.build_id, threads, rebuild, patience) for each in planned.todo
+    ]
     return run(planned, tasks, root, launcher, timeout=timeout, watch=watch, min_free=min_free)
 
 
@@ -85,10 +90,15 @@ def plan(
     """
     title = plain_name(name or tiles.name)
     shards = pack(tiles.items, title, params.tiles_per_shard)
-    parts = [Part(shard, tiles.root, title, items[0].split, items) for shard, items in shards.items()]
-    _check(root, title, tiles.root, shards, rebuild)
-    build_id = plans.prepare(root, params, rebuild)
-    _remove_stale(root, parts)
+    bare = not params.keep_metadata and params.stain.mode != "bake"  # which codes every tile anew
+    parts = [
+        Part(shard, tiles.root, title, items[0].split, items, tiles.alias, bare)
+        for shard, items in shards.items()
+    ]
+    _check(root, title, tiles, shards, rebuild)
+    key_id = None if tiles.alias is None else tiles.alias.key_id
+    build_id = plans.prepare(root, params, rebuild, key_id=key_id)
+    remove_stale(root, parts)
     return plans.divide(parts, root, build_id, rebuild=rebuild, part=part)
 
 
@@ -107,7 +117,7 @@ def labels(summary: RunSummary) -> Counter[str]:
     return total
 
 
-def _check(root: Path, title: str, source: Path, shards: Iterable[str], rebuild: bool) -> None:
+def _check(root: Path, title: str, source: TileSet, shards: Iterable[str], rebuild: bool) -> None:
     """Refuse to write among slides, or over another set's shards."""
     there = LocalStorage(root)
     values = there.read_json(info.NAME) or {}
@@ -127,34 +137,8 @@ def _check(root: Path, title: str, source: Path, shards: Iterable[str], rebuild:
             raise UsageError(
                 f"{root}: {marker.slide} is a shard of the set {marker.set}; choose another `name`"
             )
-        if marker.set == title and not rebuild and _is_elsewhere(marker, source):
+        if marker.set == title and not rebuild and is_elsewhere(marker, source):
             raise UsageError(
                 f"{root}: holds a set named {title} from {marker.source.path}; choose another `name` "
                 "for this one, or `rebuild` to replace it"
             )
-
-
-def _is_elsewhere(shard: TileSetMarker | FailedShard, source: Path) -> bool:
-    """Whether a shard is of another folder; one that is gone was moved: its shards are judged by images."""
-    old = Path(shard.source.path)
-    return old != source and old.exists()
-
-
-def _remove_stale(root: Path, parts: list[Part]) -> None:
-    """Shards that the set no longer fills would give its images twice. The marker goes first.
-
-    So go those of another folder's set, which this one is to replace.
-    """
-    title, source = parts[0].set, parts[0].path
-    splits, names = {part.split for part in parts}, {part.name for part in parts}
-    reads: list[tuple[str, Callable[[Path], Marker | FailedShard | None]]]
-    reads = [("slides", read_sealed), ("failed", read_failed)]
-    for folder, read in reads:
-        for path in sorted((root / folder).glob("*.json")):
-            shard = read(path)
-            if not isinstance(shard, TileSetMarker | FailedShard) or shard.set != title:
-                continue
-            if shard.split in splits and (path.stem not in names or _is_elsewhere(shard, source)):
-                path.unlink(missing_ok=True)
-                for file in shard.files if isinstance(shard, TileSetMarker) else ():
-                    (root / file).unlink(missing_ok=True)

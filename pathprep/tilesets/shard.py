@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -23,17 +23,17 @@ from pathprep.params.tile_set import TileParams
 from pathprep.sharding.blocks import record, stain_columns
 from pathprep.sharding.pipeline import in_order
 from pathprep.sharding.task import DatasetTask
+from pathprep.slides.alias import Alias
 from pathprep.slides.readers.base import Pixels
-from pathprep.tiles import engines
+from pathprep.tiles import engines, limits
 from pathprep.tiles.engines import Engine
 from pathprep.tiles.qc import FIGURES
-from pathprep.tilesets import images
-from pathprep.tilesets.images import Picture
+from pathprep.tilesets import hidden
+from pathprep.tilesets.images import Picture, is_named_jpeg
 from pathprep.tilesets.items import Item
+from pathprep.tilesets.reading import PATIENCE_S, Images
 
 AHEAD = 128  # images in memory at a time
-
-Read = Callable[[Item], Picture]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Part:
 
     Attributes:
         name: of the shard. path: the set's folder. set, split: whose part it is. items: in their order.
+        alias: of the set, see TileSet.
+        bare: whether JPEGs that keep their picture are stored without their metadata.
     """
 
     name: str
@@ -49,20 +51,42 @@ class Part:
     set: str
     split: str
     items: list[Item]
+    alias: Alias | None = None
+    bare: bool = True
 
-    def inputs(self) -> dict[str, Any]:
+    @property
+    def key_id(self) -> str | None:
+        """Of the key of its pseudonym; None if it has its own name."""
+        return None if self.alias is None else self.alias.key_id
+
+    @property
+    def recorded(self) -> str:
+        """See sharding.task.Origin."""
+        return str(self.path) if self.alias is None else self.alias.path
+
+    def said(self, text: str) -> str:
+        """See sharding.task.Origin."""
+        return text if self.alias is None else hidden.said(self.alias, self.items, text)
+
+    def inputs(self, unread: Collection[str] = ()) -> dict[str, Any]:
         """What its tiles depend on besides the parameters: names, labels, and the files' size and time.
 
-        The time, because uncompressed images of one side have one size, whatever is in them.
+        The time, because uncompressed images of one side have one size, whatever is in them. Parts with JPEGs
+        say that these are stored without metadata: those of before, which are not, are made again.
+
+        Args:
+            unread: files that could not be read; they count as absent, so that the next run tries them again.
         """
-        states: dict[str, Any] = {}
+        states: dict[str, Any] = dict.fromkeys(unread)
         digest = hashlib.sha256()
         for item in self.items:
             if item.file not in states:
                 states[item.file] = _state(self.path / item.file)
             values = [item.source, item.label, item.group, states[item.file]]
             digest.update(json.dumps(values).encode() + b"\n")
-        return {"images": len(self.items), "sha256": digest.hexdigest()}
+        made = {"images": len(self.items), "sha256": digest.hexdigest()}
+        jpegs = self.bare and any(item.row is None and is_named_jpeg(item.file) for item in self.items)
+        return {**made, "metadata": "dropped"} if jpegs else made
 
     def made(self, path: str, size: int | None) -> bool:
         """Whether a shard of this name was made of this set: another set's would have been refused."""
@@ -79,11 +103,17 @@ def _state(path: Path) -> list[int] | None:
 
 @dataclass(frozen=True)
 class ImportTask(DatasetTask[Part, TileParams]):
-    """A shard to make."""
+    """A shard to make.
+
+    Attributes:
+        patience: seconds for one image.
+    """
+
+    patience: float = PATIENCE_S
 
     def failed(self, failure: Failure) -> FailedShard:
         """See DatasetTask."""
-        part, source = self.source, SourceRecord(str(self.path), None)
+        part, source = self.source, SourceRecord(self.source.recorded, None)
         return replace(super().failed(failure), source=source, set=part.set, split=part.split)
 
     def make(self, progress: Progress) -> Marker:
@@ -92,21 +122,26 @@ class ImportTask(DatasetTask[Part, TileParams]):
 
 
 class Made(NamedTuple):
-    """What became of one image: a tile with its row, or only a fit, or the reason why it is neither."""
+    """What became of one image: a tile with its row, or only a fit, or the reason why it is neither.
+
+    ``unread``: it could not be read this time; it may be whole.
+    """
 
     number: int
     tile: tuple[bytes, dict[str, Any]] | None = None
     fit: stain.StainFit | None = None
     problem: str = ""
+    unread: bool = False
 
 
 def process(task: ImportTask, progress: Progress | None = None) -> Marker:
     """Make one shard and commit it.
 
     An image that cannot be used costs itself, not the shard; the marker's ``damaged`` names it and says why.
+    If it could not be read (rights, a mount), the next run tries it again.
 
     Raises:
-        UnreadableSlide: the set's folder is gone.
+        UnreadableSlide: the set's folder is gone, or does not answer.
         OSError: the dataset folder cannot be written.
     """
     progress, part = progress or Progress(), task.source
@@ -114,26 +149,32 @@ def process(task: ImportTask, progress: Progress | None = None) -> Marker:
     progress.stage(0)
     if not part.path.is_dir():
         raise UnreadableSlide(f"{part.path}: the set's folder is gone; mount it and run the command again")
-    inputs = part.inputs()
     progress.planned(len(part.items))
     progress.stage(2)
     with ExitStack() as stack:
         writer = stack.enter_context(ShardWriter(task.root, part.name, task.rebuild))
-        worker = _Worker(part, task.params, _reader(part, stack))
-        damaged, pooled = _write_tiles(writer, worker, task.threads, progress)
+        in_rows = any(item.row is not None for item in part.items)
+        images = Images(
+            part.path, in_rows=in_rows, patience=task.patience, keep_metadata=task.params.keep_metadata
+        )
+        worker = _Worker(part, task.params, stack.enter_context(images))
+        before = part.inputs()
+        damaged, unread, pooled = _write_tiles(writer, worker, task.threads, progress)
+        inputs = part.inputs(unread) if unread else before
         progress.stage(3)
         kept = [item for number, item in enumerate(part.items) if number not in damaged]
         marker = TileSetMarker(
             build_id=task.build_id,
-            source=SourceRecord(str(part.path), _size(part)),
+            source=SourceRecord(part.recorded, _size(part)),
             set=part.set,
             split=part.split,
+            key_id=part.key_id,
             inputs=inputs,
             mpp=task.params.mpp,
             mpp_source="not known" if task.params.mpp is None else "--mpp",
             counts={"kept": len(kept), "damaged": len(damaged)},
             damaged=tuple(
-                DamagedImage(part.items[number].source, problem)
+                DamagedImage(part.items[number].source, part.said(problem))
                 for number, problem in sorted(damaged.items())
             ),
             labels=Counter(item.label or "" for item in kept),
@@ -150,31 +191,26 @@ def _size(part: Part) -> int:
     return sum(state[0] for state in states if state)
 
 
-def _reader(part: Part, stack: ExitStack) -> Read:
-    if all(item.row is None for item in part.items):
-        return lambda item: images.decode((part.path / item.file).read_bytes())
-    from pathprep.tilesets.hdf5 import Rows
-
-    rows = stack.enter_context(Rows(part.path))
-    return lambda item: Picture(rows.read(item), None)
-
-
 def _write_tiles(
     writer: ShardWriter, worker: "_Worker", threads: int, progress: Progress
-) -> tuple[dict[int, str], StainRecord | None]:
+) -> tuple[dict[int, str], set[str], StainRecord | None]:
     """Write all tiles; those without a fit of their own are read again when the pooled fits are known.
 
     Returns:
-        Why an image is no tile, by its number; the shard's pooled fit as it is recorded.
+        Why an image is no tile, by its number; files that could not be read this time; the shard's pooled fit
+        as it is recorded.
     """
     items = worker.part.items
     damaged: dict[int, str] = {}
+    unread: set[str] = set()
     fits: dict[int, stain.StainFit] = {}
 
     def write(images: Iterable[Made]) -> None:
         for made in images:
             if made.problem:
                 damaged[made.number] = made.problem
+            if made.unread:
+                unread.add(items[made.number].file)
             if made.fit is not None:
                 fits[made.number] = made.fit
             if made.tile is not None:
@@ -184,7 +220,7 @@ def _write_tiles(
     with ThreadPoolExecutor(threads) as pool:
         write(in_order(pool, worker.first_pass, range(len(items)), AHEAD))
         if not fits:
-            return damaged, None
+            return damaged, unread, None
         whole = stain.pool(stain.StainFit.join([*fits.values()]))
         groups: dict[str, list[stain.StainFit]] = {}
         for number, fit in fits.items():
@@ -197,7 +233,7 @@ def _write_tiles(
             return worker.second_pass(number, usual.get(items[number].group or "", whole))
 
         write(in_order(pool, second_pass, late, AHEAD))
-    return damaged, record(whole)
+    return damaged, unread, record(whole)
 
 
 @dataclass(frozen=True)
@@ -206,17 +242,14 @@ class _Worker:
 
     part: Part
     params: TileParams
-    read: Read
+    images: Images
     engine: Engine = field(default_factory=lambda: engines.of("cpu"))
 
     def first_pass(self, number: int) -> Made:
         """Read, fit; encode what has a fit of its own, or needs none."""
-        try:
-            picture = self.read(self.part.items[number])
-        except FileNotFoundError:
-            return Made(number, problem="no such file, though the labels name it")
-        except (OSError, ValueError) as error:
-            return Made(number, problem=str(getattr(error, "strerror", None) or error))
+        picture = self._read(number)
+        if isinstance(picture, Made):
+            return picture
         if self.params.stain.mode == "none":
             return Made(number, self._finish(number, picture, None))
         fit = self.engine.fit(picture.pixels[None], self.params.stain)
@@ -226,12 +259,22 @@ class _Worker:
 
     def second_pass(self, number: int, pooled: stain.StainFit) -> Made:
         """With the pooled fit; left as it is if that is none either."""
-        try:
-            picture = self.read(self.part.items[number])
-        except (OSError, ValueError) as error:  # it could be read a moment ago
-            return Made(number, problem=f"changed while it was read ({error})")
+        picture = self._read(number)
+        if isinstance(picture, Made):  # it could be read a moment ago
+            return picture._replace(problem=f"changed while it was read ({picture.problem})")
         fit = self.engine.fit(picture.pixels[None], self.params.stain)
         return Made(number, self._finish(number, picture, stain.fall_back(fit, pooled)))
+
+    def _read(self, number: int) -> Picture | Made:
+        """An image, or why it is none."""
+        try:
+            return self.images.read(self.part.items[number])
+        except FileNotFoundError:
+            return Made(number, problem="no such file, though the labels name it")
+        except OSError as error:
+            return Made(number, problem=f"cannot be read: {limits.reason(error)}", unread=True)
+        except ValueError as error:
+            return Made(number, problem=str(error))
 
     def _finish(
         self, number: int, picture: Picture, fit: stain.StainFit | None

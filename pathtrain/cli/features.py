@@ -49,7 +49,9 @@ def embed(
         result = {"out": str(out), **done.as_dict()}
         give(result, as_json, out_json, lambda: output.print(text, soft_wrap=True, markup=False))
         if done.failed:
-            errors.print(f"failed (in {out / 'failed'}, tried again by the next run):", soft_wrap=True)
+            errors.print(
+                f"failed (in {out / 'failed'}, tried again by the next run):", soft_wrap=True, markup=False
+            )
         for name, reason in done.failed.items():
             errors.print(f"  {name}: {reason}", soft_wrap=True, markup=False)
     done.place.leave()

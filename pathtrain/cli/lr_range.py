@@ -35,6 +35,7 @@ def lr_range(
     mean entropy of outputs. A bound, not a choice: some steps tell little of a whole run. It keeps a page.
     """
     from pathtrain.recipes.load import load
+    from pathtrain.recipes.names_only import short
 
     resolved = load(recipe, settings or ())  # before torch is imported: a typing error should show at once
     from rich.table import Table
@@ -46,7 +47,7 @@ def lr_range(
     found = run(dataset, resolved, steps=steps, low=low, high=high)
     if os.environ.get("RANK", "0") != "0":
         return
-    write(page(found, recipe, str(dataset)), out)
+    write(page(found, recipe, short(str(dataset))), out)
     errors.print(f"Written: {out}", markup=False, soft_wrap=True)
 
     def show() -> None:

@@ -6,12 +6,13 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from pathprep.cli.command_file import save_command
 from pathprep.cli.dialect import give
+from pathprep.cli.printable import CleanConsole
 from pathprep.params.origin import AskedOrigin
 
 Model = Annotated[Path, typer.Argument(help="A run folder, or an exported model.")]
@@ -60,7 +61,9 @@ def finish(
     paths = [out_json] if out_json is not None else kept
     for path in paths[1:]:
         give(result, False, path, lambda: None)
-    give(result, as_json, paths[0] if paths else None, lambda: Console(markup=False).print(table(result)))
+    give(
+        result, as_json, paths[0] if paths else None, lambda: CleanConsole(markup=False).print(table(result))
+    )
     for path in kept if out_json is None else ():
         path.parent.mkdir(parents=True, exist_ok=True)
         save_command(context, path.parent)

@@ -48,6 +48,8 @@ class Area:
         inside = np.zeros(len(points), dtype=bool)
         low, high = self.rings[0].min(axis=0), self.rings[0].max(axis=0)
         near = np.flatnonzero(((points >= low) & (points <= high)).all(axis=1))
+        if not len(near):
+            return inside
         inside[near] = points_in_poly(points[near], self.rings[0])
         for hole in self.rings[1:]:
             inside[near] &= ~points_in_poly(points[near], hole)
@@ -108,10 +110,17 @@ def labels_of(tiles: DatasetTiles, drawings: dict[str, Drawn], origin: AskedOrig
     for number, slide in enumerate(tiles.slides):
         start, end = tiles.starts[number], tiles.starts[number + 1]
         centres = tiles.coords[start:end] + tiles.side[start:end, None] / 2
+        order = np.argsort(centres[:, 0], kind="stable")  # each area looks at those below and above it only
+        centres = centres[order]
         # Largest first, so that smaller ones inside it overwrite; sorted() keeps the file's order of equals.
         # What is to be ignored comes last
         for area in sorted(areas.get(slide, ()), key=lambda area: (not area.label, -area.size)):
-            names[start:end][area.holds(centres)] = area.label
+            ends = area.rings[0][:, 0]
+            near = slice(
+                np.searchsorted(centres[:, 0], ends.min()),
+                np.searchsorted(centres[:, 0], ends.max(), side="right"),
+            )
+            names[start:end][order[near][area.holds(centres[near])]] = area.label
     return [str(name) for name in names]
 
 

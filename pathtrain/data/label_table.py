@@ -113,7 +113,10 @@ class LabelTable:
                 left[column] = reason
         if not taken:
             other = ", ".join([self.slide_column, *self.patient_columns, *filter(None, [self.split])])
-            why = "; ".join(f"{column}: {reason}" for column, reason in left.items()) or "there is none"
+            why = "; ".join(
+                f"{tables.cut(column)}: {reason}" for column, reason in [*left.items()][: tables.SHOWN]
+            )
+            why = why or "there is none"
             raise UsageError(f"{self.source}: no column beside {other} holds classes to learn ({why})")
         return taken, left
 
@@ -168,8 +171,8 @@ def read(paths: Sequence[Path], known: AbstractSet[str]) -> LabelTable:
     for table in read_ones[1:]:
         if table.columns.keys() != read_ones[0].columns.keys():
             raise UsageError(
-                f"{table.path}: columns {', '.join(table.columns)}; {paths[0]} has "
-                f"{', '.join(read_ones[0].columns)}; make them equal"
+                f"{table.path}: other columns than {paths[0]}: {table.has()}, the other: "
+                f"{read_ones[0].has()}; make them equal"
             )
     first = read_ones[0]
     joined = {name: [cell for table in read_ones for cell in table.columns[name]] for name in first.columns}

@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 from pathprep.errors import DatasetError, UsageError
 from pathprep.folders import is_mixed, open_dataset
-from pathprep.storage import cells, tables
+from pathprep.storage import cells, regular, tables
 from pathprep.storage.place import storage_at
 from pathprep.storage.tables import Columns
+from pathprep.tiles import limits
 from pathtrain.data.source import DamagedTile, DatasetSource
 from pathtrain.stain.normaliser import Normaliser, normaliser
 from pathtrain.stain.target import ModelTarget
@@ -192,6 +193,12 @@ class FolderTiles(Tiles):
         self.files = table.columns[table.first("file")]
         if len(set(self.files)) != len(self.files):
             raise UsageError(f"{path / LABELS_FILE}: a file is listed twice; keep one row per file")
+        for row, file in enumerate(self.files):
+            if file.startswith("/") or ".." in file.split("/"):
+                raise UsageError(
+                    f"{table.at(row)}: {file} is outside {path}; put the file, or a link to its "
+                    "folder, into this one"
+                )
         self.labels = [cells.label(cell) for cell in table.columns[table.first("label")]]
         groups = table.pick("group", Columns())
         self.grouped = groups is not None
@@ -204,7 +211,7 @@ class FolderTiles(Tiles):
     def read(self, tile: int) -> bytes:
         path = self.path / self.files[tile]
         try:
-            return path.read_bytes()
+            return regular.read(path, limits.MOST_BYTES)
         except OSError as error:
             raise DatasetError(f"{path}: {error.strerror}; {self.fix}") from None
 

@@ -20,18 +20,19 @@ import pathprep
 from pathprep.errors import DatasetError, PathprepError, UsageError
 from pathprep.page import chart
 from pathprep.page.environment import data_uri, render, write
-from pathprep.storage.json_files import read_json
 from pathprep.storage.place import local_folder
 from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.errors import ModelError
 from pathtrain.evaluate.baselines import said
 from pathtrain.evaluate.papers.published import TASKS
 from pathtrain.images import decode, resize
-from pathtrain.recipes.load import dump, load
+from pathtrain.recipes.load import dump
+from pathtrain.recipes.names_only import short, without_paths
 from pathtrain.recipes.recipe import Recipe, StainConfig
 from pathtrain.reports import curves
 from pathtrain.reports import results as evaluations
 from pathtrain.runs import checkpoint, milestones
+from pathtrain.runs.described import info_of, recipe_of
 from pathtrain.runs.identity import TRAINING, VERSION_KEY, held_out
 from pathtrain.runs.warm_start import STEP_KEY
 from pathtrain.stain.target import of_run
@@ -72,20 +73,22 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
         raise ModelError(
             f"{run}: not a run (no recipe.yaml); train one with `pathtrain pretrain --out {run}`"
         )
-    recipe = load(run / "recipe.yaml")
-    info = read_json(run / "run.json") or {}
+    recipe = recipe_of(run)
+    info = info_of(run)
     rows, damaged = curves.read(run)
     saved = checkpoint.entries(run)
     step = saved[-1].step if saved else 0
     found = evaluations.find(run, [Path(path) for path in results])
     views, views_missing = _views(run, recipe, info)
+    recipe = without_paths(recipe)  # pages are passed on: no path of the machine
+    dataset = short(str(info.get("dataset", "DATASET")))
     try:
         page = render(
             Path(__file__).with_suffix(".html"),
             name=run.resolve().name,
-            run=run,
+            run=run.resolve().name,
             facts=_facts(recipe, info, rows, step),
-            dataset=info.get("dataset", "DATASET"),
+            dataset=dataset,
             tasks=TASKS,
             heads=evaluations.heads(run),
             said=said,
@@ -98,7 +101,7 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
             step=step,
             milestones=milestones.entries(run),
             missing=[
-                text.format(run=run, dataset=info.get("dataset", "DATASET"))
+                text.format(run=run.resolve().name, dataset=dataset)
                 for task, text in COMMANDS.items()
                 if task not in found
             ],
@@ -132,7 +135,7 @@ def _facts(
         ("Backbone", f"{recipe.model.name} {json.dumps(recipe.model.kwargs) if recipe.model.kwargs else ''}"),
         ("First weights", _first_weights(recipe, identity)),
         ("Stain", _stain(recipe.stain)),
-        ("Dataset", str(info.get("dataset", "unknown"))),
+        ("Dataset", short(str(info.get("dataset", "unknown")))),
         ("Build id", str(identity.get("dataset build id", "unknown"))),
         ("Tiles", f"{tiles:,}" if tiles else "unknown"),
         ("Machine", ", ".join(f"{key} {value}" for key, value in versions.items()) or "unknown"),
@@ -185,6 +188,8 @@ def _views(run: Path, recipe: Recipe, info: dict[str, Any]) -> tuple[list[dict[s
     """The first tiles of the run with their views as they went into training; or why there are none."""
     if "dataset" not in info:
         return [], "run.json does not say which dataset the run was trained on."
+    if info.get("pseudonymised"):
+        return [], "of a run on pseudonymised tiles nothing says where they are."
     try:
         dataset = pathprep.open(Path(info["dataset"]))
         if dataset.info["build_id"] != info.get("identity", {}).get("dataset build id"):

@@ -5,18 +5,25 @@ the rows after s, and the steps are then done and logged again.
 """
 
 import json
+import logging
 import os
+import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from pathprep.storage import atomic
+from pathtrain.runs import log_seal
 from pathtrain.training.wandb_board import Wandb
 
-NAME = "log.jsonl"
+NAME = log_seal.LOG_FILE
+log = logging.getLogger(__name__)
 Row = dict[str, Any]
 # Is told of a run's progress: finished steps, those of the whole run, and the log's row, if there is one. It
 # is called before the first step and after each, on rank 0.
@@ -26,10 +33,21 @@ Watch = Callable[[int, int, Row | None], None]
 def rows(run: Path) -> list[dict[str, Any]]:
     """The run's rows in order; a last line that a kill cut off is left out."""
     try:
-        lines = (run / NAME).read_text().splitlines(keepends=True)
+        lines = (run / NAME).read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line.endswith(b"\n"):
+            continue
+        try:
+            row = json.loads(line)
+            row["step"] = int(row["step"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            log.warning("%s: line %d is damaged and left out", run / NAME, number)
+            continue
+        found.append(row)
+    return found
 
 
 class Log:
@@ -42,12 +60,15 @@ class Log:
     """
 
     def __init__(self, run: Path, start: int, wandb: Wandb | None = None) -> None:
-        self._wandb = wandb
+        self._wandb, self._run = wandb, run
+        if start and (wrong := log_seal.differs(run)):
+            log.warning("%s", wrong)
         kept = [row for row in rows(run) if row["step"] <= start] if start else []  # step 0 is done again
         text = "".join(json.dumps(row) + "\n" for row in kept)
+        log_seal.remove(run)
         atomic.write_bytes(run / NAME, text.encode())
         self._file = (run / NAME).open("a")
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1 if start else 0)
+        self._board = _Board(run / "tensorboard", start + 1 if start else 0)
 
     def __enter__(self) -> Self:
         return self
@@ -74,6 +95,36 @@ class Log:
     def sync(self) -> None:
         """Put the rows on disk; before a checkpoint, which must not be ahead of them."""
         os.fsync(self._file.fileno())
+        log_seal.write(self._run)
+
+
+class _Board:
+    """A file of TensorBoard's. Its own writer puts the machine's name into the file's, this one does not.
+
+    Args:
+        folder: made if absent. purge_step: what earlier files say from there on is not shown.
+    """
+
+    def __init__(self, folder: Path, purge_step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{int(time.time()):010d}.machine.{os.getpid()}.{secrets.randbelow(10**6)}"
+        self._file = (folder / name).open("xb")
+        self._records = RecordWriter(self._file)
+        self._write(file_version="brain.Event:2")
+        if purge_step:
+            self._write(step=purge_step, session_log=SessionLog(status=SessionLog.START))
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        """A point of a curve."""
+        self._write(step=step, summary=Summary(value=[Summary.Value(tag=name, simple_value=float(value))]))
+
+    def _write(self, **values: Any) -> None:
+        self._records.write(Event(wall_time=time.time(), **values).SerializeToString())
+        self._file.flush()
+
+    def close(self) -> None:
+        """End it."""
+        self._file.close()
 
 
 class NoLog:

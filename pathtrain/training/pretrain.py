@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ import torch
 import pathprep
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError, UsageError
+from pathprep.folders import is_pseudonymised
 from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import Target
 from pathprep.storage import atomic, locks
@@ -20,9 +21,10 @@ from pathtrain.data.whole_tiles import DatasetTiles
 from pathtrain.distributed import ranks as distributed
 from pathtrain.errors import CheckpointError
 from pathtrain.models.first_weights import misfit
-from pathtrain.recipes.load import dump, load, run_folder
+from pathtrain.recipes.load import load, run_folder
+from pathtrain.recipes.names_only import without_paths
 from pathtrain.recipes.recipe import Recipe
-from pathtrain.runs import checkpoint, lock, milestones, warm_start
+from pathtrain.runs import checkpoint, described, lock, milestones, warm_start
 from pathtrain.runs import identity as identities
 from pathtrain.runs.identity import Changes
 from pathtrain.stain import suits
@@ -117,6 +119,7 @@ def pretrain(
 
         entry, changed = ranks.decide(begin)
         if entry is not None and entry.step >= total:
+            ranks.decide(lambda: described.mend(run, recipe))
             ranks.say(log, "%s: finished, %d of %d steps; `fresh` starts over", run, total, total)
             return TrainSummary(total, total, None)
         what = "%s tiles of %s: %d steps into %s, on %d x %s"
@@ -152,7 +155,7 @@ def pretrain(
 
         ranks.decide(settled)
         if ranks.first and wandb is not None:
-            board = Wandb(wandb, run, recipe.model_dump(mode="json"))
+            board = Wandb(wandb, run, without_paths(recipe).model_dump(mode="json"))
         return loop.train(
             lambda start: setup.source(start, ranks, target, held_out.tiles),
             watch,
@@ -189,17 +192,23 @@ def _describe(
     """Write what the run is, and what was changed on its way."""
     normalised = ModelTarget.of_training(target, data)
     about = {
-        "dataset": str(data.root),
+        **_place(data),
         "identity": identity,
         "normalised": normalised is not None,
         **trained_on(data, identity.get("held-out slides", ())),
         "versions": identities.versions(),
         "changes": identities.changes(run, 0 if entry is None else entry.step, changed),
     }
-    atomic.write_json(run / "run.json", about)
     if normalised is not None:
         normalised.save(run)
-    atomic.write_bytes(run / "recipe.yaml", dump(recipe).encode())
+    described.write(run, recipe, about)
+
+
+def _place(data: Dataset | MixedDataset) -> dict[str, Any]:
+    """Where the tiles are; of pseudonymised ones, what their folder is called: a path tells of a machine."""
+    if is_pseudonymised(data.root):
+        return {"dataset": PurePath(data.storage.absolute).name, "pseudonymised": True}
+    return {"dataset": str(data.root)}
 
 
 def trained_on(data: Dataset | MixedDataset, held_out: Collection[str]) -> dict[str, int | None]:

@@ -41,7 +41,8 @@ def sample(calls: Sequence[Call], most: int, rng: random.Random) -> list[Call]:
     if len(calls) <= most:
         return [*calls]
     seen: set[tuple[str, str]] = set()
-    first, rest = [], []
+    first: list[Call] = []
+    rest: list[Call] = []
     for call in rng.sample(calls, len(calls)):
         key = call.kind, Path(call.path).suffix + str(Path(call.path).parent)
         (rest if key in seen else first).append(call)

@@ -35,9 +35,9 @@ class Ended:
     """A run that is over.
 
     Attributes:
-        code: exit code; negative: the signal. text: what it said. seconds: it took. calls: that were counted,
-            in their order. hit: the call that was killed or failed, if the run came to it. hung: it was stopped
-            for its time. stray: a process of it stayed.
+        code: exit code; negative: the signal. text: what it said. seconds: it took. stray: a process of it
+            stayed. calls: that were counted, in their order. hung: it was stopped for its time.
+        hit: the call that was killed or failed, if the run came to it.
     """
 
     code: int
@@ -59,8 +59,8 @@ class Run:
     """A command to run.
 
     Attributes:
-        argv: program and arguments. arm: what the shim does. kill_after: seconds. learn: whether the warm process
-            is to import what this run imports.
+        argv: program and arguments. arm: what the shim does. kill_after: seconds.
+        learn: whether the warm process is to import what this run imports.
     """
 
     argv: Sequence[str]

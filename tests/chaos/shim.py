@@ -58,8 +58,8 @@ class Arm:
     """What the shim is to do in a run.
 
     Attributes:
-        roots: folders whose files count. kinds: of calls that count. mode: what to do. at: number of the call,
-            from 1. error: errno of a call that fails.
+        roots: folders whose files count. kinds: of calls that count. mode: what to do. at: the call, from 1.
+        error: errno of a call that fails.
     """
 
     roots: Sequence[str]

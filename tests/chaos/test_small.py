@@ -8,8 +8,8 @@ import pytest
 
 from chaos import crowds, faults, kills
 from chaos.commands import COMMANDS, Command
-from chaos.outcome import Undisturbed, differences, forget, state, undisturbed
-from chaos.place import Place
+from chaos.outcome import Undisturbed, differences, forget, undisturbed
+from chaos.place import Place, State, state
 from chaos.shim import CHANGES, Arm, Mode, compiler
 
 pytestmark = [
@@ -92,7 +92,7 @@ def test_the_nth_call_is_killed_or_fails_and_no_other(place: Place) -> None:
 
 
 def test_what_is_missing_too_many_or_other_is_told() -> None:
-    usual = {"a": b"1", "b": b"2", "c": "folder"}
+    usual: State = {"a": b"1", "b": b"2", "c": "folder"}
     assert differences({"a": b"1", "b": b"3", ".tmp-x": b""}, usual) == [
         "c is missing",
         ".tmp-x is too many",

@@ -13,7 +13,7 @@ import pathtrain.cli
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-# Of docker, torchrun, Slurm and tests/fuzz_slides.py
+# Of docker, torchrun, Slurm and tests/fuzz/slides.py
 OTHERS = {"--rm", "--ipc", "--user", "--nproc-per-node", "--partition", "--time", "--gres", "--mutations"}
 
 

@@ -1,6 +1,6 @@
 """Small slides of several kinds, ways to damage their bytes, and what pathprep makes of the result.
 
-Shared by the corpus of damaged slides (damaged/) and by the fuzzer (tests/fuzz_slides.py). Slides
+Shared by the corpus of damaged slides (damaged/) and by the fuzzer (tests/fuzz/slides.py). Slides
 are examined in child processes with limits on memory and time, as the launchers run them.
 """
 

@@ -6,10 +6,11 @@ under a tag that states other colours. What declares impossible sizes, or would 
 opens it, is refused before anything is opened.
 """
 
+import stat
 from pathlib import Path
 from typing import Literal
 
-from pathprep.errors import UnreadableSlide
+from pathprep.errors import UnreadableSlide, explain_os_error
 from pathprep.params.shard import ReaderName
 from pathprep.slides.readers import tiff
 from pathprep.slides.readers.base import Level, Reader
@@ -60,12 +61,7 @@ def open_reader(path: Path, name: ReaderName = "auto") -> Reader:
     Raises:
         UnreadableSlide: the file is absent, empty, or no reader understands it.
     """
-    if not path.exists():
-        raise UnreadableSlide(f"{path}: no such file")
-    if path.is_dir():
-        raise UnreadableSlide(f"{path}: is a folder, not a slide")
-    if path.stat().st_size == 0:
-        raise UnreadableSlide(f"{path}: the file is empty; copy it again from its source")
+    _check_file(path)
     # whichever reader is asked for: what is impossible is refused here, before a native library opens it
     directory = read_directory(path)
     if name == "auto":
@@ -75,3 +71,22 @@ def open_reader(path: Path, name: ReaderName = "auto") -> Reader:
     if name == "cucim":
         return CucimReader(path, directory)
     return OpenSlideReader(path, directory)
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what cannot be read, with the system's own reason: native libraries take all for damage."""
+    try:
+        state = path.stat()
+        if stat.S_ISDIR(state.st_mode):
+            raise UnreadableSlide(f"{path}: is a folder, not a slide")
+        if not stat.S_ISREG(state.st_mode):  # opening a pipe would wait for ever
+            raise UnreadableSlide(f"{path}: not a file but a pipe, socket or device")
+        if state.st_size == 0:
+            raise UnreadableSlide(f"{path}: the file is empty; copy it again from its source")
+        with path.open("rb") as file:
+            file.read(1)
+    except FileNotFoundError:
+        raise UnreadableSlide(f"{path}: no such file") from None
+    except OSError as error:
+        error.filename = str(path)
+        raise UnreadableSlide(explain_os_error(error, reading=True)) from None

@@ -154,7 +154,7 @@ def test_slides_that_are_gone(archive: Path, dataset: Path, tmp_path: Path) -> N
     gone = str(tmp_path / "nowhere.tif")
     marker.write_text(json.dumps(sealed({**values, "source": {**values["source"], "path": gone}})))
     page = report(dataset, tmp_path / "page.html")
-    assert f"flawed: the slide file is no longer at {gone}" in " ".join(page.read_text().split())
+    assert "flawed: the slide file nowhere.tif is no longer" in " ".join(page.read_text().split())
     places = {(example["slide"], example["x"] // FLAWED_SIDE) for example in page_data(page)["examples"]}
     assert places.isdisjoint({(0, 3), (0, 5), (0, 7)})  # tiles that were dropped are only in the slide
     assert places

@@ -61,7 +61,7 @@ def test_the_origin_that_is_asked_for(tmp_path: Path, slide: Path, drawn: Path) 
     assert marker.bounds == BOUNDS
     assert marker.mask is not None
     assert (marker.mask.origin, marker.mask.origin_source) == ("bounds", "mask_origin")
-    assert marker.inputs["mask_origin"] == source_of(marker).mask_origin == "bounds"
+    assert marker.inputs["mask_origin"] == source_of(marker.slide, marker).mask_origin == "bounds"
     other, tiles = shard(tmp_path / "slide", slide, drawn, mask_origin="slide")
     assert tiles == square(192, 128)
     assert other.mask is not None
@@ -75,7 +75,7 @@ def test_an_origin_without_an_effect_makes_no_slide_again(tmp_path: Path, drawn:
     assert (marker.bounds, tiles) == (None, square(192, 128))
     assert marker.mask is not None
     assert marker.mask.origin_source == "the slide has one origin"
-    source = source_of(marker)
+    source = source_of(marker.slide, marker)
     assert same_inputs(marker, source.inputs())
     assert same_inputs(marker, replace(source, mask_origin="slide").inputs())
     assert not same_inputs(marker, replace(source, mask=None).inputs())

@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.slides import tissue, write_tiff
+from helpers.tilesets import folders, tile
 
+from pathprep.dataset.marker import SlideMarker, is_displaced, read_sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import build_id
 from pathprep.errors import DatasetError, UsageError
@@ -17,12 +20,15 @@ from pathprep.params.quality import QcParams
 from pathprep.params.shard import ShardParams
 from pathprep.params.stain import StainParams
 from pathprep.params.tissue import TissueParams
-from pathprep.sharding import run
+from pathprep.sharding import pipeline, run
+from pathprep.sharding.pipeline import ShardTask
 from pathprep.sharding.recorded import recorded
-from pathprep.sharding.repair import repair
+from pathprep.sharding.repair import repair, source_of
 from pathprep.slides import find
 from pathprep.stain import Target
+from pathprep.storage import atomic
 from pathprep.storage.seals import sealed
+from pathprep.tilesets.import_tiles import import_tiles
 
 PARAMS = ShardParams(tile=64, region=1024, mode="resize", mpp=1.0, more_mpps=(0.5,), min_tissue=0.3)
 
@@ -167,6 +173,140 @@ def test_a_flipped_byte_of_a_marker_is_found(
         return
     done = repair(root, workers=1)
     assert [(found.slide, found.lost) for found in done.damaged] == [("s1_mpp1", True)]
+    assert "`pathprep shard SLIDES --out" in done.damaged[0].problems[0]
     assert "makes it again" in done.damaged[0].problems[0]
     assert done.folder.problems == []
     assert done.summary is None
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing is tidied up that a dead process would not tidy up."""
+
+
+def marker_of(root: Path, name: str) -> SlideMarker:
+    """A slide's marker, committed or displaced."""
+    marker = read_sealed(root / f"slides/{name}.json")
+    assert isinstance(marker, SlideMarker)
+    return marker
+
+
+def remake(root: Path, name: str, killed_at: int) -> bool:
+    """Make a slide again, and die at this rename of the last files; false if it came to its end before."""
+    there = Dataset(root)
+    marker = marker_of(root, name)
+    task = ShardTask(root, source_of(name, marker), PARAMS, there.info["build_id"], rebuild=True)
+    publish, left = atomic.publish, killed_at
+
+    def dying(temporary: Path, path: Path) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Killed
+        publish(temporary, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(atomic, "publish", dying)
+        try:
+            pipeline.process(task)
+        except Killed:
+            return True
+    return False
+
+
+def test_a_slide_whose_remaking_is_killed_anywhere_is_brought_back_by_repair(
+    dataset: tuple[Path, dict[str, bytes]],
+) -> None:
+    root, before = dataset
+    name, moments = "s0_mpp0-5", 0
+    while remake(root, name, moments):
+        moments += 1
+        # whatever the moment: it is whole, or it is named, with the command that brings it back
+        found = {each.slide: each for each in verify(root) if each.problems}
+        if name not in Dataset(root).slides:
+            assert found[name].displaced
+            assert "did not come to its end" in found[name].problems[0]
+            assert "(folder)" not in found or not any(name in line for line in found["(folder)"].problems)
+    assert moments >= 6  # the marker, the tar, idx, index, two previews, the marker again
+    assert files(root) == before
+    for moment in range(1, moments):
+        assert remake(root, name, moment)
+        assert name not in Dataset(root).slides
+        if moment == 3:
+            done = repair(root, workers=1)
+            assert done.summary is not None
+            assert (list(done.summary.markers), done.summary.failures) == ([name], {})
+            assert files(root) == before
+            assert not any(found.problems or found.tiles for found in verify(root))
+    # the command that made it does as well, and keeps the slide's mask
+    marker = marker_of(root, name)
+    folder = Path(marker.source.path).parent
+    made = run.shard(find.find([folder], folder.parent / "m"), root, PARAMS)
+    assert (list(made.markers), made.stale) == ([name], [])
+    assert files(root) == before
+
+
+def test_a_displaced_slide_that_is_not_there_now_waits_for_its_archive(
+    dataset: tuple[Path, dict[str, bytes]],
+) -> None:
+    root, before = dataset
+    assert remake(root, "s1_mpp1", 2)
+    slide = Path(marker_of(root, "s1_mpp1").source.path)
+    for harm in (lambda: slide.rename(slide.with_name("away")), lambda: slide.write_bytes(b"cut")):
+        away = slide.read_bytes()
+        harm()
+        done = repair(root, workers=1)
+        assert done.summary is not None
+        assert list(done.summary.failures) == ["s1_mpp1"]
+        assert is_displaced(marker_of(root, "s1_mpp1"))
+        slide.write_bytes(away)
+    done = repair(root, workers=1)
+    assert done.summary is not None
+    assert list(done.summary.markers) == ["s1_mpp1"]
+    assert files(root) == before
+
+
+def test_two_repairs_and_a_shard_at_once(dataset: tuple[Path, dict[str, bytes]]) -> None:
+    root, before = dataset
+    for name in ("s0_mpp1", "s0_mpp0-5", "s1_mpp1"):
+        flip(root / f"shards/{name}.tar")
+    assert remake(root, "s1_mpp0-5", 2)
+    folder = Path(marker_of(root, "s1_mpp0-5").source.path).parent
+    with ThreadPoolExecutor(3) as pool:
+        repairs = [pool.submit(repair, root, workers=1) for _ in range(2)]
+        sharding = pool.submit(
+            run.shard, find.find([folder], folder.parent / "m"), root, PARAMS, workers=1, rebuild=True
+        )
+        for each in repairs:
+            summary = each.result().summary
+            assert summary is None or not summary.failures
+        assert not sharding.result().failures
+    assert files(root) == before
+    assert not any(found.problems or found.tiles for found in verify(root))
+
+
+def test_other_kinds_of_datasets_are_refused_with_the_command_that_helps(tmp_path: Path) -> None:
+    root = tmp_path / "tiles"
+    import_tiles(folders(tmp_path / "source", {f"train/{n}/{n}.png": tile(n) for n in range(2)}), root)
+    with pytest.raises(UsageError, match=r"tiles that were imported.*`pathprep import-tiles SOURCE --out"):
+        repair(root)
+    (root / "import-tiles.yaml").write_text("source: x\n")
+    with pytest.raises(UsageError, match=r"import-tiles --config .*import-tiles.yaml --out"):
+        repair(root)
+
+
+def test_a_slide_with_a_damaged_marker_keeps_its_name(tmp_path: Path) -> None:
+    """Two slides of one name have a hash in theirs; the one that is made again must not get another."""
+    for number in range(2):
+        folder = tmp_path / f"slides/{number}"
+        folder.mkdir(parents=True)
+        write_tiff(folder / "s.tif", tissue(500, 600, seed=number, margin=80))
+    params = ShardParams(tile=64, region=1024, mode="resize", mpp=1.0)
+    root, sources = tmp_path / "d", find.find([tmp_path / "slides"])
+    names = sorted(run.shard(sources, root, params, workers=1).markers)
+    assert all(name.startswith("s-") for name in names)
+    before = files(root)
+    flip(root / f"slides/{names[0]}.json")
+    made = run.shard(sources, root, params, workers=1)
+    assert list(made.markers) == [names[0]]
+    assert files(root) == before
+    assert not any(found.problems for found in verify(root))

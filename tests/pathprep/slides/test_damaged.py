@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from fuzz_slides import fuzz
+from fuzz.slides import fuzz
 from helpers.damaged_slides import KINDS, Outcome, anatomy, examine_all, patch, write_base
 
 CASES: dict[str, dict[str, Any]] = {

@@ -8,10 +8,11 @@ import numpy.typing as npt
 import pytest
 from helpers.drawings import box
 
-from pathprep.slides import outlines
+from pathprep.slides import filled
+from pathprep.slides.filled import fill
 from pathprep.slides.geojson import to_geojson
 from pathprep.slides.masks import load_mask
-from pathprep.slides.outlines import contours, fill
+from pathprep.slides.outlines import contours
 
 
 def test_contours_round_trip_through_geojson(tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ BOW = [[0, 0], [10, 10], [10, 0], [0, 10]]
 def test_filled(
     monkeypatch: pytest.MonkeyPatch, drawn: list[npt.NDArray[np.float64]], area: int, crossings: int
 ) -> None:
-    monkeypatch.setattr(outlines, "CROSSINGS", crossings)
+    monkeypatch.setattr(filled, "CROSSINGS", crossings)
     mask = np.zeros((15, 20), bool)
     fill(mask, drawn)
     assert abs(int(mask.sum()) - area) <= (6 if drawn[0].tolist() == BOW else 0)

@@ -1,5 +1,6 @@
 """Every file below a folder is a slide, or is counted with the reason why it is none."""
 
+import errno
 import os
 from collections import Counter
 from pathlib import Path
@@ -98,3 +99,47 @@ def test_datasets_are_left_alone(tmp_path: Path) -> None:
     found, left = seen(tmp_path)
     assert found == ["a.svs"]
     assert [each.kind for each in left] == ["dataset folder"]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES, errno.ENOTCONN])
+def test_what_lies_on_a_dead_drive_costs_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """One stale handle ended the walk over all files (sjl/peat#2)."""
+    for name in ("a.svs", "dead.svs", "dead.zip", "z/c.svs"):
+        touch(tmp_path / name)
+    linked = touch(tmp_path.parent / f"{tmp_path.name}-drive" / "far.svs")
+    (tmp_path / "linked.svs").symlink_to(linked)
+    real, scan = os.stat, os.scandir
+
+    class Entry:
+        def __init__(self, entry: os.DirEntry[str]) -> None:
+            self.entry = entry
+            self.dead = entry.name.startswith(("dead", "linked"))
+
+        def __getattr__(self, name: str) -> object:
+            if self.dead and name in ("stat", "is_dir", "is_file"):
+                raise OSError(number, os.strerror(number), self.entry.path)
+            return getattr(self.entry, name)
+
+    class Listing:
+        def __init__(self, place: Path) -> None:
+            self.listing = scan(place)
+
+        def __enter__(self) -> list[Entry]:
+            return [Entry(entry) for entry in self.listing]
+
+        def __exit__(self, *_: object) -> None:
+            self.listing.close()
+
+    def dying(path: object, *args: object, **more: object) -> os.stat_result:
+        if str(path) == str(linked) or Path(str(path)).name.startswith(("dead", "linked")):
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, *args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "scandir", Listing)
+    monkeypatch.setattr(os, "stat", dying)
+    found = look([tmp_path])
+    assert [each.path.name for each in found.slides] == ["a.svs", "dead.svs", "linked.svs", "c.svs"]
+    assert f"cannot be looked at: {os.strerror(number)}" in str(found.left)
+    assert found.left.notable

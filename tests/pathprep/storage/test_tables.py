@@ -135,11 +135,14 @@ def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
         ("slide,slide\na,b\n", ": two columns are named 'slide'; rename one"),
         ("slide,x\na,1\n\nb\n", ", line 4: 1 cells, the header has 2"),
         ("slide;x\r\na;1;2\r\n", ", line 2: 3 cells, the header has 2"),
-        ('slide,x\na,"1\nb,2\n', r", line 3: cannot be read as CSV \(unexpected end of data\)"),
+        (
+            'slide,x\na,"1\nb,2\n',
+            r", line 2 \(read on to line 3\): cannot be read as CSV \(unexpected end of data\)",
+        ),
         ('slide,x\na,"1" 2\n', r", line 2: cannot be read as CSV \(',' expected after '\"'\)"),
         ("slide,größe\na,1\n".encode("cp1252"), ', line 1: not text in UTF-8; save it as "CSV UTF-8"'),
         ("slide,x\na,1\nä,1\n".encode("cp1252"), ', line 3: not text in UTF-8; save it as "CSV UTF-8"'),
-        ("slide\ta\n".encode("utf-16-le"), ': not text in UTF-8; save it as "CSV UTF-8"'),
+        ("slide\ta\n".encode("utf-16-le"), r", line 1: not text in UTF-8 \(it holds a NUL\); save it as"),
         ("slide\ta\n".encode("utf-16")[:-1], ", line .: not text in UTF-8"),
     ],
 )

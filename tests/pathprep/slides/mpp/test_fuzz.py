@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from fuzz_resolution import DEFAULT, case, fuzz, judge
+from fuzz.resolution import DEFAULT, case, fuzz, judge
 
 from pathprep.errors import MppError, SlideError
 from pathprep.slides.mpp.settle import Mpp, MppRules

@@ -1,6 +1,6 @@
 """Writes resolutions of slides in every form, right, wrong and damaged, and looks at what is made of them.
 
-    python tests/fuzz_resolution.py --seed 0 --cases 20000
+    python tests/fuzz/resolution.py --seed 0 --cases 20000
 
 What counts as a finding, and makes the exit code 1: an error that pathprep did not raise on purpose; the
 default, or another figure, where the file states one; an error that does not quote the figure. The same seed

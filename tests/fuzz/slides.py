@@ -1,6 +1,6 @@
 """Damages small slides at random and shards them, in child processes with limits on memory and time.
 
-    python tests/fuzz_slides.py --seed 0 --mutations 3000
+    python tests/fuzz/slides.py --seed 0 --mutations 3000
 
 Prints how many slides of each kind were refused, accepted with their own pixels, and so on. What counts
 as a finding, and makes the exit code 1: the death of a child, a timeout, an error that pathprep did not

@@ -1,0 +1,157 @@
+"""The key of pseudonyms: a file that its owner alone may read, and the names that it makes.
+
+A name is HMAC-SHA256 (RFC 2104) of a slide's own name; of it, 60 bits in base32. Whoever has the key can tell
+whether a guessed name is a slide's; whoever has not cannot, however few names are possible.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import stat
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Self
+
+from pathprep.errors import UsageError
+from pathprep.slides.own_names import composed, own_name
+from pathprep.storage import atomic, locks
+
+FORMAT = "pathprep pseudonym key, version 1"
+_ADVICE = "# Keep this file and its table (.csv) apart from the dataset: they undo its pseudonyms"
+BYTES = 32  # of the secret
+# Of a name, with 5 bits each: two of a million slides have one name in 1 of 2 million archives, and that is
+# noticed (table.Table.add)
+LETTERS = 12
+PSEUDONYM = re.compile(rf"(?<![A-Za-z0-9])[sfgi][a-z2-7]{{{LETTERS}}}(?![A-Za-z0-9])")
+Kind = str  # a letter that names begin with: s of a slide or mask, f of a folder, g of a group, i of an image
+
+
+@dataclass(frozen=True)
+class Key:
+    """A secret, and where it is kept.
+
+    Attributes:
+        path: of the file; None of one that is made for a dry run and forgotten.
+        secret: BYTES bytes; never shown.
+    """
+
+    path: Path | None
+    _secret: bytes
+
+    def __repr__(self) -> str:
+        return f"Key({str(self.path)!r}, id {self.id})"
+
+    @classmethod
+    def throwaway(cls) -> Self:
+        """A key that nobody keeps."""
+        return cls(None, secrets.token_bytes(BYTES))
+
+    @property
+    def id(self) -> str:
+        """Tells keys apart and gives nothing away: 12 hex digits."""
+        return self._mac("id", "").hex()[:12]
+
+    @property
+    def table(self) -> Path:
+        """The file of the table original -> pseudonym."""
+        assert self.path is not None
+        return self.path.with_name(f"{self.path.name}.csv")
+
+    def name(self, own: str, kind: Kind = "s") -> str:
+        """The pseudonym of a name."""
+        digest = self._mac(kind, composed(own))
+        return kind + base64.b32encode(digest).decode().lower()[:LETTERS]
+
+    def file(self, path: PurePath) -> str:
+        """The pseudonym of a file's path: of its folder, of its own name, and its ending as it is."""
+        own = own_name(path)
+        return f"{self.name(str(path.parent), 'f')}/{self.name(own)}{path.name.removeprefix(own).lower()}"
+
+    def _mac(self, kind: str, text: str) -> bytes:
+        message = f"{kind}\0".encode() + text.encode(errors="surrogateescape")
+        return hmac.new(self._secret, message, hashlib.sha256).digest()
+
+
+def read(path: Path) -> Key:
+    """A key from its file.
+
+    Raises:
+        UsageError: it is not there, not a key file, or others may read it.
+    """
+    try:
+        with path.open("rb") as file:
+            state, data = os.fstat(file.fileno()), file.read(4096)
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path}: no such key file; without it nobody can tell whose pseudonyms these are"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"{path}: the key file cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(state.st_mode):
+        raise UsageError(f"{path}: not a file; give the key file of the pseudonyms")
+    if state.st_mode & 0o077:
+        raise UsageError(f"{path}: others may read the key file; take their rights away (`chmod 600 {path}`)")
+    text = data.decode("ascii", "replace").splitlines()
+    lines = [line for line in text if line and not line.startswith("#")]
+    try:
+        if len(lines) != 2 or lines[0] != FORMAT:
+            raise ValueError
+        secret = binascii.unhexlify(lines[1].strip())
+        if len(secret) != BYTES:
+            raise ValueError
+    except ValueError:
+        raise UsageError(
+            f"{path}: not a key file of pathprep ({FORMAT}); name a file that is not there to have one "
+            "made, or bring the right one back from your backup"
+        ) from None
+    return Key(path, secret)
+
+
+def take(path: Path, dataset: Path | None = None, *, dry: bool = False) -> Key:
+    """The key of a file, which is made if it is not there.
+
+    Args:
+        path: of the file. dataset: the folder that must not hold it; None: it is at a URL.
+        dry: make none; then the key of a file that is not there is one that is forgotten.
+
+    Raises:
+        UsageError: as of ``read``; it lies in the dataset; or it cannot be made.
+    """
+    path = Path(os.path.abspath(path))  # noqa: PTH100  # for workers, wherever they start
+    if dataset is not None and path.resolve().is_relative_to(dataset.resolve()):
+        raise UsageError(
+            f"{path}: lies in the dataset, which is given away with it; keep the key file somewhere else"
+        )
+    if not path.exists():
+        if dry:
+            return Key.throwaway()
+        _make(path)
+    return read(path)
+
+
+def _make(path: Path) -> None:
+    try:
+        with locks.exclusive(path.with_name(f".{path.name}.lock"), wait=True):
+            if not path.exists():  # made meanwhile by another run
+                text = f"{FORMAT}\n{secrets.token_hex(BYTES)}\n{_ADVICE}\n"
+                write_private(path, text.encode())
+    except OSError as error:
+        raise UsageError(
+            f"{path}: the key file cannot be made ({error.strerror}); choose a place that exists and is yours"
+        ) from None
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file, atomically, that its owner alone may read, from its first byte on."""
+    with atomic.pending(path) as (file, temporary):
+        os.fchmod(file.fileno(), 0o600)
+        file.write(data)
+    try:
+        atomic.publish(temporary, path)
+    except BaseException:
+        atomic.discard(temporary)
+        raise
