@@ -50,11 +50,8 @@ def write(page: str, out: Path) -> None:
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-<<<<<<< HEAD
-        atomic.write_alone(out, page.encode())
-=======
-        atomic.write_bytes(out, page.encode(errors="backslashreplace"))  # names of files may be no text
->>>>>>> main
+        # names of files may be no text
+        atomic.write_alone(out, page.encode(errors="backslashreplace"))
     except OSError as error:
         raise UsageError(explain_os_error(error)) from None
 
