@@ -265,7 +265,9 @@ def test_tile_set(tmp_path: Path) -> None:
         pixels = np.random.default_rng(number).integers(0, 255, (64, 64, 3), np.uint8)
         Image.fromarray(pixels).save(source / "Pat_00815" / f"Mueller {number}.png")
     (source / "Pat_00815" / "Mueller 9.png").write_bytes(b"no picture")
-    lines = [f"Pat_00815/Mueller {number}.png,tumour,Mueller Hans" for number in (0, 1, 2, 9)]
+    (source / "Pat_00815" / "Mueller 2.png").rename(source / "Pat_00815" / "A.Mueller 2.png")
+    names = ("Mueller 0", "Mueller 1", "A.Mueller 2", "Mueller 9")
+    lines = [f"Pat_00815/{name}.png,tumour,Mueller Hans" for name in names]
     (source / "labels.csv").write_text("file,label,group\n" + "\n".join(lines) + "\n")
     for made in (1, 0):
         done = pathprep.import_tiles(source, tmp_path / "dataset", pseudonymise=key, workers=1)
@@ -275,3 +277,5 @@ def test_tile_set(tmp_path: Path) -> None:
     (index,) = (tmp_path / "dataset" / "index").glob("*.parquet")
     assert set(pq.read_table(index)["group"].to_pylist()) == {keys.read(key).name("Mueller Hans", "g")}
     assert {"Mueller Hans", "Pat_00815/Mueller 9.png"} <= {row.name for row in table.rows(keys.read(key))}
+    with pytest.raises(UsageError, match="metadata of pictures names persons"):
+        pathprep.import_tiles(source, tmp_path / "other", pseudonymise=key, keep_metadata=True)
