@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from pathprep.errors import UsageError, explain_os_error
+from pathprep.errors import UsageError, cannot_write
 from pathprep.storage import atomic
 
 
@@ -53,7 +53,7 @@ def write(page: str, out: Path) -> None:
         # names of files may be no text
         atomic.write_alone(out, page.encode(errors="backslashreplace"))
     except OSError as error:
-        raise UsageError(explain_os_error(error)) from None
+        raise UsageError(cannot_write(out, error)) from None
 
 
 def data_uri(kind: str, data: bytes) -> str:
