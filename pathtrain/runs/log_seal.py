@@ -40,6 +40,8 @@ def differs(run: Path) -> str | None:
         return None
     except (ValueError, TypeError, RecursionError):
         return f"{run / NAME}: damaged; the next checkpoint writes it again"
+    if not (run / LOG_FILE).exists():
+        return f"{run / LOG_FILE}: gone, and its figures with it"
     with (run / LOG_FILE).open("rb") as file:
         data = file.read(int(told["bytes"]))
     if hashlib.sha256(data).hexdigest() != told["sha256"]:

@@ -36,6 +36,8 @@ def rows(run: Path) -> list[dict[str, Any]]:
         lines = (run / NAME).read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
         return []
+    if wrong := log_seal.differs(run):
+        log.warning("%s", wrong)
     found = []
     for number, line in enumerate(lines, 1):
         if not line.endswith(b"\n"):
@@ -61,8 +63,6 @@ class Log:
 
     def __init__(self, run: Path, start: int, wandb: Wandb | None = None) -> None:
         self._wandb, self._run = wandb, run
-        if start and (wrong := log_seal.differs(run)):
-            log.warning("%s", wrong)
         kept = [row for row in rows(run) if row["step"] <= start] if start else []  # step 0 is done again
         text = "".join(json.dumps(row) + "\n" for row in kept)
         log_seal.remove(run)
