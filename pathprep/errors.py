@@ -43,6 +43,7 @@ _FIXES = {
     errno.EIO: "its disk has a fault, or the way to it: try again, and have it looked at",
     errno.ESTALE: "its network drive has lost it: mount the drive again",
     errno.ENOTCONN: "its network drive is gone: mount it again",
+    errno.ETIMEDOUT: "its server does not answer: try again",
     errno.ENOMEM: "give this machine or job more memory",
     errno.ENAMETOOLONG: "choose a shorter name",
 }

@@ -192,7 +192,7 @@ def test_dataset_that_is_gone_or_was_built_again(run: Path, dataset: Path) -> No
     atomic.write_json(dataset / "dataset.json", changed)
     assert "was built again since the run" in report(run).read_text()
     (dataset / "dataset.json").unlink()
-    assert "not a dataset (no dataset.json)" in report(run).read_text()
+    assert "dataset.json: gone, though slides are there" in report(run).read_text()
 
 
 def test_old_evaluation_is_called_old(evaluated: Path) -> None:
