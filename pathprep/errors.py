@@ -13,6 +13,7 @@
     ├── OutOfMemory         too little memory for even one slide at a time
     ├── StainError          a stain target cannot be fitted or read
     ├── DatasetError        a dataset folder is missing, damaged or of another version
+    │   └── NoDatasetError      what was given is not there, or no dataset (exit code 2)
     ├── OutsideError        a path that a file names leads out of its folder
     ├── BusyError           another process writes there
     ├── NoLocksError        the file system has no locks, so that two processes could write there at once
@@ -158,6 +159,10 @@ class StainError(PathprepError):
 
 class DatasetError(PathprepError):
     """A dataset folder is missing, damaged, or written by another format version."""
+
+
+class NoDatasetError(DatasetError, UsageError):
+    """What was given as a dataset is not there, or is none."""
 
 
 class OutsideError(PathprepError):

@@ -39,7 +39,8 @@ def render(template: Path, **values: Any) -> str:
         "seconds": lambda value: f"{value:,.1f}" if value < 100 else f"{value:,.0f}",
         "share": lambda part, whole: f"{part / whole:.1%}" if whole else "-",
     }
-    return environment.get_template(template.name).render(**values)
+    page = environment.get_template(template.name).render(**values)
+    return page.encode("utf-8", "backslashreplace").decode()  # bytes of names that are no text
 
 
 def write(page: str, out: Path) -> None:
