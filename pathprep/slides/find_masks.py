@@ -58,7 +58,7 @@ def masks_for(slides: Mapping[Path, str], folder: Path) -> dict[Path, Path]:
         near = next((others[name] for name in missing if name in others), None)
         hint = f"; {near.name} is there, but is no such file" if near else ""
         raise UsageError(
-            f"{folder}: no mask ({kinds}) for {', '.join(missing[:NAMED])} ({len(missing)} slides){hint}"
+            f"{folder}: no mask ({kinds}) for {', '.join(missing[:NAMED])} ({len(missing)} slide{'s' * (len(missing) > 1)}){hint}"
         )
     _check_shared(found)
     return found
