@@ -85,6 +85,12 @@ def _is_closed(name: object) -> bool:
     return os.path.lexists(name) or not os.access(Path(os.fsdecode(name)).parent, os.X_OK)
 
 
+def cannot_write(path: Path, error: OSError) -> str:
+    """What to say of a file that a user asked for: which, why it is not there, what can be done."""
+    fix = _FIXES.get(error.errno or 0)
+    return f"{path}: cannot be written ({error.strerror})" + (f"; {fix}" if fix else "")
+
+
 def explain_missing_package(error: ModuleNotFoundError) -> str | None:
     """Says which extra brings the package; None if none does."""
     package = (error.name or "").partition(".")[0]
