@@ -13,6 +13,7 @@
     ├── OutOfMemory         too little memory for even one slide at a time
     ├── StainError          a stain target cannot be fitted or read
     ├── DatasetError        a dataset folder is missing, damaged or of another version
+    │   └── NoDatasetError      what was given is not there, or no dataset (exit code 2)
     ├── OutsideError        a path that a file names leads out of its folder
     ├── BusyError           another process writes there
     ├── NoLocksError        the file system has no locks, so that two processes could write there at once
@@ -84,6 +85,12 @@ def _is_closed(name: object) -> bool:
     return os.path.lexists(name) or not os.access(Path(os.fsdecode(name)).parent, os.X_OK)
 
 
+def cannot_write(path: Path, error: OSError) -> str:
+    """What to say of a file that a user asked for: which, why it is not there, what can be done."""
+    fix = _FIXES.get(error.errno or 0)
+    return f"{path}: cannot be written ({error.strerror})" + (f"; {fix}" if fix else "")
+
+
 def explain_missing_package(error: ModuleNotFoundError) -> str | None:
     """Says which extra brings the package; None if none does."""
     package = (error.name or "").partition(".")[0]
@@ -152,6 +159,10 @@ class StainError(PathprepError):
 
 class DatasetError(PathprepError):
     """A dataset folder is missing, damaged, or written by another format version."""
+
+
+class NoDatasetError(DatasetError, UsageError):
+    """What was given as a dataset is not there, or is none."""
 
 
 class OutsideError(PathprepError):

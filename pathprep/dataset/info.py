@@ -19,7 +19,7 @@ from typing import Any
 from pathprep.dataset.marker import DISPLACED, Marker, TileSetMarker, sealed_in
 from pathprep.dataset.remaking import made_again
 from pathprep.dataset.schema import FORMAT, READABLE, VERSION, build_id
-from pathprep.errors import DatasetError
+from pathprep.errors import DatasetError, NoDatasetError
 from pathprep.storage import atomic
 from pathprep.storage.base import Storage
 from pathprep.storage.local import LocalStorage
@@ -98,7 +98,7 @@ def read(storage: Storage) -> dict[str, Any]:
         )
     if storage.exists(NAME):
         raise DatasetError(f"{storage.root / NAME}: not written by pathprep, or damaged; name another folder")
-    raise DatasetError(f"{storage.root}: not a dataset (no {NAME}); make one with `pathprep shard`")
+    raise NoDatasetError(f"{storage.root}: not a dataset (no {NAME}); make one with `pathprep shard`")
 
 
 def first_marker(storage: Storage, build: str | None = None) -> Marker | None:

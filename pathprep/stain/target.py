@@ -13,7 +13,8 @@ from pathprep.kernels.macenko_reference import ALPHA, BETA, IO
 from pathprep.params.stain import REFERENCE
 from pathprep.stain.arrays import Array, to_numpy
 from pathprep.stain.fits import FITTED, StainFit, fit
-from pathprep.storage.seals import is_whole, write_sealed
+from pathprep.storage import atomic
+from pathprep.storage.seals import is_whole, sealed
 
 VERSION, SEALED_SINCE = 2, 2  # of the file; what is older, or written by hand, has no seal
 
@@ -86,7 +87,7 @@ class Target:
     def save(self, path: Path) -> None:
         """Write it as JSON, atomically."""
         content = {"format": "pathprep-target", "version": VERSION, "name": self.name, **self.as_params()}
-        write_sealed(path, content)
+        atomic.write_alone(path, atomic.as_json(sealed(content)))
 
     @classmethod
     def given(cls, target: "Target | PurePath | str | None") -> "Target | None":

@@ -16,7 +16,7 @@ from pathprep.errors import UsageError
 from pathprep.page import chart
 from pathprep.page.environment import render, write
 from pathprep.storage.place import local_folder
-from pathtrain.errors import ModelError
+from pathtrain.errors import NoModelError
 from pathtrain.recipes.names_only import short, without_paths
 from pathtrain.recipes.probes import KnnProbe
 from pathtrain.recipes.recipe import Recipe
@@ -145,7 +145,7 @@ def _names(places: list[Path]) -> list[str]:
 
 def _read(path: Path, name: str) -> Run:
     if not (path / "recipe.yaml").is_file():
-        raise ModelError(
+        raise NoModelError(
             f"{path}: not a run (no recipe.yaml); train one with `pathtrain pretrain --out {path}`"
         )
     recipe, info = without_paths(recipe_of(path)), info_of(path)

@@ -22,7 +22,7 @@ from pathprep.page import chart
 from pathprep.page.environment import data_uri, render, write
 from pathprep.storage.place import local_folder
 from pathtrain.data.loader import BatchOptions, Loader
-from pathtrain.errors import ModelError
+from pathtrain.errors import NoModelError
 from pathtrain.evaluate.baselines import said
 from pathtrain.evaluate.papers.published import TASKS
 from pathtrain.images import decode, resize
@@ -70,7 +70,7 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
     """
     run = Path(run)
     if not (run / "recipe.yaml").is_file():
-        raise ModelError(
+        raise NoModelError(
             f"{run}: not a run (no recipe.yaml); train one with `pathtrain pretrain --out {run}`"
         )
     recipe = recipe_of(run)

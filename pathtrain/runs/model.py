@@ -18,7 +18,7 @@ from torch import nn
 
 from pathprep.errors import UsageError
 from pathprep.stain import Target
-from pathtrain.errors import CheckpointError, ModelError
+from pathtrain.errors import CheckpointError, ModelError, NoModelError
 from pathtrain.models.backbone import build
 from pathtrain.models.folder import (
     AGAIN,
@@ -168,7 +168,7 @@ def load(path: str | Path) -> LoadedModel:
         return _from_export(path)
     if (path / "recipe.yaml").is_file():
         return _from_run(path)
-    raise ModelError(
+    raise NoModelError(
         f"{path}: neither a run (recipe.yaml and checkpoints/, from `pathtrain pretrain`) "
         f"nor an exported model ({CONFIG_FILE} and {WEIGHTS_FILE}, from `pathtrain export`)"
     )
