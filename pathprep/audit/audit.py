@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pathprep.audit import pictures, texts
-from pathprep.audit.texts import Text
+from pathprep.audit.texts import BYTES, Text
 from pathprep.errors import UsageError
 from pathprep.params.running import AnyPath
 from pathprep.pseudonyms import signs
@@ -19,6 +19,8 @@ from pathprep.storage.json_files import read_json
 
 SAMPLE = 1000  # pictures of a tar whose headers are looked at
 SHORTEN = 60
+# Letters of a path or an e-mail among bytes that are no text; pixels look like shorter ones by chance
+BY_CHANCE = 12
 PICTURES = frozenset({".jpg", ".jpeg", ".png"})
 NAMES = "own names of slides or images"
 UNREADABLE = "cannot be looked into"
@@ -151,6 +153,8 @@ def _signs(file: Path, name: str, made: Audit, sample: int) -> Iterator[tuple[st
 
 def _of_text(text: Text, file: Path) -> Iterator[tuple[str, str, str]]:
     for sign in signs.in_text(text.text):
+        if text.where == BYTES and sign.what in (signs.PATH, signs.MAIL) and len(sign.example) < BY_CHANCE:
+            continue
         yield text.where, sign.what, sign.example
     if text.kind == "name":
         yield from ((text.where, sign.what, sign.example) for sign in signs.of_name(text.text))

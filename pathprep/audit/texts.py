@@ -27,6 +27,7 @@ _DATA_URI = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]+")
 NAMES = frozenset({"slide", "slide_id", "own_name", "group", "groups", "image", "set", "patient", "patients"})
 JSON_NAMES = NAMES | {"slides", "held-out slides"}
 COLUMN_NAMES = NAMES | {"name", "source", "file", "files", "key"}
+BYTES = "its bytes"  # where of a text that was found among bytes
 LABELS = frozenset({"label", "labels"})
 
 
@@ -169,7 +170,7 @@ def readable(file: BinaryIO) -> Iterator[Text]:
     while piece := file.read(1 << 22):
         data = tail + piece
         for found in _READABLE.finditer(data):
-            yield Text("its bytes", found[0].decode("ascii"))
+            yield Text(BYTES, found[0].decode("ascii"))
         tail = data[-256:]
 
 

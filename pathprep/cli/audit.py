@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 def audit(
     paths: Annotated[
         list[str],
-        typer.Argument(
-            metavar="PATH...", parser=place, help="Datasets, mixed shards, runs, models, features."
-        ),
+        typer.Argument(metavar="PATH", parser=place, help="Datasets, mixed shards, runs, models, features."),
     ],
     sample: Annotated[
         int, typer.Option(min=0, help="Pictures of each tar whose headers are looked at; 0 for all.")

@@ -1,21 +1,24 @@
 """`pathprep pseudonyms`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from pathprep.cli.console import counted
 from pathprep.cli.dialect import Json, OutJson, give
 from pathprep.cli.streams import errors, output
 from pathprep.errors import UsageError
 
 LABELS = "Output"
+SHOWN = 5  # names of slides that the key does not know
 
 
 def pseudonyms(
     key_file: Annotated[Path, typer.Argument(metavar="KEYFILE", help="The key file of --pseudonymise.")],
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Pseudonyms, or slides' own names.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Pseudonyms, or slides' own names.")
     ] = None,
     labels: Annotated[
         Path | None,
@@ -55,7 +58,12 @@ def pseudonyms(
         matching = table.look_up(rows, name)
         facts += [row._asdict() for row in matching]
         if not matching:
-            errors.print(f"error: {name}: not in {found.table}", style="red", markup=False, soft_wrap=True)
+            errors.print(
+                f"error: {name}: not in {found.table}; give a file's name or a pseudonym, of this key",
+                style="red",
+                markup=False,
+                soft_wrap=True,
+            )
     unknown = sum(not table.look_up(rows, name) for name in names or ())
 
     def show() -> None:
@@ -83,9 +91,12 @@ def _rewrite(
             soft_wrap=True,
         )
         for column, why in done.left.items():
-            line = f"left out  {column} ({why}); --keep {column} keeps it"
+            line = f"left out  {column} ({why}); --keep {shlex.quote(column)} keeps it"
             output.print(line, markup=False, soft_wrap=True, highlight=False)
         if done.unknown:
-            output.print(f"{done.unknown:,} slides were not sharded with this key so far", soft_wrap=True)
+            some = ", ".join(done.unknown[:SHOWN]) + (", ..." if len(done.unknown) > SHOWN else "")
+            number = counted(len(done.unknown), "slide")
+            line = f"not sharded with this key so far: {number} ({some}); are they spelt as their files?"
+            output.print(line, markup=False, soft_wrap=True, highlight=False)
 
     give(vars(done), as_json, out_json, show)

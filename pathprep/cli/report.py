@@ -1,5 +1,6 @@
 """Commands on a dataset folder: `pathprep verify`, `pathprep repair`, `pathprep report`."""
 
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -41,7 +42,7 @@ def verify(dataset: Dataset = "dataset", as_json: Json = False, out_json: OutJso
         if fixable:
             repaired = kind == "slides" and not is_url(dataset)
             key = " --pseudonymise KEYFILE" if secret else ""
-            again = f"`pathprep repair {dataset}{key}`"
+            again = f"`pathprep repair {shlex.quote(str(dataset))}{key}`"
             again = again if repaired else made_again(storage_at(dataset), kind, secret=secret)
             output.print(f"{fixable} damaged; {again} makes them again", markup=False, soft_wrap=True)
         elif not bad:

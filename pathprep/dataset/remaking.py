@@ -1,12 +1,15 @@
 """What to say of shards that only the command that made them makes again."""
 
+import re
+import shlex
+
 from pathprep.storage.base import Storage
 
-# kind of a folder (folders.kind_of) -> its command, and what it takes
+# kind of a folder (folders.kind_of) -> its command, what it takes, and as what that is saved
 COMMANDS = {
-    "slides": ("shard", "SLIDES"),
-    "tiles": ("import-tiles", "SOURCE"),
-    "mixed": ("mix", "DATASET..."),
+    "slides": ("shard", "SLIDES", "slides"),
+    "tiles": ("import-tiles", "SOURCE", "source"),
+    "mixed": ("mix", "DATASET...", "datasets"),
 }
 
 
@@ -16,9 +19,13 @@ def made_again(storage: Storage, kind: str, *, secret: bool = False) -> str:
     Args:
         kind: see folders.kind_of. secret: it is pseudonymised, so that the command needs the key file.
     """
-    command, inputs = COMMANDS[kind]
-    out, saved = f"--out {storage.root}", f"{command}.yaml"
-    out += " --pseudonymise KEYFILE" if secret else ""
-    if storage.exists(saved):  # it names the folder as it was; that may have been moved
-        return f"`pathprep {command} --config {storage.root / saved} {out}`"
+    command, inputs, key = COMMANDS[kind]
+    out, saved = f"--out {shlex.quote(str(storage.root))}", f"{command}.yaml"
+    out += " --pseudonymise KEYFILE" if secret and kind != "mixed" else ""
+    values = storage.read(saved)
+    if values is not None:  # it names the folder as it was; that may have been moved
+        named = re.search(rf"^{key}:".encode(), values, re.MULTILINE)  # not where there are pseudonyms
+        given = "" if named else f"{inputs} "
+        also = "" if named or kind == "mixed" else ", with the --masks or --target that it had, if any,"
+        return f"`pathprep {command} {given}--config {shlex.quote(str(storage.root / saved))} {out}`{also}"
     return f"`pathprep {command} {inputs} {out}`, with what it was made from,"

@@ -7,9 +7,11 @@ whether a guessed name is a slide's; whoever has not cannot, however few names a
 import base64
 import binascii
 import hmac
+import logging
 import os
 import re
 import secrets
+import shlex
 import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -26,6 +28,7 @@ BYTES = 32  # of the secret
 # noticed (table.Table.add)
 LETTERS = 12
 PSEUDONYM = re.compile(rf"(?<![A-Za-z0-9])[sfgi][a-z2-7]{{{LETTERS}}}(?![A-Za-z0-9])")
+log = logging.getLogger(__name__)
 Kind = str  # a letter that names begin with: s of a slide or mask, f of a folder, g of a group, i of an image
 
 
@@ -86,14 +89,20 @@ def read(path: Path) -> Key:
             state, data = os.fstat(file.fileno()), file.read(4096)
     except FileNotFoundError:
         raise UsageError(
-            f"{path}: no such key file; without it nobody can tell whose pseudonyms these are"
+            f"{path}: no such key file; name the one that the dataset was made with, or bring it back from "
+            "your backup"
         ) from None
     except OSError as error:
-        raise UsageError(f"{path}: the key file cannot be read ({error.strerror})") from None
+        raise UsageError(
+            f"{path}: the key file cannot be read ({error.strerror}); name one that is yours to read"
+        ) from None
     if not stat.S_ISREG(state.st_mode):
         raise UsageError(f"{path}: not a file; give the key file of the pseudonyms")
     if state.st_mode & 0o077:
-        raise UsageError(f"{path}: others may read the key file; take their rights away (`chmod 600 {path}`)")
+        raise UsageError(
+            f"{path}: others may read the key file; take their rights away "
+            f"(`chmod 600 {shlex.quote(str(path))}`)"
+        )
     text = data.decode("ascii", "replace").splitlines()
     lines = [line for line in text if line and not line.startswith("#")]
     try:
@@ -103,10 +112,14 @@ def read(path: Path) -> Key:
         if len(secret) != BYTES:
             raise ValueError
     except ValueError:
-        raise UsageError(
-            f"{path}: not a key file of pathprep ({FORMAT}); name a file that is not there to have one "
-            "made, or bring the right one back from your backup"
-        ) from None
+        beside = path.with_suffix("")
+        if path.suffix == ".csv" and beside.exists():
+            hint = f"the table of a key is none; give {beside}"
+        else:
+            hint = (
+                "bring the right one back from your backup, or name a file that is not there to have one made"
+            )
+        raise UsageError(f"{path}: not a key file of pathprep ({FORMAT}); {hint}") from None
     return Key(path, secret)
 
 
@@ -121,15 +134,25 @@ def take(path: Path, dataset: Path | None = None, *, dry: bool = False) -> Key:
         UsageError: as of ``read``; it lies in the dataset; or it cannot be made.
     """
     path = Path(os.path.abspath(path))  # noqa: PTH100  # for workers, wherever they start
-    if dataset is not None and path.resolve().is_relative_to(dataset.resolve()):
-        raise UsageError(
-            f"{path}: lies in the dataset, which is given away with it; keep the key file somewhere else"
-        )
+    if dataset is not None:
+        check_apart(path, dataset)
     if not path.exists():
         if dry:
             return Key.throwaway()
         _make(path)
     return read(path)
+
+
+def check_apart(path: Path, dataset: Path) -> None:
+    """Refuse a key file in the dataset, through links too.
+
+    Raises:
+        UsageError: it lies there.
+    """
+    if path.resolve().is_relative_to(dataset.resolve()):
+        raise UsageError(
+            f"{path}: lies in the dataset, which is given away with it; keep the key file somewhere else"
+        )
 
 
 def _make(path: Path) -> None:
@@ -138,6 +161,12 @@ def _make(path: Path) -> None:
             if not path.exists():  # made meanwhile by another run
                 text = f"{FORMAT}\n{secrets.token_hex(BYTES)}\n{_ADVICE}\n"
                 write_private(path, text.encode())
+                log.info(
+                    "New key: %s. Keep it and its table, %s.csv, in your backup, apart from the dataset: "
+                    "they alone tell which slide is which",
+                    path,
+                    path.name,
+                )
     except OSError as error:
         raise UsageError(
             f"{path}: the key file cannot be made ({error.strerror}); choose a place that exists and is yours"

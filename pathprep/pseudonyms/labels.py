@@ -20,7 +20,8 @@ class Rewritten:
 
     Attributes:
         rows: how many. slide, patients: columns that have pseudonyms now. kept: columns as they were.
-        left: columns that are left out, and why. unknown: slides that the key has given no pseudonym before.
+        left: columns that are left out, and why. unknown: slides that the key
+            has given no pseudonym before, as the table calls them.
     """
 
     rows: int
@@ -28,7 +29,7 @@ class Rewritten:
     patients: list[str]
     kept: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
-    unknown: int = 0
+    unknown: list[str] = field(default_factory=list)
 
 
 def rewrite(key: Key, path: Path, out: Path, *, keep: Collection[str] = ()) -> Rewritten:
@@ -41,8 +42,11 @@ def rewrite(key: Key, path: Path, out: Path, *, keep: Collection[str] = ()) -> R
         key: of the dataset. path: CSV or Parquet. out: CSV. keep: columns that are kept whatever they hold.
 
     Raises:
-        UsageError: there is no column of slides, a slide may be one of several, or ``out`` cannot be written.
+        UsageError: there is no column of slides, a slide may be one of several, ``out`` is the table
+            itself, or cannot be written.
     """
+    if out.exists() and out.samefile(path):
+        raise UsageError(f"{out}: is the table itself, which would be lost; choose another `out`")
     given = tables.read(path)
     named = given.named("slide")
     if not named:
@@ -68,6 +72,7 @@ def rewrite(key: Key, path: Path, out: Path, *, keep: Collection[str] = ()) -> R
                 done.kept.append(column)
             else:
                 done.left[column] = why
+    done.unknown = list(dict.fromkeys(done.unknown))
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(made)
@@ -83,7 +88,7 @@ def _slide(key: Key, names: SlideNames, value: str, where: str, done: Rewritten)
     found = names.find(value, where) if value else None
     if found is not None or not value:
         return found or ""
-    done.unknown += 1
+    done.unknown.append(value)
     return key.name(own_name(Path(re.split(r"[/\\]", value)[-1])))
 
 

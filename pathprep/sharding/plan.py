@@ -15,6 +15,7 @@ from pathprep.dataset.schema import FOLDERS, VERSION, build_id
 from pathprep.errors import DatasetError, SlideError, UsageError
 from pathprep.params.shard import ShardParams
 from pathprep.pseudonyms.slides import key_of
+from pathprep.sharding.keys import check_key
 from pathprep.sharding.names import with_names
 from pathprep.sharding.remote import Remote
 from pathprep.sharding.task import Origin, OriginT, Params
@@ -166,7 +167,7 @@ def prepare(
     if not dry and state in (info.State.FOREIGN, info.State.DAMAGED) and info.mended(root, values):
         old, state = read_json(path) or {}, info.State.WHOLE
     whole = old if state in (info.State.WHOLE, info.State.OTHER) else None
-    _check_pseudonyms(root, whole, key_id)
+    check_key(root, whole, key_id)
     same = whole is not None and whole["version"] == VERSION and whole["params"] == values
     if same and key_of(whole or {}) == key_id:
         return build
@@ -175,32 +176,6 @@ def prepare(
     if not dry:
         atomic.write_json(path, info.made(values, key_id))
     return build
-
-
-def _check_pseudonyms(root: Path, whole: dict[str, Any] | None, now: str | None) -> None:
-    """Refuse to write own names beside pseudonyms, or pseudonyms of two keys.
-
-    Args:
-        whole: dataset.json; None where it is damaged or gone. now: id of the run's key, if it has one.
-    """
-    marker = None if whole is not None else info.first_marker(LocalStorage(root))
-    there = key_of(whole) if whole is not None else marker and marker.key_id
-    if there == now:
-        return
-    if there is not None and now is None:
-        raise UsageError(
-            f"{root}: is pseudonymised, with the key {there}; give its key file (`pseudonymise`), without "
-            "which the slides' own names would be written there, and none would be known as done"
-        )
-    if there is not None:
-        raise UsageError(
-            f"{root}: is pseudonymised with another key ({there}) than this file's ({now}); give that key's "
-            "file, or use another `out`"
-        )
-    if any(any((root / folder).glob("*.json")) for folder in ("slides", "failed")):
-        raise UsageError(
-            f"{root}: holds slides under their own names; pseudonymised ones go to another `out`"
-        )
 
 
 def _refuse(root: Path, old: dict[str, Any] | None, values: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from pathprep.dataset.reader import Dataset
 from pathprep.dataset.remaking import made_again
 from pathprep.dataset.verify import Findings
 from pathprep.errors import UsageError
-from pathprep.folders import is_mixed, kind_of, verify
+from pathprep.folders import is_mixed, is_pseudonymised, kind_of, verify
 from pathprep.launchers import cards
 from pathprep.launchers.local import Local
 from pathprep.params.running import SLIDE_TIMEOUT_S, AnyPath, check_run
@@ -84,7 +84,7 @@ def repair(
     if kind != "slides":
         raise UsageError(
             f"{root}: holds {KINDS[kind]}, which are not repaired from slides; "
-            f"{made_again(storage_at(root), kind)} makes damaged ones again"
+            f"{made_again(storage_at(root), kind, secret=is_pseudonymised(root))} makes damaged ones again"
         )
     there = Dataset(root)
     secret = None if pseudonymise is None else of_dataset(there.info, Path(pseudonymise), root)

@@ -13,12 +13,12 @@ from pathprep.launchers.local import Local
 from pathprep.params.origin import AskedOrigin
 from pathprep.params.running import MIN_FREE_GB, SLIDE_TIMEOUT_S, AnyPath, check_run, listed, path
 from pathprep.params.shard import MPP, ShardParams
-from pathprep.pseudonyms.key import take
 from pathprep.pseudonyms.slides import Pseudonyms
 from pathprep.sharding import forecast as forecasts
 from pathprep.sharding import plan as plans
 from pathprep.sharding import run
 from pathprep.sharding.forecast import Forecast
+from pathprep.sharding.keys import key_for
 from pathprep.sharding.plan import Plan
 from pathprep.sharding.remote import Remote, opened, writable
 from pathprep.sharding.summary import RunSummary, Watcher
@@ -93,7 +93,7 @@ def shard(
     """
     check_run(workers=workers, slide_timeout=slide_timeout, min_free=min_free, part=part)
     params = parameters(mpp=mpp, region=region, target=target, gpus=gpus, **settings)
-    found = _find(slides, masks, mask_origin, _key(pseudonymise, out))
+    found = _find(slides, masks, mask_origin, pseudonymise, out)
     runs_on = launcher or _local(workers, gpus)
     with place(out, scratch) as (root, remote):
         at = f" at {len(params.mpps)} resolutions" if params.more_mpps else ""
@@ -142,7 +142,7 @@ def forecast(
     """
     check_run(workers=workers, slide_timeout=slide_timeout, part=part)
     params = parameters(mpp=mpp, region=region, target=target, gpus=gpus, **settings)
-    found = _find(slides, masks, mask_origin, _key(pseudonymise, out, dry=True))
+    found = _find(slides, masks, mask_origin, pseudonymise, out, dry=True)
     runs_on = launcher or _local(workers, None)
     with place(out, scratch, dry=True) as (root, remote):
         changed = "" if rebuild else plans.changes(root, params)
@@ -181,7 +181,7 @@ def planned(
         do. Errors: as of ``shard``.
     """
     params = parameters(**what)
-    found = _find(slides, masks, mask_origin, _key(pseudonymise, out))
+    found = _find(slides, masks, mask_origin, pseudonymise, out)
     if found.left.files:
         log.warning("%s", found.left)
     with place(out, scratch) as (root, remote):
@@ -212,23 +212,20 @@ def parameters(
     )
 
 
-def _key(file: AnyPath | None, out: AnyPath, *, dry: bool = False) -> Pseudonyms | None:
-    if file is None:
-        return None
-    return Pseudonyms(take(Path(file), None if is_url(out) else Path(out), dry=dry), noting=not dry)
-
-
 def _find(
     slides: AnyPath | Iterable[AnyPath],
     masks: AnyPath | None,
     mask_origin: AskedOrigin,
-    pseudonyms: Pseudonyms | None = None,
+    key_file: AnyPath | None,
+    out: AnyPath,
+    *,
+    dry: bool = False,
 ) -> Found:
     if mask_origin not in get_args(AskedOrigin):
         raise UsageError(f"`mask_origin` is {mask_origin!r}; give {', '.join(get_args(AskedOrigin))}")
     found = find.look([Path(each) for each in listed(slides)], path(masks), mask_origin)
-    if pseudonyms is not None:
-        found.slides = pseudonyms.hide(found.slides)
+    if key_file is not None:  # made once there are slides, and not for a slip in their folder's name
+        found.slides = Pseudonyms(key_for(key_file, out, dry=dry), noting=not dry).hide(found.slides)
     return found
 
 

@@ -12,7 +12,7 @@ from pathprep.errors import UsageError
 from pathprep.launchers.base import Launcher
 from pathprep.params.running import MIN_FREE_GB, SLIDE_TIMEOUT_S, AnyPath, check_run, path
 from pathprep.params.tile_set import TileParams
-from pathprep.pseudonyms.key import take
+from pathprep.sharding.keys import key_for
 from pathprep.sharding.plan import Plan
 from pathprep.sharding.summary import RunSummary, Watcher
 from pathprep.stain import Target
@@ -173,9 +173,8 @@ def _find(
     split: str | None,
     pseudonymise: AnyPath | None = None,
 ) -> TileSet:
-    key = None if pseudonymise is None else take(Path(pseudonymise), Path(out))
     tiles = find.find(Path(source), format=format, labels=path(labels), columns=columns, split=split)
     log.info("%s images (%s; labels: %s) -> %s", f"{len(tiles.items):,}", tiles.format, tiles.labels, out)
     for note in tiles.notes:
         log.warning("%s", note)
-    return tiles if key is None else hide(tiles, key)
+    return tiles if pseudonymise is None else hide(tiles, key_for(pseudonymise, out))

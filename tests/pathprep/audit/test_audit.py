@@ -166,3 +166,11 @@ def test_wrong_usage(tmp_path: Path) -> None:
         audit(tmp_path / "absent")
     with pytest.raises(UsageError, match="only local folders"):
         audit("s3://bucket/x")
+
+
+def test_pixels_that_look_like_a_short_path_or_mail_are_chance(tmp_path: Path) -> None:
+    pixels = b"\x00\xff C:\\Nx9 \x00 a@b.cd ~ /aQ/x7 \xfe"
+    (tmp_path / "slide.bin").write_bytes(pixels)
+    assert audit(tmp_path).found == []
+    (tmp_path / "slide.bin").write_bytes(pixels + b"/home/meier/slides\0h.meier@klinik.de\0")
+    assert {each.what for each in audit(tmp_path).found} == {PATH, MAIL}

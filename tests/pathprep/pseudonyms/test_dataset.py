@@ -103,13 +103,27 @@ def test_the_same_again_does_nothing(archive: Path, dataset: Path) -> None:
 def test_other_keys_and_none_are_refused(archive: Path, dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is pseudonymised, with the key .*`pseudonymise`"):
         shard(archive, dataset, pseudonymise=None, rebuild=True)
-    with pytest.raises(UsageError, match="with another key"):
+    with pytest.raises(UsageError, match="no such key file"):
         shard(archive, dataset, pseudonymise=tmp_path / "other.key")
     shard(archive, tmp_path / "plain", pseudonymise=None)
     with pytest.raises(UsageError, match="under their own names"):
         shard(archive, tmp_path / "plain")
     with pytest.raises(UsageError, match="lies in the dataset"):
         shard(archive, dataset, pseudonymise=dataset / "study.key")
+
+
+def test_a_refused_key_leaves_nothing(archive: Path, dataset: Path, tmp_path: Path) -> None:
+    absent, other = tmp_path / "typo.key", keys.take(tmp_path / "other.key")
+    for options in ({}, {"rebuild": True}):
+        with pytest.raises(
+            UsageError, match=r"typo.key: no such key file, and .* is pseudonymised with the key"
+        ):
+            shard(archive, dataset, pseudonymise=absent, **options)
+    with pytest.raises(UsageError, match="with another key"):
+        shard(archive, dataset, pseudonymise=other.path)
+    with pytest.raises(UsageError, match="no such"):
+        pathprep.shard(tmp_path / "typo", tmp_path / "new", pseudonymise=absent)
+    assert {path.name for path in tmp_path.iterdir()} == {"other.key", ".other.key.lock"}
 
 
 def test_a_run_without_the_key_at_the_same_moment_writes_nothing(archive: Path, tmp_path: Path) -> None:

@@ -136,6 +136,32 @@ def test_labels_get_the_datasets_names(tmp_path: Path) -> None:
     assert second == f"{key.name('S19-01234')},{key.name('Mueller Hans', 'g')},positive,61"
     assert last == f"{key.name('S20-7')},,negative,50"
     assert done.left == {"seen": "a date, such as '2019-03-02'"}
-    assert (done.unknown, done.kept) == (1, ["her2", "age"])
+    assert (done.unknown, done.kept) == (["/archive/S20-7.svs"], ["her2", "age"])
     kept = rewrite(key, given, tmp_path / "out.csv", keep=["seen"])
     assert "seen" in kept.kept
+
+
+def test_labels_are_not_written_over_themselves(tmp_path: Path) -> None:
+    key = keys.take(tmp_path / "study.key")
+    given = tmp_path / "labels.csv"
+    given.write_text("slide,birth date\nS19-01234,1960-02-03\n")
+    (tmp_path / "link.csv").symlink_to(given)
+    for out in (given, tmp_path / "link.csv"):
+        with pytest.raises(UsageError, match="is the table itself"):
+            rewrite(key, given, out)
+    assert "1960-02-03" in given.read_text()
+
+
+def test_the_table_given_as_the_key_is_told_from_it(tmp_path: Path) -> None:
+    key = keys.take(tmp_path / "study.key")
+    table.add(key, [Row(key.name("A"), "A")])
+    with pytest.raises(UsageError, match=r"the table of a key is none; give .*/study\.key$"):
+        keys.read(key.table)
+
+
+def test_command_that_takes_rights_away_is_as_it_can_be_typed(tmp_path: Path) -> None:
+    path = tmp_path / "my study.key"
+    keys.take(path)
+    path.chmod(0o644)
+    with pytest.raises(UsageError, match=r"`chmod 600 '.*/my study\.key'`"):
+        keys.read(path)

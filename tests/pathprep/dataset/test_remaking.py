@@ -1,0 +1,31 @@
+"""The command that makes again what is missing can be typed as it stands."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from pathprep.dataset.remaking import made_again
+from pathprep.storage.local import LocalStorage
+
+
+def test_saved_command_is_given_with_a_folder_that_has_a_space(tmp_path: Path) -> None:
+    root = tmp_path / "my dataset"
+    root.mkdir()
+    (root / "shard.yaml").write_text("# again\nslides:\n- /archive\n")
+    said = made_again(LocalStorage(root), "slides")
+    config = str(root / "shard.yaml")
+    assert shlex.split(said.strip("`")) == ["pathprep", "shard", "--config", config, "--out", str(root)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "command", "inputs"),
+    [("slides", "shard", "SLIDES"), ("tiles", "import-tiles", "SOURCE"), ("mixed", "mix", "DATASET...")],
+)
+def test_a_saved_command_without_paths_asks_for_them(
+    tmp_path: Path, kind: str, command: str, inputs: str
+) -> None:
+    (tmp_path / f"{command}.yaml").write_text("# again, with the paths and the key file\ntile: 256\n")
+    said = made_again(LocalStorage(tmp_path), kind, secret=True)
+    assert said.startswith(f"`pathprep {command} {inputs} --config ")
+    assert ("--pseudonymise KEYFILE`" in said, "--masks or --target" in said) == (kind != "mixed",) * 2
