@@ -133,8 +133,8 @@ def test_page_of_a_run_that_has_nothing_yet(run: Path) -> None:
     for text in (
         "Nothing was logged yet",
         "run.json does not say which dataset",
-        f"pathtrain evaluate knn {run}",
-        f"pathtrain evaluate collapse {run}",
+        f"pathtrain evaluate knn {run.name}",
+        f"pathtrain evaluate collapse {run.name}",
         "none yet",
     ):
         assert text in result.text
