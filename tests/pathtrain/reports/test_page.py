@@ -133,8 +133,8 @@ def test_page_of_a_run_that_has_nothing_yet(run: Path) -> None:
     for text in (
         "Nothing was logged yet",
         "run.json does not say which dataset",
-        f"pathtrain evaluate knn {run}",
-        f"pathtrain evaluate collapse {run}",
+        f"pathtrain evaluate knn {run.name}",
+        f"pathtrain evaluate collapse {run.name}",
         "none yet",
     ):
         assert text in result.text
@@ -211,10 +211,10 @@ def test_figures_are_those_of_the_results(run: Path, linear: tuple[str, ...], tm
     invoke(*linear, "--out-json", tmp_path / "mine.json")
     page = report(run).read_text()
     assert "Linear evaluation</h2>" not in page
-    assert f"pathtrain evaluate linear {run}" in page
+    assert f"pathtrain evaluate linear {run.name}" in page
     page = report(run, results=[tmp_path / "mine.json"]).read_text()
-    assert f"pathtrain evaluate linear {run}" not in page
-    assert f"From <code>{tmp_path / 'mine.json'}</code>" in page
+    assert f"pathtrain evaluate linear {run.name}" not in page
+    assert "From <code>mine.json</code>" in page
     result = json.loads((tmp_path / "mine.json").read_text())
     for row in result["results"]:
         for key in ("accuracy", "balanced"):
