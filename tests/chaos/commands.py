@@ -37,8 +37,8 @@ class Command:
     Attributes:
         name: in results. line: program and arguments. before: the input that {out} begins as a copy of.
         check: a command that must find {out} whole. share: of the kills, against the others'.
-        foreign: whether strangers' files may lie in {out}. remakes: it first takes away the marker of what it
-            makes anew, so that an error may leave that unmade until the same command is run again.
+        foreign: whether strangers' files may lie in {out}. remakes: markers of what it makes anew
+            vouch for nothing meanwhile, so that an error may leave that unmade until the next run.
     """
 
     name: str
