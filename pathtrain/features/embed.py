@@ -104,9 +104,7 @@ def embed(
     return make([_of_folder(tiles, made)], 0, out, format, features)
 
 
-def _leave_out(
-    tiles: DatasetTiles | FolderTiles, part: Part
-) -> Callable[[int, DatasetError], None] | None:
+def _leave_out(tiles: DatasetTiles | FolderTiles, part: Part) -> Callable[[int, DatasetError], None] | None:
     """What becomes of an image of a folder that cannot be used; None for a dataset, which can be repaired."""
     if isinstance(tiles, DatasetTiles):
         return None
