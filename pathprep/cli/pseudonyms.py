@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pathprep.cli.console import counted
 from pathprep.cli.dialect import Json, OutJson, give
 from pathprep.cli.streams import errors, output
 from pathprep.errors import UsageError
+from pathprep.words import counted
 
 LABELS = "Output"
 SHOWN = 5  # names of slides that the key does not know

@@ -22,7 +22,10 @@ def made_again(storage: Storage, kind: str, *, secret: bool = False) -> str:
     command, inputs, key = COMMANDS[kind]
     out, saved = f"--out {shlex.quote(str(storage.root))}", f"{command}.yaml"
     out += " --pseudonymise KEYFILE" if secret and kind != "mixed" else ""
-    values = storage.read(saved)
+    try:
+        values = storage.read(saved)
+    except OSError:  # it says where to go on, and is needed for nothing else
+        values = None
     if values is not None:  # it names the folder as it was; that may have been moved
         named = re.search(rf"^{key}:".encode(), values, re.MULTILINE)  # not where there are pseudonyms
         given = "" if named else f"{inputs} "

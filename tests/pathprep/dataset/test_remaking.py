@@ -29,3 +29,9 @@ def test_a_saved_command_without_paths_asks_for_them(
     said = made_again(LocalStorage(tmp_path), kind, secret=True)
     assert said.startswith(f"`pathprep {command} {inputs} --config ")
     assert ("--pseudonymise KEYFILE`" in said, "--masks or --target" in said) == (kind != "mixed",) * 2
+
+
+def test_a_saved_command_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "shard.yaml").mkdir()
+    said = made_again(LocalStorage(tmp_path), "slides")
+    assert said.startswith(f"`pathprep shard SLIDES --out {tmp_path}`")
