@@ -10,6 +10,7 @@ from pathprep.dataset.marker import Marker, TileSetMarker, is_displaced, vouches
 from pathprep.errors import SlideError
 from pathprep.sharding.task import DatasetTask
 from pathprep.storage import atomic
+from pathprep.storage.confined import inside
 
 NAMED = 20  # damaged images that a quarantine's one-line error does not leave to the list below it
 
@@ -33,7 +34,8 @@ def list_images(root: Path, marker: Marker) -> None:
         split=marker.split,
         images=damaged,
     )
-    atomic.write_json(root / "failed" / f"{marker.slide}.json", listed.as_dict())
+    # the marker is a file's content, and its name a path
+    atomic.write_json(inside(root / "failed", f"{marker.slide}.json"), listed.as_dict())
 
 
 class Standing(Enum):
