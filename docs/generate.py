@@ -295,6 +295,58 @@ def changelog() -> str:
     return (REPOSITORY / "CHANGELOG.md").read_text().partition("\n")[2].strip()
 
 
+NOT_MEASURED = "Not yet measured."
+
+
+def _newest(pattern: str) -> dict[str, Any] | None:
+    """The latest of a script's results, over machines; None if there is none."""
+    found = [json.loads(path.read_text()) for path in (REPOSITORY / "bench" / "results").glob(pattern)]
+    return max(found, key=lambda data: data["machine"]["date"], default=None)
+
+
+def chaos() -> str:
+    """What ``make chaos`` counted, a row per command; the newest result."""
+    data = _newest("chaos-*.json")
+    if data is None:
+        return NOT_MEASURED
+    heads = ["command", "calls", "kills", "errors", "borne", "rounds", "runs in them", "told to wait"]
+    rows = []
+    for command, row in data["commands"].items():
+        counts = [row["calls"], row["kills"]["hit"], row["errors"]["hit"], row["errors"]["borne"]]
+        counts += [row["rounds"][key] for key in ("rounds", "runs", "told")]
+        rows.append([f"`{command}`", *(f"{count:,}" for count in counts)])
+    rows.append(["all", "", f"{data['kills']:,}", f"{data['errors']:,}", "", f"{data['rounds']:,}", "", ""])
+    return f"{table(heads, rows)}\n\nTrials that ended otherwise than they must: {data['wrong']}."
+
+
+def load() -> str:
+    """What ``make chaos-load`` measured; the newest result."""
+    data = _newest("chaos_load-*.json")
+    if data is None:
+        return NOT_MEASURED
+    heads = ["what", "command", "seconds", "peak memory", "of the first and last fifth", "open files", "pace"]
+    rows = []
+    for kind, unit in (("many_slides", "slides"), ("many_tiles", "tiles")):
+        for case in data[kind]:
+            for command, run in case.items():
+                if not isinstance(run, dict):
+                    continue
+                parts = [f"{size / 1e6:,.0f}" for size in run["peak_bytes_of_parts"]]
+                pace = [f"{share:.2f}" for share in run["pace_of_parts"]]
+                rows.append(
+                    [
+                        f"{case[unit]:,} {unit}",
+                        f"`{command}`",
+                        f"{run['seconds']:,.0f}",
+                        f"{run['peak_bytes'] / 1e6:,.0f} MB",
+                        f"{parts[0]}, {parts[-1]} MB",
+                        f"{run['descriptors']:,}",
+                        f"{pace[0]}, {pace[-1]}" if pace else "",
+                    ]
+                )
+    return table(heads, rows)
+
+
 def machines() -> str:
     """On what the files of ``bench/results`` were measured, and when."""
     rows = []
@@ -319,6 +371,8 @@ _ALL = (
     result,
     figures,
     changelog,
+    chaos,
+    load,
     machines,
 )
 GENERATORS: dict[str, Callable[..., str]] = {each.__name__: each for each in _ALL}

@@ -26,17 +26,18 @@ from typing import Any
 SUBREAPER = 36  # prctl(2): orphaned workers become children of this process, which sees them end
 
 
+# By the warm process itself: named here, since nothing of them is used here
+SLOW = {"pathprep": ["pathprep.sharding.warm", "pathprep.cli"], "pathtrain": ["timm", "pathtrain.cli"]}
 # What starts threads, or does not bear to be loaded beside the rest
 NOT_LEARNT = {"nvidia", "openslide", "cucim", "tensorboard", "grpc", "__main__", "__mp_main__", "chaos"}
 
 
 def load(package: str) -> None:
     """Import what is slow to load; ``learn`` adds what runs import."""
+    for name in SLOW[package]:
+        importlib.import_module(name)
     if package == "pathprep":
         store()
-    else:
-        pass
-    importlib.import_module(f"{package}.cli")
     resource_tracker.ensure_running()
 
 
@@ -62,13 +63,14 @@ def forked_server(self: Any) -> None:
     if self._forkserver_pid is not None:
         return
     with socket.socket(socket.AF_UNIX) as listener:
-        address = connection.arbitrary_address("AF_UNIX")
+        address = connection.arbitrary_address("AF_UNIX")  # type: ignore[attr-defined]
         listener.bind(address)
         listener.listen()
         alive_r, alive_w = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.close(alive_w)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the run has a handler; a started process has none
             with contextlib.suppress(SystemExit):
                 forkserver.main(listener.fileno(), alive_r, [])
             os._exit(0)
@@ -91,7 +93,7 @@ def run(each: dict[str, Any], library: str) -> None:
         tempfile.tempdir = None
         multi: Any = forkserver.ForkServer
         multi.ensure_running = forked_server
-        forkserver.ensure_running = forkserver._forkserver.ensure_running  # type: ignore[attr-defined]
+        forkserver.ensure_running = forkserver._forkserver.ensure_running
         program, *arguments = each["argv"]
         sys.argv = [program, *arguments]
         main = importlib.import_module(
@@ -164,8 +166,8 @@ def serve(job: dict[str, Any], library: str) -> list[dict[str, Any]]:
             os.close(descriptor)
     for pid in pids:
         result: dict[str, Any] = {"seconds": round(ended[pid], 4), "hung": hung}
-        _, status, used = os.wait4(pid, 0)
-        result |= {"code": os.waitstatus_to_exitcode(status), "cpu": round(used.ru_utime + used.ru_stime, 3)}
+        _, status = os.waitpid(pid, 0)
+        result["code"] = os.waitstatus_to_exitcode(status)
         result["stray"] = bury(pid, patience=0.0 if result["code"] < 0 else 5.0)
         found.append(result)
     return found
