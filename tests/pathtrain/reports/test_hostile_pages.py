@@ -14,13 +14,8 @@ from helpers.toys import labelled_folder, noise, write_dataset, write_run
 from typer.testing import CliRunner
 
 import pathprep
-from pathprep.dataset.failed import FailedShard
-from pathprep.dataset.marker import SourceRecord
-from pathprep.dataset.schema import build_id
 from pathprep.errors import OutsideError, UsageError
 from pathprep.page.environment import write
-from pathprep.storage import atomic
-from pathprep.storage.seals import sealed
 from pathtrain.cli import evaluations
 from pathtrain.evaluate.slide_level.benchmark import Attention, evaluate
 from pathtrain.evaluate.slide_level.figures import Heatmap, charts
@@ -81,28 +76,6 @@ def dataset(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(tmp_path: Path, dataset: Path) -> Path:
     return write_run(tmp_path / NAMES[1], dataset)
-
-
-def test_dataset_and_its_quality(dataset: Path, tmp_path: Path) -> None:
-    info = json.loads((dataset / "dataset.json").read_text())
-    more = {"tissue": {"method": EVIL, "threshold": EVIL}, "max_tiles": None, "region": 32, "quality": 90}
-    info["params"] |= more | {"subsampling": "420", LONG: EVIL}
-    build = info["build_id"] = build_id(info["params"])
-    atomic.write_json(dataset / "dataset.json", info)
-    for name in NAMES:
-        path = dataset / "slides" / f"{name}.json"
-        marker = json.loads(path.read_text())
-        marker["build_id"] = build
-        marker |= {"vendor": EVIL, "reader": LONG, "mpp_source": EVIL, "slide_id": EVIL, "notes": [EVIL]}
-        marker["source"]["path"] = f"/{EVIL}/{LONG}"
-        marker["counts"] = {"kept": 6, "little_tissue": 0, "no_tissue": 0, EVIL: 3}
-        marker["stain"] = {**marker["stain"], EVIL: 3}
-        marker["seconds"] = {**marker["seconds"], LONG: 1.0}
-        atomic.write_json(path, sealed(marker))
-    failed = FailedShard(EVIL, EVIL, LONG, 1, "gone", SourceRecord(f"/x/{EVIL}", 1), build)
-    atomic.write_json(dataset / "failed" / f"{NAMES[0]}.json", failed.as_dict())
-    page = Path(pathprep.report(dataset))
-    harmless(page, SCRIPT, IMAGE, LINK, NAMES[0], NAMES[2], "more characters)", "would stay")
 
 
 def test_imported_tiles(tmp_path: Path) -> None:
