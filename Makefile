@@ -2,6 +2,7 @@
 # make test   the fast tests          make test-all   every test, the slow ones too
 # make test-gpu   what needs an NVIDIA GPU, the kernels under compute-sanitizer too
 # make lint   style, types, floors, site      make docs   the site, into build/site
+# make chaos  kills, errors of the system and runs at once over every command that writes: about 40 minutes
 # make tutorials   runs the code of the site's tutorials      make bench   the benchmarks
 #
 # Each sets up its own virtual environment first. CUDA=12 takes the CUDA 12 wheels.
@@ -18,7 +19,7 @@ INSTALLED := $(VENV)/.installed-$(shell (cat $(INPUTS); echo $(CURDIR) $(CUDA)) 
 # One more than cores, at most four: many tests wait for processes that they have started
 PROCESSES := $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
 
-.PHONY: install demo test test-all test-gpu tutorials lint docs bench
+.PHONY: install demo test test-all test-gpu chaos tutorials lint docs bench
 install: $(INSTALLED)
 
 $(INSTALLED): $(INPUTS)
@@ -57,6 +58,10 @@ test-gpu: install
 	$(BIN)/python -m pytest -m gpu
 	compute-sanitizer --tool memcheck --error-exitcode 1 $(BIN)/python -m pytest -m gpu tests/kernels
 	compute-sanitizer --tool racecheck --error-exitcode 1 $(BIN)/python -m pytest -m gpu tests/kernels
+
+# What is wrong is printed, and the exit code tells; a few commands: make chaos CHAOS='--only export --kills 100'
+chaos: install
+	PYTHONPATH=.:tests $(BIN)/python -m chaos --json $(CHAOS)
 
 tutorials: install
 	$(BIN)/python -m pytest -m slow tests/docs

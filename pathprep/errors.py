@@ -13,6 +13,7 @@
     ├── OutOfMemory         too little memory for even one slide at a time
     ├── StainError          a stain target cannot be fitted or read
     ├── DatasetError        a dataset folder is missing, damaged or of another version
+    │   └── NoDatasetError      what was given is not there, or no dataset (exit code 2)
     ├── OutsideError        a path that a file names leads out of its folder
     ├── BusyError           another process writes there
     ├── NoLocksError        the file system has no locks, so that two processes could write there at once
@@ -43,6 +44,7 @@ _FIXES = {
     errno.EIO: "its disk has a fault, or the way to it: try again, and have it looked at",
     errno.ESTALE: "its network drive has lost it: mount the drive again",
     errno.ENOTCONN: "its network drive is gone: mount it again",
+    errno.ETIMEDOUT: "its server does not answer: try again",
     errno.ENOMEM: "give this machine or job more memory",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
@@ -81,6 +83,12 @@ def _is_closed(name: object) -> bool:
     if not isinstance(name, str | bytes | os.PathLike) or os.access(name, os.R_OK):
         return False
     return os.path.lexists(name) or not os.access(Path(os.fsdecode(name)).parent, os.X_OK)
+
+
+def cannot_write(path: Path, error: OSError) -> str:
+    """What to say of a file that a user asked for: which, why it is not there, what can be done."""
+    fix = _FIXES.get(error.errno or 0)
+    return f"{path}: cannot be written ({error.strerror})" + (f"; {fix}" if fix else "")
 
 
 def explain_missing_package(error: ModuleNotFoundError) -> str | None:
@@ -151,6 +159,10 @@ class StainError(PathprepError):
 
 class DatasetError(PathprepError):
     """A dataset folder is missing, damaged, or written by another format version."""
+
+
+class NoDatasetError(DatasetError, UsageError):
+    """What was given as a dataset is not there, or is none."""
 
 
 class OutsideError(PathprepError):

@@ -9,6 +9,7 @@ PathprepError
     ├── PeerError           another process of the same run stopped
     ├── CollapseError       the run has looked collapsed for long (exit code 76)
     └── ModelError          an architecture or its weights cannot be had
+        └── NoModelError        what was given is not there, or neither a run nor a model (exit code 2)
 """
 
 from pathprep.errors import PathprepError, UsageError
@@ -44,3 +45,7 @@ class CollapseError(TrainError):
 
 class ModelError(TrainError):
     """An architecture is unknown, or its weights cannot be had or do not fit."""
+
+
+class NoModelError(ModelError, UsageError):
+    """What was given as a run or a model is not there, or is none."""

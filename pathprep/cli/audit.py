@@ -52,6 +52,7 @@ def _print(seen: "Audit") -> None:
             soft_wrap=True,
             highlight=False,
         )
+    count = "file" if seen.files == 1 else "files"
     pictures = ""
     if seen.pictures:
         which = "all" if seen.looked == seen.pictures else f"{seen.looked:,}"
@@ -60,5 +61,5 @@ def _print(seen: "Audit") -> None:
         "nothing that could tell of a person or a machine" if not seen.found else f"{len(seen.found)} found"
     )
     output.print(
-        f"{escape(str(seen.path))} ({seen.kind}), {seen.files:,} files{pictures}: {told}", soft_wrap=True
+        f"{escape(str(seen.path))} ({seen.kind}), {seen.files:,} {count}{pictures}: {told}", soft_wrap=True
     )

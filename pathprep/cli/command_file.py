@@ -13,7 +13,7 @@ from pathprep.storage.base import Url, is_url
 from pathprep.storage.secrets import without_secrets
 
 # Options that are about a call and not about what it makes
-_OF_A_MACHINE = {"out", "address", "sbatch_args"}
+_OF_A_MACHINE = {"out", "datasets", "address", "sbatch_args"}
 _OF_A_CALL = {"config", "as_json", "out_json", "dry_run", "part", "rebuild"}
 
 

@@ -27,7 +27,7 @@ from pathprep.cli.messages import said
 from pathprep.cli.printable import printable
 from pathprep.cli.signatures import set_signature
 from pathprep.cli.streams import errors, output, take_any_text
-from pathprep.errors import PathprepError, UsageError, explain_missing_package, explain_os_error
+from pathprep.errors import PathprepError, UsageError, cannot_write, explain_missing_package, explain_os_error
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel="Output")]
 OutJson = Annotated[
@@ -164,9 +164,9 @@ def give(result: Any, as_json: bool, out_json: Path | None, show: Callable[[], N
 
         try:
             out_json.parent.mkdir(parents=True, exist_ok=True)
-            atomic.write_json(out_json, result)
+            atomic.write_alone(out_json, atomic.as_json(result))
         except OSError as error:
-            raise UsageError(f"{out_json}: cannot be written ({error.strerror})") from None
+            raise UsageError(cannot_write(out_json, error)) from None
         errors.print(f"Written: {out_json}", markup=False, soft_wrap=True)
     if as_json:
         print(json.dumps(result, indent=1))

@@ -33,6 +33,7 @@ def mix(
     Exit code 0: all is written; 1: something failed; 2: wrong usage; 130: interrupted.
     """
     from pathprep.cli.console import mix_watcher, print_mix
+    from pathprep.folders import is_pseudonymised
     from pathprep.mixed.make import mix as mix_datasets
 
     with mix_watcher(errors) as watch:
@@ -46,7 +47,7 @@ def mix(
             watch=watch,
         )
     give(summary.as_dict(), as_json, out_json, lambda: print_mix(output, summary))
-    save_command(context, out)
+    save_command(context, out, private=all(map(is_pseudonymised, datasets)))
     if summary.renamed:
         errors.print(
             f"{summary.renamed} slides share their name with others, or it is long: their keys have another "

@@ -8,8 +8,6 @@ from typing import Any
 from pathprep.dataset.marker import DamagedImage, SourceRecord
 from pathprep.storage.json_files import read_json
 
-_TEXTS = ("stage", "kind", "error", "slide", "build_id")
-
 
 @dataclass(frozen=True)
 class FailedShard:
@@ -43,8 +41,6 @@ class FailedShard:
         texts = ("stage", "kind", "error", "slide", "build_id")
         plain: dict[str, Any] = {key: values[key] for key in (*texts, "attempts")}
         source = SourceRecord(values["source"]["path"], values["source"]["size"])
-        if not all(isinstance(each, str) for each in (source.path, *(plain[key] for key in _TEXTS))):
-            raise TypeError("not text")
         images = tuple(DamagedImage(**image) for image in values.get("images", ()))
         said = [values.get("set"), values.get("split"), *(text for each in images for text in astuple(each))]
         if not all(isinstance(text, str) for text in (*(plain[key] for key in texts), source.path)):

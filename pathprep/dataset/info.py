@@ -16,9 +16,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from pathprep.dataset.marker import DISPLACED, Marker, sealed_in
+from pathprep.dataset.marker import DISPLACED, Marker, TileSetMarker, sealed_in
+from pathprep.dataset.remaking import made_again
 from pathprep.dataset.schema import FORMAT, READABLE, VERSION, build_id
-from pathprep.errors import DatasetError
+from pathprep.errors import DatasetError, NoDatasetError
 from pathprep.storage import atomic
 from pathprep.storage.base import Storage
 from pathprep.storage.local import LocalStorage
@@ -29,10 +30,6 @@ log = logging.getLogger(__name__)
 NAME = "dataset.json"
 PSEUDONYMISED = "pseudonymised"
 KEYS = {"format", "version", "build_id", "params"}
-CURE = (
-    "run the same `pathprep` command that made the dataset again, without --rebuild: it writes the file anew "
-    "and keeps every slide"
-)
 
 
 class State(Enum):
@@ -90,12 +87,18 @@ def read(storage: Storage) -> dict[str, Any]:
         raise DatasetError(
             f"{storage.root}: format version {values['version']}, this pathprep reads up to version {VERSION}"
         )
-    if state is State.DAMAGED or first_marker(storage) is not None:
+    marker = first_marker(storage)
+    if state is State.DAMAGED or marker is not None:
         problem = "damaged" if storage.exists(NAME) else "gone, though slides are there"
-        raise DatasetError(f"{storage.root / NAME}: {problem}; {CURE}")
+        kind = "tiles" if isinstance(marker, TileSetMarker) else "slides"
+        again = made_again(storage, kind, secret=marker is not None and marker.key_id is not None)
+        raise DatasetError(
+            f"{storage.root / NAME}: {problem}; run the same `pathprep` command that made the dataset again, "
+            f"without --rebuild: {again} writes the file anew and keeps every slide"
+        )
     if storage.exists(NAME):
         raise DatasetError(f"{storage.root / NAME}: not written by pathprep, or damaged; name another folder")
-    raise DatasetError(f"{storage.root}: not a dataset (no {NAME}); make one with `pathprep shard`")
+    raise NoDatasetError(f"{storage.root}: not a dataset (no {NAME}); make one with `pathprep shard`")
 
 
 def first_marker(storage: Storage, build: str | None = None) -> Marker | None:

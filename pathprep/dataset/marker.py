@@ -9,7 +9,7 @@ nothing, but what is known of the slide outlives whatever becomes of the process
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import astuple, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -297,14 +297,21 @@ def unsealed(values: Mapping[str, Any] | None, name: str | None = None) -> Marke
 
 def _is_typed(marker: Marker) -> bool:
     """Whether what readers count with and look for has its type, whoever sealed it."""
-    texts = (marker.slide, marker.build_id, marker.source.path, *marker.files)
+    texts = (marker.slide, marker.build_id, marker.source.path, marker.mpp_source, *marker.files)
     mappings = (marker.inputs, marker.counts, marker.stain, marker.seconds)
-    numbers = (marker.tiles, *marker.counts.values(), *marker.stain.values())
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(m, dict) for m in mappings):
+        return False
+    counts = [marker.tiles, *marker.counts.values(), *marker.stain.values()]
+    counts += [file.size for file in marker.files.values()]
+    numbers = [*marker.seconds.values(), *([] if marker.mpp is None else [marker.mpp])]
+    if marker.stain_fit is not None:
+        numbers += [*marker.stain_fit.he, *marker.stain_fit.max_c]
+    if isinstance(marker, SlideMarker):
+        counts += [marker.width, marker.height, *astuple(marker.grid)]
     return (
-        all(isinstance(text, str) for text in texts)
-        and all(isinstance(mapping, dict) for mapping in mappings)
-        and all(type(number) is int and number >= 0 for number in numbers)
-        and all(type(file.size) is int and isinstance(file.sha256, str) for file in marker.files.values())
+        all(type(count) is int and 0 <= count < 2**63 for count in counts)
+        and all(type(number) in (int, float) and abs(number) < 1e300 for number in numbers)  # nor NaN
+        and all(isinstance(file.sha256, str) for file in marker.files.values())
     )
 
 

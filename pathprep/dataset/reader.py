@@ -1,6 +1,7 @@
 """Reading a dataset, in a folder or at a URL: its slides, their tables, and its tiles."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache
@@ -23,6 +24,8 @@ from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import DatasetError
 from pathprep.slides.own_names import SlideNames, own_name
 from pathprep.storage import atomic, parquet
+
+log = logging.getLogger(__name__)
 
 
 class Dataset(StoredTiles):
@@ -59,11 +62,19 @@ class Dataset(StoredTiles):
 
     @cached_property
     def markers(self) -> dict[str, Marker]:
-        """Committed slides of this build: name -> marker, in the order of names."""
+        """Committed slides of this build, in the order of names; the log names damaged markers."""
         names, build = self._names("slides"), self.info["build_id"]
         with ThreadPoolExecutor(THREADS) as pool:
             read = pool.map(lambda name: sealed_in(self.storage, f"slides/{name}.json"), names)
             markers = list(zip(names, read, strict=True))
+        for name, marker in markers:
+            # one that is being replaced by a run is not there for a moment
+            if marker is None and self.storage.exists(f"slides/{name}.json"):
+                log.warning(
+                    "%s/slides/%s.json: damaged, so the slide is left out; the `pathprep` command that made "
+                    "the dataset makes it again",
+                    *(self.root, name),
+                )
         return {name: each for name, each in markers if each is not None and each.build_id == build}
 
     def _names(self, folder: str) -> list[str]:

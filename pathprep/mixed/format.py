@@ -108,19 +108,20 @@ def read_info(storage: Storage) -> dict[str, Any]:
 def is_whole(info: Mapping[str, Any]) -> bool:
     """Whether the JSON of a mixed.json is as it was written, as far as its version can tell."""
     try:
-        seal, shards = seal_of(info), info["shards"]
+        seal, shards, components = seal_of(info), info["shards"], info["components"]
         return (
             info["format"] == FORMAT
             and type(info["version"]) is int
             and seal is (Seal.WHOLE if info["version"] > 1 else Seal.NONE)
             and build_id(info["plan"]) == info["mix_id"]
-            and type(info["tiles"]) is int
-            and set(info["components"]) <= set(COMPONENTS)
+            and components == [each for each in COMPONENTS if each in ("jpg", *components)]
+            and all(isinstance(info[key], list) for key in ("labels", "sources", "shards"))
             and all(isinstance(label, str) for label in info["labels"])
+            and len(info["sources"]) > 0
             and all(_is_source(source) for source in info["sources"])
-            and bool(shards)
             and [shard["shard"] for shard in shards] == [name(number) for number in range(len(shards))]
             and all(is_record(shard) for shard in shards)
+            and info["tiles"] == sum(shard["tiles"] for shard in shards) > 0
         )
     except (KeyError, TypeError, AttributeError, ValueError):
         return False

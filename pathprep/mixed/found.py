@@ -27,7 +27,7 @@ def prepare(root: Path, plan: dict[str, Any], count: int) -> None:
     if (root / "dataset.json").exists():
         raise UsageError(f"{root}: holds a dataset; choose another `out`")
     noted = root / mixed.PLAN
-    info, old = read_json(root / mixed.INFO), _noted(root, build_id(plan))
+    info, old = read_json(root / mixed.INFO), _noted(root, plan)
     if (root / mixed.INFO).exists() and not _is_ours(root, info):
         raise UsageError(
             f"{root / mixed.INFO}: not written by pathprep, or damaged; choose another `out`, or delete it"
@@ -55,18 +55,19 @@ def prepare(root: Path, plan: dict[str, Any], count: int) -> None:
         write_sealed(noted, plan)
 
 
-def _noted(root: Path, mix_id: str) -> dict[str, Any] | None:
+def _noted(root: Path, plan: dict[str, Any]) -> dict[str, Any] | None:
     """The plan of an unfinished mix; None if there is none, or if it is damaged and the mix is this one.
 
     Raises:
         UsageError: it is damaged, and shards of another mix stand.
     """
     noted = read_json(root / mixed.PLAN)
-    if noted is not None and seal_of(noted) is not Seal.BROKEN:  # older ones have none
+    # older ones have no seal, but the same keys
+    if noted is not None and seal_of(noted) is not Seal.BROKEN and noted.keys() - {SEAL} == plan.keys():
         return {key: value for key, value in noted.items() if key != SEAL}
     if noted is not None or (root / mixed.PLAN).exists():
         log.warning("%s: damaged; it is written anew", root / mixed.PLAN)
-        if any(marker.get("mix_id") != mix_id for marker in _unfinished(root)):
+        if any(marker.get("mix_id") != build_id(plan) for marker in _unfinished(root)):
             raise UsageError(
                 f"{root}: holds another mix that is not finished, whose {mixed.PLAN} is damaged; use another "
                 "`out`, or delete it"

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from pathprep.errors import UsageError
+from pathprep.errors import UsageError, cannot_write
 from pathprep.storage import atomic
 
 
@@ -39,7 +39,8 @@ def render(template: Path, **values: Any) -> str:
         "seconds": lambda value: f"{value:,.1f}" if value < 100 else f"{value:,.0f}",
         "share": lambda part, whole: f"{part / whole:.1%}" if whole else "-",
     }
-    return environment.get_template(template.name).render(**values)
+    page = environment.get_template(template.name).render(**values)
+    return page.encode("utf-8", "backslashreplace").decode()  # bytes of names that are no text
 
 
 def write(page: str, out: Path) -> None:
@@ -50,9 +51,10 @@ def write(page: str, out: Path) -> None:
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(out, page.encode(errors="backslashreplace"))  # names of files may be no text
+        # names of files may be no text
+        atomic.write_alone(out, page.encode(errors="backslashreplace"))
     except OSError as error:
-        raise UsageError(f"{out}: cannot be written ({error.strerror})") from None
+        raise UsageError(cannot_write(out, error)) from None
 
 
 def data_uri(kind: str, data: bytes) -> str:

@@ -6,7 +6,6 @@ whether a guessed name is a slide's; whoever has not cannot, however few names a
 
 import base64
 import binascii
-import hashlib
 import hmac
 import os
 import re
@@ -73,7 +72,7 @@ class Key:
 
     def _mac(self, kind: str, text: str) -> bytes:
         message = f"{kind}\0".encode() + text.encode(errors="surrogateescape")
-        return hmac.new(self._secret, message, hashlib.sha256).digest()
+        return hmac.digest(self._secret, message, "sha256")
 
 
 def read(path: Path) -> Key:

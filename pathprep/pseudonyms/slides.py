@@ -46,14 +46,14 @@ class Pseudonyms:
         hidden = key.file(mask) if mask else None
         files = {source.path: path}
         if source.series is not None:
-            files |= {each: key.file(each) for each in source.series.files if each != source.path}
+            files |= {each: key.file(each.absolute()) for each in source.series.files}
         words = {source.called: name, printable(source.called): name}
         if mask and hidden:
             files[mask] = hidden
             if source.mask is not None:
                 words[str(source.mask)] = hidden
         for file, instead in files.items():
-            for form in {file, file.resolve()}:
+            for form in {file, file.absolute(), file.resolve()}:
                 folder, _, last = instead.partition("/")
                 words |= {str(form): instead, form.name: last, str(form.parent): folder}
                 if len(own_name(form)) >= SHORTEST:

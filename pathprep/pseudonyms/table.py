@@ -61,7 +61,8 @@ def add(key: Key, new: Iterable[Row]) -> None:
         with locks.exclusive(path.with_name(f".{path.name}.lock"), wait=True):
             there = rows(key)
             known = {row.pseudonym: composed(row.name) for row in there}
-            added = [row for row in dict.fromkeys(new) if row not in set(there)]
+            old = set(there)
+            added = [row for row in dict.fromkeys(new) if row not in old]
             for row in added:
                 other = known.setdefault(row.pseudonym, composed(row.name))
                 if other != composed(row.name):

@@ -24,6 +24,7 @@ from pathprep.dataset.marker import Marker, displaced, sealed_in, vouches
 from pathprep.dataset.schema import FOLDERS
 from pathprep.errors import DatasetError, StoreError, UsageError
 from pathprep.launchers.base import STAGES, Progress
+from pathprep.pseudonyms.slides import key_of
 from pathprep.sharding.pipeline import ShardTask, process
 from pathprep.sharding.quarantine import Standing, standing
 from pathprep.sharding.task import DatasetTask
@@ -157,6 +158,9 @@ class RemoteTask(ShardTask):
         info = self.store.read_json("dataset.json")
         if info is None:
             raise DatasetError(f"{self.store}/dataset.json: not there any more")
+        if key_of(info) != self.source.key_id:
+            other = "another run has begun to write there with other pseudonyms, or none"
+            raise DatasetError(f"{self.store}/dataset.json: {other}")
         if info.get("build_id") != self.build_id:
             raise DatasetError(
                 f"{self.store}/dataset.json: has build id {info.get('build_id')}, but this run's is "

@@ -10,6 +10,7 @@ from pathprep.dataset.failed import FailedShard
 from pathprep.dataset.marker import Marker, SourceRecord, committed
 from pathprep.errors import DatasetError
 from pathprep.launchers.base import Failure, Progress
+from pathprep.pseudonyms.slides import key_of
 from pathprep.slides.identity import file_size
 from pathprep.storage.json_files import read_json
 
@@ -24,6 +25,10 @@ class Origin(Protocol):
     @property
     def path(self) -> Path:
         """The slide file, or the tile set's folder."""
+
+    @property
+    def key_id(self) -> str | None:
+        """Of the key of its pseudonym; None if it has its own name."""
 
     @property
     def recorded(self) -> str:
@@ -99,6 +104,8 @@ class DatasetTask(ABC, Generic[OriginT, ParamsT]):
                 f"{path}: not there, as seen from {host}; the dataset folder and the slides must be mounted "
                 "at the same path on every machine that takes part"
             )
+        if key_of(info) != self.source.key_id:
+            raise DatasetError(f"{path}: another run has begun to write there with other pseudonyms, or none")
         if info.get("build_id") != self.build_id:
             raise DatasetError(
                 f"{path}: has build id {info.get('build_id')}, as seen from {host}, but this run's is "

@@ -59,6 +59,11 @@ class SlideSource:
         return self.called if self.alias is None else self.alias.own_name
 
     @property
+    def key_id(self) -> str | None:
+        """Of the key of its pseudonym; None if it has its own name."""
+        return None if self.alias is None else self.alias.key_id
+
+    @property
     def recorded(self) -> str:
         """The path as a dataset records it."""
         return str(self.path) if self.alias is None else self.alias.path

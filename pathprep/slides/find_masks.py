@@ -56,10 +56,9 @@ def masks_for(slides: Mapping[Path, str], folder: Path) -> dict[Path, Path]:
     if missing:
         kinds = f"{GEOJSON[0]}, {', '.join(PICTURES)}"
         near = next((others[name] for name in missing if name in others), None)
+        count = "1 slide" if len(missing) == 1 else f"{len(missing):,} slides"
         hint = f"; {near.name} is there, but is no such file" if near else ""
-        raise UsageError(
-            f"{folder}: no mask ({kinds}) for {', '.join(missing[:NAMED])} ({len(missing)} slides){hint}"
-        )
+        raise UsageError(f"{folder}: no mask ({kinds}) for {', '.join(missing[:NAMED])} ({count}){hint}")
     _check_shared(found)
     return found
 

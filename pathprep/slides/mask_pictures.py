@@ -18,6 +18,7 @@ import tifffile
 from PIL import Image
 
 from pathprep.errors import MaskError
+from pathprep.slides.readers import tiff_texts
 from pathprep.slides.tissue import Mask
 
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -140,6 +141,8 @@ def _deep_png(path: Path) -> tuple[Numbers, Numbers | None]:
 
 
 def _tiff(path: Path, fine: tuple[int, int]) -> Picture:
+    if long := tiff_texts.too_long(path):
+        raise _Unfit(f"{long}; save the mask without it")
     try:
         with tifffile.TiffFile(path) as tiff:
             series = tiff.series[0]

@@ -14,6 +14,9 @@ from pathprep.params.stain import REFERENCE
 from pathprep.stain.arrays import Array, to_numpy
 from pathprep.stain.fits import FITTED, StainFit, fit
 from pathprep.storage import atomic
+from pathprep.storage.seals import is_whole, sealed
+
+VERSION, SEALED_SINCE = 2, 2  # of the file; what is older, or written by hand, has no seal
 
 Floats = npt.NDArray[np.float64]
 
@@ -83,7 +86,8 @@ class Target:
 
     def save(self, path: Path) -> None:
         """Write it as JSON, atomically."""
-        atomic.write_json(path, {"format": "pathprep-target", "name": self.name, **self.as_params()})
+        content = {"format": "pathprep-target", "version": VERSION, "name": self.name, **self.as_params()}
+        atomic.write_alone(path, atomic.as_json(sealed(content)))
 
     @classmethod
     def given(cls, target: "Target | PurePath | str | None") -> "Target | None":
@@ -108,12 +112,16 @@ class Target:
         """
         try:
             value = json.loads(path.read_bytes())
+            if not is_whole(value, SEALED_SINCE):
+                raise StainError(
+                    f"{path}: damaged or edited (its seal differs); make it again: `pathprep target IMAGE`"
+                )
             he = np.array(value["he"], np.float64)
             max_c = np.array(value["max_c"], np.float64)
             name = str(value["name"])
         except OSError as error:
             raise StainError(f"{path}: {error.strerror}; make one with `pathprep target IMAGE`") from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             raise StainError(
                 f"{path}: not a stain target; expected JSON with name, he (3 x 2) and max_c (2)"
             ) from None

@@ -14,13 +14,14 @@ machine are removed only when they have not been written to for FOREIGN_AGE_S.
 
 import errno
 import fcntl
+import io
 import json
 import os
 import secrets
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -77,10 +78,36 @@ def _lock(fd: int, *, wait: bool) -> bool | None:
     return True
 
 
-def _create(temporary: Path) -> BinaryIO:
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors of the system name the file that was to be written: not its temporary one, and not none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+class _Raw(io.FileIO):
+    """A temporary file whose errors name the one that it is to become."""
+
+    final: Path
+
+    def write(self, data: Any) -> int:
+        with _named(self.final):
+            return super().write(data)
+
+
+def _open(temporary: Path, path: Path) -> BinaryIO:
+    raw = _Raw(temporary, "w+b")
+    raw.final = path
+    return io.BufferedRandom(raw)
+
+
+def _create(temporary: Path, path: Path) -> BinaryIO:
     """Open and lock a new file; again if a sweep took it for dead between the two."""
     while True:
-        file = temporary.open("w+b")
+        file = _open(temporary, path)
         try:
             _lock(file.fileno(), wait=True)
             if os.fstat(file.fileno()).st_nlink:
@@ -93,9 +120,10 @@ def _create(temporary: Path) -> BinaryIO:
 
 def publish(temporary: Path, path: Path) -> None:
     """Rename a finished, flushed temporary file (or folder) to its final name, durably."""
-    temporary.replace(path)
-    _release(temporary)
-    sync_folder(path.parent)
+    with _named(path):
+        temporary.replace(path)
+        _release(temporary)
+        sync_folder(path.parent)
 
 
 def discard(temporary: Path) -> None:
@@ -118,37 +146,76 @@ def pending(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     """
     temporary = _temporary(path)
     try:
-        with _create(temporary) as file:
+        with _named(path):
+            file = _create(temporary, path)
+        try:
             yield file, temporary
-            file.flush()
-            os.fsync(file.fileno())
-            _held[temporary] = os.dup(file.fileno())  # shares the lock
+            with _named(path):
+                file.flush()
+                os.fsync(file.fileno())
+                _held[temporary] = os.dup(file.fileno())  # shares the lock
+                file.close()
+        except BaseException:
+            with suppress(OSError):  # it would say again what has just been said
+                file.close()
+            raise
     except BaseException as error:
-        discard(temporary)
+        _drop(temporary)
         if isinstance(error, OSError) and error.errno in FULL_DISK and error.filename is None:
-            # writing to an open file does not tell which
+            # who writes to the file's name, or a library, does not tell which
             error.filename = str(path)
         raise
 
 
+def _drop(temporary: Path) -> None:
+    """Discard after an error, which is the one to be told: a full disk may not remove either."""
+    with suppress(OSError):
+        discard(temporary)
+    _release(temporary)
+
+
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """Write a whole file atomically."""
+    """Write a whole file atomically.
+
+    Raises:
+        OSError: it cannot be written; the error names ``path``.
+    """
     with pending(path) as (file, temporary):
         file.write(data)
     try:
         publish(temporary, path)
     except BaseException:
-        discard(temporary)
+        _drop(temporary)
         raise
+
+
+def write_alone(path: Path, data: bytes | memoryview) -> None:
+    """Write a whole file atomically where no run sweeps: a page or a result in a folder of the user's.
+
+    What dead writers of the same file have left there is removed.
+
+    Raises:
+        OSError: it cannot be written; the error names ``path``.
+    """
+    sweep(path.parent, path.name)
+    write_bytes(path, data)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, with sorted keys so that equal values give equal bytes."""
-    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+    write_bytes(path, as_json(value))
 
 
-def sweep(folder: Path) -> int:
+def as_json(value: Any) -> bytes:
+    """A value as files hold it."""
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+
+
+def sweep(folder: Path, of: str | None = None) -> int:
     """Remove the temporary files that dead writers left in ``folder``; returns how many.
+
+    Args:
+        of: only those that were to become the file of this name.
 
     Those of another user that may not be opened or removed are left to that user's own next run.
     """
@@ -156,8 +223,8 @@ def sweep(folder: Path) -> int:
     for path in folder.glob(f"{PREFIX}*"):
         host, _, rest = path.name.removeprefix(PREFIX).partition("~")
         writer, _, name = rest.partition("~")
-        if not name:
-            continue  # not written by this module
+        if not name or of not in (None, name):
+            continue  # not written by this module, or of another file
         near = host == socket.gethostname() or (_boot() and writer.split(".")[1:2] == [_boot()])
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -39,6 +39,12 @@ def seal_of(values: Mapping[str, Any]) -> Seal:
     return Seal.WHOLE if values == sealed(values) else Seal.BROKEN
 
 
+def is_whole(values: Mapping[str, Any], since: int) -> bool:
+    """Whether values are as they were sealed, or of a ``version`` (1 if there is none) before seals."""
+    seal, version = seal_of(values), values.get("version", 1)
+    return seal is Seal.WHOLE or (seal is Seal.NONE and isinstance(version, int) and version < since)
+
+
 def write_sealed(path: Path, values: Mapping[str, Any]) -> None:
     """Write JSON with its seal, atomically."""
     atomic.write_json(path, sealed(values))

@@ -10,6 +10,7 @@ from pathprep.pseudonyms import table
 from pathprep.pseudonyms.key import Key
 from pathprep.pseudonyms.table import Row
 from pathprep.slides.alias import Alias
+from pathprep.slides.own_names import own_name
 from pathprep.tilesets.items import Item, TileSet
 
 
@@ -35,7 +36,8 @@ def hide(tiles: TileSet, key: Key) -> TileSet:
 
 
 def _hidden(item: Item, key: Key) -> Item:
-    ending = PurePosixPath(item.file).suffix.lower()
+    file = PurePosixPath(item.file)
+    ending = file.name.removeprefix(own_name(file)).lower()  # a known one: Meier.Hans has none
     source = f"{key.name(item.file, 'i')}{ending}" + ("" if item.row is None else f"#{item.row}")
     group = None if item.group is None else key.name(item.group, "g")
     return replace(item, source=source, group=group, read=item.file)

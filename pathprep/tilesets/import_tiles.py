@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pathprep.dataset.marker import DamagedImage
+from pathprep.errors import UsageError
 from pathprep.launchers.base import Launcher
 from pathprep.params.running import MIN_FREE_GB, SLIDE_TIMEOUT_S, AnyPath, check_run, path
 from pathprep.params.tile_set import TileParams
@@ -113,6 +114,10 @@ def import_tiles(
     check_run(workers=workers, slide_timeout=slide_timeout, min_free=min_free, part=part)
     root = local_folder(out)
     params = TileParams.of(target=Target.given(target), **settings)
+    if pseudonymise is not None and params.keep_metadata:
+        raise UsageError(
+            "`keep_metadata`: metadata of pictures names persons; leave it out with `pseudonymise`"
+        )
     tiles = _find(source, out, format, labels, columns, split, pseudonymise)
     done = run.import_tiles(
         tiles,
@@ -151,6 +156,10 @@ def planned(
     """
     root = local_folder(out)
     params = TileParams.of(target=Target.given(target), **settings)
+    if pseudonymise is not None and params.keep_metadata:
+        raise UsageError(
+            "`keep_metadata`: metadata of pictures names persons; leave it out with `pseudonymise`"
+        )
     tiles = _find(source, out, format, labels, columns, split, pseudonymise)
     return params, lambda: run.plan(tiles, root, params, name=name, rebuild=rebuild)
 

@@ -55,6 +55,11 @@ class Part:
     bare: bool = True
 
     @property
+    def key_id(self) -> str | None:
+        """Of the key of its pseudonym; None if it has its own name."""
+        return None if self.alias is None else self.alias.key_id
+
+    @property
     def recorded(self) -> str:
         """See sharding.task.Origin."""
         return str(self.path) if self.alias is None else self.alias.path
@@ -163,7 +168,7 @@ def process(task: ImportTask, progress: Progress | None = None) -> Marker:
             source=SourceRecord(part.recorded, _size(part)),
             set=part.set,
             split=part.split,
-            key_id=part.alias.key_id if part.alias else None,
+            key_id=part.key_id,
             inputs=inputs,
             mpp=task.params.mpp,
             mpp_source="not known" if task.params.mpp is None else "--mpp",

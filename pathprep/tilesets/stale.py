@@ -1,8 +1,8 @@
 """Shards that a set no longer fills: what is removed of them, and what is never touched.
 
 Markers lie in a folder that others may write to. So nothing is removed because a marker names it:
-``read_sealed`` takes none that names other files than a shard of its name has, and what is removed must lie in
-the dataset, not behind a link out of it. Quarantine files name nothing that is removed.
+``read_sealed`` takes none that names other files than a shard of its name has, and what is removed must lie
+in the dataset, not behind a link out of it. Quarantine files name nothing that is removed.
 """
 
 import logging

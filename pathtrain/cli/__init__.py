@@ -15,13 +15,22 @@ from pathtrain.cli import (
     features,
     lr_range,
     runs,
+    verify,
 )
 from pathtrain.cli.progress import tile_bars
 
 app = new_app("From a dataset of tiles to a trained, evaluated and exported encoder.")
 evaluations = typer.Typer(no_args_is_help=True, help="Evaluate a frozen encoder.")
 # In the order of their use
-for command in (lr_range.lr_range, runs.pretrain, features.embed, runs.export, runs.report, runs.compare):
+for command in (
+    lr_range.lr_range,
+    runs.pretrain,
+    features.embed,
+    runs.export,
+    runs.report,
+    runs.compare,
+    verify.verify,
+):
     add(app, command)
 app.add_typer(evaluations, name="evaluate")
 for command in (

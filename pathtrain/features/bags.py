@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from pathprep.errors import UsageError
 from pathprep.slides.own_names import SlideNames, safe_name
+from pathtrain.features.read import opened
 
 Floats = npt.NDArray[np.float32]
 KEPT_BYTES = 2 << 30  # of features in memory; what does not fit is read again when its turn comes
@@ -100,16 +100,13 @@ class Bags:
         """A slide's features, (N, D) float32.
 
         Raises:
-            UsageError: the file cannot be read, or holds NaN or infinity.
+            UsageError: the file cannot be read, is damaged, or holds NaN or infinity.
         """
         if slide in self._kept:
             return self._kept[slide]
         path = self.paths[slide]
-        try:
-            with h5py.File(path, "r") as file:
-                features = np.asarray(file["features"][()], dtype=np.float32).reshape(-1, self.dim)
-        except (OSError, KeyError) as error:
-            raise UsageError(f"{path}: cannot be read ({error}); run `pathtrain embed` again") from None
+        with opened(path) as file:
+            features = np.asarray(file["features"][()], dtype=np.float32).reshape(-1, self.dim)
         if not np.isfinite(features).all():
             raise UsageError(f"{path}: holds NaN or infinite features; run `pathtrain embed` again")
         if self._bytes + features.nbytes <= KEPT_BYTES:
@@ -122,8 +119,12 @@ class Bags:
         return np.asarray(self.read(slide).mean(axis=0, dtype=np.float64), dtype=np.float32)
 
     def places(self, slide: str) -> Places | None:
-        """Where the tiles lie; None if the file does not say."""
-        with h5py.File(self.paths[slide], "r") as file:
+        """Where the tiles lie; None if the file does not say.
+
+        Raises:
+            UsageError: the file cannot be read, or is damaged.
+        """
+        with opened(self.paths[slide]) as file:
             if "coords" not in file or "patch_size_level0" not in file["coords"].attrs:
                 return None
             coords = file["coords"]
@@ -132,14 +133,9 @@ class Bags:
 
 def _shape(path: Path) -> tuple[int, int, Literal["bag", "vector", "either"], str]:
     """Number of tiles, D, what the file holds, and the slide's name in a dataset."""
-    try:
-        with h5py.File(path, "r") as file:
-            shape, placed = file["features"].shape, "coords" in file
-            slide = str(file.attrs.get("slide", "")) or safe_name(path.stem)
-    except (OSError, KeyError):
-        raise UsageError(
-            f"{path}: not a file of features (HDF5 with `features`); run `pathtrain embed` again"
-        ) from None
+    with opened(path, whole=False) as file:
+        shape, placed = file["features"].shape, "coords" in file
+        slide = str(file.attrs.get("slide", "")) or safe_name(path.stem)
     if len(shape) not in (1, 2) or 0 in shape:
         raise UsageError(f"{path}: features are {shape}; one row per tile is needed, and at least one")
     if len(shape) == 1:

@@ -28,8 +28,8 @@ from pathtrain.features.own_names import file_names
 from pathtrain.features.progress import TileProgress
 from pathtrain.features.write import EmbedSummary, make
 from pathtrain.params.encoding import Device, Format, Level
-from pathtrain.recipes.load import load as load_recipe
 from pathtrain.runs import checkpoint
+from pathtrain.runs.described import recipe_of
 from pathtrain.runs.hierarchical import open_run, quiet_stage
 from pathtrain.stain.target import of_run
 
@@ -118,7 +118,7 @@ def _made(run: Path, level: Level) -> dict[str, Any]:
     """What of a run the features depend on."""
     entry = checkpoint.latest(run)
     assert entry is not None  # it was opened
-    target = of_run(run, load_recipe(run / "recipe.yaml"))
+    target = of_run(run, recipe_of(run))
     shape = [entry.sha256, entry.config, target and target.changes()]
     fingerprint = hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
     return {"fingerprint": fingerprint, "level": level, "step": entry.step}

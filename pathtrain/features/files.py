@@ -9,9 +9,12 @@
                 always ``slide``: they count from the corner of the whole slide, as OpenSlide does; QuPath
                 opens slides with bounds (x, y, width, height; where there are) cropped, and counts from there
       attributes: what it was made from: of tiles fingerprint, slide (its name in the dataset), build_id,
-                  source_sha256, size (pixels; or `256 cropped to 224`), precision
+                  source_sha256, size (pixels; or `256 cropped to 224`), precision. And version (2) and
+                  seal, which pathtrain compares; every array of numbers has Fletcher 32 checksums, which all
+                  readers of HDF5 compare
     <slide>.parquet    a row per tile: features (a list of D float32), x, y; the attributes, those of coords
-                       too, as JSON in the schema's metadata, under the key ``pathtrain``
+                       too, as JSON in the schema's metadata, under the key ``pathtrain``; the seal under
+                       ``pathtrain_seal``, and a checksum of each page
 
 Of image folders and imported tiles there are the strings files, labels and groups instead of coordinates
 (in Parquet the columns file, label and group).
@@ -30,9 +33,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pathprep.dataset.marker import Marker, SlideMarker
+from pathprep.errors import UsageError
 from pathprep.storage import atomic
+from pathprep.storage.embedded_seal import EMPTY, put
+from pathtrain.features.read import (
+    SEAL,
+    SEALED_SINCE,
+    VERSION,
+    VERSION_KEY,
+    opened,
+    read_bytes,
+)
 
-METADATA = b"pathtrain"
+METADATA, SEAL_METADATA = b"pathtrain", b"pathtrain_seal"
+PIECE = 1 << 20  # bytes of an array that have one checksum
 SINGULAR = {"files": "file", "labels": "label", "groups": "group"}
 
 Features = npt.NDArray[np.float32]
@@ -72,35 +86,58 @@ def origin(marker: Marker) -> dict[str, Any]:
 
 
 def hdf5_fits(path: Path, part: Part) -> bool:
-    """Whether a file is whole and was made from the same things."""
+    """Whether a file is whole, to the bit, and was made from the same things."""
     try:
-        with h5py.File(path, "r") as file:
+        with opened(path) as file:
             made = {key: file.attrs.get(key) for key in part.made}
             return bool(made == part.made and part.holds(len(file["features"])))
-    except (OSError, KeyError):  # absent, or not HDF5
+    except UsageError:  # absent, not HDF5, or damaged
         return False
 
 
 def write_hdf5(path: Path, part: Part, features: Features) -> None:
     """Write it whole or not at all."""
     with atomic.pending(path) as (stream, temporary), h5py.File(stream, "w") as file:
-        file.attrs.update(part.made)
-        file["features"] = features
+        # before all else: so the seal lies at the file's start
+        file.attrs.update({**part.made, VERSION_KEY: VERSION, SEAL: np.bytes_(EMPTY)})
+        _checked(file, "features", features)
         for name, array in part.arrays().items():
-            file[name] = array.astype(h5py.string_dtype()) if array.dtype == object else array
+            if array.dtype == object:
+                file[name] = array.astype(h5py.string_dtype())
+            else:
+                _checked(file, name, array)
         if "coords" in file:
             file["coords"].attrs.update(part.coords_attributes)
+        bulk = _extent(file["features"])
+        file.close()
+        put(stream, bulk)
     atomic.publish(temporary, path)
 
 
+def _checked(file: h5py.File, name: str, array: npt.NDArray[Any]) -> None:
+    """Write an array with checksums of its own (Fletcher 32), which every reader of HDF5 compares."""
+    pieces = -(-array.nbytes // PIECE)
+    rows = max(1, -(-len(array) // max(1, pieces)))
+    file.create_dataset(name, data=array, chunks=(rows, *array.shape[1:]), fletcher32=True)
+
+
+def _extent(array: h5py.Dataset) -> tuple[int, int]:
+    """Where in the file its numbers lie: start and length."""
+    pieces = [array.id.get_chunk_info(number) for number in range(array.id.get_num_chunks())]
+    start = min(piece.byte_offset for piece in pieces)
+    return start, max(piece.byte_offset + piece.size for piece in pieces) - start
+
+
 def parquet_fits(path: Path, part: Part) -> bool:
-    """Whether a file is whole and was made from the same things."""
+    """Whether a file is whole, to the bit, and was made from the same things."""
     try:
-        found = pq.read_metadata(path)
+        found = pq.read_metadata(pa.BufferReader(read_bytes(path)))
         about = json.loads((found.metadata or {})[METADATA])
-        return bool(about["made_from"] == part.made and part.holds(found.num_rows))
-    except (OSError, KeyError, ValueError, TypeError, pa.ArrowException):  # absent, or not such a file
-        return False
+        # what is older has no seal
+        sealed = SEAL_METADATA in found.metadata or about.get(VERSION_KEY, 1) < SEALED_SINCE
+        return bool(sealed and about["made_from"] == part.made and part.holds(found.num_rows))
+    except (UsageError, OSError, KeyError, ValueError, TypeError, AttributeError, pa.ArrowException):
+        return False  # absent, or not such a file
 
 
 def write_parquet(path: Path, part: Part, features: Features) -> None:
@@ -112,11 +149,16 @@ def write_parquet(path: Path, part: Part, features: Features) -> None:
             columns |= {"x": pa.array(array[:, 0]), "y": pa.array(array[:, 1])}
         else:
             columns[SINGULAR[name]] = pa.array(array.tolist(), pa.string())
-    about = {"made_from": part.made, "coords": part.coords_attributes}
+    about = {"made_from": part.made, "coords": part.coords_attributes, VERSION_KEY: VERSION}
     table = pa.table(columns).replace_schema_metadata({METADATA: json.dumps(about, sort_keys=True).encode()})
     with atomic.pending(path) as (stream, temporary):
         # random mantissas do not compress
-        pq.write_table(table, stream, compression="none", use_dictionary=False)
+        with pq.ParquetWriter(
+            stream, table.schema, compression="none", use_dictionary=False, write_page_checksum=True
+        ) as writer:
+            writer.write_table(table)
+            writer.add_key_value_metadata({SEAL_METADATA: EMPTY.encode()})
+        put(stream)
     atomic.publish(temporary, path)
 
 

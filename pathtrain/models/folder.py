@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse
 
-from pathprep.storage.seals import Seal, seal_of
+from pathprep.storage.seals import Seal, is_whole, seal_of
 from pathtrain.errors import ModelError
 
 CONFIG_FILE = "config.json"
@@ -58,11 +58,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict):
         raise ModelError(f"{path}: not a timm model configuration; export the model again")
-    seal, version = seal_of(found), found.get("version", 1)
-    if seal is Seal.BROKEN:
-        raise ModelError(f"{path}: damaged (its seal differs); {AGAIN}")
-    if seal is Seal.NONE and (not isinstance(version, int) or version >= SEALED_SINCE):
-        raise ModelError(f"{path}: damaged (its seal is gone); {AGAIN}")
+    if not is_whole(found, SEALED_SINCE):
+        what = "is gone" if seal_of(found) is Seal.NONE else "differs"
+        raise ModelError(f"{path}: damaged (its seal {what}); {AGAIN}")
     return found
 
 

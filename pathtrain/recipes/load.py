@@ -10,11 +10,13 @@ import yaml
 from pydantic import ValidationError
 
 from pathprep.storage.place import local_folder
+from pathprep.storage.regular import open_regular
 from pathtrain.errors import RecipeError
 from pathtrain.recipes.dino import DinoRecipe
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
 from pathtrain.recipes.older import GONE, renewed
 from pathtrain.recipes.recipe import Recipe
+from pathtrain.recipes.text import LARGEST_TEXT, decoded, parsed
 
 # method -> what its recipes may say
 RECIPES: dict[str, type[Recipe]] = {"dino": DinoRecipe, "hierarchical": HierarchicalRecipe}
@@ -48,9 +50,9 @@ def load(name: str | Path, settings: Mapping[str, Any] | Sequence[str] = ()) -> 
     """
     label, text = _read(name)
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"recipe {label}: not YAML: {_one_line(error)}") from None
+        values = parsed(text)
+    except ValueError as error:
+        raise RecipeError(f"recipe {label}: {error}") from None
     if not isinstance(values, dict):
         raise RecipeError(f"recipe {label}: expected keys and values, found {type(values).__name__}")
     values = renewed(values)
@@ -86,9 +88,12 @@ def dump(recipe: Recipe) -> str:
 def _read(name: str | Path) -> tuple[str, str]:
     if Path(name).suffix in (".yaml", ".yml"):
         try:
-            return Path(name).name, Path(name).read_text()
+            with open_regular(Path(name)) as file:
+                return Path(name).name, decoded(file.read(LARGEST_TEXT + 1))
         except OSError as error:
             raise RecipeError(f"recipe {name}: {error.strerror}") from None
+        except ValueError as error:
+            raise RecipeError(f"recipe {name}: {error}") from None
     if name not in names():
         raise RecipeError(
             f"recipe {name}: no such recipe; there are {', '.join(names())}, or give a .yaml file"
@@ -101,9 +106,9 @@ def _parse(setting: str) -> tuple[str, Any]:
     if not equals or not key:
         raise RecipeError(f"`settings` {setting}: expected key=value, such as optim.lr=0.001")
     try:
-        return key, yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"`settings` {setting}: not YAML: {_one_line(error)}") from None
+        return key, parsed(text)
+    except ValueError as error:
+        raise RecipeError(f"`settings` {setting[:200]}: {error}") from None
 
 
 def _apply(values: dict[str, Any], key: str, value: Any) -> None:
@@ -167,7 +172,3 @@ def _unknown(key: str, known: Collection[str]) -> str:
     near = near or get_close_matches(key, others, cutoff=0.75)
     asked = f"; did you mean {' or '.join(near[:3])}?" if near else ""
     return f"no such key{asked}"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

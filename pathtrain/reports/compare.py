@@ -15,15 +15,14 @@ from markupsafe import Markup
 from pathprep.errors import UsageError
 from pathprep.page import chart
 from pathprep.page.environment import render, write
-from pathprep.storage.json_files import read_json
 from pathprep.storage.place import local_folder
-from pathtrain.errors import ModelError
-from pathtrain.recipes.load import load
+from pathtrain.errors import NoModelError
 from pathtrain.recipes.names_only import short, without_paths
 from pathtrain.recipes.probes import KnnProbe
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.reports import curves
 from pathtrain.runs import checkpoint
+from pathtrain.runs.described import info_of, recipe_of
 from pathtrain.runs.identity import VERSION_KEY, flat
 from pathtrain.runs.warm_start import SHA_KEY, STEP_KEY
 from pathtrain.training import row_keys
@@ -146,10 +145,10 @@ def _names(places: list[Path]) -> list[str]:
 
 def _read(path: Path, name: str) -> Run:
     if not (path / "recipe.yaml").is_file():
-        raise ModelError(
+        raise NoModelError(
             f"{path}: not a run (no recipe.yaml); train one with `pathtrain pretrain --out {path}`"
         )
-    recipe, info = without_paths(load(path / "recipe.yaml")), read_json(path / "run.json") or {}
+    recipe, info = without_paths(recipe_of(path)), info_of(path)
     rows, damaged = curves.read(path)
     saved = checkpoint.entries(path)
     step = int(rows[-1]["step"]) if rows else 0

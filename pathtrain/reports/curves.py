@@ -1,12 +1,16 @@
 """The figures of log.jsonl by their titles, in the order of pages."""
 
 import json
+import logging
 import math
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+from pathtrain.runs import log_seal
 from pathtrain.training import logs, row_keys
+
+log = logging.getLogger(__name__)
 
 # By a probe's kind and figure: those of a probe with a name have it between the two
 PROBES = {
@@ -96,6 +100,8 @@ def read(run: Path) -> tuple[list[dict[str, Any]], int]:
         lines = (run / logs.NAME).read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
         return [], 0
+    if wrong := log_seal.differs(run):
+        log.warning("%s", wrong)
     rows, damaged = [], 0
     for line in lines:
         try:

@@ -20,19 +20,19 @@ import pathprep
 from pathprep.errors import DatasetError, PathprepError, UsageError
 from pathprep.page import chart
 from pathprep.page.environment import data_uri, render, write
-from pathprep.storage.json_files import read_json
 from pathprep.storage.place import local_folder
 from pathtrain.data.loader import BatchOptions, Loader
-from pathtrain.errors import ModelError
+from pathtrain.errors import NoModelError
 from pathtrain.evaluate.baselines import said
 from pathtrain.evaluate.papers.published import TASKS
 from pathtrain.images import decode, resize
-from pathtrain.recipes.load import dump, load
+from pathtrain.recipes.load import dump
 from pathtrain.recipes.names_only import short, without_paths
 from pathtrain.recipes.recipe import Recipe, StainConfig
 from pathtrain.reports import curves
 from pathtrain.reports import results as evaluations
 from pathtrain.runs import checkpoint, milestones
+from pathtrain.runs.described import info_of, recipe_of
 from pathtrain.runs.identity import TRAINING, VERSION_KEY, held_out
 from pathtrain.runs.warm_start import STEP_KEY
 from pathtrain.stain.target import of_run
@@ -70,11 +70,11 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
     """
     run = Path(run)
     if not (run / "recipe.yaml").is_file():
-        raise ModelError(
+        raise NoModelError(
             f"{run}: not a run (no recipe.yaml); train one with `pathtrain pretrain --out {run}`"
         )
-    recipe = load(run / "recipe.yaml")
-    info = read_json(run / "run.json") or {}
+    recipe = recipe_of(run)
+    info = info_of(run)
     rows, damaged = curves.read(run)
     saved = checkpoint.entries(run)
     step = saved[-1].step if saved else 0

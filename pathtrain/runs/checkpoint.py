@@ -1,7 +1,8 @@
 """Checkpoints that are complete or absent, found by content rather than by name alone.
 
     RUN/checkpoints/NNNNNNNN.pt    torch.save, written atomically; NNNNNNNN is the number of finished steps
-    RUN/checkpoints/NNNNNNNN.json  {file, step, sha256, config}, written after it; else the .pt does not count
+    RUN/checkpoints/NNNNNNNN.json  {file, step, sha256, config} and a seal, written after it; else the .pt
+                                   does not count
     RUN/checkpoints/latest.json    a copy of the newest of these, for people and other tools
 
 A checkpoint counts if its bytes have the recorded SHA-256. The newest that does is used; a damaged
@@ -12,6 +13,7 @@ import hashlib
 import io
 import json
 import logging
+import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +21,10 @@ from typing import Any, cast
 import torch
 
 from pathprep.storage import atomic
+from pathprep.storage.seals import is_whole, write_sealed
 from pathtrain.errors import CheckpointError
+
+VERSION, SEALED_SINCE = 2, 2  # of the .json files
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +56,16 @@ def entries(run: Path) -> list[Entry]:
     found = []
     for path in folder(run).glob("[0-9]*.json"):
         try:
-            found.append(Entry(**json.loads(path.read_bytes())))
-        except (ValueError, TypeError):
+            values = json.loads(path.read_bytes())
+            if not is_whole(values, SEALED_SINCE):
+                raise ValueError
+            entry = Entry(**{key: value for key, value in values.items() if key not in ("seal", "version")})
+            if entry.file != f"{entry.step:08d}.pt":  # nor does it lead elsewhere
+                raise ValueError
+            found.append(entry)
+        except FileNotFoundError:  # removed meanwhile
+            continue
+        except (ValueError, TypeError, AttributeError, RecursionError):
             log.warning("%s is damaged; its checkpoint is not used", path)
     return sorted(found, key=lambda entry: entry.step)
 
@@ -70,8 +83,8 @@ def save(run: Path, value: dict[str, Any], step: int, config: str, keep: int) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     entry = Entry(path.name, step, hashlib.sha256(data).hexdigest(), config)
     atomic.write_bytes(path, data)
-    atomic.write_json(path.with_suffix(".json"), asdict(entry))
-    atomic.write_json(path.with_name("latest.json"), asdict(entry))
+    for name in (f"{step:08d}.json", "latest.json"):
+        write_sealed(path.with_name(name), {**asdict(entry), "version": VERSION})
     # later ones are of a way that was given up, from a newer checkpoint that is damaged
     kept = [other for other in entries(run) if other.step <= step][-keep:]
     for old in (other for other in entries(run) if other not in kept):
@@ -114,7 +127,15 @@ def read(run: Path, entry: Entry) -> dict[str, Any]:
         raise CheckpointError(f"{path} is gone") from None
     if hashlib.sha256(data).hexdigest() != entry.sha256:
         raise CheckpointError(f"{path} is damaged (its SHA-256 differs)")
-    return cast(dict[str, Any], torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
+    try:
+        return cast(dict[str, Any], torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"{path}: holds more than tensors and plain values, and is not loaded"
+        ) from None
+    except Exception as error:  # of a file that another program made, anything may come
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{path}: no checkpoint of pathtrain ({line})") from None
 
 
 def load(run: Path) -> dict[str, Any]:

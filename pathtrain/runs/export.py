@@ -30,8 +30,8 @@ from pathprep.storage.whole_folder import publish_folder
 from pathtrain.errors import ModelError
 from pathtrain.models.folder import CARD_FILE, CONFIG_FILE, CREATOR, FILES, VERSION, WEIGHTS_FILE
 from pathtrain.recipes.load import dump
-from pathtrain.recipes.load import load as load_recipe
 from pathtrain.recipes.names_only import short, short_init, without_paths
+from pathtrain.runs.described import info_of, recipe_of
 from pathtrain.runs.model import BUILT_IN, LoadedModel, load
 
 
@@ -119,9 +119,9 @@ def _config(model: LoadedModel) -> dict[str, Any]:
 
 
 def _card(model: LoadedModel, run: Path) -> str:
-    info = read_json(run / "run.json") or {}
+    info = info_of(run)
     identity = info.get("identity", {})
-    recipe = without_paths(load_recipe(run / "recipe.yaml"))
+    recipe = without_paths(recipe_of(run))
     facts = {
         "Architecture": f"timm `{model.config.name}`, {json.dumps(model.config.kwargs)}",
         "Features": f"{model.dim} numbers per image of {model.size} x {model.size} px",

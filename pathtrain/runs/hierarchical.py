@@ -12,8 +12,8 @@ from pathtrain.data.slide_labels import LabelTask, SlideLabels
 from pathtrain.errors import CheckpointError
 from pathtrain.methods.hierarchical import Hierarchical
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
-from pathtrain.recipes.load import load
 from pathtrain.runs import checkpoint
+from pathtrain.runs.described import recipe_of
 from pathtrain.stain.stage import Stage, stage
 from pathtrain.stain.stored_fits import stored_fits
 from pathtrain.stain.target import of_run
@@ -28,7 +28,7 @@ def open_run(run: Path, device: torch.device) -> tuple[Hierarchical, Hierarchica
     """
     if not (run / "recipe.yaml").is_file():
         raise UsageError(f"{run}: no run there (recipe.yaml and checkpoints/, from `pathtrain pretrain`)")
-    recipe = load(run / "recipe.yaml")
+    recipe = recipe_of(run)
     if not isinstance(recipe, HierarchicalRecipe):
         raise UsageError(
             f"{run}: its method is {recipe.method}, which has no regions and no slide-level heads"

@@ -21,6 +21,7 @@ from pathtrain.data.sampling import Grouped
 from pathtrain.errors import CheckpointError
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs import checkpoint
+from pathtrain.runs.described import info_of
 
 # What a resume may change: it touches the weights by rounding at most, but that stochastic depth is drawn
 # for each micro-batch.
@@ -94,8 +95,8 @@ def begun(run: Path) -> dict[str, Any] | None:
     if not checkpoint.entries(run):
         return None
     try:
-        found: dict[str, Any] = json.loads((run / "run.json").read_bytes())["identity"]
-    except (OSError, ValueError, KeyError):
+        found: dict[str, Any] | None = info_of(run).get("identity")
+    except CheckpointError:
         return None  # ``check`` says more
     return found
 
@@ -123,16 +124,12 @@ def check(run: Path, identity: dict[str, Any], change: bool = False) -> Changes:
     Raises:
         CheckpointError: it differs and must not, cannot be read, or is of another version.
     """
-    try:
-        before = json.loads((run / "run.json").read_bytes())["identity"]
-    except FileNotFoundError:
-        if checkpoint.entries(run):
-            raise CheckpointError(f"{run}: has checkpoints but no run.json; `fresh` starts over") from None
-        return {}
-    except (ValueError, KeyError):
-        raise CheckpointError(f"{run}/run.json is damaged; `fresh` starts over") from None
+    info = info_of(run)
     if not checkpoint.entries(run):
         return {}  # it never took its first steps, or none that were kept
+    if not info:
+        raise CheckpointError(f"{run}: has checkpoints but no run.json; `fresh` starts over")
+    before = info.get("identity", {})
     if before.get(VERSION_KEY) != TRAINING:
         raise CheckpointError(
             f"{run}: was begun by another version of pathtrain, whose steps differ (see CHANGELOG); finish "
@@ -155,8 +152,7 @@ def check(run: Path, identity: dict[str, Any], change: bool = False) -> Changes:
 
 def changes(run: Path, step: int, changed: Changes) -> list[dict[str, Any]]:
     """What a run has changed on its way, ``{step, changed}`` each, and what it changes now."""
-    path = run / "run.json"
-    before: list[dict[str, Any]] = json.loads(path.read_bytes()).get("changes", []) if path.exists() else []
+    before: list[dict[str, Any]] = info_of(run).get("changes", [])
     return before + ([{"step": step, "changed": changed}] if changed else [])
 
 

@@ -18,8 +18,7 @@ from torch import nn
 
 from pathprep.errors import UsageError
 from pathprep.stain import Target
-from pathprep.storage.json_files import read_json
-from pathtrain.errors import CheckpointError, ModelError
+from pathtrain.errors import CheckpointError, ModelError, NoModelError
 from pathtrain.models.backbone import build
 from pathtrain.models.folder import (
     AGAIN,
@@ -30,9 +29,9 @@ from pathtrain.models.folder import (
     read_config,
     read_weights,
 )
-from pathtrain.recipes.load import load as load_recipe
 from pathtrain.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 from pathtrain.runs import checkpoint, warm_start
+from pathtrain.runs.described import info_of, recipe_of
 from pathtrain.stain.target import ModelTarget, of_run
 
 Pixels = npt.NDArray[np.uint8]
@@ -169,7 +168,7 @@ def load(path: str | Path) -> LoadedModel:
         return _from_export(path)
     if (path / "recipe.yaml").is_file():
         return _from_run(path)
-    raise ModelError(
+    raise NoModelError(
         f"{path}: neither a run (recipe.yaml and checkpoints/, from `pathtrain pretrain`) "
         f"nor an exported model ({CONFIG_FILE} and {WEIGHTS_FILE}, from `pathtrain export`)"
     )
@@ -240,7 +239,7 @@ def of_weights(
     with torch.random.fork_rng(devices=[]):
         module = build(config)
     module.load_state_dict(weights)
-    info = read_json(run / "run.json") or {}
+    info = info_of(run)
     identity = info.get("identity", {})
     taken, sha256 = (identity.get(key) for key in (warm_start.STEP_KEY, warm_start.SHA_KEY))
     init = config.init if taken is None else warm_start.at_step(config.init, taken)
@@ -249,12 +248,12 @@ def of_weights(
         run=run,
         step=step,
         slides=info.get("slides"),
-        start=Start(init, load_recipe(run / "recipe.yaml").seed, sha256),
+        start=Start(init, recipe_of(run).seed, sha256),
     )
 
 
 def _from_run(path: Path) -> LoadedModel:
-    recipe = load_recipe(path / "recipe.yaml")
+    recipe = recipe_of(path)
     value = checkpoint.load(path)
     name, target = path.resolve().name, of_run(path, recipe)
     try:

@@ -24,10 +24,10 @@ from pathtrain.methods.base import Method
 from pathtrain.models import backbone
 from pathtrain.models.first_weights import Colours
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
-from pathtrain.recipes.load import load
 from pathtrain.recipes.recipe import RUN, ModelConfig, Recipe
 from pathtrain.runs import checkpoint
 from pathtrain.runs.checkpoint import Entry
+from pathtrain.runs.described import recipe_of
 
 STEP_KEY, SHA_KEY = "model.init step", "model.init sha256"
 
@@ -63,7 +63,7 @@ class WarmStart:
 
     def colours(self) -> Colours:
         """The mean and SD that the other run learnt with."""
-        model = load(self.run / "recipe.yaml").model
+        model = recipe_of(self.run).model
         return Colours(model.mean, model.std)
 
 
@@ -119,7 +119,7 @@ def adopt(method: Method, recipe: Recipe, start: WarmStart) -> str:
         ModelError: architecture, stages or heads are others.
         CheckpointError: the checkpoint is gone or damaged.
     """
-    _check_sizes(recipe, load(start.run / "recipe.yaml"), start)
+    _check_sizes(recipe, recipe_of(start.run), start)
     given, own = start.state(), method.state()
     taken: dict[str, None] = {}  # in their order, once
     fresh: dict[str, None] = {}

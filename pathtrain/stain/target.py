@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import StainError
 from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import ALPHA, BETA, IO, Target
-from pathprep.storage import atomic
+from pathprep.stain.target import SEALED_SINCE, VERSION
 from pathprep.storage.json_files import read_json
+from pathprep.storage.seals import is_whole, write_sealed
 from pathtrain.errors import ModelError, RecipeError
 from pathtrain.recipes.recipe import Recipe, StainConfig
 from pathtrain.recipes.strict import Positive, Strict
@@ -85,7 +86,7 @@ class ModelTarget(Strict):
 
     def save(self, run: Path) -> None:
         """Write it to a run's folder."""
-        atomic.write_json(run / TARGET_FILE, self.as_dict())
+        write_sealed(run / TARGET_FILE, {**self.as_dict(), "version": VERSION})
 
 
 def of_run(run: Path, recipe: Recipe) -> ModelTarget | None:
@@ -99,8 +100,11 @@ def of_run(run: Path, recipe: Recipe) -> ModelTarget | None:
     if not needed and not path.exists():
         return None
     try:
-        return ModelTarget.model_validate(json.loads(path.read_bytes()))
-    except (OSError, ValueError, ValidationError):
+        values = json.loads(path.read_bytes())
+        if not isinstance(values, dict) or not is_whole(values, SEALED_SINCE):
+            raise ValueError
+        return ModelTarget.model_validate({key: values[key] for key in values.keys() - {"seal", "version"}})
+    except (OSError, ValueError, RecursionError):  # pydantic's own is a ValueError
         raise ModelError(
             f"{path}: gone or damaged, and the run's tiles were normalised to the target in it; "
             "bring it back, or train again with `fresh`"

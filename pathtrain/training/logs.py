@@ -5,6 +5,7 @@ the rows after s, and the steps are then done and logged again.
 """
 
 import json
+import logging
 import os
 import secrets
 import time
@@ -18,9 +19,11 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from pathprep.storage import atomic
+from pathtrain.runs import log_seal
 from pathtrain.training.wandb_board import Wandb
 
-NAME = "log.jsonl"
+NAME = log_seal.LOG_FILE
+log = logging.getLogger(__name__)
 Row = dict[str, Any]
 # Is told of a run's progress: finished steps, those of the whole run, and the log's row, if there is one. It
 # is called before the first step and after each, on rank 0.
@@ -30,10 +33,23 @@ Watch = Callable[[int, int, Row | None], None]
 def rows(run: Path) -> list[dict[str, Any]]:
     """The run's rows in order; a last line that a kill cut off is left out."""
     try:
-        lines = (run / NAME).read_text().splitlines(keepends=True)
+        lines = (run / NAME).read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    if wrong := log_seal.differs(run):
+        log.warning("%s", wrong)
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line.endswith(b"\n"):
+            continue
+        try:
+            row = json.loads(line)
+            row["step"] = int(row["step"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            log.warning("%s: line %d is damaged and left out", run / NAME, number)
+            continue
+        found.append(row)
+    return found
 
 
 class Log:
@@ -46,9 +62,10 @@ class Log:
     """
 
     def __init__(self, run: Path, start: int, wandb: Wandb | None = None) -> None:
-        self._wandb = wandb
+        self._wandb, self._run = wandb, run
         kept = [row for row in rows(run) if row["step"] <= start] if start else []  # step 0 is done again
         text = "".join(json.dumps(row) + "\n" for row in kept)
+        log_seal.remove(run)
         atomic.write_bytes(run / NAME, text.encode())
         self._file = (run / NAME).open("a")
         self._board = _Board(run / "tensorboard", start + 1 if start else 0)
@@ -78,6 +95,7 @@ class Log:
     def sync(self) -> None:
         """Put the rows on disk; before a checkpoint, which must not be ahead of them."""
         os.fsync(self._file.fileno())
+        log_seal.write(self._run)
 
 
 class _Board:

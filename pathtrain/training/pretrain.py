@@ -21,10 +21,10 @@ from pathtrain.data.whole_tiles import DatasetTiles
 from pathtrain.distributed import ranks as distributed
 from pathtrain.errors import CheckpointError
 from pathtrain.models.first_weights import misfit
-from pathtrain.recipes.load import dump, load, run_folder
+from pathtrain.recipes.load import load, run_folder
 from pathtrain.recipes.names_only import without_paths
 from pathtrain.recipes.recipe import Recipe
-from pathtrain.runs import checkpoint, lock, milestones, warm_start
+from pathtrain.runs import checkpoint, described, lock, milestones, warm_start
 from pathtrain.runs import identity as identities
 from pathtrain.runs.identity import Changes
 from pathtrain.stain import suits
@@ -119,6 +119,7 @@ def pretrain(
 
         entry, changed = ranks.decide(begin)
         if entry is not None and entry.step >= total:
+            ranks.decide(lambda: described.mend(run, recipe))
             ranks.say(log, "%s: finished, %d of %d steps; `fresh` starts over", run, total, total)
             return TrainSummary(total, total, None)
         what = "%s tiles of %s: %d steps into %s, on %d x %s"
@@ -198,10 +199,9 @@ def _describe(
         "versions": identities.versions(),
         "changes": identities.changes(run, 0 if entry is None else entry.step, changed),
     }
-    atomic.write_json(run / "run.json", about)
     if normalised is not None:
         normalised.save(run)
-    atomic.write_bytes(run / "recipe.yaml", dump(recipe).encode())
+    described.write(run, recipe, about)
 
 
 def _place(data: Dataset | MixedDataset) -> dict[str, Any]:

@@ -26,7 +26,8 @@ def as_version_1(root: Path) -> Path:
         old = replace(marker, files=files)
         atomic.write_json(root / "slides" / f"{name}.json", sealed(old.as_dict()))
     info = json.loads((root / "dataset.json").read_text())
-    atomic.write_json(root / "dataset.json", {**info, "version": 1})
+    values = {key: value for key, value in info.items() if key != "seal"}  # it had none then
+    atomic.write_json(root / "dataset.json", {**values, "version": 1})
     return root
 
 

@@ -6,17 +6,19 @@ megabytes in real files, and what is looked for is the attributes of one element
 
 import html
 import re
+from itertools import islice
 from pathlib import Path
 
 from pathprep.slides.mpp.figures import shown
 from pathprep.slides.mpp.statement import Statement, read
 
 SOURCE = "OME-XML"
-LARGEST_COMPANION = 1 << 26
+LARGEST_COMPANION = 1 << 24
+MOST = 1 << 16  # elements that are looked at
 _OME = re.compile(r"<(?:\w+:)?OME\b")
 # Image carries the pixel size in the schema of 2003, Pixels since 2007
 _ELEMENT = re.compile(r"<(?:\w+:)?(Image|Pixels)\b((?:[^<>\"']|\"[^\"]*\"|'[^']*')*)")
-_ATTRIBUTE = re.compile(r"([A-Za-z_][\w.:-]*)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
+_ATTRIBUTE = re.compile(r"(?<![\w.:-])([A-Za-z_][\w.:-]{0,99})\s{0,99}=\s{0,99}(?:\"([^\"]*)\"|'([^']*)')")
 _SIZES = frozenset({"PhysicalSizeX", "PhysicalSizeY", "PixelSizeX", "PixelSizeY"})
 _CUT = re.compile(r"(?<![A-Za-z])(?:PhysicalSize|PixelSize)[XY]\b.{0,40}", re.DOTALL)
 _BINARY_ONLY = re.compile(r"<(?:\w+:)?BinaryOnly\b([^<>]*)")
@@ -38,7 +40,7 @@ def statements(text: str, width: int, height: int, path: Path | None = None) -> 
     if elsewhere is not None and path is not None:
         return _companion(attributes(elsewhere[1]), width, height, path)
     images: list[dict[str, str]] = []
-    for kind, inside in _ELEMENT.findall(text):
+    for kind, inside in (found.groups() for found in islice(_ELEMENT.finditer(text), MOST)):
         if kind == "Image":
             images.append({})
         elif not images:

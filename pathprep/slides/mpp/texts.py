@@ -4,6 +4,7 @@ import html
 import json
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from pathprep.slides.mpp.statement import Statement, read
 
 # A line of a description; what is longer is no figure but a picture in base64
 LONGEST = 2048
+LINES = 1 << 20  # of the text: lists of key and value have some kilobytes
 # Keys, without case and punctuation -> unit of a figure that has none; None: without a unit it is no length
 _UNITS: dict[str, str | None] = {
     "mpp": "µm", "micronsperpixel": "µm", "micronperpixel": "µm", "micrometersperpixel": "µm",
@@ -29,7 +31,9 @@ _AXES = {"pixelwidth": "x", "pixelheight": "y"}
 # Without a unit these may be something else: a count of pixels, dots per inch
 _DOUBTFUL = frozenset({"pixelwidth", "pixelheight", "resolution"})
 _HINT = re.compile("mpp|micro|micron|pixel|um ?per|u?m/p|µm|physical|scanres|mm_|resolution", re.IGNORECASE)
-_PAIR = re.compile(r"([A-Za-zµμ][\w.\- /()\[\]]*?)\s*[=:]\s*(.*?)\s*(?=[,\s]\s*[A-Za-z_][\w.\-]*\s*[=:]|$)")
+_PAIR = re.compile(
+    r"([A-Za-zµμ][\w.\- /()\[\]]{0,99}?)\s?[=:]\s*(.*?)\s*(?=[,\s]\s*[A-Za-z_][\w.\-]*\s*[=:]|$)"
+)
 _LOOSE = re.compile(
     r"(?<![A-Za-z])(?:MPP|Physical ?Size ?X|Mi(?:crons?|crometer) ?per ?pixel)[\"']?\s*[=:]"
     r"(?:[^|<>\r\n0-9]{0,20}|\s*[.,]{0,3})[0-9][^|<>\"'\r\n]{0,20}",
@@ -107,6 +111,8 @@ def _stated(pairs: Iterable[Pair], source: str) -> list[Statement]:
     """The statements of the pairs whose keys are known; x and y of one key belong together."""
     sides: dict[str, dict[str, list[Pair]]] = {}
     for pair in pairs:
+        if len(pair.key) > LONGEST or len(pair.value) > LONGEST:
+            continue
         known = _known(pair.key)
         if known is not None:
             name, axis = known
@@ -182,9 +188,9 @@ def _spacings(pairs: list[Pair]) -> list[Statement]:
 
 
 def _lines(text: str) -> Iterator[Pair]:
-    for segment in re.split(r"[|;\r\n\0]", text):
-        if len(segment) <= LONGEST and _HINT.search(segment):
-            for key, value in _PAIR.findall(segment.strip()):
+    for segment in re.split(r"[|;\r\n\0]", text[:LINES]):
+        if len(segment) <= LONGEST and ("=" in segment or ":" in segment) and _HINT.search(segment):
+            for key, value in _PAIR.findall(" ".join(segment.split())):
                 yield Pair(key, value)
 
 
@@ -216,8 +222,15 @@ def _json(text: str) -> list[Pair]:
 
 def _xml(text: str) -> list[Pair]:
     """Keys and values in attributes, elements and pairs of elements; the first of each is level 0's."""
-    found = [Pair(html.unescape(key), html.unescape(value)) for key, value in _NAMED.findall(text)]
-    for name, inside, content in _TAG.findall(text):
+    named = (each.groups() for each in islice(_NAMED.finditer(text), ome.MOST))
+    found = [
+        Pair(html.unescape(key), html.unescape(value))
+        for key, value in named
+        if len(key) <= LONGEST and len(value) <= LONGEST
+    ]
+    for name, inside, content in (each.groups() for each in _TAG.finditer(text)):
+        if len(found) > ome.MOST:
+            break
         if not (_HINT.search(name) or _HINT.search(inside)):
             continue
         given = ome.attributes(inside)

@@ -15,7 +15,7 @@ from openslide import OpenSlide
 
 from pathprep.errors import UnreadableSlide
 from pathprep.slides.mpp.header import Header
-from pathprep.slides.readers import convert, limits
+from pathprep.slides.readers import convert, limits, tiff_texts
 from pathprep.slides.readers.base import Bounds, Level
 from pathprep.slides.readers.levels import Declared, Found, settle
 from pathprep.slides.readers.page import Page, read_page
@@ -92,6 +92,8 @@ def read_directory(path: Path) -> Directory | None:
     with path.open("rb") as file:
         if file.read(4) not in MAGIC:
             return None
+    if long := tiff_texts.too_long(path):
+        raise UnreadableSlide(f"{path}: {long}; {limits.DAMAGED}")
     vendor = OpenSlide.detect_format(str(path))
     if vendor in _NOT_TILED:
         return None
@@ -170,7 +172,7 @@ def _check_channels(path: Path, tiff: tifffile.TiffFile) -> None:
 def _philips_spacings(description: str) -> list[float]:
     """Of every level, from the XML of Philips' description."""
     _, _, levels = description.partition("PIIM_PIXEL_DATA_REPRESENTATION_SEQUENCE")
-    pairs = re.findall(r'"DICOM_PIXEL_SPACING"[^<]*?>\s*(?:&quot;|")([0-9.eE+-]+)', levels)
+    pairs = re.findall(r'"DICOM_PIXEL_SPACING"[^<]{0,200}?>\s{0,200}(?:&quot;|")([0-9.eE+-]+)', levels)
     try:
         values = [float(text) for text in pairs]
     except ValueError:

@@ -96,7 +96,7 @@ def panels(
         result["tsne"] = {"file": "collapse-panels.png", "tiles": len(places[0][1])}
         Path(out).mkdir(parents=True, exist_ok=True)
         picture = tsne.panels(samples, places, result["panels"])
-        atomic.write_bytes(Path(out) / "collapse-panels.png", picture)
+        atomic.write_alone(Path(out) / "collapse-panels.png", picture)
     return result
 
 

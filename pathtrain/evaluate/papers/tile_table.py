@@ -125,7 +125,7 @@ def table(
     result = _table(loaded, sources, {**settings, "target": "model"}) | {"whole": params.whole}
     if figure is not None:
         Path(figure).parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(Path(figure), draw(result))
+        atomic.write_alone(Path(figure), draw(result))
     return result
 
 

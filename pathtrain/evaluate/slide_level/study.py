@@ -67,7 +67,7 @@ def slides(
         files["slides.html"] = page(done.result, pictures, maps).encode()
         Path(out).mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            atomic.write_bytes(Path(out) / name, content)
+            atomic.write_alone(Path(out) / name, content)
     return done.result
 
 

@@ -93,7 +93,7 @@ def collapse(
 
         flat, rows = tsne.place(taken, params.tsne_tiles, params.seed)
         Path(out).mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(Path(out) / "tsne.png", tsne.figure(taken, flat, rows, result))
+        atomic.write_alone(Path(out) / "tsne.png", tsne.figure(taken, flat, rows, result))
         result["tsne"] = {"file": "tsne.png", "tiles": len(rows)}
     return result
 

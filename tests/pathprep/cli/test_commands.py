@@ -57,7 +57,7 @@ def test_shard_with_nothing_else_writes_dataset_here(folder: Path, tmp_path: Pat
     assert (tmp_path / "dataset" / "shards" / "a_b.tar").exists()
     again = pathprep("verify", cwd=tmp_path)
     assert again.returncode == 0
-    assert "1 slides, 4 tiles: all as written" in again.stdout
+    assert "1 slide, 4 tiles: all as written" in again.stdout
     with (tmp_path / "dataset" / "shards" / "a_b.tar").open("r+b") as file:
         file.seek(3000)
         file.write(b"xxxx")

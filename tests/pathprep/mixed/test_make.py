@@ -226,6 +226,6 @@ def test_the_command(
     assert "4 shards, 100 tiles: all as written" in call("verify", out)[1]
     flip(out / "shards/mixed-000000.tar", 600)
     code, printed, _ = call("verify", out)
-    assert (code, "pathprep mix DATASET... --out" in printed) == (1, True)
+    assert (code, f"pathprep mix --config {out}/mix.yaml --out {out}" in printed) == (1, True)
     code, _, errors = call("mix", fit, "--out", out, "--tiles-per-shard", 31)
     assert (code, errors.count("\n"), "tiles_per_shard 30 there, 31 now" in errors) == (2, 1, True)

@@ -61,6 +61,30 @@ def test_every_macro_shows_hostile_names_as_they_are(tmp_path: Path) -> None:
     assert "".join(read.texts).count(HOSTILE) == 13
 
 
+def test_names_that_are_no_text_can_be_written(tmp_path: Path) -> None:
+    """A file name may hold any byte; Python has those that are no UTF-8 as halves of pairs."""
+    text = page(tmp_path, PAGE, hostile="a\udcffb")
+    write(text, tmp_path / "out.html")
+    assert r"a\udcffb" in (tmp_path / "out.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "{{ 7 * 7 }}",
+        "{% raw %}",
+        "</title></style><svg onload=alert(1)>",
+        "' onclick='alert(1)",
+        "-->\u2028<!--",
+    ],
+)
+def test_nothing_runs_or_ends_what_it_stands_in(tmp_path: Path, hostile: str) -> None:
+    read, plain = (Reader(page(tmp_path, PAGE, hostile=each)) for each in (hostile, "name"))
+    assert [tag for tag, _ in read.tags] == [tag for tag, _ in plain.tags]
+    assert not any(key.startswith("on") for _, attributes in read.tags for key in attributes)
+    assert "".join(read.texts).count(hostile) == 13
+
+
 def test_tables_can_be_reached_and_named(tmp_path: Path) -> None:
     read = Reader(page(tmp_path, PAGE, hostile="name"))
     (region,) = (tag for tag in read.of("div") if tag.get("class") == "scroll")

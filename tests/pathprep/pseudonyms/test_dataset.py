@@ -15,10 +15,15 @@ from PIL import Image
 
 import pathprep
 from pathprep.dataset.reader import Dataset
-from pathprep.errors import UsageError
+from pathprep.errors import DatasetError, UsageError
+from pathprep.launchers.local import Local
+from pathprep.params.shard import ShardParams
 from pathprep.pseudonyms import key as keys
 from pathprep.pseudonyms import table
+from pathprep.sharding.plan import plan
+from pathprep.sharding.run import make
 from pathprep.sharding.summary import RunSummary
+from pathprep.slides.find import find
 
 WORDS = (*hospital.SLIDES, *hospital.FOLDERS, "Mueller", "broken-4711")
 OPTIONS: dict[str, Any] = {"tile": 64, "workers": 2, "forecast": False}
@@ -105,6 +110,32 @@ def test_other_keys_and_none_are_refused(archive: Path, dataset: Path, tmp_path:
         shard(archive, tmp_path / "plain")
     with pytest.raises(UsageError, match="lies in the dataset"):
         shard(archive, dataset, pseudonymise=dataset / "study.key")
+
+
+def test_a_run_without_the_key_at_the_same_moment_writes_nothing(archive: Path, tmp_path: Path) -> None:
+    params = ShardParams.of(tile=64)
+    plain = plan(find([folder_of(archive) / "list.csv"]), tmp_path / "dataset", params)
+    shard(archive, tmp_path / "dataset")
+    before = runs.contents(tmp_path / "dataset")
+    with pytest.raises(DatasetError, match="with other pseudonyms, or none"):
+        make(plain, tmp_path / "dataset", params, Local(1))
+    assert runs.contents(tmp_path / "dataset") == before
+
+
+def test_slurm_writes_script_and_logs_beside_the_key(archive: Path, tmp_path: Path) -> None:
+    key, root = tmp_path / "keys" / "study.key", tmp_path / "dataset"
+    key.parent.mkdir()
+    slurm = ["--launcher", "slurm", "--array", 2, "--no-submit"]
+    given = [folder_of(archive) / "list.csv", "--out", root, "--tile", 64, "--pseudonymise", key]
+    process = runs.start(*given, *slurm)
+    said, _ = process.communicate()
+    assert process.returncode == 0
+    assert hospital.leaks(root, (*WORDS, str(archive))) == []
+    (script,) = key.parent.rglob("pathprep-dataset.sh")
+    assert str(script).encode() in said.replace(b"\n", b"")
+    assert script.parents[1].parent == key.with_name("study.key.slurm")
+    assert key.with_name("study.key.slurm").stat().st_mode & 0o777 == 0o700
+    assert f"pseudonymise: {key}" in script.with_suffix(".yaml").read_text()
 
 
 def test_a_moved_archive_is_known(archive: Path, tmp_path: Path) -> None:
@@ -234,7 +265,9 @@ def test_tile_set(tmp_path: Path) -> None:
         pixels = np.random.default_rng(number).integers(0, 255, (64, 64, 3), np.uint8)
         Image.fromarray(pixels).save(source / "Pat_00815" / f"Mueller {number}.png")
     (source / "Pat_00815" / "Mueller 9.png").write_bytes(b"no picture")
-    lines = [f"Pat_00815/Mueller {number}.png,tumour,Mueller Hans" for number in (0, 1, 2, 9)]
+    (source / "Pat_00815" / "Mueller 2.png").rename(source / "Pat_00815" / "A.Mueller 2.png")
+    names = ("Mueller 0", "Mueller 1", "A.Mueller 2", "Mueller 9")
+    lines = [f"Pat_00815/{name}.png,tumour,Mueller Hans" for name in names]
     (source / "labels.csv").write_text("file,label,group\n" + "\n".join(lines) + "\n")
     for made in (1, 0):
         done = pathprep.import_tiles(source, tmp_path / "dataset", pseudonymise=key, workers=1)
@@ -244,3 +277,5 @@ def test_tile_set(tmp_path: Path) -> None:
     (index,) = (tmp_path / "dataset" / "index").glob("*.parquet")
     assert set(pq.read_table(index)["group"].to_pylist()) == {keys.read(key).name("Mueller Hans", "g")}
     assert {"Mueller Hans", "Pat_00815/Mueller 9.png"} <= {row.name for row in table.rows(keys.read(key))}
+    with pytest.raises(UsageError, match="metadata of pictures names persons"):
+        pathprep.import_tiles(source, tmp_path / "other", pseudonymise=key, keep_metadata=True)

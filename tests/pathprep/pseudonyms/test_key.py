@@ -2,6 +2,7 @@
 
 import multiprocessing
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,15 @@ def test_table_keeps_what_is_not_utf8(tmp_path: Path) -> None:
     table.add(key, [row])
     assert table.rows(key) == [row]
     assert key.table.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_large_table_grows_in_seconds(tmp_path: Path) -> None:
+    key = keys.take(tmp_path / "study.key")
+    table.add(key, [Row(key.name(f"A{number}"), f"A{number}") for number in range(20_000)])
+    start = time.process_time()
+    table.add(key, [Row(key.name(f"A{number}"), f"A{number}") for number in range(10_000, 25_000)])
+    assert len(table.rows(key)) == 25_000
+    assert time.process_time() - start < 10
 
 
 def test_collision_is_refused(tmp_path: Path) -> None:

@@ -379,3 +379,15 @@ def test_an_array_job_gets_the_url(folder: Path, tmp_path: Path, monkeypatch: py
     assert f"--config {tmp_path / 'data' / 'slurm' / 'pathprep-data.yaml'} " in script.replace("'", "")
     assert f"out: {url}\n" in (tmp_path / "data" / "slurm" / "pathprep-data.yaml").read_text()
     assert "--part" in script
+
+
+def test_scratch_that_another_could_write_to_is_refused(tmp_path: Path) -> None:
+    """Its name can be foretold: whoever had made it could change what is uploaded."""
+    store, scratch = remote.writable(f"file://{tmp_path}/data"), tmp_path / "scratch"
+    with remote.opened(store, scratch) as place:
+        own = place.scratch
+    assert own.stat().st_mode & 0o077 == 0
+    own.rename(tmp_path / "elsewhere")
+    own.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="not a folder, but a private one is needed there"):
+        remote.opened(store, scratch).__enter__()

@@ -51,8 +51,8 @@ def test_a_slide_is_not_its_own_mask(tmp_path: Path) -> None:
     [
         (["a.svs"], ["a.png", "a.geojson"], "several masks for a.svs: a.geojson, a.png; leave one"),
         (["a.svs"], ["a.png", "a_mask.tif"], "several masks for a.svs: a.png, a_mask.tif"),
-        (["a.svs"], ["a.xml"], r"no mask \(.geojson, .png, .*\) for a \(1 slides\); a.xml is there, but"),
-        (["a.svs", "b.svs"], ["a.png"], r"for b \(1 slides\)$"),
+        (["a.svs"], ["a.xml"], r"no mask \(.geojson, .png, .*\) for a \(1 slide\); a.xml is there, but"),
+        (["a.svs", "b.svs"], ["a.png"], r"for b \(1 slide\)$"),
         (["a.svs", "a.tif"], ["a.png"], "a.png: would be the mask of .*a.svs and of .*a.tif; name each"),
     ],
 )

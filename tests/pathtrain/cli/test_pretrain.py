@@ -21,7 +21,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["pretrain", "absent"], 1, "error: absent: not a dataset"),
+        (["pretrain", "absent"], 2, "error: absent: not a dataset"),
         (
             ["pretrain", "--set", "optim.lr=0"],
             2,
@@ -34,10 +34,10 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["embed", "a", "b", "--batch", "0"], 2, "error: --batch must be above 0"),
         (["evaluate", "linear", "a", "--train", "b", "--lr", "0"], 2, "error: --lr must be above 0"),
         (["evaluate", "slides", "a", "--labels", "b", "--clam-size", "huge"], 2, "--clam-size"),
-        (["embed", "absent", "absent"], 1, "error: absent: neither a run"),
-        (["export", "absent"], 1, "error: absent: neither a run"),
-        (["report", "absent"], 1, "error: absent"),
-        (["evaluate", "collapse", "absent"], 1, "error: absent: neither a run"),
+        (["embed", "absent", "absent"], 2, "error: absent: neither a run"),
+        (["export", "absent"], 2, "error: absent: neither a run"),
+        (["report", "absent"], 2, "error: absent"),
+        (["evaluate", "collapse", "absent"], 2, "error: absent: neither a run"),
     ],
 )
 def test_errors_are_one_line_and_have_their_code(

@@ -1,5 +1,6 @@
 """Training on mixed shards: the order is the shards', and all else is as on the datasets that were mixed."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
 from pathprep.mixed.make import mix
 from pathprep.mixed.reader import MixedDataset
+from pathprep.storage.seals import write_sealed
 from pathtrain.data import mixed_source as mixed
 from pathtrain.data.loader import Batch, BatchOptions, Loader
 from pathtrain.data.mixed_source import MixedSource
@@ -150,6 +152,15 @@ def test_what_the_reader_reads_are_the_tars_bytes(shuffled: Path) -> None:
         assert source.name(tile).startswith(f"slide {row['slide']}, tile {row['x']}_{row['y']} in mixed-")
 
 
+def record(root: Path, path: Path) -> None:
+    """Have mixed.json vouch for an index as it is now."""
+    info = json.loads((root / "mixed.json").read_text())
+    (shard,) = (each for each in info["shards"] if each["shard"] == path.stem)
+    data = path.read_bytes()
+    shard["files"][f"index/{path.name}"] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    write_sealed(root / "mixed.json", info)
+
+
 def spoil(root: Path, tile: int, how: str) -> str:
     """Damage a tile; what is said of it."""
     source = MixedSource(MixedDataset(root))
@@ -169,6 +180,7 @@ def spoil(root: Path, tile: int, how: str) -> str:
         for row in table.to_pylist()
     ]
     pq.write_table(pa.Table.from_pylist(changed, table.schema), path)
+    record(root, path)
     return "cannot be decoded (Could not determine subsampling level of JPEG image)"
 
 
@@ -206,6 +218,9 @@ def test_a_tar_that_is_gone(copy: Path) -> None:
 def test_an_index_that_does_not_fit(copy: Path) -> None:
     path = copy / "index" / "mixed-000000.parquet"
     pq.write_table(pq.read_table(path).slice(1), path)
+    with pytest.raises(DatasetError, match=r"mixed-000000.parquet: .*vouches for \(SHA-256\).*; run"):
+        take(1, copy, options())
+    record(copy, path)
     with pytest.raises(DatasetError, match=r"mixed-000000.parquet: .*4 rows, mixed.json says 5.*; run"):
         take(1, copy, options())
     path.write_bytes(b"PAR1")

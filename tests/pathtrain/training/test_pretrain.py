@@ -31,6 +31,7 @@ def test_the_run_folder(dataset: Path, straight: Path) -> None:
         ".lock",
         "checkpoints",
         "log.jsonl",
+        "log.seal.json",
         "recipe.yaml",
         "run.json",
         "tensorboard",

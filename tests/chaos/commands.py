@@ -1,0 +1,137 @@
+"""Every command that writes, a line each: what it is given, what is there before.
+
+``{out}`` is a folder of its own for each trial, ``{name}`` an input of INPUTS, made when it is first needed.
+"""
+
+from dataclasses import dataclass
+
+# Each by a command; what it names in braces is made first
+INPUTS = {
+    "slides": "pathprep synth {slides} --slides 2 --size 640",
+    "dataset": "pathprep shard {slides} --out {dataset} --workers 2 --tile 128",
+    "damaged": "make damaged {damaged} {dataset}",
+    "toy": "make-train toy {toy}",
+    "toy_labels": "make-train toy_labels {toy_labels}.csv",
+    "first": "make first {first}",
+    "second": "make second {second}",
+    "tile_set": "make tile_set {tile_set}",
+    "picture": "make picture {picture}.png",
+    "imported": "pathprep import-tiles {tile_set} --out {imported} --tiles-per-shard 4 --workers 2",
+    "recipe": "make-train recipe {recipe}.yaml",
+    "run": "make-train run {run} {toy}",
+    "other_run": "make-train other_run {other_run} {toy}",
+    "model": "pathtrain export {other_run} --out {model}/model",
+    "staged": "make-train staged {staged}",
+    "staged_labels": "make-train staged_labels {staged_labels}.csv",
+    "staged_recipe": "make-train staged_recipe {staged_recipe}.yaml",
+    "staged_run": "pathtrain pretrain {staged} --labels {staged_labels}.csv --recipe {staged_recipe}.yaml"
+    " --out {staged_run}",
+    "features": "pathtrain embed {run} {toy} --out {features}",
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that writes to {out}.
+
+    Attributes:
+        name: in results. line: program and arguments. before: the input that {out} begins as a copy of.
+        check: a command that must find {out} whole. share: of the kills, against the others'.
+        foreign: whether strangers' files may lie in {out}. remakes: it first takes away the marker of what it
+            makes anew, so that an error may leave that unmade until the same command is run again.
+    """
+
+    name: str
+    line: str
+    before: str | None = None
+    check: str | None = None
+    share: int = 1
+    foreign: bool = True
+    remakes: bool = False
+
+    @property
+    def package(self) -> str:
+        """The warm process that it runs in."""
+        program = self.line.split()[0]
+        return {"make": "pathprep", "make-train": "pathtrain"}.get(program, program)
+
+
+VERIFY = "pathprep verify {out}"
+STAGED = "{staged_run} {staged}"
+COMMANDS = (
+    Command("shard", "pathprep shard {slides} --out {out} --workers 2 --tile 128", check=VERIFY, share=3),
+    Command(
+        "shard --rebuild",
+        "pathprep shard {slides} --out {out} --workers 2 --tile 96 --rebuild",
+        before="dataset",
+        check=VERIFY,
+        remakes=True,
+        share=2,
+    ),
+    Command(
+        "shard to a URL",
+        "pathprep shard {slides} --out chaos://{out} --workers 2 --tile 128",
+        check=VERIFY,
+        share=2,
+    ),
+    Command(
+        "import-tiles",
+        "pathprep import-tiles {tile_set} --out {out} --tiles-per-shard 4 --workers 2",
+        check=VERIFY,
+        share=3,
+    ),
+    Command(
+        "import-tiles --rebuild",
+        "pathprep import-tiles {tile_set} --out {out} --tiles-per-shard 5 --workers 2 --rebuild",
+        before="imported",
+        check=VERIFY,
+        remakes=True,
+        share=2,
+    ),
+    Command(
+        "mix",
+        "pathprep mix {first} {second} --out {out} --tiles-per-shard 6 --workers 2",
+        check=VERIFY,
+        share=3,
+    ),
+    Command(
+        "repair", "pathprep repair {out} --workers 2", before="damaged", check=VERIFY, share=3, remakes=True
+    ),
+    Command("report", "pathprep report {out}", before="dataset"),
+    Command("target of a slide", "pathprep target {slides}/synth-000.tif --out {out}/target.json"),
+    Command("target of a picture", "pathprep target {picture}.png --out {out}/target.json"),
+    Command("synth", "pathprep synth {out} --slides 2 --size 512"),
+    Command("inspect --out-json", "pathprep inspect {slides}/synth-000.tif --out-json {out}/facts.json"),
+    Command("pretrain", "pathtrain pretrain {toy} --recipe {recipe}.yaml --out {out}", share=3),
+    Command(
+        "pretrain, three stages",
+        "pathtrain pretrain {staged} --labels {staged_labels}.csv --recipe {staged_recipe}.yaml --out {out}",
+    ),
+    Command("embed", "pathtrain embed {run} {toy} --out {out}", share=2),
+    Command("embed --format parquet", "pathtrain embed {run} {toy} --out {out} --format parquet", share=2),
+    Command("embed --level region", f"pathtrain embed {STAGED} --out {{out}} --level region"),
+    Command("embed --level slide", f"pathtrain embed {STAGED} --out {{out}} --level slide"),
+    Command("export", "pathtrain export {run} --out {out}/model", share=2),
+    Command("export over an older one", "pathtrain export {run} --out {out}/model", before="model", share=3),
+    Command("pathtrain report", "pathtrain report {out}", before="run"),
+    Command("compare", "pathtrain compare {run} {other_run} --out {out}/compare.html"),
+    Command(
+        "lr-range", "pathtrain lr-range {toy} --recipe {recipe}.yaml --steps 20 --out {out}/lr-range.html"
+    ),
+    Command(
+        "evaluate knn",
+        "pathtrain evaluate knn {out} --train {toy} --labels {toy_labels}.csv --k 3",
+        before="run",
+    ),
+    Command(
+        "evaluate linear",
+        "pathtrain evaluate linear {out} --train {toy} --labels {toy_labels}.csv",
+        before="run",
+    ),
+    Command("evaluate collapse", "pathtrain evaluate collapse {out} {toy} --k 3", before="run"),
+    Command(
+        "evaluate tasks",
+        "pathtrain evaluate tasks {out} {staged} --labels {staged_labels}.csv",
+        before="staged_run",
+    ),
+)

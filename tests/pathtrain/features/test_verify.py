@@ -1,0 +1,103 @@
+"""`pathtrain verify`: what is whole is said to be, and each damaged file is named."""
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.toys import write_run
+from typer.testing import CliRunner
+
+from pathprep.errors import UsageError
+from pathtrain.cli import app
+from pathtrain.features.embed import embed
+from pathtrain.features.verify import kind_of, verify
+from pathtrain.runs.export import export
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from helpers.toys import noise, write_dataset
+
+    root = tmp_path_factory.mktemp("verify")
+    write_dataset(root / "dataset", {"a": noise(13, seed=1), "b": noise(5, seed=2)})
+    write_run(root / "run", root / "dataset")
+    export(root / "run", root / "model")
+    embed(root / "run", root / "dataset", root / "features")
+    embed(root / "run", root / "dataset", root / "features", format="parquet")
+    return root
+
+
+def told(path: Path) -> tuple[list[str], list[str]]:
+    found = list(verify(path))
+    return [line for one in found for line in one.problems], [line for one in found for line in one.notes]
+
+
+def test_kinds(room: Path) -> None:
+    assert [kind_of(room / name) for name in ("run", "model", "features")] == ["run", "model", "features"]
+    assert kind_of(room / "features" / "a.h5") == "features"
+    with pytest.raises(UsageError, match="a dataset; check it with `pathprep verify"):
+        kind_of(room / "dataset")
+    with pytest.raises(UsageError, match="neither a run, nor an exported model, nor features"):
+        kind_of(room)
+
+
+def test_all_is_well(room: Path) -> None:
+    result = CliRunner().invoke(app, ["verify", *(str(room / name) for name in ("run", "model", "features"))])
+    assert result.exit_code == 0, result.output
+    assert "run, model, features: " in result.output
+    assert "all as written" in result.output
+    assert "note" not in result.output
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "run/checkpoints/00000020.pt",
+        "run/checkpoints/00000020.json",
+        "run/checkpoints/latest.json",
+        "run/log.jsonl",
+        "run/run.json",
+        "model/config.json",
+        "model/model.safetensors",
+        "features/a.h5",
+        "features/b.parquet",
+    ],
+)
+def test_each_damaged_file_is_named(room: Path, name: str) -> None:
+    path = room / name
+    whole = path.read_bytes()
+    places = (
+        (3,) if path.suffix == ".jsonl" or name == "run/run.json" else (3, len(whole) // 2, len(whole) - 9)
+    )
+    try:
+        for place in places:
+            changed = bytearray(whole)
+            changed[place] ^= 0x80
+            path.write_bytes(changed)
+            problems, _ = told(room / name.split("/")[0])
+            assert problems
+            assert all(path.name in line or path.parent.name in line for line in problems)
+            arguments = ["verify", "--json", str(room / name.split("/")[0])]
+            result = CliRunner().invoke(app, arguments)
+            assert result.exit_code == 1
+            assert json.loads(result.stdout)["bad"]
+    finally:
+        path.write_bytes(whole)
+
+
+def test_what_is_not_ours_is_named_and_no_damage(room: Path) -> None:
+    for name in ("run", "model", "features"):
+        (room / name / "notes.txt").write_text("mine")
+    (room / "run" / ".tmp-host~1.00000000~report.html").touch()
+    card = room / "model" / "README.md"
+    before = card.read_bytes()
+    card.write_bytes(before + b"\nUsed in our paper.\n")
+    result = CliRunner().invoke(app, ["verify", *(str(room / name) for name in ("run", "model", "features"))])
+    assert result.exit_code == 0, result.output
+    assert result.output.count("notes.txt: not of ours, and left alone") == 3
+    assert "report.html: temporary, of a command that runs or was killed" in result.output
+    assert "README.md: changed since it was exported: edited or damaged; the model is whole" in result.output
+    for name in ("run", "model", "features"):
+        (room / name / "notes.txt").unlink()
+    (room / "run" / ".tmp-host~1.00000000~report.html").unlink()
+    card.write_bytes(before)
