@@ -45,6 +45,8 @@ def rows(run: Path) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
             row["step"] = int(row["step"])
+            if found and row["step"] <= found[-1]["step"]:  # each step is there once: a part is there twice
+                raise ValueError
         except (ValueError, TypeError, KeyError, RecursionError):
             log.warning("%s: line %d is damaged and left out", run / NAME, number)
             continue

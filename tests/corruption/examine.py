@@ -200,12 +200,17 @@ def judge(kind: Kind, root: Path, path: Path, whole: str) -> tuple[Outcome, str]
     if not named(words, path):
         if raised:
             return "unnamed", words
-        if not same:
+        if not same and not (path_is_other(path) and verified and named("\n".join(verified), path)):
             return "silent", words
     harmless = same and not kind.hashed  # or what is mended by being read
     if verified is not None and not harmless and not named("\n".join(verified), path):
         return "missed", "\n".join(verified) or f"verify says nothing; the reader: {words}"
     return ("same" if same and not said else "told"), words
+
+
+def path_is_other(path: Path) -> bool:
+    """Whether there is no file any more: what is not there is not committed, and readers pass it over."""
+    return path.is_symlink() or not path.is_file()
 
 
 def shown(error: PathprepError | OSError) -> str:

@@ -20,6 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from fuzz.pictures import h5_images, saved
+from helpers.toys import write_run
 from helpers.watched import GB, watched
 
 import pathtrain
@@ -35,6 +37,7 @@ from pathprep.tilesets import images
 from pathtrain import images as train_images
 from pathtrain.evaluate.slide_level.task_file import read_task_file
 from pathtrain.features.bags import Bags
+from pathtrain.models.first_weights import read
 from pathtrain.recipes.load import load
 
 SECONDS, MEMORY = 20.0, GB  # of a case, beyond what is loaded
@@ -67,8 +70,6 @@ def png(width: int, height: int) -> bytes:
 
 def jpeg(side: int) -> bytes:
     """A JPEG that says it is larger than it is."""
-    from fuzz.pictures import saved
-
     data = bytearray(saved("JPEG"))
     at = data.index(b"\xff\xc0") + 5
     data[at : at + 4] = struct.pack(">HH", side, side)
@@ -89,8 +90,6 @@ def features(place: Path) -> None:
 
 
 def tile_set(place: Path) -> None:
-    from fuzz.pictures import h5_images
-
     with h5py.File(place / "a_train_x.h5", "w") as file:
         file.create_dataset(
             "x", shape=(10**9, 4096, 4096, 3), dtype="u1", chunks=(1, 4096, 4096, 3), compression="gzip"
@@ -119,8 +118,6 @@ def packed_outlines(place: Path) -> None:
 
 def checkpoint_bomb(place: Path) -> None:
     """A storage that the pickle says is far larger than what is stored."""
-    from helpers.toys import write_run
-
     write_run(place / "run", place / "gone")
     path = place / "run" / "checkpoints" / "00000020.pt"
     torch.save({"step": 20, "teacher": {"backbone": {"a": torch.zeros(1)}}}, path)
@@ -215,8 +212,6 @@ def test_bombs_cost_neither_memory_nor_time(tmp_path: Path) -> None:
 
 def evil_run(place: Path, mark: Path) -> Path:
     """A run whose checkpoint is a pickle, and is vouched for."""
-    from helpers.toys import write_run
-
     run = write_run(place / "run", place / "gone")
     path = run / "checkpoints" / "00000020.pt"
     torch.save({"step": 20, "teacher": Evil(mark)}, path)
@@ -235,8 +230,6 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     "name", ["weights.pt", "weights.pth", "weights.bin", "weights.safetensors", "pytorch_model.bin"]
 )
 def test_first_weights_run_no_code(tmp_path: Path, name: str) -> None:
-    from pathtrain.models.first_weights import read
-
     torch.save(Evil(tmp_path / "mark"), tmp_path / name)
     config = load("smoke").model.model_copy(update={"init": str(tmp_path / name)})
     with pytest.raises(PathprepError):

@@ -20,7 +20,7 @@ from helpers.watched import GB, watched
 
 from pathprep.errors import PathprepError, explain_os_error
 
-SECONDS, MEMORY = 20.0, 2 * GB
+SECONDS, MEMORY = 90.0, 2 * GB  # of a case, also on a machine that has other things to do
 # Words of an error: more is no sentence
 LONGEST = 5000
 FINDINGS = ("traceback", "unnamed", "long", "hang", "death")
