@@ -295,6 +295,45 @@ def changelog() -> str:
     return (REPOSITORY / "CHANGELOG.md").read_text().partition("\n")[2].strip()
 
 
+def chaos(name: str) -> str:
+    """What ``python -m chaos`` counted, a row per command."""
+    data = json.loads((REPOSITORY / "bench" / "results" / f"{name}.json").read_text())
+    heads = ["command", "calls", "kills", "errors", "borne", "rounds", "runs in them", "told to wait"]
+    rows = []
+    for command, row in data["commands"].items():
+        counts = [row["calls"], row["kills"]["hit"], row["errors"]["hit"], row["errors"]["borne"]]
+        counts += [row["rounds"][key] for key in ("rounds", "runs", "told")]
+        rows.append([f"`{command}`", *(f"{count:,}" for count in counts)])
+    rows.append(["all", "", f"{data['kills']:,}", f"{data['errors']:,}", "", f"{data['rounds']:,}", "", ""])
+    return f"{table(heads, rows)}\n\nTrials that ended otherwise than they must: {data['wrong']}."
+
+
+def load(name: str) -> str:
+    """What ``python -m chaos.load`` measured."""
+    data = json.loads((REPOSITORY / "bench" / "results" / f"{name}.json").read_text())
+    heads = ["what", "command", "seconds", "peak memory", "of the first and last fifth", "open files", "pace"]
+    rows = []
+    for kind, unit in (("many_slides", "slides"), ("many_tiles", "tiles")):
+        for case in data[kind]:
+            for command, run in case.items():
+                if not isinstance(run, dict):
+                    continue
+                parts = [f"{size / 1e6:,.0f}" for size in run["peak_bytes_of_parts"]]
+                pace = [f"{share:.2f}" for share in run["pace_of_parts"]]
+                rows.append(
+                    [
+                        f"{case[unit]:,} {unit}",
+                        f"`{command}`",
+                        f"{run['seconds']:,.0f}",
+                        f"{run['peak_bytes'] / 1e6:,.0f} MB",
+                        f"{parts[0]}, {parts[-1]} MB",
+                        f"{run['descriptors']:,}",
+                        f"{pace[0]}, {pace[-1]}" if pace else "",
+                    ]
+                )
+    return table(heads, rows)
+
+
 def machines() -> str:
     """On what the files of ``bench/results`` were measured, and when."""
     rows = []
@@ -319,6 +358,8 @@ _ALL = (
     result,
     figures,
     changelog,
+    chaos,
+    load,
     machines,
 )
 GENERATORS: dict[str, Callable[..., str]] = {each.__name__: each for each in _ALL}

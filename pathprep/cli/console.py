@@ -13,6 +13,7 @@ from rich.table import Table
 from pathprep.cli.messages import said
 from pathprep.cli.not_taken import print_not_taken
 from pathprep.cli.unlike import print_unlike
+from pathprep.words import counted, size_in_words
 
 if TYPE_CHECKING:
     from pathprep.dataset.failed import FailedShard
@@ -185,8 +186,6 @@ def print_summary(console: Console, summary: "RunSummary") -> None:
 
 def print_forecast(console: Console, found: "Forecast") -> None:
     """What a run would make, and the slides that it could not use."""
-    from pathprep.sharding.forecast import format_bytes
-
     table = Table(title="A run would make, about", title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column()
@@ -194,8 +193,8 @@ def print_forecast(console: Console, found: "Forecast") -> None:
     table.add_row("Slides", f"{found.slides - len(found.failures)}{done}")
     table.add_row("Tiles", f"{found.tiles:,}")
     table.add_row("Grid cells", _join(found.counts))
-    free = "" if found.free is None else f", the disk has {format_bytes(found.free)} free"
-    table.add_row("Size", f"{format_bytes(found.size)}{free}")
+    free = "" if found.free is None else f", the disk has {size_in_words(found.free)} free"
+    table.add_row("Size", f"{size_in_words(found.size)}{free}")
     console.print(table)
     print_not_taken(console, found.not_taken, found.repeats)
     print_unlike(console, found.unlike)
@@ -228,15 +227,10 @@ def print_mix(console: Console, summary: "MixSummary") -> None:
         rate = f"{tiles:,.0f} tiles/s, {megabytes:,.0f} MB/s"
         table.add_row(
             "Time",
-            f"{summary.seconds:.1f} s, {rate}, {summary.passes} pass{'' if summary.passes == 1 else 'es'}",
+            f"{summary.seconds:.1f} s, {rate}, {counted(summary.passes, 'pass', 'passes')}",
         )
     table.add_row("Mix id", summary.mix_id)
     console.print(table)
-
-
-def counted(number: int, noun: str = "slide") -> str:
-    """A number and its noun: 1 slide, 2,000 slides."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _join(counts: dict[str, int]) -> str:

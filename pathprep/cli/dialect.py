@@ -24,10 +24,10 @@ from pathprep import __version__
 from pathprep.cli import messages
 from pathprep.cli.command_file import Config
 from pathprep.cli.messages import said
-from pathprep.cli.printable import printable
 from pathprep.cli.signatures import set_signature
 from pathprep.cli.streams import errors, output, take_any_text
 from pathprep.errors import PathprepError, UsageError, cannot_write, explain_missing_package, explain_os_error
+from pathprep.storage.printable import printable
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel="Output")]
 OutJson = Annotated[

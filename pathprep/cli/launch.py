@@ -160,7 +160,7 @@ class Launch:
         give(facts, given["as_json"], given["out_json"], lambda: self._show(facts, len(found.todo)))
 
     def _show(self, facts: dict[str, Any], todo: int) -> None:
-        from pathprep.cli.console import counted
+        from pathprep.words import counted
 
         path, job = facts["script"], facts["job"]
         output.print(

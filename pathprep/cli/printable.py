@@ -1,10 +1,5 @@
-"""Text of files, names and other people's programs, as a terminal may be given it.
+"""A console that shows nothing that its terminal would obey."""
 
-A name may hold whatever a file system takes: sequences that recolour a terminal, set its title or write to
-its clipboard, letters that turn the reading direction around, lines of their own, bytes that are no text.
-"""
-
-import re
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -12,32 +7,7 @@ from rich.errors import MarkupError
 from rich.segment import Segment
 from rich.text import Text
 
-from pathprep.storage.secrets import without_secrets
-
-# Control characters, lines and paragraphs of Unicode, direction marks, what has no width, halves of pairs
-_ODD = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
-)
-_NAMES = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
-
-
-def printable(text: str) -> str:
-    r"""Text on one line with nothing in it that a terminal would obey: ``\x1b``, ``\n``, ``\u202e`` as here.
-
-    Passwords in URLs are hidden.
-    """
-    return without_secrets(_ODD.sub(_escaped, text))
-
-
-def _escaped(found: re.Match[str]) -> str:
-    letter = found[0]
-    code = ord(letter)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that is not UTF-8
-        code -= 0xDC00
-    if letter in _NAMES:
-        return _NAMES[letter]
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+from pathprep.storage.printable import printable, printable_lines
 
 
 class CleanConsole(Console):
@@ -50,7 +20,7 @@ class CleanConsole(Console):
         super().print(*(printable(each) if isinstance(each, str) else each for each in objects), **given)
 
     def render_str(self, text: str, **given: Any) -> Text:  # of print, and of the cells and titles of tables
-        text = _lines(text)
+        text = printable_lines(text)
         try:
             return super().render_str(text, **given)
         except MarkupError:  # brackets of a name that were taken for markup
@@ -58,8 +28,4 @@ class CleanConsole(Console):
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Any:
         for segment in super().render(renderable, options):
-            yield segment if segment.control else Segment(_lines(segment.text), segment.style)
-
-
-def _lines(text: str) -> str:
-    return "\n".join(map(printable, text.split("\n"))) if _ODD.search(text) else without_secrets(text)
+            yield segment if segment.control else Segment(printable_lines(segment.text), segment.style)

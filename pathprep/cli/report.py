@@ -5,11 +5,11 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from pathprep.cli.console import counted
 from pathprep.cli.dialect import Json, OutJson, give
 from pathprep.cli.options import Dataset, KeyFile, SlideTimeout, Workers, end
 from pathprep.cli.streams import errors, output
 from pathprep.params.running import SLIDE_TIMEOUT_S
+from pathprep.words import counted
 
 
 def verify(dataset: Dataset = "dataset", as_json: Json = False, out_json: OutJson = None) -> None:

@@ -1,19 +1,35 @@
 """What stands in the folder of a mix before it is made: an earlier run's plan and shards."""
 
 import logging
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pathprep.dataset.schema import build_id, sha256
-from pathprep.errors import UsageError
+from pathprep.errors import NoLocksError, UsageError
 from pathprep.mixed import format as mixed
-from pathprep.storage import atomic
+from pathprep.storage import atomic, locks
 from pathprep.storage.json_files import read_json
 from pathprep.storage.seals import SEAL, Seal, seal_of, write_sealed
 
 log = logging.getLogger(__name__)
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Hold the folder of a mix while it is made: who ends first removes what another would still write to.
+
+    Raises:
+        BusyError: another process makes a mix there.
+    """
+    with ExitStack() as held:
+        if root.is_dir() or not root.exists():  # else ``prepare`` says what is wrong with it
+            root.mkdir(parents=True, exist_ok=True)
+            with suppress(NoLocksError):  # two at once are rarer than file systems without locks
+                held.enter_context(locks.exclusive(root / locks.NAME, stays=False))
+        yield
 
 
 def prepare(root: Path, plan: dict[str, Any], count: int) -> None:

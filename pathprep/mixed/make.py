@@ -9,7 +9,7 @@ Reading is nearly sequential as long as a pass takes a fair share of all tiles.
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from pathprep.dataset.schema import build_id
 from pathprep.errors import UsageError
 from pathprep.launchers.local import cores
 from pathprep.mixed import format as mixed
-from pathprep.mixed.found import finished, prepare
+from pathprep.mixed.found import alone, finished, prepare
 from pathprep.mixed.inputs import Corpus
 from pathprep.mixed.make_pass import Job, Maker
 from pathprep.params.running import MIX_MEMORY_GB, TILES_PER_SHARD, AnyPath, check_run, listed
@@ -103,6 +103,7 @@ def mix(
     Raises:
         UsageError: datasets that do not go together, a folder with something else, too little memory.
         DatasetError: a tile is damaged; it names the slide.
+        BusyError: another process makes a mix there.
         OSError: the folder cannot be written.
     """
     if tiles_per_shard < 1 or seed < 0 or not memory > 0:
@@ -110,7 +111,8 @@ def mix(
     check_run(workers=workers)
     root = local_folder(out)
     start = time.perf_counter()
-    with _threads(workers or cores()) as pool:
+    with ExitStack() as held:
+        pool = held.enter_context(_threads(workers or cores()))
         corpus = Corpus(listed(datasets))
         plan = {
             "version": mixed.PLAN_VERSION,
@@ -120,6 +122,7 @@ def mix(
         }
         count = -(-len(corpus) // tiles_per_shard)
         summary = MixSummary(root, build_id(plan), len(corpus), count, corpus.components, corpus.renamed)
+        held.enter_context(alone(root))
         prepare(root, plan, count)
         done = dict(finished(root, plan, count, len(corpus), pool))
         summary.reused = len(done)

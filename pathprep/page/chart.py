@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from pathprep.page.text import shown
+
 WIDTH, HEIGHT = 340, 180
 SQUARE = 290  # height of a scatter plot
 LEFT, RIGHT, TOP, BOTTOM = 54, 10, 10, 24
@@ -116,7 +118,7 @@ def lines(curves: Sequence[Curve], label: str, levels: Sequence[Level] = ()) -> 
     every_x, every_y = [x for _, xs, _ in thin for x in xs], [y for _, _, ys in thin for y in ys]
     frame, parts = _over_steps(every_x, every_y, levels)
     for curve, xs, ys in thin:
-        name = Markup("<title>{}</title>").format(curve.name)
+        name = Markup("<title>{}</title>").format(shown(curve.name))
         if len(xs) == 1:
             x, y = frame.x(xs[0]), frame.y(ys[0])
             drawn = Markup('<path class="run point" style="{}" d="M{:.1f} {:.1f}h0">{}</path>').format(
@@ -155,7 +157,7 @@ def _over_steps(
         beside = y - 4 if y > TOP + 14 else y + 12  # above the line, unless there is no room
         parts.append(
             Markup('<text class="tick" x="{}" y="{:.1f}" text-anchor="end">{} {}</text>').format(
-                WIDTH - RIGHT, beside, name, short(value)
+                WIDTH - RIGHT, beside, shown(name), short(value)
             )
         )
     return frame, parts
@@ -223,7 +225,7 @@ def scatter(groups: Sequence[Dots], marks: Sequence[Mark], x_name: str, y_name: 
         path = "".join(f"M{frame.x(x):.1f} {frame.y(y):.1f}h0" for x, y in group.points)
         parts.append(
             Markup('<path class="dots" stroke="hsl({:.0f} 65% 55%)" d="{}"><title>{}</title></path>').format(
-                group.hue, path, group.name
+                group.hue, path, shown(group.name)
             )
         )
     for mark in marks:
@@ -235,7 +237,7 @@ def scatter(groups: Sequence[Dots], marks: Sequence[Mark], x_name: str, y_name: 
         right = x > WIDTH - 60
         parts.append(
             Markup('<text class="note" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
-                x - 8 if right else x + 8, y - 6, "end" if right else "start", mark.text
+                x - 8 if right else x + 8, y - 6, "end" if right else "start", shown(mark.text)
             )
         )
     return _svg(SQUARE, label, parts)
@@ -284,6 +286,8 @@ def _anchor(x: float) -> str:
 
 
 def _svg(height: int, spoken: str, parts: Sequence[str]) -> Markup:
-    opening = Markup('<svg role="img" viewBox="0 0 {} {}" aria-label="{}">').format(WIDTH, height, spoken)
+    opening = Markup('<svg role="img" viewBox="0 0 {} {}" aria-label="{}">').format(
+        WIDTH, height, shown(spoken)
+    )
     # Markup.join would escape the plain strings, which hold numbers and tags only
     return opening + Markup("".join(str(part) for part in parts)) + Markup("</svg>")

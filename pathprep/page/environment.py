@@ -1,7 +1,8 @@
 """Pages of HTML that need nothing else: what is common to all of them.
 
 A page's template extends ``layout.html`` and takes its parts from ``macros.html``; ``page.css`` is their
-style, ``print.css`` that of paper. Its values are escaped, and a name that it was not given is an error.
+style, ``print.css`` that of paper. Its values are written as ``text.shown`` has them and escaped, and a name
+that it was not given is an error.
 """
 
 import base64
@@ -11,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from PIL import Image
 
 from pathprep.errors import UsageError, cannot_write
+from pathprep.page.text import listing, shown
 from pathprep.storage import atomic
+from pathprep.words import size_in_words
 
 
 def render(template: Path, **values: Any) -> str:
@@ -25,6 +29,7 @@ def render(template: Path, **values: Any) -> str:
     """
     environment = Environment(
         autoescape=True,
+        finalize=shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -33,14 +38,14 @@ def render(template: Path, **values: Any) -> str:
     environment.filters |= {
         "bytes": size_in_words,
         "count": lambda value: f"{value:,}",
+        "listing": listing,
         "jpeg": lambda data: data_uri("image/jpeg", data),
         "range": _range,
         "score": lambda value: "-" if value is None else f"{float(value):.3f}",
         "seconds": lambda value: f"{value:,.1f}" if value < 100 else f"{value:,.0f}",
         "share": lambda part, whole: f"{part / whole:.1%}" if whole else "-",
     }
-    page = environment.get_template(template.name).render(**values)
-    return page.encode("utf-8", "backslashreplace").decode()  # bytes of names that are no text
+    return environment.get_template(template.name).render(**values)
 
 
 def write(page: str, out: Path) -> None:
@@ -51,31 +56,21 @@ def write(page: str, out: Path) -> None:
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        # names of files may be no text
-        atomic.write_alone(out, page.encode(errors="backslashreplace"))
+        atomic.write_alone(out, page.encode())
     except OSError as error:
         raise UsageError(cannot_write(out, error)) from None
 
 
-def data_uri(kind: str, data: bytes) -> str:
-    """Bytes as the page holds them; ``kind`` is a MIME type."""
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+def data_uri(kind: str, data: bytes) -> Markup:
+    """Bytes as the page holds them; ``kind`` is a MIME type. There is nothing in it to escape."""
+    return Markup(f"data:{kind};base64,{base64.b64encode(data).decode()}")
 
 
-def jpeg_uri(image: Image.Image) -> str:
+def jpeg_uri(image: Image.Image) -> Markup:
     """A picture as the page holds it, in few bytes."""
     data = io.BytesIO()
     image.save(data, "JPEG", quality=80)
     return data_uri("image/jpeg", data.getvalue())
-
-
-def size_in_words(value: float) -> str:
-    """Bytes in the unit that gives few digits: 812 bytes, 4.1 MB, 1,200.0 TB."""
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "bytes" or value >= 100 else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:,.1f} TB"
 
 
 def _range(ends: Sequence[float] | None) -> str:

@@ -20,7 +20,7 @@ from pathprep.dataset.failed import FailedShard
 from pathprep.dataset.marker import TileSetMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import STATUSES
-from pathprep.page.environment import render, size_in_words, write
+from pathprep.page.environment import render, write
 from pathprep.params.running import AnyPath
 from pathprep.pseudonyms.slides import Pseudonyms, of_dataset
 from pathprep.reports import contact_sheet, quality, stain_outliers
@@ -30,6 +30,7 @@ from pathprep.reports.slide_pictures import picture
 from pathprep.reports.words import FAILURES_SHOWN, REASONS, STATUS_WORDS, findings, in_words
 from pathprep.storage.base import Url, is_url
 from pathprep.storage.place import storage_at
+from pathprep.words import size_in_words
 
 # A drawn slide takes 20 to 120 KB: at 200 the page stays below about 20 MB, which every browser opens
 MAX_SLIDES = 200

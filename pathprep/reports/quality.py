@@ -20,6 +20,7 @@ from pathprep.dataset.marker import Marker, SlideMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
 from pathprep.page.environment import jpeg_uri
+from pathprep.page.text import shown
 from pathprep.params.quality import REASONS, RULES, Rule, in_words
 from pathprep.pseudonyms.slides import Pseudonyms
 from pathprep.reports import slide_pixels
@@ -97,7 +98,7 @@ def content(
     examples, problems = _examples(dataset, found, seed, secret)
     thresholds: dict[str, float] = dataset.params.get("qc", {})
     data = {
-        "slides": found.slides,
+        "slides": [shown(name) for name in found.slides],
         "slide": _base64(found.slide, "<u4"),
         "rules": [
             {

@@ -7,6 +7,7 @@ from pathprep.dataset.failed import FailedShard
 from pathprep.params import quality
 from pathprep.params.notes import in_words as in_words_of
 from pathprep.reports.measure import FlagKind, Measured, unlike_others
+from pathprep.words import counted
 
 REASONS = {
     "kept": "kept",
@@ -68,7 +69,7 @@ def _findings(slides: list[Measured], failures: dict[str, FailedShard], stale: i
     if not asked:
         found.append(Finding("look", "No slide is done yet: `pathprep shard SLIDES --out` this folder."))
     if stale:
-        text = f"{_slides(stale)} of another build in the folder: not part of the dataset, not on this page."
+        text = f"{counted(stale)} of another build in the folder: not part of the dataset, not on this page."
         found.append(Finding("look", text))
     if not slides:
         return found
@@ -119,16 +120,12 @@ def _stain_findings(slides: list[Measured]) -> list[Finding]:
         )
         found.append(Finding("look" if total["slide_fit"] > tiles / 10 else "good", text))
     if total["fitted"] == tiles:
-        found.append(Finding("good", f"All {tiles:,} tiles have a stain fit of their own."))
+        found.append(Finding("good", "Every tile has a stain fit of its own."))
     return found
 
 
 def _of(part: int, whole: int, thing: str) -> str:
-    return f"{part:,} of {whole:,} {thing}{'' if whole == 1 else 's'} ({part / whole:.1%})"
-
-
-def _slides(count: int) -> str:
-    return f"{count:,} slide{'' if count == 1 else 's'}"
+    return f"{part:,} of {counted(whole, thing)} ({part / whole:.1%})"
 
 
 def in_words(params: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,6 +1,5 @@
 """What a run would make, seen from overviews and a few tiles of each slide, without writing anything."""
 
-import math
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from pathprep.slides.slide import Slide
 from pathprep.slides.unlike import by_note
 from pathprep.slides.walk import NotTaken
 from pathprep.tiles import jpeg, qc
+from pathprep.words import counted, size_in_words
 
 SAMPLE = 8  # tiles of a slide that are encoded to learn their size
 SLIDES = 8  # slides that are looked at before a run, of all sizes
@@ -200,8 +200,8 @@ def check_space(
     found.slides, found.tiles, found.size = len(todo), round(found.tiles * scale), round(found.size * scale)
     if found.free is not None and found.size > found.free:
         raise UsageError(
-            f"{root}: {found.slides:,} slide{'' if found.slides == 1 else 's'} will take about "
-            f"{format_bytes(found.size)} and the disk has {format_bytes(found.free)} free; make room, "
+            f"{root}: {counted(found.slides)} will take about "
+            f"{size_in_words(found.size)} and the disk has {size_in_words(found.free)} free; make room, "
             "choose another `out`, or fewer slides at a time (without `forecast`, it starts all the same)"
         )
     return found
@@ -213,10 +213,3 @@ def free(root: Path) -> int:
     while not place.exists():
         place = place.parent
     return shutil.disk_usage(place).free
-
-
-def format_bytes(size: float) -> str:
-    """Bytes as people say them: 1.2 TB."""
-    units = ("bytes", "kB", "MB", "GB", "TB")
-    step = min(len(units) - 1, int(math.log10(max(1.0, size)) / 3))
-    return f"{size / 1000**step:,.{1 if step else 0}f} {units[step]}"

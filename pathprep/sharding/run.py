@@ -21,7 +21,7 @@ from pathprep.launchers import cards
 from pathprep.launchers.base import Board, Launcher, Outcome, is_fatal
 from pathprep.launchers.local import Local
 from pathprep.params.shard import ShardParams
-from pathprep.sharding.forecast import check_space, format_bytes, free
+from pathprep.sharding.forecast import check_space, free
 from pathprep.sharding.names import READERS
 from pathprep.sharding.pipeline import ShardTask
 from pathprep.sharding.plan import Plan, plan, sweep
@@ -32,6 +32,7 @@ from pathprep.sharding.task import DatasetTask
 from pathprep.slides.find import SlideSource
 from pathprep.slides.identity import is_there
 from pathprep.storage import atomic
+from pathprep.words import size_in_words
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +206,7 @@ def _too_full(root: Path, min_free: int) -> str:
     if left >= min_free:
         return ""
     return (
-        f"{root}: the disk has {format_bytes(left)} free, less than the {format_bytes(min_free)} of "
+        f"{root}: the disk has {size_in_words(left)} free, less than the {size_in_words(min_free)} of "
         "`min_free`; make room, and the same command goes on"
     )
 

@@ -26,6 +26,7 @@ from pathprep.slides import find
 from pathprep.slides.find import Found, SlideSource
 from pathprep.stain import Target
 from pathprep.storage.base import is_url
+from pathprep.words import counted
 
 Gpus = int | Literal["all"] | None
 log = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ def shard(
     with place(out, scratch) as (root, remote):
         at = f" at {len(params.mpps)} resolutions" if params.more_mpps else ""
         number = len(found.slides)
-        log.info("%d slide%s%s -> %s", number, "" if number == 1 else "s", at, out)
+        log.info("%s%s -> %s", counted(number), at, out)
         summary = run.shard(
             found.slides,
             root,

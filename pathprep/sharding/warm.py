@@ -40,4 +40,7 @@ jpeg.encode(_block, 90, "420")
 _origins = np.zeros((1, 2), np.int32)
 _tiles, _ = cut(_block, _origins, 64, 64)
 cut(_block, _origins, 64, 32)
+_read_only = _block.view()
+_read_only.flags.writeable = False  # as pictures are that Pillow decodes: another signature for numba
+cut(_read_only, _origins, 64, 64)
 stain.apply(_tiles, stain.matrix(stain.fit(_tiles), stain.Target.default()) + 1e-9)

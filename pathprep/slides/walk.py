@@ -15,6 +15,7 @@ from openslide import OpenSlide
 
 from pathprep.slides import dicom
 from pathprep.slides.endings import EXTENSIONS
+from pathprep.words import counted
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".jp2", ".j2k", ".jpx", ".heic"})
 # Slides of formats that OpenSlide does not read
@@ -110,7 +111,7 @@ class NotTaken:
         ]
         rest = sum(count for _, (count, _) in ordered[NAMED:])
         parts += [f"{rest} others"] if rest else []
-        return f"{self.count} file{'' if self.count == 1 else 's'} not taken: {', '.join(parts)}"
+        return f"{counted(self.count, 'file')} not taken: {', '.join(parts)}"
 
     def as_dict(self) -> list[dict[str, object]]:
         """As `--json` prints it."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pathprep.errors import UsageError
 from pathprep.storage.regular import special
+from pathprep.words import counted
 
 IMAGES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp"),
@@ -186,7 +187,7 @@ def _is_text(name: str) -> bool:
 
 
 def _count(number: int, what: str, reason: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'} left out, {reason}"
+    return f"{counted(number, what)} left out, {reason}"
 
 
 def _some(names: list[str]) -> str:

@@ -9,13 +9,13 @@ from rich.table import Table
 
 from pathprep.cli.dialect import Json
 from pathprep.cli.signatures import with_settings
+from pathprep.words import counted
 from pathtrain.cli.baseline_tables import leads
 from pathtrain.cli.options import (
     LabelOrigin,
     Labels,
     Model,
     Result,
-    counted,
     ends,
     finish,
     kept_in,

@@ -11,13 +11,13 @@ from rich.table import Table
 from pathprep.cli.dialect import Json
 from pathprep.cli.signatures import with_settings
 from pathprep.cli.streams import errors
+from pathprep.words import counted
 from pathtrain.cli.baseline_tables import leads
 from pathtrain.cli.options import (
     LabelOrigin,
     Labels,
     Model,
     Result,
-    counted,
     dense,
     ends,
     finish,

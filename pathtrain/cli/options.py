@@ -74,11 +74,6 @@ def kept_in(model: Path) -> Path | None:
     return model / "evaluation" if (model / "recipe.yaml").is_file() else None
 
 
-def counted(number: int, kind: str) -> str:
-    """1 slide, 2 slides."""
-    return f"{number} {kind}{'s' * (number != 1)}"
-
-
 def ends(interval: list[float] | None, sign: str = "") -> str:
     """An interval as tables show it; a dash where there is none (one group, or one seed)."""
     return "-" if interval is None else f"[{interval[0]:{sign}.3f}, {interval[1]:{sign}.3f}]"

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
+from pathprep.words import counted
 from pathtrain.data.label_table import LabelTable
 
 CLASSES = 12  # that are printed of a task; the rest is counted
@@ -25,7 +26,7 @@ def of_table(
     of = "no column of patients" if owners is None else _patients(owners, rows)
     split = "no column split" if table.split is None else f"{table.split} is the split"
     lines = [
-        f"{table.source}: {_count(len(table.slides), 'row')}; {table.slide_column} names the slides, "
+        f"{table.source}: {counted(len(table.slides), 'row')}; {table.slide_column} names the slides, "
         f"{of}, {split}"
     ]
     others = [name for name in table.patient_columns if owners is None or name != owners[0]]
@@ -35,10 +36,12 @@ def of_table(
     named = set(table.slides)
     absent, unlisted = sorted(named - known), sorted(known - named)
     if absent:
-        lines.append(f"{_count(len(absent), 'slide')} of the table {_has(absent)} no {where}: {some(absent)}")
+        lines.append(
+            f"{counted(len(absent), 'slide')} of the table {_has(absent)} no {where}: {some(absent)}"
+        )
     if unlisted:
         lines.append(
-            f"{_count(len(unlisted), 'slide')} with {where} {_are(unlisted)} in no row: {some(unlisted)}"
+            f"{counted(len(unlisted), 'slide')} with {where} {_are(unlisted)} in no row: {some(unlisted)}"
         )
     return lines
 
@@ -54,12 +57,12 @@ def of_task(table: LabelTable, name: str, column: str, rows: Sequence[int]) -> l
     missing = table.missing(column, rows)
     if missing:
         written = ", ".join(f"{cell or 'empty'} {count}" for cell, count in missing.most_common(5))
-        line += f"; {_count(missing.total(), 'slide')} without a label ({written})"
+        line += f"; {counted(missing.total(), 'slide')} without a label ({written})"
     lines = [line]
     mixed = table.mixed(column, rows)
     if mixed:
         lines.append(
-            f"task {name}: {_count(len(mixed), 'patient')} {_has(mixed)} slides of different classes: "
+            f"task {name}: {counted(len(mixed), 'patient')} {_has(mixed)} slides of different classes: "
             f"{some(mixed)}"
         )
     return lines
@@ -73,7 +76,7 @@ def some(names: Sequence[str], most: int = 2) -> str:
 def nothing_fits(slides: Sequence[str], known: AbstractSet[str], where: str) -> str:
     """What to say where no slide of a table is known."""
     return (
-        f"none of its {_count(len(slides), 'slide')} ({some(sorted(slides))}) has {where}; "
+        f"none of its {counted(len(slides), 'slide')} ({some(sorted(slides))}) has {where}; "
         f"there {_are(known)} {some(sorted(known)) or 'none'}; slides are named by their file's stem"
     )
 
@@ -81,10 +84,6 @@ def nothing_fits(slides: Sequence[str], known: AbstractSet[str], where: str) -> 
 def _patients(owners: tuple[str, list[str]], rows: Sequence[int]) -> str:
     column, cells = owners
     return f"{column} the patients ({len({cells[row] for row in rows} - {''})})"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _has(names: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,8 @@ BETTER_PROBES: dict[tuple[str, str], Callable[[Iterable[float]], float]] = {
     ("collapse", "ratio"): min,
     ("collapse", "own_share"): min,
 }
+
+MOST = 1e300  # of a value that is drawn
 
 
 def title(key: str) -> str:
@@ -122,7 +123,8 @@ def points(rows: list[dict[str, Any]], key: str) -> tuple[list[float], list[floa
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # beyond MOST, sums and the steps of axes overflow
+    return isinstance(value, int | float) and not isinstance(value, bool) and -MOST < value < MOST
 
 
 def _parts(key: str) -> tuple[str, str, str]:

@@ -108,7 +108,7 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
             **{task.removeprefix("collapse "): found.get(task) for task in evaluations.FILES},
             recipe=dump(recipe),
         )
-    except UndefinedError as error:
+    except (UndefinedError, TypeError, ValueError, AttributeError, OverflowError, ZeroDivisionError) as error:
         files = ", ".join(str(result.source) for result in found.values())
         raise UsageError(f"{files}: of another version ({error}); run `pathtrain evaluate` again") from None
     out = run / "report.html" if out is None else local_folder(out)

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pathprep.errors import UsageError
+from pathprep.errors import UsageError, explain_os_error
 from pathprep.page.environment import data_uri
+from pathprep.storage.confined import inside
 from pathprep.storage.json_files import read_json
+from pathprep.storage.regular import read
 
 FOLDER = "evaluation"
 # Task of a result file -> its name in the run's folder
@@ -18,6 +20,7 @@ FILES = {
     "collapse": "collapse.json",
     "collapse panels": "collapse-panels.json",
 }
+MOST_PICTURE = 64 * 2**20  # bytes of a figure beside a result; a page holds it whole
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ def find(run: Path, files: Sequence[Path] = ()) -> dict[str, Result]:
 
     Raises:
         UsageError: a file is damaged, or none of an evaluation; two that are given are of one task.
+        OutsideError: its figure is not in its folder.
     """
     found = {task: run / FOLDER / name for task, name in FILES.items() if (run / FOLDER / name).is_file()}
     given: dict[str, Path] = {}
@@ -85,14 +89,16 @@ def _result(path: Path, run: Path) -> Result:
         mine = [model for model in models if model["name"] == run.resolve().name]
         if not mine and len(models) == 1 and path.parent.resolve() == (run / FOLDER).resolve():
             mine = models
-        picture = path.parent / value["tsne"]["file"] if "tsne" in value else None
+        picture = inside(path.parent, str(value["tsne"]["file"])) if "tsne" in value else None
         return Result(
             value,
             list(dict.fromkeys(model["name"] for model in models)),
             bool(mine),
             mine[-1]["step"] if mine else None,
-            data_uri("image/png", picture.read_bytes()) if picture and picture.is_file() else None,
+            data_uri("image/png", read(picture, MOST_PICTURE)) if picture and picture.is_file() else None,
             path,
         )
-    except (KeyError, TypeError) as error:
+    except OSError as error:
+        raise UsageError(explain_os_error(error, reading=True)) from None
+    except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path}: of another version (no {error}); run `pathtrain evaluate` again") from None

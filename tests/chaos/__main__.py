@@ -1,6 +1,7 @@
 """``python -m chaos``: the suite, and its figures as JSON; see ``make chaos``."""
 
 import argparse
+import json
 import tempfile
 import time
 from collections import Counter
@@ -21,42 +22,83 @@ Row = dict[str, Any]
 def main() -> None:
     """Run what was asked for, print what is wrong, write the figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", nargs="+", metavar="WORD", help="commands whose name has one of them")
-    parser.add_argument("--kills", type=int, default=1000, help="in all; 0: none")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="WORD",
+        help="commands of one of these names, or with one of these words in it",
+    )
+    parser.add_argument("--kills", type=int, default=1000, help="over all commands; 0: none")
     parser.add_argument(
         "--errors", type=int, default=8, help="calls that fail, of each command and error; 0: none"
     )
     parser.add_argument("--rounds", type=int, default=20, help="of runs at once, of each command; 0: none")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="for inputs and trials; default: a temporary one")
+    parser.add_argument("--join", nargs="+", type=Path, metavar="JSON", help="runs of parts, as one result")
     add_json(parser)
     options = parser.parse_args()
+    if options.join:
+        save(options.json, "chaos", joined([json.loads(path.read_text()) for path in options.join]))
+        return
     if compiler() is None:
         raise SystemExit("no C compiler (cc or gcc): the shim that kills and fails calls cannot be made")
+    names = {each.name for each in COMMANDS}
+    words = options.only or [""]
     chosen = [
-        each for each in COMMANDS if not options.only or any(word in each.name for word in options.only)
+        each
+        for each in COMMANDS
+        if any(word == each.name or (word not in names and word in each.name) for word in words)
     ]
     begin = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as temporary,
         Place(options.folder or Path(temporary)) as place,
     ):
-        rows = [measure(place, command, chosen, options) for command in chosen]
-    figures = {
-        "kills": sum(row["kills"]["hit"] for row in rows),
-        "errors": sum(row["errors"]["hit"] for row in rows),
-        "rounds": sum(row["rounds"]["rounds"] for row in rows),
-        "wrong": sum(len(row["wrong"]) for row in rows),
-        "minutes": round((time.monotonic() - begin) / 60, 1),
-        "seed": options.seed,
-        "commands": {row.pop("name"): row for row in rows},
-    }
+        rows = [measure(place, command, options) for command in chosen]
+    figures = totals({row.pop("name"): row for row in rows})
+    figures |= {"minutes": round((time.monotonic() - begin) / 60, 1), "seed": options.seed}
     print({key: value for key, value in figures.items() if key != "commands"}, flush=True)
     save(options.json, "chaos", figures)
     raise SystemExit(1 if figures["wrong"] else 0)
 
 
-def measure(place: Place, command: Command, chosen: Sequence[Command], options: argparse.Namespace) -> Row:
+def totals(commands: dict[str, Row]) -> Row:
+    """All commands' figures, and their sums."""
+    rows = commands.values()
+    return {
+        "kills": sum(row["kills"]["hit"] for row in rows),
+        "errors": sum(row["errors"]["hit"] for row in rows),
+        "rounds": sum(row["rounds"]["rounds"] for row in rows),
+        "wrong": sum(len(row["wrong"]) for row in rows),
+        "commands": commands,
+    }
+
+
+def joined(parts: Sequence[Row]) -> Row:
+    """The figures of runs of different commands, or of different trials of the same."""
+    commands: dict[str, Row] = {}
+    for part in parts:
+        for name, row in part["commands"].items():
+            commands[name] = added(commands[name], row) if name in commands else row
+    order = {command.name: number for number, command in enumerate(COMMANDS)}
+    return totals(dict(sorted(commands.items(), key=lambda item: order.get(item[0], len(order)))))
+
+
+def added(mine: Any, other: Any) -> Any:
+    """Numbers and lists are added, except the number of calls."""
+    if isinstance(mine, dict):
+        keys = [*mine, *(key for key in other if key not in mine)]
+        return {
+            key: added(mine[key], other[key])
+            if key in mine and key in other and key != "calls"
+            else mine.get(key, other.get(key))
+            for key in keys
+        }
+    return mine + other
+
+
+def measure(place: Place, command: Command, options: argparse.Namespace) -> Row:
     """A command's figures."""
     begin = time.monotonic()
     try:
@@ -72,7 +114,7 @@ def measure(place: Place, command: Command, chosen: Sequence[Command], options: 
             "wrong": [str(error)],
         }
     wrong: list[str] = []
-    share = -(-options.kills * command.share // sum(each.share for each in chosen))
+    share = -(-options.kills * command.share // sum(each.share for each in COMMANDS))
     row = {
         "name": command.name,
         "calls": len(usual.calls),

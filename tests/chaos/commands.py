@@ -37,8 +37,8 @@ class Command:
     Attributes:
         name: in results. line: program and arguments. before: the input that {out} begins as a copy of.
         check: a command that must find {out} whole. share: of the kills, against the others'.
-        foreign: whether strangers' files may lie in {out}. remakes: it first takes away the marker of what it
-            makes anew, so that an error may leave that unmade until the same command is run again.
+        foreign: whether strangers' files may lie in {out}. remakes: markers of what it makes anew
+            vouch for nothing meanwhile, so that an error may leave that unmade until the next run.
     """
 
     name: str
@@ -66,19 +66,19 @@ COMMANDS = (
         before="dataset",
         check=VERIFY,
         remakes=True,
-        share=2,
+        share=3,
     ),
     Command(
         "shard to a URL",
         "pathprep shard {slides} --out chaos://{out} --workers 2 --tile 128",
         check=VERIFY,
-        share=2,
+        share=3,
     ),
     Command(
         "import-tiles",
         "pathprep import-tiles {tile_set} --out {out} --tiles-per-shard 4 --workers 2",
         check=VERIFY,
-        share=3,
+        share=4,
     ),
     Command(
         "import-tiles --rebuild",
@@ -86,23 +86,25 @@ COMMANDS = (
         before="imported",
         check=VERIFY,
         remakes=True,
-        share=2,
+        share=3,
     ),
     Command(
         "mix",
         "pathprep mix {first} {second} --out {out} --tiles-per-shard 6 --workers 2",
         check=VERIFY,
-        share=3,
+        share=8,
     ),
     Command(
-        "repair", "pathprep repair {out} --workers 2", before="damaged", check=VERIFY, share=3, remakes=True
+        "repair", "pathprep repair {out} --workers 2", before="damaged", check=VERIFY, remakes=True, share=4
     ),
-    Command("report", "pathprep report {out}", before="dataset"),
-    Command("target of a slide", "pathprep target {slides}/synth-000.tif --out {out}/target.json"),
-    Command("target of a picture", "pathprep target {picture}.png --out {out}/target.json"),
-    Command("synth", "pathprep synth {out} --slides 2 --size 512"),
-    Command("inspect --out-json", "pathprep inspect {slides}/synth-000.tif --out-json {out}/facts.json"),
-    Command("pretrain", "pathtrain pretrain {toy} --recipe {recipe}.yaml --out {out}", share=3),
+    Command("report", "pathprep report {out}", before="dataset", share=2),
+    Command("target of a slide", "pathprep target {slides}/synth-000.tif --out {out}/target.json", share=2),
+    Command("target of a picture", "pathprep target {picture}.png --out {out}/target.json", share=2),
+    Command("synth", "pathprep synth {out} --slides 2 --size 512", share=3),
+    Command(
+        "inspect --out-json", "pathprep inspect {slides}/synth-000.tif --out-json {out}/facts.json", share=2
+    ),
+    Command("pretrain", "pathtrain pretrain {toy} --recipe {recipe}.yaml --out {out}", share=2),
     Command(
         "pretrain, three stages",
         "pathtrain pretrain {staged} --labels {staged_labels}.csv --recipe {staged_recipe}.yaml --out {out}",
@@ -125,7 +127,7 @@ COMMANDS = (
     ),
     Command(
         "evaluate linear",
-        "pathtrain evaluate linear {out} --train {toy} --labels {toy_labels}.csv",
+        "pathtrain evaluate linear {out} --train {toy} --labels {toy_labels}.csv --iterations 20",
         before="run",
     ),
     Command("evaluate collapse", "pathtrain evaluate collapse {out} {toy} --k 3", before="run"),

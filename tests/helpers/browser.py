@@ -30,6 +30,8 @@ class PageResult:
         external: addresses that the page asked for beyond itself.
         overflow: pixels by which the page is wider than the window.
         text: everything that can be read on it.
+        hit: whether a script that some name brought along ran: such names set ``window.hit``.
+        links: addresses that a reader can follow.
     """
 
     errors: list[str]
@@ -39,6 +41,8 @@ class PageResult:
     external: list[str]
     overflow: int
     text: str
+    hit: bool
+    links: list[str]
 
 
 def check_page(path: Path, width: int, screenshot: Path | None, dark: bool = False) -> PageResult:
@@ -75,6 +79,10 @@ def check_page(path: Path, width: int, screenshot: Path | None, dark: bool = Fal
             "Math.max(document.documentElement.scrollWidth, document.body.scrollWidth) - window.innerWidth"
         )
         text = page.inner_text("body")
+        hit = page.evaluate("window.hit !== undefined")
+        links = page.evaluate(
+            "[...document.querySelectorAll('[href], form')].map(a => String(a.href || a.action))"
+        )
         if screenshot is not None:
             page.screenshot(path=str(screenshot), full_page=True)
         browser.close()
@@ -86,4 +94,6 @@ def check_page(path: Path, width: int, screenshot: Path | None, dark: bool = Fal
         external=[url for url in requests if not url.startswith(("file:", "data:"))],
         overflow=max(0, int(overflow)),
         text=text,
+        hit=hit,
+        links=[link for link in links if link != "data:,"],
     )

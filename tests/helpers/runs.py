@@ -12,13 +12,13 @@ from typing import Any
 from pathprep.launchers.base import Progress
 from pathprep.slides.find import SlideSource
 
-COMMAND = "import sys; from pathprep.cli import main; sys.argv = ['pathprep', *sys.argv[1:]]; main()"
+COMMAND = "import sys; from pathprep.__main__ import main; sys.argv = ['pathprep', *sys.argv[1:]]; main()"
 
 
-def start(*arguments: object) -> subprocess.Popen[bytes]:
+def start(*arguments: object, code: str = COMMAND) -> subprocess.Popen[bytes]:
     """`pathprep shard` in a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, "shard", *map(str, arguments)],
+        [sys.executable, "-c", code, "shard", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,

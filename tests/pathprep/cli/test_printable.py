@@ -14,7 +14,8 @@ from helpers.slides import tissue, write_tiff
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 
-from pathprep.cli.printable import CleanConsole, printable
+from pathprep.cli.printable import CleanConsole
+from pathprep.storage.printable import printable
 
 EVIL = "a\x1b]0;owned\x07b\x1b[2J\rc\u202etxt\u2066\u200b\x9bd\ndone\udcff[red]x[/][/nothing]"
 SHOWN = r"a\x1b]0;owned\x07b\x1b[2J\rc\u202etxt\u2066\u200b\x9bd\ndone\xff[red]x[/][/nothing]"

@@ -9,7 +9,7 @@ from jinja2 import UndefinedError
 from PIL import Image
 
 from pathprep.errors import UsageError
-from pathprep.page.environment import data_uri, jpeg_uri, render, size_in_words, write
+from pathprep.page.environment import data_uri, jpeg_uri, render, write
 
 HOSTILE = "<script>alert('a & b')</script>\"><img src=x onerror=alert(1)>"
 PAGE = """{% extends "layout.html" %}
@@ -65,7 +65,7 @@ def test_names_that_are_no_text_can_be_written(tmp_path: Path) -> None:
     """A file name may hold any byte; Python has those that are no UTF-8 as halves of pairs."""
     text = page(tmp_path, PAGE, hostile="a\udcffb")
     write(text, tmp_path / "out.html")
-    assert r"a\udcffb" in (tmp_path / "out.html").read_text()
+    assert r"a\xffb" in (tmp_path / "out.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,21 @@ def test_nothing_runs_or_ends_what_it_stands_in(tmp_path: Path, hostile: str) ->
     read, plain = (Reader(page(tmp_path, PAGE, hostile=each)) for each in (hostile, "name"))
     assert [tag for tag, _ in read.tags] == [tag for tag, _ in plain.tags]
     assert not any(key.startswith("on") for _, attributes in read.tags for key in attributes)
-    assert "".join(read.texts).count(hostile) == 13
+    assert "".join(read.texts).count(hostile.replace("\u2028", r"\u2028")) == 13
+
+
+def test_what_turns_text_around_is_shown_and_what_is_long_is_cut(tmp_path: Path) -> None:
+    text = page(
+        tmp_path, "{{ name }}|{{ lines | listing }}", name="a\u202eb\x00\n" + "c" * 3000, lines="<d>\ne\u2066"
+    )
+    name, _, lines = text.partition("|")
+    assert name.startswith("a\\u202eb\\x00\nccc")
+    assert name.endswith("c... (1,005 more characters)")
+    assert lines == "&lt;d&gt;\ne\\u2066"
+
+
+def test_passwords_are_not_on_pages(tmp_path: Path) -> None:
+    assert page(tmp_path, "{{ place }}", place="s3://me:secret@host/a") == "s3://me:***@host/a"
 
 
 def test_tables_can_be_reached_and_named(tmp_path: Path) -> None:
@@ -111,7 +125,7 @@ def test_only_named_bars_have_a_colour_of_their_own(tmp_path: Path) -> None:
         ("{{ (0.1, 1) | range }} {{ none | range }}", "0.100 to 1.000 -"),
         ("{{ 99.94 | seconds }} {{ 1234.5 | seconds }}", "99.9 1,234"),
         ("{{ 1 | share(3) }} {{ 0 | share(0) }}", "33.3% -"),
-        ("{{ 999 | bytes }} {{ 1500 | bytes }}", "999 bytes 1.5 KB"),
+        ("{{ 999 | bytes }} {{ 1500 | bytes }}", "999 bytes 1.5 kB"),
         ("{{ data | jpeg }}", "data:image/jpeg;base64,AAE="),
     ],
 )
@@ -127,14 +141,6 @@ def test_what_is_not_given_is_an_error(tmp_path: Path) -> None:
 def test_pictures_are_held_by_the_page() -> None:
     assert data_uri("text/plain", b"a") == "data:text/plain;base64,YQ=="
     assert jpeg_uri(Image.new("RGB", (8, 8))).startswith("data:image/jpeg;base64,/9j/")
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [(0, "0 bytes"), (123_456, "123 KB"), (4.1e6, "4.1 MB"), (2e9, "2.0 GB"), (1.2e15, "1,200.0 TB")],
-)
-def test_sizes(value: float, words: str) -> None:
-    assert size_in_words(value) == words
 
 
 def test_a_page_is_written_into_a_new_folder(tmp_path: Path) -> None:
