@@ -2,8 +2,8 @@
 
     python bench/bench_damage.py corruption|fuzz|all [--each N] [--seed N] [--json [FILE]]
 
-The suites are those of tests/corruption and tests/fuzz (`make chaos`). Results of one part replace those of the
-same part in the file; the other part's stay. The exit code is 1 if anything was found.
+The suites are those of tests/corruption and tests/fuzz (`make damage`). Results of one part replace those of
+the same part in the file; the other part's stay. The exit code is 1 if anything was found.
 """
 
 import argparse
