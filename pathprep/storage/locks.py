@@ -10,7 +10,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -34,15 +34,14 @@ def exclusive(path: Path, *, wait: bool = False, stays: bool = True) -> Iterator
     """
     with _held(path, wait) as file:
         try:
-            file.seek(0)
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
+            with suppress(OSError):  # only a courtesy to who must wait: a full disk has none
+                os.ftruncate(file.fileno(), 0)
+                os.pwrite(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
             yield
         finally:
             if stays:  # what lies there for years need not tell of a machine
-                file.seek(0)
-                file.truncate(0)
+                with suppress(OSError):
+                    os.ftruncate(file.fileno(), 0)
             else:
                 path.unlink(missing_ok=True)  # while it is ours: who waits for it makes a new one
 
@@ -51,7 +50,7 @@ def exclusive(path: Path, *, wait: bool = False, stays: bool = True) -> Iterator
 def _held(path: Path, wait: bool) -> Iterator[TextIO]:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        with os.fdopen(descriptor, "r+", errors="replace") as file:
+        with _closing(os.fdopen(descriptor, "r+", errors="replace")) as file:
             try:
                 fcntl.flock(file.fileno(), fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -63,6 +62,16 @@ def _held(path: Path, wait: bool) -> Iterator[TextIO]:
             if os.fstat(file.fileno()).st_nlink:  # else its last holder removed it
                 yield file
                 return
+
+
+@contextmanager
+def _closing(file: TextIO) -> Iterator[TextIO]:
+    """Close it at the end; a full disk may say so even then, and must not hide what was wrong before."""
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            file.close()
 
 
 def _holder(text: str) -> str:

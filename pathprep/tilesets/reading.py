@@ -1,17 +1,19 @@
 """Reading a set's images: a bad one raises one kind of error, whatever it is; one that hangs is given up.
 
-A file on a mount that died hangs for ever in whoever reads it, and nothing can wake that thread. So every
-read has a thread of its own and so many seconds; after that it is left alone, and the shard goes on.
+A file on a mount that died hangs for ever in whoever reads it, and nothing can wake that thread. So each
+worker has another thread read for it, and waits so many seconds; after that the reader is left alone, the
+next image gets a new one, and the shard goes on.
 """
 
 import errno
 import os
+import queue
 import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self
 
 from pathprep.errors import UnreadableSlide
 from pathprep.storage import regular
@@ -19,8 +21,6 @@ from pathprep.tiles import limits
 from pathprep.tilesets import images
 from pathprep.tilesets.images import Picture
 from pathprep.tilesets.items import Item
-
-Value = TypeVar("Value")
 
 PATIENCE_S = 60.0  # for one image
 HANGS = 3  # so many in a row, and none was read in between: it is not the images
@@ -44,6 +44,8 @@ class Images:
         self._root, self._patience, self._keep = root, patience, keep_metadata
         self._hanging: list[str] = []
         self._hung = False
+        self._own = threading.local()  # each worker's reader
+        self._readers: list[_Reader] = []
         self._rows = None
         if in_rows:
             from pathprep.tilesets.hdf5 import Rows
@@ -56,6 +58,8 @@ class Images:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for reader in self._readers:
+            reader.leave()
         # who closes a file that hangs, hangs too
         if self._rows is not None and not self._hung:
             self._rows.close()
@@ -96,22 +100,17 @@ class Images:
         data = self._patiently(item, lambda: regular.read(path, images.MOST_BYTES))
         return images.decode(data, self._keep)
 
-    def _patiently(self, item: Item, work: Callable[[], Value]) -> Value:
+    def _patiently(self, item: Item, work: Callable[[], Any]) -> Any:
         """The result of a read that hangs no longer than it may."""
-        done: list[Value | BaseException] = []
-
-        def run() -> None:
-            try:
-                done.append(work())
-            except BaseException as error:  # handed to whoever waits
-                done.append(error)
-
-        thread = threading.Thread(target=run, daemon=True, name=f"read {item.source}")
-        thread.start()
-        thread.join(self._patience)
-        if not done:
-            raise self._hang(item)
-        (result,) = done
+        reader: _Reader | None = getattr(self._own, "reader", None)
+        if reader is None:
+            reader = self._own.reader = _Reader()
+            self._readers.append(reader)
+        try:
+            result = reader.ask(work, self._patience)
+        except queue.Empty:
+            self._own.reader = None
+            raise self._hang(item) from None
         if isinstance(result, BaseException):
             raise result
         return result
@@ -125,3 +124,33 @@ class Images:
             f"{self._root}: does not answer: {', '.join(self._hanging[:HANGS])} did not come within "
             f"{self._patience:g} s each; see that its disk or mount works, and run the command again"
         )
+
+
+class _Reader:
+    """A thread that reads for one worker; to start one for every image would take longer than to read it."""
+
+    def __init__(self) -> None:
+        self._asked: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        threading.Thread(target=self._run, daemon=True, name="read").start()
+
+    def ask(self, work: Callable[[], Any], seconds: float) -> Any:
+        """What the work came to: its value, or the error that it raised.
+
+        Raises:
+            queue.Empty: it is not done after so many seconds; ask this reader nothing more.
+        """
+        self._asked.put(work)
+        return self._done.get(timeout=seconds)
+
+    def leave(self) -> None:
+        """Let the thread end, when it has done what it does."""
+        self._asked.put(None)
+
+    def _run(self) -> None:
+        while (work := self._asked.get()) is not None:
+            try:
+                self._done.put(work())
+            except BaseException as error:  # handed to whoever waits
+                self._done.put(error)
+            del work  # and with it the image

@@ -38,7 +38,7 @@ def embed(
     Run again, it goes on where it stopped, and tries slides again that failed. On 8 GPUs:
     torchrun --nproc-per-node 8 -m pathtrain embed ...
 
-    Exit code 1: a slide failed (a damaged tile); the others are done.
+    Exit code 1: a slide failed (a damaged tile), or an image of a folder; the others are done.
     """
     from pathtrain.features.embed import embed as run
 

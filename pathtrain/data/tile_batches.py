@@ -10,7 +10,7 @@ of what a network sees at inference serves ``embed`` and every evaluation:
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -24,9 +24,16 @@ AHEAD = 2  # batches in preparation while the network works on one
 
 
 def batches(
-    tiles: Tiles, order: Ints, *, size: int, batch: int, threads: int, short: int | None = None
+    tiles: Tiles,
+    order: Ints,
+    *,
+    size: int,
+    batch: int,
+    threads: int,
+    short: int | None = None,
+    leave_out: Callable[[int, DatasetError], None] | None = None,
 ) -> Iterator[Pixels]:
-    """Images (B, size, size, 3) uint8 of the tiles in ``order``; the last batch may be smaller.
+    """Images (B, size, size, 3) uint8 of the tiles in ``order``; batches may be smaller, and none is empty.
 
     Args:
         tiles: where from.
@@ -36,12 +43,23 @@ def batches(
         threads: that decode and resize.
         short: the shorter side is resized to this many pixels and the centre cropped to ``size``; None
             resizes to ``size`` without a crop.
+        leave_out: told of each tile that is missing or damaged, in their order, and the others go on; None
+            ends at the first.
 
     Raises:
         DatasetError: a tile is missing or damaged; it names the tile.
     """
-    ready: deque[list[Future[Pixels]]] = deque()
+    ready: deque[list[tuple[int, Future[Pixels]]]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+
+    def begun(tile: int, matrix: Floats | None) -> Future[Pixels]:
+        try:
+            data = tiles.read(tile)  # by one thread
+        except DatasetError as error:
+            missing: Future[Pixels] = Future()
+            missing.set_exception(error)
+            return missing
+        return pool.submit(prepare, data, tile, matrix)
 
     def prepare(data: bytes, tile: int, matrix: Floats | None) -> Pixels:
         try:
@@ -52,15 +70,27 @@ def batches(
             pixels = tiles.normaliser(pixels, matrix, tile)
         return resize(pixels, size) if short is None else resize_and_crop(pixels, short, size)
 
+    def finished() -> Iterator[Pixels]:
+        images = []
+        for tile, image in ready.popleft():
+            try:
+                images.append(image.result())
+            except DatasetError as error:
+                if leave_out is None:
+                    raise
+                leave_out(tile, error)
+        if images:
+            yield np.stack(images)
+
     try:
         for start in range(0, len(order), batch):
             numbers = order[start : start + batch]
             matrices = tiles.normaliser.matrices(numbers) if tiles.normaliser else [None] * len(numbers)
             pairs = zip(numbers.tolist(), matrices, strict=True)
-            ready.append([pool.submit(prepare, tiles.read(tile), tile, matrix) for tile, matrix in pairs])
+            ready.append([(tile, begun(tile, matrix)) for tile, matrix in pairs])
             if len(ready) > AHEAD:
-                yield np.stack([image.result() for image in ready.popleft()])
+                yield from finished()
         while ready:
-            yield np.stack([image.result() for image in ready.popleft()])
+            yield from finished()
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,13 +1,14 @@
 """Features of a dataset on disk: a file per slide, HDF5 or Parquet (pathtrain.features.files).
 
 An image folder gives one file, named as the folder. It has no coords: such images have no place on a slide;
-imported tiles (`pathprep import-tiles`) give the same, a file per shard.
+imported tiles (`pathprep import-tiles`) give the same, a file per shard. An image that cannot be used has no
+row.
 
 A file that was made from the same model, tar, size and precision is kept; see pathtrain.features.write.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -88,17 +89,30 @@ def embed(
         for part in todo:
             order = np.arange(part.tiles.start, part.tiles.stop)
             try:
-                (found,), _ = encode([loaded], tiles, order, how, progress.advance)
+                (found,), _ = encode(
+                    [loaded], tiles, order, how, progress.advance, leave_out=_leave_out(tiles, part)
+                )
             except DatasetError as error:
                 yield error
             else:
-                yield found
+                yield found if len(found) else DatasetError(f"{source}: none of its images can be used")
         progress.note(outcome(tiles))
 
     if isinstance(tiles, DatasetTiles):
         parts = _of_dataset(tiles, made)
         return make(parts, len(tiles.dataset.tile_counts()) - len(parts), out, format, features)
     return make([_of_folder(tiles, made)], 0, out, format, features)
+
+
+def _leave_out(tiles: DatasetTiles | FolderTiles, part: Part) -> Callable[[int, DatasetError], None] | None:
+    """What becomes of an image of a folder that cannot be used; None for a dataset, which can be repaired."""
+    if isinstance(tiles, DatasetTiles):
+        return None
+
+    def leave_out(tile: int, error: DatasetError) -> None:
+        part.left_out[tiles.files[tile]] = str(error)
+
+    return leave_out
 
 
 def _with_weights(model: LoadedModel, weights: Weights, seed: int) -> LoadedModel:
@@ -182,11 +196,18 @@ def _of_folder(tiles: FolderTiles, made: dict[str, Any]) -> Part:
     for row in zip(*strings.values(), strict=True):
         state = (tiles.path / row[0]).stat() if (tiles.path / row[0]).is_file() else None
         digest.update(repr((row, state and (state.st_size, state.st_mtime_ns))).encode())
+    left_out: dict[str, str] = {}
+
+    def arrays() -> dict[str, npt.NDArray[Any]]:
+        kept = [number for number, file in enumerate(tiles.files) if file not in left_out]
+        return _objects({name: [values[number] for number in kept] for name, values in strings.items()})
+
     return Part(
         name=tiles.path.resolve().name,
         file=tiles.path.resolve().name,
         tiles=range(len(tiles)),
         made={**made, "build_id": "", "source_sha256": digest.hexdigest()},
-        arrays=lambda: _objects(strings),
+        arrays=arrays,
         coords_attributes={},
+        left_out=left_out,
     )

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from pathprep.errors import UsageError
+from pathprep.errors import DatasetError, UsageError
 from pathtrain.data.tile_batches import batches
 from pathtrain.data.whole_tiles import Ints, Tiles
 from pathtrain.distributed.workers import pick_device
@@ -62,6 +62,7 @@ def encode(
     how: How,
     advance: Callable[[int], None] = lambda count: None,
     lbp: bool = False,
+    leave_out: Callable[[int, DatasetError], None] | None = None,
 ) -> tuple[list[Features], Features]:
     """Features of the tiles in ``order``; they are decoded once for all models.
 
@@ -72,6 +73,7 @@ def encode(
         how: size, batch, threads, device.
         advance: called with the number of tiles that were finished.
         lbp: local binary patterns as well; of 224 px they take a CPU as long as a small network.
+        leave_out: told of each tile that cannot be used, which then has no row; None ends at the first.
 
     Returns:
         Per model (M, D) float32, and the tiles' colour (M, 6): mean and SD of red, green, blue, 0 to 1;
@@ -92,7 +94,15 @@ def encode(
     done = 0
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=how.precision == "bfloat16")
     with torch.inference_mode():
-        for pixels in batches(tiles, order, size=size, batch=how.batch, threads=how.threads, short=how.short):
+        for pixels in batches(
+            tiles,
+            order,
+            size=size,
+            batch=how.batch,
+            threads=how.threads,
+            short=how.short,
+            leave_out=leave_out,
+        ):
             part = slice(done, done + len(pixels))
             images = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255
             pixels_say[part, :COLOURS] = colours(images).cpu().numpy()
@@ -105,4 +115,4 @@ def encode(
                 array[part] = finite(found.float().cpu().numpy())
             done = part.stop
             advance(len(pixels))
-    return features, pixels_say
+    return [array[:done] for array in features], pixels_say[:done]

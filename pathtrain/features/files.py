@@ -22,7 +22,7 @@ Of image folders and imported tiles there are the strings files, labels and grou
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,8 @@ class Part:
             would fill the memory.
         coords_attributes: of ``coords``.
         rows: tells how many the features have; None: one per tile.
+        left_out: tiles that turned out to be unusable and have no row, by name, with the reason; known
+            when it was encoded.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Part:
     arrays: Callable[[], dict[str, npt.NDArray[Any]]]
     coords_attributes: dict[str, Any]
     rows: Callable[[], int] | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def holds(self, rows: int) -> bool:
         """Whether the features have so many rows."""

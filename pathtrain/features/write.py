@@ -3,7 +3,7 @@
 A file that was made from the same things is kept; the others are written whole or not at all. A slide that
 cannot be used costs its own file: the reason stands in ``failed/<slide>.json``, the others are made, and the
 next run tries it again. A file that an older run made of it is removed, since it is of other tiles or
-another model.
+another model. An image of a folder costs its row: the file is made without it, and anew by the next run.
 
 Under torchrun every process takes slides of its own, and its own card. They talk to each other once, at the
 end, so that all of them know what failed.
@@ -35,7 +35,7 @@ class EmbedSummary:
 
     Attributes:
         written, kept: files. empty: slides without a tile, which have none.
-        failed: slide (or folder) -> why it has no file.
+        failed: slide (or folder) -> why it has no file; image of a folder -> why it has no row in it.
         tiles: encoded. dim: D, 0 if nothing was encoded. seconds: of the slowest process.
         place: this process.
     """
@@ -84,26 +84,33 @@ def make(parts: Sequence[Part], empty: int, out: Path, format: Format, encode: E
     mine = share(parts, place)
     todo = [part for part in mine if not fits(out / f"{part.file}{ending}", part)]
     failed: dict[str, str] = {}
-    tiles = dim = 0
+    broken: set[str] = set()  # parts of which failed/ tells
+    tiles = dim = lost = 0
     progress = TileProgress(sum(len(part.tiles) for part in todo), "embed")
     for part, found in zip(todo, encode(todo, progress), strict=True):
         path = out / f"{part.file}{ending}"
         if isinstance(found, DatasetError):
-            failed[part.name] = str(found)
-            _record(out, part).parent.mkdir(exist_ok=True)
-            atomic.write_json(_record(out, part), {"slide": part.name, "error": str(found)})
+            failed |= part.left_out or {part.name: str(found)}
+            broken.add(part.name)
+            _record(out, part, str(found))
             path.unlink(missing_ok=True)
             progress.note(f"{part.name}: failed")
+            lost += 1
             continue
         write(path, part, found)
-        tiles, dim = tiles + len(part.tiles), found.shape[1]
-        progress.line(f"{part.name}: {len(part.tiles)} tiles")
-    mended = {part.name for part in mine} - failed.keys()
+        used = len(part.tiles) - len(part.left_out)
+        if part.left_out:
+            failed |= part.left_out
+            broken.add(part.name)
+            _record(out, part, f"{len(part.left_out)} of {len(part.tiles)} images were left out")
+        tiles, dim = tiles + used, found.shape[1]
+        progress.line(f"{part.name}: {used} tiles")
+    mended = {part.name for part in mine} - broken
     for path in (out / FAILED).glob("*.json"):  # few; slides may be many
         if path.stem in mended:
             path.unlink(missing_ok=True)
     kept, seconds = len(mine) - len(todo), time.perf_counter() - start
-    every = place.gather((len(todo) - len(failed), kept, failed, tiles, dim, seconds))
+    every = place.gather((len(todo) - lost, kept, failed, tiles, dim, seconds))
     return EmbedSummary(
         written=sum(one[0] for one in every),
         kept=sum(one[1] for one in every),
@@ -116,8 +123,11 @@ def make(parts: Sequence[Part], empty: int, out: Path, format: Format, encode: E
     )
 
 
-def _record(out: Path, part: Part) -> Path:
-    return out / FAILED / f"{part.name}.json"
+def _record(out: Path, part: Part, error: str) -> None:
+    path = out / FAILED / f"{part.name}.json"
+    path.parent.mkdir(exist_ok=True)
+    images = {"images": part.left_out} if part.left_out else {}
+    atomic.write_json(path, {"slide": part.name, "error": error, **images})
 
 
 def share(parts: Sequence[Part], place: Place) -> list[Part]:

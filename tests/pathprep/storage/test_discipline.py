@@ -1,5 +1,6 @@
 """The rooms that every command which writes shares: seals, confined paths, locks, private folders."""
 
+import io
 import json
 import os
 import subprocess
@@ -96,3 +97,35 @@ def test_a_private_folder(tmp_path: Path) -> None:
         os.chown(tmp_path / "a", 12345, 12345)
         with pytest.raises(UsageError, match="another user"):
             private_folder(tmp_path / "a")
+
+
+def test_a_full_disk_does_not_keep_from_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its text is for who must wait; without it the holder is another process."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "ftruncate", full)
+    with (
+        exclusive(tmp_path / ".lock"),
+        pytest.raises(BusyError, match="another process is writing there"),
+        exclusive(tmp_path / ".lock"),
+    ):
+        pass
+
+
+def test_a_lock_that_cannot_be_closed_hides_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk may say so when a file is closed, after the error that is to be told."""
+    close = io.TextIOWrapper.close
+
+    class Full(io.TextIOWrapper):
+        def close(self) -> None:
+            close(self)
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(
+        os, "fdopen", lambda number, *_, **__: Full(io.BufferedRandom(io.FileIO(number, "r+")))
+    )
+    with pytest.raises(ZeroDivisionError), exclusive(tmp_path / ".lock"):
+        raise ZeroDivisionError

@@ -190,6 +190,30 @@ def test_a_mount_that_is_dead_ends_the_shard_with_the_names_of_its_images(
     back.set()
 
 
+def test_a_worker_has_one_reader_until_a_read_hangs(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    back = hanging(monkeypatch, "x/1.png")
+    read, readers = regular.read, list[threading.Thread]()
+
+    def noted(path: Path, most: int) -> bytes:
+        readers.append(threading.current_thread())
+        return read(path, most)
+
+    monkeypatch.setattr(regular, "read", noted)
+    with Images(source, in_rows=False, patience=0.5) as images:
+        for number in (0, 2, 3):
+            images.read(Item(f"x/{number}.png"))
+        with pytest.raises(OSError, match="did not come"):
+            images.read(Item("x/1.png"))
+        images.read(Item("x/0.png"))
+    back.set()
+    first, *_, last = readers
+    assert readers == [*[first] * 4, last]
+    assert last is not first
+    for reader in (first, last):
+        reader.join(20)
+        assert not reader.is_alive()
+
+
 @pytest.mark.parametrize("place", ["jpeg.decode", "pictures.decode"])
 def test_too_little_memory_is_not_the_fault_of_the_image(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

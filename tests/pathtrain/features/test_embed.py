@@ -289,6 +289,35 @@ def test_broken_and_missing_images_are_named(tmp_path: Path, run: Path) -> None:
     assert re.search(rf"missing\.jpg: No such file .*; {fix}", reason)
 
 
+@pytest.mark.parametrize("format", ["hdf5", "parquet"])
+def test_one_bad_image_of_a_folder_costs_its_row(tmp_path: Path, run: Path, format: Any) -> None:
+    folder, out = tmp_path / "tiles", tmp_path / "features"
+    folder.mkdir()
+    for number, image in enumerate(noise(6, side=40)):
+        Image.fromarray(image).save(folder / f"{number}.png")
+    (folder / "labels.csv").write_text("file,label\n" + "".join(f"{n}.png,{n}\n" for n in range(6)))
+    whole = (folder / "1.png").read_bytes()
+    (folder / "1.png").write_bytes(whole[:60])
+    (folder / "4.png").unlink()
+    done = embed(run, folder, out, batch=2, format=format)
+    assert (done.written, done.kept, done.tiles) == (1, 0, 4)
+    assert list(done.failed) == ["1.png", "4.png"]
+    assert json.loads((out / "failed" / "tiles.json").read_text())["images"] == done.failed
+    made = next(out.glob("tiles.*"))
+    if format == "hdf5":
+        with h5py.File(made) as file:
+            assert file["labels"].asstr()[:].tolist() == ["0", "2", "3", "5"]
+            assert file["features"].shape == (4, 24)
+    else:
+        assert pq.read_table(made)["label"].to_pylist() == ["0", "2", "3", "5"]
+    for name in ("1.png", "4.png"):
+        (folder / name).write_bytes(whole)
+    done = embed(run, folder, out, batch=2, format=format)  # tried again
+    assert (done.written, done.failed, done.tiles) == (1, {}, 6)
+    assert not (out / "failed" / "tiles.json").exists()
+    assert embed(run, folder, out, batch=2, format=format).kept == 1
+
+
 @pytest.mark.parametrize(
     ("how", "message"),
     [
