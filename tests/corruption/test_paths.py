@@ -142,13 +142,12 @@ def test_mixed_shards_that_name_what_is_outside(copy: Any, gallery: Path, outsid
     fine(command("pathprep", "mix", gallery / "dataset", "--out", root, "--tiles-per-shard", 20))
 
 
-@pytest.mark.parametrize("name", ["../../outside/victim", "ABSOLUTE", "link.png"])
+@pytest.mark.parametrize("name", ["../../outside/victim", "ABSOLUTE"])
 def test_labels_do_not_lead_out_of_a_set(gallery: Path, tmp_path: Path, outside: Path, name: str) -> None:
     source = Path(shutil.copytree(gallery / "tiles" / "grade one", tmp_path / "in" / "set"))
     secret = tmp_path / "secret.png"
     shutil.copy(source / "0.png", secret)
-    (source / "link.png").symlink_to(secret)
-    named = str(secret) if name == "ABSOLUTE" else "../../secret.png" if name.startswith("..") else name
+    named = str(secret) if name == "ABSOLUTE" else "../../secret.png"
     (source / "labels.csv").write_text(f"file,label\n0.png,a\n1.png,b\n{named},a\n")
     done = command("pathprep", "import-tiles", source, "--out", tmp_path / "out", "--workers", 1)
     fine(done)
@@ -156,12 +155,16 @@ def test_labels_do_not_lead_out_of_a_set(gallery: Path, tmp_path: Path, outside:
     assert name in done.words or "secret.png" in done.words
 
 
-def test_accounts_of_checkpoints_name_files_beside_them_only(copy: Any, outside: Path, gallery: Path) -> None:
+def test_accounts_of_checkpoints_name_files_beside_them_only(
+    copy: Any, outside: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     run = copy("run")
     for step in ("00000002", "00000004"):
         change(run / "checkpoints" / f"{step}.json", file="../../../outside/victim.pt")
-    with pytest.raises(PathprepError, match="0000000"):
+    with pytest.raises(PathprepError):
         pathtrain.load(run)
+    assert "00000002.json is damaged" in caplog.text
+    assert "00000004.json is damaged" in caplog.text
     checkpoint.save(run, {"step": 6}, 6, "config", keep=1)  # which removes older ones
 
 
