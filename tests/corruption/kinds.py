@@ -193,6 +193,7 @@ KINDS = (
     Kind("recipe.yaml of a run", "run", "recipe.yaml", read_run),
     Kind("target.json of a run", "run", "target.json", read_run),
     Kind("log.jsonl", "run", "log.jsonl", read_run),
+    Kind("seal of the log", "run", "log.seal.json", read_run),
     Kind("kept encoders", "run", "encoders/*/[cm]*", read_encoders),
     Kind("exported weights", "model", "model.safetensors", read_model),
     Kind("exported config.json", "model", "config.json", read_model),
