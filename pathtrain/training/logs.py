@@ -38,7 +38,7 @@ def rows(run: Path) -> list[dict[str, Any]]:
         return []
     if wrong := log_seal.differs(run):
         log.warning("%s", wrong)
-    found = []
+    found: list[Row] = []
     for number, line in enumerate(lines, 1):
         if not line.endswith(b"\n"):
             continue
