@@ -2,7 +2,8 @@
 # make test   the fast tests          make test-all   every test, the slow ones too
 # make test-gpu   what needs an NVIDIA GPU, the kernels under compute-sanitizer too
 # make lint   style, types, floors, site      make docs   the site, into build/site
-# make chaos  kills, errors of the system and runs at once over every command that writes: about 40 minutes
+# make damage   damages every kind of file and draws inputs for every parser
+# make chaos  kills, errors of the system and runs at once over every command that writes; chaos-load: memory
 # make tutorials   runs the code of the site's tutorials      make bench   the benchmarks
 #
 # Each sets up its own virtual environment first. CUDA=12 takes the CUDA 12 wheels.
@@ -19,7 +20,7 @@ INSTALLED := $(VENV)/.installed-$(shell (cat $(INPUTS); echo $(CURDIR) $(CUDA)) 
 # One more than cores, at most four: many tests wait for processes that they have started
 PROCESSES := $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
 
-.PHONY: install demo test test-all test-gpu chaos tutorials lint docs bench
+.PHONY: install demo test test-all test-gpu chaos chaos-load damage tutorials lint docs bench
 install: $(INSTALLED)
 
 $(INSTALLED): $(INPUTS)
@@ -62,6 +63,15 @@ test-gpu: install
 # What is wrong is printed, and the exit code tells; a few commands: make chaos CHAOS='--only export --kills 100'
 chaos: install
 	PYTHONPATH=.:tests $(BIN)/python -m chaos --json $(CHAOS)
+
+# Damaged files of every kind, drawn inputs for every parser, and attacks: some 15,000 cases
+damage: install
+	$(BIN)/python bench/bench_damage.py all --json
+	$(BIN)/python -m pytest -m chaos tests/corruption/test_paths.py tests/corruption/test_bombs.py
+
+# Memory, open files and pace with many slides and with one of many tiles
+chaos-load: install
+	PYTHONPATH=.:tests $(BIN)/python -m chaos.load --json $(CHAOS)
 
 tutorials: install
 	$(BIN)/python -m pytest -m slow tests/docs

@@ -295,9 +295,20 @@ def changelog() -> str:
     return (REPOSITORY / "CHANGELOG.md").read_text().partition("\n")[2].strip()
 
 
-def chaos(name: str) -> str:
-    """What ``python -m chaos`` counted, a row per command."""
-    data = json.loads((REPOSITORY / "bench" / "results" / f"{name}.json").read_text())
+NOT_MEASURED = "Not yet measured."
+
+
+def _newest(pattern: str) -> dict[str, Any] | None:
+    """The latest of a script's results, over machines; None if there is none."""
+    found = [json.loads(path.read_text()) for path in (REPOSITORY / "bench" / "results").glob(pattern)]
+    return max(found, key=lambda data: data["machine"]["date"], default=None)
+
+
+def chaos() -> str:
+    """What ``make chaos`` counted, a row per command; the newest result."""
+    data = _newest("chaos-*.json")
+    if data is None:
+        return NOT_MEASURED
     heads = ["command", "calls", "kills", "errors", "borne", "rounds", "runs in them", "told to wait"]
     rows = []
     for command, row in data["commands"].items():
@@ -308,9 +319,11 @@ def chaos(name: str) -> str:
     return f"{table(heads, rows)}\n\nTrials that ended otherwise than they must: {data['wrong']}."
 
 
-def load(name: str) -> str:
-    """What ``python -m chaos.load`` measured."""
-    data = json.loads((REPOSITORY / "bench" / "results" / f"{name}.json").read_text())
+def load() -> str:
+    """What ``make chaos-load`` measured; the newest result."""
+    data = _newest("chaos_load-*.json")
+    if data is None:
+        return NOT_MEASURED
     heads = ["what", "command", "seconds", "peak memory", "of the first and last fifth", "open files", "pace"]
     rows = []
     for kind, unit in (("many_slides", "slides"), ("many_tiles", "tiles")):

@@ -7,6 +7,7 @@ from typing import Any
 
 from pathprep.dataset.marker import DamagedImage, SourceRecord
 from pathprep.storage.json_files import read_json
+from pathprep.storage.seals import Seal, seal_of, write_sealed
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,19 @@ def read_failed(path: Path) -> FailedShard | None:
     return failed_of(read_json(path))
 
 
+def write_failed(path: Path, failed: FailedShard) -> None:
+    """Write a quarantine file with its seal, atomically."""
+    write_sealed(path, failed.as_dict())
+
+
 def failed_of(values: Mapping[str, Any] | None) -> FailedShard | None:
-    """What a quarantine file's JSON says; None if there is none, or it is not one."""
+    """What a quarantine file's JSON says; None if there is none, or it is not one, or not as it was written.
+
+    Those of earlier versions have no seal.
+    """
+    if values is None or seal_of(values) is Seal.BROKEN:
+        return None
     try:
-        return None if values is None else FailedShard.from_dict(values)
+        return FailedShard.from_dict(values)
     except (KeyError, TypeError, AttributeError):
         return None

@@ -101,9 +101,14 @@ class Dataset(StoredTiles):
         return SlideNames.of(slides, {name: _own_names(self.markers[name]) for name in slides})
 
     def failed(self) -> dict[str, FailedShard]:
-        """Quarantined slides, and shards of tile sets from which images were left out, by name."""
+        """Quarantined slides, and shards of tile sets from which images were left out, by name.
+
+        Those that are damaged are named in the log, and left out.
+        """
         names = self._names("failed")
         read = {name: failed_of(self.storage.read_json(f"failed/{name}.json")) for name in names}
+        for name in (name for name, failed in read.items() if failed is None):
+            log.warning("%s: damaged; the next run writes it anew", self.root / f"failed/{name}.json")
         return {name: failed for name, failed in read.items() if failed is not None}
 
     def table(self, slide: str, columns: list[str] | None = None) -> pa.Table:

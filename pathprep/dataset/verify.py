@@ -238,11 +238,15 @@ def _check_folder(dataset: Dataset, markers: Mapping[str, Marker], lost: Contain
 
 
 def _is_failed(storage: Storage, name: str, found: Findings) -> bool:
-    """Whether a file is a quarantine; one that cannot be read is told, and passed over."""
+    """Whether a file is a quarantine; one that cannot be read, or is damaged, is told, and passed over."""
     if not name.startswith("failed/") or not name.endswith(".json"):
         return False
+    if name.rpartition("/")[2].startswith(atomic.PREFIX):
+        return False
     try:
-        return failed_of(storage.read_json(name)) is not None
+        if failed_of(storage.read_json(name)) is None:
+            found.problems.append(f"{name}: damaged; delete it, the next run writes it again if it is needed")
+        return True
     except (OSError, PathprepError) as error:
         found.problems.append(unread(name, error))
         return True

@@ -5,11 +5,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from pathprep.dataset.failed import FailedShard
+from pathprep.dataset.failed import FailedShard, write_failed
 from pathprep.dataset.marker import Marker, TileSetMarker, is_displaced, vouches
 from pathprep.errors import SlideError
 from pathprep.sharding.task import DatasetTask
-from pathprep.storage import atomic
 
 NAMED = 20  # damaged images that a quarantine's one-line error does not leave to the list below it
 
@@ -33,7 +32,7 @@ def list_images(root: Path, marker: Marker) -> None:
         split=marker.split,
         images=damaged,
     )
-    atomic.write_json(root / "failed" / f"{marker.slide}.json", listed.as_dict())
+    write_failed(root / "failed" / f"{marker.slide}.json", listed)
 
 
 class Standing(Enum):

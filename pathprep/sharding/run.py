@@ -14,6 +14,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+from pathprep.dataset.failed import write_failed
 from pathprep.dataset.marker import Marker, is_displaced, read_sealed, size_of
 from pathprep.errors import OutOfMemory, StoreError, explain_os_error
 from pathprep.launchers import cards
@@ -228,7 +229,7 @@ def _record(
     failed, path = (summary.root / folder / f"{name}.json" for folder in ("failed", "slides"))
     # Written before looking: whoever commits the slide from now on removes it
     try:
-        atomic.write_json(failed, entry.as_dict())
+        write_failed(failed, entry)
     except OSError as error:
         if is_fatal(error):
             raise

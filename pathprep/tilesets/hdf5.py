@@ -21,6 +21,8 @@ from pathprep.tilesets.items import Item, split_of
 SUFFIXES = ("_x.h5", "_x.hdf5")
 # Rows are read one by one in rising order, and a compressed chunk of them must be unpacked only once
 CHUNK_CACHE = 128 << 20
+# Images of one file: a header may say any number, and each takes some hundred bytes before it is read
+MOST = 20_000_000
 MOST_CHUNK = 1 << 30  # bytes of a chunk, which is unpacked whole
 
 
@@ -102,6 +104,8 @@ def _shape(path: Path) -> tuple[int, ...]:
         raise UsageError(
             f"{path}: x is {shape} of {kind}; expected (N, H, H, 3) of uint8, H {low} to {high}{fix}"
         )
+    if shape[0] > MOST:
+        raise UsageError(f"{path}: says it has {shape[0]:,} images, at most {MOST:,} are read; divide it")
     return tuple(shape)
 
 

@@ -38,13 +38,15 @@ def rows(run: Path) -> list[dict[str, Any]]:
         return []
     if wrong := log_seal.differs(run):
         log.warning("%s", wrong)
-    found = []
+    found: list[Row] = []
     for number, line in enumerate(lines, 1):
         if not line.endswith(b"\n"):
             continue
         try:
             row = json.loads(line)
             row["step"] = int(row["step"])
+            if found and row["step"] <= found[-1]["step"]:  # each step is there once: a part is there twice
+                raise ValueError
         except (ValueError, TypeError, KeyError, RecursionError):
             log.warning("%s: line %d is damaged and left out", run / NAME, number)
             continue

@@ -55,11 +55,13 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as temporary,
         Place(options.folder or Path(temporary)) as place,
     ):
-        rows = [measure(place, command, options) for command in chosen]
-    figures = totals({row.pop("name"): row for row in rows})
-    figures |= {"minutes": round((time.monotonic() - begin) / 60, 1), "seed": options.seed}
+        commands: dict[str, Row] = {}
+        for command in chosen:
+            commands[command.name] = measure(place, command, options)
+            figures = totals(commands)
+            figures |= {"minutes": round((time.monotonic() - begin) / 60, 1), "seed": options.seed}
+            save(options.json, "chaos", figures)  # also of a run that is stopped
     print({key: value for key, value in figures.items() if key != "commands"}, flush=True)
-    save(options.json, "chaos", figures)
     raise SystemExit(1 if figures["wrong"] else 0)
 
 
@@ -105,7 +107,7 @@ def measure(place: Place, command: Command, options: argparse.Namespace) -> Row:
         usual = undisturbed(place, command)
     except RuntimeError as error:
         tell(command, "undisturbed", [str(error)])
-        nothing = {"hit": 0, "rounds": 0}
+        nothing = {"hit": 0, "borne": 0, "rounds": 0, "runs": 0, "told": 0}
         return {
             "name": command.name,
             "kills": nothing,
@@ -115,8 +117,7 @@ def measure(place: Place, command: Command, options: argparse.Namespace) -> Row:
         }
     wrong: list[str] = []
     share = -(-options.kills * command.share // sum(each.share for each in COMMANDS))
-    row = {
-        "name": command.name,
+    row: Row = {
         "calls": len(usual.calls),
         "kills": killed(place, command, usual, share, options.seed, wrong),
         "errors": failed(place, command, usual, options.errors, options.seed, wrong),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chaos.commands import Command
-from chaos.outcome import RAW, Undisturbed, complaints, whole
+from chaos.outcome import Undisturbed, complaints, raw, whole
 from chaos.place import Place
 
 # What a run may end with that another keeps out
@@ -39,8 +39,7 @@ def round_of(place: Place, command: Command, usual: Undisturbed, count: int) -> 
             told += 1
         else:
             wrong.append(f"{'hung' if each.hung else f'ends with {each.code}'}: {said}")
-        if RAW.search(each.text):
-            wrong.append(f"says: {said}")
+        wrong += raw(each, out)
     if not done:
         wrong.append("no run did it")
     last = place.run(command, out)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chaos.commands import Command
-from chaos.outcome import RAW, Undisturbed, complaints, differences, whole
+from chaos.outcome import Undisturbed, complaints, differences, raw, whole
 from chaos.place import Place, State, lost, state
 from chaos.runs import Call, Ended
 from chaos.shim import ERRORS, Arm, Kind
@@ -77,7 +77,7 @@ def _told(ended: Ended, error: int, out: Path) -> list[str]:
         return [f"hung: {said}"]
     if ended.code < 0:
         return [f"died of signal {-ended.code}: {said}"]
-    found = [f"says: {said}"] if RAW.search(ended.text) else []
+    found = raw(ended, out)
     if ended.code == 0:
         return found
     words = [line for line in ended.text.splitlines() if os.strerror(error) in line]

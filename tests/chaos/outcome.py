@@ -59,6 +59,13 @@ def differences(mine: State, usual: State) -> list[str]:
     return found + [f"{name} differs" for name in mine if name in usual and mine[name] != usual[name]]
 
 
+def raw(ended: Ended, out: Path) -> list[str]:
+    """What a user must not see, with what stands around it."""
+    text = ended.text.replace(str(out), "{out}")
+    match = RAW.search(text)
+    return [] if match is None else [f"says: {text[max(0, match.start() - 300) : match.end() + 1500]}"]
+
+
 def complaints(ended: Ended, usual: Undisturbed, out: Path) -> list[str]:
     """What is wrong with how an undisturbed run after a disturbance ended."""
     said = ended.text.replace(str(out), "{out}")[-600:]
@@ -69,9 +76,7 @@ def complaints(ended: Ended, usual: Undisturbed, out: Path) -> list[str]:
         found.append(f"ends with {ended.code}: {said}")
     if ended.stray:
         found.append("leaves processes behind")
-    if RAW.search(ended.text):
-        found.append(f"says: {said}")
-    return found
+    return found + raw(ended, out)
 
 
 def whole(place: Place, command: Command, usual: Undisturbed, out: Path) -> list[str]:

@@ -167,5 +167,6 @@ def _ended(answer: dict[str, Any], place: Path) -> Ended:
         else:
             calls.append(call)
     calls.sort(key=lambda call: call.number)
-    text = (place / "said.txt").read_text(errors="replace")
+    said = place / "said.txt"  # none if it was killed before it began
+    text = said.read_text(errors="replace") if said.exists() else ""
     return Ended(answer["code"], text, answer["seconds"], calls, hit, answer["hung"], answer["stray"])

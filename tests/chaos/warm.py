@@ -63,13 +63,14 @@ def forked_server(self: Any) -> None:
     if self._forkserver_pid is not None:
         return
     with socket.socket(socket.AF_UNIX) as listener:
-        address = connection.arbitrary_address("AF_UNIX")
+        address = connection.arbitrary_address("AF_UNIX")  # type: ignore[attr-defined]
         listener.bind(address)
         listener.listen()
         alive_r, alive_w = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.close(alive_w)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the run has a handler; a started process has none
             with contextlib.suppress(SystemExit):
                 forkserver.main(listener.fileno(), alive_r, [])
             os._exit(0)
@@ -92,7 +93,7 @@ def run(each: dict[str, Any], library: str) -> None:
         tempfile.tempdir = None
         multi: Any = forkserver.ForkServer
         multi.ensure_running = forked_server
-        forkserver.ensure_running = forkserver._forkserver.ensure_running  # type: ignore[attr-defined]
+        forkserver.ensure_running = forkserver._forkserver.ensure_running
         program, *arguments = each["argv"]
         sys.argv = [program, *arguments]
         main = importlib.import_module(

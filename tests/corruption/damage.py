@@ -1,6 +1,8 @@
 """Ways to damage a file's bytes, drawn by a seed: what disks, copies and kills do to files."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -54,3 +56,26 @@ def _draw(data: bytes, rng: np.random.Generator) -> Damage:
     size = len(data) if rng.random() < 0.5 else int(rng.integers(1, len(data) - at + 1))
     start = 0 if size == len(data) else at
     return Damage(kind, f"{size} bytes from {start}", data[: start + size] + data[start:])
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+    (path / "inside").write_bytes(b"")
+
+
+# What may lie in a file's place: pipes wait for ever, devices never end, links lead round in circles
+IN_ITS_PLACE: dict[str, Callable[[Path], None]] = {
+    "pipe": lambda path: os.mkfifo(path),
+    "endless device": lambda path: path.symlink_to("/dev/zero"),
+    "empty device": lambda path: path.symlink_to("/dev/null"),
+    "folder": _folder,
+    "loop": lambda path: path.symlink_to(path.name),
+    "broken link": lambda path: path.symlink_to("gone"),
+    "nothing": lambda path: None,
+}
+
+
+def replace(path: Path, what: str) -> None:
+    """Put something else in a file's place."""
+    path.unlink()
+    IN_ITS_PLACE[what](path)

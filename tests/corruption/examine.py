@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from corruption.damage import damaged
+from corruption.damage import IN_ITS_PLACE, damaged, replace
 from corruption.kinds import BY_NAME, Kind, digest
 from helpers.watched import watched
 
-from pathprep.errors import PathprepError
+from pathprep.errors import PathprepError, explain_os_error
 
 SECONDS = 60.0
 # told: the damage is named. same: no word, and the content is what it was. The rest are findings
@@ -58,18 +58,19 @@ class Counts:
         return sum(count for (_, each), count in self.table.items() if each == outcome)
 
 
-def suite(gallery: Path, seed: int, each: int, kinds: Sequence[str] = tuple(BY_NAME)) -> Counts:
+def suite(gallery: Path, seed: int | None, each: int, kinds: Sequence[str] = tuple(BY_NAME)) -> Counts:
     """Damage files of each kind, one at a time, in a child process.
 
     Args:
         gallery: from ``gallery.make``; it is not touched.
+        seed: of the damages; None: things are put in the files' places instead, IN_ITS_PLACE in turn.
         each: damages of a kind.
     """
-    counts = Counts()
+    counts, seconds = Counts(), SECONDS if seed is not None else SECONDS / 4
     with tempfile.TemporaryDirectory(prefix="damaged-") as place:
         arguments = (gallery, Path(place), tuple(kinds), seed, each)
         numbers = range(len(kinds) * each)
-        for number, found in watched("corruption.examine:examiner", arguments, numbers, seconds=SECONDS):
+        for number, found in watched("corruption.examine:examiner", arguments, numbers, seconds=seconds):
             if not isinstance(found, Found):  # the child's end is all that is known
                 ends: dict[str, Outcome] = {"traceback": "error", "hang": "hang", "death": "death"}
                 outcome, words = ends[found[0]], str(found[1])
@@ -79,7 +80,7 @@ def suite(gallery: Path, seed: int, each: int, kinds: Sequence[str] = tuple(BY_N
 
 
 def examiner(
-    gallery: Path, place: Path, kinds: Sequence[str], seed: int, each: int
+    gallery: Path, place: Path, kinds: Sequence[str], seed: int | None, each: int
 ) -> Callable[[int], Found]:
     """A function that damages a file and says what came of it; case n is damage n % each of kind n // each.
 
@@ -95,7 +96,9 @@ def examiner(
     return cases(gallery, place, kinds, seed, each)
 
 
-def cases(gallery: Path, place: Path, kinds: Sequence[str], seed: int, each: int) -> Callable[[int], Found]:
+def cases(
+    gallery: Path, place: Path, kinds: Sequence[str], seed: int | None, each: int
+) -> Callable[[int], Found]:
     """As ``examiner``, in a process that has other things to do."""
     now: list[Exhibit] = []
 
@@ -103,7 +106,7 @@ def cases(gallery: Path, place: Path, kinds: Sequence[str], seed: int, each: int
         name = kinds[number // each]
         if not now or now[0].kind.name != name:
             now[:] = [Exhibit(gallery, place, BY_NAME[name])]
-        return now[0].damage(seed, number % each)
+        return now[0].replace(number % each) if seed is None else now[0].damage(seed, number % each)
 
     return examine
 
@@ -142,6 +145,18 @@ class Exhibit:
         found = ((path, path.stat()) for path in self.root.rglob("*"))
         return {(str(path), state.st_mtime_ns, state.st_size) for path, state in found if path.is_file()}
 
+    def replace(self, number: int) -> Found:
+        """Put something else in the place of one of the kind's files, and make it good again."""
+        what = list(IN_ITS_PLACE)[number % len(IN_ITS_PLACE)]
+        file = self.files[number % len(self.files)]
+        replace(self.root / file, what)
+        try:
+            outcome, words = judge(self.kind, self.root, self.root / file, self.whole)
+        except Exception:
+            outcome, words = "error", traceback.format_exc(limit=-4)
+        self._restore()
+        return Found(self.kind.name, number, str(file), "replaced", what, outcome, words)
+
     def damage(self, seed: int, number: int) -> Found:
         """Damage the kind's files in turn, and make it good again."""
         file = self.files[number % len(self.files)]
@@ -171,26 +186,36 @@ def judge(kind: Kind, root: Path, path: Path, whole: str) -> tuple[Outcome, str]
         with listening() as said:
             try:
                 verified += kind.verify(root)
-            except PathprepError as error:
-                verified.append(str(error))
+            except (PathprepError, OSError) as error:
+                verified.append(shown(error))
         verified += said
     same, raised = False, False
     with listening() as said:
         try:
             same = digest(kind.reader(root)) == whole
-        except PathprepError as error:
-            said.append(str(error))
+        except (PathprepError, OSError) as error:
+            said.append(shown(error))
             raised = True
     words = "\n".join(said)
     if not named(words, path):
         if raised:
             return "unnamed", words
-        if not same:
+        if not same and not (path_is_other(path) and verified and named("\n".join(verified), path)):
             return "silent", words
     harmless = same and not kind.hashed  # or what is mended by being read
     if verified is not None and not harmless and not named("\n".join(verified), path):
         return "missed", "\n".join(verified) or f"verify says nothing; the reader: {words}"
     return ("same" if same and not said else "told"), words
+
+
+def path_is_other(path: Path) -> bool:
+    """Whether there is no file any more: what is not there is not committed, and readers pass it over."""
+    return path.is_symlink() or not path.is_file()
+
+
+def shown(error: PathprepError | OSError) -> str:
+    """An error as the commands show it."""
+    return explain_os_error(error) if isinstance(error, OSError) else str(error)
 
 
 def named(words: str, path: Path) -> bool:

@@ -19,6 +19,7 @@ import pathtrain
 from pathprep.dataset import index_cache
 from pathprep.dataset.reader import Dataset
 from pathprep.stain import Target
+from pathprep.storage import sums
 from pathtrain.features.bags import Bags
 from pathtrain.runs import checkpoint
 from pathtrain.training import logs
@@ -54,7 +55,11 @@ def rows(data: Dataset, slide: str) -> Any:
 
 
 def read_mapped(root: Path) -> Any:
-    """The columns of a dataset's tiles, from the index that they were brought together in."""
+    """The columns of a dataset's tiles, from the index that they were brought together in.
+
+    As in a process that opens it for the first time: each compares the files with their sums once.
+    """
+    sums._whole.clear()
     before, index_cache.MAPPED_FROM = index_cache.MAPPED_FROM, 1
     try:
         index = Dataset(root).tiles(gallery.MAPPED)
@@ -188,6 +193,7 @@ KINDS = (
     Kind("recipe.yaml of a run", "run", "recipe.yaml", read_run),
     Kind("target.json of a run", "run", "target.json", read_run),
     Kind("log.jsonl", "run", "log.jsonl", read_run),
+    Kind("seal of the log", "run", "log.seal.json", read_run),
     Kind("kept encoders", "run", "encoders/*/[cm]*", read_encoders),
     Kind("exported weights", "model", "model.safetensors", read_model),
     Kind("exported config.json", "model", "config.json", read_model),

@@ -96,7 +96,7 @@ def put(
 
 
 def read_all(root: Path) -> None:
-    """Open, look at everything, verify, and write the page."""
+    """Open it, and look at everything."""
     data = pathprep.open(root)
     for tile in data:
         assert len(tile.jpeg)
@@ -112,11 +112,7 @@ def read_all(root: Path) -> None:
 def looked_at(root: Path) -> None:
     """Each of several readers may refuse; one that does has the last word."""
     refused = None
-    for look in (
-        read_all,
-        lambda root: list(pathprep.verify(root)),
-        lambda root: pathprep.report(root, root / "r.html"),
-    ):
+    for look in (read_all, lambda root: list(pathprep.verify(root))):
         try:
             look(root)
         except PathprepError as error:

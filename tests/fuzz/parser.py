@@ -18,9 +18,9 @@ import numpy as np
 from fuzz import mutate
 from helpers.watched import GB, watched
 
-from pathprep.errors import PathprepError
+from pathprep.errors import PathprepError, explain_os_error
 
-SECONDS, MEMORY = 20.0, 2 * GB
+SECONDS, MEMORY = 90.0, 2 * GB  # of a case, also on a machine that has other things to do
 # Words of an error: more is no sentence
 LONGEST = 5000
 FINDINGS = ("traceback", "unnamed", "long", "hang", "death")
@@ -155,6 +155,10 @@ def outcome(parser: Parser, data: bytes, folder: Path) -> tuple[str, str]:
         if parser.names and not any(name in words for name in parser.names):
             return "unnamed", f"{type(error).__name__}: {words}"
         return "refused", words
+    except OSError as error:  # the commands say it in a line, if it knows its file
+        if error.filename is None:
+            return "traceback", traceback.format_exc(limit=-5)
+        return "refused", explain_os_error(error)
     except Exception:
         return "traceback", traceback.format_exc(limit=-5)
     return "read", ""

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from helpers.slides import tissue, write_tiff
 
+from pathprep.dataset.failed import FailedShard, write_failed
+from pathprep.dataset.marker import SourceRecord
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.verify import Findings
 from pathprep.folders import verify
@@ -111,3 +113,18 @@ def test_the_next_run_mends_missing_and_short_files(root: Path, folder: Path) ->
     summary = run.shard(find.find([folder]), root, PARAMS)
     assert sorted(summary.markers) == ["s0", "s1"]
     assert problems(root) == {}
+
+
+def test_a_damaged_quarantine_file_is_named(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = SourceRecord("/slides/c.tif", 10)
+    write_failed(
+        root / "failed" / "c.json", FailedShard("open", "SlideError", "no", 1, "c", source, "0" * 16)
+    )
+    assert problems(root) == {}
+    assert Dataset(root).failed()["c"].error == "no"
+    path = root / "failed" / "c.json"
+    path.write_text(path.read_text().replace('"no"', '"so"'))
+    lines = [line for found in problems(root).values() for line in found.problems]
+    assert lines == ["failed/c.json: damaged; delete it, the next run writes it again if it is needed"]
+    assert Dataset(root).failed() == {}
+    assert f"{path}: damaged" in caplog.text

@@ -251,3 +251,10 @@ def test_wrong_folders(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="A and B hold the same folders"):
         find(sets)
     assert {item.label for item in find(sets, format="folders").items} == {"A", "B"}
+
+
+def test_more_images_than_a_file_can_hold_are_refused_by_the_header(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a_train_x.h5", "w") as file:
+        file.create_dataset("x", shape=(10**9, 96, 96, 3), dtype="u1", chunks=(1, 96, 96, 3))
+    with pytest.raises(UsageError, match=r"a_train_x\.h5: says it has 1,000,000,000 images, at most"):
+        find(tmp_path)
