@@ -78,6 +78,11 @@ def explain_os_error(error: OSError, *, reading: bool = False) -> str:
     return f"{words}; {fix}" if fix else words
 
 
+def why(error: BaseException) -> str:
+    """What went wrong, for a sentence that names the file itself: no ``[Errno 5]``, and no second name."""
+    return str(error.strerror) if isinstance(error, OSError) and error.strerror else str(error)
+
+
 def _is_closed(name: object) -> bool:
     """Whether there is a file that may not be read, or a folder that may not be looked into."""
     if not isinstance(name, str | bytes | os.PathLike) or os.access(name, os.R_OK):

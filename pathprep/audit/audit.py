@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from pathprep.audit import pictures, texts
 from pathprep.audit.texts import Text
-from pathprep.errors import UsageError
+from pathprep.errors import UsageError, why
 from pathprep.params.running import AnyPath
 from pathprep.pseudonyms import signs
 from pathprep.pseudonyms.key import PSEUDONYM
@@ -146,7 +146,7 @@ def _signs(file: Path, name: str, made: Audit, sample: int) -> Iterator[tuple[st
             for text in texts.of_file(file):
                 yield from _of_text(text, file)
     except Exception as error:  # whatever a damaged file makes its reader say: the next ones are looked at
-        yield "", UNREADABLE, f"{type(error).__name__}: {error}"
+        yield "", UNREADABLE, f"{type(error).__name__}: {why(error)}"
 
 
 def _of_text(text: Text, file: Path) -> Iterator[tuple[str, str, str]]:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from pathprep.errors import why
+
 Status = Literal["ok", "warning", "missing"]
 PATIENCE_S = 120.0  # a package on a cold network disk takes its time to load
 
@@ -37,7 +39,7 @@ def guarded(name: str, group: str, look: Callable[[], list[Finding]]) -> list[Fi
     try:
         return look()
     except Exception as error:  # nothing that is broken may keep the rest from being looked at
-        state = f"cannot be looked at ({type(error).__name__}: {error})"
+        state = f"cannot be looked at ({type(error).__name__}: {why(error)})"
         return [Finding(name, group, "warning", state, "Not known whether it works.", "See the error.")]
 
 

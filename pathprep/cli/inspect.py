@@ -42,17 +42,17 @@ def inspect(
 ) -> None:
     """Show what slides are, what was decided about them and from what, and how many tiles `shard` would make.
 
-    Exit code 0: all can be used; 1: one cannot, and the problem is named; 2: wrong usage.
+    Exit code 0: all can be used; 1: one cannot, and the problem is named; 2: it is not there, or wrong usage.
     """
     from pathprep.sharding.inspect import look
 
     seen: list[Inspection] = []
-    unreadable = 0
+    code = 0
     for path in slides:
         try:
             seen.append(look(path, pseudonymise=pseudonymise, **settings))
         except SlideError as error:
-            unreadable += 1
+            code = max(code, 2 if _is_absent(path) else 1)
             errors.print(f"error: {said(str(error))}", style="red", markup=False, soft_wrap=True)
 
     def show() -> None:
@@ -61,8 +61,18 @@ def inspect(
 
     facts = [each.as_dict() for each in seen]
     give(facts[0] if len(slides) == 1 and facts else facts, as_json, out_json, show)
-    if unreadable or any(each["problem"] for each in facts):
-        raise typer.Exit(1)
+    if code or any(each["problem"] for each in facts):
+        raise typer.Exit(code or 1)
+
+
+def _is_absent(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:  # it may be there
+        return False
+    return False
 
 
 def _shown(seen: "Inspection") -> RenderableType:

@@ -19,7 +19,7 @@ from pathprep.dataset.reader import Dataset
 from pathprep.dataset.remaking import made_again
 from pathprep.dataset.schema import FOLDERS, tile_key
 from pathprep.dataset.tar import dali_index
-from pathprep.errors import DatasetError, PathprepError, StoreError
+from pathprep.errors import DatasetError, PathprepError, StoreError, why
 from pathprep.storage import atomic, parquet
 from pathprep.storage.base import Storage
 
@@ -122,8 +122,7 @@ def unread(name: str, error: Exception) -> str:
         return f"{name}: cannot be read ({error.strerror}); have the right to read it given to you"
     if isinstance(error, OSError) and error.errno == errno.EIO:
         return f"{name}: cannot be read ({error.strerror}); the disk or the network fails there"
-    why = error.strerror if isinstance(error, OSError) and error.strerror else error
-    return f"{name}: cannot be read ({why})"
+    return f"{name}: cannot be read ({why(error)})"
 
 
 def check_files(storage: Storage, files: Mapping[str, FileRecord]) -> list[str]:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pathprep.dataset import columns
 from pathprep.dataset.stored import TABLES, StoredTiles, encoded
 from pathprep.dataset.tile import Tile, checked, fit_of, known
-from pathprep.errors import DatasetError
+from pathprep.errors import DatasetError, why
 from pathprep.mixed import format as mixed
 from pathprep.storage import parquet
 
@@ -79,7 +79,7 @@ class MixedDataset(StoredTiles):
                 raise ValueError(f"{len(table)} rows, {mixed.INFO} says {count}")
         except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors too
             raise DatasetError(
-                f"{self.root / name}: cannot be read ({error}); run `pathprep verify {self.root}`"
+                f"{self.root / name}: cannot be read ({why(error)}); run `pathprep verify {self.root}`"
             ) from None
         return table
 

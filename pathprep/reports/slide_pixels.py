@@ -15,7 +15,7 @@ from pebble import ProcessExpired, ProcessPool
 from PIL import Image
 
 from pathprep.dataset.marker import SlideMarker, SlideRecord
-from pathprep.errors import SlideError
+from pathprep.errors import SlideError, why
 from pathprep.params.shard import ReaderName
 from pathprep.pseudonyms.slides import Pseudonyms
 from pathprep.slides.readers.base import Pixels
@@ -88,7 +88,7 @@ def _problem(error: BaseException, path: Path) -> str:
         return f"the reader crashed on {path.name}"
     if isinstance(error, TimeoutError):
         return f"reading {path.name} took longer than {TIMEOUT_S:g} s"
-    text = str(error) if isinstance(error, SlideError) else f"{path}: {type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, SlideError) else f"{path}: {type(error).__name__}: {why(error)}"
     return text.replace(f"{path.parent}/", "")
 
 

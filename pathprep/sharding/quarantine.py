@@ -9,6 +9,7 @@ from pathprep.dataset.failed import FailedShard, write_failed
 from pathprep.dataset.marker import Marker, TileSetMarker, is_displaced, vouches
 from pathprep.errors import SlideError
 from pathprep.sharding.task import DatasetTask
+from pathprep.storage.confined import inside
 
 NAMED = 20  # damaged images that a quarantine's one-line error does not leave to the list below it
 
@@ -32,7 +33,8 @@ def list_images(root: Path, marker: Marker) -> None:
         split=marker.split,
         images=damaged,
     )
-    write_failed(root / "failed" / f"{marker.slide}.json", listed)
+    # the marker is a file's content, and its name a path
+    write_failed(inside(root / "failed", f"{marker.slide}.json"), listed)
 
 
 class Standing(Enum):

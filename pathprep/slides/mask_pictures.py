@@ -17,7 +17,7 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image
 
-from pathprep.errors import MaskError
+from pathprep.errors import MaskError, explain_os_error
 from pathprep.slides.readers import tiff_texts
 from pathprep.slides.tissue import Mask
 
@@ -73,6 +73,9 @@ def read_picture(path: Path, fine: tuple[int, int]) -> Picture:
         raise MaskError(f"{path}: {error}") from None
     # a damaged PNG is an OSError, a SyntaxError or a ValueError
     except (OSError, SyntaxError, ValueError, imagecodecs.PngError) as error:
+        if isinstance(error, OSError) and error.strerror is not None:  # of the system, not of Pillow
+            error.filename = str(path)
+            raise MaskError(explain_os_error(error, reading=True)) from None
         raise MaskError(
             f"{path}: not a readable picture ({error}); a mask is a PNG, a TIFF or a GeoJSON"
         ) from None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pathprep.errors import MaskError
+from pathprep.errors import MaskError, explain_os_error
 from pathprep.params.origin import AskedOrigin, Origin
 from pathprep.slides import foreign_forms
 from pathprep.slides.filled import fill_all
@@ -96,7 +96,8 @@ def place_mask(path: Path, ground: Ground) -> PlacedMask:
             return _place_polygons(path, ground)
         return _place_picture(path, ground)
     except OSError as error:
-        raise MaskError(f"{path}: cannot be read ({error})") from None
+        error.filename = str(path)
+        raise MaskError(explain_os_error(error, reading=True)) from None
 
 
 def settle_origin(

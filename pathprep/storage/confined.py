@@ -6,7 +6,7 @@ Whatever a marker, a table or a list names is looked up with ``inside`` before i
 import os
 from pathlib import Path
 
-from pathprep.errors import OutsideError
+from pathprep.errors import OutsideError, why
 
 
 def inside(root: Path, name: str) -> Path:
@@ -24,7 +24,7 @@ def inside(root: Path, name: str) -> Path:
     try:
         real, home = os.path.realpath(path), os.path.realpath(root)
     except (OSError, ValueError) as error:  # a loop of links; bytes that no name has
-        raise OutsideError(f"{name!r}: does not name a file in {root} ({error})") from None
+        raise OutsideError(f"{name!r}: does not name a file in {root} ({why(error)})") from None
     if real != home and not real.startswith(f"{home.rstrip('/')}/"):
         raise OutsideError(f"{path}: is a link out of {root}; put the file itself there")
     return path

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from skimage.measure import points_in_poly
 
 from pathprep.dataset.marker import Marker, SlideMarker
-from pathprep.errors import UsageError
+from pathprep.errors import UsageError, explain_os_error
 from pathprep.params.origin import AskedOrigin
 from pathprep.slides.geojson import Drawing, Polygon, read_geojson
 from pathprep.slides.masks import settle_origin
@@ -127,7 +127,10 @@ def labels_of(tiles: DatasetTiles, drawings: dict[str, Drawn], origin: AskedOrig
 def _read(path: Path) -> Drawing:
     try:
         return read_geojson(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        error.filename = str(path)
+        raise UsageError(explain_os_error(error, reading=True)) from None
+    except ValueError as error:
         raise UsageError(f"{path}: not GeoJSON annotations ({error})") from None
 
 

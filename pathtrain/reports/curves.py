@@ -106,7 +106,7 @@ def read(run: Path) -> tuple[list[dict[str, Any]], int]:
     rows, damaged = [], 0
     for line in lines:
         try:
-            row = json.loads(line)
+            row = json.loads(line, parse_int=_whole)
         except ValueError:
             row = None
         if isinstance(row, dict) and _is_number(row.get("step")):
@@ -120,6 +120,11 @@ def points(rows: list[dict[str, Any]], key: str) -> tuple[list[float], list[floa
     """Steps and values of a figure where it was logged and is finite."""
     kept = [row for row in rows if _is_number(row.get(key)) and _is_number(row.get("step"))]
     return [row["step"] for row in kept], [row[key] for row in kept]
+
+
+def _whole(digits: str) -> int | float:
+    """A number of the log; infinity if no figure has so many digits."""
+    return int(digits) if len(digits) < 20 else float(digits)
 
 
 def _is_number(value: Any) -> bool:

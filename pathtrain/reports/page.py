@@ -17,7 +17,7 @@ from jinja2 import UndefinedError
 from markupsafe import Markup
 
 import pathprep
-from pathprep.errors import DatasetError, PathprepError, UsageError
+from pathprep.errors import DatasetError, PathprepError, UsageError, why
 from pathprep.page import chart
 from pathprep.page.environment import data_uri, render, write
 from pathprep.storage.place import local_folder
@@ -82,32 +82,32 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
     views, views_missing = _views(run, recipe, info)
     recipe = without_paths(recipe)  # pages are passed on: no path of the machine
     dataset = short(str(info.get("dataset", "DATASET")))
+    values = dict(
+        name=run.resolve().name,
+        run=run.resolve().name,
+        facts=_facts(recipe, info, rows, step),
+        dataset=dataset,
+        tasks=TASKS,
+        heads=evaluations.heads(run),
+        said=said,
+        curves=_curves(rows),
+        damaged=damaged,
+        spells=_spells(recipe, rows),
+        views=views,
+        views_missing=views_missing,
+        older=info.get("identity", {}).get(VERSION_KEY) != TRAINING,
+        step=step,
+        milestones=milestones.entries(run),
+        missing=[
+            text.format(run=run.resolve().name, dataset=dataset)
+            for task, text in COMMANDS.items()
+            if task not in found
+        ],
+        **{task.removeprefix("collapse "): found.get(task) for task in evaluations.FILES},
+        recipe=dump(recipe),
+    )
     try:
-        page = render(
-            Path(__file__).with_suffix(".html"),
-            name=run.resolve().name,
-            run=run.resolve().name,
-            facts=_facts(recipe, info, rows, step),
-            dataset=dataset,
-            tasks=TASKS,
-            heads=evaluations.heads(run),
-            said=said,
-            curves=_curves(rows),
-            damaged=damaged,
-            spells=_spells(recipe, rows),
-            views=views,
-            views_missing=views_missing,
-            older=info.get("identity", {}).get(VERSION_KEY) != TRAINING,
-            step=step,
-            milestones=milestones.entries(run),
-            missing=[
-                text.format(run=run.resolve().name, dataset=dataset)
-                for task, text in COMMANDS.items()
-                if task not in found
-            ],
-            **{task.removeprefix("collapse "): found.get(task) for task in evaluations.FILES},
-            recipe=dump(recipe),
-        )
+        page = render(Path(__file__).with_suffix(".html"), **values)
     except (UndefinedError, TypeError, ValueError, AttributeError, OverflowError, ZeroDivisionError) as error:
         files = ", ".join(str(result.source) for result in found.values())
         raise UsageError(f"{files}: of another version ({error}); run `pathtrain evaluate` again") from None
@@ -217,8 +217,8 @@ def _views(run: Path, recipe: Recipe, info: dict[str, Any]) -> tuple[list[dict[s
                 }
             )
         dataset.close()
-    except PathprepError as error:
-        return [], f"The views cannot be shown: {error}"
+    except (PathprepError, OSError, ValueError) as error:  # run.json may name what no file system takes
+        return [], f"The views cannot be shown: {why(error)}"
     return shown, ""
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from pathprep.errors import UnreadableSlide
+from pathprep.errors import UnreadableSlide, why
 from pathprep.slides.readers import convert, jpeg2000_header, jpeg_header, limits
 from pathprep.slides.readers.jpeg_header import Colours
 
@@ -223,7 +223,7 @@ def _jpeg_colours(path: Path, level: int, start: bytes, photometric: int) -> Col
     try:
         return jpeg_header.colours(header, PHOTOMETRICS.get(photometric, str(photometric)))
     except jpeg_header.Contradiction as error:
-        raise UnreadableSlide(f"{path}: level {level}: {error}; {convert.TILED}") from None
+        raise UnreadableSlide(f"{path}: level {level}: {why(error)}; {convert.TILED}") from None
 
 
 def _spacing(x: Any, y: Any, unit: Any) -> float | None:

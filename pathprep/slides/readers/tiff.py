@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from pathprep.errors import UnreadableSlide
+from pathprep.errors import UnreadableSlide, why
 from pathprep.slides.readers import codecs, convert, jpeg_header
 from pathprep.slides.readers.base import Pixels
 from pathprep.slides.readers.directory import Directory, read_directory
@@ -129,11 +129,11 @@ class TiffReader:
             return codecs.decode(page, there) if len(there) == planes else None
         except jpeg_header.Contradiction as error:
             raise UnreadableSlide(
-                f"{self.path}: native tile {column},{row} of level {level}: {error}; {convert.TILED}"
+                f"{self.path}: native tile {column},{row} of level {level}: {why(error)}; {convert.TILED}"
             ) from None
         except (ValueError, OSError) as error:
             raise UnreadableSlide(
-                f"{self.path}: native tile {column},{row} of level {level} cannot be decoded ({error}); "
+                f"{self.path}: native tile {column},{row} of level {level} cannot be decoded ({why(error)}); "
                 "the file is damaged there, copy it again from its source"
             ) from None
 

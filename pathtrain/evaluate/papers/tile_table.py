@@ -21,11 +21,12 @@ import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from pathprep.errors import UsageError
+from pathprep.errors import UsageError, explain_os_error
 from pathprep.folders import is_mixed
 from pathprep.params.settings import build
 from pathprep.storage import atomic
 from pathtrain.data.whole_tiles import LABELS_FILE
+from pathtrain.evaluate.figure_text import drawn
 from pathtrain.evaluate.papers.published import EXAONEPATH, TASKS
 from pathtrain.evaluate.statistics import describe
 from pathtrain.evaluate.tile_level.linear import linear
@@ -72,7 +73,9 @@ def _of_folder(path: Path) -> dict[str, TaskPaths]:
 def _of_file(path: Path) -> dict[str, TaskPaths]:
     try:
         values = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise UsageError(explain_os_error(error, reading=True)) from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise UsageError(f"{path}: expected tasks with train and perhaps test, such as pcam: {{train: pcam}}")
@@ -199,7 +202,7 @@ def draw(result: dict[str, Any]) -> bytes:
             marker, area = ("*", 130) if point[4] else ("o", 50)
             place.scatter(point[at], point[1], color=f"C{number}", marker=marker, s=area)
             place.annotate(
-                point[0],
+                drawn(point[0]),
                 (point[at], point[1]),
                 xytext=(0, 9),
                 textcoords="offset points",
@@ -210,7 +213,7 @@ def draw(result: dict[str, Any]) -> bytes:
         place.margins(0.35, 0.25)
         place.grid(alpha=0.3)
     axes[0].set_ylabel(f"mean top-1 of {len(result['present'])} tasks")
-    unknown = [point[0] for point in points if point[3] is None]
+    unknown = [drawn(point[0]) for point in points if point[3] is None]
     if unknown:
         axes[1].set_title(f"not known for: {', '.join(unknown)}", fontsize=8)
     buffer = io.BytesIO()

@@ -18,6 +18,7 @@ from pathprep.dataset.marker import SlideMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
 from pathtrain.evaluate.baselines import HANDMADE
+from pathtrain.evaluate.figure_text import drawn
 from pathtrain.evaluate.slide_level.benchmark import Attention
 from pathtrain.features.bags import Bags
 
@@ -83,7 +84,9 @@ def bars(result: dict[str, Any]) -> bytes:
     axes.set(xticks=range(len(tasks)), ylim=(0, 1.02), ylabel="AUROC", xlim=(-0.6, len(tasks) - 0.4))
     crowded = len(tasks) > 4
     axes.set_xticklabels(
-        [task["name"] for task in tasks], rotation=30 if crowded else 0, ha="right" if crowded else "center"
+        [drawn(task["name"]) for task in tasks],
+        rotation=30 if crowded else 0,
+        ha="right" if crowded else "center",
     )
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=min(len(rows), 4))
@@ -107,7 +110,7 @@ def radar(result: dict[str, Any]) -> bytes:
     for row in rows:
         closed = [*values[row], values[row][0]]
         axes.plot([*angles, angles[0]], closed, "o-", ms=3.5, lw=1.6, color=colours[row], label=_label(row))
-    names = [task["name"] + ("\n(missing)" if task["missing"] else "") for task in tasks]
+    names = [drawn(task["name"]) + ("\n(missing)" if task["missing"] else "") for task in tasks]
     axes.set_xticks(angles, names, fontsize=9)
     axes.tick_params(axis="x", pad=8)
     for label, angle in zip(axes.get_xticklabels(), angles, strict=True):  # outside of the circle
@@ -199,7 +202,7 @@ def _find(task: dict[str, Any], row: Series) -> dict[str, Any] | None:
 
 
 def _label(row: Series) -> str:
-    return f"{row[0]} alone" if row[0] in HANDMADE else f"{row[0]}, {row[1]}"
+    return f"{row[0]} alone" if row[0] in HANDMADE else f"{drawn(row[0])}, {drawn(row[1])}"
 
 
 def _png(figure: Figure) -> bytes:

@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 
+from pathtrain.evaluate.figure_text import drawn
 from pathtrain.evaluate.statistics import Ints, unit
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def figure(taken: "Sample", flat: Places, rows: Ints, result: dict[str, Any]) ->
     shown = Figure(figsize=(7, 5.5), dpi=130, layout="constrained")
     axes = shown.add_subplot()
     _scatter(axes, taken, flat, rows)
-    axes.set_title(f"{result['model']['name']}: {_numbers(result)}", fontsize=10)
+    axes.set_title(f"{drawn(result['model']['name'])}: {_numbers(result)}", fontsize=10)
     return _png(shown, axes, taken)
 
 
@@ -59,7 +60,7 @@ def panels(samples: Sequence["Sample"], places: Sequence[tuple[Places, Ints]], r
         _scatter(axes, taken, flat, rows)
         low, high = result["silhouette_interval"]
         axes.set_title(
-            f"({result['panel']}) {result['title']}\n{_numbers(result)}\n"
+            f"({result['panel']}) {drawn(result['title'])}\n{_numbers(result)}\n"
             f"silhouette {result['silhouette']:+.2f} [{low:+.2f}, {high:+.2f}], "
             f"chance {result['silhouette_chance']:+.2f}",
             fontsize=9,
@@ -78,7 +79,7 @@ def _scatter(axes: Axes, taken: "Sample", flat: Places, rows: Ints) -> None:
     x, y = flat[order].T
     axes.scatter(x, y, s=dot, linewidths=0, alpha=0.8, c=np.asarray(colours)[taken.slide[rows[order]]])
     for number, name in enumerate(taken.slides):
-        axes.scatter([], [], s=dot, linewidths=0, color=colours[number], label=name)
+        axes.scatter([], [], s=dot, linewidths=0, color=colours[number], label=drawn(name))
     axes.set(xticks=[], yticks=[])
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from pathprep.errors import PathprepError, UsageError
+from pathprep.errors import PathprepError, UsageError, why
 from pathtrain.recipes.probes import CollapseProbe, KnnProbe, Probe
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.training.probes.base import Figures, LiveProbe, Setting, empty_model
@@ -58,8 +58,8 @@ class Probes:
             try:
                 found = self._live[probe.key](self._model)
             except Exception as error:  # whatever it is: training goes on without the figures
-                why = str(error) if isinstance(error, PathprepError) else f"{type(error).__name__}: {error}"
-                log.warning("no figures of the probe %s: %s", probe.key, why)
+                kind = "" if isinstance(error, PathprepError) else f"{type(error).__name__}: "
+                log.warning("no figures of the probe %s: %s", probe.key, kind + why(error))
             else:
                 figures |= {f"{probe.key}_{name}": value for name, value in found.items()}
         return figures
