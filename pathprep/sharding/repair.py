@@ -69,7 +69,7 @@ def repair(
     Raises:
         DatasetError: not a dataset.
         UsageError: a URL, or it holds no slides but imported tiles or mixed shards; it is pseudonymised and
-            the key file is not given, is another, or its table does not have a damaged slide; or it was made
+            the key file is not given, is another, or its table has none of the damaged slides; or it was made
             by another version, or on a GPU and there is none here.
     """
     check_run(workers=workers, slide_timeout=slide_timeout)
@@ -100,7 +100,18 @@ def repair(
             f"{root}: is pseudonymised, and slides are damaged: {', '.join(sorted(known)[:3])}; give its key "
             "file (`pseudonymise`), which alone says where they are"
         )
-    todo = [source_of(name, marker, secret) for name, marker in known.items()]
+    todo, unknown = list[SlideSource](), dict[str, UsageError]()
+    for name, marker in known.items():
+        try:
+            todo.append(source_of(name, marker, secret))
+        except UsageError as error:  # the others are made all the same
+            unknown[name] = error
+    for found in damaged:
+        if found.slide in unknown:
+            found.problems.insert(0, str(unknown[found.slide]))
+            found.lost = True
+    if not todo:
+        raise next(iter(unknown.values()))
     plan = Plan(there.info["build_id"], todo, todo, {})
     launcher = Local(workers, cards.find(None) if params.device == "cuda" else 0)
     prepare(root, params, rebuild=False, key_id=key_of(there.info))

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
+from pathprep.pseudonyms.key import PSEUDONYM
 from pathprep.words import counted
 from pathtrain.data.label_table import LabelTable
 
@@ -75,9 +76,13 @@ def some(names: Sequence[str], most: int = 2) -> str:
 
 def nothing_fits(slides: Sequence[str], known: AbstractSet[str], where: str) -> str:
     """What to say where no slide of a table is known."""
+    if known and all(PSEUDONYM.match(name) for name in known):
+        fix = "these are pseudonyms: `pathprep pseudonyms KEYFILE --labels TABLE --out NEW` puts them into it"
+    else:
+        fix = "slides are named by their file's stem"
     return (
         f"none of its {counted(len(slides), 'slide')} ({some(sorted(slides))}) has {where}; "
-        f"there {_are(known)} {some(sorted(known)) or 'none'}; slides are named by their file's stem"
+        f"there {_are(known)} {some(sorted(known)) or 'none'}; {fix}"
     )
 
 

@@ -207,6 +207,18 @@ def test_repair_finds_slides_and_masks_by_the_key(archive: Path, tmp_path: Path)
         rows.unlink()
         with pytest.raises(UsageError, match="does not say where .* is"):
             pathprep.repair(root, pseudonymise=key)
+        # one slide of which the table does not tell costs that slide
+        other = next(each for each in (root / "shards").glob("*.tar"))
+        other.unlink()
+        kept = [line for line in saved.splitlines(True) if not line.startswith(tar.stem.encode())]
+        assert len(kept) < len(saved.splitlines())
+        keys.write_private(rows, b"".join(kept))
+        done = pathprep.repair(root, pseudonymise=key)
+        assert done.summary is not None
+        assert list(done.summary.markers) == [other.stem]
+        (left,) = (found for found in done.damaged if found.lost)
+        assert left.slide == tar.stem
+        assert "does not say where" in left.problems[0]
     finally:
         keys.write_private(rows, saved)
 
