@@ -194,7 +194,13 @@ def _markers(dataset: Dataset) -> tuple[dict[str, Marker], list[Findings]]:
         try:
             marker = sealed_in(storage, name)
             if marker is None and storage.exists(name):
-                lost.append(Findings(slide, [f"{name}: damaged; {cure} makes it again"], lost=True))
+                lost.append(
+                    Findings(
+                        slide,
+                        [f"{name}: damaged; {cure} makes it again; delete it if there is no such slide"],
+                        lost=True,
+                    )
+                )
         except (OSError, PathprepError) as error:
             marker = None
             lost.append(Findings(slide, [unread(name, error)], lost=True))
