@@ -43,7 +43,7 @@ def verify(dataset: Dataset = "dataset", as_json: Json = False, out_json: OutJso
             repaired = kind == "slides" and not is_url(dataset)
             key = " --pseudonymise KEYFILE" if secret else ""
             again = f"`pathprep repair {shlex.quote(str(dataset))}{key}`"
-            again = again if repaired else made_again(storage_at(dataset), kind, secret=secret)
+            again = again if repaired else made_again(storage_at(dataset), kind, secret=secret, rebuild=True)
             output.print(f"{fixable} damaged; {again} makes them again", markup=False, soft_wrap=True)
         elif not bad:
             unit = "slide" if kind == "slides" else "shard"

@@ -13,15 +13,17 @@ COMMANDS = {
 }
 
 
-def made_again(storage: Storage, kind: str, *, secret: bool = False) -> str:
+def made_again(storage: Storage, kind: str, *, secret: bool = False, rebuild: bool = False) -> str:
     """The command that makes what is missing in a folder, as one can type it; the last one if it was saved.
 
     Args:
         kind: see folders.kind_of. secret: it is pseudonymised, so that the command needs the key file.
+        rebuild: finished shards too, which the command would keep: it compares sizes, and not every byte.
     """
     command, inputs, key = COMMANDS[kind]
     out, saved = f"--out {shlex.quote(str(storage.root))}", f"{command}.yaml"
     out += " --pseudonymise KEYFILE" if secret and kind != "mixed" else ""
+    out += " --rebuild" if rebuild and kind != "mixed" else ""
     try:
         values = storage.read(saved)
     except OSError:  # it says where to go on, and is needed for nothing else

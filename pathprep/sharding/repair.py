@@ -82,9 +82,9 @@ def repair(
         info.mended(root)
     kind = kind_of(root)
     if kind != "slides":
+        cure = made_again(storage_at(root), kind, secret=is_pseudonymised(root), rebuild=True)
         raise UsageError(
-            f"{root}: holds {KINDS[kind]}, which are not repaired from slides; "
-            f"{made_again(storage_at(root), kind, secret=is_pseudonymised(root))} makes damaged ones again"
+            f"{root}: holds {KINDS[kind]}, which are not repaired from slides; {cure} makes damaged ones again"
         )
     there = Dataset(root)
     secret = None if pseudonymise is None else of_dataset(there.info, Path(pseudonymise), root)

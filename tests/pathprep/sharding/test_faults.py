@@ -101,7 +101,7 @@ class Writing:
 def inject(patch: pytest.MonkeyPatch, operation: str, n: int) -> Failing:
     if operation == "write":
         create, fails = atomic._create, Failing(lambda _: None, n)
-        patch.setattr(atomic, "_create", lambda path: Writing(create(path), fails))
+        patch.setattr(atomic, "_create", lambda *paths: Writing(create(*paths), fails))
         return fails
     owner = {"fsync": os, "replace": Path, "unlink": Path}[operation]
     call = getattr(owner, operation)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -269,8 +271,10 @@ def test_command(tmp_path: Path) -> None:
         file.write(b"damage")
     bad = CliRunner().invoke(app, ["verify", str(tmp_path / "out")])
     assert bad.exit_code == 1
-    assert "pathprep import-tiles SOURCE --out" in bad.stdout.replace("\n", "")
-    assert CliRunner().invoke(app, [*command, "--rebuild"]).exit_code == 0
+    # the advice, done to the letter
+    advised = re.search(r"`pathprep (import-tiles .*?)`", bad.stdout)
+    assert advised is not None
+    assert CliRunner().invoke(app, shlex.split(advised[1])).exit_code == 0
     assert sound(tmp_path / "out")
     for option in (["--quality", "0"], ["--tiles-per-shard", "0"], ["--mpp", "0"], ["--target", "t.json"]):
         name = option[0].removeprefix("--").replace("-", "_")

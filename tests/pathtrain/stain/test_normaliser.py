@@ -20,6 +20,7 @@ from pathprep import stain
 from pathprep.dataset.reader import Dataset
 from pathprep.params.stain import StainParams
 from pathprep.params.tile_set import TileParams
+from pathprep.storage.seals import write_sealed
 from pathprep.tilesets.find import find
 from pathprep.tilesets.run import import_tiles
 from pathtrain.data.tile_batches import batches
@@ -102,9 +103,9 @@ def test_another_target_is_another_model(normalising: Make, stained: Make, tmp_p
     embed(run, dataset, tmp_path / "features")
     before = load(run).fingerprint
     values = json.loads((run / "target.json").read_text())
-    (run / "target.json").write_text(json.dumps({**values, "name": "another name"}))
+    write_sealed(run / "target.json", {**values, "name": "another name"})
     assert load(run).fingerprint == before
-    (run / "target.json").write_text(json.dumps({**values, "max_c": [1.0, 1.0]}))
+    write_sealed(run / "target.json", {**values, "max_c": [1.0, 1.0]})
     assert load(run).fingerprint != before
     assert embed(run, dataset, tmp_path / "features").kept == 0
 
@@ -195,7 +196,7 @@ def test_pictures_are_fitted_as_the_training_data_was(
 ) -> None:
     run, folder = normalising(target), picture_folder(tmp_path / "pictures")
     values = json.loads((run / "target.json").read_text()) | {"keep": "any", "beta": 0.3, "alpha": 2.0}
-    (run / "target.json").write_text(json.dumps(values))
+    write_sealed(run / "target.json", values)
     tiles = open_tiles(folder, load(run).target)
     (shown,) = batches(tiles, np.arange(8), size=48, batch=8, threads=2)
     for number, pixels in enumerate(shown):
