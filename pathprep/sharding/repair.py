@@ -84,7 +84,7 @@ def repair(
     if kind != "slides":
         cure = made_again(storage_at(root), kind, secret=is_pseudonymised(root), rebuild=True)
         raise UsageError(
-            f"{root}: holds {KINDS[kind]}, which are not repaired from slides; {cure} makes damaged ones again"
+            f"{root}: holds {KINDS[kind]}, not repaired from slides; {cure} makes damaged ones again"
         )
     there = Dataset(root)
     secret = None if pseudonymise is None else of_dataset(there.info, Path(pseudonymise), root)
