@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 
 # before torch is loaded: its threads must not spin while other processes of the tests want the cores
@@ -35,3 +36,13 @@ def data() -> Path:
     if not DATA.is_dir():
         pytest.skip(f"real slides are not at {DATA}; set PATHPREP_TEST_DATA to their folder")
     return DATA
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Captured output in letters that pytest-xdist can send: names of files may hold any bytes."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
