@@ -117,7 +117,7 @@ def test_inspect(folder: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "--default-mpp" in done.stdout
     done = pathprep("inspect", tmp_path / "none.svs")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "none.svs: no such file" in done.stderr
 
 
