@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 # What is left of a message after every known name is replaced, and still could tell of a file or a person
@@ -46,6 +47,27 @@ class Alias:
         if isinstance(value, Mapping):
             return {key: self.all_said(each) for key, each in value.items()}
         return [self.all_said(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+class Aliased:
+    """A source of tiles that may stand in a dataset under an alias.
+
+    Attributes:
+        path: of its files. alias: what the dataset says of it instead of its names and paths; None: these.
+    """
+
+    path: Path
+    alias: Alias | None
+
+    @property
+    def key_id(self) -> str | None:
+        """Of the key of its pseudonym; None if it has its own name."""
+        return None if self.alias is None else self.alias.key_id
+
+    @property
+    def recorded(self) -> str:
+        """The path as a dataset records it."""
+        return str(self.path) if self.alias is None else self.alias.path
 
 
 def _word(word: str) -> re.Pattern[str]:

@@ -11,7 +11,7 @@ from pathprep.errors import MaskError, UsageError, explain_os_error
 from pathprep.params.origin import AskedOrigin
 from pathprep.params.settings import is_positive
 from pathprep.slides import dicom
-from pathprep.slides.alias import Alias
+from pathprep.slides.alias import Alias, Aliased
 from pathprep.slides.dicom import Series
 from pathprep.slides.endings import EXTENSIONS
 from pathprep.slides.find_dicom import may_be_dicom, slides_of
@@ -23,7 +23,7 @@ from pathprep.storage import cells, tables
 
 
 @dataclass(frozen=True)
-class SlideSource:
+class SlideSource(Aliased):
     """One slide file and what the user says about it.
 
     Attributes:
@@ -57,16 +57,6 @@ class SlideSource:
     def own_name(self) -> str:
         """The same as a dataset may know it."""
         return self.called if self.alias is None else self.alias.own_name
-
-    @property
-    def key_id(self) -> str | None:
-        """Of the key of its pseudonym; None if it has its own name."""
-        return None if self.alias is None else self.alias.key_id
-
-    @property
-    def recorded(self) -> str:
-        """The path as a dataset records it."""
-        return str(self.path) if self.alias is None else self.alias.path
 
     @property
     def recorded_mask(self) -> str | None:

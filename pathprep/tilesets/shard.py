@@ -23,7 +23,7 @@ from pathprep.params.tile_set import TileParams
 from pathprep.sharding.blocks import record, stain_columns
 from pathprep.sharding.pipeline import in_order
 from pathprep.sharding.task import DatasetTask
-from pathprep.slides.alias import Alias
+from pathprep.slides.alias import Alias, Aliased
 from pathprep.slides.readers.base import Pixels
 from pathprep.tiles import engines, limits
 from pathprep.tiles.engines import Engine
@@ -37,7 +37,7 @@ AHEAD = 128  # images in memory at a time
 
 
 @dataclass(frozen=True)
-class Part:
+class Part(Aliased):
     """What one shard is made of.
 
     Attributes:
@@ -53,16 +53,6 @@ class Part:
     items: list[Item]
     alias: Alias | None = None
     bare: bool = True
-
-    @property
-    def key_id(self) -> str | None:
-        """Of the key of its pseudonym; None if it has its own name."""
-        return None if self.alias is None else self.alias.key_id
-
-    @property
-    def recorded(self) -> str:
-        """See sharding.task.Origin."""
-        return str(self.path) if self.alias is None else self.alias.path
 
     def said(self, text: str) -> str:
         """See sharding.task.Origin."""
