@@ -81,7 +81,8 @@ def _told(ended: Ended, error: int, out: Path) -> list[str]:
     if ended.code == 0:
         return found
     words = [line for line in ended.text.splitlines() if os.strerror(error) in line]
-    if not any(str(out) in line for line in words):
+    within = os.path.relpath(Path((ended.hit or Call(0, "", "")).path).parent, out)  # a dataset tells no more
+    if not any(str(out) in line or f" {within}{os.sep}" in line for line in words):
         found.append(f"names no file with {os.strerror(error)}: {said}")
     return found
 
