@@ -79,7 +79,7 @@ def _lock(fd: int, *, wait: bool) -> bool | None:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def named(path: Path) -> Iterator[None]:
     """Errors of the system name the file that was to be written: not its temporary one, and not none."""
     try:
         yield
@@ -94,7 +94,7 @@ class _Raw(io.FileIO):
     final: Path
 
     def write(self, data: Any) -> int:
-        with _named(self.final):
+        with named(self.final):
             return super().write(data)
 
 
@@ -120,7 +120,7 @@ def _create(temporary: Path, path: Path) -> BinaryIO:
 
 def publish(temporary: Path, path: Path) -> None:
     """Rename a finished, flushed temporary file (or folder) to its final name, durably."""
-    with _named(path):
+    with named(path):
         temporary.replace(path)
         _release(temporary)
         sync_folder(path.parent)
@@ -146,11 +146,11 @@ def pending(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     """
     temporary = _temporary(path)
     try:
-        with _named(path):
+        with named(path):
             file = _create(temporary, path)
         try:
             yield file, temporary
-            with _named(path):
+            with named(path):
                 file.flush()
                 os.fsync(file.fileno())
                 _held[temporary] = os.dup(file.fileno())  # shares the lock
@@ -174,13 +174,18 @@ def _drop(temporary: Path) -> None:
     _release(temporary)
 
 
-def write_bytes(path: Path, data: bytes | memoryview) -> None:
+def write_bytes(path: Path, data: bytes | memoryview, mode: int | None = None) -> None:
     """Write a whole file atomically.
+
+    Args:
+        mode: its rights, from its first byte on; those of the umask without.
 
     Raises:
         OSError: it cannot be written; the error names ``path``.
     """
     with pending(path) as (file, temporary):
+        if mode is not None:
+            os.fchmod(file.fileno(), mode)
         file.write(data)
     try:
         publish(temporary, path)
@@ -189,16 +194,19 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
         raise
 
 
-def write_alone(path: Path, data: bytes | memoryview) -> None:
+def write_alone(path: Path, data: bytes | memoryview, mode: int | None = None) -> None:
     """Write a whole file atomically where no run sweeps: a page or a result in a folder of the user's.
 
     What dead writers of the same file have left there is removed.
+
+    Args:
+        mode: as of ``write_bytes``.
 
     Raises:
         OSError: it cannot be written; the error names ``path``.
     """
     sweep(path.parent, path.name)
-    write_bytes(path, data)
+    write_bytes(path, data, mode)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, TypeVar
 
-from pathprep.errors import FULL_DISK, DatasetError, StoreError, UsageError
+from pathprep.errors import FULL_DISK, DatasetError, StoreError, UsageError, why
 from pathprep.storage import atomic
 from pathprep.storage.base import FileInfo, Storage, Url
 from pathprep.storage.secrets import without_secrets
@@ -257,5 +257,5 @@ def _info(folder: str, entry: dict[str, Any]) -> FileInfo:
 
 
 def _words(error: BaseException) -> str:
-    said = without_secrets(" ".join(str(error).split()))
+    said = without_secrets(" ".join(why(error).split()))
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
