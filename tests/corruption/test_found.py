@@ -2,10 +2,13 @@
 
 import json
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,7 +23,7 @@ from pathprep.reports import contact_sheet
 from pathprep.slides import masks
 from pathprep.slides.masks import load_mask
 from pathprep.stain import Target
-from pathprep.storage import parquet
+from pathprep.storage import hdf5_chunks, parquet
 from pathprep.storage.place import storage_at
 from pathprep.storage.seals import sealed
 from pathtrain.errors import CheckpointError, ModelError
@@ -211,3 +214,21 @@ def test_no_parquet_is_read_that_says_it_is_endless(tmp_path: Path, monkeypatch:
     assert parquet.read(tmp_path / "t.parquet", ["a"]).num_rows == 100
     with pytest.raises(pa.ArrowInvalid, match="200 cells"):
         parquet.read((tmp_path / "t.parquet").read_bytes())
+
+
+def test_a_chunk_of_no_bytes_does_not_end_the_process(tmp_path: Path) -> None:
+    """Which is what libhdf5 does of it, if it has a checksum."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        data = np.arange(6 * 8, dtype=np.uint8).reshape(6, 8)
+        stored = file.create_dataset("x", data=data, chunks=(2, 4), fletcher32=True)
+        sizes = struct.pack("<IIQQ", stored.id.get_chunk_info(0).size, 0, 2, 4)  # as the index has chunk 2, 4
+        hdf5_chunks.check(stored)
+        hdf5_chunks.check(stored, 3)
+    raw = (tmp_path / "a.h5").read_bytes()
+    assert raw.count(sizes) == 1
+    (tmp_path / "a.h5").write_bytes(raw.replace(sizes, bytes(4) + sizes[4:]))
+    with h5py.File(tmp_path / "a.h5") as file:
+        hdf5_chunks.check(file["x"], 0)
+        for row in (None, 2, 3):
+            with pytest.raises(ValueError, match="has 0 bytes"):
+                hdf5_chunks.check(file["x"], row)
