@@ -24,6 +24,7 @@ from pathprep.cli.signatures import with_settings
 from pathprep.cli.streams import errors, output
 from pathprep.params.running import MIN_FREE_GB, SLIDE_TIMEOUT_S
 from pathprep.params.tile_set import TileParams
+from pathprep.words import counted
 
 if TYPE_CHECKING:
     from pathprep.tilesets.import_tiles import Imported
@@ -121,7 +122,7 @@ def _print(done: "Imported") -> None:
     table.add_row("Shards", made)
     table.add_row("Tiles", f"{facts['tiles']:,} ({facts['tiles_made']:,} made now)")
     if bad:
-        table.add_row("Left out", f"[red]{len(bad):,} damaged or missing images[/red]")
+        table.add_row("Left out", f"[red]{counted(len(bad), 'damaged or missing image')}[/red]")
     labels = ", ".join(f"{label or '(none)'} {count:,}" for label, count in sorted(done.labels.items()))
     table.add_row("Labels", escape(labels))
     if set(facts["stain"]) - {"none"}:
@@ -139,7 +140,8 @@ def _print(done: "Imported") -> None:
         output.print(f"[red]failed[/red]  {escape(name)}: {escape(said(entry.error))}", soft_wrap=True)
     if summary.stale:
         output.print(
-            f"[yellow]{len(summary.stale)} shards here were made with other parameters[/yellow]: no part of "
+            f"[yellow]{counted(len(summary.stale), 'shard')} here made with other "
+            "parameters[/yellow]: no part of "
             f"the dataset until they are made again: {escape(', '.join(summary.stale[:5]))}",
             soft_wrap=True,
         )

@@ -1,6 +1,5 @@
 """Commands on a dataset folder: `pathprep verify`, `pathprep repair`, `pathprep report`."""
 
-import shlex
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +9,7 @@ from pathprep.cli.dialect import Json, OutJson, give
 from pathprep.cli.options import Dataset, KeyFile, SlideTimeout, Workers, end
 from pathprep.cli.streams import errors, output
 from pathprep.params.running import SLIDE_TIMEOUT_S
-from pathprep.words import counted
+from pathprep.words import command, counted
 
 
 def verify(dataset: Dataset = "dataset", as_json: Json = False, out_json: OutJson = None) -> None:
@@ -41,8 +40,8 @@ def verify(dataset: Dataset = "dataset", as_json: Json = False, out_json: OutJso
         secret = kind != "mixed" and is_pseudonymised(dataset)
         if fixable:
             repaired = kind == "slides" and not is_url(dataset)
-            key = " --pseudonymise KEYFILE" if secret else ""
-            again = f"`pathprep repair {shlex.quote(str(dataset))}{key}`"
+            key = ("--pseudonymise", "KEYFILE") if secret else ()
+            again = command("pathprep repair", dataset, *key)
             again = again if repaired else made_again(storage_at(dataset), kind, secret=secret, rebuild=True)
             output.print(f"{fixable} damaged; {again} makes them again", markup=False, soft_wrap=True)
         elif not bad:

@@ -22,6 +22,7 @@ from pathprep.dataset.tar import dali_index
 from pathprep.errors import DatasetError, PathprepError, StoreError, why
 from pathprep.storage import atomic, parquet
 from pathprep.storage.base import Storage
+from pathprep.words import counted
 
 
 @dataclass
@@ -76,7 +77,7 @@ def check_slide(storage: Storage, marker: Marker, version: int) -> Findings:
         ).to_pylist()
         if len(rows) != marker.tiles:
             found.problems.append(
-                f"index/{slide}.parquet: {len(rows)} rows, the marker counts {marker.tiles}"
+                f"index/{slide}.parquet: {counted(len(rows), 'row')}, the marker counts {marker.tiles}"
             )
         if rows:
             keys = [tile_key(slide, row["x"], row["y"], version) for row in rows]

@@ -15,6 +15,7 @@ from pathprep.mixed.format import BLOCK, Skeleton
 from pathprep.storage import atomic
 from pathprep.storage.base import Storage
 from pathprep.storage.place import storage_at
+from pathprep.words import counted
 
 
 def verify(root: PurePath | str, threads: int = 2) -> Iterator[Findings]:
@@ -41,7 +42,9 @@ def _check_shard(storage: Storage, marker: dict[str, Any], components: Sequence[
         rows = read_rows(storage, index, schema=mixed.schema(components))
         skeleton = Skeleton(rows, components)
         if len(rows) != marker["tiles"]:
-            found.problems.append(f"{index}: {len(rows)} rows, {mixed.INFO} counts {marker['tiles']}")
+            found.problems.append(
+                f"{index}: {counted(len(rows), 'row')}, {mixed.INFO} counts {marker['tiles']}"
+            )
         if not np.array_equal(rows["offset"].to_numpy(), skeleton.offsets[:, 0]):
             found.problems.append(f"{index}: its offsets do not follow from its lengths")
         with told(found, idx):
@@ -93,7 +96,9 @@ def _check_folder(storage: Storage, info: dict[str, Any]) -> Findings:
     found = Findings("(folder)")
     total = sum(marker["tiles"] for marker in info["shards"])
     if not total == info["tiles"] == sum(source["tiles"] for source in info["sources"]):
-        found.problems.append(f"{mixed.INFO}: its shards hold {total} tiles, it counts {info['tiles']}")
+        found.problems.append(
+            f"{mixed.INFO}: its shards hold {counted(total, 'tile')}, it counts {info['tiles']}"
+        )
     owned = {name for marker in info["shards"] for name in marker["files"]}
     for folder in mixed.FOLDERS:
         with told(found, folder):

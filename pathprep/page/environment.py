@@ -7,6 +7,7 @@ that it was not given is an error.
 
 import base64
 import io
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from PIL import Image
 from pathprep.errors import UsageError, cannot_write
 from pathprep.page.text import listing, shown
 from pathprep.storage import atomic
-from pathprep.words import size_in_words
+from pathprep.words import counted, size_in_words
 
 
 def render(template: Path, **values: Any) -> str:
@@ -38,11 +39,13 @@ def render(template: Path, **values: Any) -> str:
     environment.filters |= {
         "bytes": size_in_words,
         "count": lambda value: f"{value:,}",
+        "counted": counted,
         "listing": listing,
         "jpeg": lambda data: data_uri("image/jpeg", data),
         "range": _range,
         "score": lambda value: "-" if value is None else f"{float(value):.3f}",
         "seconds": lambda value: f"{value:,.1f}" if value < 100 else f"{value:,.0f}",
+        "typed": shlex.quote,
         "share": lambda part, whole: f"{part / whole:.1%}" if whole else "-",
     }
     return environment.get_template(template.name).render(**values)

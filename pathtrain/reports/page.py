@@ -5,6 +5,7 @@ dataset, if it is still there, for the views.
 """
 
 import json
+import shlex
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +22,7 @@ from pathprep.errors import DatasetError, PathprepError, UsageError, why
 from pathprep.page import chart
 from pathprep.page.environment import data_uri, render, write
 from pathprep.storage.place import local_folder
+from pathprep.words import command
 from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.errors import NoModelError
 from pathtrain.evaluate.baselines import said
@@ -71,7 +73,7 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
     run = Path(run)
     if not (run / "recipe.yaml").is_file():
         raise NoModelError(
-            f"{run}: not a run (no recipe.yaml); train one with `pathtrain pretrain --out {run}`"
+            f"{run}: not a run (no recipe.yaml); train one with {command('pathtrain pretrain --out', run)}"
         )
     recipe = recipe_of(run)
     info = info_of(run)
@@ -99,7 +101,7 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
         step=step,
         milestones=milestones.entries(run),
         missing=[
-            text.format(run=run.resolve().name, dataset=dataset)
+            text.format(run=shlex.quote(run.resolve().name), dataset=shlex.quote(dataset))
             for task, text in COMMANDS.items()
             if task not in found
         ],

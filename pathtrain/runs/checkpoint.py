@@ -22,6 +22,7 @@ import torch
 
 from pathprep.storage import atomic
 from pathprep.storage.seals import is_whole, write_sealed
+from pathprep.words import command
 from pathtrain.errors import CheckpointError
 
 VERSION, SEALED_SINCE = 2, 2  # of the .json files
@@ -150,5 +151,7 @@ def load(run: Path) -> dict[str, Any]:
     """
     found = latest(run)
     if found is None:
-        raise CheckpointError(f"{run}: no checkpoint there; train it with `pathtrain pretrain --out {run}`")
+        raise CheckpointError(
+            f"{run}: no checkpoint there; train it with {command('pathtrain pretrain --out', run)}"
+        )
     return read(run, found)
