@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 from markupsafe import Markup
 from PIL import Image
 
@@ -20,6 +20,16 @@ from pathprep.errors import UsageError, cannot_write
 from pathprep.page.text import listing, shown
 from pathprep.storage import atomic
 from pathprep.words import counted, size_in_words
+
+# What Python raises where a page is made of values that the files of this version never hold
+UNUSUAL = (
+    UndefinedError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+)
 
 
 def render(template: Path, **values: Any) -> str:
@@ -37,10 +47,11 @@ def render(template: Path, **values: Any) -> str:
         loader=FileSystemLoader([template.parent, Path(__file__).parent]),
     )
     environment.filters |= {
-        "bytes": size_in_words,
+        "bytes": lambda value: "size unknown" if value is None else size_in_words(value),
         "count": lambda value: f"{value:,}",
         "counted": counted,
         "listing": listing,
+        "mpp": lambda value: "-" if value is None else f"{value:.4g}",
         "jpeg": lambda data: data_uri("image/jpeg", data),
         "range": _range,
         "score": lambda value: "-" if value is None else f"{float(value):.3f}",

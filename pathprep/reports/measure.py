@@ -116,6 +116,11 @@ class Measured:
         """How much the slide deserves a look."""
         return sum(flag.weight for flag in self.flags)
 
+    @property
+    def poor(self) -> int:
+        """Tiles that the quality filters dropped."""
+        return sum(self.marker.counts.get(reason, 0) for reason in REASONS)
+
     def has(self, kind: FlagKind) -> bool:
         """Whether it has a flag of this kind."""
         return any(flag.kind == kind for flag in self.flags)
@@ -223,7 +228,11 @@ def judge(slides: list[Measured]) -> None:
 
 def unlike_others(slides: list[Measured]) -> dict[str, list[str]]:
     """Names of the slides that are unlike the others, by code (slides.unlike); none of imported tiles."""
-    markers = {slide.name: slide.marker for slide in slides if isinstance(slide.marker, SlideMarker)}
+    markers = {
+        slide.name: slide.marker
+        for slide in slides
+        if isinstance(slide.marker, SlideMarker) and slide.marker.mpp is not None  # what a file claims, too
+    }
     return unlike.by_note(
         {name: marker.notes for name, marker in markers.items()},
         {name: marker.mpp for name, marker in markers.items()},
@@ -243,10 +252,9 @@ def _flag_alone(slide: Measured) -> None:
         return
     if not tiles:
         little = marker.counts.get("little_tissue", 0)
-        poor = sum(marker.counts.get(reason, 0) for reason in REASONS)
         reason = f"{counted(little, 'square')} had too little tissue" if little else "no tissue was found"
-        if poor:
-            reason = f"the quality filters dropped all {counted(poor, 'tile')} of tissue"
+        if slide.poor:
+            reason = f"the quality filters dropped all {counted(slide.poor, 'tile')} of tissue"
         slide.flags.append(Flag("empty", 100, f"no tile kept: {reason}"))
         return
     unfitted, borrowed = (marker.stain.get(status, 0) for status in ("unfitted", "slide_fit"))

@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
-from jinja2 import UndefinedError
 from markupsafe import Markup
 
 import pathprep
 from pathprep.errors import DatasetError, PathprepError, UsageError, why
 from pathprep.page import chart
-from pathprep.page.environment import data_uri, render, write
+from pathprep.page.environment import UNUSUAL, data_uri, render, write
 from pathprep.storage.place import local_folder
 from pathprep.words import command
 from pathtrain.data.loader import BatchOptions, Loader
@@ -34,7 +33,7 @@ from pathtrain.recipes.recipe import Recipe, StainConfig
 from pathtrain.reports import curves
 from pathtrain.reports import results as evaluations
 from pathtrain.runs import checkpoint, milestones
-from pathtrain.runs.described import info_of, recipe_of
+from pathtrain.runs.described import info_of, recipe_of, tiles_trained_on
 from pathtrain.runs.identity import TRAINING, VERSION_KEY, held_out
 from pathtrain.runs.warm_start import STEP_KEY
 from pathtrain.stain.target import of_run
@@ -110,8 +109,9 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
     )
     try:
         page = render(Path(__file__).with_suffix(".html"), **values)
-    except (UndefinedError, TypeError, ValueError, AttributeError, OverflowError, ZeroDivisionError) as error:
-        files = ", ".join(str(result.source) for result in found.values())
+    except UNUSUAL as error:
+        sources = [*(result.source for result in found.values()), *evaluations.heads_file(run)]
+        files = ", ".join(map(str, sources or [run]))
         raise UsageError(f"{files}: of another version ({error}); run `pathtrain evaluate` again") from None
     out = run / "report.html" if out is None else local_folder(out)
     write(page, out)
@@ -120,16 +120,16 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
 
 def _first_weights(recipe: Recipe, identity: dict[str, Any]) -> str:
     step = identity.get(STEP_KEY)
-    return recipe.model.init if step is None else f"{recipe.model.init}, step {step:,}"
+    return f"{recipe.model.init}, step {step:,}" if isinstance(step, int) else recipe.model.init
 
 
 def _facts(
     recipe: Recipe, info: dict[str, Any], rows: list[dict[str, Any]], step: int
 ) -> list[tuple[str, str]]:
     identity, versions = info.get("identity", {}), info.get("versions", {})
-    tiles = identity.get("dataset tiles")
+    tiles = tiles_trained_on(info)
     total = recipe.steps if tiles is None else recipe.total_steps(tiles)
-    logged = rows[-1]["step"] if rows else 0
+    logged = int(rows[-1]["step"]) if rows else 0
     facts = [
         ("Steps", f"{max(step, logged):,}" + (f" of {total:,}" if total else "")),
         ("Newest checkpoint", f"step {step:,}" if step else "none yet"),
@@ -142,13 +142,15 @@ def _facts(
         ("Tiles", f"{tiles:,}" if tiles else "unknown"),
         ("Machine", ", ".join(f"{key} {value}" for key, value in versions.items()) or "unknown"),
     ]
-    if taken := [row for row in rows if row["step"]]:  # before the first, there are figures of probes only
-        facts[2:2] = [
-            ("Last loss", f"{taken[-1]['loss']:.4f}"),
-            ("Images per second", f"{statistics.median(row['images_s'] for row in taken):.1f} (median)"),
-            ("Waiting for data", f"{statistics.median(row['data_wait'] for row in taken):.1%} (median)"),
-        ]
-    return facts
+    figures = {key: curves.points(rows, key)[1] for key in ("loss", "images_s", "data_wait")}
+    speed: list[tuple[str, str]] = []
+    if values := figures["loss"]:
+        speed.append(("Last loss", f"{values[-1]:.4f}"))
+    if values := figures["images_s"]:
+        speed.append(("Images per second", f"{statistics.median(values):.1f} (median)"))
+    if values := figures["data_wait"]:
+        speed.append(("Waiting for data", f"{statistics.median(values):.1%} (median)"))
+    return [*facts[:2], *speed, *facts[2:]]
 
 
 def _stain(config: StainConfig) -> str:
@@ -188,7 +190,7 @@ def _curves(rows: list[dict[str, Any]]) -> list[tuple[str, str, Markup]]:
 
 def _views(run: Path, recipe: Recipe, info: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
     """The first tiles of the run with their views as they went into training; or why there are none."""
-    if "dataset" not in info:
+    if not isinstance(info.get("dataset"), str):
         return [], "run.json does not say which dataset the run was trained on."
     if info.get("pseudonymised"):
         return [], "of a run on pseudonymised tiles nothing says where they are."

@@ -63,6 +63,12 @@ def info_of(run: Path) -> dict[str, Any]:
     return found
 
 
+def tiles_trained_on(info: dict[str, Any]) -> int | None:
+    """How many tiles a run's dataset had, as run.json says; None if it does not."""
+    tiles = info.get("identity", {}).get("dataset tiles")
+    return tiles if type(tiles) is int and tiles > 0 else None
+
+
 def recipe_of(run: Path) -> Recipe:
     """The recipe that a run was trained with.
 
