@@ -41,7 +41,7 @@ _MODULES = {
     "Restain": "pathprep.dataset.maps",
     "ShardParams": "pathprep.params.shard",
     "StainParams": "pathprep.params.stain",
-    "audit": "pathprep.audit.audit",
+    "audit": "pathprep.auditing.audit",
     "doctor": "pathprep.checkup.doctor",
     "fit_target": "pathprep.sharding.fit_target",
     "forecast": "pathprep.sharding.shard",
@@ -57,7 +57,7 @@ _MODULES = {
 }
 
 if TYPE_CHECKING:
-    from pathprep.audit.audit import audit
+    from pathprep.auditing.audit import audit
     from pathprep.checkup.doctor import doctor
     from pathprep.dataset.maps import Restain
     from pathprep.dataset.reader import Dataset

@@ -45,6 +45,7 @@ _FIXES = {
     errno.ESTALE: "its network drive has lost it: mount the drive again",
     errno.ENOTCONN: "its network drive is gone: mount it again",
     errno.ETIMEDOUT: "its server does not answer: try again",
+    errno.ELOOP: "it is a link that leads back to itself: remove it",
     errno.ENOMEM: "give this machine or job more memory",
     errno.ENAMETOOLONG: "choose a shorter name",
 }

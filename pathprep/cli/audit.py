@@ -10,7 +10,7 @@ from pathprep.cli.options import place
 from pathprep.cli.streams import output
 
 if TYPE_CHECKING:
-    from pathprep.audit.audit import Audit
+    from pathprep.auditing.audit import Audit
 
 
 def audit(
@@ -28,7 +28,7 @@ def audit(
 
     Exit code 0: nothing was found; 1: something was, with a way to avoid or remove it; 2: wrong usage.
     """
-    from pathprep.audit.audit import audit as look
+    from pathprep.auditing.audit import audit as look
 
     seen = [look(path, sample=sample) for path in paths]
 

@@ -175,11 +175,4 @@ def _make(path: Path) -> None:
 
 def write_private(path: Path, data: bytes) -> None:
     """Write a file, atomically, that its owner alone may read, from its first byte on."""
-    with atomic.pending(path) as (file, temporary):
-        os.fchmod(file.fileno(), 0o600)
-        file.write(data)
-    try:
-        atomic.publish(temporary, path)
-    except BaseException:
-        atomic.discard(temporary)
-        raise
+    atomic.write_alone(path, data, 0o600)

@@ -78,7 +78,7 @@ def rewrite(key: Key, path: Path, out: Path, *, keep: Collection[str] = ()) -> R
     writer.writerow(made)
     writer.writerows(zip(*made.values(), strict=True))
     try:
-        atomic.write_bytes(out, text.getvalue().encode())
+        atomic.write_alone(out, text.getvalue().encode())
     except OSError as error:
         raise UsageError(f"{out}: cannot be written ({error.strerror}); choose another `out`") from None
     return done

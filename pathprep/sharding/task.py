@@ -1,5 +1,6 @@
 """One shard of a dataset folder: the unit of work, of retry and of parallelism."""
 
+import os
 import socket
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
@@ -83,7 +84,10 @@ class DatasetTask(ABC, Generic[OriginT, ParamsT]):
     def failed(self, failure: Failure) -> FailedShard:
         """What is recorded of a failure."""
         source = SourceRecord(self.source.recorded, file_size(self.path))
-        said = replace(failure, error=self.source.said(failure.error))
+        error = failure.error
+        if self.source.key_id is not None:  # where the dataset lies is not told; which file of it is
+            error = error.replace(f"{self.root}{os.sep}", "")
+        said = replace(failure, error=self.source.said(error))
         return FailedShard(**vars(said), slide=self.source.name, source=source, build_id=self.build_id)
 
     def work(self, progress: Progress) -> tuple[Marker, bool]:

@@ -174,13 +174,18 @@ def _drop(temporary: Path) -> None:
     _release(temporary)
 
 
-def write_bytes(path: Path, data: bytes | memoryview) -> None:
+def write_bytes(path: Path, data: bytes | memoryview, mode: int | None = None) -> None:
     """Write a whole file atomically.
+
+    Args:
+        mode: its rights, from its first byte on; those of the umask without.
 
     Raises:
         OSError: it cannot be written; the error names ``path``.
     """
     with pending(path) as (file, temporary):
+        if mode is not None:
+            os.fchmod(file.fileno(), mode)
         file.write(data)
     try:
         publish(temporary, path)
@@ -189,16 +194,19 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
         raise
 
 
-def write_alone(path: Path, data: bytes | memoryview) -> None:
+def write_alone(path: Path, data: bytes | memoryview, mode: int | None = None) -> None:
     """Write a whole file atomically where no run sweeps: a page or a result in a folder of the user's.
 
     What dead writers of the same file have left there is removed.
+
+    Args:
+        mode: as of ``write_bytes``.
 
     Raises:
         OSError: it cannot be written; the error names ``path``.
     """
     sweep(path.parent, path.name)
-    write_bytes(path, data)
+    write_bytes(path, data, mode)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -27,6 +27,10 @@ INPUTS = {
     "staged_run": "pathtrain pretrain {staged} --labels {staged_labels}.csv --recipe {staged_recipe}.yaml"
     " --out {staged_run}",
     "features": "pathtrain embed {run} {toy} --out {features}",
+    "key": "make key {key}",
+    "task_tiles": "make-train task_tiles {task_tiles}",
+    "settled": "make-train settled {settled} {toy}",
+    "slide_features": "pathtrain embed {other_run} {staged} --out {slide_features}",
 }
 
 
@@ -39,6 +43,7 @@ class Command:
         check: a command that must find {out} whole. share: of the kills, against the others'.
         foreign: whether strangers' files may lie in {out}. remakes: markers of what it makes anew
             vouch for nothing meanwhile, so that an error may leave that unmade until the next run.
+        sheds: what each further start leaves besides, which is not compared.
     """
 
     name: str
@@ -48,6 +53,7 @@ class Command:
     share: int = 1
     foreign: bool = True
     remakes: bool = False
+    sheds: str | None = None
 
     @property
     def package(self) -> str:
@@ -71,6 +77,12 @@ COMMANDS = (
     Command(
         "shard to a URL",
         "pathprep shard {slides} --out chaos://{out} --workers 2 --tile 128",
+        check=VERIFY,
+        share=3,
+    ),
+    Command(
+        "shard --pseudonymise",
+        "pathprep shard {slides} --out {out} --workers 2 --tile 128 --pseudonymise {key}/key",
         check=VERIFY,
         share=3,
     ),
@@ -104,10 +116,23 @@ COMMANDS = (
     Command(
         "inspect --out-json", "pathprep inspect {slides}/synth-000.tif --out-json {out}/facts.json", share=2
     ),
+    Command(
+        "pseudonyms --labels",
+        "pathprep pseudonyms {key}/key --labels {key}/labels.csv --out {out}/labels.csv",
+        share=2,
+    ),
+    Command("audit --out-json", "pathprep audit {first} --out-json {out}/found.json"),
     Command("pretrain", "pathtrain pretrain {toy} --recipe {recipe}.yaml --out {out}", share=2),
     Command(
         "pretrain, three stages",
         "pathtrain pretrain {staged} --labels {staged_labels}.csv --recipe {staged_recipe}.yaml --out {out}",
+    ),
+    Command(
+        "pretrain --fresh",
+        "pathtrain pretrain {toy} --recipe {recipe}.yaml --out {out}/run --fresh",
+        before="settled",
+        remakes=True,
+        sheds="run.old-[2-9]*",
     ),
     Command("embed", "pathtrain embed {run} {toy} --out {out}", share=2),
     Command("embed --format parquet", "pathtrain embed {run} {toy} --out {out} --format parquet", share=2),
@@ -136,4 +161,16 @@ COMMANDS = (
         "pathtrain evaluate tasks {out} {staged} --labels {staged_labels}.csv",
         before="staged_run",
     ),
+    Command(
+        "evaluate slides",
+        "pathtrain evaluate slides {slide_features} --labels {staged_labels}.csv --task colour"
+        " --method linear --folds 2 --seeds 1 --out {out}",
+    ),
+    Command(
+        "evaluate table",
+        "pathtrain evaluate table {out} --tasks {task_tiles} --iterations 20 --seeds 1"
+        " --figure {out}/table.png",
+        before="run",
+    ),
+    Command("pathtrain verify --out-json", "pathtrain verify {run} --out-json {out}/found.json"),
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chaos.commands import Command
-from chaos.outcome import Undisturbed, complaints, differences, raw, whole
+from chaos.outcome import Undisturbed, complaints, raw, unlike, whole
 from chaos.place import Place, State, lost, state
 from chaos.runs import Call, Ended
 from chaos.shim import ERRORS, Arm, Kind
@@ -60,7 +60,7 @@ def trial(place: Place, command: Command, usual: Undisturbed, error: int, call: 
     wrong = _told(ended, error, out) if ended.hit is not None else []
     now = state(out)
     if ended.code == 0:
-        wrong += [f"ends well, but {each}" for each in _unlike(now, usual)]
+        wrong += [f"ends well, but {each}" for each in unlike(command, now, usual)]
     wrong += [f"strangers' {name} gone" for name in lost(command, out)]
     wrong += _torn(now, usual, command.remakes)
     if not wrong or not ended.hung:
@@ -81,13 +81,10 @@ def _told(ended: Ended, error: int, out: Path) -> list[str]:
     if ended.code == 0:
         return found
     words = [line for line in ended.text.splitlines() if os.strerror(error) in line]
-    if not any(str(out) in line for line in words):
+    within = os.path.relpath(Path((ended.hit or Call(0, "", "")).path).parent, out)  # a dataset tells no more
+    if not any(str(out) in line or f" {within}{os.sep}" in line for line in words):
         found.append(f"names no file with {os.strerror(error)}: {said}")
     return found
-
-
-def _unlike(now: State, usual: Undisturbed) -> list[str]:
-    return differences(now, usual.after)
 
 
 def _torn(now: State, usual: Undisturbed, remakes: bool) -> list[str]:

@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from chaos.commands import Command
@@ -79,10 +80,20 @@ def complaints(ended: Ended, usual: Undisturbed, out: Path) -> list[str]:
     return found + raw(ended, out)
 
 
+def unlike(command: Command, now: State, usual: Undisturbed) -> list[str]:
+    """How a folder differs from what an undisturbed run leaves, but for what further starts shed."""
+    kept = {
+        name: data
+        for name, data in now.items()
+        if command.sheds is None or not fnmatch(name.partition("/")[0], command.sheds)
+    }
+    return differences(kept, usual.after)
+
+
 def whole(place: Place, command: Command, usual: Undisturbed, out: Path) -> list[str]:
     """What is wrong with a folder that must be as after an undisturbed run; a sound one is removed."""
     found = [f"strangers' {name} gone" for name in lost(command, out)]
-    found += differences(state(out), usual.after)
+    found += unlike(command, state(out), usual)
     if text := place.check(command, out):
         found.append(f"check: {text.replace(str(out), '{out}')[-400:]}")
     if not found:

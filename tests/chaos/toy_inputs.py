@@ -98,6 +98,32 @@ def other_run(out: Path, dataset: Path) -> None:
     run(out, dataset, 1)
 
 
+def settled(out: Path, dataset: Path) -> None:
+    """A folder with a finished run in it."""
+    run(out / "run", dataset)
+
+
+def key(out: Path) -> None:
+    """A key of pseudonyms that knows two slides, and a table of labels of theirs."""
+    from pathprep.pseudonyms import key as keys
+    from pathprep.pseudonyms import table
+
+    out.mkdir()
+    made = keys.take(out / "key")
+    table.add(made, [table.Row(made.name(name), name) for name in ("synth-000", "synth-001")])
+    (out / "labels.csv").write_text("slide_id,label\nsynth-000,x\nsynth-001,y\n")
+
+
+def task_tiles(out: Path) -> None:
+    """Two of the tile tasks."""
+    from helpers.toys import labelled_folder
+
+    for task in ("pcam", "til"):
+        (out / task).mkdir(parents=True)
+        labelled_folder(out / task / "train", {f"g{number}": "pb"[number % 2] for number in range(10)})
+        labelled_folder(out / task / "test", {"h1": "p", "h2": "b"})
+
+
 def damaged(out: Path, dataset: Path) -> None:
     """A dataset of which two slides are damaged: a tar cut short, a table gone."""
     shutil.copytree(dataset, out)
@@ -121,7 +147,7 @@ MAKERS: dict[str, Callable[..., None]] = {
     each.__name__: each
     for each in (
         toy, toy_labels, first, second, tile_set, picture, recipe, staged, staged_labels, staged_recipe, run,
-        other_run, damaged, careless,
+        other_run, settled, key, task_tiles, damaged, careless,
     )
 }  # fmt: skip
 

@@ -16,6 +16,7 @@ from pathprep.reports.page import SAMPLE, report
 from pathprep.sharding import run
 from pathprep.sharding.plan import prepare
 from pathprep.slides import find
+from pathprep.storage.seals import write_sealed
 
 
 @pytest.mark.browser
@@ -71,7 +72,7 @@ def test_page_says_what_the_dataset_holds(made: Shard, tmp_path: Path) -> None:
 def test_names_and_errors_are_shown_as_they_are(dataset: Path, tmp_path: Path) -> None:
     failed = next((dataset / "failed").glob("*.json"))
     entry = json.loads(failed.read_text())
-    failed.write_text(json.dumps({**entry, "error": "<script>alert(1)</script>", "kind": '"><img src=x>'}))
+    write_sealed(failed, {**entry, "error": "<script>alert(1)</script>", "kind": '"><img src=x>'})
     path = report(dataset, tmp_path / "page.html")
     assert "<script>alert" not in path.read_text()
     assert "<script>alert(1)</script>" in read(path).text

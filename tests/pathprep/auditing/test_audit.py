@@ -18,7 +18,7 @@ from helpers import hospital
 from PIL import Image, PngImagePlugin
 
 import pathprep
-from pathprep.audit.audit import NAMES, UNREADABLE, audit
+from pathprep.auditing.audit import NAMES, UNREADABLE, audit
 from pathprep.errors import UsageError
 from pathprep.pseudonyms import signs
 from pathprep.pseudonyms.signs import DATE, HOST, MAIL, NUMBER, PATH, PERSON, UID, USER

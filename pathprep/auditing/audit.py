@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pathprep.audit import pictures, texts
-from pathprep.audit.texts import BYTES, Text
+from pathprep.auditing import pictures, texts
+from pathprep.auditing.texts import BYTES, Text
 from pathprep.errors import UsageError, why
 from pathprep.params.running import AnyPath
 from pathprep.pseudonyms import signs
