@@ -110,6 +110,8 @@ def import_tiles(
 def _print(done: "Imported") -> None:
     from rich.table import Table
 
+    from pathprep.cli.console import print_damaged
+
     summary, facts, bad = done.run, done.run.as_dict(), done.damaged
     table = Table(title=escape(f"Dataset {summary.root}"), title_justify="left", show_header=False)
     table.add_column(style="bold")
@@ -138,6 +140,7 @@ def _print(done: "Imported") -> None:
         )
     for name, entry in sorted(summary.failures.items()):
         output.print(f"[red]failed[/red]  {escape(name)}: {escape(said(entry.error))}", soft_wrap=True)
+    print_damaged(output, summary)
     if summary.stale:
         output.print(
             f"[yellow]{counted(len(summary.stale), 'shard')} here made with other "

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pathprep.dataset.marker import FileRecord
+from pathprep.dataset.schema import SUFFIXES
 from pathprep.dataset.verify import Findings, check_files, read_rows, told
 from pathprep.mixed import format as mixed
 from pathprep.mixed.format import BLOCK, Skeleton
@@ -102,18 +103,18 @@ def _check_folder(storage: Storage, info: dict[str, Any]) -> Findings:
     owned = {name for marker in info["shards"] for name in marker["files"]}
     for folder in mixed.FOLDERS:
         with told(found, folder):
-            found.problems += _strangers(storage, folder, owned)
+            _tell_strangers(storage, folder, owned, found)
     return found
 
 
-def _strangers(storage: Storage, folder: str, owned: Container[str]) -> list[str]:
-    """A line per file that is no shard's."""
-    problems = []
+def _tell_strangers(storage: Storage, folder: str, owned: Container[str], found: Findings) -> None:
+    """A line per file that is no shard's: a fault if a reader would take it for one's."""
     for file in storage.listing(folder):
         if file.name in owned:
             continue
         if file.last.startswith(atomic.PREFIX) or folder == "unfinished":
-            problems.append(f"{file.name}: of a killed run; the same `pathprep mix` removes it")
+            found.problems.append(f"{file.name}: of a killed run; the same `pathprep mix` removes it")
+        elif file.last.rpartition(".")[2] not in SUFFIXES[folder]:
+            found.notes.append(f"{file.name}: not of pathprep; left as it is")
         else:
-            problems.append(f"{file.name}: belongs to no shard of {mixed.INFO}; delete it")
-    return problems
+            found.problems.append(f"{file.name}: belongs to no shard of {mixed.INFO}; delete it")
