@@ -1,21 +1,19 @@
 """Colour jitter on the CPU: colour_reference.py's steps in float32, a block of pixels at a time, so that the
 arithmetic runs on planes, which compile to SIMD."""
 
-import numba as nb
 import numpy as np
 import numpy.typing as npt
 
 from pathprep.kernels.colour_reference import LUMA, Bytes
+from pathprep.kernels.compiled import jit_finite
 
 Singles = npt.NDArray[np.float32]
 
 BLOCK = 1024  # pixels: three planes stay in the first-level cache
 LUMA_R, LUMA_G, LUMA_B = (np.float32(part) for part in LUMA)
 
-_jit = nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=True)
 
-
-@_jit
+@jit_finite
 def apply(view: Bytes, setting: Singles) -> Bytes:
     """All steps on a view (H, W, 3), contiguous, with a row of settings."""
     pixels = view.reshape(-1)
@@ -36,7 +34,7 @@ def apply(view: Bytes, setting: Singles) -> Bytes:
     return out.reshape(view.shape)
 
 
-@_jit
+@jit_finite
 def _mean(pixels: Bytes, channel: int) -> float:
     total = np.int64(0)
     for at in range(channel, len(pixels), 3):
@@ -44,7 +42,7 @@ def _mean(pixels: Bytes, channel: int) -> float:
     return 3.0 * total / len(pixels)
 
 
-@_jit
+@jit_finite
 def _blend(pixels: Bytes, m: Singles, shift: np.float32, r: Singles, g: Singles, b: Singles) -> None:
     for i in range(len(r)):
         x, y, z = np.float32(pixels[3 * i]), np.float32(pixels[3 * i + 1]), np.float32(pixels[3 * i + 2])
@@ -53,12 +51,12 @@ def _blend(pixels: Bytes, m: Singles, shift: np.float32, r: Singles, g: Singles,
         b[i] = _clipped(m[6] * x + m[7] * y + m[8] * z + shift)
 
 
-@_jit
+@jit_finite
 def _clipped(value: np.float32) -> np.float32:
     return min(max(value, np.float32(0)), np.float32(255))
 
 
-@_jit
+@jit_finite
 def _turn(sixths: np.float32, r: Singles, g: Singles, b: Singles) -> None:
     two, four = np.float32(2), np.float32(4)
     for i in range(len(r)):
@@ -74,13 +72,13 @@ def _turn(sixths: np.float32, r: Singles, g: Singles, b: Singles) -> None:
         b[i] = value - chroma * _ramp(sector + np.float32(1))
 
 
-@_jit
+@jit_finite
 def _ramp(place: np.float32) -> np.float32:
     place -= np.float32(6) * np.floor(place * np.float32(1 / 6))
     return min(max(min(place, np.float32(4) - place), np.float32(0)), np.float32(1))
 
 
-@_jit
+@jit_finite
 def _grey(r: Singles, g: Singles, b: Singles) -> None:
     for i in range(len(r)):
         luminance = LUMA_R * r[i] + LUMA_G * g[i] + LUMA_B * b[i]
@@ -89,7 +87,7 @@ def _grey(r: Singles, g: Singles, b: Singles) -> None:
         b[i] = luminance
 
 
-@_jit
+@jit_finite
 def _store(r: Singles, g: Singles, b: Singles, pixels: Bytes) -> None:
     half = np.float32(0.5)
     for i in range(len(r)):

@@ -22,13 +22,13 @@ import math
 from functools import lru_cache
 from typing import Any
 
-import numba as nb
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from pathprep.kernels.compiled import jit
 from pathprep.kernels.macenko_reference import (
     ALPHA,
     BETA,
@@ -47,8 +47,6 @@ Singles = npt.NDArray[np.float32]
 Planes = tuple[Singles, Singles, Singles]  # red, green, blue
 Rule = tuple[Any, bool]  # what is tissue: threshold of OD, and whether any channel will do
 Fits = tuple[Floats, Floats, npt.NDArray[np.int64], npt.NDArray[np.bool_]]
-
-jit = nb.njit(nogil=True, cache=True, error_model="numpy")
 
 SCALE = float(1 << 22)  # steps of optical density per unit in the moments; |OD| < 5.6 stays under 2^25
 BLOCK = 2048  # pixels: five planes of float32 stay in the first-level cache

@@ -7,18 +7,16 @@ in steps of 2^-20), so they do not depend on threads or on the other tiles of th
 
 from typing import Any
 
-import numba as nb
 import numpy as np
 import numpy.typing as npt
 
+from pathprep.kernels.compiled import jit
 from pathprep.kernels.tiling_reference import FIGURES, LUMINANCE, STAINED, WHITE, Bytes, check
 
 Singles = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 Weights = npt.NDArray[np.int32]
 Whole = npt.NDArray[np.int64]
-
-jit = nb.njit(nogil=True, cache=True, error_model="numpy")
 
 SATURATION_STEPS = float(1 << 20)
 U1, U2, U3, U4, U5, U6, U7, U8 = (np.uint64(k) for k in range(1, 9))

@@ -79,7 +79,7 @@ def _lock(fd: int, *, wait: bool) -> bool | None:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def named(path: Path) -> Iterator[None]:
     """Errors of the system name the file that was to be written: not its temporary one, and not none."""
     try:
         yield
@@ -94,7 +94,7 @@ class _Raw(io.FileIO):
     final: Path
 
     def write(self, data: Any) -> int:
-        with _named(self.final):
+        with named(self.final):
             return super().write(data)
 
 
@@ -120,7 +120,7 @@ def _create(temporary: Path, path: Path) -> BinaryIO:
 
 def publish(temporary: Path, path: Path) -> None:
     """Rename a finished, flushed temporary file (or folder) to its final name, durably."""
-    with _named(path):
+    with named(path):
         temporary.replace(path)
         _release(temporary)
         sync_folder(path.parent)
@@ -146,11 +146,11 @@ def pending(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     """
     temporary = _temporary(path)
     try:
-        with _named(path):
+        with named(path):
             file = _create(temporary, path)
         try:
             yield file, temporary
-            with _named(path):
+            with named(path):
                 file.flush()
                 os.fsync(file.fileno())
                 _held[temporary] = os.dup(file.fileno())  # shares the lock

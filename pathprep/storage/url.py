@@ -7,6 +7,7 @@ moved.
 import errno
 import io
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, TypeVar
 
-from pathprep.errors import FULL_DISK, DatasetError, StoreError, UsageError
+from pathprep.errors import FULL_DISK, DatasetError, StoreError, UsageError, why
 from pathprep.storage import atomic
 from pathprep.storage.base import FileInfo, Storage, Url
 from pathprep.storage.secrets import without_secrets
@@ -46,15 +47,20 @@ class UrlStorage(Storage):
         self._place: tuple[int, Any, str] | None = None
 
     @classmethod
-    def of(cls, url: PurePath | str) -> "UrlStorage":
+    def of(cls, given: PurePath | str) -> "UrlStorage":
         """The storage of a URL that a user gave.
 
         Raises:
             UsageError: fsspec does not know the URL, or the library for it is not installed.
         """
-        storage = cls(url)
+        storage = cls(given)
         url = storage.root  # which has no password as text
         protocol = storage.root.parts[0].removesuffix(":").rpartition("::")[2]
+        if isinstance(given, str) and re.match(r"(?:\S*::)?(?:web)?hdfs:///", given):
+            raise UsageError(
+                f"{given}: names no host; give it, as in {protocol}://host:port/folder, or "
+                f"{protocol}://default/folder for the one that Hadoop's settings name"
+            )
         if len(storage.root.parts) == 1:
             raise UsageError(f"{url}: names no bucket or folder; give one, as in s3://bucket/folder")
         try:
@@ -257,5 +263,5 @@ def _info(folder: str, entry: dict[str, Any]) -> FileInfo:
 
 
 def _words(error: BaseException) -> str:
-    said = without_secrets(" ".join(str(error).split()))
+    said = without_secrets(" ".join(why(error).split()))
     return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Collection
 from typing import Any
 
-import numba as nb
 import numpy as np
 import numpy.typing as npt
 from nvidia.dali import fn, types
@@ -18,6 +17,7 @@ from nvidia.dali import fn, types
 from pathprep import stain
 from pathprep.kernels import colour_cpu, colour_cuda, macenko_cpu
 from pathprep.kernels.colour_reference import UNCHANGED
+from pathprep.kernels.compiled import jit_finite
 from pathprep.kernels.threads_cpu import share_out
 
 SOLARISE_FROM = 128  # PIL.ImageOps.solarize's default
@@ -26,8 +26,6 @@ ON_ARRAYS = NAMES[:2]  # on a GPU, those that are no operators of DALI
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
-
-_jit = nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=True)
 
 
 def by_dali(x: Any, given: dict[str, Any], number: int, io: float) -> Any:
@@ -141,7 +139,7 @@ def _kernel(sigma: float) -> Floats:
     return half
 
 
-@_jit  # type: ignore[untyped-decorator]
+@jit_finite  # type: ignore[untyped-decorator]
 def _blur(view: Pixels, kernel: Floats) -> Pixels:
     """Columns, then rows; beyond the border the picture is mirrored, without its edge twice."""
     height, width, _ = view.shape
@@ -174,7 +172,7 @@ def _blur(view: Pixels, kernel: Floats) -> Pixels:
     return out.reshape(height, width, 3)
 
 
-@_jit  # type: ignore[untyped-decorator]
+@jit_finite  # type: ignore[untyped-decorator]
 def _mirrored(at: int, size: int) -> int:
     if size == 1:
         return 0

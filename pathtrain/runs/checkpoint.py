@@ -14,6 +14,7 @@ import io
 import json
 import logging
 import pickle
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,11 +22,14 @@ from typing import Any, cast
 import torch
 
 from pathprep.storage import atomic
-from pathprep.storage.seals import is_whole, write_sealed
+from pathprep.storage.json_files import read_json
+from pathprep.storage.seals import is_whole, sealed
 from pathprep.words import command
 from pathtrain.errors import CheckpointError
 
 VERSION, SEALED_SINCE = 2, 2  # of the .json files
+LATEST = "latest.json"
+_NAME = re.compile(r"\d{8,}\.pt")
 
 log = logging.getLogger(__name__)
 
@@ -84,14 +88,37 @@ def save(run: Path, value: dict[str, Any], step: int, config: str, keep: int) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     entry = Entry(path.name, step, hashlib.sha256(data).hexdigest(), config)
     atomic.write_bytes(path, data)
-    for name in (f"{step:08d}.json", "latest.json"):
-        write_sealed(path.with_name(name), {**asdict(entry), "version": VERSION})
-    # later ones are of a way that was given up, from a newer checkpoint that is damaged
-    kept = [other for other in entries(run) if other.step <= step][-keep:]
-    for old in (other for other in entries(run) if other not in kept):
-        path.with_name(old.file).with_suffix(".json").unlink()  # first: a .pt alone does not count
-        path.with_name(old.file).unlink(missing_ok=True)
+    _account(path.with_suffix(".json"), entry)
+    settle(run, entry, keep)
     return entry
+
+
+def settle(run: Path, newest: Entry, keep: int) -> None:
+    """Tell of the newest checkpoint, and remove all but ``keep``; also where a kill came between."""
+    latest_file = folder(run) / LATEST
+    if read_json(latest_file) != _values(newest):
+        _account(latest_file, newest)
+    # later ones are of a way that was given up, from a newer checkpoint that is damaged
+    kept = [other for other in entries(run) if other.step <= newest.step][-keep:]
+    for old in (other for other in entries(run) if other not in kept):
+        path = folder(run) / old.file
+        path.with_suffix(".json").unlink()  # first: a .pt alone does not count
+        path.unlink(missing_ok=True)
+    for path in folder(run).glob("[0-9]*.pt"):  # of one that went by half
+        if _NAME.fullmatch(path.name) and int(path.stem) < kept[0].step and not _has_account(path):
+            path.unlink(missing_ok=True)
+
+
+def _has_account(path: Path) -> bool:
+    return path.with_suffix(".json").exists()
+
+
+def _values(entry: Entry) -> dict[str, Any]:
+    return sealed({**asdict(entry), "version": VERSION})
+
+
+def _account(path: Path, entry: Entry) -> None:
+    atomic.write_json(path, _values(entry))
 
 
 def latest(run: Path) -> Entry | None:

@@ -10,6 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -69,7 +70,8 @@ class Log:
         text = "".join(json.dumps(row) + "\n" for row in kept)
         log_seal.remove(run)
         atomic.write_bytes(run / NAME, text.encode())
-        self._file = (run / NAME).open("a")
+        self._path = run / NAME
+        self._file = self._path.open("a")
         self._board = _Board(run / "tensorboard", start + 1 if start else 0)
 
     def __enter__(self) -> Self:
@@ -80,13 +82,20 @@ class Log:
     ) -> None:
         if self._wandb is not None:
             self._wandb.close()
-        self._board.close()
-        self._file.close()
+        # an error on the way here is the one to be told: a full disk fails these too
+        with ExitStack() as closing, suppress(OSError) if error is not None else nullcontext():
+            closing.callback(self._close)
+            self._board.close()
+
+    def _close(self) -> None:
+        with atomic.named(self._path):
+            self._file.close()
 
     def write(self, row: Row) -> None:
         """Log one row: ``step`` (finished steps) and the values; None where there is none."""
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        with atomic.named(self._path):
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
         step = int(row["step"])
         for name, value in row.items():
             if name != "step" and value is not None:
@@ -96,7 +105,8 @@ class Log:
 
     def sync(self) -> None:
         """Put the rows on disk; before a checkpoint, which must not be ahead of them."""
-        os.fsync(self._file.fileno())
+        with atomic.named(self._path):
+            os.fsync(self._file.fileno())
         log_seal.write(self._run)
 
 
@@ -110,7 +120,8 @@ class _Board:
     def __init__(self, folder: Path, purge_step: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{int(time.time()):010d}.machine.{os.getpid()}.{secrets.randbelow(10**6)}"
-        self._file = (folder / name).open("xb")
+        self._path = folder / name
+        self._file = self._path.open("xb")
         self._records = RecordWriter(self._file)
         self._write(file_version="brain.Event:2")
         if purge_step:
@@ -121,12 +132,14 @@ class _Board:
         self._write(step=step, summary=Summary(value=[Summary.Value(tag=name, simple_value=float(value))]))
 
     def _write(self, **values: Any) -> None:
-        self._records.write(Event(wall_time=time.time(), **values).SerializeToString())
-        self._file.flush()
+        with atomic.named(self._path):
+            self._records.write(Event(wall_time=time.time(), **values).SerializeToString())
+            self._file.flush()
 
     def close(self) -> None:
         """End it."""
-        self._file.close()
+        with atomic.named(self._path):
+            self._file.close()
 
 
 class NoLog:

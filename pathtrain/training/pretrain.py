@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -122,7 +123,7 @@ def pretrain(
 
         entry, changed = ranks.decide(begin)
         if entry is not None and entry.step >= total:
-            ranks.decide(lambda: described.mend(run, recipe))
+            ranks.decide(partial(_end, run, recipe, entry))
             ranks.say(log, "%s: finished, %d of %d steps; `fresh` starts over", run, total, total)
             return TrainSummary(total, total, None)
         what = "%s tiles of %s: %d steps into %s, on %d x %s"
@@ -177,10 +178,15 @@ def _begin(
     found = checkpoint.latest(run)
     if found is not None and found.config != identities.fixed(identity):
         raise CheckpointError(f"{run}: {found.file} is not of the run in run.json; `fresh` starts over")
-    if found is None or found.step < total:
-        atomic.sweep(run)
-        atomic.sweep(checkpoint.folder(run))
+    atomic.sweep(run)
+    atomic.sweep(checkpoint.folder(run))
     return found, changed
+
+
+def _end(run: Path, recipe: Recipe, entry: checkpoint.Entry) -> None:
+    """What a kill or an error after the last checkpoint left undone."""
+    described.mend(run, recipe)
+    checkpoint.settle(run, entry, recipe.checkpoint.keep)
 
 
 def _describe(

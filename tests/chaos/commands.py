@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass
+from fnmatch import fnmatch
 
 # Each by a command; what it names in braces is made first
 INPUTS = {
@@ -55,6 +56,10 @@ class Command:
     remakes: bool = False
     sheds: str | None = None
 
+    def is_shed(self, name: str) -> bool:
+        """Whether a file or folder is of what ``sheds`` says."""
+        return self.sheds is not None and any(fnmatch(part, self.sheds) for part in name.split("/"))
+
     @property
     def package(self) -> str:
         """The warm process that it runs in."""
@@ -63,6 +68,7 @@ class Command:
 
 
 VERIFY = "pathprep verify {out}"
+CHECKED = "pathtrain verify {out}"
 STAGED = "{staged_run} {staged}"
 COMMANDS = (
     Command("shard", "pathprep shard {slides} --out {out} --workers 2 --tile 128", check=VERIFY, share=3),
@@ -79,6 +85,7 @@ COMMANDS = (
         "pathprep shard {slides} --out chaos://{out} --workers 2 --tile 128",
         check=VERIFY,
         share=3,
+        sheds=".tmp-*",  # there are no locks: what seems to be left over may be in work, and goes hours later
     ),
     Command(
         "shard --pseudonymise",
@@ -122,24 +129,44 @@ COMMANDS = (
         share=2,
     ),
     Command("audit --out-json", "pathprep audit {first} --out-json {out}/found.json"),
-    Command("pretrain", "pathtrain pretrain {toy} --recipe {recipe}.yaml --out {out}", share=2),
+    Command(
+        "pretrain", "pathtrain pretrain {toy} --recipe {recipe}.yaml --out {out}", share=2, check=CHECKED
+    ),
     Command(
         "pretrain, three stages",
         "pathtrain pretrain {staged} --labels {staged_labels}.csv --recipe {staged_recipe}.yaml --out {out}",
+        check=CHECKED,
     ),
     Command(
         "pretrain --fresh",
         "pathtrain pretrain {toy} --recipe {recipe}.yaml --out {out}/run --fresh",
         before="settled",
+        check=CHECKED.replace("{out}", "{out}/run"),
         remakes=True,
         sheds="run.old-[2-9]*",
     ),
-    Command("embed", "pathtrain embed {run} {toy} --out {out}", share=2),
-    Command("embed --format parquet", "pathtrain embed {run} {toy} --out {out} --format parquet", share=2),
-    Command("embed --level region", f"pathtrain embed {STAGED} --out {{out}} --level region"),
-    Command("embed --level slide", f"pathtrain embed {STAGED} --out {{out}} --level slide"),
-    Command("export", "pathtrain export {run} --out {out}/model", share=2),
-    Command("export over an older one", "pathtrain export {run} --out {out}/model", before="model", share=3),
+    Command("embed", "pathtrain embed {run} {toy} --out {out}", share=2, check=CHECKED),
+    Command(
+        "embed --format parquet",
+        "pathtrain embed {run} {toy} --out {out} --format parquet",
+        share=2,
+        check=CHECKED,
+    ),
+    Command("embed --level region", f"pathtrain embed {STAGED} --out {{out}} --level region", check=CHECKED),
+    Command("embed --level slide", f"pathtrain embed {STAGED} --out {{out}} --level slide", check=CHECKED),
+    Command(
+        "export",
+        "pathtrain export {run} --out {out}/model",
+        share=2,
+        check=CHECKED.replace("{out}", "{out}/model"),
+    ),
+    Command(
+        "export over an older one",
+        "pathtrain export {run} --out {out}/model",
+        before="model",
+        share=3,
+        check=CHECKED.replace("{out}", "{out}/model"),
+    ),
     Command("pathtrain report", "pathtrain report {out}", before="run"),
     Command("compare", "pathtrain compare {run} {other_run} --out {out}/compare.html"),
     Command(

@@ -4,7 +4,6 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
 from chaos.commands import Command
@@ -82,11 +81,7 @@ def complaints(ended: Ended, usual: Undisturbed, out: Path) -> list[str]:
 
 def unlike(command: Command, now: State, usual: Undisturbed) -> list[str]:
     """How a folder differs from what an undisturbed run leaves, but for what further starts shed."""
-    kept = {
-        name: data
-        for name, data in now.items()
-        if command.sheds is None or not fnmatch(name.partition("/")[0], command.sheds)
-    }
+    kept = {name: data for name, data in now.items() if not command.is_shed(name)}
     return differences(kept, usual.after)
 
 

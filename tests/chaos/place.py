@@ -1,5 +1,7 @@
 """Inputs, made once; a folder for each trial; and what of a folder must be the same."""
 
+import hashlib
+import io
 import json
 import re
 import shutil
@@ -9,6 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from chaos.commands import INPUTS, Command
 from chaos.runs import Ended, Run, Warm
@@ -98,6 +101,9 @@ class Place:
         if command.check is None:
             return ""
         take_foreign(out)
+        for path in [*out.rglob("*")]:
+            if path.is_file() and command.is_shed(str(path.relative_to(out))):
+                path.unlink()
         argv = self.argv(command.check, out)
         found = self.warm(argv[0]).run(Run(argv))[0]
         return found.text if found.code else ""
@@ -141,7 +147,7 @@ def plain(path: Path, out: Path) -> bytes:
     data = path.read_bytes()
     for pattern, reader in READERS.items():
         if path.match(pattern):
-            with suppress(ValueError):  # what a killed run left is not whole
+            with suppress(ValueError, RuntimeError, OSError):  # what a killed run left is not whole
                 data = reader(data)
     return data.replace(str(out).encode(), b"{out}")
 
@@ -167,6 +173,38 @@ def without_clocks(value: object) -> object:
     return [without_clocks(each) for each in value] if isinstance(value, list) else value
 
 
+def _checkpoint(data: bytes) -> bytes:
+    """What it holds: two files of equal values may differ in which equal words are one object."""
+    import torch
+
+    value = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    digest = hashlib.sha256()
+
+    def add(each: Any) -> None:
+        if isinstance(each, torch.Tensor):
+            digest.update(f"{each.dtype} {tuple(each.shape)}".encode())
+            digest.update(each.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        elif isinstance(each, dict):
+            digest.update(f"dict {len(each)}".encode())
+            for key, held in each.items():
+                digest.update(repr(key).encode())
+                add(held)
+        elif isinstance(each, list | tuple):
+            digest.update(f"list {len(each)}".encode())
+            for held in each:
+                add(held)
+        else:
+            digest.update(repr(each).encode())
+
+    add(value)
+    return digest.digest()
+
+
+def _account(data: bytes) -> bytes:
+    """Of a checkpoint; that its hash is right, `pathtrain verify` tells."""
+    return json.dumps({**json.loads(data), "sha256": "", "seal": ""}, sort_keys=True).encode()
+
+
 def _json(data: bytes) -> bytes:
     return json.dumps(without_clocks(json.loads(data)), sort_keys=True).encode()
 
@@ -179,4 +217,10 @@ def _page(data: bytes) -> bytes:
     return re.sub(rb"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?|[\d.,]+ (s|ms|tiles/s|min)\b", b"(time)", data)
 
 
-READERS: Mapping[str, Callable[[bytes], bytes]] = {"*.json": _json, "*.jsonl": _lines, "*.html": _page}
+READERS: Mapping[str, Callable[[bytes], bytes]] = {
+    "checkpoints/*.json": _account,
+    "checkpoints/*.pt": _checkpoint,
+    "*.json": _json,
+    "*.jsonl": _lines,
+    "*.html": _page,
+}
