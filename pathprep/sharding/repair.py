@@ -17,7 +17,7 @@ from pathprep.launchers import cards
 from pathprep.launchers.local import Local
 from pathprep.params.running import SLIDE_TIMEOUT_S, AnyPath, check_run
 from pathprep.pseudonyms.slides import Pseudonyms, key_of, of_dataset
-from pathprep.sharding.plan import Plan, prepare
+from pathprep.sharding.plan import Plan, prepare, sweep
 from pathprep.sharding.recorded import recorded
 from pathprep.sharding.run import make
 from pathprep.sharding.summary import RunSummary, Watcher
@@ -95,6 +95,7 @@ def repair(
         )
     there = Dataset(root)
     secret = None if pseudonymise is None else of_dataset(there.info, Path(pseudonymise), root)
+    sweep(root)  # what killed runs have left is no damage
     *slides, folder = verify(root)
     damaged = [found for found in slides if found.problems or found.tiles]
     known = dict(_known(there, [found.slide for found in damaged if not found.closed]))

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -118,6 +119,15 @@ def test_the_damaged_slide_is_made_again_and_no_other(
     changed = {path.stem for path, time in markers.items() if path.stat().st_mtime_ns != time}
     assert changed == {"s0_mpp0-5"}
     assert repair(root, workers=1).summary is None
+
+
+def test_what_killed_runs_left_goes_and_is_no_damage(dataset: tuple[Path, dict[str, bytes]]) -> None:
+    root, before = dataset
+    name = f"{atomic.PREFIX}{socket.gethostname()}~999999999~s1_mpp1.tar"
+    (root / "shards" / name).write_bytes(b"half")
+    done = repair(root, workers=1)
+    assert (done.summary, done.folder.problems) == (None, [])
+    assert files(root) == before
 
 
 def test_what_cannot_be_made_again_is_quarantined(dataset: tuple[Path, dict[str, bytes]]) -> None:
