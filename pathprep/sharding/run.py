@@ -159,7 +159,7 @@ def run(
     except OSError as error:
         if not is_fatal(error):
             raise
-        error.filename = root if remote is None else remote.scratch  # the disk, whichever file found it full
+        error.filename = _disk(str(error.filename), root, remote)
         summary.stopped = f"{explain_os_error(error)}; then the same command goes on"
     if summary.interrupted or summary.stopped:
         sweep(root)  # what the stopped workers were writing
@@ -198,6 +198,14 @@ def _stale(plan: Plan[Any], summary: RunSummary) -> list[str]:
     others = sorted(names - known)
     with ThreadPoolExecutor(READERS) as pool:  # small files wait more than they work
         return [name for name, stale in zip(others, pool.map(is_stale, others), strict=True) if stale]
+
+
+def _disk(file: str, root: Path, remote: Remote | None) -> str:
+    """The disk that was full: that of the dataset, of a store, or where slides of a store are made."""
+    if remote is None:
+        return str(root)
+    store = str(remote.store.root)
+    return store if file.startswith(store) else str(remote.scratch)
 
 
 def _too_full(root: Path, min_free: int) -> str:
