@@ -32,9 +32,8 @@ from pathtrain.recipes.recipe import Recipe, StainConfig
 from pathtrain.reports import curves
 from pathtrain.reports import results as evaluations
 from pathtrain.runs import checkpoint, milestones
-from pathtrain.runs.described import info_of, recipe_of
+from pathtrain.runs.described import STEP_KEY, info_of, recipe_of
 from pathtrain.runs.identity import TRAINING, VERSION_KEY, held_out
-from pathtrain.runs.warm_start import STEP_KEY
 from pathtrain.stain.target import of_run
 from pathtrain.training import row_keys
 from pathtrain.training.health import Health, Spell
@@ -140,13 +139,14 @@ def _facts(
         ("Tiles", f"{tiles:,}" if tiles else "unknown"),
         ("Machine", ", ".join(f"{key} {value}" for key, value in versions.items()) or "unknown"),
     ]
-    if taken := [row for row in rows if row["step"]]:  # before the first, there are figures of probes only
-        facts[2:2] = [
-            ("Last loss", f"{taken[-1]['loss']:.4f}"),
-            ("Images per second", f"{statistics.median(row['images_s'] for row in taken):.1f} (median)"),
-            ("Waiting for data", f"{statistics.median(row['data_wait'] for row in taken):.1%} (median)"),
-        ]
-    return facts
+    # before the first step, there are figures of probes only
+    losses, speeds, waits = (curves.points(rows, key)[1] for key in ("loss", "images_s", "data_wait"))
+    measured = [("Last loss", f"{losses[-1]:.4f}")] if losses else []
+    if speeds:
+        measured.append(("Images per second", f"{statistics.median(speeds):.1f} (median)"))
+    if waits:
+        measured.append(("Waiting for data", f"{statistics.median(waits):.1%} (median)"))
+    return facts[:2] + measured + facts[2:]
 
 
 def _stain(config: StainConfig) -> str:
