@@ -86,7 +86,7 @@ COMMANDS = (
         "pathprep shard {slides} --out chaos://{out} --workers 2 --tile 128",
         check=VERIFY,
         share=3,
-        # there are no locks: what seems to be left over may be in work, and goes hours later. No store has folders
+        # there are no locks: what seems to be left over may be in work, and goes hours later; nor folders
         sheds=(".tmp-*", "failed/"),
     ),
     Command(
