@@ -27,6 +27,9 @@ import errno
 import os
 from pathlib import Path
 
+# Characters of a line of an error: a cell, a key or a name that it quotes may have megabytes
+LONGEST = 2_000
+
 # What a disk says that takes no more: every further slide would fail in the same way
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 _FULL = "make room there"
@@ -84,6 +87,14 @@ def why(error: BaseException) -> str:
     return str(error.strerror) if isinstance(error, OSError) and error.strerror else str(error)
 
 
+def _short(line: str) -> str:
+    """A line, or its ends: the file stands first and the fix last, what was quoted between them."""
+    if len(line) <= LONGEST:
+        return line
+    half = LONGEST // 2
+    return f"{line[:half]}... ({len(line) - 2 * half:,} more characters) ...{line[-half:]}"
+
+
 def _is_closed(name: object) -> bool:
     """Whether there is a file that may not be read, or a folder that may not be looked into."""
     if not isinstance(name, str | bytes | os.PathLike) or os.access(name, os.R_OK):
@@ -115,6 +126,9 @@ class PathprepError(Exception):
 
     exit_code = 1
     several = False
+
+    def __str__(self) -> str:
+        return "\n".join(map(_short, super().__str__().split("\n")))
 
 
 class UsageError(PathprepError):

@@ -9,6 +9,7 @@ import typer
 
 from pathprep.errors import UsageError, explain_os_error
 from pathprep.params.settings import unknown
+from pathprep.storage import regular
 from pathprep.storage.base import Url, is_url
 from pathprep.storage.secrets import without_secrets
 
@@ -24,7 +25,7 @@ def _load(context: typer.Context, path: Path | None) -> Path | None:
     import yaml
 
     try:
-        values = yaml.safe_load(path.read_bytes())
+        values = yaml.safe_load(regular.read(path))
     except OSError as error:
         raise UsageError(f"--config {explain_os_error(error, reading=True)}") from None
     except yaml.YAMLError as error:

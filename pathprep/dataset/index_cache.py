@@ -49,7 +49,7 @@ from pathprep.dataset.listing import (
 from pathprep.dataset.schema import SCHEMA
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import DatasetError, NoLocksError
-from pathprep.storage import atomic, locks, parquet
+from pathprep.storage import atomic, locks, parquet, regular
 from pathprep.storage.json_files import read_json
 from pathprep.storage.seals import Seal, seal_of, write_sealed
 from pathprep.words import counted
@@ -120,8 +120,8 @@ def _open(dataset: Folder, names: list[str]) -> tuple[dict[str, int], Arrays]:
             write_sealed(home / CURRENT, about)
         except OSError as error:
             raise DatasetError(
-                f"{home}: the index of tiles cannot be written ({error.strerror}); make room, or make this "
-                "folder a link to one on another disk"
+                f"{home}: the index of tiles cannot be written ({error.strerror}{_at(error)}); make room, or "
+                "make this folder a link to one on another disk"
             ) from None
         found = _load(dataset, folder, table, wanted)
         _remove_others(folder)
@@ -206,6 +206,10 @@ def _current(
     return None
 
 
+def _at(error: OSError) -> str:
+    return "" if error.filename is None else f": {Path(str(error.filename)).name}"
+
+
 def _tell(path: Path) -> None:
     if path.exists():
         log.warning("%s: damaged; it is made again", path)
@@ -216,7 +220,7 @@ def _load(
 ) -> tuple[dict[str, int], Arrays] | None:
     """An index whose table of slides has this SHA-256; None if anything is missing or damaged."""
     try:
-        data = (folder / TABLE).read_bytes()
+        data = regular.read(folder / TABLE)
         if hashlib.sha256(data).hexdigest() != sha256:
             if tell:
                 _tell(folder / TABLE)

@@ -98,7 +98,10 @@ def read(storage: Storage) -> dict[str, Any]:
         )
     if storage.exists(NAME):
         raise DatasetError(f"{storage.root / NAME}: not written by pathprep, or damaged; name another folder")
-    raise NoDatasetError(f"{storage.root}: not a dataset (no {NAME}); make one with `pathprep shard`")
+    raise NoDatasetError(
+        f"{storage.root}: not a dataset (no {NAME}, and no mixed.json of mixed shards); make one with "
+        "`pathprep shard`"
+    )
 
 
 def first_marker(storage: Storage, build: str | None = None) -> Marker | None:

@@ -296,18 +296,34 @@ def unsealed(values: Mapping[str, Any] | None, name: str | None = None) -> Marke
 
 
 def _is_typed(marker: Marker) -> bool:
-    """Whether what readers count with and look for has its type, whoever sealed it."""
-    texts = (marker.slide, marker.build_id, marker.source.path, marker.mpp_source, *marker.files)
-    mappings = (marker.inputs, marker.counts, marker.stain, marker.seconds)
-    if not all(isinstance(text, str) for text in texts) or not all(isinstance(m, dict) for m in mappings):
+    """Whether what readers count with, look for and show has its type, whoever sealed it."""
+    source = marker.source
+    texts = [marker.slide, marker.build_id, source.path, marker.mpp_source, *marker.files]
+    maybe = [marker.left_out, marker.key_id]  # texts that may be null
+    mappings = [marker.inputs, marker.counts, marker.stain, marker.seconds]
+    counts = [marker.tiles, *([] if source.size is None else [source.size])]
+    numbers = [each for each in (marker.mpp,) if each is not None]
+    if isinstance(marker, SlideMarker):
+        texts += [marker.reader, *marker.notes]
+        maybe += [marker.slide_id, marker.own_name, marker.vendor, marker.source.mask]
+        counts += [marker.width, marker.height, *astuple(marker.grid)]
+        numbers += [each for each in (marker.target_mpp, marker.source.mtime) if each is not None]
+        if marker.mask is not None:
+            texts += [marker.mask.origin, marker.mask.origin_source, *marker.mask.notes]
+    elif isinstance(marker, TileSetMarker):
+        texts += [marker.set, marker.split, *(text for image in marker.damaged for text in astuple(image))]
+        mappings.append(marker.labels)
+        counts.append(marker.groups)
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(m, str | None) for m in maybe):
         return False
-    counts = [marker.tiles, *marker.counts.values(), *marker.stain.values()]
+    if not all(isinstance(mapping, dict) for mapping in mappings):
+        return False
+    counts += [*marker.counts.values(), *marker.stain.values()]
     counts += [file.size for file in marker.files.values()]
-    numbers = [*marker.seconds.values(), *([] if marker.mpp is None else [marker.mpp])]
+    counts += marker.labels.values() if isinstance(marker, TileSetMarker) else ()
+    numbers += marker.seconds.values()
     if marker.stain_fit is not None:
         numbers += [*marker.stain_fit.he, *marker.stain_fit.max_c]
-    if isinstance(marker, SlideMarker):
-        counts += [marker.width, marker.height, *astuple(marker.grid)]
     return (
         all(type(count) is int and 0 <= count < 2**63 for count in counts)
         and all(type(number) in (int, float) and abs(number) < 1e300 for number in numbers)  # nor NaN

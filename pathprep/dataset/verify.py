@@ -244,6 +244,9 @@ def _check_folder(dataset: Dataset, markers: Mapping[str, Marker], lost: Contain
     owned |= {f"slides/{name}.json" for name in markers}
     for folder in FOLDERS:
         with told(found, folder):
+            what = "not a file but a pipe, a device, a folder or a link to nothing"
+            again = "the next run writes it again if it is needed"
+            found.problems += [f"{name}: {what}; delete it, {again}" for name in storage.odd(folder)]
             for info in storage.listing(folder):
                 name, last = info.name, info.last
                 if name in owned or last.partition(".")[0] in lost or _is_failed(storage, name, found):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pathprep.errors import UsageError
 from pathprep.pseudonyms.key import PSEUDONYM, Key, write_private
 from pathprep.slides.own_names import composed
-from pathprep.storage import locks
+from pathprep.storage import locks, regular
 
 
 class Row(NamedTuple):
@@ -33,7 +33,7 @@ def rows(key: Key) -> list[Row]:
     """
     path = key.table
     try:
-        text = path.read_bytes().decode(errors="surrogateescape")
+        text = regular.read(path).decode(errors="surrogateescape")
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -62,7 +62,10 @@ def sheet(dataset: Dataset, tiles: list[Tile], secret: Pseudonyms | None = None)
             if mode == "bake":
                 pairs[tile] = Pair(tile, "", _uri(pixels))
                 continue
-            after = _uri(_normalised(dataset, tile, pixels)) if mode == "fit" and tile.he else ""
+            try:
+                after = _uri(_normalised(dataset, tile, pixels)) if mode == "fit" and tile.he else ""
+            except (ValueError, KeyError, TypeError) as error:  # numbers that no fit has
+                after, problems[tile.slide] = "", f"a stored fit cannot be applied: {error}"
             pairs[tile] = Pair(tile, _uri(pixels), after)
     return Sheet(pairs, problems)
 

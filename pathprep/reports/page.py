@@ -17,11 +17,17 @@ from typing import Any
 import numpy as np
 
 from pathprep.dataset.failed import FailedShard
+from pathprep.dataset.info import NAME
 from pathprep.dataset.marker import TileSetMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import STATUSES
+<<<<<<< HEAD
 from pathprep.errors import DatasetError
 from pathprep.page.environment import UNUSUAL, render, write
+=======
+from pathprep.errors import DatasetError, why
+from pathprep.page.environment import render, write
+>>>>>>> main
 from pathprep.params.running import AnyPath
 from pathprep.pseudonyms.slides import Pseudonyms, of_dataset
 from pathprep.reports import contact_sheet, quality, stain_outliers
@@ -77,6 +83,7 @@ def report(
 
 def _content(dataset: Dataset, secret: Pseudonyms | None) -> dict[str, Any]:
     start = time.perf_counter()
+    words = _words(dataset)
     # The same dataset gives the same sample
     seed = int(dataset.info["build_id"], 16)
     names = dataset.slides
@@ -103,7 +110,7 @@ def _content(dataset: Dataset, secret: Pseudonyms | None) -> dict[str, Any]:
         "seconds_made": lambda: time.perf_counter() - start,
         "findings": findings(slides, failures, stale),
         "facts": _facts(dataset, slides, failures, tiles),
-        "words": in_words(dataset.params),
+        "words": words,
         "parameters": json.dumps(dataset.params, indent=1),
         "mode": dataset.params["stain"]["mode"],
         "imported": imported,
@@ -136,6 +143,16 @@ def _content(dataset: Dataset, secret: Pseudonyms | None) -> dict[str, Any]:
         "reasons": REASONS,
         "statuses": STATUSES,
     }
+
+
+def _words(dataset: Dataset) -> list[tuple[str, str]]:
+    try:
+        return in_words(dataset.params)
+    except (KeyError, TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:
+        raise DatasetError(
+            f"{dataset.root / NAME}: its parameters are not as pathprep writes them ({why(error)}); the page "
+            "cannot say what they mean"
+        ) from None
 
 
 def _without_folders(entry: FailedShard) -> FailedShard:

@@ -159,7 +159,7 @@ def run(
     except OSError as error:
         if not is_fatal(error):
             raise
-        error.filename = root if remote is None else remote.scratch  # the disk, whichever file found it full
+        error.filename = _disk(str(error.filename), root, remote)
         summary.stopped = f"{explain_os_error(error)}; then the same command goes on"
     if summary.interrupted or summary.stopped:
         sweep(root)  # what the stopped workers were writing
@@ -204,6 +204,14 @@ def _stale(plan: Plan[Any], summary: RunSummary) -> tuple[list[str], list[str]]:
         states = dict(zip(others, pool.map(state, others), strict=True))
     stale, damaged = ([name for name in others if states[name] == wanted] for wanted in ("stale", "damaged"))
     return stale, damaged
+
+
+def _disk(file: str, root: Path, remote: Remote | None) -> str:
+    """The disk that was full: that of the dataset, of a store, or where slides of a store are made."""
+    if remote is None:
+        return str(root)
+    store = str(remote.store.root)
+    return store if file.startswith(store) else str(remote.scratch)
 
 
 def _too_full(root: Path, min_free: int) -> str:

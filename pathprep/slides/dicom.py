@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from pathprep.storage import regular
+
 MAGIC_AT, MAGIC = 128, b"DICM"
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"  # VL Whole Slide Microscopy Image Storage
 _IMPLICIT, _EXPLICIT_LITTLE = "1.2.840.10008.1.2", ("1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")
@@ -67,7 +69,7 @@ class Series:
 def has_magic(path: Path) -> bool:
     """Whether a file is DICOM, whatever it is called."""
     try:
-        with path.open("rb") as file:
+        with regular.open_regular(path) as file:
             file.seek(MAGIC_AT)
             return file.read(4) == MAGIC
     except OSError:
@@ -77,7 +79,7 @@ def has_magic(path: Path) -> bool:
 def read_header(path: Path) -> DicomFile | None:
     """What a DICOM file's header says; None if it is damaged, in another encoding, or not DICOM."""
     try:
-        with path.open("rb") as file:
+        with regular.open_regular(path) as file:
             file.seek(MAGIC_AT)
             if file.read(4) != MAGIC:
                 return None

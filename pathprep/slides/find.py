@@ -19,7 +19,7 @@ from pathprep.slides.find_masks import masks_for
 from pathprep.slides.identity import file_size, measures, parts
 from pathprep.slides.own_names import own_name
 from pathprep.slides.walk import Left, NotTaken, walk
-from pathprep.storage import cells, tables
+from pathprep.storage import cells, regular, tables
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _hash(mask: Path) -> str:
     try:
         if not mask.is_file():  # reading a pipe would wait for ever
             raise MaskError(f"{mask}: no such mask")
-        return hashlib.sha256(mask.read_bytes()).hexdigest()
+        return hashlib.sha256(regular.read(mask)).hexdigest()
     except OSError as error:
         raise MaskError(explain_os_error(error, reading=True)) from None
 

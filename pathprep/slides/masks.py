@@ -14,7 +14,7 @@ import numpy as np
 
 from pathprep.errors import MaskError, explain_os_error
 from pathprep.params.origin import AskedOrigin, Origin
-from pathprep.slides import foreign_forms
+from pathprep.slides import foreign_forms, json_parts
 from pathprep.slides.filled import fill_all
 from pathprep.slides.geojson import Drawing, Polygon, Stated, read_geojson
 from pathprep.slides.mask_pictures import Picture, read_picture
@@ -95,6 +95,8 @@ def place_mask(path: Path, ground: Ground) -> PlacedMask:
         if path.suffix.lower() in {".geojson", ".json"} or foreign_forms.is_json(head):
             return _place_polygons(path, ground)
         return _place_picture(path, ground)
+    except MemoryError:
+        raise MaskError(f"{path}: does not fit into memory; {json_parts.FIX}") from None
     except OSError as error:
         error.filename = str(path)
         raise MaskError(explain_os_error(error, reading=True)) from None

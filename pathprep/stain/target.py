@@ -13,7 +13,7 @@ from pathprep.kernels.macenko_reference import ALPHA, BETA, IO
 from pathprep.params.stain import REFERENCE
 from pathprep.stain.arrays import Array, to_numpy
 from pathprep.stain.fits import FITTED, StainFit, fit
-from pathprep.storage import atomic
+from pathprep.storage import atomic, regular
 from pathprep.storage.seals import is_whole, sealed
 
 VERSION, SEALED_SINCE = 2, 2  # of the file; what is older, or written by hand, has no seal
@@ -111,7 +111,7 @@ class Target:
             StainError: the file cannot be read, or does not hold a usable target.
         """
         try:
-            value = json.loads(path.read_bytes())
+            value = json.loads(regular.read(path))
             if not is_whole(value, SEALED_SINCE):
                 raise StainError(
                     f"{path}: damaged or edited (its seal differs); make it again: `pathprep target IMAGE`"

@@ -101,6 +101,10 @@ class Storage(ABC):
     def listing(self, folder: str) -> list[FileInfo]:
         """The files right in a folder, by name; none if it is absent."""
 
+    def odd(self, folder: str) -> list[str]:
+        """What is right in a folder and no file, by name: pipes, devices, folders, links to nothing."""
+        return []
+
     @abstractmethod
     def write(self, name: str, data: bytes) -> None:
         """Write a file: afterwards it is there whole, or as it was before if this fails."""

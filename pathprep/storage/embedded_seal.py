@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import BinaryIO
 
+from pathprep.storage import regular
 from pathprep.storage.seals import Seal
 
 _WORDS = b"pathprep-seal:"
@@ -70,7 +71,7 @@ def seal_in_head(path: Path) -> Seal:
     Raises:
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
+    with regular.open_regular(path) as file:
         head = file.read(HEAD)
         found = _SEAL.search(head)
         if found is None:

@@ -95,6 +95,13 @@ class LocalStorage(Storage):
             return []
         return sorted(found)
 
+    def odd(self, folder: str) -> list[str]:
+        try:
+            with os.scandir(self.root / folder) as entries:
+                return sorted(f"{folder}/{entry.name}" for entry in entries if not _is_file(entry))
+        except FileNotFoundError:
+            return []
+
     def write(self, name: str, data: bytes) -> None:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,3 +113,10 @@ class LocalStorage(Storage):
     def close(self) -> None:
         with self._lock:
             self._open.clear()
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself
+        return False

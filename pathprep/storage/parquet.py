@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 
 from pathprep.storage import regular
 
+MOST_CELLS = 1 << 28  # of a table that is read: a file may say in a few bytes that it has any number
+
 
 def shape(path: Path) -> tuple[int, int]:
     """Rows and columns of a file, as it says itself; nothing else of it is read.
@@ -37,12 +39,16 @@ def read(
 
     Raises:
         OSError: it cannot be read.
-        pyarrow.ArrowException: it is damaged.
+        pyarrow.ArrowException: it is damaged, or says that it has more than MOST_CELLS.
         KeyError: a column that the file lacks and ``schema`` has not.
     """
-    with pq.ParquetFile(pa.BufferReader(source) if isinstance(source, bytes) else source) as file:
+    opened = pa.BufferReader(source) if isinstance(source, bytes) else regular.open_regular(source)
+    with opened, pq.ParquetFile(opened) as file:
         stored = file.schema_arrow.names
         wanted = list(columns) if columns is not None else stored if schema is None else schema.names
+        cells = file.metadata.num_rows * len(wanted)
+        if cells > MOST_CELLS:
+            raise pa.ArrowInvalid(f"says that it has {cells:,} cells, at most {MOST_CELLS:,} are read")
         # a table without columns would not know its number of rows
         table = file.read([name for name in wanted if name in stored] or stored[:1], use_threads=False)
     if schema is None:

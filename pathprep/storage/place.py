@@ -12,8 +12,11 @@ def storage_at(place: PurePath | str) -> Storage:
     """The storage of a folder or URL that a user gave; nothing is read. ``file://`` is a local folder.
 
     Raises:
-        UsageError: fsspec does not know the URL, or the library for it is not installed.
+        UsageError: fsspec does not know the URL, or the library for it is not installed; or no path can have
+            this name.
     """
+    if "\0" in str(place):
+        raise UsageError(f"{str(place)!r}: holds a zero byte, which no name can; give another place")
     if not is_url(place):
         return LocalStorage(Path(place))
     storage = UrlStorage.of(place)

@@ -54,7 +54,6 @@ KNOWN = {
     "patient": (*PATIENT, "group", "group_id"),
 }
 MOST_COLUMNS = 100_000  # genes joined to slides are 60,000
-MOST_CELLS = 1 << 28  # of a Parquet file, which may say in a few bytes that it has so many
 SHOWN, LONGEST = 20, 80  # columns, and letters of one, in a message
 _UNNAMED = re.compile(r"(unnamed: \d+(\.\d+|_level_\d+)?|__index_level_\d+__|\.\.\.\d+)?", re.IGNORECASE)
 
@@ -218,10 +217,10 @@ def _csv(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
 def _parquet(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
     try:
         rows, columns = parquet.shape(path)
-        if columns > MOST_COLUMNS or rows * columns > MOST_CELLS:
+        if columns > MOST_COLUMNS or rows * columns > parquet.MOST_CELLS:
             raise UsageError(
                 f"{path}: {rows:,} rows of {columns:,} columns; at most {MOST_COLUMNS:,} columns and "
-                f"{MOST_CELLS:,} cells are read: leave out what is not needed"
+                f"{parquet.MOST_CELLS:,} cells are read: leave out what is not needed"
             )
         stored = parquet.read(path)
         cells = [[_text(value) for value in column.to_pylist()] for column in stored.columns]

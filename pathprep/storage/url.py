@@ -115,7 +115,7 @@ class UrlStorage(Storage):
             ) from None
         except Exception as error:
             if isinstance(error, OSError) and error.errno in FULL_DISK:
-                raise
+                raise OSError(error.errno, error.strerror, f"{self.root}/{name}") from None
             if any(word in type(error).__name__.lower() for word in _CREDENTIALS):
                 raise DatasetError(f"{self.root}: no valid credentials ({_words(error)})") from None
             raise StoreError(

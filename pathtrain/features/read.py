@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 
 from pathprep.errors import UsageError
+from pathprep.storage import regular
 from pathprep.storage.embedded_seal import seal_in, seal_in_head
 from pathprep.storage.seals import Seal
 
@@ -33,7 +34,7 @@ def read_bytes(path: Path) -> bytes:
         UsageError: it cannot be read, or is damaged.
     """
     try:
-        data = path.read_bytes()
+        data = regular.read(path)
     except OSError as error:
         raise _unreadable(path, error) from None
     if seal_in(data) is Seal.BROKEN:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pathprep.errors import UsageError
+from pathprep.storage import regular
 from pathprep.storage.embedded_seal import seal_in
 from pathprep.storage.seals import Seal
 from pathprep.words import command
@@ -82,7 +83,7 @@ def _verify_file(path: Path) -> Findings:
                 raise UsageError(f"{path}: holds NaN or infinite features; run `pathtrain embed` again")
         else:
             _read_parquet(path)
-        if seal_in(path.read_bytes()) is Seal.NONE:
+        if seal_in(regular.read(path)) is Seal.NONE:
             notes.append(OLDER)
 
     found = check(path, look)

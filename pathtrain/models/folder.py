@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse
 
+from pathprep.storage import regular
 from pathprep.storage.seals import Seal, is_whole, seal_of
 from pathtrain.errors import ModelError
 
@@ -37,7 +38,7 @@ def read_bytes(path: Path) -> bytes:
         ModelError: it cannot be read, which is not that it is damaged.
     """
     try:
-        return path.read_bytes()
+        return regular.read(path)
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file; {AGAIN}") from None
     except OSError as error:

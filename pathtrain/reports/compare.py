@@ -23,9 +23,12 @@ from pathtrain.recipes.probes import KnnProbe
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.reports import curves
 from pathtrain.runs import checkpoint
+<<<<<<< HEAD
 from pathtrain.runs.described import info_of, recipe_of, tiles_trained_on
+=======
+from pathtrain.runs.described import SHA_KEY, STEP_KEY, info_of, recipe_of
+>>>>>>> main
 from pathtrain.runs.identity import VERSION_KEY, flat
-from pathtrain.runs.warm_start import SHA_KEY, STEP_KEY
 from pathtrain.training import row_keys
 
 GOLDEN_ANGLE = 137.508  # degrees between neighbouring hues: far apart for any number of runs

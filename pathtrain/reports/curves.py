@@ -1,15 +1,10 @@
 """The figures of log.jsonl by their titles, in the order of pages."""
 
-import json
-import logging
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from pathtrain.runs import log_seal
 from pathtrain.training import logs, row_keys
-
-log = logging.getLogger(__name__)
 
 # By a probe's kind and figure: those of a probe with a name have it between the two
 PROBES = {
@@ -38,7 +33,6 @@ BETTER_PROBES: dict[tuple[str, str], Callable[[Iterable[float]], float]] = {
     ("collapse", "ratio"): min,
     ("collapse", "own_share"): min,
 }
-
 MOST = 1e300  # of a value that is drawn
 
 
@@ -97,23 +91,8 @@ def better(key: str) -> Callable[[Iterable[float]], float] | None:
 
 def read(run: Path) -> tuple[list[dict[str, Any]], int]:
     """The rows of a run's log, and how many lines are damaged; one that a kill cut off at the end is none."""
-    try:
-        lines = (run / logs.NAME).read_bytes().splitlines(keepends=True)
-    except FileNotFoundError:
-        return [], 0
-    if wrong := log_seal.differs(run):
-        log.warning("%s", wrong)
-    rows, damaged = [], 0
-    for line in lines:
-        try:
-            row = json.loads(line, parse_int=_whole)
-        except ValueError:
-            row = None
-        if isinstance(row, dict) and _is_number(row.get("step")):
-            rows.append(row)
-        else:
-            damaged += line.endswith(b"\n")
-    return rows, damaged
+    rows, damaged = logs.read(run, repeated=True)
+    return rows, len(damaged)
 
 
 def points(rows: list[dict[str, Any]], key: str) -> tuple[list[float], list[float]]:
@@ -122,14 +101,9 @@ def points(rows: list[dict[str, Any]], key: str) -> tuple[list[float], list[floa
     return [row["step"] for row in kept], [row[key] for row in kept]
 
 
-def _whole(digits: str) -> int | float:
-    """A number of the log; infinity if no figure has so many digits."""
-    return int(digits) if len(digits) < 20 else float(digits)
-
-
 def _is_number(value: Any) -> bool:
     # beyond MOST, sums and the steps of axes overflow
-    return isinstance(value, int | float) and not isinstance(value, bool) and -MOST < value < MOST
+    return row_keys.is_number(value) and -MOST < value < MOST
 
 
 def _parts(key: str) -> tuple[str, str, str]:

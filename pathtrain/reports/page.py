@@ -33,9 +33,12 @@ from pathtrain.recipes.recipe import Recipe, StainConfig
 from pathtrain.reports import curves
 from pathtrain.reports import results as evaluations
 from pathtrain.runs import checkpoint, milestones
+<<<<<<< HEAD
 from pathtrain.runs.described import info_of, recipe_of, tiles_trained_on
+=======
+from pathtrain.runs.described import STEP_KEY, info_of, recipe_of
+>>>>>>> main
 from pathtrain.runs.identity import TRAINING, VERSION_KEY, held_out
-from pathtrain.runs.warm_start import STEP_KEY
 from pathtrain.stain.target import of_run
 from pathtrain.training import row_keys
 from pathtrain.training.health import Health, Spell
@@ -142,6 +145,7 @@ def _facts(
         ("Tiles", f"{tiles:,}" if tiles else "unknown"),
         ("Machine", ", ".join(f"{key} {value}" for key, value in versions.items()) or "unknown"),
     ]
+<<<<<<< HEAD
     figures = {key: curves.points(rows, key)[1] for key in ("loss", "images_s", "data_wait")}
     speed: list[tuple[str, str]] = []
     if values := figures["loss"]:
@@ -151,6 +155,16 @@ def _facts(
     if values := figures["data_wait"]:
         speed.append(("Waiting for data", f"{statistics.median(values):.1%} (median)"))
     return [*facts[:2], *speed, *facts[2:]]
+=======
+    # before the first step, there are figures of probes only
+    losses, speeds, waits = (curves.points(rows, key)[1] for key in ("loss", "images_s", "data_wait"))
+    measured = [("Last loss", f"{losses[-1]:.4f}")] if losses else []
+    if speeds:
+        measured.append(("Images per second", f"{statistics.median(speeds):.1f} (median)"))
+    if waits:
+        measured.append(("Waiting for data", f"{statistics.median(waits):.1%} (median)"))
+    return facts[:2] + measured + facts[2:]
+>>>>>>> main
 
 
 def _stain(config: StainConfig) -> str:

@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import logging
+import os
 import pickle
 import re
 from dataclasses import asdict, dataclass
@@ -21,7 +22,7 @@ from typing import Any, cast
 
 import torch
 
-from pathprep.storage import atomic
+from pathprep.storage import atomic, regular
 from pathprep.storage.json_files import read_json
 from pathprep.storage.seals import is_whole, sealed
 from pathprep.words import command
@@ -61,7 +62,7 @@ def entries(run: Path) -> list[Entry]:
     found = []
     for path in folder(run).glob("[0-9]*.json"):
         try:
-            values = json.loads(path.read_bytes())
+            values = json.loads(regular.read(path))
             if not is_whole(values, SEALED_SINCE):
                 raise ValueError
             entry = Entry(**{key: value for key, value in values.items() if key not in ("seal", "version")})
@@ -69,7 +70,8 @@ def entries(run: Path) -> list[Entry]:
                 raise ValueError
             found.append(entry)
         except FileNotFoundError:  # removed meanwhile
-            continue
+            if path.is_symlink():
+                log.warning("%s is a link to nothing; its checkpoint is not used", path)
         except (ValueError, TypeError, AttributeError, RecursionError):
             log.warning("%s is damaged; its checkpoint is not used", path)
     return sorted(found, key=lambda entry: entry.step)
@@ -128,11 +130,15 @@ def latest(run: Path) -> Entry | None:
         CheckpointError: there are checkpoints, and all of them are damaged.
     """
     found = entries(run)
+    newest = found[-1].file if found else ""
+    for path in sorted(folder(run).glob("[0-9]*.pt")):
+        if path.name > newest and not os.path.lexists(path.with_suffix(".json")):
+            log.warning("%s has no .json beside it: it was not finished, or that is lost; not used", path)
     for entry in reversed(found):
         path = folder(run) / entry.file
         try:
-            with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256:
+            with regular.open_regular(path) as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256:  # type: ignore[arg-type]
                     return entry
             log.warning("%s is damaged (its SHA-256 differs); an older checkpoint is used", path)
         except FileNotFoundError:
@@ -150,7 +156,7 @@ def read(run: Path, entry: Entry) -> dict[str, Any]:
     """
     path = folder(run) / entry.file
     try:
-        data = path.read_bytes()
+        data = regular.read(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is gone") from None
     if hashlib.sha256(data).hexdigest() != entry.sha256:

@@ -8,10 +8,11 @@ elsewhere may keep the line: only that of a run is compared.
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pathprep.storage import atomic
+from pathprep.storage import atomic, regular
 from pathprep.storage.seals import is_whole, write_sealed
 from pathtrain.errors import CheckpointError, RecipeError
 from pathtrain.recipes.load import dump, load
@@ -19,6 +20,8 @@ from pathtrain.recipes.recipe import Recipe
 
 INFO_FILE, RECIPE_FILE = "run.json", "recipe.yaml"
 VERSION, SEALED_SINCE = 2, 2
+# In the identity of a run that began with another's encoder: which step of it, and its checkpoint's hash
+STEP_KEY, SHA_KEY = "model.init step", "model.init sha256"
 _LINE = re.compile(rb"# seal: ([0-9a-f]{64})\n\Z")
 
 
@@ -46,7 +49,7 @@ def info_of(run: Path) -> dict[str, Any]:
     """
     path = run / INFO_FILE
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(regular.read(path))
     except FileNotFoundError:
         return {}
     except (ValueError, RecursionError):
@@ -55,18 +58,47 @@ def info_of(run: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
     if not isinstance(found, dict) or not is_whole(found, SEALED_SINCE):
         raise CheckpointError(f"{path} is damaged; bring it back from a copy, or `fresh` starts over")
-    for key in ("identity", "versions"):
-        if not isinstance(found.get(key, {}), dict):
+    for key, right in _TYPES.items():
+        if key in found and not right(found[key]):
             raise CheckpointError(
                 f"{path} is damaged ({key}); bring it back from a copy, or `fresh` starts over"
             )
     return found
 
 
+<<<<<<< HEAD
 def tiles_trained_on(info: dict[str, Any]) -> int | None:
     """How many tiles a run's dataset had, as run.json says; None if it does not."""
     tiles = info.get("identity", {}).get("dataset tiles")
     return tiles if type(tiles) is int and tiles > 0 else None
+=======
+def _is_count(value: Any) -> bool:
+    return value is None or (type(value) is int and 0 <= value < 2**63)
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _is_identity(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and all(_is_count(value.get(key)) for key in ("dataset tiles", STEP_KEY))
+        and isinstance(value.get(SHA_KEY), str | None)
+        and _is_names(value.get("held-out slides", []))
+    )
+
+
+# What readers count with and look for must have its type, whoever sealed it
+_TYPES: dict[str, Callable[[Any], bool]] = {
+    "identity": _is_identity,
+    "versions": lambda value: isinstance(value, dict),
+    "changes": lambda value: isinstance(value, list),
+    "dataset": lambda value: isinstance(value, str),
+    "slides": _is_count,
+    "groups": _is_count,
+}
+>>>>>>> main
 
 
 def recipe_of(run: Path) -> Recipe:
@@ -78,7 +110,7 @@ def recipe_of(run: Path) -> Recipe:
     """
     path = run / RECIPE_FILE
     try:
-        text = path.read_bytes()
+        text = regular.read(path)
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror})") from None
     found = _LINE.search(text)

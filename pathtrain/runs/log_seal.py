@@ -8,6 +8,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from pathprep.storage import regular
 from pathprep.storage.seals import Seal, seal_of, write_sealed
 
 LOG_FILE, NAME = "log.jsonl", "log.seal.json"
@@ -33,7 +34,7 @@ def differs(run: Path) -> str | None:
         OSError: one of them cannot be read.
     """
     try:
-        told = json.loads((run / NAME).read_bytes())
+        told = json.loads(regular.read(run / NAME))
         if seal_of(told) is not Seal.WHOLE:
             raise ValueError
     except FileNotFoundError:
@@ -42,7 +43,7 @@ def differs(run: Path) -> str | None:
         return f"{run / NAME}: damaged; the next checkpoint writes it again"
     if not (run / LOG_FILE).exists():
         return f"{run / LOG_FILE}: gone, and its figures with it"
-    with (run / LOG_FILE).open("rb") as file:
+    with regular.open_regular(run / LOG_FILE) as file:
         data = file.read(int(told["bytes"]))
     if hashlib.sha256(data).hexdigest() != told["sha256"]:
         return f"{run / LOG_FILE}: its rows have changed since they were written; figures may be wrong"

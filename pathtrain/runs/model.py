@@ -32,7 +32,7 @@ from pathtrain.models.folder import (
 from pathtrain.recipes.names_only import short_init
 from pathtrain.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD, RUN, TIMM, ModelConfig
 from pathtrain.runs import checkpoint, warm_start
-from pathtrain.runs.described import info_of, recipe_of
+from pathtrain.runs.described import SHA_KEY, STEP_KEY, info_of, recipe_of
 from pathtrain.stain.target import ModelTarget, of_run
 
 Pixels = npt.NDArray[np.uint8]
@@ -255,7 +255,7 @@ def of_weights(
     module.load_state_dict(weights)
     info = info_of(run)
     identity = info.get("identity", {})
-    taken, sha256 = (identity.get(key) for key in (warm_start.STEP_KEY, warm_start.SHA_KEY))
+    taken, sha256 = (identity.get(key) for key in (STEP_KEY, SHA_KEY))
     init = config.init if taken is None else warm_start.at_step(config.init, taken)
     return replace(
         _finish(module, config, name, target),
@@ -291,6 +291,10 @@ def _from_export(path: Path) -> LoadedModel:
     except ValidationError as error:
         said = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise ModelError(f"{path / CONFIG_FILE}: {said}") from None
+    except ModelError as error:  # of timm, of what config.json asks for
+        if str(path) in str(error):
+            raise
+        raise ModelError(f"{path / CONFIG_FILE}: {error}; {AGAIN}") from None
     except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
         raise ModelError(
             f"{path}: its weights or configuration are damaged ({_line(error)}); {AGAIN}"

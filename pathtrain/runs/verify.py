@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pathprep.errors import PathprepError
-from pathprep.storage import locks
+from pathprep.storage import locks, regular
 from pathprep.storage.atomic import PREFIX
 from pathprep.storage.seals import is_whole
 from pathprep.storage.whole_folder import left_over
@@ -67,7 +67,7 @@ def verify_model(path: Path) -> Iterator[Findings]:
     card = Findings(str(path / CARD_FILE))
     if not found.problems and (written := recorded(read_config(path)).get(CARD_FILE)):
         try:
-            if hashlib.sha256((path / CARD_FILE).read_bytes()).hexdigest() != written:
+            if hashlib.sha256(regular.read(path / CARD_FILE)).hexdigest() != written:
                 card.notes.append("changed since it was exported: edited or damaged; the model is whole")
         except OSError as error:
             card.problems.append(f"{card.file}: cannot be read ({error.strerror}); export the model again")
@@ -102,8 +102,8 @@ def _checkpoints(run: Path) -> Iterator[Findings]:
         found = Findings(str(path))
         entry = entries.pop(path.name, None)
         try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            with regular.open_regular(path) as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
             if entry is not None and digest != entry.sha256:
                 found.problems.append(f"{path}: damaged (its SHA-256 differs); an older checkpoint is used")
             elif entry is None and not path.with_suffix(".json").exists():
@@ -116,7 +116,7 @@ def _checkpoints(run: Path) -> Iterator[Findings]:
         yield Findings(str(path), [f"{path}: gone; an older checkpoint is used"])
     for path in sorted(folder.glob("*.json")):
         try:
-            whole = is_whole(json.loads(path.read_bytes()), checkpoint.SEALED_SINCE)
+            whole = is_whole(json.loads(regular.read(path)), checkpoint.SEALED_SINCE)
         except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             whole = False
         yield Findings(str(path), [] if whole else [f"{path}: damaged; its checkpoint is not used"])
@@ -128,7 +128,7 @@ def _checkpoints(run: Path) -> Iterator[Findings]:
 def _log(path: Path) -> Findings:
     found = Findings(str(path))
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
+        lines = regular.read(path).splitlines(keepends=True)
     except OSError as error:
         found.problems.append(f"{path}: cannot be read ({error.strerror})")
         return found

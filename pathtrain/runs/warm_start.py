@@ -28,9 +28,7 @@ from pathtrain.recipes.hierarchical import HierarchicalRecipe
 from pathtrain.recipes.recipe import RUN, ModelConfig, Recipe
 from pathtrain.runs import checkpoint
 from pathtrain.runs.checkpoint import Entry
-from pathtrain.runs.described import recipe_of
-
-STEP_KEY, SHA_KEY = "model.init step", "model.init sha256"
+from pathtrain.runs.described import SHA_KEY, STEP_KEY, recipe_of
 
 
 @dataclass(frozen=True)

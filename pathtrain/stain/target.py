@@ -20,6 +20,7 @@ from pathprep.errors import StainError
 from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import ALPHA, BETA, IO, Target
 from pathprep.stain.target import SEALED_SINCE, VERSION
+from pathprep.storage import regular
 from pathprep.storage.json_files import read_json
 from pathprep.storage.seals import is_whole, write_sealed
 from pathtrain.errors import ModelError, RecipeError
@@ -100,7 +101,7 @@ def of_run(run: Path, recipe: Recipe) -> ModelTarget | None:
     if not needed and not path.exists():
         return None
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads(regular.read(path))
         if not isinstance(values, dict) or not is_whole(values, SEALED_SINCE):
             raise ValueError
         return ModelTarget.model_validate({key: values[key] for key in values.keys() - {"seal", "version"}})

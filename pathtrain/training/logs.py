@@ -19,8 +19,9 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from pathprep.storage import atomic
+from pathprep.storage import atomic, regular
 from pathtrain.runs import log_seal
+from pathtrain.training import row_keys
 from pathtrain.training.wandb_board import Wandb
 
 NAME = log_seal.LOG_FILE
@@ -31,28 +32,43 @@ Row = dict[str, Any]
 Watch = Callable[[int, int, Row | None], None]
 
 
-def rows(run: Path) -> list[dict[str, Any]]:
-    """The run's rows in order; a last line that a kill cut off is left out."""
-    try:
-        lines = (run / NAME).read_bytes().splitlines(keepends=True)
-    except FileNotFoundError:
-        return []
+def rows(run: Path) -> list[Row]:
+    """The run's rows in order; lines that are damaged are named in the log."""
+    found, damaged = read(run)
+    for number in damaged:
+        log.warning("%s: line %d is damaged and left out", run / NAME, number)
+    return found
+
+
+def read(run: Path, *, repeated: bool = False) -> tuple[list[Row], list[int]]:
+    """The run's rows in order, and the numbers of damaged lines; a last one that a kill cut off is none.
+
+    Args:
+        repeated: take rows whose step was there before, which else are damaged: a part may be there twice.
+    """
     if wrong := log_seal.differs(run):
         log.warning("%s", wrong)
+    try:
+        lines = regular.read(run / NAME).splitlines(keepends=True)
+    except FileNotFoundError:
+        return [], []
     found: list[Row] = []
+    damaged = []
     for number, line in enumerate(lines, 1):
-        if not line.endswith(b"\n"):
-            continue
         try:
-            row = json.loads(line)
-            row["step"] = int(row["step"])
-            if found and row["step"] <= found[-1]["step"]:  # each step is there once: a part is there twice
-                raise ValueError
-        except (ValueError, TypeError, KeyError, RecursionError):
-            log.warning("%s: line %d is damaged and left out", run / NAME, number)
-            continue
-        found.append(row)
-    return found
+            row = json.loads(line, parse_int=_whole)
+        except (ValueError, RecursionError):
+            row = None
+        if row_keys.is_row(row) and (repeated or not found or row["step"] > found[-1]["step"]):
+            found.append(row)
+        elif line.endswith(b"\n"):
+            damaged.append(number)
+    return found, damaged
+
+
+def _whole(digits: str) -> int | float:
+    """A number of the log; infinity if no figure has so many digits."""
+    return int(digits) if len(digits) < 20 else float(digits)
 
 
 class Log:

@@ -1,6 +1,6 @@
 """What the keys of a row of log.jsonl are, in the order of the run's page; the docs list them from here."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Key(NamedTuple):
@@ -67,6 +67,9 @@ SPEED = {
 }
 KEYS = {**PLACE, **MEANS, **SCHEDULED, **SPEED}
 
+# What a row has of every objective that says how far the student is from the teacher
+_JUDGED = ("loss", "teacher_entropy", "output_entropy", "outputs_used", "feature_rank", "feature_sd")
+
 OBJECTIVES = {"tile_": "Tiles", "region_": "Regions", "slide_": "Slides"}
 _PART, _VALIDATION = "gradient_norm_", "val_"
 
@@ -88,3 +91,20 @@ def of(name: str) -> Key | None:
             first = key.title[0] if key.title[1].isupper() else key.title[0].lower()  # SD stays SD
             return Key(f"{title}: {first}{key.title[1:]}", key.words)
     return None
+
+
+def is_number(value: Any) -> bool:
+    """Whether it can be counted with: not a truth value; it may be NaN or infinite."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_row(row: Any) -> bool:
+    """Whether a line of a log is a row: its step, and what is counted with to judge it (training.health)."""
+    if not isinstance(row, dict) or type(row.get("step")) is not int or not 0 <= row["step"] < 2**63:
+        return False
+    needed = []
+    for objective in ("", *OBJECTIVES):
+        if f"{objective}kl" in row:
+            needed += ["steps", *(f"{objective}{name}" for name in _JUDGED)]
+            needed += ["phase"] if objective == "region_" else []
+    return all(is_number(row.get(name)) for name in needed)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pathprep.errors import UsageError
-from pathprep.storage import atomic
+from pathprep.storage import atomic, regular
 
 
 def check() -> Any:
@@ -34,7 +34,7 @@ class Wandb:
     def __init__(self, project: str, run: Path, config: dict[str, Any]) -> None:
         package, path = check(), run / "wandb.json"
         try:
-            identity = json.loads(path.read_bytes())["id"]
+            identity = json.loads(regular.read(path))["id"]
         except (OSError, ValueError, KeyError):
             identity = secrets.token_hex(8)
             atomic.write_json(path, {"id": identity, "project": project})

@@ -197,6 +197,8 @@ def judge(kind: Kind, root: Path, path: Path, whole: str) -> tuple[Outcome, str]
             said.append(shown(error))
             raised = True
     words = "\n".join(said)
+    if not kind.missed and not os.path.lexists(path):
+        return "same", words
     if not named(words, path):
         if raised:
             return "unnamed", words

@@ -144,6 +144,7 @@ class Kind:
         name: for tables. scope: the folder of the gallery that they are in. pattern: of their paths in it.
         reader: gives the content. verify: yields a line for each finding; None: there is no such command.
         hashed: whether verify must name it whatever has changed, also what makes no difference to the reader.
+        missed: whether anything tells that such a file is gone; a note of what failed leaves nothing behind.
     """
 
     name: str
@@ -152,6 +153,7 @@ class Kind:
     reader: Reader
     verify: Complaints | None = None
     hashed: bool = False
+    missed: bool = True
 
     def files(self, root: Path) -> list[Path]:
         """Its files in a copy of the scope."""
@@ -162,7 +164,7 @@ class Kind:
 KINDS = (
     Kind("dataset.json", "dataset", "dataset.json", read_dataset, verified),
     Kind("markers of slides", "dataset", "slides/*.json", read_dataset, verified),
-    Kind("quarantine of slides", "dataset", "failed/*.json", read_dataset, verified),
+    Kind("quarantine of slides", "dataset", "failed/*.json", read_dataset, verified, missed=False),
     Kind("shards", "dataset", "shards/*.tar", read_dataset, verified, hashed=True),
     Kind("DALI indexes", "dataset", "shards/*.idx", read_dataset, verified, hashed=True),
     Kind("indexes of tiles", "dataset", "index/*.parquet", read_dataset, verified, hashed=True),
@@ -173,7 +175,7 @@ KINDS = (
     Kind("mapped index, current", "mapped", "tiles/current.json", read_mapped, verified),
     Kind("dataset.json, imported", "imported", "dataset.json", read_dataset, verified),
     Kind("markers of tile sets", "imported", "slides/*.json", read_dataset, verified),
-    Kind("quarantine of tile sets", "imported", "failed/*.json", read_dataset, verified),
+    Kind("quarantine of tile sets", "imported", "failed/*.json", read_dataset, verified, missed=False),
     Kind("shards, imported", "imported", "shards/*", read_dataset, verified, hashed=True),
     Kind("indexes, imported", "imported", "index/*.parquet", read_dataset, verified, hashed=True),
     Kind("mixed.json", "mixed", "mixed.json", read_mixed, verified),

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tifffile
 import torch
 from fuzz.pictures import h5_images, saved
 from helpers.toys import write_run
@@ -31,7 +32,7 @@ from pathprep.slides.masks import load_mask
 from pathprep.slides.mpp.header import Header
 from pathprep.slides.mpp.settle import MppRules, settle
 from pathprep.stain import Target
-from pathprep.storage import tables
+from pathprep.storage import parquet, tables
 from pathprep.storage.seals import sealed
 from pathprep.tilesets import images
 from pathtrain import images as train_images
@@ -57,13 +58,13 @@ class Evil:
         return os.mkdir, (str(self.mark),)
 
 
-def png(width: int, height: int) -> bytes:
+def png(width: int, height: int, bits: int = 8) -> bytes:
     """A PNG of one colour, of some bytes: all rows are in a few kilobytes of zeros."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0)
     body = zlib.compress(bytes(1 << 20), 9)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
@@ -74,6 +75,32 @@ def jpeg(side: int) -> bytes:
     at = data.index(b"\xff\xc0") + 5
     data[at : at + 4] = struct.pack(">HH", side, side)
     return bytes(data)
+
+
+def tiff_mask(place: Path) -> None:
+    """A TIFF whose tags say that it is larger than it is."""
+    tifffile.imwrite(place / "m.tif", np.ones((64, 64), np.uint8), metadata=None)
+    with tifffile.TiffFile(place / "m.tif", mode="r+") as tiff:
+        for name in ("ImageWidth", "ImageLength", "RowsPerStrip"):
+            tiff.pages[0].tags[name].overwrite(400_000)
+    load_mask(place / "m.tif", 65_500, 65_500, (100, 100))
+
+
+def webp_mask(place: Path) -> None:
+    """A WebP of the largest size that its header can say."""
+    data = bytearray(saved("WEBP", lossless=True))
+    at = data.index(b"VP8L") + 9
+    data[at : at + 4] = (int.from_bytes(data[at : at + 4], "little") | (1 << 28) - 1).to_bytes(4, "little")
+    load_mask(put(place / "m.webp", bytes(data)), 16_384, 16_384, (100, 100))
+
+
+def own_parquet(place: Path) -> None:
+    """A table of a dataset of a thousand million rows, in some kilobytes."""
+    column = pa.array(np.zeros(10_000_000, np.int8))
+    with pq.ParquetWriter(place / "t.parquet", pa.schema([("x", pa.int8())]), compression="zstd") as writer:
+        for _ in range(100):
+            writer.write_table(pa.table({"x": column}))
+    parquet.read((place / "t.parquet").read_bytes())
 
 
 def put(path: Path, data: bytes) -> Path:
@@ -124,8 +151,12 @@ def checkpoint_bomb(place: Path) -> None:
     out = io.BytesIO()
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
         for item in old.infolist():
-            data = old.read(item)
-            new.writestr(item.filename, bytes(1 << 31) if "/data/" in item.filename else data)
+            if "/data/" not in item.filename:
+                new.writestr(item.filename, old.read(item))
+                continue
+            with new.open(item.filename, "w", force_zip64=True) as file:
+                for _ in range(1 << 7):
+                    file.write(bytes(1 << 24))
     path.write_bytes(out.getvalue())
     vouch(path)
     pathtrain.load(place / "run")
@@ -153,6 +184,12 @@ BOMBS: dict[str, Callable[[Path], Any]] = {
     "PNG mask": lambda place: load_mask(
         put(place / "m.png", png(65_500, 65_500)), 65_500, 65_500, (100, 100)
     ),
+    "deep PNG mask": lambda place: load_mask(
+        put(place / "m.png", png(65_500, 65_500, 16)), 65_500, 65_500, (100, 100)
+    ),
+    "TIFF mask": tiff_mask,
+    "WebP mask": webp_mask,
+    "Parquet of a dataset": own_parquet,
     "JPEG of a set": lambda place: images.decode(jpeg(65_000)),
     "JPEG of a dataset": lambda place: train_images.decode(jpeg(65_000), "a"),
     "HDF5 features": features,

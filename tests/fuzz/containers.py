@@ -112,7 +112,10 @@ def read_all(root: Path) -> None:
 def looked_at(root: Path) -> None:
     """Each of several readers may refuse; one that does has the last word."""
     refused = None
-    for look in (read_all, lambda root: list(pathprep.verify(root))):
+    looks = [read_all, lambda root: list(pathprep.verify(root))]
+    if (root / "dataset.json").exists():
+        looks.append(lambda root: pathprep.report(root))
+    for look in looks:
         try:
             look(root)
         except PathprepError as error:
@@ -195,7 +198,7 @@ def in_run(name: str, also: Callable[[Path], None] = lambda root: None) -> Calla
             logs.rows,
             lambda root: pathtrain.report(root),
             lambda root: pathtrain.export(root, root / "out"),
-            lambda root: pathtrain.compare([root, root], root / "compare.html"),
+            lambda root: pathtrain.compare([root, folder / "run"], root / "compare.html"),
         ):
             try:
                 look(root)
@@ -232,22 +235,36 @@ def _of(name: str, examples: Any, parse: Any, how: Mutate = mutate.of_bytes, *na
 PARSERS = {
     parser.name: parser
     for parser in (
-        _of("dataset.json", one_file("dataset.json"), in_dataset("dataset.json"), of_dataset_json),
-        _of("markers", one_file("slides/*.json"), in_dataset(MARKER), of_sealed),
-        _of("quarantine", failures, in_dataset("failed/c.json"), of_sealed),
-        _of("indexes of tiles", one_file("index/*.parquet"), vouched(INDEX)),
-        _of("shards", one_file("shards/*.tar"), vouched(TAR)),
-        _of("mixed.json", mixes("mixed.json"), in_mix("mixed.json"), of_mixed_json),
-        _of("mixed indexes", mixes("index/*.parquet"), in_mix("index/mixed-000000.parquet")),
-        _of("checkpoints", runs(f"run/{PT}"), in_run(PT, rehashed)),
+        _of(
+            "dataset.json",
+            one_file("dataset.json"),
+            in_dataset("dataset.json"),
+            of_dataset_json,
+            "dataset.json",
+            "now",  # of another version, or none: the folder is named
+        ),
+        _of("markers", one_file("slides/*.json"), in_dataset(MARKER), of_sealed, "synth-000"),
+        _of("quarantine", failures, in_dataset("failed/c.json"), of_sealed, "c.json"),
+        _of("indexes of tiles", one_file("index/*.parquet"), vouched(INDEX), mutate.of_bytes, "synth-000"),
+        _of("shards", one_file("shards/*.tar"), vouched(TAR), mutate.of_bytes, "synth-000"),
+        _of("mixed.json", mixes("mixed.json"), in_mix("mixed.json"), of_mixed_json, "mixed.json", "now"),
+        _of(
+            "mixed indexes",
+            mixes("index/*.parquet"),
+            in_mix("index/mixed-000000.parquet"),
+            mutate.of_bytes,
+            "mixed-000000",
+        ),
+        _of("checkpoints", runs(f"run/{PT}"), in_run(PT, rehashed), mutate.of_bytes, "00000020", "now"),
         _of(
             "accounts of checkpoints",
             runs("run/checkpoints/0*.json"),
             in_run("checkpoints/00000020.json"),
             of_sealed,
+            "checkpoint",
         ),
-        _of("run.json", runs("run/run.json"), in_run("run.json"), of_sealed),
-        _of("log.jsonl", runs("run/log.jsonl"), in_run("log.jsonl"), mutate.of_text),
+        _of("run.json", runs("run/run.json"), in_run("run.json"), of_sealed, "run.json", "recipe.yaml"),
+        _of("log.jsonl", runs("run/log.jsonl"), in_run("log.jsonl"), mutate.of_text, "log.jsonl"),
         _of(
             "config.json of a model",
             runs("model/config.json"),

@@ -2,6 +2,7 @@
 
 import io
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +90,11 @@ def h5_images(data: bytes, folder: Path) -> None:
     """Found, and each image read; one that cannot be costs itself."""
     path = written(data, folder / "a_train_x.h5")
     found = set_find.find(path)
-    with hdf5.Rows(folder) as rows:
+    with closing(hdf5.Rows(folder)) as rows:
         for item in found.items:
             try:
-                images.check(rows.read(item))
+                height, width = rows.read(item).shape[:2]
+                images.check(width, height)
             except (OSError, ValueError) as error:
                 raise UsageError(f"{item.file}: {error}") from None
 

@@ -97,7 +97,7 @@ def test_what_is_asked_for_is_not_there(kind: str, small: Path, small_mix: Path)
             ask("synth_001")
     with pytest.raises(UsageError, match="no column 'lenght'; the nearest name is 'length'"):
         data.table("synth-000", ["lenght"])
-    with pytest.raises(DatasetError, match=r"not a dataset \(no dataset.json\)"):
+    with pytest.raises(DatasetError, match=r"not a dataset \(no dataset.json, and no mixed.json"):
         pathprep.open(small / "shards")
 
 

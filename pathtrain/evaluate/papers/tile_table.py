@@ -21,11 +21,15 @@ import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from pathprep.errors import UsageError, explain_os_error
+from pathprep.errors import UsageError, explain_os_error, why
 from pathprep.folders import is_mixed
 from pathprep.params.settings import build
+<<<<<<< HEAD
 from pathprep.storage import atomic
 from pathprep.words import counted
+=======
+from pathprep.storage import atomic, regular
+>>>>>>> main
 from pathtrain.data.whole_tiles import LABELS_FILE
 from pathtrain.evaluate.figure_text import drawn
 from pathtrain.evaluate.papers.published import EXAONEPATH, TASKS
@@ -73,7 +77,7 @@ def _of_folder(path: Path) -> dict[str, TaskPaths]:
 
 def _of_file(path: Path) -> dict[str, TaskPaths]:
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(regular.read(path).decode())
     except OSError as error:
         raise UsageError(explain_os_error(error, reading=True)) from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
@@ -88,7 +92,11 @@ def _of_file(path: Path) -> dict[str, TaskPaths]:
             raise UsageError(f"{path}: {key} needs train, perhaps test, and nothing else")
         places = {side: path.parent / str(place) for side, place in entry.items() if place is not None}
         for place in places.values():
-            if not _holds_tiles(place):
+            try:
+                there = _holds_tiles(place)
+            except (OSError, UsageError) as error:
+                raise UsageError(f"{path}: {key}: {place}: {why(error)}") from None
+            if not there:
                 raise UsageError(
                     f"{path}: {key}: {place} is neither a dataset nor images with a {LABELS_FILE}"
                 )

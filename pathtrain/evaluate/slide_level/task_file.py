@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from pathprep.errors import UsageError
+from pathprep.storage import regular
 
 BUILT_IN = Path(__file__).parent
 
@@ -62,7 +63,7 @@ def read_task_file(name: str) -> tuple[Path, list[TaskSpec]]:
     if not path.is_file() and name == path.stem and (BUILT_IN / f"{name}.yaml").is_file():
         path = BUILT_IN / f"{name}.yaml"
     try:
-        specs = TaskFile.model_validate(yaml.safe_load(path.read_text())).tasks
+        specs = TaskFile.model_validate(yaml.safe_load(regular.read(path).decode())).tasks
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         why = " ".join(str(error).split())
         raise UsageError(f"`tasks` {name}: neither exaonepath2 nor a YAML that can be read ({why})") from None

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pathprep.errors import UsageError
-from pathprep.storage import tables
+from pathprep.storage import parquet, tables
 from pathtrain.data import label_table
 
 LONG = 400  # letters that a message may have
@@ -105,7 +105,7 @@ def test_a_parquet_file_of_more_cells_than_are_read(tmp_path: Path, monkeypatch:
     # 300 million ones take 10 kB in a file
     path = tmp_path / "t.parquet"
     pq.write_table(pa.table({"a": pa.array([1] * 10_000, pa.int8())}), path)
-    monkeypatch.setattr(tables, "MOST_CELLS", 9_999)
+    monkeypatch.setattr(parquet, "MOST_CELLS", 9_999)
     monkeypatch.setattr(tables.parquet, "read", lambda *_: pytest.fail("took memory"))
     assert message(path).startswith("t.parquet: 10,000 rows of 1 columns; at most 100,000 columns and")
 

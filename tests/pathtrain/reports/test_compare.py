@@ -15,8 +15,8 @@ from pathtrain.cli import app
 from pathtrain.errors import ModelError
 from pathtrain.recipes.load import dump, load
 from pathtrain.reports.compare import compare
+from pathtrain.runs.described import STEP_KEY
 from pathtrain.runs.identity import TRAINING, VERSION_KEY
-from pathtrain.runs.warm_start import STEP_KEY
 
 KNN = "probes.0={kind: knn, name: crc, every: 10, train: crc}"
 

@@ -106,7 +106,7 @@ def test_run_and_compare(run: Path, dataset: Path, tmp_path: Path) -> None:
     (run / "log.jsonl").write_text("\n".join([*logged, line, line, "{"]) + "\n{\n")
     info = json.loads((run / "run.json").read_text())
     info |= {"dataset": f"/{EVIL}/{LONG}", "versions": {EVIL: LONG, "torch": EVIL}}
-    info["identity"] |= {"dataset build id": EVIL, "held-out slides": LONG}
+    info["identity"] |= {"dataset build id": EVIL, "held-out slides": [LONG]}
     other = write_run(tmp_path / f"other {FOLDER}", dataset, seed=1)
     (run / "run.json").write_text(json.dumps(info))
     harmless(report(run), NAMES[1], SCRIPT, IMAGE, LINK, "more characters)", "kNN accuracy")

@@ -17,6 +17,7 @@ import pathprep
 import pathtrain
 from pathprep.errors import UsageError, explain_os_error
 from pathprep.stain import Target
+from pathprep.storage import regular
 from pathprep.storage.seals import sealed
 from pathtrain.cli import app
 from pathtrain.errors import CheckpointError, ModelError
@@ -240,7 +241,7 @@ def test_an_error_of_the_disk_is_not_damage(model: Path, monkeypatch: pytest.Mon
     def denied(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_bytes", denied)
+    monkeypatch.setattr(regular, "read", denied)
     with pytest.raises(ModelError, match="Permission denied; have the right to read it given to you"):
         load(model)
 
