@@ -21,13 +21,8 @@ from pathprep.dataset.info import NAME
 from pathprep.dataset.marker import TileSetMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import STATUSES
-<<<<<<< HEAD
-from pathprep.errors import DatasetError
-from pathprep.page.environment import UNUSUAL, render, write
-=======
 from pathprep.errors import DatasetError, why
-from pathprep.page.environment import render, write
->>>>>>> main
+from pathprep.page.environment import UNUSUAL, render, write
 from pathprep.params.running import AnyPath
 from pathprep.pseudonyms.slides import Pseudonyms, of_dataset
 from pathprep.reports import contact_sheet, quality, stain_outliers

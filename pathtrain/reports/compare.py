@@ -23,11 +23,7 @@ from pathtrain.recipes.probes import KnnProbe
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.reports import curves
 from pathtrain.runs import checkpoint
-<<<<<<< HEAD
-from pathtrain.runs.described import info_of, recipe_of, tiles_trained_on
-=======
-from pathtrain.runs.described import SHA_KEY, STEP_KEY, info_of, recipe_of
->>>>>>> main
+from pathtrain.runs.described import SHA_KEY, STEP_KEY, info_of, recipe_of, tiles_trained_on
 from pathtrain.runs.identity import VERSION_KEY, flat
 from pathtrain.training import row_keys
 

@@ -33,11 +33,7 @@ from pathtrain.recipes.recipe import Recipe, StainConfig
 from pathtrain.reports import curves
 from pathtrain.reports import results as evaluations
 from pathtrain.runs import checkpoint, milestones
-<<<<<<< HEAD
-from pathtrain.runs.described import info_of, recipe_of, tiles_trained_on
-=======
-from pathtrain.runs.described import STEP_KEY, info_of, recipe_of
->>>>>>> main
+from pathtrain.runs.described import STEP_KEY, info_of, recipe_of, tiles_trained_on
 from pathtrain.runs.identity import TRAINING, VERSION_KEY, held_out
 from pathtrain.stain.target import of_run
 from pathtrain.training import row_keys
@@ -145,17 +141,6 @@ def _facts(
         ("Tiles", f"{tiles:,}" if tiles else "unknown"),
         ("Machine", ", ".join(f"{key} {value}" for key, value in versions.items()) or "unknown"),
     ]
-<<<<<<< HEAD
-    figures = {key: curves.points(rows, key)[1] for key in ("loss", "images_s", "data_wait")}
-    speed: list[tuple[str, str]] = []
-    if values := figures["loss"]:
-        speed.append(("Last loss", f"{values[-1]:.4f}"))
-    if values := figures["images_s"]:
-        speed.append(("Images per second", f"{statistics.median(values):.1f} (median)"))
-    if values := figures["data_wait"]:
-        speed.append(("Waiting for data", f"{statistics.median(values):.1%} (median)"))
-    return [*facts[:2], *speed, *facts[2:]]
-=======
     # before the first step, there are figures of probes only
     losses, speeds, waits = (curves.points(rows, key)[1] for key in ("loss", "images_s", "data_wait"))
     measured = [("Last loss", f"{losses[-1]:.4f}")] if losses else []
@@ -164,7 +149,6 @@ def _facts(
     if waits:
         measured.append(("Waiting for data", f"{statistics.median(waits):.1%} (median)"))
     return facts[:2] + measured + facts[2:]
->>>>>>> main
 
 
 def _stain(config: StainConfig) -> str:

@@ -24,12 +24,8 @@ from matplotlib.figure import Figure
 from pathprep.errors import UsageError, explain_os_error, why
 from pathprep.folders import is_mixed
 from pathprep.params.settings import build
-<<<<<<< HEAD
-from pathprep.storage import atomic
-from pathprep.words import counted
-=======
 from pathprep.storage import atomic, regular
->>>>>>> main
+from pathprep.words import counted
 from pathtrain.data.whole_tiles import LABELS_FILE
 from pathtrain.evaluate.figure_text import drawn
 from pathtrain.evaluate.papers.published import EXAONEPATH, TASKS
