@@ -1,4 +1,6 @@
-"""Numbers as people say them, on terminals, on pages and in messages."""
+"""Numbers and commands as people say them, on terminals, on pages and in messages."""
+
+import shlex
 
 
 def counted(number: int, noun: str = "slide", several: str = "") -> str:
@@ -17,3 +19,12 @@ def size_in_words(value: float) -> str:
             return f"{value:.0f} {unit}" if unit == "bytes" or value >= 100 else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:,.1f} TB"
+
+
+def command(*words: object) -> str:
+    """A command to be typed, as messages have it: what a shell would take apart is quoted.
+
+    `pathprep verify 'my slides'` of ``command("pathprep verify", folder)``: the first word may be several.
+    """
+    first, *rest = map(str, words)
+    return f"`{' '.join([first, *map(shlex.quote, rest)])}`"

@@ -13,7 +13,7 @@ from rich.table import Table
 from pathprep.cli.messages import said
 from pathprep.cli.not_taken import print_not_taken
 from pathprep.cli.unlike import print_unlike
-from pathprep.words import counted, size_in_words
+from pathprep.words import command, counted, size_in_words
 
 if TYPE_CHECKING:
     from pathprep.dataset.failed import FailedShard
@@ -174,6 +174,7 @@ def print_summary(console: Console, summary: "RunSummary") -> None:
             f"[yellow]Made with other parameters: {counted(len(summary.stale))} here[/yellow], no part of "
             f"the dataset until made again: {escape(', '.join(summary.stale[:5]))}"
         )
+    print_damaged(console, summary)
     if summary.touched:
         console.print(
             f"[yellow]Written to since they were sharded: {counted(len(summary.touched))}[/yellow], with "
@@ -182,6 +183,18 @@ def print_summary(console: Console, summary: "RunSummary") -> None:
         )
     if summary.failures:
         _print_failures(console, "Failed (in failed/, tried again by the next run)", summary.failures)
+
+
+def print_damaged(console: Console, summary: "RunSummary") -> None:
+    """Markers that cannot be believed, and the command that says what to do of each."""
+    if summary.damaged_markers:
+        console.print(
+            f"[yellow]Damaged: {counted(len(summary.damaged_markers), 'file')} in slides/[/yellow], "
+            "of which nobody "
+            f"knows what they stand for: {escape(', '.join(summary.damaged_markers[:5]))}; "
+            f"{escape(command('pathprep verify', summary.url or summary.root))} says what to do",
+            soft_wrap=True,
+        )
 
 
 def print_forecast(console: Console, found: "Forecast") -> None:

@@ -24,6 +24,7 @@ from pathprep.cli.signatures import with_settings
 from pathprep.cli.streams import errors, output
 from pathprep.params.running import MIN_FREE_GB, SLIDE_TIMEOUT_S
 from pathprep.params.tile_set import TileParams
+from pathprep.words import counted
 
 if TYPE_CHECKING:
     from pathprep.tilesets.import_tiles import Imported
@@ -109,6 +110,8 @@ def import_tiles(
 def _print(done: "Imported") -> None:
     from rich.table import Table
 
+    from pathprep.cli.console import print_damaged
+
     summary, facts, bad = done.run, done.run.as_dict(), done.damaged
     table = Table(title=escape(f"Dataset {summary.root}"), title_justify="left", show_header=False)
     table.add_column(style="bold")
@@ -121,7 +124,7 @@ def _print(done: "Imported") -> None:
     table.add_row("Shards", made)
     table.add_row("Tiles", f"{facts['tiles']:,} ({facts['tiles_made']:,} made now)")
     if bad:
-        table.add_row("Left out", f"[red]{len(bad):,} damaged or missing images[/red]")
+        table.add_row("Left out", f"[red]{counted(len(bad), 'damaged or missing image')}[/red]")
     labels = ", ".join(f"{label or '(none)'} {count:,}" for label, count in sorted(done.labels.items()))
     table.add_row("Labels", escape(labels))
     if set(facts["stain"]) - {"none"}:
@@ -137,9 +140,11 @@ def _print(done: "Imported") -> None:
         )
     for name, entry in sorted(summary.failures.items()):
         output.print(f"[red]failed[/red]  {escape(name)}: {escape(said(entry.error))}", soft_wrap=True)
+    print_damaged(output, summary)
     if summary.stale:
         output.print(
-            f"[yellow]{len(summary.stale)} shards here were made with other parameters[/yellow]: no part of "
+            f"[yellow]{counted(len(summary.stale), 'shard')} here made with other "
+            "parameters[/yellow]: no part of "
             f"the dataset until they are made again: {escape(', '.join(summary.stale[:5]))}",
             soft_wrap=True,
         )

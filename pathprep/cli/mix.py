@@ -10,6 +10,7 @@ from pathprep.cli.dialect import Json, OutJson, give
 from pathprep.cli.options import Datasets
 from pathprep.cli.streams import errors, output
 from pathprep.params.running import MIX_MEMORY_GB, TILES_PER_SHARD
+from pathprep.words import counted
 
 
 def mix(
@@ -50,7 +51,7 @@ def mix(
     save_command(context, out, private=all(map(is_pseudonymised, datasets)))
     if summary.renamed:
         errors.print(
-            f"{summary.renamed} slides share their name with others, or it is long: their keys have another "
+            f"{counted(summary.renamed)} whose name others have too, or is long: their keys have another "
             f"(column slide in {out}/index has theirs)",
             markup=False,
             soft_wrap=True,

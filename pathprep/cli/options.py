@@ -7,6 +7,7 @@ import typer
 
 from pathprep.cli.messages import said
 from pathprep.cli.streams import errors
+from pathprep.words import command
 
 if TYPE_CHECKING:
     from pathprep.sharding.summary import RunSummary
@@ -115,6 +116,6 @@ def too_many_unfitted(summary: "RunSummary", most: float) -> bool:
         return False
     fail(
         f"{share:.0%} of the tiles have no stain fit and were left as they are, more than "
-        f"--max-unfitted {most:g}; is this H&E? See `pathprep report {summary.url or summary.root}`"
+        f"--max-unfitted {most:g}; is this H&E? See {command('pathprep report', summary.url or summary.root)}"
     )
     return True

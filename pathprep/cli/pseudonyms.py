@@ -86,7 +86,8 @@ def _rewrite(
     def show() -> None:
         changed = ", ".join([done.slide, *done.patients])
         output.print(
-            f"{out}: {done.rows:,} rows; pseudonyms in {changed}; kept: {', '.join(done.kept) or 'nothing'}",
+            f"{out}: {counted(done.rows, 'row')}; pseudonyms in {changed}; kept: "
+            f"{', '.join(done.kept) or 'nothing'}",
             markup=False,
             soft_wrap=True,
         )

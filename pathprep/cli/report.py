@@ -1,6 +1,5 @@
 """Commands on a dataset folder: `pathprep verify`, `pathprep repair`, `pathprep report`."""
 
-import shlex
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +9,7 @@ from pathprep.cli.dialect import Json, OutJson, give
 from pathprep.cli.options import Dataset, KeyFile, SlideTimeout, Workers, end
 from pathprep.cli.streams import errors, output
 from pathprep.params.running import SLIDE_TIMEOUT_S
-from pathprep.words import counted
+from pathprep.words import command, counted
 
 
 def verify(dataset: Dataset = "dataset", as_json: Json = False, out_json: OutJson = None) -> None:
@@ -24,32 +23,35 @@ def verify(dataset: Dataset = "dataset", as_json: Json = False, out_json: OutJso
     from pathprep.storage.base import is_url
     from pathprep.storage.place import storage_at
 
-    bad, checked, slides, fixable = list[dict[str, Any]](), 0, 0, 0
+    bad, notes, checked, slides, fixable = list[dict[str, Any]](), list[str](), 0, 0, 0
     for found in verify_dataset(dataset):
         checked += found.checked
         slides += found.slide != "(folder)"
+        notes += found.notes
         if not found.problems and not found.tiles:
             continue
         bad.append(found.as_dict())
-        fixable += found.slide != "(folder)" and not found.lost
+        fixable += found.slide != "(folder)" and not (found.lost or found.closed)
         if not as_json:
             for line in (*found.problems, *found.tiles):
                 output.print(f"[red]{escape(found.slide)}[/red]  {escape(line)}", soft_wrap=True)
 
     def show() -> None:
+        for line in notes:
+            output.print(f"[yellow]note[/yellow]  {escape(line)}", soft_wrap=True)
         kind = kind_of(dataset)
         secret = kind != "mixed" and is_pseudonymised(dataset)
         if fixable:
             repaired = kind == "slides" and not is_url(dataset)
-            key = " --pseudonymise KEYFILE" if secret else ""
-            again = f"`pathprep repair {shlex.quote(str(dataset))}{key}`"
+            key = ("--pseudonymise", "KEYFILE") if secret else ()
+            again = command("pathprep repair", dataset, *key)
             again = again if repaired else made_again(storage_at(dataset), kind, secret=secret, rebuild=True)
             output.print(f"{fixable} damaged; {again} makes them again", markup=False, soft_wrap=True)
         elif not bad:
             unit = "slide" if kind == "slides" else "shard"
             output.print(f"{counted(slides, unit)}, {counted(checked, 'tile')}: all as written")
 
-    give({"slides": slides, "tiles_checked": checked, "bad": bad}, as_json, out_json, show)
+    give({"slides": slides, "tiles_checked": checked, "bad": bad, "notes": notes}, as_json, out_json, show)
     raise typer.Exit(1 if bad else 0)
 
 
@@ -63,7 +65,7 @@ def repair(
 ) -> None:
     """Verify a dataset, and make its damaged slides again from their slide files.
 
-    Exit code 0: all is well now; 1: a slide could not be made again, or foreign files are in the folder.
+    Exit code 0: all is well now; 1: a slide could not be made again, or files of no slide are in the folder.
     """
     from pathprep.launchers import server
 
@@ -80,18 +82,26 @@ def repair(
     def show() -> None:
         for found in done.damaged:
             lines = len(found.problems) + len(found.tiles)
+            colour, left = ("yellow", "; left as it is") if found.closed else ("red", "")
             first = (*found.problems, *found.tiles)[0]
             more = f" (and {lines - 1} more)" if lines > 1 else ""
-            output.print(f"[red]{escape(found.slide)}[/red]  {escape(first)}{more}", soft_wrap=True)
+            name = f"[{colour}]{escape(found.slide)}[/{colour}]"
+            output.print(f"{name}  {escape(first)}{more}{left}", soft_wrap=True)
         for line in done.folder.problems:
             output.print(f"[yellow]left alone[/yellow]  {escape(line)}", soft_wrap=True)
+        if done.moved:
+            output.print(
+                f"{counted(len(done.moved))} no longer where the dataset says; if you moved "
+                f"{'it' if len(done.moved) == 1 else 'them'}: {escape(done.elsewhere)}",
+                soft_wrap=True,
+            )
         if made:
             print_summary(output, made)
         elif not done.damaged:
             output.print("No slide is damaged")
 
     give(done.as_dict(), as_json, out_json, show)
-    wrong = any(found.lost for found in done.damaged) or bool(done.folder.problems)
+    wrong = any(found.lost or found.closed for found in done.damaged) or bool(done.folder.problems)
     if made:
         end(made, incomplete=wrong)
     raise typer.Exit(1 if wrong else 0)

@@ -12,6 +12,7 @@ from pathprep.cli.streams import output
 from pathprep.params.settings import flat
 from pathprep.params.shard import ShardParams
 from pathprep.params.stain import StainParams, StainPixels
+from pathprep.words import counted
 
 # What a slide's tiles are chosen by, besides their resolution
 OF_SLIDES = ("mpp", "seed", "default_mpp", "min_mpp", "max_mpp", "reader")
@@ -61,7 +62,7 @@ def target(
     def show() -> None:
         how = "(picture)"
         if made.tiles is not None:
-            how = f"(slide): {made.fitted} of {made.tiles} tiles fitted"
+            how = f"(slide): {made.fitted:,} of {counted(made.tiles, 'tile')} fitted"
         output.print(f"Stain target of {image.name} {how}: {out}", soft_wrap=True, markup=False)
 
     give({"target": str(out), **made.as_dict()}, as_json, out_json, show)

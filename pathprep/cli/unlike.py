@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from pathprep.params.notes import in_words
+from pathprep.words import counted
 
 NAMED = 5
 
@@ -15,6 +16,6 @@ def print_unlike(console: Console, unlike: Mapping[str, Sequence[str]]) -> None:
     for code, names in unlike.items():
         named = ", ".join(names[:NAMED])
         more = f" and {len(names) - NAMED:,} more (--json lists them)" if len(names) > NAMED else ""
-        count = "1 slide" if len(names) == 1 else f"{len(names):,} slides"
+        count = counted(len(names))
         text = f"[yellow]warning: {count}: {escape(in_words(code))}:[/yellow] {escape(named + more)}"
         console.print(text, soft_wrap=True)

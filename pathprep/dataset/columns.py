@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from pathprep.dataset.schema import SCHEMA, STATUSES
 from pathprep.storage import atomic
 from pathprep.storage.sums import append_sums, is_whole
+from pathprep.words import counted
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
@@ -79,7 +80,7 @@ def _array(values: Any, name: str) -> Array:
     if name == "tissue_pixels":
         values = values.fill_null(-1)
     if values.null_count:
-        raise ValueError(f"column {name}: {values.null_count} rows without a value")
+        raise ValueError(f"column {name}: {counted(values.null_count, 'row')} without a value")
     return np.asarray(values.to_numpy(zero_copy_only=False)).astype(dtype, copy=False)
 
 

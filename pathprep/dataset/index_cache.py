@@ -52,6 +52,7 @@ from pathprep.errors import DatasetError, NoLocksError
 from pathprep.storage import atomic, locks, parquet, regular
 from pathprep.storage.json_files import read_json
 from pathprep.storage.seals import Seal, seal_of, write_sealed
+from pathprep.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +159,7 @@ def _make(dataset: Folder, folder: Path, slides: list[Entry], names: list[str]) 
     table = write_slides(folder, slides)
     missing = [name for name in names if _arrays(folder, columns.files([name]), slides_of(slides)) is None]
     if missing:
-        about = f"{', '.join(missing)} of {total:,} tiles of {len(slides):,} slides"
+        about = f"{', '.join(missing)} of {counted(total, 'tile')} of {counted(len(slides))}"
         log.warning("%s: gathering %s in %s, once", dataset.storage, about, folder.parent)
         columns.write(folder, tables(dataset, slides, missing), missing)
     return table

@@ -17,6 +17,7 @@ from pathprep.dataset.marker import sealed_in
 from pathprep.errors import DatasetError
 from pathprep.storage import atomic, parquet
 from pathprep.storage.base import FileInfo, Storage
+from pathprep.words import command, counted
 
 LAYOUT = 2  # part of the key: raise it when the meaning of a file of the index changes
 THREADS = 8  # reading small files waits more than it works, above all over a network
@@ -112,12 +113,12 @@ def columns_of(dataset: Folder, slide: Entry, names: list[str]) -> Arrays:
             raise ValueError("its bytes are not those that its marker vouches for (SHA-256)")
         table = parquet.read(data, names)
         if table.num_rows != slide.tiles:
-            raise ValueError(f"{table.num_rows} rows, its marker says {slide.tiles}")
+            raise ValueError(f"{counted(table.num_rows, 'row')}, its marker says {slide.tiles}")
         return columns.arrays(table, names)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         root = dataset.storage.root
-        raise DatasetError(f"{root / name}: {reason}; run `pathprep verify {root}`") from None
+        raise DatasetError(f"{root / name}: {reason}; run {command('pathprep verify', root)}") from None
 
 
 def tables(dataset: Folder, slides: list[Entry], names: list[str]) -> Iterator[Arrays]:

@@ -24,6 +24,7 @@ from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import DatasetError
 from pathprep.slides.own_names import SlideNames, own_name
 from pathprep.storage import atomic, parquet
+from pathprep.words import command
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ class Dataset(StoredTiles):
         except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors too
             why = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise DatasetError(
-                f"{self.root / name}: cannot be read ({why}); run `pathprep verify {self.root}`"
+                f"{self.root / name}: cannot be read ({why}); run {command('pathprep verify', self.root)}"
             ) from None
 
     def _is_written(self, slide: str, name: str, data: bytes) -> bool:

@@ -32,7 +32,16 @@ FORMAT = "pathprep-dataset"
 # 1, which is still read: keys of tiles were <x>_<y>, and repeated over slides
 VERSION = 2
 READABLE = (1, 2)
-FOLDERS = ("shards", "index", "dropped", "slides", "failed", "previews")
+# Endings of the files in each folder: whoever takes all of a kind, as WebDataset does, takes strangers' too
+SUFFIXES = {
+    "shards": ("tar", "idx"),
+    "index": ("parquet",),
+    "dropped": ("parquet",),
+    "slides": ("json",),
+    "failed": ("json",),
+    "previews": ("jpg", "geojson"),
+}
+FOLDERS = tuple(SUFFIXES)
 STATUSES = ("fitted", "slide_fit", "unfitted", "none")
 
 SCHEMA = pa.schema(

@@ -17,6 +17,7 @@ from pathprep.dataset.tile import Part, Tiles, checked, fit_of, read_tar
 from pathprep.errors import UsageError
 from pathprep.stain import StainFit
 from pathprep.storage.place import storage_at
+from pathprep.words import counted
 
 if TYPE_CHECKING:
     from webdataset import FluidWrapper
@@ -236,7 +237,8 @@ class StoredTiles(Tiles):
             without = [name for name in sorted(chosen or self.slides) if name not in labels]
             if without:
                 raise UsageError(
-                    f"`labels` has none for {len(without)} slides of {self.root}: {', '.join(without[:3])}; "
+                    f"`labels` has none for {counted(len(without))} of {self.root}: "
+                    f"{', '.join(without[:3])}; "
                     "give them too, or choose `slides`"
                 )
         return chosen

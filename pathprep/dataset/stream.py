@@ -13,6 +13,7 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 from pathprep.dataset.maps import Prepare, key_of, sample_of
 from pathprep.dataset.tile import checked, decoded, fit_of
 from pathprep.errors import DatasetError
+from pathprep.words import command, counted
 
 if TYPE_CHECKING:
     from pathprep.dataset.stored import StoredTiles
@@ -61,7 +62,7 @@ class Opened:
                 file = storage.stream(name)
             except OSError as error:
                 raise DatasetError(
-                    f"{storage.root / name}: {error.strerror}; run `pathprep verify {storage}`"
+                    f"{storage.root / name}: {error.strerror}; run {command('pathprep verify', storage)}"
                 ) from None
             with file:
                 yield {**tar, "stream": file}
@@ -99,10 +100,10 @@ class Known:
 
     def _check_end(self, url: str, left: Mapping[str, Sample]) -> None:
         if left:
-            raise self._damaged(url, f"it ends {len(left)} tiles too early")
+            raise self._damaged(url, f"it ends {counted(len(left), 'tile')} too early")
 
     def _damaged(self, url: str, reason: str) -> DatasetError:
-        return DatasetError(f"{url}: {reason}; run `pathprep verify {self.data.root}`")
+        return DatasetError(f"{url}: {reason}; run {command('pathprep verify', self.data.root)}")
 
 
 @dataclass

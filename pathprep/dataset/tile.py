@@ -18,6 +18,7 @@ from pathprep.slides.readers.base import Pixels
 from pathprep.stain.fits import StainFit, Status
 from pathprep.storage.base import Storage
 from pathprep.tiles import jpeg
+from pathprep.words import command
 
 FIT_COLUMNS = ("stain_status", "he", "max_c")  # what ``fit_of`` needs
 
@@ -175,7 +176,7 @@ def read_tar(storage: Storage, tar: str, offset: int, length: int) -> bytes:
     except OSError as error:
         problem = error.strerror or str(error)
     if problem:
-        raise DatasetError(f"{storage.root / name}: {problem}; run `pathprep verify {storage}`")
+        raise DatasetError(f"{storage.root / name}: {problem}; run {command('pathprep verify', storage)}")
     return data
 
 
@@ -192,7 +193,7 @@ def checked(data: bytes, row: Mapping[str, Any], tar: str, root: PurePath) -> by
         return data
     raise DatasetError(
         f"{root / 'shards' / tar}.tar: tile {row['x']}_{row['y']} is damaged (CRC32 differs from the "
-        f"index); run `pathprep verify {root}`"
+        f"index); run {command('pathprep verify', root)}"
     )
 
 

@@ -17,11 +17,14 @@ from pathprep.dataset.failed import failed_of
 from pathprep.dataset.marker import FileRecord, Marker, is_displaced, sealed_in
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.remaking import made_again
-from pathprep.dataset.schema import FOLDERS, tile_key
+from pathprep.dataset.schema import FOLDERS, SUFFIXES, tile_key
 from pathprep.dataset.tar import dali_index
 from pathprep.errors import DatasetError, PathprepError, StoreError, why
 from pathprep.storage import atomic, parquet
 from pathprep.storage.base import Storage
+from pathprep.words import counted
+
+_RIGHT = "have the right to read it given to you"
 
 
 @dataclass
@@ -29,7 +32,7 @@ class Findings:
     """What is wrong with one slide, or with the folder itself, a line each; ``tiles`` names bad tiles.
 
     ``lost``: its marker is damaged, so nobody knows what it was made from. ``displaced``: it was being made
-    again by a process that died; its marker says what from.
+    again by a process that died; its marker says what from. ``notes``: what is no fault of the dataset.
     """
 
     slide: str
@@ -38,6 +41,12 @@ class Findings:
     checked: int = 0
     lost: bool = False
     displaced: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def closed(self) -> bool:
+        """Whether all that is known to be wrong is that files may not be read."""
+        return bool(self.problems) and not self.tiles and all(_RIGHT in line for line in self.problems)
 
     def as_dict(self) -> dict[str, Any]:
         """As `--json` prints it."""
@@ -76,7 +85,7 @@ def check_slide(storage: Storage, marker: Marker, version: int) -> Findings:
         ).to_pylist()
         if len(rows) != marker.tiles:
             found.problems.append(
-                f"index/{slide}.parquet: {len(rows)} rows, the marker counts {marker.tiles}"
+                f"index/{slide}.parquet: {counted(len(rows), 'row')}, the marker counts {marker.tiles}"
             )
         if rows:
             keys = [tile_key(slide, row["x"], row["y"], version) for row in rows]
@@ -116,13 +125,13 @@ def told(found: Findings, name: str, after: str = "") -> Iterator[None]:
             found.problems.append(line + after)
 
 
-def unread(name: str, error: Exception) -> str:
-    """A line about a file that cannot be read."""
+def unread(name: str, error: Exception, what: str = "read") -> str:
+    """A line about a file that cannot be read, or a folder that cannot be ``listed``."""
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):
-        return f"{name}: cannot be read ({error.strerror}); have the right to read it given to you"
+        return f"{name}: cannot be {what} ({error.strerror}); {_RIGHT}"
     if isinstance(error, OSError) and error.errno == errno.EIO:
-        return f"{name}: cannot be read ({error.strerror}); the disk or the network fails there"
-    return f"{name}: cannot be read ({why(error)})"
+        return f"{name}: cannot be {what} ({error.strerror}); the disk or the network fails there"
+    return f"{name}: cannot be {what} ({why(error)})"
 
 
 def check_files(storage: Storage, files: Mapping[str, FileRecord]) -> list[str]:
@@ -213,8 +222,16 @@ def _markers(dataset: Dataset) -> tuple[dict[str, Marker], list[Findings]]:
 
 
 def own_files(storage: Storage, folder: str) -> list[str]:
-    """The files of a folder that no writer has yet to rename."""
-    return [info.name for info in storage.listing(folder) if not info.last.startswith(atomic.PREFIX)]
+    """The files of a folder that no writer has yet to rename.
+
+    Raises:
+        DatasetError: it may not be looked into, or its disk does not answer.
+    """
+    try:
+        listed = storage.listing(folder)
+    except OSError as error:
+        raise DatasetError(unread(str(storage.root / folder), error, "listed")) from None
+    return [info.name for info in listed if not info.last.startswith(atomic.PREFIX)]
 
 
 def _check_folder(dataset: Dataset, markers: Mapping[str, Marker], lost: Container[str]) -> Findings:
@@ -238,6 +255,8 @@ def _check_folder(dataset: Dataset, markers: Mapping[str, Marker], lost: Contain
                     found.problems.append(
                         f"{name}: temporary file of a killed run; the next `pathprep shard` removes it"
                     )
+                elif last.rpartition(".")[2] not in SUFFIXES[folder]:  # no reader takes it for a part of it
+                    found.notes.append(f"{name}: not of pathprep; left as it is")
                 else:
                     found.problems.append(
                         f"{name}: belongs to no slide of this build; delete it, or run `pathprep shard` again"

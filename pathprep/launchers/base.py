@@ -1,12 +1,12 @@
 """What every launcher shares: what it runs and how often, the board of counters, how a task ended."""
 
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from ctypes import c_int64
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, Self, TypeVar, runtime_checkable
 
 from pathprep.dataset.schema import STATUSES
 from pathprep.errors import FULL_DISK, DatasetError, PathprepError, explain_os_error
@@ -14,7 +14,11 @@ from pathprep.errors import FULL_DISK, DatasetError, PathprepError, explain_os_e
 STAGES = ("open", "tissue", "tiles", "commit", "upload")
 # How often a slide is tried whose process died or ran out of time; errors of the slide itself repeat
 ATTEMPTS = 2
-_COLUMNS = 3 + len(STATUSES)  # stage, tiles planned, tiles done, then tiles per stain status
+# Parts of a task that its threads are at, at once; more threads than that share the last
+SLOTS = 32
+_STATUSES = 3  # the first column of these, behind stage, tiles planned and tiles done
+_AT = _STATUSES + len(STATUSES)  # the first of SLOTS: the number of a part and 1; 0 is none
+_COLUMNS = _AT + SLOTS
 
 
 Result = TypeVar("Result", covariant=True)
@@ -27,6 +31,7 @@ class Progress:
     stage: Callable[[int], None] = lambda _stage: None
     planned: Callable[[int], None] = lambda _tiles: None
     done: Callable[[Counter[str]], None] = lambda _statuses: None
+    at: Callable[[int, int | None], None] = lambda _thread, _part: None
 
 
 class Task(Protocol[Result]):
@@ -46,6 +51,14 @@ class Task(Protocol[Result]):
         Raises:
             DatasetError: the dataset folder is not what it was when the run began.
         """
+
+
+@runtime_checkable
+class Parted(Protocol):
+    """A task of parts, of which it tells its progress which each thread is at."""
+
+    def suspecting(self, parts: Collection[int]) -> Self | None:
+        """The task to try instead, after its worker died at one of these parts; None: the same once more."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +96,18 @@ class Board:
 
         def done(statuses: Counter[str]) -> None:
             for number, status in enumerate(STATUSES):
-                cells[base + 3 + number] += statuses[status]
+                cells[base + _STATUSES + number] += statuses[status]
             cells[base + 2] += statuses.total()
 
-        return Progress(lambda stage: put(0, stage), lambda tiles: put(1, tiles), done)
+        def at(thread: int, part: int | None) -> None:
+            put(_AT + min(thread, SLOTS - 1), 0 if part is None else part + 1)
+
+        return Progress(lambda stage: put(0, stage), lambda tiles: put(1, tiles), done, at)
+
+    def at(self, task: int) -> set[int]:
+        """The parts that a task's threads were last at."""
+        start = task * _COLUMNS + _AT
+        return {part - 1 for part in self.cells[start : start + SLOTS] if part}
 
     def stage(self, task: int) -> str:
         """The stage that a task was last in."""
@@ -96,7 +117,7 @@ class Board:
         """Tiles planned and done, and done per stain status, of all tasks together."""
         rows = self.cells[:]
         sums = [sum(rows[column::_COLUMNS]) for column in range(_COLUMNS)]
-        return sums[1], sums[2], dict(zip(STATUSES, sums[3:], strict=True))
+        return sums[1], sums[2], dict(zip(STATUSES, sums[_STATUSES:_AT], strict=True))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ GPUs they take many slides each: loading CUDA and its kernels costs about a seco
 import logging
 import os
 import signal
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
 from dataclasses import dataclass
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 _board: Board | None = None
 # Tasks that the pool is given, for each worker: enough to keep it busy, few enough to be looked through often
 AHEAD = 4
+# How often a task may lose its worker to parts of it that are then looked at apart; it begins anew each time
+SUSPICIONS = 8
 # Exit code of a worker whose GPU failed: sysexits' EX_IOERR
 _LOST = 74
 
@@ -112,7 +114,8 @@ class _Run(Generic[Result]):
         timeout: float | None,
         seats: cards.Seats | None,
     ) -> None:
-        self.tasks, self.board, self.workers = tasks, board, workers
+        self.tasks, self.board, self.workers = list(tasks), board, workers
+        self.suspected = Counter[int]()  # by task: how often others of its parts were suspected
         self.timeout, self.seats = timeout, seats
         self.pace, self.pool = shortage.Pace(workers), self._pool()
         self.waiting = deque((number, 1) for number in range(len(tasks)))
@@ -191,6 +194,14 @@ class _Run(Generic[Result]):
             result, made = future.result()
             return Outcome(number, result, made=made)
         died = isinstance(error, ProcessExpired) or _is_overtime(error)
+        crashed = isinstance(error, ProcessExpired) and not shortage.is_short(error)
+        if crashed and isinstance(task, base.Parted) and self.suspected[number] < SUSPICIONS:
+            instead = task.suspecting(self.board.at(number))
+            if instead is not None:  # it goes on without what kills its readers
+                self.tasks[number] = instead
+                self.suspected[number] += 1
+                self.waiting.append((number, given.attempt))
+                return None
         if died and given.attempt < ATTEMPTS:
             self.waiting.append((number, given.attempt + 1))
             return None

@@ -3,13 +3,38 @@
 import multiprocessing
 import os
 import signal
+import tempfile
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
+from pathprep.errors import UsageError
+
+# Bytes of a socket's path on Linux, and of what multiprocessing puts behind its temporary folder
+_LONGEST, _BEHIND = 107, len("/pymp-12345678/listener-12345678")
+
+
+def check_sockets() -> None:
+    """Refuse a temporary folder in which worker processes could not be reached.
+
+    Raises:
+        UsageError: its path is too long for a socket in it.
+    """
+    folder, most = tempfile.gettempdir(), _LONGEST - _BEHIND
+    if len(os.fsencode(folder)) > most:
+        raise UsageError(
+            f"{folder}: too long a path for the sockets that worker processes are reached by (at most {most} "
+            "bytes); set TMPDIR to a folder with a shorter one, such as /tmp"
+        )
+
 
 def context() -> ForkServerContext:
-    """The way to start workers: forked from a process that has warm.py loaded, which this starts."""
+    """The way to start workers: forked from a process that has warm.py loaded, which this starts.
+
+    Raises:
+        UsageError: see ``check_sockets``.
+    """
+    check_sockets()
     # Slides are the parallelism; a BLAS thread pool in every worker would only wait
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     chosen = multiprocessing.get_context("forkserver")

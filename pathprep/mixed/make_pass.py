@@ -21,6 +21,7 @@ from pathprep.permutation import Ints
 from pathprep.storage import atomic
 from pathprep.storage.base import Storage
 from pathprep.storage.seals import write_sealed
+from pathprep.words import command
 
 # Tiles of one slide that a thread reads at a time
 UNIT = 2048
@@ -117,7 +118,7 @@ class Maker:
                 tile = rows.slice(unit.first + bad, 1).select(["x", "y"]).to_pylist()[0]
                 raise DatasetError(
                     f"{storage.root / tar}: tile {tile['x']}_{tile['y']} is damaged (CRC-32 differs from "
-                    f"the index); run `pathprep verify {storage}`"
+                    f"the index); run {command('pathprep verify', storage)}"
                 )
             return unit.last - unit.first
 
@@ -221,7 +222,7 @@ def read_tiles(
                 start = stop
     except OSError as error:
         raise DatasetError(
-            f"{storage.root / tar}: {error.strerror}; run `pathprep verify {storage}`"
+            f"{storage.root / tar}: {error.strerror}; run {command('pathprep verify', storage)}"
         ) from None
     return None
 

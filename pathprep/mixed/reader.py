@@ -17,6 +17,7 @@ from pathprep.dataset.tile import Tile, checked, fit_of, known
 from pathprep.errors import DatasetError, why
 from pathprep.mixed import format as mixed
 from pathprep.storage import parquet
+from pathprep.words import command, counted
 
 
 class MixedDataset(StoredTiles):
@@ -76,10 +77,11 @@ class MixedDataset(StoredTiles):
             table = parquet.read(data, columns, schema)
             count = self._records[shard]["tiles"]
             if len(table) != count:
-                raise ValueError(f"{len(table)} rows, {mixed.INFO} says {count}")
+                raise ValueError(f"{counted(len(table), 'row')}, {mixed.INFO} says {count}")
         except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors too
             raise DatasetError(
-                f"{self.root / name}: cannot be read ({why(error)}); run `pathprep verify {self.root}`"
+                f"{self.root / name}: cannot be read ({why(error)}); run "
+                f"{command('pathprep verify', self.root)}"
             ) from None
         return table
 

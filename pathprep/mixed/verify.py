@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from pathprep.dataset.marker import FileRecord
+from pathprep.dataset.schema import SUFFIXES
 from pathprep.dataset.verify import Findings, check_files, read_rows, told
 from pathprep.mixed import format as mixed
 from pathprep.mixed.format import BLOCK, Skeleton
 from pathprep.storage import atomic
 from pathprep.storage.base import Storage
 from pathprep.storage.place import storage_at
+from pathprep.words import counted
 
 
 def verify(root: PurePath | str, threads: int = 2) -> Iterator[Findings]:
@@ -41,7 +43,9 @@ def _check_shard(storage: Storage, marker: dict[str, Any], components: Sequence[
         rows = read_rows(storage, index, schema=mixed.schema(components))
         skeleton = Skeleton(rows, components)
         if len(rows) != marker["tiles"]:
-            found.problems.append(f"{index}: {len(rows)} rows, {mixed.INFO} counts {marker['tiles']}")
+            found.problems.append(
+                f"{index}: {counted(len(rows), 'row')}, {mixed.INFO} counts {marker['tiles']}"
+            )
         if not np.array_equal(rows["offset"].to_numpy(), skeleton.offsets[:, 0]):
             found.problems.append(f"{index}: its offsets do not follow from its lengths")
         with told(found, idx):
@@ -93,22 +97,24 @@ def _check_folder(storage: Storage, info: dict[str, Any]) -> Findings:
     found = Findings("(folder)")
     total = sum(marker["tiles"] for marker in info["shards"])
     if not total == info["tiles"] == sum(source["tiles"] for source in info["sources"]):
-        found.problems.append(f"{mixed.INFO}: its shards hold {total} tiles, it counts {info['tiles']}")
+        found.problems.append(
+            f"{mixed.INFO}: its shards hold {counted(total, 'tile')}, it counts {info['tiles']}"
+        )
     owned = {name for marker in info["shards"] for name in marker["files"]}
     for folder in mixed.FOLDERS:
         with told(found, folder):
-            found.problems += _strangers(storage, folder, owned)
+            _tell_strangers(storage, folder, owned, found)
     return found
 
 
-def _strangers(storage: Storage, folder: str, owned: Container[str]) -> list[str]:
-    """A line per file that is no shard's."""
-    problems = []
+def _tell_strangers(storage: Storage, folder: str, owned: Container[str], found: Findings) -> None:
+    """A line per file that is no shard's: a fault if a reader would take it for one's."""
     for file in storage.listing(folder):
         if file.name in owned:
             continue
         if file.last.startswith(atomic.PREFIX) or folder == "unfinished":
-            problems.append(f"{file.name}: of a killed run; the same `pathprep mix` removes it")
+            found.problems.append(f"{file.name}: of a killed run; the same `pathprep mix` removes it")
+        elif file.last.rpartition(".")[2] not in SUFFIXES[folder]:
+            found.notes.append(f"{file.name}: not of pathprep; left as it is")
         else:
-            problems.append(f"{file.name}: belongs to no shard of {mixed.INFO}; delete it")
-    return problems
+            found.problems.append(f"{file.name}: belongs to no shard of {mixed.INFO}; delete it")

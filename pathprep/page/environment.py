@@ -7,18 +7,29 @@ that it was not given is an error.
 
 import base64
 import io
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 from markupsafe import Markup
 from PIL import Image
 
 from pathprep.errors import UsageError, cannot_write
 from pathprep.page.text import listing, shown
 from pathprep.storage import atomic
-from pathprep.words import size_in_words
+from pathprep.words import counted, size_in_words
+
+# What Python raises where a page is made of values that the files of this version never hold
+UNUSUAL = (
+    UndefinedError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+)
 
 
 def render(template: Path, **values: Any) -> str:
@@ -36,13 +47,16 @@ def render(template: Path, **values: Any) -> str:
         loader=FileSystemLoader([template.parent, Path(__file__).parent]),
     )
     environment.filters |= {
-        "bytes": size_in_words,
+        "bytes": lambda value: "size unknown" if value is None else size_in_words(value),
         "count": lambda value: f"{value:,}",
+        "counted": counted,
         "listing": listing,
+        "mpp": lambda value: "-" if value is None else f"{value:.4g}",
         "jpeg": lambda data: data_uri("image/jpeg", data),
         "range": _range,
         "score": lambda value: "-" if value is None else f"{float(value):.3f}",
         "seconds": lambda value: f"{value:,.1f}" if value < 100 else f"{value:,.0f}",
+        "typed": shlex.quote,
         "share": lambda part, whole: f"{part / whole:.1%}" if whole else "-",
     }
     return environment.get_template(template.name).render(**values)

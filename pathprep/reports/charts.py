@@ -10,6 +10,7 @@ from pathprep.page.chart import Dots, Mark
 from pathprep.reports.measure import HISTOGRAMS, Measured
 from pathprep.reports.stain_outliers import Floats, numbers
 from pathprep.stain import Target
+from pathprep.words import counted
 
 MAX_DOTS = 3000  # more hide each other in a chart of 300 px
 MAX_RINGS = 20
@@ -78,7 +79,7 @@ def stain_charts(slides: list[Measured], params: dict[str, Any], seed: int) -> l
             chart_marks.append(Mark(point[0], str(number), "ring"))
     for chart_marks, point in zip(marks, _points(target[None]), strict=True):
         chart_marks.append(Mark(point[0], "", "cross"))
-    shown = f"{len(dots):,} tiles of {len(measured):,} slides"
+    shown = f"{counted(len(dots), 'tile')} of {counted(len(measured))}"
     return [
         (title, text, chart.scatter(dots, marked, x_name, y_name, f"{title}, {shown}"))
         for (title, text, x_name, y_name), dots, marked in zip(STAIN_CHARTS, groups, marks, strict=True)

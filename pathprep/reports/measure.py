@@ -15,6 +15,7 @@ from pathprep.params.quality import REASONS
 from pathprep.reports import stain_outliers
 from pathprep.reports.stain_outliers import LIMIT, Floats
 from pathprep.slides import unlike
+from pathprep.words import counted
 
 COLUMNS = ["x", "y", "side", "tissue", "saturation", "white", "focus", "stain_status", "he", "max_c"]
 COLUMNS += ["tissue_pixels", "offset", "length"]
@@ -115,6 +116,11 @@ class Measured:
         """How much the slide deserves a look."""
         return sum(flag.weight for flag in self.flags)
 
+    @property
+    def poor(self) -> int:
+        """Tiles that the quality filters dropped."""
+        return sum(self.marker.counts.get(reason, 0) for reason in REASONS)
+
     def has(self, kind: FlagKind) -> bool:
         """Whether it has a flag of this kind."""
         return any(flag.kind == kind for flag in self.flags)
@@ -158,7 +164,7 @@ def _measure_stain(found: Measured, table: pa.Table, rng: np.random.Generator) -
     lost = np.flatnonzero((status == "slide_fit") | (status == "unfitted"))
     for row in rng.choice(lost, min(CANDIDATES, len(lost)), replace=False):
         pixels = table["tissue_pixels"][int(row)].as_py()
-        found.borrowed.append(_tile(table, found.name, int(row), 0.0, f"{pixels:,} tissue pixels"))
+        found.borrowed.append(_tile(table, found.name, int(row), 0.0, f"{counted(pixels, 'tissue pixel')}"))
     rows, values = stain_outliers.from_table(table)
     if not len(rows):
         return
@@ -222,7 +228,11 @@ def judge(slides: list[Measured]) -> None:
 
 def unlike_others(slides: list[Measured]) -> dict[str, list[str]]:
     """Names of the slides that are unlike the others, by code (slides.unlike); none of imported tiles."""
-    markers = {slide.name: slide.marker for slide in slides if isinstance(slide.marker, SlideMarker)}
+    markers = {
+        slide.name: slide.marker
+        for slide in slides
+        if isinstance(slide.marker, SlideMarker) and slide.marker.mpp is not None  # what a file claims, too
+    }
     return unlike.by_note(
         {name: marker.notes for name, marker in markers.items()},
         {name: marker.mpp for name, marker in markers.items()},
@@ -237,23 +247,22 @@ def _flag_alone(slide: Measured) -> None:
         return
     damaged = marker.counts.get("damaged", 0)
     if damaged:
-        slide.flags.append(Flag("images", 50, f"{damaged:,} images damaged or missing: left out"))
+        slide.flags.append(Flag("images", 50, f"{counted(damaged, 'image')} damaged or missing: left out"))
     if not tiles and damaged:
         return
     if not tiles:
         little = marker.counts.get("little_tissue", 0)
-        poor = sum(marker.counts.get(reason, 0) for reason in REASONS)
-        reason = f"{little:,} squares had too little tissue" if little else "no tissue was found"
-        if poor:
-            reason = f"the quality filters dropped all {poor:,} tiles of tissue"
+        reason = f"{counted(little, 'square')} had too little tissue" if little else "no tissue was found"
+        if slide.poor:
+            reason = f"the quality filters dropped all {counted(slide.poor, 'tile')} of tissue"
         slide.flags.append(Flag("empty", 100, f"no tile kept: {reason}"))
         return
     unfitted, borrowed = (marker.stain.get(status, 0) for status in ("unfitted", "slide_fit"))
     if unfitted:
-        text = f"{unfitted:,} of {tiles:,} tiles without any stain fit: left as they were"
+        text = f"{unfitted:,} of {counted(tiles, 'tile')} without any stain fit: left as they were"
         slide.flags.append(Flag("unfitted", 30, text))
     if borrowed > BORROWED * tiles:
-        text = f"{borrowed:,} of {tiles:,} tiles took the slide's stain fit"
+        text = f"{borrowed:,} of {counted(tiles, 'tile')} took the slide's stain fit"
         slide.flags.append(Flag("borrowed", 15, text))
     if marker.mpp_source == "--default-mpp":
         text = f"MPP {marker.mpp:g} was assumed (--default-mpp): the file does not state it"

@@ -22,7 +22,7 @@ from pathprep.dataset.marker import TileSetMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import STATUSES
 from pathprep.errors import DatasetError, why
-from pathprep.page.environment import render, write
+from pathprep.page.environment import UNUSUAL, render, write
 from pathprep.params.running import AnyPath
 from pathprep.pseudonyms.slides import Pseudonyms, of_dataset
 from pathprep.reports import contact_sheet, quality, stain_outliers
@@ -55,13 +55,19 @@ def report(
         Where the page is.
 
     Raises:
-        DatasetError: not a dataset.
+        DatasetError: not a dataset, or one that holds what no version writes.
         UsageError: the page cannot be written; or the key file is not the dataset's.
     """
     data = Dataset(dataset)
     folder = None if is_url(dataset) else Path(dataset)
     secret = None if pseudonymise is None else of_dataset(data.info, Path(pseudonymise), folder)
-    page = render(Path(__file__).with_suffix(".html"), **_content(data, secret))
+    try:
+        page = render(Path(__file__).with_suffix(".html"), **_content(data, secret))
+    except UNUSUAL as error:
+        raise DatasetError(
+            f"{data.root}: its dataset.json, or a file in slides/ or index/, says what this version never "
+            f"writes ({type(error).__name__}: {error}); make the dataset again, in another folder"
+        ) from error
     place = data.root / "report.html" if out is None else Url(out) if is_url(out) else Path(out)
     if isinstance(place, Path):
         write(page, place)

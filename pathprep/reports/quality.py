@@ -61,6 +61,7 @@ SHOWN = {
         _SHARE,
     ),
 }
+_MOST = float(np.finfo(np.float32).max)
 COLUMNS = ["x", "y", "side", *SHOWN]
 
 
@@ -116,7 +117,7 @@ def content(
     return {
         "old": False,
         # what could end the script element is written as an escape
-        "data": Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")),
+        "data": Markup(json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")),
         "rules": [(rule, SHOWN[rule.figure]) for rule in RULES],
         "sampled": len(found),
         "total": found.total,
@@ -160,6 +161,8 @@ def sample(dataset: Dataset, slides: list[Measured], seed: int) -> Sample:
         parts.append(np.column_stack([np.full(len(rows), len(names)), rows]))
         names.append(slide.name)
     table = np.concatenate(parts) if parts else np.empty((0, 10))
+    # JSON has no infinity: the page would be one that cannot be read
+    table[:, 4:8] = np.clip(table[:, 4:8], -_MOST, _MOST)
     whole = np.rint(table[:, [0, 1, 2, 3, 8, 9]]).astype(np.int64)
     return Sample(total, names, whole[:, 0], table[:, 4:8], whole[:, 1:4], whole[:, 4:6])
 

@@ -31,6 +31,7 @@ class Picture:
         thumbnail: data URI, or "" and why in ``missing``.
         contour: SVG path in units of ``contour_unit`` level-0 pixels; "" if there is none.
         cells: stain status -> SVG path in grid cells.
+        width, height: pixels of level 0 that they lie on; at least one each, whatever the marker says.
     """
 
     thumbnail: str
@@ -38,20 +39,23 @@ class Picture:
     contour: str
     contour_unit: float
     cells: dict[str, str]
+    width: int
+    height: int
 
 
 def picture(dataset: Dataset, slide: Measured) -> Picture:
     """Draw a committed slide."""
     marker, preview = slide.marker, f"previews/{slide.name}"
     assert isinstance(marker, SlideMarker)
-    unit = max(marker.width, marker.height) / STEPS
+    width, height = max(1, marker.width), max(1, marker.height)
+    unit = max(width, height) / STEPS
     thumbnail, missing = "", ""
     try:
         thumbnail = jpeg_uri(_reduced(dataset.storage, f"{preview}.jpg"))
     except OSError as error:
         missing = f"The preview cannot be read: {error.strerror or 'not a picture'}."
     contour = _contour(dataset.storage, f"{preview}.geojson", unit)
-    return Picture(thumbnail, missing, contour, unit, _cells(dataset, slide))
+    return Picture(thumbnail, missing, contour, unit, _cells(dataset, slide), width, height)
 
 
 def _reduced(storage: Storage, name: str) -> Image.Image:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from pathprep.dataset.marker import SlideMarker, SlideRecord
 from pathprep.errors import SlideError, why
+from pathprep.launchers import server
 from pathprep.params.shard import ReaderName
 from pathprep.pseudonyms.slides import Pseudonyms
 from pathprep.slides.readers.base import Pixels
@@ -60,6 +61,7 @@ def read(wanted: list[Wanted], side: int, secret: Pseudonyms | None = None) -> I
             present.append(item._replace(marker=marker))
     if not present:
         return
+    server.check_sockets()
     context = multiprocessing.get_context("forkserver")
     with ProcessPool(1, context=context) as pool:
         waiting = [pool.schedule(_read_slide, args=[item, side], timeout=TIMEOUT_S) for item in present]

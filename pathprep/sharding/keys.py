@@ -9,9 +9,8 @@ from pathprep.params.running import AnyPath
 from pathprep.pseudonyms import key as keys
 from pathprep.pseudonyms.key import Key
 from pathprep.pseudonyms.slides import key_of
-from pathprep.storage.base import is_url
-from pathprep.storage.json_files import read_json
-from pathprep.storage.local import LocalStorage
+from pathprep.storage.base import Storage
+from pathprep.storage.place import storage_at
 
 
 def key_for(file: AnyPath, out: AnyPath, *, dry: bool = False) -> Key:
@@ -20,54 +19,58 @@ def key_for(file: AnyPath, out: AnyPath, *, dry: bool = False) -> Key:
     So a slip in the name of the key file leaves no second key, and no names in a table that is not theirs.
 
     Args:
-        file: of the key. out: the dataset; at a URL, it is looked at later. dry: see ``key.take``.
+        file: of the key. out: the dataset, a folder or URL. dry: see ``key.take``.
 
     Raises:
         UsageError: as of ``key.take``; or the dataset has another key, or slides under their own names.
     """
-    path, root = Path(file), None if is_url(out) else Path(out)
-    if root is not None and root.is_dir():
-        keys.check_apart(path, root)
-        values = read_json(root / info.NAME)
+    path, storage = Path(file), storage_at(out)
+    root = storage.root if isinstance(storage.root, Path) else None
+    if root is None or root.is_dir():
+        if root is not None:
+            keys.check_apart(path, root)
+        values = storage.read_json(info.NAME)
         whole = values if values and info.state_of(values) in (info.State.WHOLE, info.State.OTHER) else None
-        there = _key_there(root, whole)
+        there = _key_there(storage, whole)
         if there is not None and not path.exists():
             raise UsageError(
-                f"{path}: no such key file, and {root} is pseudonymised with the key {there}; give "
+                f"{path}: no such key file, and {storage} is pseudonymised with the key {there}; give "
                 "that key's file, or bring it back from your backup"
             )
-        check_key(root, whole, keys.read(path).id if path.exists() else "of a new file")
+        check_key(storage, whole, keys.read(path).id if path.exists() else "of a new file")
     return keys.take(path, root, dry=dry)
 
 
-def check_key(root: Path, whole: dict[str, Any] | None, now: str | None) -> None:
+def check_key(storage: Storage, whole: dict[str, Any] | None, now: str | None) -> None:
     """Refuse to write own names beside pseudonyms, or pseudonyms of two keys.
 
     Args:
         whole: dataset.json; None where it is damaged or gone. now: id of the run's key, if it has one.
     """
-    there = _key_there(root, whole)
+    there = _key_there(storage, whole)
     if there == now:
         return
     if there is not None and now is None:
         raise UsageError(
-            f"{root}: is pseudonymised, with the key {there}; give its key file (`pseudonymise`), without "
+            f"{storage}: is pseudonymised, with the key {there}; give its key file (`pseudonymise`), without "
             "which the slides' own names would be written there, and none would be known as done"
         )
     if there is not None:
         raise UsageError(
-            f"{root}: is pseudonymised with another key ({there}) than this file's ({now}); give that key's "
+            f"{storage}: is pseudonymised with another key ({there}) than this file's ({now}); give "
+            "that key's "
             "file, or use another `out`"
         )
-    if any(any((root / folder).glob("*.json")) for folder in ("slides", "failed")):
+    listed = (each for folder in ("slides", "failed") for each in storage.listing(folder))
+    if any(each.name.endswith(".json") for each in listed):
         raise UsageError(
-            f"{root}: holds slides under their own names; pseudonymised ones go to another `out`"
+            f"{storage}: holds slides under their own names; pseudonymised ones go to another `out`"
         )
 
 
-def _key_there(root: Path, whole: dict[str, Any] | None) -> str | None:
+def _key_there(storage: Storage, whole: dict[str, Any] | None) -> str | None:
     """The id of a dataset's key; of one whose dataset.json is damaged or gone, as its slides say."""
     if whole is not None:
         return key_of(whole)
-    marker = info.first_marker(LocalStorage(root))
+    marker = info.first_marker(storage)
     return None if marker is None else marker.key_id

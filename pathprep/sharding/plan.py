@@ -167,7 +167,7 @@ def prepare(
     if not dry and state in (info.State.FOREIGN, info.State.DAMAGED) and info.mended(root, values):
         old, state = read_json(path) or {}, info.State.WHOLE
     whole = old if state in (info.State.WHOLE, info.State.OTHER) else None
-    check_key(root, whole, key_id)
+    check_key(LocalStorage(root), whole, key_id)
     same = whole is not None and whole["version"] == VERSION and whole["params"] == values
     if same and key_of(whole or {}) == key_id:
         return build

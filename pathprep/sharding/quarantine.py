@@ -10,6 +10,7 @@ from pathprep.dataset.marker import Marker, TileSetMarker, is_displaced, vouches
 from pathprep.errors import SlideError
 from pathprep.sharding.task import DatasetTask
 from pathprep.storage.confined import inside
+from pathprep.words import counted
 
 NAMED = 20  # damaged images that a quarantine's one-line error does not leave to the list below it
 
@@ -24,7 +25,7 @@ def list_images(root: Path, marker: Marker) -> None:
     listed = FailedShard(
         stage="tiles",
         kind="images",
-        error=f"{len(damaged)} of {len(damaged) + marker.tiles} images left out: {first}{more}",
+        error=f"{len(damaged):,} of {counted(len(damaged) + marker.tiles, 'image')} left out: {first}{more}",
         attempts=1,
         slide=marker.slide,
         source=marker.source,

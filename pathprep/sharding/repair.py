@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from pathprep.sharding.recorded import recorded
 from pathprep.sharding.run import make
 from pathprep.sharding.summary import RunSummary, Watcher
 from pathprep.slides.find import SlideSource, whole
+from pathprep.slides.identity import is_there
 from pathprep.storage.base import is_url
 from pathprep.storage.place import storage_at
 
@@ -35,17 +36,22 @@ class Repair:
     Attributes:
         damaged: of the slides. folder: files that belong to no slide; nothing is done about them.
         summary: of the run that made the slides again; None if there was no damage.
+        moved: names of damaged slides whose files are no longer where they were.
+        elsewhere: what to do of those.
     """
 
     damaged: list[Findings]
     folder: Findings
     summary: RunSummary | None
+    moved: list[str] = field(default_factory=list)
+    elsewhere: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """As `--json` prints it."""
         return {
             "damaged": [found.as_dict() for found in self.damaged],
             "foreign": self.folder.problems,
+            "moved": self.moved,
             "run": self.summary.as_dict() if self.summary else None,
         }
 
@@ -60,7 +66,8 @@ def repair(
 ) -> Repair:
     """Verify a dataset and make the damaged slides again; the others are not touched.
 
-    So are those that a run was replacing when it was killed: their markers say what they were made from.
+    Slides of which some file may not be read, and nothing else is wrong, are left as they are. Made again are
+    also those that a run was replacing when it was killed: their markers say what they were made from.
 
     Args:
         dataset: its folder. workers, slide_timeout, watch: as of ``pathprep.shard``.
@@ -91,7 +98,7 @@ def repair(
     sweep(root)  # what killed runs have left is no damage
     *slides, folder = verify(root)
     damaged = [found for found in slides if found.problems or found.tiles]
-    known = dict(_known(there, [found.slide for found in damaged]))
+    known = dict(_known(there, [found.slide for found in damaged if not found.closed]))
     if not known:
         return Repair(damaged, folder, None)
     # whatever MPP a slide has, it was accepted before
@@ -117,7 +124,12 @@ def repair(
     launcher = Local(workers, cards.find(None) if params.device == "cuda" else 0)
     prepare(root, params, rebuild=False, key_id=key_of(there.info))
     made = make(plan, root, params, launcher, timeout=slide_timeout, rebuild=True, watch=watch)
-    return Repair(damaged, folder, made)
+    failed = (source for source in todo if source.name in made.failures)
+    moved = sorted(source.name for source in failed if not is_there(source.path))
+    place = made_again(
+        there.storage, kind, secret=secret is not None, rebuild=True, place="WHERE_THEY_ARE_NOW"
+    )
+    return Repair(damaged, folder, made, moved, f"{place} makes them again" if moved else "")
 
 
 def _known(there: Dataset, names: Iterable[str]) -> Iterator[tuple[str, SlideMarker]]:

@@ -159,12 +159,12 @@ def run(
     except OSError as error:
         if not is_fatal(error):
             raise
-        error.filename = root if remote is None else remote.scratch  # the disk, whichever file found it full
+        error.filename = _disk(str(error.filename), root, remote)
         summary.stopped = f"{explain_os_error(error)}; then the same command goes on"
     if summary.interrupted or summary.stopped:
         sweep(root)  # what the stopped workers were writing
     summary.seconds = time.perf_counter() - start
-    summary.stale = _stale(plan, summary)
+    summary.stale, summary.damaged_markers = _stale(plan, summary)
     return summary
 
 
@@ -178,8 +178,11 @@ def _forget_failures(plan: Plan[Any], root: Path, remote: Remote | None) -> None
                     remote.store.remove(f"failed/{path.name}")
 
 
-def _stale(plan: Plan[Any], summary: RunSummary) -> list[str]:
-    """Names in the folder whose markers are of another build; of a part, its own only."""
+def _stale(plan: Plan[Any], summary: RunSummary) -> tuple[list[str], list[str]]:
+    """Names in the folder whose markers are of another build, and of those that are damaged.
+
+    Of a part, its own only.
+    """
     known = summary.skipped.keys() | summary.markers.keys()  # of this build: no need to read them
     folder = summary.root / "slides"
     if plan.whole:
@@ -187,17 +190,28 @@ def _stale(plan: Plan[Any], summary: RunSummary) -> list[str]:
     else:
         names = {source.name for source in plan.slides}
 
-    def is_stale(name: str) -> bool:
+    def state(name: str) -> str:
         path = folder / f"{name}.json"
         marker = read_sealed(path)
         if marker is None:
-            return path.exists()
+            return "damaged" if path.exists() else "gone"
         # another run may be replacing it at this moment
-        return marker.build_id != plan.build_id and not is_displaced(marker, plan.build_id)
+        other = marker.build_id != plan.build_id and not is_displaced(marker, plan.build_id)
+        return "stale" if other else "own"
 
     others = sorted(names - known)
     with ThreadPoolExecutor(READERS) as pool:  # small files wait more than they work
-        return [name for name, stale in zip(others, pool.map(is_stale, others), strict=True) if stale]
+        states = dict(zip(others, pool.map(state, others), strict=True))
+    stale, damaged = ([name for name in others if states[name] == wanted] for wanted in ("stale", "damaged"))
+    return stale, damaged
+
+
+def _disk(file: str, root: Path, remote: Remote | None) -> str:
+    """The disk that was full: that of the dataset, of a store, or where slides of a store are made."""
+    if remote is None:
+        return str(root)
+    store = str(remote.store.root)
+    return store if file.startswith(store) else str(remote.scratch)
 
 
 def _too_full(root: Path, min_free: int) -> str:

@@ -225,6 +225,8 @@ def _find(
     if mask_origin not in get_args(AskedOrigin):
         raise UsageError(f"`mask_origin` is {mask_origin!r}; give {', '.join(get_args(AskedOrigin))}")
     found = find.look([Path(each) for each in listed(slides)], path(masks), mask_origin)
+    if is_url(out):
+        writable(str(out))
     if key_file is not None:  # made once there are slides, and not for a slip in their folder's name
         found.slides = Pseudonyms(key_for(key_file, out, dry=dry), noting=not dry).hide(found.slides)
     return found

@@ -22,6 +22,7 @@ class RunSummary:
         slides: all that were asked for. skipped: done by an earlier run, or another one meanwhile.
         markers, failures: of this run, by slide name.
         stale: slides in the folder that were made with other parameters: no part of the dataset.
+        damaged_markers: names of damaged markers there: nobody knows what they stand for.
         seconds: wall time. interrupted: stopped by Ctrl-C or a signal.
         stopped: why the run ended before its last slide, if it did so for lack of space or memory, or because
             the disk can no longer be written.
@@ -38,6 +39,7 @@ class RunSummary:
     markers: dict[str, Marker] = field(default_factory=dict)
     failures: dict[str, FailedShard] = field(default_factory=dict)
     stale: list[str] = field(default_factory=list)
+    damaged_markers: list[str] = field(default_factory=list)
     seconds: float = 0.0
     interrupted: bool = False
     stopped: str = ""
@@ -83,6 +85,7 @@ class RunSummary:
             "already_done": len(self.skipped),
             "failed": {name: failed.as_dict() for name, failed in self.failures.items()},
             "stale": self.stale,
+            "damaged_markers": self.damaged_markers,
             "touched": self.touched,
             **untaken(self.not_taken, self.repeats),
             "interrupted": self.interrupted,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pathprep.errors import UsageError
 from pathprep.slides.identity import is_same
+from pathprep.words import counted
 
 GEOJSON = (".geojson", ".geojson.gz")
 PICTURES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg")
@@ -26,7 +27,8 @@ def masks_for(slides: Mapping[Path, str], folder: Path) -> dict[Path, Path]:
     if folder.is_file():
         if len(slides) != 1:
             raise UsageError(
-                f"{folder}: one mask for {len(slides)} slides; give a folder of masks named after the slides"
+                f"{folder}: one mask for {counted(len(slides))}; give a folder of masks named after "
+                "the slides"
             )
         return dict.fromkeys(slides, folder.absolute())
     if not folder.is_dir():
@@ -56,7 +58,7 @@ def masks_for(slides: Mapping[Path, str], folder: Path) -> dict[Path, Path]:
     if missing:
         kinds = f"{GEOJSON[0]}, {', '.join(PICTURES)}"
         near = next((others[name] for name in missing if name in others), None)
-        count = "1 slide" if len(missing) == 1 else f"{len(missing):,} slides"
+        count = counted(len(missing))
         hint = f"; {near.name} is there, but is no such file" if near else ""
         raise UsageError(f"{folder}: no mask ({kinds}) for {', '.join(missing[:NAMED])} ({count}){hint}")
     _check_shared(found)

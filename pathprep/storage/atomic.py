@@ -97,6 +97,10 @@ class _Raw(io.FileIO):
         with named(self.final):
             return super().write(data)
 
+    def truncate(self, size: int | None = None) -> int:
+        with named(self.final):
+            return super().truncate(size)
+
 
 def _open(temporary: Path, path: Path) -> BinaryIO:
     raw = _Raw(temporary, "w+b")
@@ -185,7 +189,8 @@ def write_bytes(path: Path, data: bytes | memoryview, mode: int | None = None) -
     """
     with pending(path) as (file, temporary):
         if mode is not None:
-            os.fchmod(file.fileno(), mode)
+            with named(path):
+                os.fchmod(file.fileno(), mode)
         file.write(data)
     try:
         publish(temporary, path)

@@ -13,18 +13,22 @@ from pathprep.storage.secrets import without_secrets
 DEEPEST = 64
 
 
+# Of whose URLs the host is empty, file:///a
+HOSTLESS = ("file", "local")
+
+
 class Url(PurePosixPath):
     """A URL put together as paths are: ``Url("s3://bucket") / "shards"``; as text it has no password."""
 
     def __str__(self) -> str:
-        # a path folds the two slashes into one; file:///a has an empty host between them
+        # a path folds the two slashes into one, and three too
         return without_secrets(self.real)
 
     @property
     def real(self) -> str:
         """With its password, to get there."""
         protocol, _, rest = super().__str__().partition(":/")
-        return f"{protocol}://{'/' if protocol == 'file' else ''}{rest}"
+        return f"{protocol}://{'/' if protocol.rpartition('::')[2] in HOSTLESS else ''}{rest}"
 
 
 def is_url(place: PurePath | str) -> bool:

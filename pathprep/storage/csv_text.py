@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pathprep.errors import UsageError
 from pathprep.storage import regular
+from pathprep.words import counted
 
 SEPARATORS = ",;\t"
 Row = tuple[int, list[str]]
@@ -53,7 +54,9 @@ def parse(path: Path) -> tuple[list[str], list[Row]]:
     header = _with_row_numbers(header, rows)
     for line, row in rows:
         if len(row) != len(header):
-            raise UsageError(f"{path}, line {line}: {len(row)} cells, the header has {len(header)}")
+            raise UsageError(
+                f"{path}, line {line}: {counted(len(row), 'cell')}, the header has {len(header)}"
+            )
     return header, rows
 
 

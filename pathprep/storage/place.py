@@ -3,7 +3,7 @@
 from pathlib import Path, PurePath
 
 from pathprep.errors import UsageError
-from pathprep.storage.base import Storage, Url, is_url
+from pathprep.storage.base import HOSTLESS, Storage, Url, is_url
 from pathprep.storage.local import LocalStorage
 from pathprep.storage.url import UrlStorage
 
@@ -20,7 +20,8 @@ def storage_at(place: PurePath | str) -> Storage:
     if not is_url(place):
         return LocalStorage(Path(place))
     storage = UrlStorage.of(place)
-    local = storage.root.parts[1:] if storage.root.parts[0] == "file:" else ()
+    protocol, *local = storage.root.parts
+    local = local if protocol.removesuffix(":") in HOSTLESS else []
     return LocalStorage(Path("/", *local)) if local else storage
 
 

@@ -7,6 +7,7 @@ moved.
 import errno
 import io
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -46,15 +47,20 @@ class UrlStorage(Storage):
         self._place: tuple[int, Any, str] | None = None
 
     @classmethod
-    def of(cls, url: PurePath | str) -> "UrlStorage":
+    def of(cls, given: PurePath | str) -> "UrlStorage":
         """The storage of a URL that a user gave.
 
         Raises:
             UsageError: fsspec does not know the URL, or the library for it is not installed.
         """
-        storage = cls(url)
+        storage = cls(given)
         url = storage.root  # which has no password as text
         protocol = storage.root.parts[0].removesuffix(":").rpartition("::")[2]
+        if isinstance(given, str) and re.match(r"(?:\S*::)?(?:web)?hdfs:///", given):
+            raise UsageError(
+                f"{given}: names no host; give it, as in {protocol}://host:port/folder, or "
+                f"{protocol}://default/folder for the one that Hadoop's settings name"
+            )
         if len(storage.root.parts) == 1:
             raise UsageError(f"{url}: names no bucket or folder; give one, as in s3://bucket/folder")
         try:
@@ -109,7 +115,7 @@ class UrlStorage(Storage):
             ) from None
         except Exception as error:
             if isinstance(error, OSError) and error.errno in FULL_DISK:
-                raise
+                raise OSError(error.errno, error.strerror, f"{self.root}/{name}") from None
             if any(word in type(error).__name__.lower() for word in _CREDENTIALS):
                 raise DatasetError(f"{self.root}: no valid credentials ({_words(error)})") from None
             raise StoreError(

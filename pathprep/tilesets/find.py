@@ -12,6 +12,7 @@ from pathprep.storage import cells, tables
 from pathprep.storage.tables import Columns
 from pathprep.tilesets import walk
 from pathprep.tilesets.items import Item, TileSet, split_of
+from pathprep.words import counted
 
 FORMATS = ("hdf5", "folders", "csv")
 TABLES = ("labels.csv", "annotations.csv")
@@ -88,7 +89,10 @@ def _select(found: TileSet, source: Path, split: str | None) -> TileSet:
             places.setdefault(item.group, set()).add(item.split)
     shared = sorted(group for group, where in places.items() if len(where) > 1)
     if shared:
-        notes.append(f"{len(shared)} groups are in more than one partition (a leak), such as {shared[0]}")
+        notes.append(
+            f"{counted(len(shared), 'group is', 'groups are')} in more than one partition (a leak), "
+            f"such as {shared[0]}"
+        )
     items = found.items
     if split is not None:
         items = [item for item in items if item.split == split]
@@ -160,7 +164,9 @@ def _folders(root: Path, labels: Path | None) -> TileSet:
         )
     if len(nested) < len(files):
         loose = next(parts[0] for parts in files if len(parts) == 1)
-        notes.append(f"{len(files) - len(nested)} images in no class folder are left out, such as {loose}")
+        notes.append(
+            f"{counted(len(files) - len(nested), 'image')} in no class folder: left out, such as {loose}"
+        )
     classes = {parts[0] for parts in nested}
     bare = sorted(p.name for p in root.iterdir() if p.is_dir() and p.name not in classes and p.name[0] != ".")
     if bare:
@@ -207,18 +213,23 @@ def _csv(root: Path, labels: Path | None, columns: Columns) -> TileSet:
     listed = seen.keys() & set(files)
     if not listed:
         raise UsageError(
-            f"{path}: none of its {len(names)} files is in {root}, such as {', '.join(names[:2])}; "
+            f"{path}: none of its files ({len(names):,}) is in {root}, such as "
+            f"{', '.join(names[:2])}; "
             f"there are {', '.join(files[:2])}"
         )
     if len(listed) < len(files):
         other = next(file for file in files if file not in listed)
         notes.append(
-            f"{len(files) - len(listed)} images that {path.name} does not list are left out, such as {other}"
+            f"{counted(len(files) - len(listed), 'image')} that {path.name} does not list: left "
+            f"out, such as {other}"
         )
     empty = Counter(cell for cell, label in zip(written, classes, strict=True) if not label)
     if empty:
         spelt = ", ".join(f"{cell or 'empty'} {count}" for cell, count in empty.most_common(5))
-        notes.append(f"{empty.total()} images have no label in {path.name} ({spelt}): imported without")
+        notes.append(
+            f"{counted(empty.total(), 'image has', 'images have')} no label in {path.name} "
+            f"({spelt}): imported without"
+        )
     return TileSet(root, "csv", plain_name(root.name), path.name, items, notes)
 
 

@@ -17,6 +17,7 @@ from pathprep.storage.tables import Columns
 from pathprep.tiles import limits
 from pathprep.tilesets.images import SIDES
 from pathprep.tilesets.items import Item, split_of
+from pathprep.words import counted
 
 SUFFIXES = ("_x.h5", "_x.hdf5")
 # Rows are read one by one in rising order, and a compressed chunk of them must be unpacked only once
@@ -130,7 +131,10 @@ def _groups(path: Path, labels: list[str], columns: Columns) -> list[str]:
     table = tables.read(path)
     groups = table.need("group", columns)
     if len(groups) != len(labels):
-        raise UsageError(f"{path}: {len(groups)} rows for {len(labels)} images; is it of another partition?")
+        raise UsageError(
+            f"{path}: {counted(len(groups), 'row')} for "
+            f"{counted(len(labels), 'image')}; is it of another partition?"
+        )
     stated = table.columns.get("center_tumor_patch")
     if stated is not None:
         for line, said, label in zip(table.lines, stated, labels, strict=True):

@@ -1,15 +1,17 @@
 """One shard of a tile set: the unit of work, of retry and of parallelism, as pipeline.py is for a slide."""
 
 import hashlib
+import itertools
 import json
+import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -28,7 +30,7 @@ from pathprep.slides.readers.base import Pixels
 from pathprep.tiles import engines, limits
 from pathprep.tiles.engines import Engine
 from pathprep.tiles.qc import FIGURES
-from pathprep.tilesets import hidden
+from pathprep.tilesets import apart, hidden
 from pathprep.tilesets.images import Picture, is_named_jpeg
 from pathprep.tilesets.items import Item
 from pathprep.tilesets.reading import PATIENCE_S, Images
@@ -97,14 +99,21 @@ class ImportTask(DatasetTask[Part, TileParams]):
 
     Attributes:
         patience: seconds for one image.
+        suspects: numbers of images at one of which a worker died: looked at apart first.
     """
 
     patience: float = PATIENCE_S
+    suspects: frozenset[int] = frozenset()
 
     def failed(self, failure: Failure) -> FailedShard:
         """See DatasetTask."""
         part, source = self.source, SourceRecord(self.source.recorded, None)
         return replace(super().failed(failure), source=source, set=part.set, split=part.split)
+
+    def suspecting(self, parts: Collection[int]) -> Self | None:
+        """See launchers.base.Parted: parts are images, by their number."""
+        more = frozenset(parts) - self.suspects
+        return replace(self, suspects=self.suspects | more) if more else None
 
     def make(self, progress: Progress) -> Marker:
         """See ``process``."""
@@ -147,7 +156,12 @@ def process(task: ImportTask, progress: Progress | None = None) -> Marker:
         images = Images(
             part.path, in_rows=in_rows, patience=task.patience, keep_metadata=task.params.keep_metadata
         )
-        worker = _Worker(part, task.params, stack.enter_context(images))
+        deadly = {
+            number: how
+            for number in sorted(task.suspects)
+            if (how := apart.kills(part.path, part.items[number], task.patience))
+        }
+        worker = _Worker(part, task.params, stack.enter_context(images), progress, deadly)
         before = part.inputs()
         damaged, unread, pooled = _write_tiles(writer, worker, task.threads, progress)
         inputs = part.inputs(unread) if unread else before
@@ -233,7 +247,11 @@ class _Worker:
     part: Part
     params: TileParams
     images: Images
+    progress: Progress
+    deadly: Mapping[int, str]
     engine: Engine = field(default_factory=lambda: engines.of("cpu"))
+    own: threading.local = field(default_factory=threading.local)
+    threads: Iterator[int] = field(default_factory=itertools.count)
 
     def first_pass(self, number: int) -> Made:
         """Read, fit; encode what has a fit of its own, or needs none."""
@@ -256,7 +274,12 @@ class _Worker:
         return Made(number, self._finish(number, picture, stain.fall_back(fit, pooled)))
 
     def _read(self, number: int) -> Picture | Made:
-        """An image, or why it is none."""
+        """An image, or why it is none. What it was at is known of a worker that dies at it."""
+        if number in self.deadly:
+            return Made(number, problem=self.deadly[number])
+        if not hasattr(self.own, "thread"):
+            self.own.thread = next(self.threads)
+        self.progress.at(self.own.thread, number)
         try:
             return self.images.read(self.part.items[number])
         except FileNotFoundError:
@@ -265,6 +288,8 @@ class _Worker:
             return Made(number, problem=f"cannot be read: {limits.reason(error)}", unread=True)
         except ValueError as error:
             return Made(number, problem=str(error))
+        finally:
+            self.progress.at(self.own.thread, None)
 
     def _finish(
         self, number: int, picture: Picture, fit: stain.StainFit | None

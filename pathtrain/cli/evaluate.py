@@ -71,7 +71,7 @@ def tasks(
 def knn_tables(result: dict[str, Any]) -> Group:
     """Scores with their intervals, a row per kind of features; and recall, a row per class."""
     scores = Table(
-        title=f"kNN (k={result['k']}), {result['protocol']}: {result['test_tiles']} tiles, "
+        title=f"kNN (k={result['k']}), {result['protocol']}: {counted(result['test_tiles'], 'tile')}, "
         f"{counted(result['groups'], result['group_kind'])}"
     )
     recalls = Table(title="Recall")

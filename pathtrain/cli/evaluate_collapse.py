@@ -10,6 +10,7 @@ from pathprep.cli.dialect import Json
 from pathprep.cli.signatures import with_settings
 from pathprep.cli.streams import errors
 from pathprep.errors import UsageError
+from pathprep.words import counted
 from pathtrain.cli.options import LabelOrigin, Labels, Result, dense, ends, finish, kept_in, named, prepared
 from pathtrain.params.evaluation import CollapseParams
 
@@ -75,7 +76,9 @@ def collapse(
 
 def panels_table(result: dict[str, Any]) -> Table:
     """A row per panel, and what changes between them."""
-    table = dense(f"Feature collapse: {result['slides']} slides, {result['tiles']} tiles, k={result['k']}")
+    table = dense(
+        f"Feature collapse: {counted(result['slides'])}, {counted(result['tiles'], 'tile')}, k={result['k']}"
+    )
     table.add_column("")
     for heading in ("own share", "excess", "silhouette"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -116,7 +119,8 @@ def panels_table(result: dict[str, Any]) -> Table:
 def collapse_table(result: dict[str, Any]) -> Table:
     """All tiles first, then a row per slide."""
     table = Table(
-        title=f"Feature collapse of {result['model']['name']}: {result['tiles']} tiles, k={result['k']}"
+        title=f"Feature collapse of {result['model']['name']}: {counted(result['tiles'], 'tile')}, "
+        f"k={result['k']}"
     )
     table.add_column("slide")
     for heading in ("tiles", "own share", "chance", "excess", "silhouette"):

@@ -129,7 +129,8 @@ def linear_tables(result: dict[str, Any]) -> Group:
     )
     if result["left_out_tiles"]:
         scores.caption += (
-            f"\n{result['left_out_tiles']} tiles of the training set are left out, as in the paper; --whole "
+            f"\n{counted(result['left_out_tiles'], 'tile')} of the training set left out, as in the "
+            "paper; --whole "
             "trains on all."
         )
     if result["group_kind"] == "tile":
@@ -170,7 +171,7 @@ def results_table(result: dict[str, Any]) -> Group:
             shown.add_row(named(label), *cells(row, result["present"]), end_section=row is entry["rows"][-1])
     for row in result["published"]:
         shown.add_row(named(f"{row['name']}, paper"), *cells(row, list(row["top1"])))
-    notes = [f"Means over the {len(result['present'])} tasks that are there (-: it is not)."]
+    notes = [f"Means over {counted(len(result['present']), 'task')}, those that are there (-: it is not)."]
     notes += [f"{row['name']}: {row['mean_of_all']:.3f} over all six." for row in result["published"]]
     notes += [f"{task.title}: {task.note}." for task in TASKS if task.note]
     notes.append(

@@ -10,6 +10,7 @@ from rich.table import Table
 from pathprep.cli.dialect import Json
 from pathprep.cli.signatures import with_settings
 from pathprep.cli.streams import errors
+from pathprep.words import counted
 from pathtrain.cli.options import dense, ends, finish
 from pathtrain.params.slide_level import SlidesConfig
 
@@ -115,7 +116,7 @@ def tables(result: dict[str, Any]) -> Group:
     parts: list[Any] = [overview]
     for task in scored:
         counts = ", ".join(f"{name} {count}" for name, count in task["per_class"].items())
-        table = Table(title=f"{task['name']}: {task['slides']} slides ({counts}), {task['split']} split")
+        table = Table(title=f"{task['name']}: {counted(task['slides'])} ({counts}), {task['split']} split")
         table.add_column("features", overflow="fold")  # the numbers must stay whole on 80 columns
         table.add_column("method", no_wrap=True)
         drawn = "over patients" if task["patients"] else "over slides"

@@ -1,5 +1,6 @@
 """Commands on a run: `pathtrain pretrain`, `pathtrain export`, `pathtrain report`, `pathtrain compare`."""
 
+import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +10,7 @@ import typer
 
 from pathprep.cli.dialect import Json, OutJson, give
 from pathprep.cli.streams import errors, output
+from pathprep.words import counted
 
 Run = Annotated[Path, typer.Argument(help="A run folder.")]
 
@@ -81,7 +83,7 @@ def pretrain(
 
     def show() -> None:
         if summary.loss is not None:
-            text = f"{folder}: {summary.steps} steps done, last loss {summary.loss:.4f}"
+            text = f"{folder}: {counted(summary.steps, 'step')} done, last loss {summary.loss:.4f}"
             output.print(text, soft_wrap=True, markup=False)
 
     if os.environ.get("RANK", "0") == "0":
@@ -101,7 +103,8 @@ def export(
     from pathtrain.runs.export import export as write
 
     model = write(run, out)
-    text = f'{out}: step {model.step}; timm.create_model("local-dir:{out}", pretrained=True)'
+    name = json.dumps(f"local-dir:{out}", ensure_ascii=False)
+    text = f"{out}: step {model.step}; timm.create_model({name}, pretrained=True)"
     result = {"out": str(out), **describe(model)}
     give(result, as_json, out_json, lambda: output.print(text, soft_wrap=True, markup=False))
 

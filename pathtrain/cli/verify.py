@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from pathprep.cli.dialect import Json, OutJson, give
 from pathprep.cli.streams import output
+from pathprep.words import counted
 
 
 def verify(
@@ -40,7 +41,9 @@ def verify(
 
     def show() -> None:
         if not bad:
-            output.print(f"{', '.join(kinds.values())}: {checked:,} files, all as written", soft_wrap=True)
+            output.print(
+                f"{', '.join(kinds.values())}: {counted(checked, 'file')}, all as written", soft_wrap=True
+            )
 
     give({"kinds": kinds, "files": checked, "bad": bad, "notes": notes}, as_json, out_json, show)
     raise typer.Exit(1 if bad else 0)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pathprep.words import command, counted
 from pathtrain.data.order import Ints
 from pathtrain.data.source import TileSource
 from pathtrain.errors import TrainError
@@ -61,8 +62,10 @@ class Damage:
         if len(found) > self._limit:
             shown = "; ".join(map(str, found[:NAMED])) + ("; ..." if len(found) > NAMED else "")
             raise TrainError(
-                f"{self._source.root}: {len(found)} tiles are damaged, more than loader.max_damaged="
-                f"{self._limit}: {shown}. See `pathprep verify {self._source.root}`, and `pathprep repair` "
+                f"{self._source.root}: {counted(len(found), 'tile is', 'tiles are')} damaged, more "
+                "than loader.max_damaged="
+                f"{self._limit}: {shown}. See {command('pathprep verify', self._source.root)}, and "
+                "`pathprep repair` "
                 "makes a dataset's damaged slides again"
             )
 
@@ -86,5 +89,5 @@ class Damage:
             if len(intact):
                 return int(intact[0])
         raise TrainError(
-            f"{self._source.root}: every tile is damaged; run `pathprep verify {self._source.root}`"
+            f"{self._source.root}: every tile is damaged; run {command('pathprep verify', self._source.root)}"
         )

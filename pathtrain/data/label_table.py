@@ -18,6 +18,7 @@ from pathprep.errors import UsageError
 from pathprep.slides.own_names import SlideNames
 from pathprep.storage import cells, tables
 from pathprep.storage.tables import Table
+from pathprep.words import counted
 
 SPLITS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
@@ -255,23 +256,23 @@ def why_no_task(labels: Sequence[str], owners: Sequence[str] | None) -> str | No
     if not values:
         return "no label"
     if len(values) == 1:
-        return f"all {len(there)} labels are {there[0]}"
+        return f"all {counted(len(there), 'label is', 'labels are')} {there[0]}"
     if all(_DATE.fullmatch(value) for value in values):
         return "dates"
     if {value.lower() for value in values} <= SPLITS.keys():
         return "names of parts; call the column split if it is to part the slides"
     if max(map(len, values)) > LONG:
         return "free text"
-    many = f"{len(values)} values on {len(there)} slides"
+    many = f"{counted(len(values), 'value')} on {counted(len(there))}"
     numbers = all(_NUMBER.fullmatch(value) for value in values)
     whole = numbers and all(value.lstrip("+-").isdecimal() for value in values)
     if numbers and len(values) > (NUMBERS if whole else FRACTIONS):
         return f"numbers: {many}"
     if len(values) == len(there) > FEW:
-        return f"a value of its own for each of {len(there)} slides"
+        return f"a value of its own for each of {counted(len(there))}"
     if len(values) > FEW and 2 * len(values) >= len(there):
         return f"{many}: names or text, not classes"
     pairs = {(owner, label) for owner, label in zip(owners or (), labels, strict=False) if owner and label}
     if len(pairs) == len(values) == len({owner for owner, _ in pairs}) > FEW:
-        return f"a value of its own for each of {len(values)} patients"
+        return f"a value of its own for each of {counted(len(values), 'patient')}"
     return None

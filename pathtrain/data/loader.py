@@ -23,6 +23,7 @@ from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError, PathprepError
 from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import Target
+from pathprep.words import command
 from pathtrain.data import order, view_graph, view_params
 from pathtrain.data.damaged_tiles import Damage, Damaged
 from pathtrain.data.jpeg_reader import JpegReader, Pixels
@@ -127,7 +128,9 @@ class Loader:
         self.options, self.start, self.ranks = options, start, ranks
         self.source = source_of(data, options.sampling, held_out)
         if not len(self.source):
-            raise DatasetError(f"{data.root}: no tiles to train on; see `pathprep report {data.root}`")
+            raise DatasetError(
+                f"{data.root}: no tiles to train on; see {command('pathprep report', data.root)}"
+            )
         if options.batch < ranks.world:
             raise TrainError(f"batch={options.batch} is less than a tile for each of {ranks.world} processes")
         self._damage = Damage(self.source, options.seed, options.max_damaged)
@@ -206,7 +209,7 @@ class Loader:
         except DamagedTile as reason:
             raise DatasetError(
                 f"{self.source.root}: {self.name(tile)} is damaged: {reason}; "
-                f"run `pathprep verify {self.source.root}`"
+                f"run {command('pathprep verify', self.source.root)}"
             ) from None
 
     def _build(self, step: int) -> None:

@@ -22,6 +22,7 @@ from pathprep.mixed import format as mixed
 from pathprep.mixed.reader import MixedDataset
 from pathprep.permutation import Ints, permuted
 from pathprep.stain import StainFit, Status
+from pathprep.words import command
 from pathtrain.data.sampling import grouped
 from pathtrain.data.source import NO_TILES, DatasetSource, Place, TileSource
 from pathtrain.recipes.sampling import SamplingConfig
@@ -136,7 +137,8 @@ class MixedSource(TileSource):
             size = self.storage.size(tar)
             if size < 0:
                 raise DatasetError(
-                    f"{self.root / tar}: No such file or directory; run `pathprep verify {self.root}`"
+                    f"{self.root / tar}: No such file or directory; run "
+                    f"{command('pathprep verify', self.root)}"
                 )
             here, table = shards == shard, self._table(shard)
             rows = tiles[here] - self._starts[shard]

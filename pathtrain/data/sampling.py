@@ -20,6 +20,7 @@ from pathprep.dataset.schema import SCHEMA, STATUSES
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import UsageError
 from pathprep.mixed.reader import MixedDataset
+from pathprep.words import counted
 from pathtrain.data import label_table
 from pathtrain.data.order import Ints, hashed, permuted
 from pathtrain.recipes.sampling import SamplingConfig
@@ -205,7 +206,8 @@ def _of_table(data: Dataset, config: SamplingConfig, slides: Sequence[str], left
     if without:
         shown = ", ".join(without[:SHOWN]) + (", ..." if len(without) > SHOWN else "")
         raise UsageError(
-            f"{config.table}: {len(without)} slides have no {config.by} ({shown}) and would never be drawn; "
+            f"{config.table}: {counted(len(without), 'slide has', 'slides have')} no {config.by} "
+            f"({shown}) and would never be drawn; "
             "give them one"
         )
     return np.array([cells.get(slide) or "" for slide in slides])
@@ -230,7 +232,8 @@ def _of_index(data: Dataset, column: str) -> Names:
         values = np.array(STATUSES)[found] if column == "stain_status" else found.astype(str)
     if missing:
         raise UsageError(
-            f"sampling.by: {missing} of {len(values)} tiles in {data.root} have no {column} and would never "
+            f"sampling.by: {missing:,} of {counted(len(values), 'tile')} in {data.root} have no "
+            f"{column} and would never "
             "be drawn; give another column, or sampling.table, a table of slides"
         )
     return values

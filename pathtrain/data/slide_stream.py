@@ -24,6 +24,7 @@ from torch import Tensor
 
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError, PathprepError, UsageError
+from pathprep.words import command
 from pathtrain.data import view_graph
 from pathtrain.data.damaged_tiles import Damage
 from pathtrain.data.layout import Layout
@@ -59,7 +60,9 @@ class SlideIndex:
         self.dataset, self.tiles = dataset, dataset.tiles(_COLUMNS)
         self.source = DatasetSource(dataset)
         if not len(self.tiles):
-            raise DatasetError(f"{dataset.root}: no tiles to train on; see `pathprep report {dataset.root}`")
+            raise DatasetError(
+                f"{dataset.root}: no tiles to train on; see {command('pathprep report', dataset.root)}"
+            )
 
     def slide(self, name: str, side: int) -> Layout:
         """All tiles of a slide, in regions of side x side.
@@ -103,7 +106,9 @@ class SlideIndex:
     def damaged(self, tile: int, reason: str) -> DatasetError:
         """That a tile is damaged, to be raised."""
         root = self.dataset.root
-        return DatasetError(f"{root}: {self.name(tile)} is damaged: {reason}; run `pathprep verify {root}`")
+        return DatasetError(
+            f"{root}: {self.name(tile)} is damaged: {reason}; run {command('pathprep verify', root)}"
+        )
 
 
 @dataclass(frozen=True)

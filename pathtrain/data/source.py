@@ -17,6 +17,7 @@ from pathprep.dataset.reader import Dataset
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import DatasetError
 from pathprep.storage.base import Storage
+from pathprep.words import command
 from pathtrain.data import order
 from pathtrain.data.order import Ints
 from pathtrain.data.sampling import Grouped
@@ -98,7 +99,9 @@ class TileSource(ABC):
             data = self.storage.read_at(place.tar, place.offset, place.length)
         except (FileNotFoundError, PermissionError) as error:
             where = self.root / place.tar
-            raise DatasetError(f"{where}: {error.strerror}; run `pathprep verify {self.root}`") from None
+            raise DatasetError(
+                f"{where}: {error.strerror}; run {command('pathprep verify', self.root)}"
+            ) from None
         except OSError as error:
             raise DamagedTile(f"cannot be read ({error.strerror})") from None
         if reason := wrong(data, place):

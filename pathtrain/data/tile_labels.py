@@ -25,6 +25,7 @@ from pathprep.params.origin import AskedOrigin
 from pathprep.slides.own_names import SlideNames
 from pathprep.storage import cells, tables
 from pathprep.storage.tables import Table
+from pathprep.words import counted
 from pathtrain.data.drawn_labels import labels_of, read_drawings
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles
 
@@ -83,7 +84,7 @@ def read_labels(
         named.append(next(found) if own is None else list(own))
     for tiles, names in zip(sets, named, strict=True):
         if not any(names):
-            raise UsageError(f"{tiles.path}: none of its {len(tiles)} tiles has a label")
+            raise UsageError(f"{tiles.path}: none of its {counted(len(tiles), 'tile')} has a label")
     classes = sorted({label for names in named for label in names} - {""})
     if len(classes) < 2:
         raise UsageError(f"{path or sets[0].path}: labels of one class only ({classes}); two are needed")

@@ -17,6 +17,7 @@ from pathprep.storage import cells, regular, tables
 from pathprep.storage.place import storage_at
 from pathprep.storage.tables import Columns
 from pathprep.tiles import limits
+from pathprep.words import command
 from pathtrain.data.source import DamagedTile, DatasetSource
 from pathtrain.stain.normaliser import Normaliser, normaliser
 from pathtrain.stain.target import ModelTarget
@@ -85,7 +86,7 @@ class DatasetTiles(Tiles):
         self.path = self.dataset.root
         self.index = self.dataset.tiles(("x", "y", "side", "offset", "length", "crc32"))
         if not len(self.index):
-            raise DatasetError(f"{path}: holds no tile; look at `pathprep report {path}`")
+            raise DatasetError(f"{path}: holds no tile; look at {command('pathprep report', path)}")
         self._reader = DatasetSource(self.dataset, index=self.index)
         self.slides, self.starts = self.index.slides, self.index.starts
         self.labels: list[str] | None = None
@@ -166,8 +167,8 @@ class DatasetTiles(Tiles):
     @property
     def fix(self) -> str:
         if self.dataset.kind == "tiles":
-            return f"see `pathprep verify {self.path}`, and import its tiles again"
-        return f"`pathprep repair {self.path}` makes damaged slides again"
+            return f"see {command('pathprep verify', self.path)}, and import its tiles again"
+        return f"{command('pathprep repair', self.path)} makes damaged slides again"
 
 
 def _numbered(names: list[str]) -> tuple[list[str], Ints]:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pathprep.errors import UsageError
 from pathprep.slides.own_names import SlideNames, safe_name
 from pathprep.storage import hdf5_chunks
+from pathprep.words import command
 from pathtrain.features.read import opened
 
 Floats = npt.NDArray[np.float32]
@@ -67,7 +68,9 @@ class Bags:
         """
         paths = sorted(root.glob("*.h5"))
         if not paths:
-            raise UsageError(f"{root}: no .h5 file there; write features with `pathtrain embed --out {root}`")
+            raise UsageError(
+                f"{root}: no .h5 file there; write features with {command('pathtrain embed --out', root)}"
+            )
         shapes = {path: _shape(path) for path in paths}
         first, (_, dim, _, _) = next(iter(shapes.items()))
         # (1, D) without coords fits both: it is a slide of one tile if others have more

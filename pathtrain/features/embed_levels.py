@@ -18,6 +18,7 @@ from pathprep.dataset.marker import FileRecord
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError, UsageError
 from pathprep.folders import open_dataset
+from pathprep.words import command
 from pathtrain.data.damaged_tiles import Damage
 from pathtrain.data.layout import Layout
 from pathtrain.data.slide_stream import Request, SlideIndex, TileStream
@@ -136,7 +137,7 @@ def _gone(data: Dataset, part: Part) -> DatasetError | None:
 
 
 def _fix(data: Dataset) -> str:
-    return f"`pathprep repair {data.root}` makes damaged slides again"
+    return f"{command('pathprep repair', data.root)} makes damaged slides again"
 
 
 def _rows(index: SlideIndex, name: str, side: int, level: Level) -> int:

@@ -13,6 +13,7 @@ from pathprep.errors import UsageError
 from pathprep.storage import regular
 from pathprep.storage.embedded_seal import seal_in
 from pathprep.storage.seals import Seal
+from pathprep.words import command
 from pathtrain.features.read import opened, read_bytes
 from pathtrain.features.write import FAILED
 from pathtrain.models.folder import is_model
@@ -37,7 +38,7 @@ def kind_of(path: Path) -> Kind:
     if path.suffix in ENDINGS or any(next(path.glob(f"*{ending}"), None) for ending in ENDINGS):
         return "features"
     if (path / "dataset.json").exists() or (path / "mixed.json").exists():
-        raise UsageError(f"{path}: a dataset; check it with `pathprep verify {path}`")
+        raise UsageError(f"{path}: a dataset; check it with {command('pathprep verify', path)}")
     raise UsageError(
         f"{path}: neither a run, nor an exported model, nor features (.h5, .parquet) of `pathtrain embed`"
     )

@@ -17,6 +17,7 @@ from typing import Any
 
 from pathprep.errors import DatasetError, UsageError
 from pathprep.storage import atomic
+from pathprep.words import counted
 from pathtrain.distributed.workers import Place
 from pathtrain.features.encode import Features
 from pathtrain.features.files import FORMATS, Part
@@ -50,11 +51,11 @@ class EmbedSummary:
     place: Place
 
     def __str__(self) -> str:
-        parts = [f"{self.written} files written"]
+        parts = [f"{counted(self.written, 'file')} written"]
         parts += [f"{self.kept} kept as they were"] if self.kept else []
-        parts += [f"{self.empty} slides without a tile"] if self.empty else []
+        parts += [f"{counted(self.empty)} without a tile"] if self.empty else []
         parts += [f"{len(self.failed)} failed"] if self.failed else []
-        made = [f"{self.tiles} tiles, {self.dim} numbers each"] if self.written else []
+        made = [f"{counted(self.tiles, 'tile')}, {counted(self.dim, 'number')} each"] if self.written else []
         made += [f"{self.seconds:.1f} s" + (f", {self.place.world} processes" * (self.place.world > 1))]
         return f"{', '.join(parts)}; {', '.join(made)}"
 
@@ -102,9 +103,9 @@ def make(parts: Sequence[Part], empty: int, out: Path, format: Format, encode: E
         if part.left_out:
             failed |= part.left_out
             broken.add(part.name)
-            _record(out, part, f"{len(part.left_out)} of {len(part.tiles)} images were left out")
+            _record(out, part, f"{len(part.left_out):,} of {counted(len(part.tiles), 'image')} left out")
         tiles, dim = tiles + used, found.shape[1]
-        progress.line(f"{part.name}: {used} tiles")
+        progress.line(f"{part.name}: {counted(used, 'tile')}")
     mended = {part.name for part in mine} - broken
     for path in (out / FAILED).glob("*.json"):  # few; slides may be many
         if path.stem in mended:

@@ -16,6 +16,7 @@ from pathprep.errors import UsageError
 from pathprep.page import chart
 from pathprep.page.environment import render, write
 from pathprep.storage.place import local_folder
+from pathprep.words import command, counted
 from pathtrain.errors import NoModelError
 from pathtrain.recipes.names_only import short, without_paths
 from pathtrain.recipes.probes import KnnProbe
@@ -55,9 +56,9 @@ class Run:
     def state(self) -> str:
         """How far it is, in words."""
         if self.total is None:
-            return f"{self.step:,} steps"
+            return counted(self.step, "step")
         end = "finished" if self.step >= self.total else "unfinished"
-        return f"{self.step:,} of {self.total:,} steps, {end}"
+        return f"{self.step:,} of {counted(self.total, 'step')}, {end}"
 
 
 def compare(runs: Sequence[str | Path], out: str | Path = "compare.html") -> dict[str, Any]:
@@ -119,7 +120,9 @@ def compare(runs: Sequence[str | Path], out: str | Path = "compare.html") -> dic
 
 def _open(paths: list[Path]) -> list[Run]:
     if len(paths) < 2:
-        raise UsageError(f"{len(paths)} runs: give 2 or more; `pathtrain report RUN` makes the page of one")
+        raise UsageError(
+            f"{counted(len(paths), 'run')}: give 2 or more; `pathtrain report RUN` makes the page of one"
+        )
     places = [path.resolve() for path in paths]
     for place in places:
         if places.count(place) > 1:
@@ -145,7 +148,7 @@ def _names(places: list[Path]) -> list[str]:
 def _read(path: Path, name: str) -> Run:
     if not (path / "recipe.yaml").is_file():
         raise NoModelError(
-            f"{path}: not a run (no recipe.yaml); train one with `pathtrain pretrain --out {path}`"
+            f"{path}: not a run (no recipe.yaml); train one with {command('pathtrain pretrain --out', path)}"
         )
     recipe, info = without_paths(recipe_of(path)), info_of(path)
     rows, damaged = curves.read(path)

@@ -5,6 +5,7 @@ dataset, if it is still there, for the views.
 """
 
 import json
+import shlex
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,14 +14,14 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
-from jinja2 import UndefinedError
 from markupsafe import Markup
 
 import pathprep
 from pathprep.errors import DatasetError, PathprepError, UsageError, why
 from pathprep.page import chart
-from pathprep.page.environment import data_uri, render, write
+from pathprep.page.environment import UNUSUAL, data_uri, render, write
 from pathprep.storage.place import local_folder
+from pathprep.words import command
 from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.errors import NoModelError
 from pathtrain.evaluate.baselines import said
@@ -70,7 +71,7 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
     run = Path(run)
     if not (run / "recipe.yaml").is_file():
         raise NoModelError(
-            f"{run}: not a run (no recipe.yaml); train one with `pathtrain pretrain --out {run}`"
+            f"{run}: not a run (no recipe.yaml); train one with {command('pathtrain pretrain --out', run)}"
         )
     recipe = recipe_of(run)
     info = info_of(run)
@@ -98,7 +99,7 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
         step=step,
         milestones=milestones.entries(run),
         missing=[
-            text.format(run=run.resolve().name, dataset=dataset)
+            text.format(run=shlex.quote(run.resolve().name), dataset=shlex.quote(dataset))
             for task, text in COMMANDS.items()
             if task not in found
         ],
@@ -107,8 +108,9 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
     )
     try:
         page = render(Path(__file__).with_suffix(".html"), **values)
-    except (UndefinedError, TypeError, ValueError, AttributeError, OverflowError, ZeroDivisionError) as error:
-        files = ", ".join(str(result.source) for result in found.values())
+    except UNUSUAL as error:
+        sources = [*(result.source for result in found.values()), *evaluations.heads_file(run)]
+        files = ", ".join(map(str, sources or [run]))
         raise UsageError(f"{files}: of another version ({error}); run `pathtrain evaluate` again") from None
     out = run / "report.html" if out is None else local_folder(out)
     write(page, out)
@@ -117,7 +119,7 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
 
 def _first_weights(recipe: Recipe, identity: dict[str, Any]) -> str:
     step = identity.get(STEP_KEY)
-    return recipe.model.init if step is None else f"{recipe.model.init}, step {step:,}"
+    return f"{recipe.model.init}, step {step:,}" if isinstance(step, int) else recipe.model.init
 
 
 def _facts(
@@ -126,7 +128,7 @@ def _facts(
     identity, versions = info.get("identity", {}), info.get("versions", {})
     tiles = identity.get("dataset tiles")
     total = recipe.steps if tiles is None else recipe.total_steps(tiles)
-    logged = rows[-1]["step"] if rows else 0
+    logged = int(rows[-1]["step"]) if rows else 0
     facts = [
         ("Steps", f"{max(step, logged):,}" + (f" of {total:,}" if total else "")),
         ("Newest checkpoint", f"step {step:,}" if step else "none yet"),
@@ -186,7 +188,7 @@ def _curves(rows: list[dict[str, Any]]) -> list[tuple[str, str, Markup]]:
 
 def _views(run: Path, recipe: Recipe, info: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
     """The first tiles of the run with their views as they went into training; or why there are none."""
-    if "dataset" not in info:
+    if not isinstance(info.get("dataset"), str):
         return [], "run.json does not say which dataset the run was trained on."
     if info.get("pseudonymised"):
         return [], "of a run on pseudonymised tiles nothing says where they are."

@@ -63,14 +63,19 @@ def find(run: Path, files: Sequence[Path] = ()) -> dict[str, Result]:
     return {task: _result(path, run) for task, path in {**found, **given}.items()}
 
 
+def heads_file(run: Path) -> list[Path]:
+    """The file of ``heads``, if there is one."""
+    path = run / FOLDER / "tasks.json"
+    return [path] if path.is_file() else []
+
+
 def heads(run: Path) -> dict[str, Any] | None:
     """What `pathtrain evaluate tasks` found of a run with slide-level heads.
 
     Raises:
         UsageError: the file is damaged.
     """
-    path = run / FOLDER / "tasks.json"
-    return _read(path) if path.is_file() else None
+    return next(map(_read, heads_file(run)), None)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -25,6 +25,7 @@ import torch
 from pathprep.storage import atomic, regular
 from pathprep.storage.json_files import read_json
 from pathprep.storage.seals import is_whole, sealed
+from pathprep.words import command
 from pathtrain.errors import CheckpointError
 
 VERSION, SEALED_SINCE = 2, 2  # of the .json files
@@ -183,5 +184,7 @@ def load(run: Path) -> dict[str, Any]:
     """
     found = latest(run)
     if found is None:
-        raise CheckpointError(f"{run}: no checkpoint there; train it with `pathtrain pretrain --out {run}`")
+        raise CheckpointError(
+            f"{run}: no checkpoint there; train it with {command('pathtrain pretrain --out', run)}"
+        )
     return read(run, found)

@@ -29,7 +29,8 @@ from pathtrain.models.folder import (
     read_config,
     read_weights,
 )
-from pathtrain.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
+from pathtrain.recipes.names_only import short_init
+from pathtrain.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD, RUN, TIMM, ModelConfig
 from pathtrain.runs import checkpoint, warm_start
 from pathtrain.runs.described import SHA_KEY, STEP_KEY, info_of, recipe_of
 from pathtrain.stain.target import ModelTarget, of_run
@@ -187,7 +188,20 @@ def started(model: LoadedModel) -> LoadedModel:
     """
     if model.start is None:
         raise ModelError(f"{model.name} does not say what its training began with; export it again")
-    return _anew(model, "start", model.start)
+    init = model.start.init
+    is_place = init not in ("random", "imagenet") and not init.startswith(TIMM)
+    if model.run is not None or not is_place or init != short_init(init):  # older exports have its path
+        return _anew(model, "start", model.start)
+    lost = f"{model.name}: its training began with {init}, of which an exported model has the name only"
+    if not init.startswith(RUN) or model.start.sha256 is None:  # another file here may have that name
+        raise ModelError(f"{lost}; give the run that it was exported from")
+    try:
+        return _anew(model, "start", model.start)
+    except ModelError:
+        raise ModelError(
+            f"{lost}; give the run that it was exported from, or start this in the folder that holds "
+            f"{init.removeprefix(RUN).partition('@')[0]}"
+        ) from None
 
 
 def _anew(model: LoadedModel, name: str, start: Start) -> LoadedModel:

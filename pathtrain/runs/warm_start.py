@@ -19,6 +19,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pathprep.words import command
 from pathtrain.errors import CheckpointError, ModelError
 from pathtrain.methods.base import Method
 from pathtrain.models import backbone
@@ -211,7 +212,10 @@ def _check_shapes(
 
 
 def _way_out(start: WarmStart) -> str:
-    return f"or take its encoder alone: `pathtrain export {start.run} --out FOLDER`, then model.init=FOLDER"
+    return (
+        "or take its encoder alone: "
+        f"{command('pathtrain export', start.run, '--out', 'FOLDER')}, then model.init=FOLDER"
+    )
 
 
 def _heads(

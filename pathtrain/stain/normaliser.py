@@ -19,6 +19,7 @@ from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import STATUSES
 from pathprep.permutation import Ints
 from pathprep.stain import StainFit, Status
+from pathprep.words import counted
 from pathtrain.stain.pools import Pools
 from pathtrain.stain.stage import Floats
 from pathtrain.stain.stored_fits import StoredFits, stored_fits
@@ -86,7 +87,7 @@ class Normaliser:
         if not self._found:
             return ""
         by_slide, left = self._found[Status.SLIDE_FIT], self._found[Status.UNFITTED]
-        parts = [f"stain fitted on {self._found[Status.FITTED]} tiles"]
+        parts = [f"stain fitted on {counted(self._found[Status.FITTED], 'tile')}"]
         parts += [f"{by_slide} took their slide's fit"] if by_slide else []
         parts += [f"{left} left as they are"] if left else []
         return ", ".join(parts)

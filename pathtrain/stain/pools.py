@@ -15,6 +15,7 @@ from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
 from pathprep.permutation import Ints
 from pathprep.stain import StainFit, Status
+from pathprep.words import command
 from pathtrain.images import Pixels, decode
 from pathtrain.stain.target import ModelTarget
 
@@ -72,7 +73,7 @@ class Pools:
         data = self.dataset.read(slide, row["offset"], row["length"])
         name = f"{self.dataset.root}/shards/{slide}.tar: tile {row['x']}_{row['y']}"
         if zlib.crc32(data) != row["crc32"]:
-            raise DatasetError(f"{name}: damaged (CRC); run `pathprep verify {self.dataset.root}`")
+            raise DatasetError(f"{name}: damaged (CRC); run {command('pathprep verify', self.dataset.root)}")
         return decode(data, name)
 
 

@@ -13,6 +13,7 @@ from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
 from pathprep.mixed.reader import MixedDataset
 from pathprep.storage.place import storage_at
+from pathprep.words import counted
 from pathtrain.data.order import Ints
 from pathtrain.data.source import NO_TILES
 from pathtrain.data.whole_tiles import DatasetTiles
@@ -70,7 +71,7 @@ def hold_out(
     if slides:
         whole = sum(data.tile_counts().values())
         why = "for the collapse score" if without else "as before"
-        said.append(f"held out {why}: {len(slides)} slides, {len(tiles)} of {whole} tiles")
+        said.append(f"held out {why}: {counted(len(slides))}, {len(tiles):,} of {counted(whole, 'tile')}")
     elif without:
         mixed = isinstance(data, MixedDataset)
         why = "mixed shards have no slides" if mixed else "the run began without slides"

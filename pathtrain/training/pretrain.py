@@ -16,6 +16,7 @@ from pathprep.folders import is_pseudonymised
 from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import Target
 from pathprep.storage import atomic, locks
+from pathprep.words import command
 from pathtrain import methods
 from pathtrain.data.sampling import grouped
 from pathtrain.data.whole_tiles import DatasetTiles
@@ -92,7 +93,9 @@ def pretrain(
         data = pathprep.open(dataset)
         tiles = sum(data.tile_counts().values())
         if not tiles:
-            raise DatasetError(f"{data.root}: no tiles to train on; see `pathprep report {data.root}`")
+            raise DatasetError(
+                f"{data.root}: no tiles to train on; see {command('pathprep report', data.root)}"
+            )
         target = settle(recipe.stain, None if fresh else run)
         if suits.check(data, recipe.stain, target).mode != recipe.stain.mode:
             ranks.say(log, "%s: its tiles are normalised to the recipe's target already", data.root)

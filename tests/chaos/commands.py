@@ -44,7 +44,7 @@ class Command:
         check: a command that must find {out} whole. share: of the kills, against the others'.
         foreign: whether strangers' files may lie in {out}. remakes: markers of what it makes anew
             vouch for nothing meanwhile, so that an error may leave that unmade until the next run.
-        sheds: what each further start leaves besides, which is not compared.
+        sheds: patterns of what further starts may leave besides, which is not compared: names, or folders/.
     """
 
     name: str
@@ -54,11 +54,12 @@ class Command:
     share: int = 1
     foreign: bool = True
     remakes: bool = False
-    sheds: str | None = None
+    sheds: tuple[str, ...] = ()
 
     def is_shed(self, name: str) -> bool:
         """Whether a file or folder is of what ``sheds`` says."""
-        return self.sheds is not None and any(fnmatch(part, self.sheds) for part in name.split("/"))
+        words = [name, *name.split("/")]
+        return any(fnmatch(word, pattern) for word in words for pattern in self.sheds)
 
     @property
     def package(self) -> str:
@@ -85,7 +86,8 @@ COMMANDS = (
         "pathprep shard {slides} --out chaos://{out} --workers 2 --tile 128",
         check=VERIFY,
         share=3,
-        sheds=".tmp-*",  # there are no locks: what seems to be left over may be in work, and goes hours later
+        # there are no locks: what seems to be left over may be in work, and goes hours later; nor folders
+        sheds=(".tmp-*", "failed/"),
     ),
     Command(
         "shard --pseudonymise",
@@ -143,7 +145,7 @@ COMMANDS = (
         before="settled",
         check=CHECKED.replace("{out}", "{out}/run"),
         remakes=True,
-        sheds="run.old-[2-9]*",
+        sheds=("run.old-[2-9]*",),
     ),
     Command("embed", "pathtrain embed {run} {toy} --out {out}", share=2, check=CHECKED),
     Command(

@@ -138,7 +138,10 @@ def state(out: Path) -> State:
         name = str(path.relative_to(out))
         if name in FOREIGN or name == "theirs" or path.name in UNLIKE or path.match("tensorboard/*"):
             continue
-        found[name] = "folder" if path.is_dir() else plain(path, out)
+        if path.is_dir():
+            found[f"{name}/"] = "folder"
+        else:
+            found[name] = plain(path, out)
     return found
 
 

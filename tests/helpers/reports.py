@@ -66,3 +66,46 @@ def read(page: Path) -> Reader:
 def pixels_of(uri: str) -> npt.NDArray[np.int64]:
     with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as image:
         return np.asarray(image.convert("RGB"), np.int64)
+
+
+EVIL = (
+    "</script><script>window.hit=1</script>\"><img src=x onerror=window.hit=1>' javascript:window.hit=1 "
+    "data:text/html,x {{7*7}}\u2028\u202eturned\x1b[31m"
+)
+SHOWN = EVIL.translate({0x2028: r"\u2028", 0x202E: r"\u202e", 0x1B: r"\x1b"})  # as a page has it
+
+
+class Outline(HTMLParser):
+    """What a browser would make of a page, but for its text: kinds of tags and attributes, addresses."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.kinds: set[str] = set()
+        self.scripts = 0
+        self.text = ""
+        text = page.read_text()
+        self.controls = sorted(set("\u2028\u202e\x1b\0") & set(text))
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.scripts += tag == "script"
+        self.kinds |= {tag, *(f"{tag} {key}" for key, _ in attrs)}
+        local = ("data:image/", "data:,", "#")
+        self.kinds |= {
+            f"{key}={value}"
+            for key, value in attrs
+            if key in ("href", "src", "action") and not str(value).startswith(local)
+        }
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def unharmed(page: Path, plain: Path, *, longest: int = 5_000_000) -> str:
+    """The text of a page whose values are hostile; it has no tag and attribute that the plain one lacks."""
+    hostile, usual = Outline(page), Outline(plain)
+    assert hostile.kinds - usual.kinds <= {"details open", "td class", "ul class"}
+    assert hostile.scripts <= usual.scripts
+    assert hostile.controls == []
+    assert page.stat().st_size < longest
+    return hostile.text

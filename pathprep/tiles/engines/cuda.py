@@ -28,6 +28,7 @@ from pathprep.params.stain import StainParams
 from pathprep.slides.readers.base import Pixels
 from pathprep.tiles.engines import base
 from pathprep.tiles.qc import Figures
+from pathprep.words import counted
 
 # CuPy arrays (numpy's under test)
 Array = Any
@@ -175,7 +176,8 @@ class CudaEngine:
         if failed:
             lane.stream.synchronize()  # if the card failed, this says why
             raise DeviceError(
-                f"nvImageCodec could not encode {failed} of {len(images)} tiles of {tiles.shape[1]} px; "
+                f"nvImageCodec could not encode {failed:,} of {counted(len(images), 'tile')} of "
+                f"{tiles.shape[1]} px; "
                 "use fewer `workers` if the GPU's memory is full"
             )
         return [bytes(image) for image in found]

@@ -22,6 +22,7 @@ from pathprep.errors import UsageError
 from pathprep.params.origin import AskedOrigin
 from pathprep.params.settings import build
 from pathprep.storage import atomic
+from pathprep.words import counted
 from pathtrain.data.whole_tiles import DatasetTiles, outcome
 from pathtrain.evaluate.baselines import other_seeds
 from pathtrain.evaluate.statistics import Doubles, Ints, describe, figures, flat
@@ -130,7 +131,7 @@ def measured(
         (features, *random), colour = encode(
             [model, *untaught], sets[at], orders[at], params.how, progress.advance
         )
-        progress.line(f"({panel}) {TITLES[panel]}: {len(slide)} tiles of {len(names)} slides")
+        progress.line(f"({panel}) {TITLES[panel]}: {counted(len(slide), 'tile')} of {counted(len(names))}")
         samples.append(Sample(features, slide, names, told, classes))
         about = {"model": describe(model), "dataset": str((plain, normalised)[at][1])}
         row = measure(samples[-1], k, seed)

@@ -24,6 +24,7 @@ from pathprep.errors import UsageError, explain_os_error, why
 from pathprep.folders import is_mixed
 from pathprep.params.settings import build
 from pathprep.storage import atomic, regular
+from pathprep.words import counted
 from pathtrain.data.whole_tiles import LABELS_FILE
 from pathtrain.evaluate.figure_text import drawn
 from pathtrain.evaluate.papers.published import EXAONEPATH, TASKS
@@ -217,7 +218,7 @@ def draw(result: dict[str, Any]) -> bytes:
         place.set(xscale="log", xlabel=words)
         place.margins(0.35, 0.25)
         place.grid(alpha=0.3)
-    axes[0].set_ylabel(f"mean top-1 of {len(result['present'])} tasks")
+    axes[0].set_ylabel(f"mean top-1 of {counted(len(result['present']), 'task')}")
     unknown = [drawn(point[0]) for point in points if point[3] is None]
     if unknown:
         axes[1].set_title(f"not known for: {', '.join(unknown)}", fontsize=8)

@@ -26,6 +26,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pathprep.errors import UsageError
+from pathprep.words import command
 from pathtrain.distributed.workers import pick_device
 from pathtrain.evaluate.baselines import COLOUR, HANDMADE, TEXTURE
 from pathtrain.evaluate.slide_level.colour import colour
@@ -167,7 +168,7 @@ def _check(
     if taken is not None:
         raise UsageError(
             f"{'two models are' if twice else 'a model is'} called {taken}; name them otherwise: "
-            f"`pathtrain evaluate slides first={models[0].root} ...`"
+            + command("pathtrain evaluate slides", f"first={models[0].root}", "...")
         )
     for model in models:
         if not list(_methods(model, config)):

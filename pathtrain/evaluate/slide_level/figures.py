@@ -17,6 +17,7 @@ from scipy.stats import rankdata
 from pathprep.dataset.marker import SlideMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
+from pathprep.words import command
 from pathtrain.evaluate.baselines import HANDMADE
 from pathtrain.evaluate.figure_text import drawn
 from pathtrain.evaluate.slide_level.benchmark import Attention
@@ -148,7 +149,7 @@ def heatmaps(attention: Sequence[Attention], models: Sequence[Bags], dataset: Pa
                 image.thumbnail((SIDE, SIDE))
                 plain = np.asarray(image.convert("RGB"))
         except OSError:
-            raise UsageError(f"{path}: no thumbnail; run `pathprep repair {dataset}`") from None
+            raise UsageError(f"{path}: no thumbnail; run {command('pathprep repair', dataset)}") from None
         scale = plain.shape[1] / marker.width, plain.shape[0] / marker.height
         overlay = paint(plain, places.coords, places.side, one.scores, scale)
         found.append(Heatmap(one, _jpeg(plain), _jpeg(overlay)))

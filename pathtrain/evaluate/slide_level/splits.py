@@ -15,6 +15,7 @@ import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold
 
 from pathprep.errors import UsageError
+from pathprep.words import counted
 from pathtrain.evaluate.slide_level.tasks import Task
 
 Ints = npt.NDArray[np.int64]
@@ -68,7 +69,7 @@ def _folds(task: Task, folds: int) -> Iterator[Split]:
     fewest = _fewest(task, np.arange(len(task.labels)))
     if not 2 <= folds <= fewest[1]:
         raise UsageError(
-            f"`folds` {folds}: task {task.name} has {fewest[1]} patients of class {fewest[0]}; "
+            f"`folds` {folds}: task {task.name} has {counted(fewest[1], 'patient')} of class {fewest[0]}; "
             f"give 2 to {fewest[1]}"
             if fewest[1] >= 2
             else f"task {task.name}: {fewest[1]} patient of class {fewest[0]}; folds need at least 2; "

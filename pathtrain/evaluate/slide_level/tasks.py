@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from pathprep.errors import UsageError
 from pathprep.storage import cells
+from pathprep.words import counted
 from pathtrain.data import label_account, label_table
 from pathtrain.data.label_table import PARTS, LabelTable
 from pathtrain.evaluate.slide_level.task_file import TaskSpec, read_task_file
@@ -105,7 +106,7 @@ def read_tasks(
         found.append(_task(spec, _table(paths, known), known, allow_missing))
     if all(isinstance(task, Missing) for task in found):
         reasons = [task.reason for task in found if isinstance(task, Missing)]
-        raise UsageError(f"none of the {len(found)} tasks can be run; the first: {reasons[0]}")
+        raise UsageError(f"none of {counted(len(found), 'task')} can be run; the first: {reasons[0]}")
     return found
 
 

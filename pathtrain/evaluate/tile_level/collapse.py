@@ -31,6 +31,7 @@ from pathprep.errors import UsageError
 from pathprep.params.origin import AskedOrigin
 from pathprep.params.settings import build
 from pathprep.storage import atomic
+from pathprep.words import counted
 from pathtrain.data.tile_labels import read_labels
 from pathtrain.data.whole_tiles import DatasetTiles, open_tiles, outcome
 from pathtrain.evaluate.statistics import Floats, Ints, describe, figures, flat, unit
@@ -117,7 +118,7 @@ def measured(
     known, classes = labels_of(tiles, labels, label_origin)
     progress = TileProgress(len(order), "encode")
     (features,), _ = encode([model], tiles, order, params.how, progress.advance)
-    progress.line(f"{dataset}: {len(order)} tiles of {len(kept)} slides")
+    progress.line(f"{dataset}: {counted(len(order), 'tile')} of {counted(len(kept), tiles.kind)}")
     progress.note(outcome(tiles))
     names = [tiles.groups[number] for number in kept]
     taken = Sample(features, slide, names, None if known is None else known[order], classes)

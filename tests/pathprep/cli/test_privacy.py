@@ -52,7 +52,7 @@ def test_labels_are_rewritten(key: keys.Key, tmp_path: Path) -> None:
     given = ["--labels", tmp_path / "labels.csv", "--out", tmp_path / "new.csv"]
     code, out, _ = pathprep("pseudonyms", key.path, *given)
     assert code == 0
-    assert "1 rows; pseudonyms in slide; kept: her2" in out
+    assert "1 row; pseudonyms in slide; kept: her2" in out
     assert "left out  seen (a date, such as '2019-03-02'); --keep seen keeps it" in out
     assert (tmp_path / "new.csv").read_text() == f"slide,her2\n{key.name('S19-01234')},1\n"
 

@@ -124,7 +124,7 @@ def test_slides_and_their_labels(data: StoredTiles) -> None:
     for make in (data.webdataset, data.torch):
         with pytest.raises(UsageError, match="no slide 'synth-1'; the nearest name is 'synth-"):
             make(slides=["synth-1"])
-        with pytest.raises(UsageError, match="`labels` has none for 1 slides of .*: synth-001;"):
+        with pytest.raises(UsageError, match="`labels` has none for 1 slide of .*: synth-001;"):
             make(labels={"synth-000": 0})
 
 

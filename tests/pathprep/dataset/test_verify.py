@@ -1,16 +1,21 @@
 """verify finds every kind of damage and names the tile; run again, shard mends it."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.slides import tissue, write_tiff
+from typer.testing import CliRunner
 
+from pathprep.cli import app
 from pathprep.dataset.failed import FailedShard, write_failed
 from pathprep.dataset.marker import SourceRecord
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.verify import Findings
+from pathprep.errors import DatasetError
 from pathprep.folders import verify
 from pathprep.params.shard import ShardParams
 from pathprep.sharding import run
@@ -93,6 +98,28 @@ def test_every_kind_of_damage_is_found(root: Path, damage: Callable[[Path], None
     damage(root)
     lines = [line for found in problems(root).values() for line in found.problems]
     assert any(expected in line for line in lines), lines
+
+
+@pytest.mark.parametrize("name", ["shards/notes.txt", "index/.DS_Store", "previews/s0.png", "failed/README"])
+def test_a_file_that_no_reader_takes_is_a_note(root: Path, name: str) -> None:
+    (root / name).write_text("mine")
+    *_, folder = verify(root)
+    assert (folder.problems, folder.notes) == ([], [f"{name}: not of pathprep; left as it is"])
+    done = CliRunner().invoke(app, ["verify", str(root)])
+    assert (done.exit_code, name in done.output) == (0, True)
+
+
+def test_a_folder_that_cannot_be_listed_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(path).name == "slides":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return whole(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DatasetError, match=r"slides: cannot be listed .*; have the right to read it given"):
+        list(verify(root))
 
 
 def test_a_renamed_member_is_found(root: Path) -> None:

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -260,6 +261,29 @@ def test_at_a_url(archive: Path, tmp_path: Path) -> None:
     assert hospital.leaks(tmp_path, (*WORDS, str(archive))) == []
     again = shard(archive, f"file://{tmp_path}/remote", scratch=tmp_path / "scratch")
     assert (len(again.markers), len(again.skipped)) == (0, 2)
+
+
+@pytest.mark.parametrize("url", ["memory://keys/dataset", "file://{}"])
+def test_no_key_is_made_for_a_url_with_another(
+    url: str, archive: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if url.startswith("memory"):
+        fsspec.filesystem("memory").put(str(dataset), "/keys/dataset", recursive=True)
+        monkeypatch.setattr("pathprep.sharding.shard.writable", lambda _url: None)  # as if workers could
+    place, absent = url.format(dataset), tmp_path / "typo.key"
+    with pytest.raises(
+        UsageError, match=rf"typo.key: no such key file, and .*{dataset.name} is " "pseudonymised"
+    ):
+        shard(archive, place, pseudonymise=absent)
+    with pytest.raises(UsageError, match="is pseudonymised with another key"):
+        shard(archive, place, pseudonymise=keys.take(tmp_path / "other.key").path)
+    assert {path.name for path in tmp_path.iterdir()} == {"other.key", ".other.key.lock"}
+
+
+def test_no_key_is_made_for_a_url_that_cannot_be_used(archive: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot write there"):
+        shard(archive, "memory://a/dataset", pseudonymise=tmp_path / "new.key")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_killed_run_leaves_no_name_and_goes_on(tmp_path: Path) -> None:

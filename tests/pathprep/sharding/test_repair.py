@@ -1,17 +1,23 @@
 """Damaged slides of a dataset are made again, to the same bytes; the others are not touched."""
 
+import errno
 import json
+import os
+import re
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from helpers.slides import tissue, write_tiff
 from helpers.tilesets import folders, tile
+from typer.testing import CliRunner
 
+from pathprep.cli import app
 from pathprep.dataset.marker import SlideMarker, is_displaced, read_sealed
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import build_id
@@ -28,6 +34,7 @@ from pathprep.sharding.repair import repair, source_of
 from pathprep.slides import find
 from pathprep.stain import Target
 from pathprep.storage import atomic
+from pathprep.storage.local import LocalStorage
 from pathprep.storage.seals import sealed
 from pathprep.tilesets.import_tiles import import_tiles
 
@@ -130,8 +137,58 @@ def test_what_cannot_be_made_again_is_quarantined(dataset: tuple[Path, dict[str,
     done = repair(root, workers=1)
     assert done.summary is not None
     assert "no such file" in done.summary.failures["s1_mpp1"].error
+    assert done.moved == ["s1_mpp1"]
+    assert re.search(rf"`pathprep shard WHERE_THEY_ARE_NOW .*--out {root} --rebuild`", done.elsewhere)
     (root / "shards" / "foreign.tar").touch()
     assert any("foreign.tar" in line for line in repair(root, workers=1).folder.problems)
+
+
+def test_a_damaged_marker_is_not_called_one_of_other_parameters(
+    dataset: tuple[Path, dict[str, bytes]], tmp_path: Path
+) -> None:
+    root, _ = dataset
+    flip(root / "slides/s1_mpp1.json")
+    flip(root / "shards/s0_mpp1.tar")
+    done = CliRunner().invoke(app, ["repair", str(root), "--workers", "1"])
+    assert done.exit_code == 1
+    assert "other parameters" not in done.output
+    assert (
+        f"Damaged: 1 file in slides/, of which nobody knows what they stand for: s1_mpp1; "
+        f"`pathprep verify {root}`" in (" ".join(done.output.split()))
+    )
+
+
+def test_a_moved_slide_is_made_again_from_its_new_place(dataset: tuple[Path, dict[str, bytes]]) -> None:
+    """What repair says of it, typed."""
+    root, before = dataset
+    flip(root / "shards/s1_mpp1.tar")
+    path = Path(Dataset(root).markers["s1_mpp1"].source.path)
+    there = path.rename(path.parent.parent / "s1.tif")
+    run.shard(find.find([there], root.parent / "m"), root, PARAMS, rebuild=True, workers=1)
+    assert files(root) == before
+    assert not any(found.problems for found in verify(root))
+
+
+def test_files_that_may_not_be_read_are_left_as_they_are(
+    dataset: tuple[Path, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, before = dataset
+    stream = LocalStorage.stream
+
+    def closed(storage: LocalStorage, name: str) -> Any:
+        if name == "shards/s1_mpp1.tar":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+        return stream(storage, name)
+
+    monkeypatch.setattr(LocalStorage, "stream", closed)
+    done = CliRunner().invoke(app, ["repair", str(root)])
+    assert done.exit_code == 1
+    assert "s1_mpp1.tar: cannot be read (Permission denied); have the right" in done.output
+    assert "left as it is" in done.output
+    told = CliRunner().invoke(app, ["verify", str(root)])
+    assert (told.exit_code, "makes them again" in told.output) == (1, False)
+    monkeypatch.undo()
+    assert files(root) == before
 
 
 def test_a_dataset_of_another_version_is_left_alone(dataset: tuple[Path, dict[str, bytes]]) -> None:

@@ -250,9 +250,9 @@ def test_a_run_reads_a_marker_twice_and_a_part_only_its_own(
     found = plan(find.find([folder]), tmp_path, PARAMS, part=(1, 2))
     read.clear()
     summary = RunSummary(tmp_path, found.build_id, len(found.slides), {})
-    assert run._stale(found, summary) == parts[0]
+    assert run._stale(found, summary) == ([], parts[0])
     assert sorted(read) == [f"{name}.json" for name in parts[0]]
-    assert run._stale(replace(found, whole=True), summary) == ["s0", "s1", "s2", "s3"]
+    assert run._stale(replace(found, whole=True), summary) == ([], ["s0", "s1", "s2", "s3"])
 
 
 def test_a_full_disk_stops_the_run_and_quarantines_nothing(folder: Path, tmp_path: Path) -> None:

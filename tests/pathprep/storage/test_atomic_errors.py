@@ -35,7 +35,7 @@ def test_an_error_names_the_file_that_was_to_be_written(
 
 
 def _named_write(raw: atomic._Raw, fails: object) -> int:
-    with atomic._named(raw.final):
+    with atomic.named(raw.final):
         assert callable(fails)
         fails()
     return 0
@@ -48,6 +48,14 @@ def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
     with raw, pytest.raises(OSError, match="a.tar") as caught:
         raw.write(b"x" * 100_000)
     assert explain_os_error(caught.value).startswith(f"{tmp_path / 'a.tar'}: No space left on device")
+
+
+def test_a_file_whose_size_cannot_be_set_is_named(tmp_path: Path) -> None:
+    """h5py sets it; of a device the system refuses that."""
+    raw = atomic._Raw("/dev/full", "r+b")
+    raw.final = tmp_path / "a.h5"
+    with raw, pytest.raises(OSError, match="a.h5"):
+        raw.truncate(10)
 
 
 def test_a_disk_that_may_not_remove_either_tells_the_first_error(

@@ -70,7 +70,14 @@ def test_what_is_absent(storage: Storage) -> None:
 
 
 def test_urls_are_put_together_like_paths() -> None:
-    for url in ("s3://bucket/a", "memory://a/b", "file:///tmp/a", "simplecache::s3://bucket/a"):
+    for url in (
+        "s3://bucket/a",
+        "memory://a/b",
+        "file:///tmp/a",
+        "local:///tmp/a",
+        "filecache::file:///tmp/a",
+        "simplecache::s3://bucket/a",
+    ):
         assert str(Url(url)) == url
         assert str(Url(Path(url))) == url  # an option that is taken for a path
         assert str(Url(url) / "b" / "c.tar") == f"{url}/b/c.tar"
@@ -80,6 +87,9 @@ def test_urls_are_put_together_like_paths() -> None:
 
 def test_which_place_is_which(tmp_path: Path) -> None:
     assert storage_at(f"file://{tmp_path}").root == tmp_path
+    assert storage_at(f"local://{tmp_path}").root == storage_at(Path(f"local://{tmp_path}")).root == tmp_path
+    with pytest.raises(UsageError, match=r"hdfs:///a/b: names no host; .* hdfs://default/folder"):
+        storage_at("hdfs:///a/b")
     assert storage_at(str(tmp_path)).root == tmp_path
     assert storage_at(Path("memory://x/y")).root == Url("memory://x/y")
     for url, says in (("nosuch://bucket/x", "Protocol not known"), ("s3://", "names no bucket")):

@@ -232,7 +232,7 @@ def test_a_tile_that_cannot_be_encoded_is_an_error(card: ShimCard) -> None:
     kinds = [nvimgcodec.Backend(nvimgcodec.BackendKind.GPU_ONLY)]  # of which there is none
     card.encoder = lambda: nvimgcodec.Encoder(device_id=nvimgcodec.NVIMGCODEC_DEVICE_CPU_ONLY, backends=kinds)
     cuda = CudaEngine(card)
-    with pytest.raises(DeviceError, match="could not encode 1 of 1 tiles of 64 px"), cuda.block():
+    with pytest.raises(DeviceError, match="could not encode 1 of 1 tile of 64 px"), cuda.block():
         tiles, _ = cuda.cut(tissue(64, 64), np.zeros((1, 2), np.int32), 64, 64)
         cuda.encode(tiles, 90, "420")
 

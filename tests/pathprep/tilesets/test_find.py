@@ -157,7 +157,7 @@ def test_mhist_and_its_partitions(tmp_path: Path) -> None:
         ("images/MHIST_e.png", "HP"),
         ("images/MHIST_f.png", "SSA"),
     ]
-    assert any("1 images that annotations.csv does not list are left out" in note for note in found.notes)
+    assert any("1 image that annotations.csv does not list: left out" in note for note in found.notes)
     importing(root, tmp_path / "out", mpp=1.0)
     rows = rows_of(tmp_path / "out")
     assert {row["shard"] for row in rows.values()} == {"mhist-train-00000", "mhist-test-00000"}
@@ -196,8 +196,8 @@ def test_csv_with_its_own_column_names(tmp_path: Path) -> None:
     )
     columns = Columns("img", "dx", "case", "fold")
     found = find(root, labels=table, columns=columns)
-    assert any("1 groups are in more than one partition (a leak), such as B" in note for note in found.notes)
-    assert any("1 images have no label" in note for note in found.notes)
+    assert any("1 group is in more than one partition (a leak), such as B" in note for note in found.notes)
+    assert any("1 image has no label" in note for note in found.notes)
     importing(root, tmp_path / "out", labels=table, columns=columns)
     rows = rows_of(tmp_path / "out")
     assert {name: (row["label"], row["group"], row["stored"]) for name, row in rows.items()} == {
@@ -215,7 +215,7 @@ def test_csv_with_its_own_column_names(tmp_path: Path) -> None:
     [
         ("file,label", ["a/1.png,x", "a/1.png,y"], r"line 3: a/1\.png is listed twice \(line 2\)"),
         ("file,label", ["2.png,x"], r"line 2: 2\.png may be a/2\.png or b/2\.png; give its folder"),
-        ("file,label", ["z.png,x"], r"none of its 1 files is in .*, such as z\.png"),
+        ("file,label", ["z.png,x"], r"none of its files .1. is in .*, such as z\.png"),
         ("file,label", [",x"], "line 2: the file is empty"),
         ("name,label", ["a/1.png,x"], "which column is the file.*it has name, label"),
         ("file,kind", ["a/1.png,x"], "which column is the label"),

@@ -63,7 +63,7 @@ def test_labels_as_other_tools_write_them(header: str, tmp_path: Path) -> None:
         ("images/2.png", "ILC", None),
         ("images/3.png", "1", "p2"),
     ]
-    assert "1 images have no label in labels.csv (nan 1): imported without" in tiles.notes
+    assert "1 image has no label in labels.csv (nan 1): imported without" in tiles.notes
 
 
 def test_classes_that_differ_in_capitals_are_refused(tmp_path: Path) -> None:

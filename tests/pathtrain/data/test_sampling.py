@@ -195,7 +195,7 @@ def test_by_a_table_of_slides(dataset: Path, tmp_path: Path) -> None:
     second = (tiles >= 12) & (tiles < 15) | (tiles >= 22)
     assert (made.names, made.sizes.tolist(), second.mean()) == (["one", "two"], [19, 4], 0.75)
     table.write_text("slide_id,site\na,one\nb,two\nc,one\nd,\n")
-    with pytest.raises(UsageError, match=r"1 slides have no site \(d\) and would never be drawn"):
+    with pytest.raises(UsageError, match=r"1 slide has no site \(d\) and would never be drawn"):
         grouped(Dataset(dataset), config, NO_TILES)
     without_d = grouped(Dataset(dataset), config, np.array([22]))  # held out, so it needs none
     assert without_d is not None

@@ -11,14 +11,16 @@ from helpers.toys import noise, write_dataset, write_run
 
 from pathprep.errors import UsageError
 from pathtrain.data.whole_tiles import DatasetTiles
+from pathtrain.errors import CheckpointError, ModelError
 from pathtrain.evaluate.baselines import Beside
 from pathtrain.methods.dino import Dino
 from pathtrain.params.baselines import BaselineParams
 from pathtrain.params.encoding import How
 from pathtrain.recipes.load import dump
 from pathtrain.recipes.load import load as load_recipe
-from pathtrain.runs.export import export
-from pathtrain.runs.model import Start, load
+from pathtrain.runs import checkpoint
+from pathtrain.runs.export import export, write
+from pathtrain.runs.model import Start, load, started
 
 
 @pytest.fixture
@@ -92,3 +94,36 @@ def test_what_is_chosen_is_what_is_made(run: Path, tmp_path: Path) -> None:
     ]
     with pytest.raises(UsageError, match="`baselines` strat: give some of start,random,colour,lbp, or none"):
         BaselineParams("strat")
+
+
+def test_an_export_knows_the_name_of_its_start_only(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = write_run(tmp_path / "runs" / "other", tmp_path / "gone", seed=3)
+    entry = checkpoint.entries(other)[-1]
+    begun = Start(f"run:{other}@{entry.step}", 0, entry.sha256)
+    write(replace(load(run), start=begun), run, tmp_path / "model")
+    model = load(tmp_path / "model")
+    assert str(tmp_path) not in str(model.start)
+    message = "model: its training began with run:other@20, .* name only; give the run .* that holds other"
+    with pytest.raises(ModelError, match=message):
+        started(model)
+    monkeypatch.chdir(other.parent)
+    assert started(model).fingerprint == started(replace(load(run), start=begun)).fingerprint
+    write_run(tmp_path / "elsewhere" / "other", tmp_path / "gone", seed=4)
+    monkeypatch.chdir(tmp_path / "elsewhere")  # another run of that name
+    with pytest.raises(CheckpointError, match="is not that which model began with"):
+        started(model)
+
+
+def test_an_export_takes_no_other_file_of_its_starts_name(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load(run)
+    write(replace(model, start=Start("/data/first.pth", 0)), run, tmp_path / "model")
+    torch.save(model.module.state_dict(), tmp_path / "first.pth")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ModelError, match="began with first.pth, of which an exported model has the name only"
+    ):
+        started(load(tmp_path / "model"))

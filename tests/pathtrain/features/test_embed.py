@@ -257,7 +257,7 @@ def test_the_command_lists_what_failed(tmp_path: Path, dataset: Path, run: Path)
     arguments = ["embed", str(run), str(dataset), "--out", str(tmp_path / "features")]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 1
-    assert "1 files written, 1 slides without a tile, 1 failed; 5 tiles, 24 numbers each" in done.stdout
+    assert "1 file written, 1 slide without a tile, 1 failed; 5 tiles, 24 numbers each" in done.stdout
     listed = r"failed, tried again by the next run\):\n  a: slide a, tile 128_0 in .*pathprep repair"
     assert re.search(listed, done.stderr)
 

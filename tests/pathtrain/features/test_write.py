@@ -70,7 +70,7 @@ def test_two_processes_write_what_one_writes(tmp_path: Path, dataset: Path, run:
     embed(run, dataset, tmp_path / "one")
     codes, said, errors = both(run, dataset, "--out", tmp_path / "two")
     assert codes == [0, 0], errors
-    assert "two: 2 files written, 1 slides without a tile; 18 tiles, 24 numbers each, " in said[0]
+    assert "two: 2 files written, 1 slide without a tile; 18 tiles, 24 numbers each, " in said[0]
     assert said[0].endswith(", 2 processes\n")
     assert said[1] == ""
     names = [{path.name for path in (tmp_path / folder).iterdir()} for folder in ("one", "two")]
@@ -83,7 +83,7 @@ def test_two_processes_write_what_one_writes(tmp_path: Path, dataset: Path, run:
     (tmp_path / "two" / "b.h5").unlink()
     codes, said, errors = both(run, dataset, "--out", tmp_path / "two")
     assert codes == [1, 1]
-    assert "two: 0 files written, 1 kept as they were, 1 slides without a tile, 1 failed; " in said[0]
+    assert "two: 0 files written, 1 kept as they were, 1 slide without a tile, 1 failed; " in said[0]
     assert "b: slide b, tile 64_0 in " in errors[0]
     assert (said[1], "tile 64_0" in errors[1]) == ("", False)
 

@@ -122,7 +122,7 @@ def test_runs_of_two_versions_and_of_two_starts(runs: tuple[Path, Path], tmp_pat
 
 
 def test_runs_that_cannot_be_compared(runs: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="1 runs: give 2 or more"):
+    with pytest.raises(UsageError, match="1 run: give 2 or more"):
         compare(runs[:1])
     with pytest.raises(UsageError, match="one/run: given twice"):
         compare([*runs, runs[0] / ".." / "run"])
