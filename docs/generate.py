@@ -347,6 +347,75 @@ def load() -> str:
     return table(heads, rows)
 
 
+_FAULTS = {"silent", "unnamed", "missed", "error", "traceback", "long", "hang", "death"}
+
+
+def _sums(rows: dict[str, dict[str, Any]]) -> dict[str, int]:
+    """What came of all rows of a part of ``make damage``, by outcome."""
+    outcomes = dict.fromkeys(key for row in rows.values() for key in row)
+    return {
+        key: sum(row.get(key, 0) for row in rows.values())
+        for key in outcomes
+        if key not in ("seed", "seconds", "found")
+    }
+
+
+def damaged() -> str:
+    """What ``make damage`` counted of damaged and replaced files, a row per kind; the newest result."""
+    data = _newest("damage-*.json")
+    if data is None:
+        return NOT_MEASURED
+    rows = []
+    for kind in {**data["damaged"], "all": None}:
+        each = [
+            _sums(data[part] if kind == "all" else {kind: data[part][kind]})
+            for part in ("damaged", "replaced")
+        ]
+        counts = [number for one in each for number in (sum(one.values()), one["told"], one["same"])]
+        counts.append(sum(one[fault] for one in each for fault in _FAULTS & one.keys()))
+        rows.append([kind, *(f"{count:,}" for count in counts)])
+    heads = ["kind", "damages", "told", "the same", "replaced", "told", "the same", "faults"]
+    both = [_sums(data[part]) for part in ("damaged", "replaced")]
+    lines = [
+        f"{name}: {sum(one[key] for one in both):,}"
+        for name, key in (("Silent acceptances", "silent"), ("hangs", "hang"), ("deaths", "death"))
+    ]
+    return f"{table(heads, rows)}\n\n{', '.join(lines)}."
+
+
+def inputs() -> str:
+    """What ``make damage`` counted of drawn inputs, a row per parser; the newest result."""
+    data = _newest("damage-*.json")
+    if data is None:
+        return NOT_MEASURED
+    rows = []
+    for name in {**data["fuzz"], "all": None}:
+        each = _sums(data["fuzz"] if name == "all" else {name: data["fuzz"][name]})
+        unclear = each["unnamed"] + each["long"]
+        counts = [sum(each.values()), each["read"], each["refused"], each["traceback"], unclear]
+        rows.append([name, *(f"{count:,}" for count in [*counts, each["hang"], each["death"]])])
+    heads = ["parser", "inputs", "read", "refused", "tracebacks", "unclear errors", "hangs", "deaths"]
+    slides, stated = _sums(data["slides"]), _sums(data["resolutions"])
+    blind = "[nothing can tell](../guides/archives.md#damaged-slides)"
+    said = {
+        "refused": "refused",
+        "equal": "with their own tiles",
+        "differs": "with small differences",
+        "unseen": f"with another picture where {blind}",
+        "gross": "with another picture elsewhere",
+        "unexpected": "tracebacks",
+        "timeout": "hangs",
+        "crash": "deaths",
+    }
+    counted = ", ".join(f"{words} {slides.get(key, 0):,}" for key, words in said.items())
+    more = [
+        f"Slides with changed bytes: {sum(slides.values()):,}; {counted}.",
+        f"Stated resolutions: {sum(stated.values()):,}; wrong ones taken, or right ones not: "
+        f"{stated.get('finding', 0):,}.",
+    ]
+    return "\n\n".join([table(heads, rows), *more])
+
+
 def machines() -> str:
     """On what the files of ``bench/results`` were measured, and when."""
     rows = []
@@ -373,6 +442,8 @@ _ALL = (
     changelog,
     chaos,
     load,
+    damaged,
+    inputs,
     machines,
 )
 GENERATORS: dict[str, Callable[..., str]] = {each.__name__: each for each in _ALL}

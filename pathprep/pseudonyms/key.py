@@ -12,14 +12,13 @@ import os
 import re
 import secrets
 import shlex
-import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Self
 
 from pathprep.errors import UsageError
 from pathprep.slides.own_names import composed, own_name
-from pathprep.storage import atomic, locks
+from pathprep.storage import atomic, locks, regular
 
 FORMAT = "pathprep pseudonym key, version 1"
 _ADVICE = "# Keep this file and its table (.csv) apart from the dataset: they undo its pseudonyms"
@@ -85,7 +84,7 @@ def read(path: Path) -> Key:
         UsageError: it is not there, not a key file, or others may read it.
     """
     try:
-        with path.open("rb") as file:
+        with regular.open_regular(path) as file:
             state, data = os.fstat(file.fileno()), file.read(4096)
     except FileNotFoundError:
         raise UsageError(
@@ -96,8 +95,6 @@ def read(path: Path) -> Key:
         raise UsageError(
             f"{path}: the key file cannot be read ({error.strerror}); name one that is yours to read"
         ) from None
-    if not stat.S_ISREG(state.st_mode):
-        raise UsageError(f"{path}: not a file; give the key file of the pseudonyms")
     if state.st_mode & 0o077:
         raise UsageError(
             f"{path}: others may read the key file; take their rights away "

@@ -19,6 +19,7 @@ import pathprep
 import pathtrain
 from pathprep.dataset.marker import unsealed
 from pathprep.errors import DatasetError, MaskError, PathprepError, UsageError
+from pathprep.pseudonyms import key
 from pathprep.reports import contact_sheet
 from pathprep.slides import masks
 from pathprep.slides.masks import load_mask
@@ -180,6 +181,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "tasks.yaml": lambda path: read_task_file(str(path)),
     "p.yaml": tile_table.find,
     "t.parquet": parquet.read,
+    "k.key": key.read,
     "run.json": lambda path: info_of(path.parent),
     "log.jsonl": lambda path: logs.rows(path.parent),
     "a.h5": lambda path: Bags.open(path.parent).read("a"),
