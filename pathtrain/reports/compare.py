@@ -23,7 +23,7 @@ from pathtrain.recipes.probes import KnnProbe
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.reports import curves
 from pathtrain.runs import checkpoint
-from pathtrain.runs.described import SHA_KEY, STEP_KEY, info_of, recipe_of, tiles_trained_on
+from pathtrain.runs.described import SHA_KEY, STEP_KEY, info_of, recipe_of
 from pathtrain.runs.identity import VERSION_KEY, flat
 from pathtrain.training import row_keys
 
@@ -155,7 +155,7 @@ def _read(path: Path, name: str) -> Run:
     saved = checkpoint.entries(path)
     step = int(rows[-1]["step"]) if rows else 0
     step = max(step, saved[-1].step if saved else 0)
-    tiles = tiles_trained_on(info)
+    tiles = info.get("identity", {}).get("dataset tiles")
     total = recipe.steps if tiles is None else recipe.total_steps(tiles)
     return Run(name, path, recipe, info, rows, damaged, step, total)
 

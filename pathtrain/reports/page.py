@@ -33,7 +33,7 @@ from pathtrain.recipes.recipe import Recipe, StainConfig
 from pathtrain.reports import curves
 from pathtrain.reports import results as evaluations
 from pathtrain.runs import checkpoint, milestones
-from pathtrain.runs.described import STEP_KEY, info_of, recipe_of, tiles_trained_on
+from pathtrain.runs.described import STEP_KEY, info_of, recipe_of
 from pathtrain.runs.identity import TRAINING, VERSION_KEY, held_out
 from pathtrain.stain.target import of_run
 from pathtrain.training import row_keys
@@ -126,7 +126,7 @@ def _facts(
     recipe: Recipe, info: dict[str, Any], rows: list[dict[str, Any]], step: int
 ) -> list[tuple[str, str]]:
     identity, versions = info.get("identity", {}), info.get("versions", {})
-    tiles = tiles_trained_on(info)
+    tiles = identity.get("dataset tiles")
     total = recipe.steps if tiles is None else recipe.total_steps(tiles)
     logged = int(rows[-1]["step"]) if rows else 0
     facts = [

@@ -66,12 +66,6 @@ def info_of(run: Path) -> dict[str, Any]:
     return found
 
 
-def tiles_trained_on(info: dict[str, Any]) -> int | None:
-    """How many tiles a run's dataset had, as run.json says; None if it does not."""
-    tiles = info.get("identity", {}).get("dataset tiles")
-    return tiles if type(tiles) is int and tiles > 0 else None
-
-
 def _is_count(value: Any) -> bool:
     return value is None or (type(value) is int and 0 <= value < 2**63)
 

@@ -14,6 +14,7 @@ from pathprep import stain
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
 from pathtrain.cli import evaluations
+from pathtrain.errors import CheckpointError
 from pathtrain.recipes.load import dump, load
 from pathtrain.reports.compare import compare
 from pathtrain.reports.page import report
@@ -102,23 +103,34 @@ def test_scores_of_heads_that_are_none_name_their_file(scores: object, made: Pat
         report(run)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"dataset": None},
-        {"dataset": [EVIL]},
-        {"identity": {"dataset tiles": EVIL, "model.init step": EVIL, "dataset build id": []}},
-        {"identity": {"dataset tiles": -1}, "versions": {EVIL: None}},
-    ],
-)
-def test_an_account_of_other_values(change: dict[str, Any], made: Path, plain: Path, tmp_path: Path) -> None:
+def with_account(made: Path, tmp_path: Path, change: dict[str, Any]) -> Path:
     run = shutil.copytree(made / "run", tmp_path / "run")
     info = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**info, **change}))
-    unharmed(report(run), plain)
+    return run
+
+
+def test_an_account_of_other_texts(made: Path, plain: Path, tmp_path: Path) -> None:
+    identity = {"dataset build id": [], EVIL: EVIL, "dataset tiles": 0}
+    change = {"dataset": f"/{EVIL}", "versions": {EVIL: None}, "identity": identity}
+    run = with_account(made, tmp_path, change)
+    assert unharmed(report(run), plain).count(SHOWN) >= 2
     compare([run, made / "other"], tmp_path / "compare.html")
     compare([made / "run", made / "other"], tmp_path / "usual.html")
     unharmed(tmp_path / "compare.html", tmp_path / "usual.html")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"dataset": None}, {"dataset": [EVIL]}, {"identity": {"dataset tiles": EVIL}}, {"versions": EVIL}],
+)
+def test_an_account_of_other_values_is_one_sentence(
+    change: dict[str, Any], made: Path, tmp_path: Path
+) -> None:
+    run = with_account(made, tmp_path, change)
+    for show in (report, lambda run: compare([run, made / "other"], tmp_path / "compare.html")):
+        with pytest.raises(CheckpointError, match=r"run\.json is damaged \("):
+            show(run)
 
 
 @pytest.mark.parametrize("key", ["loss", "images_s", "data_wait"])
