@@ -12,7 +12,7 @@ import numpy as np
 
 from pathprep.errors import UsageError
 from pathprep.slides.readers.base import Pixels
-from pathprep.storage import cells, regular, tables
+from pathprep.storage import cells, hdf5_chunks, regular, tables
 from pathprep.storage.tables import Columns
 from pathprep.tiles import limits
 from pathprep.tilesets.images import SIDES
@@ -122,6 +122,7 @@ def _labels(path: Path, count: int, images: Path) -> list[str]:
                 f"{path}: y is {stored.shape} of {stored.dtype}; "
                 f"expected a whole number for each of the {count} images of {images.name}"
             )
+        hdf5_chunks.check(stored)
         values = stored[()].reshape(-1)
     return [str(int(value)) for value in values]
 
@@ -171,5 +172,7 @@ class Rows:
                 regular.open_regular(path).close()
                 file = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE)
                 self._images[item.file] = file["x"]
-            pixels: Pixels = self._images[item.file][item.row]
+            stored = self._images[item.file]
+            hdf5_chunks.check(stored, item.row)
+            pixels: Pixels = stored[item.row]
         return pixels

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from pathprep.errors import UsageError
 from pathprep.slides.own_names import SlideNames, safe_name
+from pathprep.storage import hdf5_chunks
 from pathprep.words import command
 from pathtrain.features.read import opened
 
@@ -109,6 +110,7 @@ class Bags:
             return self._kept[slide]
         path = self.paths[slide]
         with opened(path) as file:
+            hdf5_chunks.check(file["features"])
             features = np.asarray(file["features"][()], dtype=np.float32).reshape(-1, self.dim)
         if not np.isfinite(features).all():
             raise UsageError(f"{path}: holds NaN or infinite features; run `pathtrain embed` again")
@@ -131,6 +133,7 @@ class Bags:
             if "coords" not in file or "patch_size_level0" not in file["coords"].attrs:
                 return None
             coords = file["coords"]
+            hdf5_chunks.check(coords)
             return Places(np.asarray(coords[()], np.int64), int(coords.attrs["patch_size_level0"]))
 
 

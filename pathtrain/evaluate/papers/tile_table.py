@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -32,6 +31,7 @@ from pathtrain.evaluate.papers.published import EXAONEPATH, TASKS
 from pathtrain.evaluate.statistics import describe
 from pathtrain.evaluate.tile_level.linear import linear
 from pathtrain.params.evaluation import LinearParams
+from pathtrain.recipes.text import LARGEST_TEXT, decoded, parsed
 from pathtrain.runs.model import LoadedModel, Model, aimed, opened
 
 log = logging.getLogger(__name__)
@@ -73,11 +73,12 @@ def _of_folder(path: Path) -> dict[str, TaskPaths]:
 
 def _of_file(path: Path) -> dict[str, TaskPaths]:
     try:
-        values = yaml.safe_load(regular.read(path).decode())
+        values = parsed(decoded(regular.read(path, LARGEST_TEXT)))
     except OSError as error:
         raise UsageError(explain_os_error(error, reading=True)) from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
+    except ValueError as error:
+        words = str(error).removeprefix("not YAML: ")
+        raise UsageError(f"{path}: cannot be read as YAML ({words})") from None
     if not isinstance(values, dict):
         raise UsageError(f"{path}: expected tasks with train and perhaps test, such as pcam: {{train: pcam}}")
     found = {}

@@ -11,11 +11,11 @@ tasks:
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from pathprep.errors import UsageError
+from pathprep.errors import UsageError, why
 from pathprep.storage import regular
+from pathtrain.recipes.text import LARGEST_TEXT, decoded, parsed
 
 BUILT_IN = Path(__file__).parent
 
@@ -63,10 +63,13 @@ def read_task_file(name: str) -> tuple[Path, list[TaskSpec]]:
     if not path.is_file() and name == path.stem and (BUILT_IN / f"{name}.yaml").is_file():
         path = BUILT_IN / f"{name}.yaml"
     try:
-        specs = TaskFile.model_validate(yaml.safe_load(regular.read(path).decode())).tasks
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        why = " ".join(str(error).split())
-        raise UsageError(f"`tasks` {name}: neither exaonepath2 nor a YAML that can be read ({why})") from None
+        values = parsed(decoded(regular.read(path, LARGEST_TEXT)))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"`tasks` {name}: neither exaonepath2 nor a YAML that can be read ({why(error)})"
+        ) from None
+    try:
+        specs = TaskFile.model_validate(values).tasks
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
