@@ -52,7 +52,7 @@ _NOBODY = frozenset(
     {"root", "user", "users", "admin", "nobody", "daemon", "ubuntu", "runner", "data", "test", "app"}
 )
 # Letters of a machine's or user's name that is looked for. Three given ones stand by themselves once in every
-# 3 MB of random bytes (measured), thousands of times in a dataset's pictures, and are words of ours (mpp, idx)
+# 3 MB of random bytes (measured), thousands of times in a dataset, and are words of ours, too (mpp, idx)
 _SHORTEST = 4
 
 
