@@ -56,13 +56,21 @@ def _temporary(path: Path) -> Path:
     return path.with_name(own + ending)
 
 
+def becomes(name: str) -> str | None:
+    """What the temporary file of a name was to become; None if it is no name of ours."""
+    writer, _, rest = name.removeprefix(PREFIX).partition("~")
+    own = name.startswith(PREFIX) and writer and rest.partition("~")[2]
+    return own or None
+
+
 def sync_folder(folder: Path) -> None:
     """Have the system keep what was renamed in a folder."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    with named(folder):
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 def _lock(fd: int, *, wait: bool) -> bool | None:
@@ -234,10 +242,10 @@ def sweep(folder: Path, of: str | None = None) -> int:
     """
     removed = 0
     for path in folder.glob(f"{PREFIX}*"):
-        host, _, rest = path.name.removeprefix(PREFIX).partition("~")
-        writer, _, name = rest.partition("~")
-        if not name or of not in (None, name):
+        name = becomes(path.name)
+        if name is None or of not in (None, name):
             continue  # not written by this module, or of another file
+        host, writer, *_ = path.name.removeprefix(PREFIX).split("~")
         near = host == socket.gethostname() or (_boot() and writer.split(".")[1:2] == [_boot()])
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

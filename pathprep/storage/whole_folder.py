@@ -21,7 +21,7 @@ from pathlib import Path
 
 from pathprep.errors import NoLocksError
 from pathprep.storage import locks
-from pathprep.storage.atomic import PREFIX, sync_folder
+from pathprep.storage.atomic import PREFIX, becomes, sync_folder
 
 _PART = f"{PREFIX}part~"  # what is being copied
 _AT_FDCWD, _EXCHANGE = -100, 2
@@ -151,7 +151,8 @@ def _foreign(folder: Path, own: Collection[str]) -> Iterator[tuple[Path, Path]]:
     for here, folders, files in os.walk(folder):
         for name in [*files, *(name for name in folders if (Path(here) / name).is_symlink())]:
             path = Path(here) / name
-            if not name.startswith(_PART) and (path.parent != folder or name not in own):
+            ours = path.parent == folder and (name in own or becomes(name) in own)  # a killed writer's too
+            if not name.startswith(_PART) and not ours:
                 yield path, path.relative_to(folder)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pathprep.storage import locks, whole_folder
+from pathprep.storage import atomic, locks, whole_folder
 from pathprep.storage.whole_folder import publish_folder
 
 OWN = ("one", "two")
@@ -54,6 +54,20 @@ def test_replaced_and_foreign_files_stay(
     assert state(place) == {"new"}
     assert kept(place)
     assert [path.name for path in place.parent.iterdir()] == ["place"]
+
+
+def test_what_a_killed_writer_had_not_finished_goes(place: Path) -> None:
+    """A file that it was writing is its own, and none of the user's."""
+    left = whole_folder._temporary(place, "new")
+    left.mkdir()
+    for name, data in (("one", "half"), (f"{atomic.PREFIX}host~1.x.y~two", "half"), ("mine.txt", "mine")):
+        (left / name).write_text(data)
+    publish_folder(place, write("new"), OWN)
+    assert state(place) == {"new"}
+    assert sorted(path.name for path in place.iterdir()) == [
+        "link", "mine.txt", "notes.txt", "one", "sub", "two",
+    ]  # fmt: skip
+    assert kept(place)
 
 
 def test_a_link_to_a_folder_stays_one(place: Path, tmp_path: Path) -> None:
