@@ -298,6 +298,9 @@ def check(dataset: Folder) -> list[str]:
     problems = []
     for home in homes(dataset):
         folder = home / key_of(dataset, slides)
+        for path in (home / CURRENT, folder / TABLE):
+            if os.path.lexists(path) and not path.is_file():
+                problems.append(f"{path}: not a file; delete it, it is made again")
         names = [name for name in SCHEMA.names if (folder / f"{name}.npy").exists()]
         if not names:
             continue

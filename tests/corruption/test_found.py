@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from corruption.gallery import map_index
 from helpers.featured import key_bags, write_features
 from helpers.toys import noise, write_dataset, write_run
 
@@ -234,3 +235,13 @@ def test_a_chunk_of_no_bytes_does_not_end_the_process(tmp_path: Path) -> None:
         for row in (None, 2, 3):
             with pytest.raises(ValueError, match="has 0 bytes"):
                 hdf5_chunks.check(file["x"], row)
+
+
+@pytest.mark.parametrize("name", ["current.json", "slides.parquet"])
+def test_verify_names_a_folder_in_the_place_of_an_index_file(dataset: Path, name: str) -> None:
+    map_index(dataset)
+    (path,) = (dataset / "tiles").rglob(name)
+    path.unlink()
+    path.mkdir()
+    lines = [line for found in pathprep.verify(dataset) for line in found.problems]
+    assert f"{path}: not a file; delete it, it is made again" in lines
