@@ -105,7 +105,7 @@ class LocalStorage(Storage):
     def write(self, name: str, data: bytes) -> None:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(path, data)
+        atomic.write_alone(path, data)
 
     def remove(self, name: str) -> None:
         (self.root / name).unlink(missing_ok=True)

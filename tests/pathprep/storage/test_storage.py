@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from helpers.s3 import bucket
 
 from pathprep.errors import UsageError
-from pathprep.storage import local
+from pathprep.storage import atomic, local
 from pathprep.storage.base import Storage, Url
 from pathprep.storage.local import LocalStorage
 from pathprep.storage.place import storage_at
@@ -111,3 +112,14 @@ def test_files_stay_open_within_the_limit_and_while_they_are_read(
     assert len(os.listdir("/proc/self/fd")) - before <= 2
     storage.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_write_removes_what_a_killed_one_left_of_the_file(tmp_path: Path) -> None:
+    """In folders that no run sweeps: a command's values beside its result."""
+    for name in ("knn.yaml", "other.yaml"):
+        (tmp_path / f"{atomic.PREFIX}{socket.gethostname()}~999999999.x.y~{name}").write_bytes(b"half")
+    LocalStorage(tmp_path).write("knn.yaml", b"whole")
+    assert (tmp_path / "knn.yaml").read_bytes() == b"whole"
+    assert [path.name for path in tmp_path.glob(f"{atomic.PREFIX}*")] == [
+        f"{atomic.PREFIX}{socket.gethostname()}~999999999.x.y~other.yaml"
+    ]
