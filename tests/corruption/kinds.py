@@ -144,7 +144,8 @@ class Kind:
         name: for tables. scope: the folder of the gallery that they are in. pattern: of their paths in it.
         reader: gives the content. verify: yields a line for each finding; None: there is no such command.
         hashed: whether verify must name it whatever has changed, also what makes no difference to the reader.
-        missed: whether anything tells that such a file is gone; a note of what failed leaves nothing behind.
+        missed: whether anything tells that such a file is gone. A note of what failed leaves nothing behind,
+            and a slide without features is one that was not embedded yet.
     """
 
     name: str
@@ -199,7 +200,7 @@ KINDS = (
     Kind("kept encoders", "run", "encoders/*/[cm]*", read_encoders),
     Kind("exported weights", "model", "model.safetensors", read_model),
     Kind("exported config.json", "model", "config.json", read_model),
-    Kind("features, HDF5", "features-hdf5", "*.h5", read_features),
+    Kind("features, HDF5", "features-hdf5", "*.h5", read_features, missed=False),
     Kind("features, HDF5, embed again", "features-hdf5", "*.h5", embed_again),
     Kind("features, Parquet", "features-parquet", "*.parquet", embed_again),
 )
