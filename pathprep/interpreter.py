@@ -1,7 +1,8 @@
 """Python processes that this one starts: none of them takes code from the folder that a command is run in.
 
-With ``-m`` and ``-c`` Python looks for modules in the current folder first. That may hold somebody else's slides
-or images, and a ``numpy.py`` beside them would run with the user's rights. The command itself does not look there.
+With ``-m`` and ``-c`` Python looks for modules in the current folder first. That may hold somebody else's
+slides or images, and a ``numpy.py`` beside them would run with the user's rights. The command itself does not
+look there.
 """
 
 import os

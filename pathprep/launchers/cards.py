@@ -28,9 +28,7 @@ def find(asked: int | None) -> int:
         UsageError: there are fewer, one does not work, or CuPy or nvImageCodec is not installed.
     """
     command = [sys.executable, "-m", "pathprep.tiles.engines.probe", *([] if asked is None else [str(asked)])]
-    done = subprocess.run(
-        command, env=interpreter.environment(), capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, env=interpreter.environment(), capture_output=True, text=True, check=False)
     try:
         found = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):

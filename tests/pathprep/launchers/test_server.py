@@ -47,5 +47,7 @@ def test_no_code_of_the_current_folder_is_run(tmp_path: Path) -> None:
     folder = tmp_path / "downloaded"
     folder.mkdir()
     (folder / "multiprocessing.py").write_text("raise SystemExit('ran')\n")
-    done = subprocess.run([sys.executable, str(program)], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(program)], cwd=folder, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
