@@ -5,6 +5,7 @@ of all of them, open descriptors of each, and how far it has come.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +117,8 @@ def many_slides(folder: Path, count: int) -> dict[str, Any]:
     slides.mkdir()
     data = made.read_bytes()
     for number in range(count):
-        (slides / f"slide-{number:05d}.tif").write_bytes(data)
+        # bytes behind the end, which readers pass over: equal files are one slide
+        (slides / f"slide-{number:05d}.tif").write_bytes(data + number.to_bytes(8, "little"))
     markers = dataset / "slides"
 
     def done() -> float:
@@ -135,6 +138,8 @@ def many_slides(folder: Path, count: int) -> dict[str, Any]:
         "2",
     ]
     found = {"shard": watch(shard, done)}
+    if done() != 1:
+        raise SystemExit(f"{len([*markers.glob('*.json')])} of {count} slides were made")
     found["shard again"] = watch(shard, lambda: 0.0)
     return {"slides": count, **found, **readers(dataset)}
 
@@ -179,17 +184,21 @@ def main() -> None:
     parser.add_argument(
         "--across", type=int, default=1024, help="tiles in a row of one slide; also half of them"
     )
+    parser.add_argument("--with", type=Path, dest="before", help="a result whose other part is taken over")
+    parser.add_argument("--only", choices=["many_slides", "many_tiles"])
     add_json(parser)
     options = parser.parse_args()
-    figures: dict[str, Any] = {"many_slides": [], "many_tiles": []}
-    for count in (options.slides // 10, options.slides):
-        with tempfile.TemporaryDirectory(prefix="load-") as folder:
-            figures["many_slides"].append(many_slides(Path(folder), count))
-            print(figures["many_slides"][-1], flush=True)
-    for across in (options.across // 2, options.across):
-        with tempfile.TemporaryDirectory(prefix="load-") as folder:
-            figures["many_tiles"].append(many_tiles(Path(folder), across))
-            print(figures["many_tiles"][-1], flush=True)
+    cases: dict[str, list[Callable[[Path], dict[str, Any]]]] = {
+        "many_slides": [partial(many_slides, count=each) for each in (options.slides // 10, options.slides)],
+        "many_tiles": [partial(many_tiles, across=each) for each in (options.across // 2, options.across)],
+    }
+    figures: dict[str, Any] = {} if options.before is None else json.loads(options.before.read_text())
+    for name in [options.only] if options.only else [*cases]:
+        figures[name] = []
+        for case in cases[name]:
+            with tempfile.TemporaryDirectory(prefix="load-") as folder:
+                figures[name].append(case(Path(folder)))
+                print(figures[name][-1], flush=True)
     save(options.json, "chaos_load", figures)
 
 
