@@ -171,11 +171,24 @@ def prepare(
     same = whole is not None and whole["version"] == VERSION and whole["params"] == values
     if same and key_of(whole or {}) == key_id:
         return build
-    if stand and not rebuild and not dry:
-        _refuse(root, whole, values)
+    if stand and not dry:
+        _check_kind(root, whole, values)
+        if not rebuild:
+            _refuse(root, whole, values)
     if not dry:
         atomic.write_json(path, info.made(values, key_id))
     return build
+
+
+def _check_kind(root: Path, old: dict[str, Any] | None, values: dict[str, Any]) -> None:
+    """Slides and imported tiles are not made anew from each other.
+
+    Raises:
+        UsageError: the folder holds those of the other kind.
+    """
+    if old is not None and old["params"].get("kind") != values.get("kind"):
+        there = "imported tiles" if old["params"].get("kind") == "tiles" else "slides"
+        raise UsageError(f"{root}: holds {there}; use another `out`")
 
 
 def _refuse(root: Path, old: dict[str, Any] | None, values: dict[str, Any]) -> None:

@@ -191,7 +191,7 @@ def _views(run: Path, recipe: Recipe, info: dict[str, Any]) -> tuple[list[dict[s
     if not isinstance(info.get("dataset"), str):
         return [], "run.json does not say which dataset the run was trained on."
     if info.get("pseudonymised"):
-        return [], "of a run on pseudonymised tiles nothing says where they are."
+        return [], "Not shown: a run on pseudonymised tiles does not record where its dataset lies."
     try:
         dataset = pathprep.open(Path(info["dataset"]))
         if dataset.info["build_id"] != info.get("identity", {}).get("dataset build id"):

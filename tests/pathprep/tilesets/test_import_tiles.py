@@ -168,6 +168,9 @@ def test_datasets_that_must_not_be_mixed(tmp_path: Path) -> None:
     (slides / "slides" / "a.json").write_text("{}")
     with pytest.raises(UsageError, match="holds slides"):
         importing(source, slides, rebuild=True)
+    for rebuild in (False, True):
+        with pytest.raises(UsageError, match="out: holds imported tiles; use another `out`"):
+            prepare(out, ShardParams(), rebuild=rebuild)
 
 
 FLAT = np.full((32, 32, 3), (205, 120, 180), np.uint8)  # one colour: no pair of stains
