@@ -1,5 +1,6 @@
 """Lists whatever in a folder could tell of a person or a machine: signs (pseudonyms.signs), not proofs."""
 
+import os
 import re
 import tarfile
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathprep.pseudonyms.key import PSEUDONYM
 from pathprep.storage import atomic
 from pathprep.storage.base import is_url
 from pathprep.storage.json_files import read_json
+from pathprep.storage.regular import special
 
 SAMPLE = 1000  # pictures of a tar whose headers are looked at
 SHORTEN = 60
@@ -24,6 +26,7 @@ BY_CHANCE = 12
 PICTURES = frozenset({".jpg", ".jpeg", ".png"})
 NAMES = "own names of slides or images"
 UNREADABLE = "cannot be looked into"
+LINK = "a link, which is not followed"
 # By kind of folder: what says that it is one
 _KINDS = (
     ("dataset", "dataset.json"), ("mixed shards", "mixed.json"), ("mixed shards", "unfinished/plan.json"),
@@ -95,6 +98,8 @@ def audit(path: AnyPath, *, sample: int = SAMPLE) -> Audit:
     root = Path(path)
     if not root.exists():
         raise UsageError(f"{root}: no such file or folder")
+    if what := special(root.stat().st_mode):
+        raise UsageError(f"{root}: is {what}, not a file or folder")
     made = Audit(root, _kind(root))
     info = read_json(root / "dataset.json") or {} if root.is_dir() else {}
     made.pseudonymised = "pseudonymised" in info
@@ -126,15 +131,24 @@ def _kind(root: Path) -> str:
 
 
 def _files(root: Path) -> Iterator[Path]:
-    if root.is_file():
+    """The files; links, which are not followed, and folders that may not be listed, so that they are told."""
+    if not root.is_dir():
         yield root
         return
-    yield from (path for path in sorted(root.rglob("*")) if path.is_file() and not path.is_symlink())
+    found, closed = list[Path](), list[OSError]()
+    for here, folders, files in os.walk(root, onerror=closed.append):
+        links = [name for name in folders if Path(here, name).is_symlink()]
+        found += [Path(here, name) for name in (*links, *files)]
+    found += [Path(error.filename) for error in closed]
+    yield from (path for path in sorted(found) if path.is_file() or path.is_dir() or path.is_symlink())
 
 
 def _signs(file: Path, name: str, made: Audit, sample: int) -> Iterator[tuple[str, str, str]]:
     """Where within the file, what and an example."""
     yield from _of_name(file, made)
+    if file.is_symlink() and file != made.path:
+        yield "", LINK, str(file.readlink())
+        return
     try:
         if file.suffix == ".tar":
             yield from _of_tar(file, made, sample)
@@ -206,7 +220,9 @@ def _of_member(data: BinaryIO, member: tarfile.TarInfo) -> Iterator[tuple[str, s
 def _fix(kind: str, what: str, name: str) -> str:
     """How to avoid or remove a sign."""
     if what == UNREADABLE:
-        return "damaged, or not what its name says: see `pathprep verify`, or remove it"
+        return "not yours to read, damaged, or not what its name says: see `pathprep verify`, or remove it"
+    if what == LINK:
+        return "audit what it leads to, too; what is given away may hold that instead"
     if what.endswith("in a picture"):
         return "import the tiles again: `pathprep import-tiles` leaves metadata out"
     if what.startswith("a file of a run that was killed"):

@@ -18,6 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pathprep.storage import hdf5_chunks
+
 LARGEST = 1 << 28  # bytes of a text that is read; of a larger file its first
 _READABLE = re.compile(rb"[\x20-\x7e]{6,}")
 # What follows a name in a key of a tile and in a row of HDF5
@@ -125,7 +127,7 @@ def _hdf5(path: Path) -> Iterator[Text]:
                 if isinstance(each, str | bytes):
                     found.extend(_attribute(_text(each), f"{name or '/'}.{key}"))
         if isinstance(item, h5py.Dataset) and item.dtype.kind in "OS":
-            values = {_PLACE.sub("", _text(each)) for each in item[()].ravel().tolist()}
+            values = {_PLACE.sub("", _text(each)) for each in hdf5_chunks.whole(item).ravel().tolist()}
             found.extend(Text(name, each, _kind(name)) for each in values)
 
     with h5py.File(path, "r") as file:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from pathprep import interpreter
 from pathprep.errors import why
 
 Status = Literal["ok", "warning", "missing"]
@@ -51,7 +52,14 @@ def tried(code: str, *, patience: float = PATIENCE_S) -> tuple[bool, str]:
     """
     command = [sys.executable, "-W", "ignore", "-c", code]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=patience)
+        done = subprocess.run(
+            command,
+            env=interpreter.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=patience,
+        )
     except subprocess.TimeoutExpired:
         return False, f"nothing for {patience:.0f} s"
     if done.returncode == 0:

@@ -17,7 +17,7 @@ from pathprep.dataset import index_cache, info
 from pathprep.dataset.failed import FailedShard, failed_of
 from pathprep.dataset.listing import THREADS
 from pathprep.dataset.marker import Marker, SlideMarker, sealed_in
-from pathprep.dataset.schema import DROPPED, SCHEMA
+from pathprep.dataset.schema import DROPPED, FILLED, SCHEMA
 from pathprep.dataset.stored import TABLES, StoredTiles, encoded
 from pathprep.dataset.tile import FIT_COLUMNS, Tile, checked, fit_of, known
 from pathprep.dataset.tile_index import TileIndex
@@ -139,7 +139,7 @@ class Dataset(StoredTiles):
                 raise FileNotFoundError("no such file")
             if not self._is_written(slide, name, data):
                 raise ValueError("its bytes are not those that its marker vouches for (SHA-256)")
-            return parquet.read(data, columns, schema)
+            return parquet.read(data, columns, schema, FILLED)
         except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors too
             why = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise DatasetError(

@@ -75,6 +75,9 @@ SCHEMA = pa.schema(
     ]
 )
 
+# What every tile has, whatever it was made from
+FILLED = frozenset({"x", "y", "side", "stored", "offset", "length", "crc32"})
+
 # Tiles that are not stored: place and figures as in SCHEMA, in the order in which they were cut
 _PLACE = ("x", "y", "column", "row", "region", "side", "stored", "mpp", "tissue")
 DROPPED = pa.schema(

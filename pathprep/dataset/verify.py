@@ -17,7 +17,7 @@ from pathprep.dataset.failed import failed_of
 from pathprep.dataset.marker import FileRecord, Marker, is_displaced, sealed_in
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.remaking import made_again
-from pathprep.dataset.schema import FOLDERS, SUFFIXES, tile_key
+from pathprep.dataset.schema import FILLED, FOLDERS, SCHEMA, SUFFIXES, tile_key
 from pathprep.dataset.tar import dali_index
 from pathprep.errors import DatasetError, PathprepError, StoreError, why
 from pathprep.storage import atomic, parquet
@@ -80,9 +80,8 @@ def check_slide(storage: Storage, marker: Marker, version: int) -> Findings:
     slide = marker.slide
     found = Findings(slide, check_files(storage, marker.files))
     with told(found, f"index/{slide}.parquet", "; tiles were not checked"):
-        rows = read_rows(
-            storage, f"index/{slide}.parquet", ["x", "y", "offset", "length", "crc32"]
-        ).to_pylist()
+        table = read_rows(storage, f"index/{slide}.parquet", SCHEMA, FILLED)
+        rows = table.select(["x", "y", "offset", "length", "crc32"]).to_pylist()
         if len(rows) != marker.tiles:
             found.problems.append(
                 f"index/{slide}.parquet: {counted(len(rows), 'row')}, the marker counts {marker.tiles}"
@@ -96,10 +95,8 @@ def check_slide(storage: Storage, marker: Marker, version: int) -> Findings:
     return found
 
 
-def read_rows(
-    storage: Storage, name: str, columns: list[str] | None = None, schema: pa.Schema | None = None
-) -> pa.Table:
-    """An index.
+def read_rows(storage: Storage, name: str, schema: pa.Schema, filled: Container[str]) -> pa.Table:
+    """An index, all of its columns; see ``parquet.read``.
 
     Raises:
         ValueError: it is absent or damaged.
@@ -109,7 +106,7 @@ def read_rows(
     if data is None:
         raise ValueError("no such file")
     try:
-        return parquet.read(data, columns, schema)
+        return parquet.read(data, schema=schema, filled=filled)
     except OSError as error:  # pyarrow's word for some damage
         raise ValueError(str(error)) from None
 
@@ -244,9 +241,8 @@ def _check_folder(dataset: Dataset, markers: Mapping[str, Marker], lost: Contain
     owned |= {f"slides/{name}.json" for name in markers}
     for folder in FOLDERS:
         with told(found, folder):
-            what = "not a file but a pipe, a device, a folder or a link to nothing"
-            again = "the next run writes it again if it is needed"
-            found.problems += [f"{name}: {what}; delete it, {again}" for name in storage.odd(folder)]
+            for name in storage.odd(folder):
+                _tell_odd(name, SUFFIXES[folder], found)
             for info in storage.listing(folder):
                 name, last = info.name, info.last
                 if name in owned or last.partition(".")[0] in lost or _is_failed(storage, name, found):
@@ -262,6 +258,15 @@ def _check_folder(dataset: Dataset, markers: Mapping[str, Marker], lost: Contain
                         f"{name}: belongs to no slide of this build; delete it, or run `pathprep shard` again"
                     )
     return found
+
+
+def _tell_odd(name: str, suffixes: Container[str], found: Findings) -> None:
+    """A line about what is no file: a fault where it lies in the place of one of the dataset's."""
+    what = "not a file but a pipe, a device, a folder or a link to nothing"
+    if name.rpartition(".")[2] in suffixes:
+        found.problems.append(f"{name}: {what}; delete it, the next run writes it again if it is needed")
+    else:
+        found.notes.append(f"{name}: {what}, and not of pathprep; left as it is")
 
 
 def _is_failed(storage: Storage, name: str, found: Findings) -> bool:

@@ -8,6 +8,8 @@ from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar, runtime_checkable
 
+import numpy as np
+
 from pathprep.dataset.schema import STATUSES
 from pathprep.errors import FULL_DISK, DatasetError, PathprepError, explain_os_error
 
@@ -115,9 +117,10 @@ class Board:
 
     def totals(self) -> tuple[int, int, dict[str, int]]:
         """Tiles planned and done, and done per stain status, of all tasks together."""
-        rows = self.cells[:]
-        sums = [sum(rows[column::_COLUMNS]) for column in range(_COLUMNS)]
-        return sums[1], sums[2], dict(zip(STATUSES, sums[_STATUSES:_AT], strict=True))
+        # asked several times a second, of a hundred thousand tasks
+        rows = np.frombuffer(memoryview(self.cells), np.int64).reshape(-1, _COLUMNS)
+        _, planned, done, *statuses = rows[:, :_AT].sum(axis=0).tolist()
+        return planned, done, dict(zip(STATUSES, statuses, strict=True))
 
 
 @dataclass(frozen=True)

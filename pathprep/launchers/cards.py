@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from pathprep import interpreter
 from pathprep.errors import UsageError
 
 # Worker processes on a card: while some read and write, others keep it busy
@@ -27,7 +28,7 @@ def find(asked: int | None) -> int:
         UsageError: there are fewer, one does not work, or CuPy or nvImageCodec is not installed.
     """
     command = [sys.executable, "-m", "pathprep.tiles.engines.probe", *([] if asked is None else [str(asked)])]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=interpreter.environment(), capture_output=True, text=True, check=False)
     try:
         found = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):

@@ -8,6 +8,7 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
+from pathprep import interpreter
 from pathprep.errors import UsageError
 
 # Bytes of a socket's path on Linux, and of what multiprocessing puts behind its temporary folder
@@ -28,8 +29,11 @@ def check_sockets() -> None:
         )
 
 
-def context() -> ForkServerContext:
-    """The way to start workers: forked from a process that has warm.py loaded, which this starts.
+def context(*, loaded: bool = True) -> ForkServerContext:
+    """The way to start workers: forked from a process that this starts.
+
+    Args:
+        loaded: it loads warm.py, unless it runs already.
 
     Raises:
         UsageError: see ``check_sockets``.
@@ -38,15 +42,17 @@ def context() -> ForkServerContext:
     # Slides are the parallelism; a BLAS thread pool in every worker would only wait
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     chosen = multiprocessing.get_context("forkserver")
-    chosen.set_forkserver_preload(["pathprep.sharding.warm"])
+    if loaded:
+        chosen.set_forkserver_preload(["pathprep.sharding.warm"])
     # Ctrl-C is this process's to handle: the server inherits a mask, and while it loads nothing else would
     # keep it from printing a traceback. The tracker comes first, since starting it takes the mask off.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with interpreter.kept_apart():
+        resource_tracker.ensure_running()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return chosen
 
 

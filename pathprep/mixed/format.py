@@ -45,6 +45,8 @@ END = 2 * BLOCK  # of a tar: two blocks of zeros
 # and the number in STATUSES; zeros for he and max_c where nothing was fitted. txt: the label, UTF-8
 COMPONENTS = ("jpg", "fit", "txt")
 FIT_VALUES = 9
+# Columns that have a value for every tile
+FILLED = frozenset({"key", "source", "slide", "x", "y", "offset", "length", "crc32"})
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -74,7 +74,7 @@ class MixedDataset(StoredTiles):
             # each time: it is read anew each time, and to hash it takes a tenth of what it takes to parse it
             if hashlib.sha256(data).hexdigest() != self._records[shard]["files"][name]["sha256"]:
                 raise ValueError(f"its bytes are not those that {mixed.INFO} vouches for (SHA-256)")
-            table = parquet.read(data, columns, schema)
+            table = parquet.read(data, columns, schema, mixed.FILLED)
             count = self._records[shard]["tiles"]
             if len(table) != count:
                 raise ValueError(f"{counted(len(table), 'row')}, {mixed.INFO} says {count}")

@@ -40,7 +40,7 @@ def _check_shard(storage: Storage, marker: dict[str, Any], components: Sequence[
     found = Findings(marker["shard"], check_files(storage, files))
     tar, idx, index = mixed.files(marker["shard"])
     with told(found, index, "; tiles were not checked"):
-        rows = read_rows(storage, index, schema=mixed.schema(components))
+        rows = read_rows(storage, index, mixed.schema(components), mixed.FILLED)
         skeleton = Skeleton(rows, components)
         if len(rows) != marker["tiles"]:
             found.problems.append(

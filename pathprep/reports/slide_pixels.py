@@ -3,7 +3,6 @@
 Imports no more than a child needs to start quickly.
 """
 
-import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import TimeoutError
 from dataclasses import replace
@@ -61,9 +60,7 @@ def read(wanted: list[Wanted], side: int, secret: Pseudonyms | None = None) -> I
             present.append(item._replace(marker=marker))
     if not present:
         return
-    server.check_sockets()
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPool(1, context=context) as pool:
+    with ProcessPool(1, context=server.context(loaded=False)) as pool:
         waiting = [pool.schedule(_read_slide, args=[item, side], timeout=TIMEOUT_S) for item in present]
         for item, future in zip(present, waiting, strict=True):
             error = future.exception()

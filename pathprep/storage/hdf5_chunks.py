@@ -10,6 +10,16 @@ from typing import Any
 CHECKSUM = 4  # bytes
 
 
+def whole(stored: Any) -> Any:
+    """All that an ``h5py.Dataset`` holds.
+
+    Raises:
+        ValueError: as of ``check``. Exception: it cannot be read.
+    """
+    check(stored)
+    return stored[()]
+
+
 def check(stored: Any, row: int | None = None) -> None:
     """Look at the stored sizes of the chunks of an ``h5py.Dataset``, without reading them.
 

@@ -5,13 +5,14 @@ aborted now and then ("terminate called without an active exception"; apache/arr
 after everything went well. Our tables are small: one thread reads them as fast.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pathprep.storage import regular
+from pathprep.words import counted
 
 MOST_CELLS = 1 << 28  # of a table that is read: a file may say in a few bytes that it has any number
 
@@ -28,7 +29,10 @@ def shape(path: Path) -> tuple[int, int]:
 
 
 def read(
-    source: bytes | Path, columns: Sequence[str] | None = None, schema: pa.Schema | None = None
+    source: bytes | Path,
+    columns: Sequence[str] | None = None,
+    schema: pa.Schema | None = None,
+    filled: Container[str] = (),
 ) -> pa.Table:
     """A whole table.
 
@@ -36,10 +40,12 @@ def read(
         source: a file's bytes, or its path.
         columns: those that are wanted, in their order; None for all.
         schema: what the columns are cast to; those that the file lacks are null. None: as they are stored.
+        filled: columns in which no row may be null, of ``schema``.
 
     Raises:
         OSError: it cannot be read.
-        pyarrow.ArrowException: it is damaged, or says that it has more than MOST_CELLS.
+        pyarrow.ArrowInvalid: it is damaged, says that it has more than MOST_CELLS, or its columns do not hold
+            what ``schema`` says. pyarrow.ArrowException: it is damaged.
         KeyError: a column that the file lacks and ``schema`` has not.
     """
     opened = pa.BufferReader(source) if isinstance(source, bytes) else regular.open_regular(source)
@@ -54,8 +60,17 @@ def read(
     if schema is None:
         return table.select(wanted)
     fields = [schema.field(name) for name in wanted]
-    found = [
-        table[field.name].cast(field.type) if field.name in stored else pa.nulls(len(table), field.type)
-        for field in fields
-    ]
+    found = [_cast(table, field) for field in fields]
+    for field, column in zip(fields, found, strict=True):
+        if field.name in filled and column.null_count:
+            raise pa.ArrowInvalid(f"column {field.name}: {counted(column.null_count, 'row')} without a value")
     return pa.table(found, schema=pa.schema(fields))
+
+
+def _cast(table: pa.Table, field: pa.Field) -> pa.Array | pa.ChunkedArray:
+    if field.name not in table.column_names:
+        return pa.nulls(len(table), field.type)
+    try:
+        return table[field.name].cast(field.type)
+    except (pa.ArrowException, KeyError) as error:  # of another kind; there twice
+        raise pa.ArrowInvalid(f"column {field.name}: {error}") from None

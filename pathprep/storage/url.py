@@ -6,6 +6,7 @@ moved.
 
 import errno
 import io
+import logging
 import os
 import re
 import secrets
@@ -27,6 +28,7 @@ EXTRAS = {"s3": "pathprep[s3]", "s3a": "pathprep[s3]"}
 # Without them no request can succeed, and the libraries have errors of their own for it
 _CREDENTIALS = ("credential", "token", "auth")
 Result = TypeVar("Result")
+log = logging.getLogger(__name__)
 # Of one request while a file is read from its beginning to its end
 STREAM_BYTES = 8 << 20
 
@@ -213,12 +215,20 @@ class UrlStorage(Storage):
         """There is nothing open; each read is a request of its own."""
 
     def sweep(self, names: list[str]) -> None:
-        """Remove those temporary files among ``names`` that a killed run left behind some hours ago."""
+        """Remove those temporary files among ``names`` that a killed run left behind some hours ago.
+
+        Those whose age the filesystem does not tell stay, and the log says so.
+        """
         for name in names:
             if name.rpartition("/")[2].startswith(atomic.PREFIX):
                 filesystem, path = self._at(name)
                 with self._told(name), suppress(FileNotFoundError):
-                    if time.time() - filesystem.modified(path).timestamp() > atomic.FOREIGN_AGE_S:
+                    try:
+                        written = filesystem.modified(path)
+                    except NotImplementedError:  # FTP, for one
+                        log.warning("%s/%s: may be in work, or of a killed run; then delete it", self, name)
+                        continue
+                    if time.time() - written.timestamp() > atomic.FOREIGN_AGE_S:
                         filesystem.rm_file(path)
 
 

@@ -11,9 +11,12 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from pathprep import interpreter
 from pathprep.tilesets.items import Item
 from pathprep.tilesets.reading import Images
 
+# Signals by which others end a process: the system when memory is short, Slurm, the user
+_ENDED = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 START_S = 60.0  # of such a process, beside the time for its image: many wait for their libraries at once
 
 
@@ -26,11 +29,16 @@ def kills(root: Path, item: Item, patience: float) -> str:
     command = [sys.executable, "-m", "pathprep.tilesets.apart", str(root), json.dumps(asdict(item))]
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=START_S + patience, check=False
+            command,
+            env=interpreter.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=START_S + patience,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return f"its decoder does not come to an end within {patience:g} s"
-    if done.returncode >= 0:
+    if done.returncode >= 0 or -done.returncode in _ENDED:
         return ""
     return f"its decoder crashes ({signal.Signals(-done.returncode).name})"
 

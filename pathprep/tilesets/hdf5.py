@@ -122,8 +122,7 @@ def _labels(path: Path, count: int, images: Path) -> list[str]:
                 f"{path}: y is {stored.shape} of {stored.dtype}; "
                 f"expected a whole number for each of the {count} images of {images.name}"
             )
-        hdf5_chunks.check(stored)
-        values = stored[()].reshape(-1)
+        values = hdf5_chunks.whole(stored).reshape(-1)
     return [str(int(value)) for value in values]
 
 

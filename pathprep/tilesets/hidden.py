@@ -3,6 +3,7 @@
 Labels and the names of partitions stay: they are what is learnt. A set's own name stays if the user gives it.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -43,7 +44,7 @@ def _hidden(item: Item, key: Key) -> Item:
     return replace(item, source=source, group=group, read=item.file)
 
 
-def said(alias: Alias, items: list[Item], text: str) -> str:
+def said(alias: Alias, items: Sequence[Item], text: str) -> str:
     """A message about some images without their names."""
     words = []
     for item in items:

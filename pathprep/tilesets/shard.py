@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -58,7 +58,11 @@ class Part(Aliased):
 
     def said(self, text: str) -> str:
         """See sharding.task.Origin."""
-        return text if self.alias is None else hidden.said(self.alias, self.items, text)
+        return self.said_of(self.items, text)
+
+    def said_of(self, items: Sequence[Item], text: str) -> str:
+        """A message about some of its images, as ``said``."""
+        return text if self.alias is None else hidden.said(self.alias, items, text)
 
     def inputs(self, unread: Collection[str] = ()) -> dict[str, Any]:
         """What its tiles depend on besides the parameters: names, labels, and the files' size and time.
@@ -178,7 +182,7 @@ def process(task: ImportTask, progress: Progress | None = None) -> Marker:
             mpp_source="not known" if task.params.mpp is None else "--mpp",
             counts={"kept": len(kept), "damaged": len(damaged)},
             damaged=tuple(
-                DamagedImage(part.items[number].source, part.said(problem))
+                DamagedImage(part.items[number].source, part.said_of([part.items[number]], problem))
                 for number, problem in sorted(damaged.items())
             ),
             labels=Counter(item.label or "" for item in kept),

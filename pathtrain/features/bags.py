@@ -110,8 +110,7 @@ class Bags:
             return self._kept[slide]
         path = self.paths[slide]
         with opened(path) as file:
-            hdf5_chunks.check(file["features"])
-            features = np.asarray(file["features"][()], dtype=np.float32).reshape(-1, self.dim)
+            features = np.asarray(hdf5_chunks.whole(file["features"]), np.float32).reshape(-1, self.dim)
         if not np.isfinite(features).all():
             raise UsageError(f"{path}: holds NaN or infinite features; run `pathtrain embed` again")
         if self._bytes + features.nbytes <= KEPT_BYTES:
@@ -133,8 +132,8 @@ class Bags:
             if "coords" not in file or "patch_size_level0" not in file["coords"].attrs:
                 return None
             coords = file["coords"]
-            hdf5_chunks.check(coords)
-            return Places(np.asarray(coords[()], np.int64), int(coords.attrs["patch_size_level0"]))
+            side = int(coords.attrs["patch_size_level0"])
+            return Places(np.asarray(hdf5_chunks.whole(coords), np.int64), side)
 
 
 def _shape(path: Path) -> tuple[int, int, Literal["bag", "vector", "either"], str]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pathprep.errors import UsageError
-from pathprep.storage import regular
+from pathprep.storage import hdf5_chunks, regular
 from pathprep.storage.embedded_seal import seal_in
 from pathprep.storage.seals import Seal
 from pathprep.words import command
@@ -76,9 +76,9 @@ def _verify_file(path: Path) -> Findings:
     def look() -> None:
         if path.suffix == ".h5":
             with opened(path) as file:
-                features = np.asarray(file["features"][()], np.float32)
-                for name in file:
-                    file[name][()]
+                features = np.asarray(hdf5_chunks.whole(file["features"]), np.float32)
+                for name in file.keys() - {"features"}:
+                    hdf5_chunks.whole(file[name])
             if not np.isfinite(features).all():
                 raise UsageError(f"{path}: holds NaN or infinite features; run `pathtrain embed` again")
         else:

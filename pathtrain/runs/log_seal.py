@@ -37,14 +37,17 @@ def differs(run: Path) -> str | None:
         told = json.loads(regular.read(run / NAME))
         if seal_of(told) is not Seal.WHOLE:
             raise ValueError
+        size, digest = told["bytes"], told["sha256"]
+        if type(size) is not int or size < 0:  # whoever sealed it
+            raise ValueError
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return f"{run / NAME}: damaged; the next checkpoint writes it again"
-    if not (run / LOG_FILE).exists():
+    try:
+        data = regular.read(run / LOG_FILE)
+    except FileNotFoundError:
         return f"{run / LOG_FILE}: gone, and its figures with it"
-    with regular.open_regular(run / LOG_FILE) as file:
-        data = file.read(int(told["bytes"]))
-    if hashlib.sha256(data).hexdigest() != told["sha256"]:
+    if hashlib.sha256(memoryview(data)[:size]).hexdigest() != digest:
         return f"{run / LOG_FILE}: its rows have changed since they were written; figures may be wrong"
     return None

@@ -12,6 +12,7 @@ from pathprep.storage import locks, regular
 from pathprep.storage.atomic import PREFIX
 from pathprep.storage.seals import is_whole
 from pathprep.storage.whole_folder import left_over
+from pathtrain.errors import CheckpointError
 from pathtrain.models.folder import CARD_FILE, FILES, read_config, recorded
 from pathtrain.runs import checkpoint, described, log_seal, milestones
 from pathtrain.runs.log_seal import LOG_FILE
@@ -81,18 +82,23 @@ def verify_run(run: Path) -> Iterator[Findings]:
     Yields:
         Findings per file, or milestone; last those of files that no run writes.
     """
-    yield check(run / described.INFO_FILE, lambda: described.info_of(run))
+    yield check(run / described.INFO_FILE, lambda: _described(run))
     recipe = check(run / described.RECIPE_FILE, lambda: described.recipe_of(run))
     yield recipe
     if not recipe.problems and (run / TARGET_FILE).exists():
         yield check(run / TARGET_FILE, lambda: of_run(run, described.recipe_of(run)))
-    if (run / LOG_FILE).exists():
+    if (run / LOG_FILE).exists() or (run / log_seal.NAME).exists():
         yield _log(run / LOG_FILE)
     yield from _checkpoints(run)
     for _, path in milestones.entries(run):
         yield from verify_model(path)
     own = {described.INFO_FILE, described.RECIPE_FILE, TARGET_FILE, LOG_FILE, "checkpoints", "encoders"}
     yield from foreign(run, own | OTHERS | {path.name for path in run.glob("nonfinite-*.json")})
+
+
+def _described(run: Path) -> None:
+    if not described.info_of(run) and checkpoint.entries(run):  # which are written after it
+        raise CheckpointError(f"{run / described.INFO_FILE}: gone, or empty; bring it back from a copy")
 
 
 def _checkpoints(run: Path) -> Iterator[Findings]:
@@ -129,6 +135,8 @@ def _log(path: Path) -> Findings:
     found = Findings(str(path))
     try:
         lines = regular.read(path).splitlines(keepends=True)
+    except FileNotFoundError:
+        lines = []  # its seal tells
     except OSError as error:
         found.problems.append(f"{path}: cannot be read ({error.strerror})")
         return found

@@ -9,8 +9,10 @@ import struct
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import h5py
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +20,7 @@ from helpers import hospital
 from PIL import Image, PngImagePlugin
 
 import pathprep
-from pathprep.auditing.audit import NAMES, UNREADABLE, audit
+from pathprep.auditing.audit import LINK, NAMES, UNREADABLE, audit
 from pathprep.errors import UsageError
 from pathprep.pseudonyms import signs
 from pathprep.pseudonyms.signs import DATE, HOST, MAIL, NUMBER, PATH, PERSON, UID, USER
@@ -161,7 +163,47 @@ def test_damaged_files_are_told_and_the_rest_is_looked_at(tmp_path: Path) -> Non
     assert [(each.what, each.files) for each in found] == [(UNREADABLE, 1)] * 5 + [(PATH, 1)]
 
 
+def test_what_is_not_looked_into_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dataset whose shards lie on another disk is not clean because nobody looked there."""
+    there, root = tmp_path / "disk", tmp_path / "dataset"
+    for folder in (there, root, root / "closed"):
+        folder.mkdir()
+    (there / "a.txt").write_text("/home/meier/slides")
+    (root / "shards").symlink_to(there)
+    (root / "b.txt").symlink_to(there / "a.txt")
+    scan = os.scandir
+
+    def scandir(path: str | Path) -> Any:
+        if str(path) == str(root / "closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = {(each.file, each.what) for each in audit(root).found}
+    assert found == {("b.txt", LINK), ("closed", UNREADABLE), ("shards", LINK)}
+    assert audit(root / "shards").found[0].what == PATH  # which is named itself
+
+
+def test_a_chunk_of_no_bytes_does_not_end_the_process(tmp_path: Path) -> None:
+    """Nor hide what the other files tell."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        names = np.array([b"S19-0123"] * 4)
+        stored = file.create_dataset("groups", data=names, chunks=(2,), fletcher32=True)
+        sizes = struct.pack("<IIQ", stored.id.get_chunk_info(0).size, 0, 2)  # as the index has the second
+    raw = (tmp_path / "a.h5").read_bytes()
+    assert raw.count(sizes) == 1
+    (tmp_path / "a.h5").write_bytes(raw.replace(sizes, bytes(4) + sizes[4:]))
+    (tmp_path / "b.txt").write_text("/home/meier/slides")
+    assert [(each.file, each.what) for each in audit(tmp_path).found] == [
+        ("a.h5", UNREADABLE),
+        ("b.txt", PATH),
+    ]
+
+
 def test_wrong_usage(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="a pipe, not a file or folder"):
+        audit(tmp_path / "pipe")
     with pytest.raises(UsageError, match="no such file or folder"):
         audit(tmp_path / "absent")
     with pytest.raises(UsageError, match="only local folders"):

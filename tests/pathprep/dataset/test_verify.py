@@ -109,6 +109,16 @@ def test_a_file_that_no_reader_takes_is_a_note(root: Path, name: str) -> None:
     assert (done.exit_code, name in done.output) == (0, True)
 
 
+def test_a_folder_of_somebody_elses_is_a_note(root: Path) -> None:
+    """A snapshot of the file server, a viewer's folder: nobody is told to delete them."""
+    (root / "shards" / ".snapshot").mkdir()
+    (root / "index" / "s9.parquet").mkdir()
+    *_, folder = verify(root)
+    assert [line.partition(":")[0] for line in folder.notes] == ["shards/.snapshot"]
+    assert "left as it is" in folder.notes[0]
+    assert [line.partition(":")[0] for line in folder.problems] == ["index/s9.parquet"]
+
+
 def test_a_folder_that_cannot_be_listed_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = os.scandir
 

@@ -1,6 +1,8 @@
 """The server that workers are forked from: what keeps it from starting is said before anything is made."""
 
 import os
+import subprocess
+import sys
 import tempfile
 from multiprocessing.connection import Listener
 from pathlib import Path
@@ -27,3 +29,25 @@ def test_a_long_temporary_folder_is_named(more: int, monkeypatch: pytest.MonkeyP
         inner = Path(tempfile.mkdtemp(prefix="pymp-"))
         with Listener(os.fspath(tempfile.mktemp(prefix="listener-", dir=inner)), "AF_UNIX"):
             pass
+
+
+def test_no_code_of_the_current_folder_is_run(tmp_path: Path) -> None:
+    """It may be full of somebody else's files, and a module among them would run with the user's rights."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os\nfrom pathprep.launchers import server\n"
+        "if __name__ == '__main__':\n"
+        "    before = dict(os.environ)\n"
+        "    process = server.context(loaded=False).Process(target=os.getpid)\n"
+        "    process.start()\n    process.join()\n"
+        "    assert process.exitcode == 0\n"
+        "    assert before == {name: os.environ[name] for name in before}\n"
+        "    assert 'PYTHONSAFEPATH' not in os.environ\n"
+    )
+    folder = tmp_path / "downloaded"
+    folder.mkdir()
+    (folder / "multiprocessing.py").write_text("raise SystemExit('ran')\n")
+    done = subprocess.run(
+        [sys.executable, str(program)], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -71,7 +71,7 @@ def test_csv_of_an_excel_where_commas_are_decimal(tmp_path: Path) -> None:
         ("", "no column slide; it has none"),
         ("path\nx.svs\n", "no column slide; it has path"),
         ("slide,mpp\nx.svs,fine\n", "line 2: mpp 'fine' is not a number"),
-        ("slide,mpp\nx.svs\n", "line 2: 1 cells, the header has 2"),
+        ("slide,mpp\nx.svs\n", "line 2: 1 cell, the header has 2"),
         ("slide,mpp\nx.svs,1\n ,2\n", "line 3: the column 'slide' is empty"),
     ],
 )

@@ -129,3 +129,16 @@ def test_a_lock_that_cannot_be_closed_hides_no_error(tmp_path: Path, monkeypatch
     )
     with pytest.raises(ZeroDivisionError), exclusive(tmp_path / ".lock"):
         raise ZeroDivisionError
+
+
+def test_a_lock_that_cannot_be_removed_hides_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that has become read-only: what it kept from being written is told, not the lock."""
+
+    def unlink(self: Path, missing_ok: bool = False) -> None:
+        raise OSError(30, "Read-only file system", str(self))
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(ZeroDivisionError), exclusive(tmp_path / "lock", stays=False):
+        raise ZeroDivisionError

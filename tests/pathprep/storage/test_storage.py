@@ -9,6 +9,8 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.spec import AbstractFileSystem
 from helpers.s3 import bucket
 
 from pathprep.errors import UsageError
@@ -16,6 +18,7 @@ from pathprep.storage import atomic, local
 from pathprep.storage.base import Storage, Url
 from pathprep.storage.local import LocalStorage
 from pathprep.storage.place import storage_at
+from pathprep.storage.url import UrlStorage
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +126,17 @@ def test_a_write_removes_what_a_killed_one_left_of_the_file(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.glob(f"{atomic.PREFIX}*")] == [
         f"{atomic.PREFIX}{socket.gethostname()}~999999999.x.y~other.yaml"
     ]
+
+
+def test_a_file_whose_age_nobody_tells_stays_and_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """FTP: no run could begin any more once a killed one had left a file."""
+    storage = UrlStorage("memory://ages/set")
+    left = f"slides/{atomic.PREFIX}0123~a.json"
+    storage.write(left, b"half")
+    monkeypatch.setattr(MemoryFileSystem, "modified", AbstractFileSystem.modified)
+    storage.sweep([left, "slides/a.json"])
+    assert f"memory://ages/set/{left}: may be in work" in caplog.text
+    assert storage.read(left) == b"half"
+    fsspec.filesystem("memory").rm("/ages", recursive=True)

@@ -133,7 +133,7 @@ def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
         ("slide,x\n", ": needs a header and rows below it"),
         (",\n1,2\n", ": needs a header and rows below it"),
         ("slide,slide\na,b\n", ": two columns are named 'slide'; rename one"),
-        ("slide,x\na,1\n\nb\n", ", line 4: 1 cells, the header has 2"),
+        ("slide,x\na,1\n\nb\n", ", line 4: 1 cell, the header has 2"),
         ("slide;x\r\na;1;2\r\n", ", line 2: 3 cells, the header has 2"),
         (
             'slide,x\na,"1\nb,2\n',

@@ -1,16 +1,22 @@
 """`pathtrain verify`: what is whole is said to be, and each damaged file is named."""
 
 import json
+import shutil
+import struct
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from helpers.toys import write_run
 from typer.testing import CliRunner
 
 from pathprep.errors import UsageError
+from pathprep.storage.seals import write_sealed
 from pathtrain.cli import app
 from pathtrain.features.embed import embed
 from pathtrain.features.verify import kind_of, verify
+from pathtrain.runs import log_seal
 from pathtrain.runs.export import export
 
 
@@ -39,6 +45,40 @@ def test_kinds(room: Path) -> None:
         kind_of(room / "dataset")
     with pytest.raises(UsageError, match="neither a run, nor an exported model, nor features"):
         kind_of(room)
+
+
+def test_a_part_of_no_bytes_in_features_of_others_does_not_end_the_process(tmp_path: Path) -> None:
+    """They have no seal that would tell before libhdf5 sees them."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        stored = file.create_dataset("features", data=np.ones((4, 8), "f4"), chunks=(2, 8), fletcher32=True)
+        sizes = struct.pack("<IIQ", stored.id.get_chunk_info(0).size, 0, 2)  # as the index has the second
+    raw = (tmp_path / "a.h5").read_bytes()
+    assert raw.count(sizes) == 1
+    (tmp_path / "a.h5").write_bytes(raw.replace(sizes, bytes(4) + sizes[4:]))
+    (line,), _ = told(tmp_path / "a.h5")
+    assert "a.h5" in line
+    assert "has 0 bytes" in line
+
+
+def test_what_is_gone_from_a_run_is_told(room: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(room / "run", tmp_path / "run")
+    log_seal.write(run)
+    assert told(run)[0] == []
+    (run / "log.jsonl").unlink()
+    (run / "run.json").unlink()
+    gone, log = told(run)[0]
+    assert f"{run}/run.json: gone" in gone
+    assert log == f"{run}/log.jsonl: gone, and its figures with it"
+
+
+@pytest.mark.parametrize(
+    "seal",
+    [{}, {"bytes": 2**80, "sha256": "x"}, {"bytes": 2**62, "sha256": "x"}, {"bytes": "x", "sha256": 1}],
+)
+def test_a_seal_of_a_log_that_says_what_none_does(seal: dict[str, object], tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n')
+    write_sealed(tmp_path / log_seal.NAME, seal)
+    assert str(tmp_path) in str(log_seal.differs(tmp_path))
 
 
 def test_all_is_well(room: Path) -> None:

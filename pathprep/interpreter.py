@@ -1,0 +1,29 @@
+"""Python processes that this one starts: none of them takes code from the folder that a command is run in.
+
+With ``-m`` and ``-c`` Python looks for modules in the current folder first. That may hold somebody else's
+slides or images, and a ``numpy.py`` beside them would run with the user's rights. The command itself does not
+look there.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def environment() -> dict[str, str]:
+    """The environment of such a process: its modules are those that this one has."""
+    return {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+@contextmanager
+def kept_apart() -> Iterator[None]:
+    """For processes that Python's own modules start, which take no environment."""
+    given = environment()
+    before = {name: os.environ.get(name) for name in ("PYTHONSAFEPATH", "PYTHONPATH")}
+    os.environ.update({name: given[name] for name in before})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
