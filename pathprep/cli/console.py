@@ -154,8 +154,8 @@ def print_summary(console: Console, summary: "RunSummary") -> None:
     left_out = [name for name, marker in summary.markers.items() if marker.left_out]
     if left_out:
         console.print(
-            f"Left out, the slide is coarser than this --mpp: {len(left_out)}, "
-            f"{escape(', '.join(left_out[:5]))}"
+            f"{counted(len(left_out))} left out, coarser than --mpp: {escape(', '.join(left_out[:5]))}",
+            soft_wrap=True,
         )
     empty = [name for name, marker in summary.markers.items() if not marker.tiles and name not in left_out]
     if empty:

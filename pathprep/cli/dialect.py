@@ -119,7 +119,7 @@ def _said(error: Any) -> str:
     first: dict[str, Any] = of_value()[0] if of_value else {}
     expected = _EXPECTED.get(first.get("type", ""))
     if expected is None:
-        return printable(str(error.message))
+        return printable(str(error.message).removeprefix("Value error, "))
     return printable(f"{first['input']}: expected {expected.format(**first.get('ctx', {}))}")
 
 

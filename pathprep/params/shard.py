@@ -98,13 +98,15 @@ class ShardParams:
     ] = True
 
     def __post_init__(self) -> None:
+        # 0,5 is how half of the world writes 0.5
+        point = "; fractions have a point, a comma parts resolutions" if self.more_mpps else ""
         check(
             {
                 "`tile` must be 16 to 4096 pixels": 16 <= self.tile <= 4096,
-                "`mpp` must be above 0": all(0 < mpp < math.inf for mpp in self.mpps),
+                f"`mpp` must be above 0{point}": all(0 < mpp < math.inf for mpp in self.mpps),
                 "`mpp` names a resolution twice": len(set(self.mpps)) == len(self.mpps),
                 "several `mpp` need resized tiles (`mode` resize): native ones would have another size at "
-                "each": self.mode == "resize" or not self.more_mpps,
+                f"each{point}": self.mode == "resize" or not self.more_mpps,
                 "`stain_beta` is an optical density: 0 to 6": 0 <= self.stain.beta < 6,
                 "`tissue_threshold` must be 0 to 254": 0 <= self.tissue.threshold <= 254,
                 "`min_piece` is an area in square micrometres: 0 or more": (

@@ -53,9 +53,19 @@ def publish_folder(path: Path, make: Callable[[Path], None], own: Collection[str
             make(temporary)
             sync_folder(temporary)
             _swap(temporary, path, own)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(temporary, ignore_errors=True)
+            if isinstance(error, OSError):
+                _name_place(error, temporary, path)
             raise
+
+
+def _name_place(error: OSError, temporary: Path, path: Path) -> None:
+    """Errors of the system name the file that was asked for, not its temporary folder, which is gone."""
+    for key in ("filename", "filename2"):
+        name = getattr(error, key)
+        if name is not None and Path(os.fsdecode(name)).is_relative_to(temporary):
+            setattr(error, key, str(path / Path(os.fsdecode(name)).relative_to(temporary)))
 
 
 @contextmanager

@@ -68,25 +68,32 @@ def pretrain(
     from pathtrain.training.stopping import EXIT_CODE
 
     folder = run_folder(recipe, out)
-    with watcher(errors) as watch:
-        summary = run(
-            dataset,
-            resolved,
-            folder,
-            labels=labels,
-            fresh=fresh,
-            change=change,
-            wandb=wandb,
-            stop_on_collapse=stop_on_collapse,
-            watch=watch,
-        )
+    first = os.environ.get("RANK", "0") == "0"
+    try:
+        with watcher(errors) as watch:
+            summary = run(
+                dataset,
+                resolved,
+                folder,
+                labels=labels,
+                fresh=fresh,
+                change=change,
+                wandb=wandb,
+                stop_on_collapse=stop_on_collapse,
+                watch=watch,
+            )
+    except KeyboardInterrupt:
+        if first:
+            without = " without --fresh" if fresh else ""
+            errors.print(f"Interrupted; the same command{without} goes on from the last checkpoint.")
+        raise
 
     def show() -> None:
         if summary.loss is not None:
             text = f"{folder}: {counted(summary.steps, 'step')} done, last loss {summary.loss:.4f}"
             output.print(text, soft_wrap=True, markup=False)
 
-    if os.environ.get("RANK", "0") == "0":
+    if first:
         give({"run": str(folder), **asdict(summary)}, as_json, out_json, show)
     if summary.stopped is not None:
         raise typer.Exit(EXIT_CODE)

@@ -41,9 +41,8 @@ def verify(
 
     def show() -> None:
         if not bad:
-            output.print(
-                f"{', '.join(kinds.values())}: {counted(checked, 'file')}, all as written", soft_wrap=True
-            )
+            named = ", ".join(f"{path} ({kind})" for path, kind in kinds.items())
+            output.print(f"{escape(named)}: {counted(checked, 'file')}, all as written", soft_wrap=True)
 
     give({"kinds": kinds, "files": checked, "bad": bad, "notes": notes}, as_json, out_json, show)
     raise typer.Exit(1 if bad else 0)

@@ -76,14 +76,23 @@ def some(names: Sequence[str], most: int = 2) -> str:
 
 def nothing_fits(slides: Sequence[str], known: AbstractSet[str], where: str) -> str:
     """What to say where no slide of a table is known."""
-    if known and all(PSEUDONYM.match(name) for name in known):
-        fix = "these are pseudonyms: `pathprep pseudonyms KEYFILE --labels TABLE --out NEW` puts them into it"
-    else:
-        fix = "slides are named by their file's stem"
     return (
         f"none of its {counted(len(slides), 'slide')} ({some(sorted(slides))}) has {where}; "
-        f"there {_are(known)} {some(sorted(known)) or 'none'}; {fix}"
+        f"there {_are(known)} {some(sorted(known)) or 'none'}; {how_named(known)}"
     )
+
+
+def how_named(known: AbstractSet[str], *, drawings: bool = False) -> str:
+    """What to say where a slide's name is not known: by what slides are named there.
+
+    Args:
+        drawings: names are those of files in a folder, not cells of a table.
+    """
+    if not known or not all(PSEUDONYM.match(name) for name in known):
+        return "slides are named by their file's stem"
+    if drawings:
+        return "these are pseudonyms: `pathprep pseudonyms KEYFILE SLIDE` tells them, for copies of the files"
+    return "these are pseudonyms: `pathprep pseudonyms KEYFILE --labels TABLE --out NEW` puts them into it"
 
 
 def _patients(owners: tuple[str, list[str]], rows: Sequence[int]) -> str:

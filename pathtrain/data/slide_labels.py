@@ -168,7 +168,7 @@ def _labelled(table: LabelTable, names: list[str], known: AbstractSet[str]) -> l
     if unknown:
         raise UsageError(
             f"{table.source}: slide {unknown[0]} has no tile in the dataset ({len(unknown)} such; the "
-            f"dataset has {min(known, default='none')}, for one); slides are named by their stem"
+            f"dataset has {min(known, default='none')}, for one); {label_account.how_named(known)}"
         )
     return [row for row, slide in enumerate(table.slides) if slide in known]
 

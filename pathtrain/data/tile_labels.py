@@ -26,6 +26,7 @@ from pathprep.slides.own_names import SlideNames
 from pathprep.storage import cells, tables
 from pathprep.storage.tables import Table
 from pathprep.words import counted
+from pathtrain.data import label_account
 from pathtrain.data.drawn_labels import labels_of, read_drawings
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles
 
@@ -161,8 +162,8 @@ def _check_slides(datasets: Sequence[DatasetTiles], named: set[str], path: Path)
     if unknown:
         raise UsageError(
             f"{path}: slide {unknown[0]} is not in {' or '.join(str(tiles.path) for tiles in datasets)} "
-            f"({len(unknown)} such; the dataset has {sorted(known)[0]}, for one); slides are named by "
-            "their stem, as in the dataset's slides/ folder"
+            f"({len(unknown)} such; the dataset has {sorted(known)[0]}, for one); "
+            f"{label_account.how_named(known, drawings=path.is_dir())}"
         )
 
 

@@ -36,6 +36,7 @@ from pathprep.dataset.marker import Marker, SlideMarker
 from pathprep.errors import UsageError
 from pathprep.storage import atomic
 from pathprep.storage.embedded_seal import EMPTY, put
+from pathtrain.features import hdf5_stream
 from pathtrain.features.read import (
     SEAL,
     SEALED_SINCE,
@@ -100,21 +101,26 @@ def hdf5_fits(path: Path, part: Part) -> bool:
 
 def write_hdf5(path: Path, part: Part, features: Features) -> None:
     """Write it whole or not at all."""
-    with atomic.pending(path) as (stream, temporary), h5py.File(stream, "w") as file:
-        # before all else: so the seal lies at the file's start
-        file.attrs.update({**part.made, VERSION_KEY: VERSION, SEAL: np.bytes_(EMPTY)})
-        _checked(file, "features", features)
-        for name, array in part.arrays().items():
-            if array.dtype == object:
-                file[name] = array.astype(h5py.string_dtype())
-            else:
-                _checked(file, name, array)
-        if "coords" in file:
-            file["coords"].attrs.update(part.coords_attributes)
-        bulk = _extent(file["features"])
-        file.close()
+    with atomic.pending(path) as (stream, temporary):
+        with hdf5_stream.writing(stream) as file:
+            bulk = _fill(file, part, features)
         put(stream, bulk)
     atomic.publish(temporary, path)
+
+
+def _fill(file: h5py.File, part: Part, features: Features) -> tuple[int, int]:
+    """Write all but the seal; where the features' numbers lie."""
+    # before all else: so the seal lies at the file's start
+    file.attrs.update({**part.made, VERSION_KEY: VERSION, SEAL: np.bytes_(EMPTY)})
+    _checked(file, "features", features)
+    for name, array in part.arrays().items():
+        if array.dtype == object:
+            file[name] = array.astype(h5py.string_dtype())
+        else:
+            _checked(file, name, array)
+    if "coords" in file:
+        file["coords"].attrs.update(part.coords_attributes)
+    return _extent(file["features"])
 
 
 def _checked(file: h5py.File, name: str, array: npt.NDArray[Any]) -> None:

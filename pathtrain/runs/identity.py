@@ -146,7 +146,9 @@ def check(run: Path, identity: dict[str, Any], change: bool = False) -> Changes:
         shown = "; ".join(f"{key} was {was}, is {now}" for key, (was, now) in list(changed.items())[:3])
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         what = "`change` goes on with it, " if allowed else ""
-        raise CheckpointError(f"{run} was started otherwise: {shown}{more}; {what}`fresh` starts over")
+        raise CheckpointError(
+            f"{run} was started otherwise: {shown}{more}; {what}`fresh` starts over, another `out` keeps both"
+        )
     return changed
 
 

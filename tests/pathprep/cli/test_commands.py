@@ -87,8 +87,9 @@ def test_json_goes_to_stdout_alone_and_failures_exit_with_1(folder: Path, tmp_pa
         (["shard", ".", "--min-tissue", "40"], "--min-tissue is a share"),
         (["shard", ".", "--region", "1000"], "--region 1000 must be a multiple of --tile 256"),
         (["shard", ".", "--mpp", "inf"], "--mpp must be above 0"),
+        (["shard", ".", "--mpp", "0,5"], "--mpp must be above 0; fractions have a point"),
         (["shard", ".", "--tissue-threshold", "300"], "--tissue-threshold must be 0 to 254"),
-        (["shard", ".", "--stain", "reinhard"], "Invalid value for '--stain'"),
+        (["shard", ".", "--stain", "reinhard"], "Invalid value for '--stain': 'reinhard' is not one of"),
         (["shard", "."], "no slides in this folder"),
     ],
 )

@@ -1,5 +1,6 @@
 """Folders that are replaced at once: whatever fails or is killed, there is the old one or the new one."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -191,3 +192,13 @@ def test_a_lock_that_does_not_stay_is_one_all_the_same(tmp_path: Path) -> None:
     with locks.exclusive(tmp_path / "lock"):
         pass
     assert (tmp_path / "lock").exists()
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    def full(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder / "model.safetensors"))
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        publish_folder(tmp_path / "model", full, {"model.safetensors"})
+    assert caught.value.filename == str(tmp_path / "model" / "model.safetensors")
+    assert not (tmp_path / "model").exists()

@@ -57,6 +57,17 @@ def test_errors_are_one_line_and_have_their_code(
         assert len(shown.err.splitlines()) == 1
 
 
+def test_ctrl_c_says_how_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pathtrain.training.pretrain.pretrain", interrupted)
+    assert call(monkeypatch, "pretrain", "data", "--fresh") == 130
+    assert "the same command without --fresh goes on from the last checkpoint" in capsys.readouterr().err
+
+
 def test_a_collapse_has_a_code_of_its_own(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

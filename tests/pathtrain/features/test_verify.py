@@ -89,7 +89,8 @@ def test_a_seal_of_a_log_that_says_what_none_does(seal: dict[str, object], tmp_p
 def test_all_is_well(room: Path) -> None:
     result = CliRunner().invoke(app, ["verify", *(str(room / name) for name in ("run", "model", "features"))])
     assert result.exit_code == 0, result.output
-    assert "run, model, features: " in result.output
+    for kind in ("run", "model", "features"):
+        assert f"{room / kind} ({kind})" in result.output
     assert "all as written" in result.output
     assert "note" not in result.output
 

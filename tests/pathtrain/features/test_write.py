@@ -1,7 +1,9 @@
 """Features written by several processes: each file once, the same bytes, errors of all."""
 
+import gc
 import os
 import re
+import resource
 import socket
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from helpers.toys import noise, spoil, write_dataset
 from pathprep.errors import UsageError
 from pathtrain.distributed.workers import Place
 from pathtrain.features.embed import embed
-from pathtrain.features.files import Part
+from pathtrain.features.files import Part, write_hdf5
 from pathtrain.features.write import share
 
 
@@ -31,6 +33,20 @@ def test_shares_are_disjoint_complete_and_even() -> None:
     loads = [sum(len(part.tiles) for part in some) for some in shares]
     assert max(loads) - min(loads) <= 210
     assert share(parts, Place()) == parts
+
+
+def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(tmp_path: Path) -> None:
+    part = Part("s", "s", range(400), {"slide": "s"}, lambda: {"coords": np.zeros((400, 2), np.int64)}, {})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            write_hdf5(tmp_path / "s.h5", part, np.ones((400, 192), np.float32))
+        gc.collect()  # libhdf5 would write again, and crash
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.filename == str(tmp_path / "s.h5")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("rank", ["2", "-1", "x", "0"])
