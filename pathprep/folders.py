@@ -32,7 +32,8 @@ def kind_of(root: PurePath | str) -> str:
 def is_pseudonymised(root: PurePath | str) -> bool:
     """Whether a dataset, or every dataset that shards were mixed from, has pseudonyms for names."""
     if is_mixed(root):
-        sources = (storage_at(root).read_json(mixed.INFO) or {}).get("sources", ())
+        info = storage_at(root).read_json(mixed.INFO)
+        sources = info["sources"] if info is not None and mixed.is_whole(info) else ()
         return bool(sources) and all(key_of(source) is not None for source in sources)
     return key_of(storage_at(root).read_json("dataset.json") or {}) is not None
 

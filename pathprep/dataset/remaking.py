@@ -2,6 +2,7 @@
 
 import re
 
+from pathprep.errors import PathprepError
 from pathprep.storage.base import Storage
 from pathprep.words import command
 
@@ -31,7 +32,7 @@ def made_again(
     saved = f"{name}.yaml"
     try:
         values = storage.read(saved)
-    except OSError:  # it says where to go on, and is needed for nothing else
+    except (OSError, PathprepError):  # it says where to go on, and is needed for nothing else
         values = None
     if values is None:
         return f"{command(f'pathprep {name} {inputs}', *options)}, with what it was made from,"

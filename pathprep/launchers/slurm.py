@@ -53,8 +53,10 @@ def script(command: list[str], root: Path, elements: int, workers: int, argument
         *([arguments] if arguments else []),
     ]
     path = os.environ.get("PYTHONPATH")
+    # -P: no modules from the folder that the job runs in, but of who runs a checkout from within it
+    safe = [] if Path.cwd() == Path(__file__).parents[2] else ["-P"]
     parts = [
-        shlex.join([sys.executable, "-m", "pathprep", *command]),
+        shlex.join([sys.executable, *safe, "-m", "pathprep", *command]),
         f'--launcher local --part "${{SLURM_ARRAY_TASK_ID}}/{elements}"',
         f'--workers "${{SLURM_CPUS_PER_TASK:-{workers}}}"',
     ]

@@ -28,12 +28,3 @@ def inside(root: Path, name: str) -> Path:
     if real != home and not real.startswith(f"{home.rstrip('/')}/"):
         raise OutsideError(f"{path}: is a link out of {root}; put the file itself there")
     return path
-
-
-def is_inside(root: Path, name: str) -> bool:
-    """Whether ``inside`` takes it."""
-    try:
-        inside(root, name)
-    except OutsideError:
-        return False
-    return True

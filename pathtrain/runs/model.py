@@ -5,6 +5,7 @@ A run and its export give the same weights, hence the same fingerprint and the s
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,10 +33,11 @@ from pathtrain.models.folder import (
 from pathtrain.recipes.names_only import short_init
 from pathtrain.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD, RUN, TIMM, ModelConfig
 from pathtrain.runs import checkpoint, warm_start
-from pathtrain.runs.described import SHA_KEY, STEP_KEY, info_of, recipe_of
+from pathtrain.runs.described import INFO_FILE, SHA_KEY, STEP_KEY, info_of, recipe_of
 from pathtrain.stain.target import ModelTarget, of_run
 
 Pixels = npt.NDArray[np.uint8]
+log = logging.getLogger(__name__)
 
 # What backbone.build sets itself; an export writes it for timm, and it is taken out again here
 BUILT_IN = {"num_classes": 0, "dynamic_img_size": True}
@@ -268,6 +270,12 @@ def of_weights(
 
 def _from_run(path: Path) -> LoadedModel:
     recipe = recipe_of(path)
+    if not info_of(path):
+        log.warning(
+            "%s is gone: whether the run's tiles were normalised, and what it began with, is not known; copy "
+            "all of a run",
+            path / INFO_FILE,
+        )
     value = checkpoint.load(path)
     name, target = path.resolve().name, of_run(path, recipe)
     try:

@@ -30,9 +30,9 @@ def main() -> None:
     )
     parser.add_argument("--kills", type=int, default=1000, help="over all commands; 0: none")
     parser.add_argument(
-        "--errors", type=int, default=8, help="calls that fail, of each command and error; 0: none"
+        "--errors", type=int, default=6, help="calls that fail, of each command and error; 0: none"
     )
-    parser.add_argument("--rounds", type=int, default=20, help="of runs at once, of each command; 0: none")
+    parser.add_argument("--rounds", type=int, default=6, help="of runs at once, of each command; 0: none")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="for inputs and trials; default: a temporary one")
     parser.add_argument("--join", nargs="+", type=Path, metavar="JSON", help="runs of parts, as one result")

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from helpers.slides import tissue, write_tiff
 from helpers.sparse import write_sparse
 
 from bench.machine import add_json, save
@@ -24,7 +25,8 @@ from chaos.runs import REPOSITORY
 
 EVERY_S = 0.5
 PARTS = 5  # of the time, that are compared
-TILE = 64  # side of the tiles that a slide of many of them is cut into
+TILE = 64  # side of the tiles that are cut
+SIDE = 512  # of a small slide
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def many_slides(folder: Path, count: int) -> dict[str, Any]:
     """Shard, verify and report a dataset of so many small slides."""
     slides, dataset = folder / "slides", folder / "dataset"
     made = folder / "made"
-    write_sparse(made, across=16, tile=256)
+    write_tiff(made, tissue(SIDE, SIDE, margin=TILE), tile=TILE * 2, levels=2)
     slides.mkdir()
     data = made.read_bytes()
     for number in range(count):
@@ -131,9 +133,7 @@ def many_slides(folder: Path, count: int) -> dict[str, Any]:
         "--out",
         str(dataset),
         "--tile",
-        "256",
-        "--mpp",
-        "2",
+        str(TILE),
         "--workers",
         "2",
     ]

@@ -42,7 +42,7 @@ def usually(place: Place, command: Command) -> Undisturbed:
     return Undisturbed(before, after, 0, ended.seconds, ended.calls)
 
 
-@pytest.mark.parametrize("name", ["import-tiles", "mix", "target of a picture"])
+@pytest.mark.parametrize("name", ["mix", "target of a picture"])
 def test_killed_it_gives_the_same_when_it_is_run_again(place: Place, name: str) -> None:
     usual = usually(place, NAMED[name])
     hit = 0

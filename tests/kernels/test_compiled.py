@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-VIEWS = """
+COLOUR = """
 import hashlib
 import numpy as np
 from pathprep.kernels import colour_cpu
 from pathprep.kernels.colour_reference import UNCHANGED
-from pathtrain.data.view_effects import _blur, _kernel
 rng, digest = np.random.default_rng(0), hashlib.sha256()
 for side in (32, 96, 224):
     for grey in (0, 1, 0):
@@ -20,8 +19,16 @@ for side in (32, 96, 224):
         setting = (UNCHANGED + rng.normal(0, 0.1, UNCHANGED.shape)).astype(np.float32)
         setting[13] = grey
         digest.update(colour_cpu.apply(view, setting))
-        digest.update(_blur(view, _kernel(0.7 + grey)))
 found = colour_cpu.apply
+"""
+BLUR = """
+import hashlib
+import numpy as np
+from pathtrain.data.view_effects import _blur, _kernel
+rng, digest = np.random.default_rng(0), hashlib.sha256()
+for side in (32, 96, 224):
+    digest.update(_blur(rng.integers(0, 256, (side, side, 3), np.uint8), _kernel(side / 60)))
+found = _blur
 """
 STAIN = """
 import hashlib
@@ -37,7 +44,11 @@ found = macenko_cpu._fit_batch
 """
 
 
-@pytest.mark.parametrize("code", [VIEWS, pytest.param(STAIN, marks=pytest.mark.slow)], ids=["views", "stain"])
+@pytest.mark.parametrize(
+    "code",
+    [COLOUR, pytest.param(BLUR, marks=pytest.mark.slow), pytest.param(STAIN, marks=pytest.mark.slow)],
+    ids=["colour", "blur", "stain"],
+)
 def test_just_compiled_and_from_the_cache(tmp_path: Path, code: str) -> None:
     tell = "print(digest.hexdigest(), sum(found.stats.cache_hits.values()))"
     said = [

@@ -102,11 +102,6 @@ def scanner_xml(text: str) -> list[Statement]:
     return _stated(_xml(text), "XMP") if _HINT.search(text) else []
 
 
-def pairs_of(properties: Iterable[tuple[str, str]], source: str) -> list[Statement]:
-    """What keys and values state that were read elsewhere."""
-    return _stated((Pair(key, value) for key, value in properties), source)
-
-
 def _stated(pairs: Iterable[Pair], source: str) -> list[Statement]:
     """The statements of the pairs whose keys are known; x and y of one key belong together."""
     sides: dict[str, dict[str, list[Pair]]] = {}

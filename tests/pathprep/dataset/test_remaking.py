@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from pathprep.dataset.remaking import made_again
+from pathprep.errors import DatasetError
 from pathprep.storage.local import LocalStorage
+from pathprep.storage.url import UrlStorage
 
 
 def test_saved_command_is_given_with_a_folder_that_has_a_space(tmp_path: Path) -> None:
@@ -35,3 +37,14 @@ def test_a_saved_command_that_cannot_be_read_is_left_out(tmp_path: Path) -> None
     (tmp_path / "shard.yaml").mkdir()
     said = made_again(LocalStorage(tmp_path), "slides")
     assert said.startswith(f"`pathprep shard SLIDES --out {tmp_path}`")
+
+
+def test_a_store_that_does_not_answer_leaves_it_out_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it is needed for, such as a damaged dataset.json, is what is to be told."""
+
+    def read(_: UrlStorage, name: str) -> bytes:
+        raise DatasetError(f"{name}: access denied")
+
+    monkeypatch.setattr(UrlStorage, "read", read)
+    said = made_again(UrlStorage("memory://a/b"), "slides")
+    assert said.startswith("`pathprep shard SLIDES --out memory://a/b`")

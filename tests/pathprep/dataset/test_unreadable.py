@@ -9,7 +9,7 @@ import pytest
 from helpers.mixing import write
 
 from pathprep.dataset.verify import Findings
-from pathprep.errors import PathprepError, explain_os_error
+from pathprep.errors import DatasetError, PathprepError, explain_os_error
 from pathprep.folders import verify
 from pathprep.mixed.make import mix
 from pathprep.storage import regular
@@ -78,7 +78,7 @@ def lines(found: list[Findings]) -> list[str]:
 def test_a_dataset(root: Path, failing: Any, name: str, code: int) -> None:
     failing(name, code)
     if name == "slides":  # without the markers nothing is known
-        with pytest.raises(OSError, match=os.strerror(code)):
+        with pytest.raises(DatasetError, match=f"slides: cannot be listed .{os.strerror(code)}"):
             list(verify(root))
         return
     found = list(verify(root))

@@ -377,3 +377,10 @@ def test_a_slide_with_a_damaged_marker_keeps_its_name(tmp_path: Path) -> None:
     assert list(made.markers) == [names[0]]
     assert files(root) == before
     assert not any(found.problems for found in verify(root))
+
+
+@pytest.mark.parametrize("sources", [3, ["x"], {"a": 1}])
+def test_a_forged_mix_is_refused_as_any(sources: object, tmp_path: Path) -> None:
+    (tmp_path / "mixed.json").write_text(json.dumps({"sources": sources}))
+    with pytest.raises(UsageError, match="holds mixed shards, not repaired from slides"):
+        repair(tmp_path)

@@ -17,6 +17,7 @@ from pathprep.sharding import run
 from pathprep.sharding.summary import RunSummary
 from pathprep.slides import find
 from pathprep.slides.readers import open_reader
+from pathprep.storage import regular
 
 PARAMS = ShardParams(tile=64, mpp=0.5)
 
@@ -96,15 +97,15 @@ def test_one_mask_that_cannot_be_read_costs_its_slide(slide: Path, monkeypatch: 
     sources = [find.SlideSource(slide, mask=mask), find.SlideSource(other)]
     root = slide.parent.parent / "d"
     assert len(run.shard(sources, root, PARAMS, workers=1).markers) == 2
-    real = Path.read_bytes
+    real = regular.read
 
-    def broken(self: Path) -> bytes:
-        if self == mask:
-            raise PermissionError(errno.EACCES, "Permission denied", str(self))
-        return real(self)
+    def broken(path: Path, most: int | None = None) -> bytes:
+        if path == mask:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, most)
 
     monkeypatch.setattr(local.server, "context", lambda: multiprocessing.get_context("fork"))
-    monkeypatch.setattr(Path, "read_bytes", broken)
+    monkeypatch.setattr(regular, "read", broken)
     summary = run.shard(sources, root, PARAMS, workers=1)
     assert (list(summary.failures), list(summary.skipped)) == (["a"], ["b"])
     assert "m.geojson: Permission denied; have the right to read it" in summary.failures["a"].error

@@ -18,6 +18,7 @@ from pathtrain.features.embed import embed
 from pathtrain.features.verify import kind_of, verify
 from pathtrain.runs import log_seal
 from pathtrain.runs.export import export
+from pathtrain.runs.model import load
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +61,16 @@ def test_a_part_of_no_bytes_in_features_of_others_does_not_end_the_process(tmp_p
     assert "has 0 bytes" in line
 
 
-def test_what_is_gone_from_a_run_is_told(room: Path, tmp_path: Path) -> None:
+def test_what_is_gone_from_a_run_is_told(
+    room: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     run = shutil.copytree(room / "run", tmp_path / "run")
     log_seal.write(run)
     assert told(run)[0] == []
     (run / "log.jsonl").unlink()
     (run / "run.json").unlink()
+    load(run)
+    assert f"{run}/run.json is gone: whether the run's tiles were normalised" in caplog.text
     gone, log = told(run)[0]
     assert f"{run}/run.json: gone" in gone
     assert log == f"{run}/log.jsonl: gone, and its figures with it"

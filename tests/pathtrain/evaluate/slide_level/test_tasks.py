@@ -112,7 +112,7 @@ def test_benchmark_of_the_paper_has_ten_tasks(tmp_path: Path) -> None:
     found = read_tasks([tmp_path], "exaonepath2", KNOWN)
     assert [task.name for task in found if isinstance(task, Task)] == ["CRC-MSI"]
     assert len(found) == 10
-    with pytest.raises(UsageError, match="none of the 9 tasks|none of the 10 tasks"):
+    with pytest.raises(UsageError, match="none of (9|10) tasks"):
         (tmp_path / "crc_msi.csv").unlink()
         read_tasks([tmp_path], "exaonepath2", KNOWN)
 
