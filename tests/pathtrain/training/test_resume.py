@@ -93,7 +93,7 @@ def test_another_recipe_is_refused(dataset: Path, straight: Path, change: list[s
     with pytest.raises(CheckpointError) as caught:
         train(dataset, straight, *change)
     assert message in str(caught.value)
-    assert str(caught.value).endswith("`fresh` starts over")
+    assert str(caught.value).endswith("`fresh` starts over, another `out` keeps both")
 
 
 def test_the_optimiser_and_the_precision_may_change_if_asked(dataset: Path, tmp_path: Path) -> None:
