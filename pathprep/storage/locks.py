@@ -38,12 +38,19 @@ def exclusive(path: Path, *, wait: bool = False, stays: bool = True) -> Iterator
                 os.ftruncate(file.fileno(), 0)
                 os.pwrite(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
             yield
-        finally:
-            with suppress(OSError):  # a disk that has become read-only; what it kept from doing has been told
-                if stays:  # what lies there for years need not tell of a machine
-                    os.ftruncate(file.fileno(), 0)
-                else:
-                    path.unlink(missing_ok=True)  # while it is ours: who waits for it makes a new one
+        except BaseException:
+            with suppress(OSError):  # a disk that has become read-only: what it kept from doing is to be told
+                _left(file, path, stays)
+            raise
+        _left(file, path, stays)
+
+
+def _left(file: TextIO, path: Path, stays: bool) -> None:
+    if stays:  # what lies there for years need not tell of a machine
+        with suppress(OSError):
+            os.ftruncate(file.fileno(), 0)
+    else:
+        path.unlink(missing_ok=True)  # while it is ours: who waits for it makes a new one
 
 
 @contextmanager

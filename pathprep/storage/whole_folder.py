@@ -21,7 +21,7 @@ from pathlib import Path
 
 from pathprep.errors import NoLocksError
 from pathprep.storage import locks
-from pathprep.storage.atomic import PREFIX, becomes, sync_folder
+from pathprep.storage.atomic import PREFIX, becomes, named, sync_folder
 
 _PART = f"{PREFIX}part~"  # what is being copied
 _AT_FDCWD, _EXCHANGE = -100, 2
@@ -133,8 +133,8 @@ def _swap(temporary: Path, path: Path, own: Collection[str]) -> None:
             old.rename(path)
             raise
     sync_folder(path.parent)
-    # from here on the new one is there: what fails now costs no more than a folder to remove
-    with suppress(OSError):
+    # the new one is there: what fails now leaves a folder that the next run removes, and is told
+    with named(old):
         _carry(old, path, own)
         shutil.rmtree(old)
 

@@ -202,3 +202,20 @@ def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
         publish_folder(tmp_path / "model", full, {"model.safetensors"})
     assert caught.value.filename == str(tmp_path / "model" / "model.safetensors")
     assert not (tmp_path / "model").exists()
+
+
+def test_an_old_one_that_cannot_be_removed_is_told_and_goes_with_the_next_run(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(name: object, ignore_errors: bool = False) -> None:
+        if not ignore_errors:
+            raise PermissionError(errno.EACCES, "Permission denied", "one")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(whole_folder.shutil, "rmtree", fails)
+        with pytest.raises(PermissionError, match=f"Permission denied: '{place}'"):
+            publish_folder(place, write("new"), OWN)
+    assert state(place) == {"new"}
+    assert kept(place)
+    publish_folder(place, write("newer"), OWN)
+    assert [path.name for path in place.parent.iterdir()] == ["place"]
