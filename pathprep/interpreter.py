@@ -7,8 +7,11 @@ look there.
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+_alone = threading.Lock()  # two threads would each restore what the other has set
 
 
 def environment() -> dict[str, str]:
@@ -19,11 +22,12 @@ def environment() -> dict[str, str]:
 @contextmanager
 def kept_apart() -> Iterator[None]:
     """For processes that Python's own modules start, which take no environment."""
-    given = environment()
-    before = {name: os.environ.get(name) for name in ("PYTHONSAFEPATH", "PYTHONPATH")}
-    os.environ.update({name: given[name] for name in before})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    with _alone:
+        given = environment()
+        before = {name: os.environ.get(name) for name in ("PYTHONSAFEPATH", "PYTHONPATH")}
+        os.environ.update({name: given[name] for name in before})
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})

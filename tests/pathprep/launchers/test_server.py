@@ -4,11 +4,15 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing.connection import Listener
 from pathlib import Path
 
 import pytest
 
+from pathprep import interpreter
 from pathprep.errors import UsageError
 from pathprep.launchers import server
 
@@ -51,3 +55,18 @@ def test_no_code_of_the_current_folder_is_run(tmp_path: Path) -> None:
         [sys.executable, str(program)], cwd=folder, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_threads_that_start_at_once_leave_the_environment_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    meet = threading.Barrier(2, timeout=0.5)
+
+    def start(_: int) -> None:
+        with interpreter.kept_apart(), suppress(threading.BrokenBarrierError):
+            meet.wait()  # both are in it, if nothing keeps the second out
+
+    before = dict(os.environ)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(start, range(2)))
+    assert dict(os.environ) == before
+    assert meet.broken
