@@ -58,8 +58,7 @@ def check_key(storage: Storage, whole: dict[str, Any] | None, now: str | None) -
     if there is not None:
         raise UsageError(
             f"{storage}: is pseudonymised with another key ({there}) than this file's ({now}); give "
-            "that key's "
-            "file, or use another `out`"
+            "that key's file, or use another `out`"
         )
     listed = (each for folder in ("slides", "failed") for each in storage.listing(folder))
     if any(each.name.endswith(".json") for each in listed):
