@@ -1,4 +1,4 @@
-"""Each augmentation of the DALI graph against torchvision, PIL or the formula, given the same parameters.
+"""Each augmentation of the graph against torchvision, PIL or the formula, given the same parameters.
 
 Tolerances in grey levels (0 to 255), per operation; see the assertions.
 """
@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 from scipy import ndimage
 from torchvision.transforms import functional
 
-from pathtrain.data import view_graph
-from pathtrain.data.view_params import Drawn, View, views
+from pathtrain.data import view_graph, view_numbers
+from pathtrain.data.view_params import Drawn, View
 from pathtrain.recipes.load import load
 from pathtrain.recipes.recipe import Recipe
 
@@ -49,7 +49,7 @@ def neutral(count: int = 1, **changes: Any) -> Drawn:
         values[name] = np.zeros(count, bool)
     values["turn"] = np.zeros(count, np.int64)
     return Drawn(
-        **{name: np.asarray(changes.get(name, value), value.dtype) for name, value in values.items()}
+        **{name: np.asarray(changes.get(name, value), value.dtype)[:, None] for name, value in values.items()}
     )
 
 
@@ -60,11 +60,10 @@ def run(images: list[Pixels], drawn: Drawn, recipe: Recipe = RECIPE, size: int =
     """One view (B, 3, size, size), 0 to 1, of images that are coded almost without loss."""
     jpegs = [np.frombuffer(simplejpeg.encode_jpeg(image, 100, "RGB", "444"), np.uint8) for image in images]
     view = View(size, (1, 1), blur=1, solarise=1, turned=True)
-    names = view_graph.columns(view)
-    fed = [jpegs, *view_graph.inputs(drawn, names)]
+    fed = [jpegs, view_numbers.packed(drawn)]
     mean, std = recipe.model.mean, recipe.model.std
-    pipeline = view_graph.pipeline([view], mean, std, lambda _: fed, len(images), 1, device_id=None, depth=1)
-    return torch.from_dlpack(pipeline.run()[0].as_tensor()).clone()
+    (found,) = view_graph.Views([view], mean, std, lambda _: fed, len(images), 1, None, depth=1).run()
+    return found
 
 
 def levels(view: torch.Tensor) -> npt.NDArray[np.float64]:
@@ -202,10 +201,3 @@ def test_normalised_with_the_models_mean_and_std(plain: Pixels) -> None:
     theirs = functional.normalize(image, recipe.model.mean, recipe.model.std)
     assert (ours - theirs).abs().max() < 1.01 / 255 / min(recipe.model.std)
     assert ours.dtype == torch.float32
-
-
-def test_operations_that_a_recipe_never_does_are_not_in_the_graph() -> None:
-    never = ["views.jitter.p=0", "views.greyscale=0", "views.globals.solarise=[0]"]
-    recipe = load("smoke", [*never, "views.globals.blur=[0, 0.5]"])
-    names = [view_graph.columns(view) for view in views(recipe.views)[:2]]
-    assert names == [["start", "end"], ["start", "end", "blur", "sigma"]]
