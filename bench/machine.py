@@ -33,6 +33,8 @@ PACKAGES = [
     "pillow",
     "scikit-image",
     "torchstain",
+    "albumentations",
+    "opencv-python-headless",
 ]
 
 

@@ -3,7 +3,10 @@
 Tolerances in grey levels (0 to 255), per operation; see the assertions.
 """
 
-from typing import Any
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -192,6 +195,54 @@ def test_samples_of_a_batch_keep_their_own_parameters() -> None:
     for number, image in enumerate(images):
         alone = Drawn(**{name: values[number : number + 1] for name, values in vars(drawn).items()})
         assert torch.equal(run([image], alone)[0], together[number])
+
+
+class Side:
+    """A stream that tells when it is waited for, and how many of DALI's outputs are still held then."""
+
+    stream = None
+
+    def __init__(self) -> None:
+        self.outputs: list[weakref.ref[Any]] = []
+        self.told: list[str] = []
+
+    @contextmanager
+    def queue(self) -> Iterator[None]:
+        self.told.append("begin")
+        yield
+        self.told.append("end")
+
+    def wait(self) -> None:
+        self.told.append(f"wait with {sum(output() is not None for output in self.outputs)} held")
+
+    def give(self, view: torch.Tensor) -> torch.Tensor:
+        self.told.append("give")
+        return view
+
+
+class Output:
+    def __init__(self, memory: npt.NDArray[Any]) -> None:
+        self.memory = memory
+
+    def as_tensor(self) -> npt.NDArray[Any]:
+        return self.memory
+
+
+def test_what_dali_lends_a_card_is_copied_before_it_is_dropped() -> None:
+    side, memory = Side(), [np.full((2, 3), value, np.float32) for value in (1, 2)]
+
+    class Pipeline:
+        def run(self, stream: object) -> list[Output]:
+            outputs = [Output(each) for each in memory]
+            side.outputs = [weakref.ref(output) for output in outputs]
+            return outputs
+
+    views = view_graph.copied(Pipeline(), cast(Any, side))
+    for each in memory:
+        each[:] = 0  # by DALI, for a later batch
+    assert [float(view.mean()) for view in views] == [1, 2]
+    assert side.told == ["begin", "wait with 2 held", "end", "give", "give"]
+    assert not any(output() for output in side.outputs)
 
 
 def test_normalised_with_the_models_mean_and_std(plain: Pixels) -> None:
