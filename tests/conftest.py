@@ -1,12 +1,16 @@
 """What all tests share: the real data where it is present, small slides, and datasets made of them."""
 
 import os
+import sys
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
-# before torch is loaded: its threads must not spin while other processes of the tests want the cores
+from helpers import cards
+
+# Before torch and CUDA are loaded. Threads must not spin while other processes of the tests want the cores
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.update(cards.visible(sys.argv[1:], os.environ))
 
 import pytest
 from helpers.slides import tissue, write_tiff
@@ -27,7 +31,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         import torch
 
         if not torch.cuda.is_available():
-            pytest.skip("no NVIDIA GPU")
+            pytest.skip("no NVIDIA GPU, or hidden from tests: choose these with -m gpu")
 
 
 @pytest.fixture(scope="session")

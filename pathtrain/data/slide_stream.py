@@ -30,6 +30,7 @@ from pathtrain.data.damaged_tiles import Damage
 from pathtrain.data.layout import Layout
 from pathtrain.data.order import Ints, hashed
 from pathtrain.data.source import DamagedTile, DatasetSource
+from pathtrain.distributed.side_stream import SideStream
 from pathtrain.errors import TrainError
 from pathtrain.stain.stage import Stage, on_batches
 
@@ -162,7 +163,9 @@ class TileStream:
         damage: Damage | None = None,
     ) -> None:
         self._index, self._requests, self._size, self._stage = index, requests, size, stage
-        self._gpu, self._on_device = device_id, on_device and device_id is not None
+        card = torch.device("cpu") if device_id is None else torch.device("cuda", device_id)
+        self._side, self._pinned = SideStream(card), device_id is not None and not on_device
+        self._where = card if on_device else torch.device("cpu")
         self._damage = damage
         self._failure: PathprepError | None = None
         self._bad: set[int] = set()
@@ -176,30 +179,42 @@ class TileStream:
         with ThreadPoolExecutor(1, "tiles") as ahead:
             following = ahead.submit(self._take, next(requests, None))
             while (pixels := following.result()) is not None:
+                given = self._side.give(pixels)  # before more is queued there, which is not to be waited for
                 following = ahead.submit(self._take, next(requests, None))
-                yield pixels
+                yield given
 
     def _take(self, request: Request | None) -> Tensor | None:
+        """A request's pixels, there when this returns; the queue that trains has not been waited for."""
         if request is None:
             return None
-        count, size = len(request.tiles), self._size
-        where = f"cuda:{self._gpu}" if self._on_device else "cpu"
-        pinned = self._gpu is not None and not self._on_device
-        pixels = torch.empty((count + 1, size, size, 3), dtype=torch.uint8, device=where, pin_memory=pinned)
-        pixels[count] = WHITE
-        for start in range(0, count, BATCH):
-            try:
-                (output,) = self._pipeline.run()
-            except RuntimeError as error:  # DALI's; the pipeline is dead after it
-                if self._failure is not None:
-                    raise self._failure from None
-                first = self._index.name(int(request.tiles[start]))
-                place = f"{self._index.dataset.root}: at {first} or one of the next tiles"
-                raise TrainError(f"{place}: {view_graph.said(error)}") from None
-            batch = torch.utils.dlpack.from_dlpack(output.as_tensor())
-            pixels[start : start + len(batch)].copy_(batch)
-        pixels[:count][np.isin(request.tiles, list(self._bad))] = WHITE
+        count, shape = len(request.tiles), (self._size, self._size, 3)
+        with self._side.queue():
+            pixels = torch.empty(
+                (count + 1, *shape), dtype=torch.uint8, device=self._where, pin_memory=self._pinned
+            )
+            pixels[count] = WHITE
+            for start in range(0, count, BATCH):
+                output = self._run(request, start)
+                batch = torch.utils.dlpack.from_dlpack(output.as_tensor())
+                pixels[start : start + len(batch)].copy_(batch, non_blocking=True)
+                self._side.wait()  # DALI may write there again as soon as the output is dropped
+            bad = np.flatnonzero(np.isin(request.tiles, list(self._bad)))
+            if len(bad):
+                pixels[torch.from_numpy(bad).to(pixels.device)] = WHITE
+            self._side.wait()
         return pixels
+
+    def _run(self, request: Request, start: int) -> Any:
+        """DALI's next output, in the side stream."""
+        try:
+            (output,) = self._pipeline.run(self._side.stream)
+        except RuntimeError as error:  # DALI's; the pipeline is dead after it
+            if self._failure is not None:
+                raise self._failure from None
+            first = self._index.name(int(request.tiles[start]))
+            place = f"{self._index.dataset.root}: at {first} or one of the next tiles"
+            raise TrainError(f"{place}: {view_graph.said(error)}") from None
+        return output
 
     def _note(self, tile: int, reason: str) -> None:
         if self._damage is None:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from pathprep.errors import DatasetError
 from pathtrain.data.whole_tiles import Ints, Tiles
@@ -32,8 +34,10 @@ def batches(
     threads: int,
     short: int | None = None,
     leave_out: Callable[[int, DatasetError], None] | None = None,
-) -> Iterator[Pixels]:
-    """Images (B, size, size, 3) uint8 of the tiles in ``order``; batches may be smaller, and none is empty.
+    pinned: bool = False,
+) -> Iterator[Tensor]:
+    """Images (B, size, size, 3) uint8, on the CPU, of the tiles in ``order``; batches may be smaller, and
+    none is empty.
 
     Args:
         tiles: where from.
@@ -45,6 +49,7 @@ def batches(
             resizes to ``size`` without a crop.
         leave_out: told of each tile that is missing or damaged, in their order, and the others go on; None
             ends at the first.
+        pinned: in memory that a card copies from beside its other work.
 
     Raises:
         DatasetError: a tile is missing or damaged; it names the tile.
@@ -70,7 +75,7 @@ def batches(
             pixels = tiles.normaliser(pixels, matrix, tile)
         return resize(pixels, size) if short is None else resize_and_crop(pixels, short, size)
 
-    def finished() -> Iterator[Pixels]:
+    def finished() -> Iterator[Tensor]:
         images = []
         for tile, image in ready.popleft():
             try:
@@ -80,7 +85,9 @@ def batches(
                     raise
                 leave_out(tile, error)
         if images:
-            yield np.stack(images)
+            stacked = torch.empty((len(images), *images[0].shape), dtype=torch.uint8, pin_memory=pinned)
+            np.stack(images, out=stacked.numpy())
+            yield stacked
 
     try:
         for start in range(0, len(order), batch):

@@ -82,6 +82,12 @@ class Place:
             dist.destroy_process_group()
 
 
+def cores() -> int:
+    """CPU cores for this process: its part of those of the machine, under torchrun."""
+    here = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return max(1, len(os.sched_getaffinity(0)) // (int(here) if here.isdecimal() and int(here) else 1))
+
+
 def pick_device(name: str) -> torch.device:
     """The device of ``auto``, ``cpu`` or ``cuda``; under torchrun, each process of a machine has a card.
 

@@ -22,7 +22,7 @@ from pathprep.words import command
 from pathtrain.data.damaged_tiles import Damage
 from pathtrain.data.layout import Layout
 from pathtrain.data.slide_stream import Request, SlideIndex, TileStream
-from pathtrain.distributed.workers import pick_device
+from pathtrain.distributed.workers import cores, pick_device
 from pathtrain.features.encode import Features
 from pathtrain.features.files import Part, origin
 from pathtrain.features.own_names import file_names
@@ -41,7 +41,7 @@ def embed(
     out: Path,
     level: Level,
     device: Device = "auto",
-    threads: int = 2,
+    threads: int | None = None,
     format: Format = "hdf5",
 ) -> EmbedSummary:
     """Write the files; those that were made from the same run and slides are kept.
@@ -80,7 +80,7 @@ def embed(
                 recipe.hierarchy.tile,
                 stage,
                 device_id,
-                threads=threads,
+                threads=threads or cores(),
                 damage=damage,
             )
         )

@@ -25,9 +25,10 @@ class How:
         size: side of the images that the model sees, pixels, a multiple of its patch; None: its own.
         short: the shorter side is first resized to this, and the centre cropped to ``size``; None: no crop.
         batch: images per forward pass.
-        threads: that decode and resize.
+        threads: that decode and resize; None: as many as the process may use cores.
         device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
-        precision: of the networks: ``float32``, or ``bfloat16`` autocast; features are float32 in any case.
+        precision: of the networks: ``float32`` (on a card, products in TF32), or ``bfloat16`` autocast;
+            features are float32 in any case.
 
     Raises:
         UsageError: one is outside its range.
@@ -43,7 +44,7 @@ class How:
         ),
     ] = None
     batch: Annotated[int, Setting("Tiles per forward pass.", PANEL)] = 64
-    threads: Annotated[int, Setting("Threads that decode tiles.", PANEL)] = 2
+    threads: Annotated[int | None, Setting("Threads that decode tiles. Default: the cores.", PANEL)] = None
     device: Annotated[Device, Setting("auto: a GPU if there is one.", PANEL)] = "auto"
     precision: Annotated[Precision, Setting("Of the network; features are float32.", PANEL)] = "float32"
 
@@ -51,7 +52,7 @@ class How:
         check(
             {
                 "`batch` must be above 0": self.batch >= 1,
-                "`threads` must be above 0": self.threads >= 1,
+                "`threads` must be above 0": self.threads is None or self.threads >= 1,
                 "`device` must be auto, cpu or cuda": self.device in get_args(Device),
                 "`precision` must be float32 or bfloat16": self.precision in get_args(Precision),
             }

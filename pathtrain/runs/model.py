@@ -129,12 +129,24 @@ class LoadedModel:
             features: npt.NDArray[np.float32] = self.module(self.normalised(images)).float().cpu().numpy()
         return finite(features)
 
-    def normalised(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (N, 3, H, W) from 0 to 1 as the network takes them: less the mean, by the std."""
+    def channels(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and std, (3, 1, 1) each, on a device; a card is waited for."""
         mean, std = (
-            torch.tensor(values, device=images.device)[:, None, None]
+            torch.tensor(values, device=device)[:, None, None]
             for values in (self.config.mean, self.config.std)
         )
+        return mean, std
+
+    def normalised(
+        self, images: torch.Tensor, channels: tuple[torch.Tensor, torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """Images (N, 3, H, W) from 0 to 1 as the network takes them: less the mean, by the std.
+
+        Args:
+            images: on any device.
+            channels: ``channels`` of that device, where many batches follow each other.
+        """
+        mean, std = channels or self.channels(images.device)
         return ((images - mean) / std).contiguous()
 
 

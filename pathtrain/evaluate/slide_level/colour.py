@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from pathprep.errors import UsageError
 from pathtrain.data.tile_batches import batches
@@ -50,13 +49,13 @@ def colour(dataset: Path, slides: Sequence[str], threads: int = 2) -> dict[str, 
     for slide, order in orders.items():
         sums, squares, count = np.zeros(3), np.zeros(3), 0
         shares, tiles = np.zeros(PATTERNS), 0
-        for pixels in batches(source, order, size=SIDE, batch=BATCH, threads=threads):
+        for images in batches(source, order, size=SIDE, batch=BATCH, threads=threads):
+            pixels = images.numpy()
             values = pixels.reshape(-1, 3) / np.float32(255)
             sums += values.sum(axis=0, dtype=np.float64)
             squares += np.square(values).sum(axis=0, dtype=np.float64)
             count += len(values)
-            images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-            shares += patterns(images).double().sum(dim=0).numpy()
+            shares += patterns(images.permute(0, 3, 1, 2).float() / 255).double().sum(dim=0).numpy()
             tiles += len(pixels)
             progress.advance(len(pixels))
         mean = sums / count

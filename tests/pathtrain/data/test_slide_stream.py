@@ -1,12 +1,16 @@
 """Whole slides and regions from a dataset folder: the right tiles in the right cells, the right pixels."""
 
 import re
+import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import simplejpeg
+import torch
 from helpers.toys import noise, spoil, write_dataset
 
 from pathprep import stain as stains
@@ -190,3 +194,65 @@ def test_turns_count_what_was_due() -> None:
         assert names == (
             [["tile"], ["region"], ["slide"]] if alternate == "in_turn" else [list(phase.objectives)] * 3
         )
+
+
+class Side:
+    """A side stream that tells what was done in it, and whether DALI's last output was still there."""
+
+    stream = "side"
+
+    def __init__(self, device: torch.device) -> None:
+        self.told: list[str] = []
+        self.last: weakref.ref[Any] = weakref.ref(self)
+
+    @contextmanager
+    def queue(self) -> Iterator[None]:
+        self.told.append("begin")
+        yield
+        self.told.append("end")
+
+    def wait(self) -> None:
+        self.told.append("wait" if self.last() is not None else "wait for what is gone")
+
+    def give(self, tensor: torch.Tensor) -> torch.Tensor:
+        self.told.append("give")
+        return tensor
+
+
+class Output:
+    def __init__(self, tensors: Any) -> None:
+        self.tensors = tensors
+
+    def as_tensor(self) -> Any:
+        return self.tensors.as_tensor()
+
+
+class Pipeline:
+    """DALI's, whose outputs can be watched."""
+
+    def __init__(self, own: Any, side: Side) -> None:
+        self.own, self.side = own, side
+
+    def run(self, stream: object) -> list[Output]:
+        self.side.told.append(f"run in {stream}")
+        (tensors,) = self.own.run()
+        output = Output(tensors)
+        self.side.last = weakref.ref(output)
+        return [output]
+
+
+def test_dalis_output_is_kept_until_its_copy_in_the_side_stream_is_done(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A card's work is queued: an output that is dropped with its copy still to come may be overwritten."""
+    monkeypatch.setattr("pathtrain.data.slide_stream.SideStream", Side)
+    index = SlideIndex(Dataset(dataset))
+    layout = index.slide("big", 4)
+    stream = TileStream(index, lambda: iter([Request.of([layout], np.zeros(1, np.int64))]), 32, None)
+    side: Any = stream._side
+    stream._pipeline = Pipeline(stream._pipeline, side)
+    (pixels,) = stream
+    assert abs(pixels[:-1].numpy().astype(int) - decoded(index, layout.tiles)).mean() < 1
+    batches = -(-150 // BATCH)
+    copied = ["run in side", "wait"] * batches
+    assert side.told == ["begin", *copied, "wait", "end", "give"]
