@@ -167,6 +167,8 @@ class Loop:
                 saving = self.done % self.recipe.checkpoint.every == 0 or last
                 # where a signal stops it there is no row: who goes on ends the one that is begun
                 rowing = self.done % self.recipe.log_every == 0 or probing or bool(found) or last
+                # alone, one need not wait for what the others were asked
+                asked |= stop and self.ranks.world == 1
                 if rowing or keeping or saving or asked:
                     asked |= self._settle(batches)
                 row: Row | None = None
