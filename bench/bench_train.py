@@ -62,10 +62,10 @@ class Ours:
         torch.manual_seed(0)
         self.recipe, self.ranks = recipe, Ranks(0, 1, device)
         self.method = Dino(recipe, TOTAL, device)
-        if compiling.wanted(recipe.compile, device):
-            self.method.compile()
         optimizer = adamw(self.method.student, recipe.optim)
         self.stepper = step.Stepper(self.method, optimizer, recipe, self.ranks, TOTAL)
+        if compiling.wanted(recipe.compile, device):
+            self.stepper.compile()
         self.done = 0
         self.queued: step.Queued | None = None
 

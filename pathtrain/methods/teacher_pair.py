@@ -4,6 +4,7 @@ Caron et al. 2021; github.com/facebookresearch/dino, main_dino.py. What the view
 """
 
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,11 +46,11 @@ class TeacherPair:
         self.running = (reduced.reduced(self.student), reduced.reduced(self.teacher))
         self._reduced = True
 
-    def compile(self) -> None:
+    def compile(self, backend: Any = "inductor") -> None:
         """torch.compile of the running networks and the loss, from now on: shapes are always the same."""
         for network in self.running:
-            network.compile(dynamic=False)
-        self._terms = torch.compile(dino_terms, dynamic=False)
+            network.compile(dynamic=False, backend=backend)
+        self._terms = torch.compile(dino_terms, dynamic=False, backend=backend)
 
     def computing(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
         """Trained parameters, and those that compute in their place and get their gradients."""

@@ -102,17 +102,17 @@ class Loop:
         check_alike(dict(method.student.state_dict()), ranks)
         if recipe.sharding == "full" and ranks.world > 1:
             shard(method.networks())
-        if compiling.wanted(recipe.compile, ranks.device):
-            if recipe.sharding == "full":
-                compile_blocks(method.networks())
-            else:
-                method.compile()
+        compiled = compiling.wanted(recipe.compile, ranks.device)
+        if compiled and recipe.sharding == "full":
+            compile_blocks(method.networks())
         self.optimizer = adamw(method.student, recipe.optim)
         if state is not None:
             self.optimizer.load_state_dict(divided_optimizer_state(state["optimizer"], self.optimizer))
             for group in self.optimizer.param_groups:
                 group["betas"] = recipe.optim.betas  # which may have changed; the rest is set at each step
         self.stepper = Stepper(method, self.optimizer, recipe, ranks, total)
+        if compiled and recipe.sharding == "none":
+            self.stepper.compile()
 
     def train(
         self,

@@ -1,7 +1,7 @@
 """The optimiser, and what is done to gradients before its step."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -72,8 +72,20 @@ def schedule(optimizer: torch.optim.Optimizer, lr: float, weight_decay: float) -
 
 
 @torch.no_grad()
+def scale_each(tensors: list[Tensor], factors: list[Tensor]) -> None:
+    """Multiply each tensor by its factor, a scalar tensor, in place.
+
+    Uncompiled a kernel a tensor: torch's multi-tensor kernels want factors of the tensors' shapes.
+    """
+    torch._foreach_mul_(tensors, factors)
+
+
+@torch.no_grad()
 def clip_each(
-    parameters: Iterable[nn.Parameter], largest: float | None, ranks: Ranks | None = None
+    parameters: Iterable[nn.Parameter],
+    largest: float | None,
+    ranks: Ranks | None = None,
+    scale: Callable[[list[Tensor], list[Tensor]], None] = scale_each,
 ) -> Tensor:
     """Scale each gradient tensor whose L2 norm exceeds ``largest`` down to it, as DINO's clip_gradients.
 
@@ -83,6 +95,7 @@ def clip_each(
         parameters: with gradients, P of them.
         largest: None for no limit.
         ranks: which hold the other parts of sharded gradients.
+        scale: ``scale_each``, or that compiled.
 
     Returns:
         The L2 norm of each gradient before clipping, (P,).
@@ -95,5 +108,5 @@ def clip_each(
     if ranks is not None and is_sharded(grads):
         norms = ranks.sum(norms.square()).sqrt()
     if largest is not None:
-        torch._foreach_mul_(parts, list((largest / (norms + 1e-6)).clamp(max=1).unbind()))
+        scale(parts, list((largest / (norms + 1e-6)).clamp(max=1).unbind()))
     return norms

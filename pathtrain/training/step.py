@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from pathtrain.losses.spread import MOMENT, RANK
 from pathtrain.methods import schedules
 from pathtrain.methods.base import Batch, Method
 from pathtrain.recipes.recipe import Recipe
-from pathtrain.training.optim import clip_each, schedule
+from pathtrain.training.optim import clip_each, scale_each, schedule
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,18 @@ class Stepper:
         self._sharded = is_sharded(self._parameters.values())
         # not 0 from the first step on that was not finite; the optimiser's kernel looks at it
         self._broken = torch.zeros((), device=ranks.device)
+        self._scale = scale_each
         if not self._sharded:
             optimizer.found_inf = self._broken  # type: ignore[attr-defined]
+
+    def compile(self, backend: Any = "inductor") -> None:
+        """torch.compile of the method's networks and of what is done to gradients, with one of its backends.
+
+        Shapes are the same in every step: it compiles in the first one, and again where the method has no
+        ``frozen`` parameters any more.
+        """
+        self.method.compile(backend)
+        self._scale = torch.compile(scale_each, dynamic=False, backend=backend)
 
     def take(self, batch: Batch, step: int, stop: bool, lr: float | None = None) -> Queued:
         """Queue step number ``step`` (the first is 0); nothing moves if loss or gradient are not finite.
@@ -143,7 +154,7 @@ class Stepper:
         for parameter in method.frozen(step):
             parameter.grad = None  # AdamW then leaves it alone, weight decay included
         trained = {name: p for name, p in self._parameters.items() if p.grad is not None}
-        norms = clip_each(trained.values(), recipe.optim.clip, ranks)
+        norms = clip_each(trained.values(), recipe.optim.clip, ranks, self._scale)
         names = list(means)
         flat = [
             loss.view(1),
