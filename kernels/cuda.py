@@ -116,9 +116,12 @@ def source(name: str) -> str:
     return re.sub(r'^#include "(.+)"$', lambda found: source(found[1]), text, flags=re.MULTILINE)
 
 
-def compiled(name: str, architecture: str) -> bytes:
+def compiled(name: str, architecture: str, *options: str) -> bytes:
     """What CuPy would make of a .cu file for an architecture such as ``sm_90``: a cubin. Needs no GPU; for
     tests, and for the account of instructions and registers in bench/.
+
+    Args:
+        options: more of NVRTC's, such as ``-lineinfo``.
 
     Raises:
         ValueError: it does not compile; the text is the compiler's.
@@ -127,7 +130,7 @@ def compiled(name: str, architecture: str) -> bytes:
 
     program = nvrtc.createProgram(source(name), name, (), ())
     try:
-        nvrtc.compileProgram(program, (*OPTIONS, *CUPY_OPTIONS, f"-arch={architecture}"))
+        nvrtc.compileProgram(program, (*OPTIONS, *CUPY_OPTIONS, f"-arch={architecture}", *options))
         cubin: bytes = nvrtc.getCUBIN(program)
     except nvrtc.NVRTCError:
         raise ValueError(nvrtc.getProgramLog(program)) from None

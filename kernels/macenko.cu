@@ -50,7 +50,7 @@ __device__ __forceinline__ void moments(const Tile& tile, State& s, int level, b
         pieces(tile, [&](int, int n) {
             int few[4] = {0, 0, 0, 0};  // a thread's sums of a piece stay under 2^31: 2^20 steps, at most 2,047 pixels
             auto add = [&](unsigned r, unsigned g, unsigned b) {
-                const int x = steps(r), y = steps(g), z = steps(b);
+                const int x = whole(r), y = whole(g), z = whole(b);
                 if ((keep_any ? min(min(r, g), b) : max(max(r, g), b)) > brightest) return;
                 few[0] += 1;
                 few[1] += x;
@@ -64,8 +64,8 @@ __device__ __forceinline__ void moments(const Tile& tile, State& s, int level, b
                 sums[9] += (long long)z * z;
             };
             walk(
-                tile, n, [&](const uint4 part[3], int) { sixteen(tile, part, [&](int, unsigned r, unsigned g, unsigned b) { add(r, g, b); }); },
-                [&](const byte* rgb, int) { add(offset(tile, rgb[0]), offset(tile, rgb[1]), offset(tile, rgb[2])); });
+                tile, n, [&](const uint4 part[3], int) { sixteen(part, [&](int, unsigned r, unsigned g, unsigned b) { add(r, g, b); }); },
+                [&](const byte* rgb, int) { add(offset(rgb[0]), offset(rgb[1]), offset(rgb[2])); });
             for (int k = 0; k < 4; k++) sums[k] += few[k];
         });
     block_sums(tile, sums, s.sums);
@@ -125,40 +125,31 @@ __device__ __forceinline__ void write(const Tile& tile, const float matrix[9], f
         if (fitted)
             for (int i = threadIdx.x; i < (n + 15) / 16; i += THREADS) {
                 uint4* place = (uint4*)tile.held + 3 * i;
-                const uint4 part[3] = {place[0], place[1], place[2]};
-                unsigned word[12];
+                uint4 part[3] = {place[0], place[1], place[2]};
+                transform16(m, scale, part);
                 #pragma unroll
-                for (int k = 0; k < 12; k++) word[k] = 0;
-                sixteen(tile, part, [&](int k, unsigned r, unsigned g, unsigned b) {
-                    unsigned out[3];
-                    transform(m, scale, density(r), density(g), density(b), out);
-                    #pragma unroll
-                    for (int c = 0; c < 3; c++) word[(3 * k + c) / 4] |= out[c] << 8 * ((3 * k + c) % 4);
-                });
-                #pragma unroll
-                for (int k = 0; k < 3; k++)
-                    place[k] = make_uint4(word[4 * k], word[4 * k + 1], word[4 * k + 2], word[4 * k + 3]);
+                for (int k = 0; k < 3; k++) place[k] = part[k];
             }
         __syncthreads();
         send(tile, output + 3ll * start, 3 * n);
     });
 }
 
-// One tile a block. inputs, outputs: addresses of n tiles; outputs null: fit only. capacity, room: see Tile.
+// One tile a block. Tile n of `pixels` pixels is that many after tile 0 in input and output; or, if there are
+// `places` (n, 3), where those say: input, output, pixels. output null: fit only. capacity, room: see Tile.
 // settings: see Setting. densities: (256,) optical density in steps. light: log2 of I0. target: see matrix_to.
 // he (n, 3, 2), max_c (n, 2), tissue (n,), status (n,).
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-macenko(const address* inputs, const address* outputs, const int* sizes, int capacity, int room, const double* settings,
-        const int* densities, float light, const double* target, double* he, double* max_c, long long* tissue,
-        byte* status) {
+macenko(const byte* input, byte* output, int pixels, const address* places, int capacity, int room,
+        const double* settings, const int* densities, float light, const double* target, double* he, double* max_c,
+        long long* tissue, byte* status) {
     __shared__ State s;
     const int n = blockIdx.x;
     Tile tile;
-    tile.source = (const byte*)inputs[n];
-    tile.pixels = sizes[n];
+    tile.source = places ? (const byte*)places[3 * n] : input + 3ll * n * pixels;
+    tile.pixels = places ? (int)places[3 * n + 2] : pixels;
     tile.capacity = capacity;
     tile.room = room;
-    tile.lane = 4 * (threadIdx.x % COPIES);
     tile.bins = (unsigned*)(dynamic_shared + TABLE_BYTES);
     tile.keys = (unsigned*)(dynamic_shared + TABLE_BYTES + BINS_BYTES);
     tile.held = dynamic_shared + TABLE_BYTES + BINS_BYTES + 8 * room;
@@ -172,8 +163,9 @@ macenko(const address* inputs, const address* outputs, const int* sizes, int cap
         status[n] = fitted ? FITTED : UNFITTED;
         for (int k = 0; k < 6; k++) he[6ll * n + k] = fitted ? s.he[k / 2][k % 2] : 0.0;
         for (int k = 0; k < 2; k++) max_c[2ll * n + k] = fitted ? largest[k] : 0.0;
-        if (fitted && outputs) matrix_to(target, s.he, largest, s.matrix);
+        if (fitted && output) matrix_to(target, s.he, largest, s.matrix);
     }
     __syncthreads();
-    if (outputs) write(tile, s.matrix, light, (byte*)outputs[n], fitted);
+    if (!output) return;
+    write(tile, s.matrix, light, places ? (byte*)places[3 * n + 1] : output + 3ll * n * pixels, fitted);
 }

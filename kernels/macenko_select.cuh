@@ -54,7 +54,7 @@ struct Angles {
         const int r = rgb[0], g = rgb[1], b = rgb[2];
         key[0] = key[1] = NONE;
         if ((keep_any ? min(min(r, g), b) : max(max(r, g), b)) > level) return;
-        float red = density(offset(tile, rgb[0])), green = density(offset(tile, rgb[1])), blue = density(offset(tile, rgb[2]));
+        float red = number(offset(rgb[0])), green = number(offset(rgb[1])), blue = number(offset(rgb[2]));
         float x = dot(w[0], red, green, blue), y = dot(w[1], red, green, blue);
         float angle = y * reciprocal(fmaxf(fabsf(x) + fabsf(y), 1e-30f));
         if (x < 0.0f) angle = copysignf(2.0f, y) - angle;
@@ -85,7 +85,7 @@ struct Concentrations {
     const float (*w)[3];
 
     __device__ __forceinline__ void operator()(const byte* rgb, unsigned key[2]) const {
-        float red = density(offset(tile, rgb[0])), green = density(offset(tile, rgb[1])), blue = density(offset(tile, rgb[2]));
+        float red = number(offset(rgb[0])), green = number(offset(rgb[1])), blue = number(offset(rgb[2]));
         for (int t = 0; t < 2; t++) key[t] = ordered(dot(w[t], red, green, blue));
     }
 
@@ -106,8 +106,8 @@ template <class Work> __device__ __forceinline__ void under(const Tile& tile, co
             tile, n,
             [&](const uint4 part[3], int first) {
                 unsigned found = 0;  // a bit for each tail of each pixel
-                sixteen(tile, part, [&](int k, unsigned r, unsigned g, unsigned b) {
-                    const float red = density(r), green = density(g), blue = density(b);
+                sixteen(part, [&](int k, unsigned r, unsigned g, unsigned b) {
+                    const float red = number(r), green = number(g), blue = number(b);
                     if (dot(planes.w[0], red, green, blue) <= planes.h[0]) found |= 1u << k;
                     if (dot(planes.w[1], red, green, blue) <= planes.h[1]) found |= 0x10000u << k;
                 });

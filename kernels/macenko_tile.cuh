@@ -2,16 +2,14 @@
 //
 //   shared memory    table 16,384 | bins 4,096 | keys, two lists | the tile's pixels, or a piece of them
 //
-// The table has 16 copies of every entry, one for each lane of a half warp, so that at most two lanes meet in a
-// bank. It comes first, so that its address is known when this is compiled: a look-up is a shift, one logical
-// operation and a load. "Offset" is an entry's place in a thread's copy, in bytes: level * 64 + 4 * (lane % 16).
+// The table has 16 copies: all that there is room for.
 
-#define COPIES 16                 // of the table
-#define OFFSETS 0x3FC0u           // a level's bits in an offset
+#define COPIES 16
+#include "table.cuh"
+
 #define BINS 256
 #define GROUPS 4                  // selections at once: two tails, a rank and the next
 #define WARPS (THREADS / 32)
-#define TABLE_BYTES (4 * 256 * COPIES)
 #define BINS_BYTES (4 * GROUPS * BINS)
 
 struct Tile {
@@ -19,7 +17,6 @@ struct Tile {
     int pixels;
     int capacity;        // pixels that the shared memory holds, a multiple of 16
     int room;            // keys that a list holds
-    unsigned lane;       // this thread's copy of the table: the low bits of all its offsets
     byte* held;          // shared memory: pixels
     unsigned* keys;      // [2][room]
     unsigned* bins;      // [GROUPS][BINS]
@@ -28,12 +25,29 @@ struct Tile {
     __device__ __forceinline__ const byte* pixel(int i) const { return (resident ? held : source) + 3ll * i; }
 };
 
-__device__ __forceinline__ void start_copy16(byte* to, const byte* from) {
+// Whole vectors of 16 bytes. Four loads come before their stores: the compiler cannot know that the stores leave
+// alone what is loaded
+__device__ __forceinline__ void copy_vectors(uint4* to, const uint4* from, int vectors) {
+    for (int i = threadIdx.x; i < vectors; i += 4 * THREADS) {
+        uint4 four[4];
+        #pragma unroll
+        for (int k = 0; k < 4; k++)
+            if (i + k * THREADS < vectors) four[k] = from[i + k * THREADS];
+        #pragma unroll
+        for (int k = 0; k < 4; k++)
+            if (i + k * THREADS < vectors) to[i + k * THREADS] = four[k];
+    }
+}
+
+// The same into shared memory, by asynchronous copies where the card has them: all are in flight at once
+__device__ __forceinline__ void start_copies(byte* to, const byte* from, int vectors) {
 #if defined(CUDA_SHIM) || __CUDA_ARCH__ < 800
-    *(uint4*)to = *(const uint4*)from;
+    copy_vectors((uint4*)to, (const uint4*)from, vectors);
 #else
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((unsigned)__cvta_generic_to_shared(to)), "l"(from)
-                 : "memory");
+    #pragma unroll 4
+    for (int i = threadIdx.x; i < vectors; i += THREADS)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
+                     ::"r"((unsigned)__cvta_generic_to_shared(to + 16 * i)), "l"(from + 16ll * i) : "memory");
 #endif
 }
 __device__ __forceinline__ void finish_copies() {  // those of this thread
@@ -64,8 +78,7 @@ __device__ __forceinline__ void bring(const Tile& tile, const byte* from, int by
         copy_words(tile.held, from, bytes);
         return;
     }
-    #pragma unroll 4
-    for (int i = 16 * threadIdx.x; i < bytes / 16 * 16; i += 16 * THREADS) start_copy16(tile.held + i, from + i);
+    start_copies(tile.held, from, bytes / 16);
     for (int i = bytes / 16 * 16 + threadIdx.x; i < bytes; i += THREADS) tile.held[i] = from[i];
 }
 
@@ -74,17 +87,8 @@ __device__ __forceinline__ void send(const Tile& tile, byte* to, int bytes) {
         copy_words(to, tile.held, bytes);
         return;
     }
-    const int vectors = bytes / 16;
-    for (int i = threadIdx.x; i < vectors; i += 4 * THREADS) {
-        uint4 four[4];  // loads first: the compiler cannot know that the stores leave shared memory alone
-        #pragma unroll
-        for (int k = 0; k < 4; k++)
-            if (i + k * THREADS < vectors) four[k] = ((const uint4*)tile.held)[i + k * THREADS];
-        #pragma unroll
-        for (int k = 0; k < 4; k++)
-            if (i + k * THREADS < vectors) ((uint4*)to)[i + k * THREADS] = four[k];
-    }
-    for (int i = 16 * vectors + threadIdx.x; i < bytes; i += THREADS) to[i] = tile.held[i];
+    copy_vectors((uint4*)to, (const uint4*)tile.held, bytes / 16);
+    for (int i = bytes / 16 * 16 + threadIdx.x; i < bytes; i += THREADS) to[i] = tile.held[i];
 }
 
 // Calls work(first pixel, pixels) with those pixels in shared memory; a tile that stays there is not read again
@@ -101,27 +105,6 @@ template <class Work> __device__ __forceinline__ void pieces(const Tile& tile, W
     }
 }
 
-// The offset of one of the four levels in a word
-__device__ __forceinline__ unsigned offset(const Tile& tile, unsigned word, int which) {
-    return ((which ? word >> (8 * which - 6) : word << 6) & OFFSETS) | tile.lane;
-}
-__device__ __forceinline__ unsigned offset(const Tile& tile, byte level) { return level * (4u * COPIES) | tile.lane; }
-
-__device__ __forceinline__ int steps(unsigned offset) { return *(const int*)(dynamic_shared + offset); }
-__device__ __forceinline__ float density(unsigned offset) { return *(const float*)(dynamic_shared + offset); }
-
-// Sixteen pixels in twelve words: calls work(k, offsets of red, green and blue) for each
-template <class Work> __device__ __forceinline__ void sixteen(const Tile& tile, const uint4 part[3], Work work) {
-    const unsigned word[12] = {part[0].x, part[0].y, part[0].z, part[0].w, part[1].x, part[1].y,
-                               part[1].z, part[1].w, part[2].x, part[2].y, part[2].z, part[2].w};
-    #pragma unroll
-    for (int k = 0; k < 16; k++) {
-        const int b = 3 * k;
-        work(k, offset(tile, word[b / 4], b % 4), offset(tile, word[(b + 1) / 4], (b + 1) % 4),
-             offset(tile, word[(b + 2) / 4], (b + 2) % 4));
-    }
-}
-
 // Of n pixels in shared memory: many(sixteen pixels, the first's number), one(pixel, its number) for the last few
 template <class Many, class One>
 __device__ __forceinline__ void walk(const Tile& tile, int n, Many many, One one) {
@@ -132,12 +115,6 @@ __device__ __forceinline__ void walk(const Tile& tile, int n, Many many, One one
         many(part, 16 * i);
     }
     for (int i = n / 16 * 16 + threadIdx.x; i < n; i += THREADS) one(tile.held + 3 * i, i);
-}
-
-// Writes the table, by the warps from `first` on; what was read from it before, and will be, is behind barriers
-template <class Value> __device__ __forceinline__ void fill_table(int first, Value value) {
-    for (int i = (int)threadIdx.x - 32 * first; i < 256 * COPIES; i += THREADS - 32 * first)
-        if (i >= 0) ((int*)dynamic_shared)[i] = value(i / COPIES);
 }
 
 template <class T> __device__ __forceinline__ T warp_sum(T value) {

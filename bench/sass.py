@@ -1,0 +1,152 @@
+"""Reading what the compiler made of a CUDA kernel: instructions, loops, and where in the source they come from.
+
+The disassembler is in triton's package. Needs no GPU.
+"""
+
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+_TOOLS = "backends/nvidia/bin"
+_PLACE = re.compile(r'//## File "[^"]*", line (\d+)')
+_INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(.*?)\s*;")
+_LABEL = re.compile(r"^\s*(\.L_x?_?\d+):")
+_TARGET = re.compile(r"\bBRA.*`\((\.L_x?_?\d+)\)")
+_REGISTER = re.compile(r"\b(U?R\d+|UP\d|P\d)\b")
+
+
+@dataclass
+class Instruction:
+    """One machine instruction; ``lines``: of the source, from the innermost inlined function outwards."""
+
+    text: str
+    lines: frozenset[int]
+
+    @property
+    def name(self) -> str:
+        """Such as ``LDS.128``, without the predicate."""
+        words = self.text.split()
+        return words[1] if words[0].startswith("@") else words[0]
+
+
+@dataclass
+class Kernel:
+    """A kernel's instructions in order, and its resources."""
+
+    name: str
+    registers: int = 0
+    shared: int = 0  # bytes, static, with the KiB that is the driver's on newer cards
+    instructions: list[Instruction] = field(default_factory=list)
+    labels: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def spills(self) -> int:
+        """Instructions that write a register to local memory or read it back, arrays in it included."""
+        return sum(i.name.startswith(("STL", "LDL")) for i in self.instructions)
+
+    @cached_property
+    def loops(self) -> list[tuple[int, int]]:
+        """First and last instruction of every loop."""
+        found = []
+        for place, instruction in enumerate(self.instructions):
+            target = _TARGET.search(instruction.text)
+            # a branch to itself is where a kernel's text ends
+            if target and target[1] in self.labels and self.labels[target[1]] < place:
+                found.append((self.labels[target[1]], place))
+        return found
+
+    def pixel_loop(self, line: int, loads: str) -> tuple[int, int]:
+        """The smallest loop of what ``line`` calls that reads at least 48 times with ``loads``.
+
+        Raises:
+            ValueError: there is none.
+        """
+        fitting = [
+            (last - first, first, last)
+            for first, last in self.loops
+            if sum(i.name.startswith(loads) for i in self.instructions[first : last + 1]) >= 48
+            and any(line in i.lines for i in self.instructions[first : last + 1])
+        ]
+        if not fitting:
+            raise ValueError(f"{self.name}: no loop over pixels comes from line {line}")
+        return min(fitting)[1:]
+
+    def split(self, loop: tuple[int, int]) -> tuple[list[Instruction], list[Instruction]]:
+        """A loop's own instructions, and those of the loops within it."""
+        first, last = loop
+        within = {
+            place
+            for start, end in self.loops
+            if first <= start and end <= last and (start, end) != loop
+            for place in range(start, end + 1)
+        }
+        own = [self.instructions[p] for p in range(first, last + 1) if p not in within]
+        return own, [self.instructions[p] for p in sorted(within)]
+
+    def loads_in_flight(self) -> int:
+        """The most 16-byte loads from the card's memory that are issued before one of them is waited for;
+        asynchronous copies into shared memory are waited for at the end only, and counted as they stand."""
+        most, waiting = 0, set[str]()
+        for instruction in self.instructions:
+            text, name = instruction.text, instruction.name
+            operands = _REGISTER.findall(text.split(",", 1)[1]) if "," in text else []
+            if waiting & set(operands) or name.startswith(("BRA", "BAR")):
+                waiting = set()
+            if re.match(r"LDG?\.E\..*128", name):
+                waiting.add(_REGISTER.findall(text.split(name, 1)[1])[0])
+            elif name.startswith("LDGSTS") and "128" in name:
+                waiting.add(f"copy {len(waiting)}")
+            most = max(most, len(waiting))
+        return most
+
+
+def tool(name: str) -> Path:
+    """A program of the CUDA toolkit that triton brings along.
+
+    Raises:
+        FileNotFoundError: triton is not installed, or without it.
+    """
+    import triton
+
+    found = Path(triton.__file__).parent / _TOOLS / name
+    if not found.is_file():
+        raise FileNotFoundError(found)
+    return found
+
+
+def read(cubin: bytes) -> dict[str, Kernel]:
+    """The kernels of a cubin that was compiled with line numbers."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernels.cubin"
+        path.write_bytes(cubin)
+        usage = _run("cuobjdump", "-res-usage", path)
+        listing = _run("nvdisasm", "-c", "-gi", path)
+    kernels: dict[str, Kernel] = {}
+    for name, registers, shared in re.findall(r"Function (\w+):\s+REG:(\d+) .*?SHARED:(\d+)", usage):
+        kernels[name] = Kernel(name, int(registers), int(shared))
+    current, lines, fresh = None, set[int](), False
+    for line in listing.splitlines():
+        section = re.match(r"\s*\.section\s+\.text\.(\w+)", line)
+        if section:
+            current = kernels.get(section[1])
+        elif re.match(r"\s*\.section\s", line):
+            current = None
+        if current is None:
+            continue
+        if place := _PLACE.search(line):
+            if fresh:  # the first after an instruction: another place
+                lines, fresh = set(), False
+            lines |= {int(number) for number in re.findall(r"line (\d+)", line)} | {int(place[1])}
+        elif label := _LABEL.match(line):
+            current.labels[label[1]] = len(current.instructions)
+        elif found := _INSTRUCTION.search(line):
+            current.instructions.append(Instruction(found[2], frozenset(lines)))
+            fresh = True
+    return kernels
+
+
+def _run(name: str, *arguments: str | Path) -> str:
+    return subprocess.run([tool(name), *arguments], check=True, capture_output=True, text=True).stdout
