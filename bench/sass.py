@@ -58,8 +58,8 @@ class Kernel:
                 found.append((self.labels[target[1]], place))
         return found
 
-    def pixel_loop(self, line: int, loads: str) -> tuple[int, int]:
-        """The smallest loop of what ``line`` calls that reads at least 48 times with ``loads``.
+    def pixel_loop(self, line: int, name: str, times: int) -> tuple[int, int]:
+        """The smallest loop of what ``line`` calls that has instructions of a name so often, at least.
 
         Raises:
             ValueError: there is none.
@@ -67,7 +67,7 @@ class Kernel:
         fitting = [
             (last - first, first, last)
             for first, last in self.loops
-            if sum(i.name.startswith(loads) for i in self.instructions[first : last + 1]) >= 48
+            if sum(i.name.startswith(name) for i in self.instructions[first : last + 1]) >= times
             and any(line in i.lines for i in self.instructions[first : last + 1])
         ]
         if not fitting:

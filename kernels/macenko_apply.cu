@@ -26,11 +26,11 @@ struct Matrix {
 };
 
 // Pixels that fill no strip, or lie at odd addresses
-__device__ void one_by_one(const byte* from, byte* to, int pixels, const float m[9], const float scale[3],
-                           bool identity) {
+__device__ __noinline__ void one_by_one(const byte* from, byte* to, int pixels, const Matrix& matrix, bool identity) {
     for (int i = threadIdx.x % 32; i < pixels; i += 32) {
         unsigned out[3] = {from[3 * i], from[3 * i + 1], from[3 * i + 2]};
-        if (!identity) transform(m, scale, number(offset(out[0])), number(offset(out[1])), number(offset(out[2])), out);
+        if (!identity)
+            transform(matrix.m, matrix.scale, number(offset(out[0])), number(offset(out[1])), number(offset(out[2])), out);
         for (int k = 0; k < 3; k++) to[3 * i + k] = (byte)out[k];
     }
 }
@@ -76,7 +76,7 @@ macenko_apply(const byte* input, byte* output, int pixels, const address* places
         const byte* from = input + 3ll * start;
         byte* to = output + 3ll * start;
         if (pixels - start < STRIP || (((address)from | (address)to) & 15)) {
-            one_by_one(from, to, min(pixels - start, STRIP), m, scale, identity);
+            one_by_one(from, to, min(pixels - start, STRIP), matrix, identity);
             continue;
         }
         uint4 part[3];
