@@ -2,10 +2,10 @@
 
     python bench/kernel_account.py [--architectures sm_80 sm_90 ...] [--json [FILE]]
 
-Every kernel is compiled by NVRTC with CuPy's own options and disassembled. Columns: registers; instructions that
-spill or keep arrays in local memory; shared memory, static and dynamic, of a 256 px tile; threads resident on an SM,
-of those it can have; 16-byte loads from the card's memory in flight together; instructions a pixel of each pass over
-the pixels, loops within it left out.
+Every kernel is compiled by NVRTC with CuPy's own options and disassembled. Columns: registers; instructions
+that spill or keep arrays in local memory; shared memory, static and dynamic, of a 256 px tile; threads
+resident on an SM, of those it can have; 16-byte loads from the card's memory in flight together; instructions
+a pixel of each pass over the pixels, loops within it left out.
 
 The model, of an H200 (132 SMs, 1.755 GHz, 4.3 TB/s; sm_90) and a 256 px tile:
 
@@ -14,8 +14,8 @@ The model, of an H200 (132 SMs, 1.755 GHz, 4.3 TB/s; sm_90) and a 256 px tile:
            + SERIAL                                        what no pass over pixels is
     ns a tile = the larger of cycles / clock / SMs and bytes / bandwidth; copies = ns / (bytes / bandwidth)
 
-Each pass is taken alone. It is a bound, not a measurement: nothing waits for a result, and no unit but these two is
-ever full. Instructions of the loop over found pixels are counted FOUND times for 16 pixels of a warp.
+Each pass is taken alone. It is a bound, not a measurement: nothing waits for a result, and no unit but these
+two is ever full. Instructions of the loop over found pixels are counted FOUND times for 16 pixels of a warp.
 """
 
 import argparse
@@ -32,11 +32,13 @@ from pathprep.kernels import cuda, macenko_cuda, tiling_cuda
 SIDE = 256
 PIXELS = SIDE * SIDE
 SMS, CLOCK, BANDWIDTH = 132, 1.755e9, 4.3e12
-# Cycles of a tile outside its passes, assumed: 6,000 until its bytes are there and 4,000 until they are gone (at
-# 50 bytes a cycle); 2,000 for sums over the block; 3,500 for the plane (9 rotations of some 350, one thread); 1,500 for
-# the vectors; 2 x 4,500 for sample, two rounds of selection, keys and three more (5 x 700 and 1,000 beside)
-SERIAL = {"macenko": 26_000}
-# Rounds that a warp makes for 16 pixels of each lane, 1.8 % of which are found in each tail: the most of 32 lanes
+# Cycles of a tile outside its passes, assumed: 6,000 until its bytes are there and 4,000 until they are gone
+# (at 50 bytes a cycle); 2,000 for sums over the block; 3,500 for the plane (9 rotations of some 350, one
+# thread); 1,500 for the vectors; 2 x 4,500 for sample, two rounds of selection, keys and three more (5 x 700
+# and 1,000 beside)
+SERIAL = {"macenko": 26_000, "macenko_apply": 0}
+# Rounds that a warp makes for 16 pixels of each lane, 1.8 % of which are found in each tail: the most of 32
+# lanes
 FOUND = 3
 
 
@@ -61,17 +63,21 @@ ARCHITECTURES = {
 
 
 class Pass(NamedTuple):
-    """A loop over pixels. ``call``: text of the line that it comes from, once in the source.
+    """A loop over pixels.
 
-    ``loads``: how many ``LDS`` or others it has at least, by which it is known; ``pixels``: in one turn;
-    ``wavefronts``: of shared memory, a pixel.
+    ``call``: text of the line that it comes from, once in the source. ``loads``: which instructions read
+    pixels or their table entries, so many a pixel (``each``) and at least ``least`` in one turn: by them it
+    is known. ``wavefronts``: of shared memory, a pixel. ``end``: text of the last line, of a loop that the
+    compiler unrolls.
     """
 
     name: str
     call: str
-    pixels: int
-    loads: tuple[str, int]
+    loads: str
+    each: int
+    least: int
     wavefronts: float
+    end: str = ""
 
 
 class Subject(NamedTuple):
@@ -84,31 +90,49 @@ class Subject(NamedTuple):
     passes: tuple[Pass, ...] = ()
 
 
-def _subjects(shared: int) -> list[Subject]:
+def subjects(shared: int) -> list[Subject]:
+    """Every kernel, as launched for tiles of 256 px where a block can have so many bytes of shared memory."""
     room = macenko_cuda.keys(PIXELS, shared)
     capacity = min(PIXELS, (shared - macenko_cuda.scratch(room) - macenko_cuda.STATIC) // 48 * 16)
-    table, words = ("LDS", 48), 3 * 4 / 16  # three 16-byte accesses, four wavefronts each, of 16 pixels
+    words = 3 * 4 / 16  # three 16-byte accesses, four wavefronts each, of 16 pixels
+
+    def walk(name: str, call: str, wavefronts: float) -> Pass:
+        return Pass(name, call, r"LDS(\.U)?", 3, 48, wavefronts)
+
+    # a look-up of macenko's: two lanes to a bank
     macenko = (
-        # a look-up: two lanes to a bank
-        Pass("moments", "moments(tile, s, level, keep_any);", 16, table, 6 + words),
-        Pass("angles", "order_statistics(tile, s.selection, Angles", 16, table, 6 + words),
-        Pass("concentrations", "order_statistics(tile, s.selection, Concentrations", 16, table, 6 + words),
-        Pass("output", "write(tile, s.matrix", 16, table, 6 + 2 * words),
+        walk("moments", "moments(tile, s, level, keep_any);", 6 + words),
+        walk("angles", "order_statistics(tile, s.selection, Angles", 6 + words),
+        walk("concentrations", "order_statistics(tile, s.selection, Concentrations", 6 + words),
+        walk("output", "write(tile, s.matrix", 6 + 2 * words),
     )
-    apply = (Pass("apply", "transform16(m, scale, part);", 16, table, 3 + 4 * words),)
+    apply = (walk("apply", "transform16(m, scale, part);", 3 + 4 * words),)
     found = [
-        Subject("macenko.cu", "macenko", macenko_cuda.THREADS, macenko_cuda.scratch(room) + 3 * capacity, macenko),
-        Subject("macenko_apply.cu", "macenko_apply", macenko_cuda.APPLY_THREADS, macenko_cuda.APPLY_SHARED, apply),
+        Subject(
+            "macenko.cu", "macenko", macenko_cuda.THREADS, macenko_cuda.scratch(room) + 3 * capacity, macenko
+        ),
+        Subject(
+            "macenko_apply.cu", "macenko_apply", macenko_cuda.APPLY_THREADS, macenko_cuda.APPLY_SHARED, apply
+        ),
     ]
-    for kernel, side in (("tiling_copy", SIDE), ("tiling_halve", 2 * SIDE), ("tiling_area", 507)):
-        found.append(Subject("tiling.cu", kernel, tiling_cuda.THREADS, tiling_cuda._staging(side, SIDE)[1]))
+    for kernel, side, bytes_each in (
+        ("tiling_copy", SIDE, 3),
+        ("tiling_halve", 2 * SIDE, 12),
+        ("tiling_area", 507, 0),
+    ):
+        start, end = "i < HALO_ROWS * HALO_COLUMNS; i += THREADS", "out[(y - top) * 3 * COLUMNS"
+        cut = Pass("resampling", start, r"(LDS(\.U)?|LD\.E)\.U8", bytes_each, bytes_each, bytes_each, end)
+        passes = (cut,) if bytes_each else ()  # by area, the bytes of a pixel depend on the scale
+        dynamic = tiling_cuda.staging(side, SIDE)[1]
+        found.append(Subject("tiling.cu", kernel, tiling_cuda.THREADS, dynamic, passes))
     found.append(Subject("tiling.cu", "tiling_figures", tiling_cuda.THREADS, 0))
     found.append(Subject("colour.cu", "colour", 1024, 0))
     return found
 
 
 def resident(kernel: sass.Kernel, subject: Subject, sm: Sm) -> int:
-    """Threads of a kernel on one SM: by threads, blocks, registers (a warp takes them by 256) and shared memory."""
+    """Threads of a kernel on one SM: by threads, blocks, registers (a warp takes them by 256) and shared
+    memory."""
     warps = subject.threads // 32
     registers = warps * -(-kernel.registers * 32 // 256) * 256
     # the compiler counts the driver's KiB from sm_90 on
@@ -121,29 +145,42 @@ def resident(kernel: sass.Kernel, subject: Subject, sm: Sm) -> int:
 def account(subject: Subject, architecture: str, kernel: sass.Kernel) -> dict[str, Any]:
     """A row of the table."""
     source = cuda.source(subject.file).splitlines()
-    passes = {}
+    passes, spilled = {}, 0
     for each in subject.passes:
         (line,) = (number for number, text in enumerate(source, 1) if each.call in text)
-        own, within = kernel.split(kernel.pixel_loop(line, *each.loads))
-        passes[each.name] = (len(own) + FOUND * len(within)) / each.pixels
+        if each.end:
+            (end,) = (number for number, text in enumerate(source, 1) if each.end in text)
+            own = kernel.of_lines(line, end)
+            passes[each.name] = len(own) / (sass.matching(own, each.loads) / each.each)
+            continue
+        loop = kernel.pixel_loop(line, each.loads, each.least)
+        own, within = kernel.split(loop)
+        spilled += sass.matching(own, sass.SPILL)
+        passes[each.name] = (len(own) + FOUND * len(within)) / (kernel.count(loop, each.loads) / each.each)
     sm = ARCHITECTURES[architecture]
     row = {
         "kernel": subject.kernel,
         "architecture": architecture,
         "registers": kernel.registers,
-        "spills": kernel.spills,
+        "spills": sass.matching(kernel.instructions, sass.SPILL),
+        "spills_in_passes": spilled,
         "shared": kernel.shared + subject.dynamic,
         "resident": resident(kernel, subject, sm),
         "threads": sm.threads,
         "loads_in_flight": kernel.loads_in_flight(),
         "instructions_a_pixel": passes,
     }
-    if passes and architecture == "sm_90":
+    if subject.kernel in SERIAL and architecture == "sm_90":
         warps = PIXELS / 32
         costs = [max(passes[each.name] / 4, each.wavefronts) * warps for each in subject.passes]
-        ns = (sum(costs) + SERIAL.get(subject.kernel, 0)) / CLOCK / SMS * 1e9
+        ns = (sum(costs) + SERIAL[subject.kernel]) / CLOCK / SMS * 1e9
         floor = 6 * PIXELS / BANDWIDTH * 1e9
-        row["model"] = {"tiles_s": 1e9 / max(ns, floor), "copies": max(ns / floor, 1.0), "ns": ns, "floor_ns": floor}
+        row["model"] = {
+            "tiles_s": 1e9 / max(ns, floor),
+            "copies": max(ns / floor, 1.0),
+            "ns": ns,
+            "floor_ns": floor,
+        }
     return row
 
 
@@ -153,7 +190,7 @@ def accounts(architectures: Iterable[str], files: Iterable[str] | None = None) -
     for architecture in architectures:
         sm = ARCHITECTURES[architecture]
         kernels: dict[str, sass.Kernel] = {}
-        for subject in _subjects(sm.shared - sm.reserved):
+        for subject in subjects(sm.shared - sm.reserved):
             if files is not None and subject.file not in files:
                 continue
             if subject.kernel not in kernels:
@@ -164,8 +201,12 @@ def accounts(architectures: Iterable[str], files: Iterable[str] | None = None) -
 
 def main() -> None:
     """Print the account."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--architectures", nargs="+", choices=list(ARCHITECTURES), default=list(ARCHITECTURES))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--architectures", nargs="+", choices=list(ARCHITECTURES), default=list(ARCHITECTURES)
+    )
     add_json(parser)
     options = parser.parse_args()
     rows = accounts(options.architectures)

@@ -1,4 +1,5 @@
-"""Reading what the compiler made of a CUDA kernel: instructions, loops, and where in the source they come from.
+"""Reading what the compiler made of a CUDA kernel: instructions, loops, and where in the source they come
+from.
 
 The disassembler is in triton's package. Needs no GPU.
 """
@@ -6,6 +7,7 @@ The disassembler is in triton's package. Needs no GPU.
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +17,8 @@ _PLACE = re.compile(r'//## File "[^"]*", line (\d+)')
 _INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(.*?)\s*;")
 _LABEL = re.compile(r"^\s*(\.L_x?_?\d+):")
 _TARGET = re.compile(r"\bBRA.*`\((\.L_x?_?\d+)\)")
+# What writes a register to local memory or reads it back; arrays that are there for good look the same
+SPILL = r"(STL|LDL).*"
 _REGISTER = re.compile(r"\b(U?R\d+|UP\d|P\d)\b")
 
 
@@ -42,11 +46,6 @@ class Kernel:
     instructions: list[Instruction] = field(default_factory=list)
     labels: dict[str, int] = field(default_factory=dict)
 
-    @property
-    def spills(self) -> int:
-        """Instructions that write a register to local memory or read it back, arrays in it included."""
-        return sum(i.name.startswith(("STL", "LDL")) for i in self.instructions)
-
     @cached_property
     def loops(self) -> list[tuple[int, int]]:
         """First and last instruction of every loop."""
@@ -58,8 +57,9 @@ class Kernel:
                 found.append((self.labels[target[1]], place))
         return found
 
-    def pixel_loop(self, line: int, name: str, times: int) -> tuple[int, int]:
-        """The smallest loop of what ``line`` calls that has instructions of a name so often, at least.
+    def pixel_loop(self, line: int, loads: str, times: int) -> tuple[int, int]:
+        """The smallest loop of what ``line`` calls with so many instructions, at least, that ``loads``
+        matches.
 
         Raises:
             ValueError: there is none.
@@ -67,12 +67,21 @@ class Kernel:
         fitting = [
             (last - first, first, last)
             for first, last in self.loops
-            if sum(i.name.startswith(name) for i in self.instructions[first : last + 1]) >= times
+            if self.count((first, last), loads) >= times
             and any(line in i.lines for i in self.instructions[first : last + 1])
         ]
         if not fitting:
             raise ValueError(f"{self.name}: no loop over pixels comes from line {line}")
         return min(fitting)[1:]
+
+    def count(self, loop: tuple[int, int], pattern: str) -> int:
+        """Instructions of a loop whose whole name matches."""
+        return matching(self.instructions[loop[0] : loop[1] + 1], pattern)
+
+    def of_lines(self, first: int, last: int) -> list[Instruction]:
+        """All instructions that some lines of the source, and what they call, became."""
+        lines = set(range(first, last + 1))
+        return [i for i in self.instructions if i.lines & lines]
 
     def split(self, loop: tuple[int, int]) -> tuple[list[Instruction], list[Instruction]]:
         """A loop's own instructions, and those of the loops within it."""
@@ -101,6 +110,11 @@ class Kernel:
                 waiting.add(f"copy {len(waiting)}")
             most = max(most, len(waiting))
         return most
+
+
+def matching(instructions: Iterable[Instruction], pattern: str) -> int:
+    """How many have a name that matches as a whole."""
+    return sum(bool(re.fullmatch(pattern, i.name)) for i in instructions)
 
 
 def tool(name: str) -> Path:

@@ -1,8 +1,8 @@
 """Launching macenko.cu and macenko_apply.cu: batches or ragged lists of tiles, on the caller's stream.
 
 Nothing here waits for the GPU, except the first call for each io, which sends its tables. Tiles are handed
-over as the first's address and the distance to the next, or, where there are several batches, as addresses, so
-that a list of tiles of differing sizes is one launch.
+over as the first's address and the distance to the next, or, where there are several batches, as addresses,
+so that a list of tiles of differing sizes is one launch.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,9 @@ Array = Any
 
 THREADS = 1024
 COPIES, GROUPS, BINS = 16, 4, 256  # as in macenko_tile.cuh
-# Keys that each of the two lists holds: a sample of the pixels, then those under its cut, 1.0 % and as many as its
-# chance makes, some .8 % at 1,664 and .4 % at 4,736. At 256 px what a Hopper block's shared memory leaves
+# Keys that each of the two lists holds: a sample of the pixels, then those under its cut, 1.0 % and as many
+# as its chance makes, some .8 % at 1,664 and .4 % at 4,736. At 256 px what a Hopper block's shared memory
+# leaves
 FEWEST_KEYS, PIXELS_PER_KEY = 1664, 56
 
 
@@ -47,8 +48,8 @@ def scratch(room: int) -> int:
 STATIC = 1536  # bytes of static shared memory with the KiB that the driver keeps of each block, rounded up
 QUANTUM = 16  # pixels: 48 bytes, so that every piece of a tile starts as well aligned as the tile
 SCALE = 1 << 17  # steps of optical density per unit
-# A hair more light, 5e-4 grey levels, as a binary logarithm: OD 0 is exactly I0, and must not be truncated to the
-# level below
+# A hair more light, 5e-4 grey levels, as a binary logarithm: OD 0 is exactly I0, and must not be truncated to
+# the level below
 LIGHT = 3e-6
 
 APPLY_THREADS = 512
@@ -179,10 +180,13 @@ def _macenko(
 
 
 def _places(batches: Sequence[Array], results: Sequence[Array] | None) -> npt.NDArray[np.uint64]:
-    """Of each tile of several batches where it is, where its result goes (0: none), and its pixels: (N, 3)."""
+    """Of each tile of several batches where it is, where its result goes (0: none), and its pixels: (N,
+    3)."""
     rows = [
         (address(batch) + 3 * pixels(batch) * i, result and result + 3 * pixels(batch) * i, pixels(batch))
-        for batch, result in zip(batches, map(address, results) if results else [0] * len(batches), strict=True)
+        for batch, result in zip(
+            batches, map(address, results) if results else [0] * len(batches), strict=True
+        )
         for i in range(len(batch))
     ]
     return np.array(rows, np.uint64).reshape(-1, 3)

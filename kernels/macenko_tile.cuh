@@ -6,6 +6,7 @@
 
 #define COPIES 16
 #include "table.cuh"
+#include "async_copy.cuh"
 
 #define BINS 256
 #define GROUPS 4                  // selections at once: two tails, a rank and the next
@@ -39,20 +40,13 @@ __device__ __forceinline__ void copy_vectors(uint4* to, const uint4* from, int v
     }
 }
 
-// The same into shared memory, by asynchronous copies where the card has them: all are in flight at once
+// The same into shared memory; finish_copies and a barrier before it is read
 __device__ __forceinline__ void start_copies(byte* to, const byte* from, int vectors) {
 #if defined(CUDA_SHIM) || __CUDA_ARCH__ < 800
     copy_vectors((uint4*)to, (const uint4*)from, vectors);
 #else
     #pragma unroll 4
-    for (int i = threadIdx.x; i < vectors; i += THREADS)
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
-                     ::"r"((unsigned)__cvta_generic_to_shared(to + 16 * i)), "l"(from + 16ll * i) : "memory");
-#endif
-}
-__device__ __forceinline__ void finish_copies() {  // those of this thread
-#if !defined(CUDA_SHIM) && __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.wait_all;" ::: "memory");
+    for (int i = threadIdx.x; i < vectors; i += THREADS) start_copy16(to + 16 * i, from + 16ll * i);
 #endif
 }
 
@@ -72,7 +66,7 @@ __device__ __forceinline__ void copy_words(byte* to, const byte* from, int bytes
     for (int i = head + 4 * words + threadIdx.x; i < bytes; i += THREADS) to[i] = from[i];
 }
 
-// Pixels into shared memory; finish_copies and a barrier before they are read
+// Pixels into shared memory, likewise
 __device__ __forceinline__ void bring(const Tile& tile, const byte* from, int bytes) {
     if ((address)from & 15) {
         copy_words(tile.held, from, bytes);

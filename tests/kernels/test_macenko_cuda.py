@@ -39,6 +39,7 @@ from hypothesis import strategies as st
 from pathprep.kernels import macenko_cuda
 from pathprep.kernels import macenko_reference as reference
 
+
 @pytest.mark.parametrize("options", [{}, {"keep_any": True}, {"alpha": 10.0}, {"alpha": 0.0}, {"io": 255.0}])
 def test_fit_matches_reference(runner: Runner, stained: Tile, options: dict[str, Any]) -> None:
     assert assert_matches(runner, list(stained), **options) == len(stained)
