@@ -11,7 +11,10 @@ from pathlib import Path
 from runner import Part
 
 BENCH = Path(__file__).resolve().parents[1]
-TESTS = "tests"
+# Where tests marked gpu are: elsewhere pytest would load what they do not need
+TESTS = (
+    "tests/gpu tests/kernels tests/pathprep/stain tests/pathprep/tiles tests/pathtrain/data tests/pathtrain/stain"
+)
 SLIDES = 16  # that are sharded
 SANITIZERS = ("memcheck", "racecheck", "synccheck", "initcheck")
 PYTEST = "python -m pytest -q -p no:cacheprovider"
@@ -19,7 +22,7 @@ TRAINING = "python bench/bench_train.py --dataset {work}/256px --steps 10 --roun
 TOY = "python bench/bench_train.py --dataset {work}/256px --batch 4 --out-dim 64 --steps 1 --rounds 1"
 # name, seconds at most, the command on a card, and in a rehearsal; --json is added to those of bench/
 PARTS = [
-    ("tests", 420, f"{PYTEST} -m 'gpu and not slow' tests", f"{PYTEST} -m 'not slow' tests/gpu"),
+    ("tests", 420, f"{PYTEST} -m 'gpu and not slow' {TESTS}", f"{PYTEST} -m 'not slow' tests/gpu"),
     (
         "macenko",
         100,

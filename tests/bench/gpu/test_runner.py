@@ -110,6 +110,13 @@ def test_without_a_card_it_says_so_in_one_sentence(tmp_path: Path) -> None:
     assert done.stdout.startswith("skipped, as there is no card: tests, macenko, data, train-64")
 
 
+def test_no_test_marked_gpu_is_elsewhere(scripts: Scripts) -> None:
+    folders = [REPOSITORY / folder for folder in scripts["parts"].TESTS.split()]
+    marked = [path for path in (REPOSITORY / "tests").rglob("test_*.py") if "mark.gpu" in path.read_text()]
+    assert len(marked) > 5
+    assert [path for path in marked if not any(path.is_relative_to(each) for each in folders)] == []
+
+
 @pytest.mark.parametrize("tiny", [False, True])
 def test_every_command_of_a_part_names_a_script_and_options_that_it_has(
     scripts: Scripts, tmp_path: Path, tiny: bool
