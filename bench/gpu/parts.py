@@ -12,9 +12,8 @@ from runner import Part
 
 BENCH = Path(__file__).resolve().parents[1]
 # Where tests marked gpu are: elsewhere pytest would load what they do not need
-TESTS = (
-    "tests/gpu tests/kernels tests/pathprep/stain tests/pathprep/tiles tests/pathtrain/data tests/pathtrain/stain"
-)
+PLACES = ("gpu", "kernels", "pathprep/stain", "pathprep/tiles", "pathtrain/data", "pathtrain/stain")
+TESTS = " ".join(f"tests/{place}" for place in PLACES)
 SLIDES = 16  # that are sharded
 SANITIZERS = ("memcheck", "racecheck", "synccheck", "initcheck")
 PYTEST = "python -m pytest -q -p no:cacheprovider"
