@@ -34,13 +34,12 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from pathprep.dataset.reader import Dataset
 from pathtrain.data.loader import BatchOptions, Loader
-from pathtrain.distributed.fsdp import compile_networks
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.methods.base import Batch
 from pathtrain.methods.dino import Dino
 from pathtrain.recipes.load import load
 from pathtrain.recipes.recipe import Recipe
-from pathtrain.training import flops, step
+from pathtrain.training import compiling, flops, step
 from pathtrain.training.optim import adamw
 
 TOTAL = 1000  # steps that the schedules span
@@ -63,17 +62,19 @@ class Ours:
         torch.manual_seed(0)
         self.recipe, self.ranks = recipe, Ranks(0, 1, device)
         self.method = Dino(recipe, TOTAL, device)
-        if recipe.compile:
-            compile_networks(self.method.networks(), blocks=False)
-        self.optimizer = adamw(self.method.student, recipe.optim)
+        if compiling.wanted(recipe.compile, device):
+            self.method.compile()
+        optimizer = adamw(self.method.student, recipe.optim)
+        self.stepper = step.Stepper(self.method, optimizer, recipe, self.ranks, TOTAL)
         self.done = 0
+        self.queued: step.Queued | None = None
 
-    def __call__(self, batch: Batch) -> float:
-        done = step.take(
-            self.method, self.optimizer, self.recipe, self.ranks, batch, self.done, TOTAL, stop=False
-        )
+    def __call__(self, batch: Batch) -> None:
+        queued = self.stepper.take(batch, self.done, stop=False)
         self.done += 1
-        return done.loss
+        if self.queued is not None and not self.queued.read().taken:  # a step late, as the loop does
+            raise RuntimeError("the loss is not finite")
+        self.queued = queued
 
 
 class Peer:
@@ -216,7 +217,7 @@ def main() -> None:
     ready = Ready(recipe, device)
     ours = Ours(recipe, device)
     work = flops.count(ours.method, ours.method.split(ready.views, 1)[0], recipe.precision, device)
-    steps: dict[str, tuple[Callable[[Batch], float], Callable[[], Batch]]] = {
+    steps: dict[str, tuple[Callable[[Batch], object], Callable[[], Batch]]] = {
         "ours": (ours, lambda: ready),
         "eager PyTorch, as main_dino.py": (Peer(recipe, device), lambda: ready),
     }
