@@ -28,9 +28,13 @@ def main() -> None:
         subprocess.run(command, check=True)
     slides.mkdir(exist_ok=True)
     for number in range(options.slides):
-        shutil.copy(next(drawn.glob("*.tif")), slides / f"{number}.tif")
+        if not (slides / f"{number}.tif").exists():
+            shutil.copy(next(drawn.glob("*.tif")), slides / f"{number}.tif")
     for mpp, side in ((0.5, 256), (1.0, 512)):
-        command = [*PATHPREP, "shard", str(slides / "0.tif"), "--out", str(options.folder / f"{side}px")]
+        out = options.folder / f"{side}px"
+        if out.exists():
+            continue
+        command = [*PATHPREP, "shard", str(next(drawn.glob("*.tif"))), "--out", str(out)]
         command += ["--mpp", str(mpp), "--tile", "256", "--native", "--stain", "fit"]
         subprocess.run(command, check=True)
 

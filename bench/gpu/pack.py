@@ -117,7 +117,7 @@ def main() -> None:
     packed = subprocess.run(["xz", "-6"], input=tree, capture_output=True, check=True).stdout
     (first / "project.tar.xz").write_bytes(packed)
     draw = [sys.executable, str(Path(__file__).with_name("draw.py")), str(options.data)]
-    subprocess.run([*draw, "--slides", "1", "--size", str(options.size)], check=True, cwd=PROJECT)
+    subprocess.run([*draw, "--slides", "0", "--size", str(options.size)], check=True, cwd=PROJECT)
     archive(second / "data.tar.xz", options.data, sorted(options.data.iterdir()))
     for bundle in (first, second):
         size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
