@@ -112,9 +112,9 @@ def main() -> None:
     parser.add_argument("dataset", nargs="?", type=Path)
     parser.add_argument("--model", default="vit_base_patch16_224" if CARD else "vit_tiny_patch16_224")
     parser.add_argument("--size", type=int, default=224 if CARD else 64, help="of the network's images")
-    parser.add_argument("--tiles", type=int, default=20_000 if CARD else 128, help="a round and case")
+    parser.add_argument("--tiles", type=int, default=10_000 if CARD else 128, help="a round and case")
     parser.add_argument("--batch", type=int, default=256 if CARD else 64)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     add_json(parser)
     options = parser.parse_args()
     results: dict[str, Any] = {k: v for k, v in vars(options).items() if k not in ("json", "dataset")}
