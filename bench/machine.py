@@ -34,6 +34,8 @@ PACKAGES = [
     "pillow",
     "scikit-image",
     "torchstain",
+    "albumentations",
+    "opencv-python-headless",
 ]
 # What is told of a card -> what nvidia-smi calls it
 CARD = {

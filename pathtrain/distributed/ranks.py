@@ -61,9 +61,8 @@ class Ranks:
 
     @property
     def threads(self) -> int:
-        """CPU threads for the loader: this rank's part of the machine (torchrun gives torch itself one)."""
-        if self.world == 1:
-            return torch.get_num_threads()
+        """CPU threads for the loader: this rank's part of the cores that it may use. Torch's number is not
+        asked: OMP_NUM_THREADS sets it, which torchrun and many clusters set to 1."""
         return max(1, len(os.sched_getaffinity(0)) // _number("LOCAL_WORLD_SIZE", self.world))
 
     def say(self, log: logging.Logger, text: str, *values: object) -> None:

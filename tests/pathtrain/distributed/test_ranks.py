@@ -44,6 +44,21 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("ranks") / "dataset", slides)
 
 
+@pytest.mark.parametrize(
+    ("world", "here", "threads"), [(1, None, 8), (1, "1", 8), (8, "4", 2), (16, None, 1)]
+)
+def test_a_loader_has_its_ranks_part_of_the_cores(
+    monkeypatch: pytest.MonkeyPatch, world: int, here: str | None, threads: int
+) -> None:
+    """Whatever OMP_NUM_THREADS says, which torchrun sets to 1."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if here is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
+    assert Ranks(0, world).threads == threads
+
+
 def command(dataset: Path, run: Path, *more: str, base: tuple[str, ...] = SETTINGS) -> list[str]:
     settings = [part for setting in (*base, *more) for part in ("--set", setting)]
     return ["-m", "pathtrain", "pretrain", str(dataset), "--out", str(run), *settings]
