@@ -82,8 +82,9 @@ def slide(options: argparse.Namespace, device: torch.device) -> Slide:
     pinned = device.type == "cuda" and where.type == "cpu"
     shape = (options.tiles + 1, options.side, options.side, 3)
     pixels = torch.empty(shape, dtype=torch.uint8, device=where, pin_memory=pinned)
+    noise = torch.randint(0, 256, (min(512, len(pixels)), *shape[1:]), dtype=torch.uint8)
     for part in pixels.split(512):
-        part.random_(0, 256)
+        part.copy_(noise[: len(part)])
     layout = Layout.of(cells, cells % across, cells // across, side=16)
     return Slide(pixels, layout, torch.zeros(1, dtype=torch.int64))
 

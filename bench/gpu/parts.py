@@ -39,7 +39,7 @@ PARTS = [
     (
         "loader",
         200,
-        "python bench/bench_loader.py {work}/256px {work}/512px --ours --batch 64 --batches 40",
+        "python bench/bench_loader.py {work}/256px {work}/512px --ours --batch 64 --batches 150",
         "python bench/bench_loader.py {work}/256px --ours --batch 4 --batches 1 --rounds 1",
     ),
     *(
@@ -54,7 +54,7 @@ PARTS = [
     (
         "slide",
         150,
-        "python bench/bench_slide_step.py",
+        "python bench/bench_slide_step.py --chunk 256",
         "python bench/bench_slide_step.py --tiles 20 --steps 1",
     ),
     (
