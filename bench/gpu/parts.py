@@ -25,7 +25,7 @@ PARTS = [
     (
         "macenko",
         100,
-        "python bench/bench_macenko.py --device gpu --rounds 5 --gpu-batch 32768",
+        "python bench/bench_macenko.py --rounds 5 --gpu-batch 32768",
         "python bench/bench_macenko.py --rounds 1 --batch 2",
     ),
     (
@@ -66,7 +66,7 @@ PARTS = [
     (
         "tiling",
         60,
-        "python bench/bench_tiling.py --device gpu --rounds 7",
+        "python bench/bench_tiling.py --rounds 7",
         "python bench/bench_tiling.py --rounds 1",
     ),
     (
