@@ -3,12 +3,12 @@
     python bench/sanitize.py [--tools memcheck racecheck synccheck initcheck] [--limit 900] [--json [FILE]]
 
 memcheck: reads and writes out of bounds; racecheck: races in shared memory; synccheck: barriers that not all
-threads reach; initcheck: memory of the card that is read before it is written. compute-sanitizer comes with the
-CUDA toolkit. Exit code 1 if a tool found something or did not get to its end.
+threads reach; initcheck: memory of the card that is read before it is written. compute-sanitizer comes with
+the CUDA toolkit. Exit code 1 if a tool found something or did not get to its end.
 
-CuPy's pool is off (tests/helpers/no_pool.py). Errors that the API reports are not counted: CuPy tries calls that
-may fail, and handles it. Under the tools a kernel takes ten to several hundred times as long, so the largest
-tiles and the drawn cases are left to plain `pytest -m gpu`, except under memcheck, which is the fastest.
+CuPy's pool is off (tests/helpers/no_pool.py). Errors that the API reports are not counted: CuPy tries calls
+that may fail, and handles it. Under the tools a kernel takes ten to several hundred times as long, so the
+largest tiles and the drawn cases are left to plain `pytest -m gpu`, except under memcheck, the fastest.
 """
 
 import argparse
@@ -45,8 +45,8 @@ class Found(NamedTuple):
 
 def command(tool: str) -> list[str | Path]:
     """The command line of a tool over the kernels' tests."""
-    tests = [sys.executable, "-m", "pytest", "-q", "-p", "helpers.no_pool", "-p", "no:cacheprovider", "tests/kernels"]
-    tests += ["-m", "gpu and not slow and not realdata"]
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "helpers.no_pool", "-p", "no:cacheprovider"]
+    tests += ["tests/kernels", "-m", "gpu and not slow and not realdata"]
     if tool != "memcheck":
         tests += ["-k", f"not ({LONG})"]
     return ["compute-sanitizer", "--tool", tool, "--report-api-errors", "no", "--error-exitcode", "9", *tests]
@@ -60,7 +60,9 @@ def judge(tool: str, code: int, output: str, seconds: float) -> Found:
     passed = int(tests[1]) if tests else 0
     lines = [line for line in output.splitlines() if line.startswith("=========") or "FAILED" in line]
     clean = code == 0 and errors == 0 and passed > 0
-    return Found(tool, clean, errors, passed, seconds, "" if clean else "\n".join(lines[:40] or [output[-2000:]]))
+    return Found(
+        tool, clean, errors, passed, seconds, "" if clean else "\n".join(lines[:40] or [output[-2000:]])
+    )
 
 
 def check(tool: str, limit: float) -> Found:
@@ -79,7 +81,9 @@ def check(tool: str, limit: float) -> Found:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the tools and print what they found; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=TOOLS)
     parser.add_argument("--limit", type=float, default=900, help="seconds for one tool")
     add_json(parser)
