@@ -131,8 +131,7 @@ def subjects(shared: int) -> list[Subject]:
 
 
 def resident(kernel: sass.Kernel, subject: Subject, sm: Sm) -> int:
-    """Threads of a kernel on one SM: by threads, blocks, registers (a warp takes them by 256) and shared
-    memory."""
+    """Threads of a kernel on one SM; a warp takes registers by 256."""
     warps = subject.threads // 32
     registers = warps * -(-kernel.registers * 32 // 256) * 256
     # the compiler counts the driver's KiB from sm_90 on

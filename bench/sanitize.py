@@ -8,8 +8,7 @@ the CUDA toolkit. Exit code 1 if a tool found something or did not get to its en
 
 CuPy's pool is off (tests/helpers/no_pool.py). Errors that the API reports are not counted: CuPy tries calls
 that may fail, and handles it. Under the tools a kernel takes ten to several hundred times as long, so the
-largest tiles and the drawn cases are left to plain `pytest -m gpu`, except under memcheck, which is the
-fastest.
+largest tiles and the drawn cases are left to plain `pytest -m gpu`, except under memcheck, the fastest.
 """
 
 import argparse
@@ -46,18 +45,8 @@ class Found(NamedTuple):
 
 def command(tool: str) -> list[str | Path]:
     """The command line of a tool over the kernels' tests."""
-    tests = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "helpers.no_pool",
-        "-p",
-        "no:cacheprovider",
-        "tests/kernels",
-    ]
-    tests += ["-m", "gpu and not slow and not realdata"]
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "helpers.no_pool", "-p", "no:cacheprovider"]
+    tests += ["tests/kernels", "-m", "gpu and not slow and not realdata"]
     if tool != "memcheck":
         tests += ["-k", f"not ({LONG})"]
     return ["compute-sanitizer", "--tool", tool, "--report-api-errors", "no", "--error-exitcode", "9", *tests]

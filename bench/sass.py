@@ -1,5 +1,4 @@
-"""Reading what the compiler made of a CUDA kernel: instructions, loops, and where in the source they come
-from.
+"""Reading what the compiler made of a CUDA kernel: instructions, loops, and their lines in the source.
 
 The disassembler is in triton's package. Needs no GPU.
 """
@@ -58,8 +57,7 @@ class Kernel:
         return found
 
     def pixel_loop(self, line: int, loads: str, times: int) -> tuple[int, int]:
-        """The smallest loop of what ``line`` calls with so many instructions, at least, that ``loads``
-        matches.
+        """The smallest loop of what ``line`` calls with so many ``loads`` (a pattern), at least.
 
         Raises:
             ValueError: there is none.

@@ -1,51 +1,59 @@
-"""Colour jitter on the CPU: colour_reference.py's steps in float32, a block of pixels at a time, so that the
-arithmetic runs on planes, which compile to SIMD."""
+"""Colour jitter on the CPU: colour_reference.py's steps in float32 on planes, which compile to SIMD, a block
+of pixels at a time."""
 
 import numpy as np
 import numpy.typing as npt
 
-from pathprep.kernels.colour_reference import LUMA, Bytes
+from pathprep.kernels.colour_reference import LUMA
 from pathprep.kernels.compiled import jit_finite
 
 Singles = npt.NDArray[np.float32]
 
-BLOCK = 1024  # pixels: three planes stay in the first-level cache
+BLOCK = 1024  # pixels: of three planes they stay in the first-level cache
 LUMA_R, LUMA_G, LUMA_B = (np.float32(part) for part in LUMA)
 
 
 @jit_finite
-def apply(view: Bytes, setting: Singles) -> Bytes:
-    """All steps on a view (H, W, 3), contiguous, with a row of settings."""
-    pixels = view.reshape(-1)
-    out = np.empty_like(pixels)
-    count = len(pixels) // 3
-    planes = np.empty((3, BLOCK), np.float32)
-    m = setting[:9]
-    shift = _mean(pixels, 0) * setting[9] + _mean(pixels, 1) * setting[10] + _mean(pixels, 2) * setting[11]
+def apply(planes: Singles, height: int, width: int, setting: Singles) -> None:
+    """All steps with a row of settings, in place.
+
+    Args:
+        planes: (3, H', W') levels of a view of height x width pixels at their beginning, contiguous; what is
+            beside it in its rows is changed too.
+    """
+    count = height * planes.shape[2]
+    shift = 0.0
+    for channel in range(3):
+        shift += setting[9 + channel] * _mean(planes[channel], height, width)
+    red, green, blue = planes[0].reshape(-1), planes[1].reshape(-1), planes[2].reshape(-1)
     for start in range(0, count, BLOCK):
         stop = min(start + BLOCK, count)
-        r, g, b = planes[0, : stop - start], planes[1, : stop - start], planes[2, : stop - start]
-        _blend(pixels[3 * start : 3 * stop], m, np.float32(shift), r, g, b)
+        r, g, b = red[start:stop], green[start:stop], blue[start:stop]
+        _blend(setting, np.float32(shift), r, g, b)
         if setting[12] != 0:
             _turn(np.float32(6) * setting[12], r, g, b)
         if setting[13] != 0:
             _grey(r, g, b)
-        _store(r, g, b, out[3 * start : 3 * stop])
-    return out.reshape(view.shape)
+        _round(r)
+        _round(g)
+        _round(b)
 
 
 @jit_finite
-def _mean(pixels: Bytes, channel: int) -> float:
-    total = np.int64(0)
-    for at in range(channel, len(pixels), 3):
-        total += pixels[at]
-    return 3.0 * total / len(pixels)
+def _mean(plane: Singles, height: int, width: int) -> float:
+    total = 0.0
+    for y in range(height):
+        row = np.int32(0)
+        for x in range(width):
+            row += np.int32(plane[y, x])
+        total += row
+    return total / (height * width)
 
 
 @jit_finite
-def _blend(pixels: Bytes, m: Singles, shift: np.float32, r: Singles, g: Singles, b: Singles) -> None:
+def _blend(m: Singles, shift: np.float32, r: Singles, g: Singles, b: Singles) -> None:
     for i in range(len(r)):
-        x, y, z = np.float32(pixels[3 * i]), np.float32(pixels[3 * i + 1]), np.float32(pixels[3 * i + 2])
+        x, y, z = r[i], g[i], b[i]
         r[i] = _clipped(m[0] * x + m[1] * y + m[2] * z + shift)
         g[i] = _clipped(m[3] * x + m[4] * y + m[5] * z + shift)
         b[i] = _clipped(m[6] * x + m[7] * y + m[8] * z + shift)
@@ -88,9 +96,6 @@ def _grey(r: Singles, g: Singles, b: Singles) -> None:
 
 
 @jit_finite
-def _store(r: Singles, g: Singles, b: Singles, pixels: Bytes) -> None:
-    half = np.float32(0.5)
-    for i in range(len(r)):
-        pixels[3 * i] = np.uint8(np.int32(r[i] + half))
-        pixels[3 * i + 1] = np.uint8(np.int32(g[i] + half))
-        pixels[3 * i + 2] = np.uint8(np.int32(b[i] + half))
+def _round(plane: Singles) -> None:
+    for i in range(len(plane)):
+        plane[i] = np.floor(plane[i] + np.float32(0.5))

@@ -180,8 +180,7 @@ def _macenko(
 
 
 def _places(batches: Sequence[Array], results: Sequence[Array] | None) -> npt.NDArray[np.uint64]:
-    """Of each tile of several batches where it is, where its result goes (0: none), and its pixels: (N,
-    3)."""
+    """Of each tile where it is, where its result goes (0: nowhere), and its pixels: (N, 3)."""
     rows = [
         (address(batch) + 3 * pixels(batch) * i, result and result + 3 * pixels(batch) * i, pixels(batch))
         for batch, result in zip(

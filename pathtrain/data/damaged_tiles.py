@@ -75,9 +75,13 @@ class Damage:
         Raises:
             TrainError: every tile is damaged.
         """
-        tiles = self._source.order(positions, self._seed)
+        return self.replaced(positions, self._source.order(positions, self._seed))
+
+    def replaced(self, positions: Ints, tiles: Ints) -> Ints:
+        """As ``tiles``, where it is known which ones (B,) the order gives."""
         with self._lock:
             bad = np.fromiter(self._found, np.int64)
+        tiles = tiles.copy()
         for at in np.flatnonzero(np.isin(tiles, bad)) if len(bad) else ():
             tiles[at] = self._next(int(positions[at]), bad)
         return tiles

@@ -17,7 +17,6 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.utils.dlpack
 
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError, PathprepError
@@ -25,10 +24,12 @@ from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import Target
 from pathprep.words import command
 from pathtrain.data import order, view_graph, view_params
+from pathtrain.data.ahead import Ahead
 from pathtrain.data.damaged_tiles import Damage, Damaged
 from pathtrain.data.jpeg_reader import JpegReader, Pixels
 from pathtrain.data.mixed_source import MixedSource, source_of
 from pathtrain.data.order import Ints
+from pathtrain.data.plan import Plan, plan
 from pathtrain.data.source import NO_TILES, DamagedTile
 from pathtrain.distributed.ranks import ALONE, Ranks
 from pathtrain.errors import TrainError
@@ -40,6 +41,7 @@ from pathtrain.stain.stage import stage
 DEPTH = 2
 # Steps whose tiles may have stopped DALI: it prepares DEPTH, and its reader is one ahead of that
 SUSPECT = DEPTH + 2
+PLANNED = 1  # steps whose views are drawn beyond those whose tiles are being read
 
 log = logging.getLogger(__name__)
 
@@ -138,13 +140,13 @@ class Loader:
         self._stain = stage(
             data, options.stain, options.seed, self.source.fits, target, views=len(self._views)
         )
-        self._columns = [view_graph.columns(view) for view in self._views]
         self._threads = ranks.threads if threads is None else threads
-        self._jpegs = JpegReader(self.source, self._damage, self._positions)
+        self._plans = Ahead(self._plan, PLANNED)
+        self._jpegs = JpegReader(self.source, self._damage, self._places)
         self._failure: PathprepError | None = None
         self._told = 0
         self._end: int | None = None  # step before which readers.webdataset has read its stretch
-        self._pipeline: Any = None
+        self._pipeline: view_graph.Views | None = None
         self._build(start)
 
     def __len__(self) -> int:
@@ -170,6 +172,7 @@ class Loader:
         if left:
             log.warning("stain fitted on %d tiles, %d left as they are", fitted, left)
         self._jpegs.close()
+        self._plans.close()
         self._pipeline = None
         self.source.close()
 
@@ -185,7 +188,7 @@ class Loader:
 
     def tiles(self, step: int) -> Ints:
         """Tile numbers that this rank takes in a step; once it was given, with damaged ones replaced."""
-        return self._damage.tiles(self._positions(step))
+        return self._places(step)[1]
 
     def stained(self, step: int, pixels: list[Pixels]) -> list[Pixels] | None:
         """A step's decoded tiles, in the order of ``tiles``, normalised; None if nothing is done to them."""
@@ -220,7 +223,7 @@ class Loader:
         # at a URL, threads fetch the tiles: DALI reads tars of a disk only
         if isinstance(self.source, MixedSource) and isinstance(self.source.root, Path):
             reader = self._reader(self.source, step)
-        self._pipeline = view_graph.pipeline(
+        self._pipeline = view_graph.Views(
             self._views,
             self.options.mean,
             self.options.std,
@@ -237,8 +240,9 @@ class Loader:
         """One step's views; the pipeline is made again at the end of a stretch, and without a tile that
         it cannot decode."""
         while True:
+            assert self._pipeline is not None  # closed
             try:
-                outputs = self._pipeline.run()
+                return self._pipeline.run()
             except StopIteration:
                 self._build(step)
             except RuntimeError as error:  # DALI's; the pipeline is dead after it
@@ -249,8 +253,6 @@ class Loader:
                     said = view_graph.said(error)
                     raise TrainError(f"{self.source.root}: step {step + 1}: {said}") from None
                 self._build(step)
-            else:
-                return [torch.utils.dlpack.from_dlpack(output.as_tensor()) for output in outputs]
 
     def _positions(self, step: int) -> Ints:
         return order.positions(step, self.options.batch, self.ranks.rank, self.ranks.world)
@@ -258,17 +260,22 @@ class Loader:
     def _feed(self, iteration: int) -> list[Any]:
         """One step's input to the graph; DALI calls it some batches ahead."""
         step = self._base + iteration
-        positions = self._positions(step)
-        if self._end is None:
-            fed: list[Any] = [self._jpegs.step(step), *self._stain_inputs(positions)]
-        elif step < self._end:
-            fed = [positions]
-        else:
+        if self._end is not None and step >= self._end:
             raise StopIteration
-        for number, (view, names) in enumerate(zip(self._views, self._columns, strict=True)):
-            drawn = view_params.draw(self.options.views, view, number, positions, self.options.seed)
-            fed += view_graph.inputs(drawn, names)
-        return fed
+        plan = self._plans.at(step)
+        if self._end is not None:
+            return [plan.positions, plan.numbers]
+        return [self._jpegs.step(step), *self._stain_inputs(plan.positions), plan.numbers]
+
+    def _plan(self, step: int) -> Plan:
+        """Called by a thread ahead of the training."""
+        options = self.options
+        return plan(self._positions(step), self.source, options.views, self._views, options.seed)
+
+    def _places(self, step: int) -> tuple[Ints, Ints]:
+        """Positions of a step, and its tiles, as far as damage is known."""
+        plan = self._plans.at(step)
+        return plan.positions, self._damage.replaced(plan.positions, plan.tiles)
 
     def _stain_inputs(self, positions: Ints) -> list[npt.NDArray[Any]]:
         """Once the tiles have been read: only then it is known which of them are damaged."""

@@ -10,6 +10,7 @@ are relative and continuous, not rounded to pixels, so that they do not depend o
 colour operations keep one order (see pathprep.kernels.colour_reference), which ColorJitter shuffles.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,17 +49,17 @@ class View:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One view of B tiles.
+    """V views of B tiles; arrays are (B, V), or (B, V, 2) where it says so.
 
     Attributes:
-        start, end: (B, 2) crop box, y then x, as shares of the tile's side, 0 to 1.
-        flip, flip_vertical: (B,) mirror left and right, then top and bottom.
-        turn: (B,) 0 to 3 quarter turns counter-clockwise, after the flips.
-        jitter: (B,) whether the four colour factors apply.
-        brightness, contrast, saturation: (B,) factors, 1 changes nothing.
-        hue: (B,) share of the colour circle, -0.5 to 0.5.
-        grey, solarise: (B,)
-        blur: (B,) whether to blur, with sigma (B,) in pixels.
+        start, end: (B, V, 2) crop box, y then x, as shares of the tile's side, 0 to 1.
+        flip, flip_vertical: mirror left and right, then top and bottom.
+        turn: 0 to 3 quarter turns counter-clockwise, after the flips.
+        jitter: whether the four colour factors apply.
+        brightness, contrast, saturation: factors, 1 changes nothing.
+        hue: share of the colour circle, -0.5 to 0.5.
+        grey, solarise: whether it is.
+        blur: whether to blur, with sigma in pixels.
     """
 
     start: Floats
@@ -94,17 +95,20 @@ def views(config: ViewsConfig) -> list[View]:
     ]
 
 
-def draw(config: ViewsConfig, view: View, number: int, positions: Ints, seed: int) -> Drawn:
-    """Parameters of view ``number`` at each position of the run.
+def draw(config: ViewsConfig, views: Sequence[View], positions: Ints, seed: int) -> Drawn:
+    """Parameters of V views at each position of the run.
 
     Args:
+        views: all of a tile's, in their order, or the first ones of them.
         positions: (B,) places in the run (pathtrain.data.order), which differ in every epoch.
     """
-    numbers = uniform(hashed(seed, _STREAM, positions, number), 2 * _TRIES + 15)
-    areas, ratios, colours, rest = np.split(numbers, [_TRIES, 2 * _TRIES, 2 * _TRIES + 6], axis=1)
-    jitter, brightness, contrast, saturation, hue, grey = colours.T
-    at_y, at_x, flip, flip_vertical, turn, quarters, blur, sigma, solarise = rest.T
-    start, end = _crop(areas, ratios, np.stack([at_y, at_x], axis=1), view.scale, config.ratio)
+    words = hashed(seed, _STREAM, positions[:, None], np.arange(len(views)))
+    numbers = uniform(words.ravel(), 2 * _TRIES + 15).reshape(*words.shape, -1)
+    areas, ratios, colours, rest = np.split(numbers, [_TRIES, 2 * _TRIES, 2 * _TRIES + 6], axis=-1)
+    jitter, brightness, contrast, saturation, hue, grey = np.moveaxis(colours, -1, 0)
+    at_y, at_x, flip, flip_vertical, turn, quarters, blur, sigma, solarise = np.moveaxis(rest, -1, 0)
+    scale = np.array([view.scale for view in views])
+    start, end = _crop(areas, ratios, np.stack([at_y, at_x], axis=-1), scale, config.ratio)
     strength = config.jitter
     return Drawn(
         start=start,
@@ -118,30 +122,31 @@ def draw(config: ViewsConfig, view: View, number: int, positions: Ints, seed: in
         saturation=_between(saturation, max(0, 1 - strength.saturation), 1 + strength.saturation),
         hue=_between(hue, -strength.hue, strength.hue),
         grey=grey < config.greyscale,
-        blur=blur < view.blur,
+        blur=blur < np.array([view.blur for view in views]),
         sigma=_between(sigma, *config.blur_sigma),
-        solarise=solarise < view.solarise,
+        solarise=solarise < np.array([view.solarise for view in views]),
     )
 
 
-def _between(numbers: Floats, low: float, high: float) -> Floats:
+def _between(numbers: Floats, low: Floats | float, high: Floats | float) -> Floats:
     return low + numbers * (high - low)
 
 
 def _crop(
-    areas: Floats, ratios: Floats, place: Floats, scale: tuple[float, float], ratio: tuple[float, float]
+    areas: Floats, ratios: Floats, place: Floats, scale: Floats, ratio: tuple[float, float]
 ) -> tuple[Floats, Floats]:
-    """Corners (B, 2) of the first of the tries that fits, else of the largest allowed box, centred.
+    """Corners (B, V, 2) of the first of the tries (B, V, tries) that fits, else of the largest allowed box,
+    centred.
 
-    As torchvision's RandomResizedCrop.get_params on a square image of side 1; ``place`` (B, 2) in [0, 1)
-    is where in its free room the box lies.
+    As torchvision's RandomResizedCrop.get_params on a square image of side 1; ``place`` (B, V, 2) in [0, 1)
+    is where in its free room the box lies; ``scale`` (V, 2).
     """
-    area = _between(areas, *scale)
+    area = _between(areas, scale[:, :1], scale[:, 1:])
     aspect = np.exp(_between(ratios, np.log(ratio[0]), np.log(ratio[1])))
-    sides = np.sqrt(np.stack([area / aspect, area * aspect], axis=2))  # (B, tries, height and width)
-    fits = (sides <= 1).all(axis=2)
-    fitting = np.any(fits, axis=1, keepdims=True)
-    first = np.take_along_axis(sides, fits.argmax(axis=1)[:, None, None], axis=1)[:, 0]
+    sides = np.sqrt(np.stack([area / aspect, area * aspect], axis=-1))  # (B, V, tries, height and width)
+    fits = (sides <= 1).all(axis=-1)
+    fitting = np.any(fits, axis=-1, keepdims=True)
+    first = np.take_along_axis(sides, fits.argmax(axis=-1)[..., None, None], axis=-2)[..., 0, :]
     nearest = min(max(1.0, ratio[0]), ratio[1])
     size = np.where(fitting, first, np.minimum([1 / nearest, nearest], 1))
     start = np.where(fitting, place, 0.5) * (1 - size)

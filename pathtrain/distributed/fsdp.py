@@ -24,18 +24,16 @@ def shard(networks: Iterable[nn.Module]) -> None:
         fully_shard(network, reshard_after_forward=True)
 
 
-def compile_networks(networks: Iterable[nn.Module], blocks: bool) -> None:
-    """torch.compile of every backbone, in place: names in checkpoints stay.
+def compile_blocks(networks: Iterable[nn.Module]) -> None:
+    """torch.compile of every block of every backbone, in place: names in checkpoints stay.
 
-    Args:
-        blocks: each block by itself, as sharded ones need: gathering their weights is not compiled.
+    By itself, as sharded ones need: gathering their weights is not compiled.
     """
-    if blocks:
-        # a block of each depth, in training and not, for every size of view
-        torch._dynamo.config.recompile_limit = 256
+    # a block of each depth, in training and not, for every size of view
+    torch._dynamo.config.recompile_limit = 256
     for network in networks:
         for backbone in _backbones(network):
-            for module in backbone.blocks if blocks else [backbone]:  # type: ignore[union-attr]
+            for module in backbone.blocks:  # type: ignore[union-attr]
                 module.compile(dynamic=False)
 
 

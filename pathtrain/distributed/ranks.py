@@ -26,10 +26,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 CPU = torch.device("cpu")
 BUCKET = 32 * 2**20  # elements of one all-reduce: few calls, and little memory beside the gradients
-# What ranks wait for each other at most: rank 0 alone scores probes, writes checkpoints and holds out slides,
-# which may outlast NCCL's 10 minutes. A rank that dies ends the others earlier: gloo notices its closed
-# connection, and torchrun ends a group of which one has failed.
+# What ranks wait for each other at most where one of them reads, scores or decides: rank 0 alone measures
+# probes and holds out slides, and slides that are scored differ in size. By gloo, which holds no card. A rank
+# that dies ends the others earlier: gloo notices its closed connection, and torchrun ends a group of which
+# one has failed.
 PATIENCE = timedelta(hours=2)
+USUAL = timedelta(minutes=30)  # for each other's gradients, where no recipe says it
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,13 @@ class Ranks:
     Attributes:
         rank, world: its number, and how many there are.
         device: what it computes on.
+        talk: the group by which ranks tell each other what is not of a step.
     """
 
     rank: int = 0
     world: int = 1
     device: torch.device = CPU
+    talk: Any = None
 
     @property
     def first(self) -> bool:
@@ -57,9 +61,8 @@ class Ranks:
 
     @property
     def threads(self) -> int:
-        """CPU threads for the loader: this rank's part of the machine (torchrun gives torch itself one)."""
-        if self.world == 1:
-            return torch.get_num_threads()
+        """CPU threads for the loader: this rank's part of the cores that it may use. Torch's number is not
+        asked: OMP_NUM_THREADS sets it, which torchrun and many clusters set to 1."""
         return max(1, len(os.sched_getaffinity(0)) // _number("LOCAL_WORLD_SIZE", self.world))
 
     def say(self, log: logging.Logger, text: str, *values: object) -> None:
@@ -121,7 +124,7 @@ class Ranks:
         if self.world == 1:
             return [value]
         found: list[Any] = [None] * self.world
-        dist.all_gather_object(found, value)
+        dist.all_gather_object(found, value, group=self.talk)
         return found
 
     def decide(self, work: Callable[[], T]) -> T:
@@ -140,7 +143,7 @@ class Ranks:
                 answer[0] = work()
             except (PathprepError, OSError) as caught:
                 error, answer[1] = caught, str(caught)
-        dist.broadcast_object_list(answer, src=0)
+        dist.broadcast_object_list(answer, src=0, group=self.talk)
         if error is not None:
             raise error
         if answer[1] is not None:
@@ -152,8 +155,11 @@ ALONE = Ranks()  # one process, on the CPU
 
 
 @contextmanager
-def ranks() -> Iterator[Ranks]:
+def ranks(timeout: timedelta = USUAL) -> Iterator[Ranks]:
     """This process's place, from the variables that torchrun sets; the group is left at the end.
+
+    Args:
+        timeout: what ranks wait for each other's gradients at most.
 
     Raises:
         UsageError: the variables are incomplete, or there are more processes than GPUs on this machine.
@@ -175,12 +181,13 @@ def ranks() -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     try:
         backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, rank=rank, world_size=world, timeout=PATIENCE)
+        dist.init_process_group(backend, rank=rank, world_size=world, timeout=timeout)
+        talk = dist.new_group(backend="gloo", timeout=PATIENCE)
     except (ValueError, RuntimeError, dist.DistError) as error:
         line = str(error).strip().splitlines()[0]
         raise UsageError(f"rank {rank} of {world} cannot join the others: {line}") from None
     try:
-        yield Ranks(rank, world, device)
+        yield Ranks(rank, world, device, talk)
     except RuntimeError as error:
         if not isinstance(error, dist.DistBackendError) and "gloo" not in str(error):
             raise

@@ -89,8 +89,21 @@ class Method(Protocol):
     def student(self) -> nn.Module:
         """See above."""
 
+    @property
+    def uniform(self) -> bool:
+        """Whether on every rank a step is one loss a part, which gives the same parameters gradients."""
+
     def networks(self) -> list[nn.Module]:
-        """Every network with a forward pass of its own, the student included, to compile or shard."""
+        """Every network with a forward pass of its own, to shard."""
+
+    def compile(self) -> None:
+        """torch.compile of what has the same shapes in every step."""
+
+    def computing(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
+        """Trained parameters with others that compute in their place, and these, which get the gradients."""
+
+    def refresh(self) -> None:
+        """Before a step's first loss: bring what follows from the trained parameters up to date."""
 
     def split(self, views: Any, size: int) -> list[Any]:
         """A batch's views in parts of ``size`` samples; the last may have fewer."""
@@ -101,8 +114,13 @@ class Method(Protocol):
         So that the same part gives the same again, and ``state`` stays as it is.
         """
 
-    def update(self, means: Mapping[str, Tensor], step: int) -> None:
-        """After the optimiser's step; ``means`` are the whole batch's, over all ranks."""
+    def update(self, means: Mapping[str, Tensor], step: int, taken: Tensor | None = None) -> None:
+        """After the optimiser's step; ``means`` are the whole batch's, over all ranks.
+
+        Args:
+            taken: bool scalar on the device: whether weights have moved. Where they have not, for loss or
+                gradient are not finite, ``means`` are not to be remembered; the run ends soon.
+        """
 
     def figures(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Scalars for the log that follow from the whole batch's means, over all ranks."""

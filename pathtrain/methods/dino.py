@@ -14,7 +14,6 @@ from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.data.order import Ints
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.losses import spread
-from pathtrain.losses.dino import dino_terms
 from pathtrain.methods import schedules
 from pathtrain.methods.base import Outcome, Setup, slices
 from pathtrain.methods.teacher_pair import TeacherPair
@@ -33,7 +32,8 @@ class Network(nn.ModuleDict):
         Returns:
             (V, B, K), and without graph (V B, D).
         """
-        features = torch.cat([self["backbone"](torch.cat(group)) for group in groups])
+        kind = next(self["backbone"].parameters()).dtype
+        features = torch.cat([self["backbone"](torch.cat(group).to(kind)) for group in groups])
         scores: Tensor = self["head"](features)
         return scores.view(sum(map(len, groups)), -1, scores.shape[1]), features.detach()
 
@@ -51,6 +51,8 @@ class Dino(TeacherPair):
         ModelError: the backbone cannot be made or initialised.
     """
 
+    uniform = True
+
     def __init__(self, recipe: WithDino, total: int, device: torch.device, fresh: bool = True) -> None:
         self.config, self.total = recipe.dino, total
         self.globals = recipe.views.globals.count
@@ -60,13 +62,13 @@ class Dino(TeacherPair):
         crops = {"views.globals.size": recipe.views.globals, "views.locals.size": recipe.views.locals}
         backbone.check(body, recipe.model, {key: crop.size for key, crop in crops.items() if crop.count})
         head = DinoHead(int(body.num_features), self.config.head)  # type: ignore[arg-type]  # timm's
-        terms = torch.compile(dino_terms, dynamic=False) if recipe.compile else dino_terms
-        super().__init__(Network({"backbone": body, "head": head}), self.config.head.out_dim, device, terms)
+        super().__init__(Network({"backbone": body, "head": head}), self.config.head.out_dim, device)
         if recipe.model.checkpoint:
             backbone.checkpoint_activations(body, recipe.model)
         if recipe.model.freeze_patch_embed:
             backbone.freeze_patches(body, recipe.model)
-        self._compiled = recipe.compile
+        if recipe.precision == "bfloat16" and recipe.sharding == "none":
+            self.reduce()
 
     def schedule(self, step: int) -> dict[str, float]:
         """This method's own scheduled values at a step, for the log."""
@@ -76,8 +78,8 @@ class Dino(TeacherPair):
         }
 
     def networks(self) -> list[nn.Module]:
-        """Student and teacher."""
-        return [self.student, self.teacher]
+        """What computes as student and teacher."""
+        return list(self.running)
 
     def split(self, views: list[Tensor], size: int) -> list[list[Tensor]]:
         """Views (B, 3, H, W) in parts of ``size`` tiles."""
@@ -90,10 +92,7 @@ class Dino(TeacherPair):
             views: (B, 3, H, W) each, globals first.
         """
         large, small = views[: self.globals], views[self.globals :]
-        temp = teacher_temp(self.config, step)
-        # changing numbers as tensors: of each number that it is given, torch.compile would make a version
-        warmth = torch.tensor(temp, device=self.center.device) if self._compiled else temp
-        return self.compare(large, small, self.config.student_temp, warmth)
+        return self.compare(large, small, self.config.student_temp, teacher_temp(self.config, step))
 
     def figures(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """How widely outputs and features are spread."""
@@ -105,9 +104,9 @@ class Dino(TeacherPair):
         assert isinstance(head, DinoHead)
         return head.last_layer() if step < self.config.freeze_last_layer_steps else []
 
-    def update(self, means: Mapping[str, Tensor], step: int) -> None:
+    def update(self, means: Mapping[str, Tensor], step: int, taken: Tensor | None = None) -> None:
         """Move the centre and the teacher after the optimiser's step."""
-        self.move_center(means["center"], self.config.center_momentum)
+        self.move_center(means["center"], self.config.center_momentum, taken)
         self.follow(momentum(self.config, step, self.total))
 
     def encoder(self) -> nn.Module:

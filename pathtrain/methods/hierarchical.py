@@ -61,6 +61,8 @@ class Hierarchical:
         ModelError: stage 1 cannot be made or initialised.
     """
 
+    uniform = False  # its objectives take turns, and slides go back chunk by chunk
+
     def __init__(
         self,
         recipe: HierarchicalRecipe,
@@ -98,8 +100,21 @@ class Hierarchical:
 
     def networks(self) -> list[nn.Module]:
         """DINO's students and teachers, and stage 3."""
-        pairs = [self.tile.student, self.tile.teacher, self.region.student, self.region.teacher]
-        return [*pairs, self.student["stage3"]]
+        # the tiles' networks themselves too: slides go through stage 1 beside DINO
+        own = [] if self.tile.running[0] is self.tile.student else [self.tile.student]
+        return [*self.tile.running, *own, *self.region.running, self.student["stage3"]]
+
+    def compile(self) -> None:
+        """DINO on tiles: the shapes of slides differ from step to step."""
+        self.tile.compile()
+
+    def refresh(self) -> None:
+        """Before a step: what computes in DINO on tiles."""
+        self.tile.refresh()
+
+    def computing(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
+        """Those of DINO on tiles; slides and regions go through the trained weights, under autocast."""
+        return self.tile.computing()
 
     def encoder(self) -> nn.Module:
         """Stage 1 of the teacher."""
@@ -171,7 +186,7 @@ class Hierarchical:
         weight = objective.weight * part.factor
         return replace(found, loss=weight * found.loss, means=means)
 
-    def update(self, means: Mapping[str, Tensor], step: int) -> None:
+    def update(self, means: Mapping[str, Tensor], step: int, taken: Tensor | None = None) -> None:
         """Move the centres of what the step had, and the teachers whose students it trained.
 
         A teacher moves as a whole, so that its head is as old as what the head reads: with a step of slides,
@@ -180,10 +195,10 @@ class Hierarchical:
         """
         _, at, phase = self._at(step)
         if "tile_center" in means:
-            self.tile.move_center(means["tile_center"], self.recipe.dino.center_momentum)
+            self.tile.move_center(means["tile_center"], self.recipe.dino.center_momentum, taken)
         if "region_center" in means:
             assert phase.region is not None
-            self.region.update(means["region_center"], phase.region)
+            self.region.update(means["region_center"], phase.region, taken)
         for name, pair in (("tile", self.tile), ("region", self.region)):
             if any(phase.due(at, objective) for objective in phase.trainers(name)):
                 pair.follow(self._momentum(name, step))

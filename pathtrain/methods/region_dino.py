@@ -75,10 +75,10 @@ class RegionTeaching(TeacherPair):
         small = crops(grids, config.locals, config.flip, len(large), places, seed)
         return self.compare(large, small, self.config.student_temp, temp)
 
-    def update(self, mean: Tensor, config: RegionDino) -> None:
-        """Move the centre."""
+    def update(self, mean: Tensor, config: RegionDino, taken: Tensor | None = None) -> None:
+        """Move the centre, where the step is ``taken``."""
         own = config.center_momentum
-        self.move_center(mean, self.config.center_momentum if own is None else own)
+        self.move_center(mean, self.config.center_momentum if own is None else own, taken)
 
 
 def crops(grids: Tensor, kind: GridCrops, flip: float, first: int, places: Ints, seed: int) -> list[Tensor]:

@@ -3,7 +3,6 @@
 Caron et al. 2021; github.com/facebookresearch/dino, main_dino.py. What the views are lies with the network.
 """
 
-from collections.abc import Callable
 from copy import deepcopy
 
 import torch
@@ -11,9 +10,10 @@ from torch import Tensor, nn
 
 from pathtrain.distributed.fsdp import local
 from pathtrain.losses import spread
-from pathtrain.losses.dino import Terms, dino_terms, updated_center
+from pathtrain.losses.dino import dino_terms, updated_center
 from pathtrain.losses.precision import wide
 from pathtrain.methods.base import Outcome
+from pathtrain.models import reduced
 
 
 class TeacherPair:
@@ -24,28 +24,43 @@ class TeacherPair:
             features (V B, D) that they are of.
         outputs: K.
         device: where everything lives.
-        terms: of the loss; pathtrain.losses.dino.dino_terms, or that compiled.
 
     Attributes:
         student: trained.
         teacher: follows it; without dropout and stochastic depth, as the original's teacher has none.
+        running: what computes in their place: themselves, or after ``reduce`` copies in bfloat16.
         center: (K,).
     """
 
-    def __init__(
-        self,
-        network: nn.ModuleDict,
-        outputs: int,
-        device: torch.device,
-        terms: Callable[..., Terms] = dino_terms,
-    ) -> None:
+    def __init__(self, network: nn.ModuleDict, outputs: int, device: torch.device) -> None:
         self.student = network.to(device).train()
         self.teacher = deepcopy(self.student).eval().requires_grad_(False)
+        self.running = (self.student, self.teacher)
         self.center = torch.zeros(outputs, device=device)
-        self._terms = terms
+        self._terms = dino_terms
+        self._reduced = False
+
+    def reduce(self) -> None:
+        """Compute in bfloat16 from now on (pathtrain.models.reduced); the networks are as they will be."""
+        self.running = (reduced.reduced(self.student), reduced.reduced(self.teacher))
+        self._reduced = True
+
+    def compile(self) -> None:
+        """torch.compile of the running networks and the loss, from now on: shapes are always the same."""
+        for network in self.running:
+            network.compile(dynamic=False)
+        self._terms = torch.compile(dino_terms, dynamic=False)
+
+    def computing(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
+        """Trained parameters, and those that compute in their place and get their gradients."""
+        return reduced.pairs(self.student, self.running[0])
+
+    def refresh(self) -> None:
+        """Before a step: bring what computes up to date."""
+        reduced.refresh(self.computing() + reduced.pairs(self.teacher, self.running[1]))
 
     def compare(
-        self, large: list[Tensor], small: list[Tensor], student_temp: float, teacher_temp: float | Tensor
+        self, large: list[Tensor], small: list[Tensor], student_temp: float, teacher_temp: float
     ) -> Outcome:
         """Loss of a batch; changes nothing but the state of torch's random generator (stochastic depth).
 
@@ -57,10 +72,15 @@ class TeacherPair:
             With the means ``center`` (K,), the teacher's scores; ``teacher_entropy`` and ``kl``, the part of
             the loss that the student could still get rid of, nats; and those of pathtrain.losses.spread.
         """
-        with torch.no_grad():
-            teacher, features = self.teacher([large])
-        student, _ = self.student([large, small] if small else [large])
-        terms = self._terms(student, teacher, self.center, student_temp, teacher_temp)
+        learner, guide = self.running
+        kind = self.center.device.type
+        with torch.autocast(kind, enabled=torch.is_autocast_enabled(kind) and not self._reduced):
+            with torch.no_grad():
+                teacher, features = guide([large])
+            student, _ = learner([large, small] if small else [large])
+        # as a tensor: of each number that it is given, torch.compile would make a version
+        temp = torch.full((), teacher_temp, device=self.center.device)
+        terms = self._terms(student, teacher, self.center, student_temp, temp)
         loss = terms.each.mean()
         means = {
             "center": wide(teacher).mean(dim=(0, 1)),
@@ -71,9 +91,10 @@ class TeacherPair:
         }
         return Outcome(loss, terms.each.detach(), means)
 
-    def move_center(self, mean: Tensor, momentum: float) -> None:
-        """Move the centre towards the mean (K,) of the teacher's outputs in a batch."""
-        self.center = updated_center(self.center, mean, momentum)
+    def move_center(self, mean: Tensor, momentum: float, taken: Tensor | None = None) -> None:
+        """Move the centre towards the mean (K,) of the teacher's outputs in a batch, where ``taken``."""
+        moved = updated_center(self.center, mean, momentum)
+        self.center = moved if taken is None else torch.where(taken, moved, self.center)
 
     @torch.no_grad()
     def follow(self, momentum: float) -> None:

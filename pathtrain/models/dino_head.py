@@ -18,14 +18,16 @@ from pathtrain.recipes.dino import HeadConfig
 class DinoHead(nn.Module):
     """features (B, D) -> scores (B, out_dim), cosines if ``norm_last_layer``.
 
-    Normalisation and last layer are float32 also under autocast (float64 stays): near 1, bfloat16 has steps
-    of 1/128, which a temperature of .04 makes .2 nats of.
+    Normalisation and last layer are float32 also under autocast and in a reduced network (float64 stays):
+    near 1, bfloat16 has steps of 1/128, which a temperature of .04 makes .2 nats of.
 
     Args:
         dim: D.
         config: ``layers`` counts the linear layers of the MLP, with GELU between them; with
             ``norm_last_layer`` the lengths of the last layer's rows stay 1, otherwise they are learnt.
     """
+
+    FULL = ("last_direction", "last_length")  # pathtrain.models.reduced leaves them as they are
 
     def __init__(self, dim: int, config: HeadConfig) -> None:
         super().__init__()

@@ -229,14 +229,19 @@ class Recipe(Strict):
         seed: of sample order, augmentations, initial weights and drop path.
         steps, epochs: length; exactly one of them.
         batch: tiles per optimiser step, over all devices.
-        precision: of the forward pass (torch.autocast); weights and optimiser stay float32.
+        precision: of the networks. bfloat16: DINO's compute in it, from copies of their weights; what else a
+            method has, and what ``sharding`` divides, under torch.autocast. Losses are float32, and the
+            weights that the optimiser moves.
         log_every: steps between two rows of log.jsonl.
         micro_batch: largest number of tiles that go through the networks of one device at once; their
             gradients are added up (accumulated), and the step is that of the whole batch. null: all at once.
-        compile: torch.compile of the backbones and the loss: a minute's start, then faster steps on a card.
+        compile: torch.compile of DINO's networks and loss: a minute's start, then faster steps on a card.
+            ``auto``: on cards that torch's compiler writes for.
         sharding: ``full`` divides weights, gradients and optimiser among the ranks (FSDP2).
         sampling: how often each tile comes.
         probes: what the teacher's encoder is measured by while training. Those of one kind have names.
+        rank_timeout: minutes that ranks wait for each other's gradients before the run ends; one that reads
+            slowly holds up the others. While rank 0 measures probes they wait two hours.
         warn_after: steps that a run may look collapsed before it is said, or before ``--stop-on-collapse``
             stops it; 0 for never.
     """
@@ -256,9 +261,10 @@ class Recipe(Strict):
     checkpoint: CheckpointConfig
     log_every: int = Field(gt=0)
     micro_batch: Annotated[int, Field(gt=0)] | None = None
-    compile: bool = False
+    compile: Literal["auto"] | bool = "auto"
     sharding: Literal["none", "full"] = "none"
     probes: tuple[Probe, ...] = ()
+    rank_timeout: Positive = 30.0
     warn_after: Count = 500
 
     @field_validator("probes")

@@ -25,7 +25,17 @@ from pathtrain.runs.described import info_of
 
 # What a resume may change: it touches the weights by rounding at most, but that stochastic depth is drawn
 # for each micro-batch.
-FREE = {"checkpoint", "log_every", "loader", "probes", "warn_after", "micro_batch", "compile", "sharding"}
+FREE = {
+    "checkpoint",
+    "log_every",
+    "loader",
+    "probes",
+    "warn_after",
+    "micro_batch",
+    "compile",
+    "sharding",
+    "rank_timeout",
+}
 FREE_OF_MODEL = {"checkpoint"}
 # What it may change if it is asked to: what helps a run past a loss that is not finite. Not the optimiser's
 # groups, which its state lies in.
@@ -35,7 +45,7 @@ CHANGEABLE = re.compile(
 
 # Counts up when the same recipe on the same data takes other steps than before (CHANGELOG says which): a run
 # is not finished by steps that it was not begun with
-TRAINING, VERSION_KEY = 2, "training version"
+TRAINING, VERSION_KEY = 3, "training version"
 
 log = logging.getLogger(__name__)
 

@@ -17,19 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from pathprep.storage import atomic
-from pathtrain.distributed.fsdp import compile_networks, divided_optimizer_state, shard, whole
+from pathtrain.data.order import Ints
+from pathtrain.distributed.alike import check_alike
+from pathtrain.distributed.fsdp import compile_blocks, divided_optimizer_state, shard, whole
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.errors import CollapseError, TrainError
-from pathtrain.methods.base import Batch, BatchSource, Method
+from pathtrain.methods.base import BatchSource, Method
 from pathtrain.recipes.probes import Probe
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs import checkpoint, milestones
-from pathtrain.training import logs, step
+from pathtrain.training import compiling, logs, step
 from pathtrain.training.health import Health
 from pathtrain.training.logs import Log, NoLog, Row, Watch
 from pathtrain.training.meter import Meter
 from pathtrain.training.optim import adamw
 from pathtrain.training.probes.live import Probes, due
+from pathtrain.training.step import Done, Queued, Stepper
 from pathtrain.training.stopping import StopRequests
 from pathtrain.training.wandb_board import Wandb
 
@@ -52,6 +55,15 @@ class TrainSummary:
     stopped: str | None = None
 
 
+@dataclass(frozen=True)
+class _Waiting:
+    """A step that is queued: its tiles, and its number, from 1."""
+
+    queued: Queued
+    tiles: Ints
+    step: int
+
+
 class Loop:
     """One process's part of a run.
 
@@ -63,6 +75,9 @@ class Loop:
         config: hash of the run's identity, for its checkpoints.
         ranks: all processes of the run.
         state: a checkpoint to go on from.
+
+    Raises:
+        TrainError: ranks begin with different weights.
     """
 
     def __init__(
@@ -77,21 +92,27 @@ class Loop:
     ) -> None:
         self.recipe, self.method, self.folder = recipe, method, folder
         self.total, self.config, self.ranks = total, config, ranks
-        self.done = 0
+        self.done, self._loss = 0, math.nan
+        self._waiting: _Waiting | None = None
         self.meter = Meter(recipe, method, ranks)
         if state is not None:
             self.done = state["step"]
             self.meter.load_state(state["row"])
             method.load_state(state)  # whole tensors, so before they are divided
+        check_alike(dict(method.student.state_dict()), ranks)
         if recipe.sharding == "full" and ranks.world > 1:
             shard(method.networks())
-        if recipe.compile:
-            compile_networks(method.networks(), blocks=recipe.sharding == "full")
+        if compiling.wanted(recipe.compile, ranks.device):
+            if recipe.sharding == "full":
+                compile_blocks(method.networks())
+            else:
+                method.compile()
         self.optimizer = adamw(method.student, recipe.optim)
         if state is not None:
             self.optimizer.load_state_dict(divided_optimizer_state(state["optimizer"], self.optimizer))
             for group in self.optimizer.param_groups:
                 group["betas"] = recipe.optim.betas  # which may have changed; the rest is set at each step
+        self.stepper = Stepper(method, self.optimizer, recipe, ranks, total)
 
     def train(
         self,
@@ -116,7 +137,7 @@ class Loop:
             TrainError: loss or gradient are not finite.
             CollapseError: it has collapsed, if that is to stop it.
         """
-        start, loss = self.done, math.nan
+        start = self.done
         if start:
             self.ranks.say(log, "resuming at step %d of %d", start, self.total)
         shown = watch if watch is not None and self.ranks.first else _unwatched
@@ -131,23 +152,27 @@ class Loop:
                 if self.done == start:
                     meter.learn(batch)
                 stop = requests.received is not None or collapsed != ""
-                done = step.take(
-                    self.method, self.optimizer, self.recipe, self.ranks, batch, self.done, self.total, stop
-                )
-                if not done.taken:
-                    self._not_finite(done, batch, batches)
+                queued = self.stepper.take(batch, self.done, stop)
+                asked = self._settle(batches)  # of the step before, while this one is computed
                 self.done += 1
+                self._waiting = _Waiting(queued, batch.tiles, self.done)
                 for line in batches.news():  # of this rank's samples, whichever it is
                     log.warning("step %d: %s", self.done, line)
-                meter.count(done)
-                loss = meter.loss
                 found = after(self.done) if after is not None else {}
                 self._say(f"step {self.done}", found)
                 last = self.done == self.total
                 probing = due(self.recipe, self.done, last)
-                row: Row | None = None
+                kept = self.recipe.checkpoint.milestones
+                keeping = kept is not None and self.done % kept == 0
+                saving = self.done % self.recipe.checkpoint.every == 0 or last
                 # where a signal stops it there is no row: who goes on ends the one that is begun
-                if self.done % self.recipe.log_every == 0 or probing or found or last:
+                rowing = self.done % self.recipe.log_every == 0 or probing or bool(found) or last
+                # alone, one need not wait for what the others were asked
+                asked |= stop and self.ranks.world == 1
+                if rowing or keeping or saving or asked:
+                    asked |= self._settle(batches)
+                row: Row | None = None
+                if rowing:
                     values = step.scheduled(self.recipe, self.method, self.total, self.done - 1)
                     row = {"step": self.done, **meter.row(), **values, **found}
                     if probing:
@@ -160,12 +185,11 @@ class Loop:
                         if stop_on_collapse and health.now:
                             collapsed = "; ".join(f"since step {s.first}, {s.words}" for s in health.now)
                 shown(self.done, self.total, row)
-                kept = self.recipe.checkpoint.milestones
-                if kept is not None and self.done % kept == 0:
+                if keeping:
                     self._keep_encoder()
-                if self.done % self.recipe.checkpoint.every == 0 or last or done.stop:
+                if saving or asked:
                     self._save(rows)
-                if last or done.stop:
+                if last or asked:
                     break
         if stop_on_collapse:
             self.ranks.decide(partial(self._refuse, collapsed))
@@ -174,7 +198,19 @@ class Loop:
             stopped = next(name for name in self.ranks.gather(requests.received) if name)
             text = "%s: stopped after step %d of %d, checkpoint written; the same command goes on"
             self.ranks.say(log, text, stopped, self.done, self.total)
-        return TrainSummary(start, self.done, loss, stopped)
+        return TrainSummary(start, self.done, self._loss, stopped)
+
+    def _settle(self, source: BatchSource) -> bool:
+        """Read the numbers of the step that is waited for, if one is; returns whether it is asked to stop."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            return False
+        done = waiting.queued.read()
+        if not done.taken:
+            self._not_finite(done, waiting, source)
+        self.meter.count(done)
+        self._loss = self.meter.loss
+        return done.stop
 
     def _before(self, probes: Probes | None, rows: Log | NoLog) -> None:
         """What the probes say of the first weights: what the curves rise from."""
@@ -222,14 +258,14 @@ class Loop:
             ways = "start over with other values and `fresh`, or go on without `stop_on_collapse`"
             raise CollapseError(f"{place}, checkpoint written: {collapsed}; {ways}")
 
-    def _not_finite(self, done: step.Done, batch: Batch, source: BatchSource) -> None:
+    def _not_finite(self, done: Done, waiting: "_Waiting", source: BatchSource) -> None:
         """Say where, and which tiles; the weights have not moved."""
         losses = done.each.float().tolist()
-        names = [source.name(int(tile)) for tile in batch.tiles]
+        names = [source.name(int(tile)) for tile in waiting.tiles]
         everyone = self.ranks.gather(list(zip(names, losses, strict=True)))
         tiles = [(rank, name, loss) for rank, part in enumerate(everyone) for name, loss in part]
         bad = [name for _, name, loss in tiles if not math.isfinite(loss)]
-        number = self.done + 1
+        number = waiting.step
         what = f"loss is {done.loss}" if not math.isfinite(done.loss) else "gradient is not finite"
         path = self.folder / f"nonfinite-{number}.json"
 
@@ -254,7 +290,7 @@ class Loop:
         )
         raise TrainError(
             f"step {number}: the {what}; {last}. {which}: {', '.join(shown[:3])}{', ...' * (len(shown) > 3)} "
-            f"(all in {path}). Go on with a lower {self.recipe.rate_key(self.done)}, or with "
+            f"(all in {path}). Go on with a lower {self.recipe.rate_key(number - 1)}, or with "
             "precision=float32; `change` allows it"
         )
 

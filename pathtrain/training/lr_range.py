@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def lr_range(
     if not 0 < low < high < math.inf:
         raise UsageError(f"`low` {low} and `high` {high}: give rates above 0, the lower one first")
     rates = [low * (high / low) ** (number / (steps - 1)) for number in range(steps)]
-    with distributed.ranks() as ranks:
+    with distributed.ranks(timedelta(minutes=recipe.rank_timeout)) as ranks:
         ranks.share(recipe.batch)
         data = pathprep.open(Path(dataset))
         target = settle(recipe.stain, None)
@@ -118,8 +119,7 @@ def lr_range(
         progress = TileProgress(steps * recipe.batch, "learning rates")
         with closing(setup.source(0, ranks, target, NO_TILES)) as batches:
             for number, batch in zip(range(steps), batches, strict=False):
-                lr = rates[number]
-                taken = step.take(method, made.optimizer, recipe, ranks, batch, number, total, False, lr)
+                taken = made.stepper.take(batch, number, stop=False, lr=rates[number]).read()
                 if not taken.taken:
                     break
                 done.append(taken)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import timedelta
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
@@ -86,7 +87,7 @@ def pretrain(
     recipe = recipe if isinstance(recipe, Recipe) else load(recipe, settings)
     if stop_on_collapse and not recipe.warn_after:
         raise UsageError("`stop_on_collapse` needs warn_after above 0: after so many steps it stops")
-    with distributed.ranks() as ranks, ExitStack() as held:
+    with distributed.ranks(timedelta(minutes=recipe.rank_timeout)) as ranks, ExitStack() as held:
         ranks.share(recipe.batch)
         if wandb is not None and ranks.first:
             wandb_board.check()

@@ -1,8 +1,9 @@
 """One optimiser step over all ranks and all parts of a batch.
 
 Gradients and the method's means are those of the whole batch: a part counts by its share of the rank's
-tiles, and ranks count alike. A step waits for its numbers once, after the backward pass is queued; several
-ranks also wait to know which parameters have gradients.
+tiles, and ranks count alike. A step is queued on the device, and its numbers are read later, so that the
+device need not wait for the next batch. Whether loss and gradient are finite is therefore decided on the
+device: where they are not, neither this step nor a later one moves the weights.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pathtrain.distributed.fsdp import is_sharded
+from pathtrain.distributed.gradients import Gradients
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.losses.spread import MOMENT, RANK
 from pathtrain.methods import schedules
@@ -48,6 +50,31 @@ class Done:
     taken: bool
 
 
+class Queued:
+    """A step whose numbers are on their way from the device.
+
+    Args:
+        numbers: on the device: loss, gradient norm, wait, stop, and what ``shown`` names.
+        shown, moments, each: as of Done.
+    """
+
+    def __init__(self, numbers: Tensor, shown: list[str], moments: dict[str, Tensor], each: Tensor) -> None:
+        self._shown, self._moments, self._each = shown, moments, each
+        self._numbers = numbers.to("cpu", non_blocking=True)  # pinned, from a card
+        self._there = torch.cuda.Event() if numbers.is_cuda else None  # type: ignore[no-untyped-call]
+        if self._there is not None:
+            self._there.record(torch.cuda.current_stream(numbers.device))
+
+    def read(self) -> Done:
+        """Wait until the step has its numbers."""
+        if self._there is not None:
+            self._there.synchronize()
+        loss, norm, wait, asked, *rest = self._numbers.tolist()
+        taken = math.isfinite(loss) and math.isfinite(norm)
+        means = dict(zip(self._shown, rest, strict=True))
+        return Done(loss, norm, wait, asked > 0, means, self._moments, self._each, taken)
+
+
 def scheduled(recipe: Recipe, method: Method, total: int, step: int) -> dict[str, float]:
     """Every value that follows from the step alone."""
     at, span, optim = recipe.span(step, total)
@@ -59,67 +86,91 @@ def scheduled(recipe: Recipe, method: Method, total: int, step: int) -> dict[str
     }
 
 
-def take(
-    method: Method,
-    optimizer: torch.optim.Optimizer,
-    recipe: Recipe,
-    ranks: Ranks,
-    batch: Batch,
-    step: int,
-    total: int,
-    stop: bool,
-    lr: float | None = None,
-) -> Done:
-    """Do step number ``step`` (the first is 0); nothing moves if loss or gradient are not finite.
+class Stepper:
+    """Takes the steps of a run.
 
     Args:
-        lr: in place of the schedule's.
+        method, optimizer: of one another; divided among ranks already, if they are to be.
+        recipe: its ``seed``, ``optim``, ``precision`` and ``micro_batch``.
+        ranks: all processes.
+        total: steps that the schedules span.
     """
-    now = scheduled(recipe, method, total, step)
-    schedule(optimizer, now["lr"] if lr is None else lr, now["weight_decay"])
-    torch.manual_seed(random_state(recipe.seed, step, ranks.rank))
-    optimizer.zero_grad(set_to_none=True)
-    own = len(batch.tiles)
-    loss = torch.zeros((), device=ranks.device)
-    means: dict[str, Tensor] = {}
-    each = []
-    for part in method.split(batch.views, recipe.micro_batch or own):
-        with torch.autocast(ranks.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            outcome = method.loss(part, step)
-        share = len(outcome.each) / own
-        (outcome.loss * share).backward()  # type: ignore[no-untyped-call]
-        loss += outcome.loss.detach().float() * share
-        for name, value in outcome.means.items():
-            means[name] = means[name] + value * share if name in means else value * share
-        each.append(outcome.each)
-    for parameter in method.frozen(step):
-        parameter.grad = None  # AdamW then leaves it alone, weight decay included
-    parameters = dict(method.student.named_parameters())
-    if not is_sharded(parameters.values()):  # sharded gradients are averaged in the backward pass
-        ranks.average_gradients(parameters.values())
-    trained = {name: parameter for name, parameter in parameters.items() if parameter.grad is not None}
-    norms = clip_each(trained.values(), recipe.optim.clip, ranks)
-    names = list(means)
-    flat = [loss.view(1), loss.new_tensor([batch.wait, float(stop)]), *(means[n].flatten() for n in names)]
-    mean = ranks.sum(torch.cat(flat)) / ranks.world  # float64 if one of them is
-    parts = torch.split(mean, [1, 2, *(means[n].numel() for n in names)])
-    means = {
-        name: part.view_as(means[name]).to(means[name]) for name, part in zip(names, parts[2:], strict=True)
-    }
-    shown = {name: value for name, value in means.items() if value.numel() == 1}
-    shown |= method.figures(means) | _norms(trained, norms)
-    together = torch.linalg.vector_norm(norms)
-    numbers = [parts[0], together.view(1), parts[1], *(value.view(1) for value in shown.values())]
-    value, length, wait, asked, *rest = torch.cat(numbers).tolist()
-    taken = math.isfinite(value) and math.isfinite(length)
-    if taken:
-        optimizer.step()
-        method.update(means, step)
-    moments = {
-        name.removesuffix(MOMENT) + RANK: value for name, value in means.items() if name.endswith(MOMENT)
-    }
-    logged = dict(zip(shown, rest, strict=True))
-    return Done(value, length, wait, asked > 0, logged, moments, torch.cat(each), taken)
+
+    def __init__(
+        self, method: Method, optimizer: torch.optim.Optimizer, recipe: Recipe, ranks: Ranks, total: int
+    ) -> None:
+        self.method, self.optimizer, self.recipe, self.ranks = method, optimizer, recipe, ranks
+        self.total = total
+        self._parameters = dict(method.student.named_parameters())
+        self._gradients = Gradients(self._parameters.values(), method.computing(), ranks, method.uniform)
+        self._sharded = is_sharded(self._parameters.values())
+        # not 0 from the first step on that was not finite; the optimiser's kernel looks at it
+        self._broken = torch.zeros((), device=ranks.device)
+        if not self._sharded:
+            optimizer.found_inf = self._broken  # type: ignore[attr-defined]
+
+    def take(self, batch: Batch, step: int, stop: bool, lr: float | None = None) -> Queued:
+        """Queue step number ``step`` (the first is 0); nothing moves if loss or gradient are not finite.
+
+        A teacher may follow a student that has not moved: of a run that ends so nothing is kept.
+
+        Args:
+            stop: whether this rank is asked to stop.
+            lr: in place of the schedule's.
+        """
+        method, recipe, ranks = self.method, self.recipe, self.ranks
+        now = scheduled(recipe, method, self.total, step)
+        schedule(self.optimizer, now["lr"] if lr is None else lr, now["weight_decay"])
+        torch.manual_seed(random_state(recipe.seed, step, ranks.rank))
+        method.refresh()
+        self._gradients.clear()
+        own = len(batch.tiles)
+        loss = torch.zeros((), device=ranks.device)
+        means: dict[str, Tensor] = {}
+        each = []
+        parts = method.split(batch.views, recipe.micro_batch or own)
+        for number, part in enumerate(parts, 1):
+            with torch.autocast(ranks.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+                outcome = method.loss(part, step)
+            share = len(outcome.each) / own
+            with self._gradients.part(last=number == len(parts)):
+                (outcome.loss * share).backward()  # type: ignore[no-untyped-call]
+            loss += outcome.loss.detach().float() * share
+            for name, value in outcome.means.items():
+                means[name] = means[name] + value * share if name in means else value * share
+            each.append(outcome.each)
+        self._gradients.average()
+        for parameter in method.frozen(step):
+            parameter.grad = None  # AdamW then leaves it alone, weight decay included
+        trained = {name: p for name, p in self._parameters.items() if p.grad is not None}
+        norms = clip_each(trained.values(), recipe.optim.clip, ranks)
+        names = list(means)
+        flat = [
+            loss.view(1),
+            torch.tensor([batch.wait, float(stop)]).to(loss, non_blocking=True),
+            *(means[n].flatten() for n in names),
+        ]
+        mean = ranks.sum(torch.cat(flat)) / ranks.world  # float64 if one of them is
+        split = torch.split(mean, [1, 2, *(means[n].numel() for n in names)])
+        means = {
+            name: part.view_as(means[name]).to(means[name])
+            for name, part in zip(names, split[2:], strict=True)
+        }
+        shown = {name: value for name, value in means.items() if value.numel() == 1}
+        shown |= method.figures(means) | _norms(trained, norms)
+        together = torch.linalg.vector_norm(norms)
+        moments = {
+            name.removesuffix(MOMENT) + RANK: value for name, value in means.items() if name.endswith(MOMENT)
+        }
+        numbers = [split[0], together.view(1), split[1], *(value.view(1) for value in shown.values())]
+        queued = Queued(torch.cat(numbers), list(shown), moments, torch.cat(each))
+        finite = split[0].isfinite().all() & together.isfinite()
+        torch.maximum(self._broken, (~finite).to(self._broken), out=self._broken)
+        # divided parameters cannot take the flag: there the step is waited for
+        if not self._sharded or queued.read().taken:
+            self.optimizer.step()
+            method.update(means, step, self._broken == 0)
+        return queued
 
 
 def _norms(names: Iterable[str], norms: Tensor) -> dict[str, Tensor]:
@@ -127,7 +178,10 @@ def _norms(names: Iterable[str], norms: Tensor) -> dict[str, Tensor]:
     parts: dict[str, list[int]] = {}
     for number, name in enumerate(names):
         parts.setdefault(name.partition(".")[0], []).append(number)
-    return {f"gradient_norm_{part}": torch.linalg.vector_norm(norms[rows]) for part, rows in parts.items()}
+    return {
+        f"gradient_norm_{part}": torch.linalg.vector_norm(norms[rows[0] : rows[-1] + 1])
+        for part, rows in parts.items()
+    }
 
 
 def random_state(seed: int, step: int, rank: int) -> int:

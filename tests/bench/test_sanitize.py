@@ -1,5 +1,4 @@
-"""The kernels under compute-sanitizer, with a stand-in for it: what is run, what is judged clean, what goes
-on."""
+"""The kernels under compute-sanitizer, with a stand-in for it: what runs, what is clean, what goes on."""
 
 import importlib
 import json

@@ -76,7 +76,13 @@ def assert_reference(view: Bytes, setting: Any, found: Bytes) -> None:
 def test_compiled_is_the_reference(case: int) -> None:
     for shape in SIZES:
         view = every_colour(128)[: shape[0], : shape[1]].copy()
-        assert_reference(view, CASES[case], colour_cpu.apply(view, CASES[case]))
+        # on planes, with what lies beside the view in its rows
+        planes = np.full((3, shape[0], shape[1] + 7), 99, np.float32)
+        planes[:, :, : shape[1]] = view.transpose(2, 0, 1)
+        colour_cpu.apply(planes, *shape, CASES[case])
+        found = planes[:, :, : shape[1]].transpose(1, 2, 0)
+        assert_reference(view, CASES[case], found.astype(np.uint8))
+        assert np.array_equal(found, found.astype(np.uint8))
 
 
 @pytest.mark.parametrize("where", ["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])

@@ -7,28 +7,22 @@ from pathlib import Path
 
 import pytest
 
-COLOUR = """
+VIEWS = """
 import hashlib
 import numpy as np
-from pathprep.kernels import colour_cpu
 from pathprep.kernels.colour_reference import UNCHANGED
+from pathtrain.data.view_cutter import _cut
 rng, digest = np.random.default_rng(0), hashlib.sha256()
-for side in (32, 96, 224):
+for size in (32, 96, 224):
     for grey in (0, 1, 0):
-        view = rng.integers(0, 256, (side, side, 3), np.uint8)
-        setting = (UNCHANGED + rng.normal(0, 0.1, UNCHANGED.shape)).astype(np.float32)
-        setting[13] = grey
-        digest.update(colour_cpu.apply(view, setting))
-found = colour_cpu.apply
-"""
-BLUR = """
-import hashlib
-import numpy as np
-from pathtrain.data.view_effects import _blur, _kernel
-rng, digest = np.random.default_rng(0), hashlib.sha256()
-for side in (32, 96, 224):
-    digest.update(_blur(rng.integers(0, 256, (side, side, 3), np.uint8), _kernel(side / 60)))
-found = _blur
+        tile = rng.integers(0, 256, (150, 170, 3), np.uint8)
+        colour = UNCHANGED + rng.normal(0, 0.1, UNCHANGED.shape)
+        colour[13] = grey
+        row = np.array([0.1, 0.9, 0.7, 0.2, *colour, grey, size / 60, grey], np.float32)
+        out, scratch = np.empty((3, size, size), np.float32), np.empty((2, 3 * size * size), np.float32)
+        _cut(tile, row, out, scratch, *np.ones((2, 3), np.float32))
+        digest.update(out)
+found = _cut
 """
 STAIN = """
 import hashlib
@@ -46,8 +40,8 @@ found = macenko_cpu._fit_batch
 
 @pytest.mark.parametrize(
     "code",
-    [COLOUR, pytest.param(BLUR, marks=pytest.mark.slow), pytest.param(STAIN, marks=pytest.mark.slow)],
-    ids=["colour", "blur", "stain"],
+    [pytest.param(VIEWS, marks=pytest.mark.slow), pytest.param(STAIN, marks=pytest.mark.slow)],
+    ids=["views", "stain"],
 )
 def test_just_compiled_and_from_the_cache(tmp_path: Path, code: str) -> None:
     tell = "print(digest.hexdigest(), sum(found.stats.cache_hits.values()))"

@@ -1,9 +1,14 @@
-"""Each augmentation of the DALI graph against torchvision, PIL or the formula, given the same parameters.
+"""Each augmentation of the graph against torchvision, PIL or the formula, given the same parameters.
 
 Tolerances in grey levels (0 to 255), per operation; see the assertions.
 """
 
-from typing import Any
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +19,11 @@ from PIL import Image, ImageOps
 from scipy import ndimage
 from torchvision.transforms import functional
 
-from pathtrain.data import view_graph
+from pathtrain.data import view_graph, view_numbers
 from pathtrain.data.view_params import Drawn, View, views
 from pathtrain.recipes.load import load
 from pathtrain.recipes.recipe import Recipe
+from pathtrain.stain.stage import Stage
 
 SIDE = 96
 SIZE = 64
@@ -49,7 +55,7 @@ def neutral(count: int = 1, **changes: Any) -> Drawn:
         values[name] = np.zeros(count, bool)
     values["turn"] = np.zeros(count, np.int64)
     return Drawn(
-        **{name: np.asarray(changes.get(name, value), value.dtype) for name, value in values.items()}
+        **{name: np.asarray(changes.get(name, value), value.dtype)[:, None] for name, value in values.items()}
     )
 
 
@@ -60,11 +66,10 @@ def run(images: list[Pixels], drawn: Drawn, recipe: Recipe = RECIPE, size: int =
     """One view (B, 3, size, size), 0 to 1, of images that are coded almost without loss."""
     jpegs = [np.frombuffer(simplejpeg.encode_jpeg(image, 100, "RGB", "444"), np.uint8) for image in images]
     view = View(size, (1, 1), blur=1, solarise=1, turned=True)
-    names = view_graph.columns(view)
-    fed = [jpegs, *view_graph.inputs(drawn, names)]
+    fed = [jpegs, view_numbers.packed(drawn)]
     mean, std = recipe.model.mean, recipe.model.std
-    pipeline = view_graph.pipeline([view], mean, std, lambda _: fed, len(images), 1, device_id=None, depth=1)
-    return torch.from_dlpack(pipeline.run()[0].as_tensor()).clone()
+    (found,) = view_graph.Views([view], mean, std, lambda _: fed, len(images), 1, None, depth=1).run()
+    return found
 
 
 def levels(view: torch.Tensor) -> npt.NDArray[np.float64]:
@@ -195,6 +200,70 @@ def test_samples_of_a_batch_keep_their_own_parameters() -> None:
         assert torch.equal(run([image], alone)[0], together[number])
 
 
+class Side:
+    """A stream that tells when it is waited for, and how many of DALI's outputs are still held then."""
+
+    stream = None
+
+    def __init__(self) -> None:
+        self.outputs: list[weakref.ref[Any]] = []
+        self.told: list[str] = []
+
+    @contextmanager
+    def queue(self) -> Iterator[None]:
+        self.told.append("begin")
+        yield
+        self.told.append("end")
+
+    def wait(self) -> None:
+        self.told.append(f"wait with {sum(output() is not None for output in self.outputs)} held")
+
+    def give(self, view: torch.Tensor) -> torch.Tensor:
+        self.told.append("give")
+        return view
+
+
+class Output:
+    def __init__(self, memory: npt.NDArray[Any]) -> None:
+        self.memory = memory
+
+    def as_tensor(self) -> npt.NDArray[Any]:
+        return self.memory
+
+
+def test_what_dali_lends_a_card_is_copied_before_it_is_dropped() -> None:
+    side, memory = Side(), [np.full((2, 3), value, np.float32) for value in (1, 2)]
+
+    class Pipeline:
+        def run(self, stream: object) -> list[Output]:
+            outputs = [Output(each) for each in memory]
+            side.outputs = [weakref.ref(output) for output in outputs]
+            return outputs
+
+    views = view_graph.copied(Pipeline(), cast(Any, side))
+    for each in memory:
+        each[:] = 0  # by DALI, for a later batch
+    assert [float(view.mean()) for view in views] == [1, 2]
+    assert side.told == ["begin", "wait with 2 held", "end", "give", "give"]
+    assert not any(output() for output in side.outputs)
+
+
+@pytest.mark.parametrize("jitter", [False, True])
+def test_the_graph_of_a_card_is_one_that_dali_takes(jitter: bool) -> None:
+    """Traced, which needs no card, not run: tiles and views are on it, and each step feeds few arrays."""
+    recipe = load("exaonepath1", ["stain.mode=jitter", "stain.basis=hed", "stain.concentration=0.2"])
+    every = views(recipe.views)
+    stage = Stage(recipe.stain, None, None, {}, 240.0, 0, views=len(every)) if jitter else None
+    tail = partial(view_graph._by_dali, views=every, mean=[0.0] * 3, std=[1.0] * 3, io=240.0)
+    graph = view_graph._graph(lambda _: [], 0, 1, stage, None, [], tail)
+    pipeline = graph(batch_size=2, num_threads=1, device_id=0)
+    pipeline._build_graph()
+    made = Counter((type(each._op).__name__, each.outputs[0].device) for each in pipeline._ops)
+    assert made["Image", "gpu"] == made["PythonFunction", "gpu"] == 1
+    assert [made[name, "gpu"] for name in ("Resize", "GaussianBlur", "CropMirrorNormalize")] == [10] * 3
+    assert made["ExternalSource", "cpu"] == 2 + jitter
+
+
 def test_normalised_with_the_models_mean_and_std(plain: Pixels) -> None:
     recipe = load("smoke")
     ours = run([tissue(SIZE)], neutral(), recipe)[0]
@@ -202,10 +271,3 @@ def test_normalised_with_the_models_mean_and_std(plain: Pixels) -> None:
     theirs = functional.normalize(image, recipe.model.mean, recipe.model.std)
     assert (ours - theirs).abs().max() < 1.01 / 255 / min(recipe.model.std)
     assert ours.dtype == torch.float32
-
-
-def test_operations_that_a_recipe_never_does_are_not_in_the_graph() -> None:
-    never = ["views.jitter.p=0", "views.greyscale=0", "views.globals.solarise=[0]"]
-    recipe = load("smoke", [*never, "views.globals.blur=[0, 0.5]"])
-    names = [view_graph.columns(view) for view in views(recipe.views)[:2]]
-    assert names == [["start", "end"], ["start", "end", "blur", "sigma"]]

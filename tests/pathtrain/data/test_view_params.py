@@ -18,7 +18,9 @@ MANY = 20_000
 
 
 def draw(number: int, positions: np.ndarray, seed: int = 0) -> view_params.Drawn:
-    return view_params.draw(RECIPE.views, view_params.views(RECIPE.views)[number], number, positions, seed)
+    """One view of each tile."""
+    drawn = view_params.draw(RECIPE.views, view_params.views(RECIPE.views), positions, seed)
+    return view_params.Drawn(**{name: values[:, number] for name, values in vars(drawn).items()})
 
 
 def test_views_follow_the_recipe() -> None:
@@ -76,7 +78,7 @@ def test_crops_are_distributed_as_torchvisions(number: int) -> None:
 
 def test_a_crop_that_never_fits_falls_back_to_the_largest_centred_box() -> None:
     config = RECIPE.views.model_copy(update={"ratio": (2.0, 4.0)})
-    drawn = view_params.draw(config, view_params.View(224, (1.0, 1.0), 0, 0), 0, np.arange(50), 0)
+    drawn = view_params.draw(config, [view_params.View(224, (1.0, 1.0), 0, 0)], np.arange(50), 0)
     size = drawn.end - drawn.start
     assert np.allclose(size, [0.5, 1])  # height half, width whole: the nearest ratio is 2
     assert np.allclose(drawn.start, [0.25, 0])
@@ -140,10 +142,10 @@ def test_stain_numbers_of_views_are_independent_of_each_other_and_of_the_tiles()
 
 def test_flips_and_turns_come_as_often_as_said() -> None:
     config = RECIPE.views.model_copy(update={"flip_vertical": 0.3, "turn": 0.75})
-    drawn = view_params.draw(config, view_params.views(config)[0], 0, np.arange(MANY), 0)
-    assert np.abs(np.bincount(drawn.turn) / MANY - 0.25).max() < 0.015
+    drawn = view_params.draw(config, view_params.views(config)[:1], np.arange(MANY), 0)
+    assert np.abs(np.bincount(drawn.turn[:, 0]) / MANY - 0.25).max() < 0.015
     assert (drawn.flip.mean(), drawn.flip_vertical.mean()) == pytest.approx((0.5, 0.3), abs=0.015)
     plain = draw(0, np.arange(MANY))
     assert not plain.flip_vertical.any()
     assert not plain.turn.any()
-    assert np.array_equal(plain.flip, drawn.flip)
+    assert np.array_equal(plain.flip, drawn.flip[:, 0])

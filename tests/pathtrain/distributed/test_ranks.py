@@ -44,6 +44,21 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("ranks") / "dataset", slides)
 
 
+@pytest.mark.parametrize(
+    ("world", "here", "threads"), [(1, None, 8), (1, "1", 8), (8, "4", 2), (16, None, 1)]
+)
+def test_a_loader_has_its_ranks_part_of_the_cores(
+    monkeypatch: pytest.MonkeyPatch, world: int, here: str | None, threads: int
+) -> None:
+    """Whatever OMP_NUM_THREADS says, which torchrun sets to 1."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if here is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
+    assert Ranks(0, world).threads == threads
+
+
 def command(dataset: Path, run: Path, *more: str, base: tuple[str, ...] = SETTINGS) -> list[str]:
     settings = [part for setting in (*base, *more) for part in ("--set", setting)]
     return ["-m", "pathtrain", "pretrain", str(dataset), "--out", str(run), *settings]
@@ -183,7 +198,7 @@ def test_asked_to_stop_one_rank_stops_all_at_the_same_step(dataset: Path, tmp_pa
     ended = finish(processes)
     assert [code for code, _, _ in ended] == [75, 75], ended
     last = checkpoint.entries(run)[-1].step
-    assert f"SIGUSR1: stopped after step {last} of 100000" in " ".join(ended[0][1].split())
+    assert f"SIGUSR1: stopped after step {last} of 100000" in " ".join(ended[0][2].split())
     assert rows(run)[-1]["step"] == last
 
 
@@ -266,8 +281,8 @@ def test_batches_that_cannot_be_divided(batch: int, near: str) -> None:
         Ranks(1, 2, torch.device("cpu")).share(batch)
 
 
-def test_ranks_wait_longer_for_each_other_than_nccl_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Probes and checkpoints of rank 0 take longer than its 10 minutes."""
+def test_ranks_wait_for_gradients_as_the_recipe_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not NCCL's 10 minutes."""
 
     def join(backend: str, *, rank: int, world_size: int, timeout: timedelta) -> None:
         raise ValueError(f"{rank} of {world_size} would wait {timeout}")
@@ -275,5 +290,8 @@ def test_ranks_wait_longer_for_each_other_than_nccl_does(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.distributed, "init_process_group", join)
     for name, value in (("WORLD_SIZE", 2), ("RANK", 1), ("LOCAL_RANK", 0)):
         monkeypatch.setenv(name, str(value))
-    with pytest.raises(UsageError, match="1 of 2 would wait 2:00:00"), distributed.ranks():
+    with (
+        pytest.raises(UsageError, match="1 of 2 would wait 0:07:00"),
+        distributed.ranks(timedelta(minutes=7)),
+    ):
         pass

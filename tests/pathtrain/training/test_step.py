@@ -11,13 +11,12 @@ import pytest
 import torch
 from helpers.toys import TINY, moved
 
-from pathtrain.distributed.fsdp import compile_networks
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.methods.dino import Dino
 from pathtrain.models.backbone import checkpoint_activations
 from pathtrain.recipes.load import load
 from pathtrain.recipes.recipe import ModelConfig
-from pathtrain.training import flops, step
+from pathtrain.training import compiling, flops, step
 from pathtrain.training.optim import adamw
 
 CPU = torch.device("cpu")
@@ -48,11 +47,10 @@ def run(*more: str, steps: int = 3) -> tuple[list[step.Done], Dino]:
     recipe = load("smoke", [*SETTINGS, *more])
     torch.manual_seed(0)
     dino = Dino(recipe, 10, CPU)
-    if recipe.compile:
-        compile_networks(dino.networks(), blocks=False)
-    optimizer = adamw(dino.student, recipe.optim)
-    done = [step.take(dino, optimizer, recipe, ONE, Images(), s, 10, stop=False) for s in range(steps)]
-    return done, dino
+    if compiling.wanted(recipe.compile, CPU):
+        dino.compile()
+    steps_of = step.Stepper(dino, adamw(dino.student, recipe.optim), recipe, ONE, 10)
+    return [steps_of.take(Images(), s, stop=False).read() for s in range(steps)], dino
 
 
 def assert_same(one: tuple[list[step.Done], Dino], other: tuple[list[step.Done], Dino]) -> None:
@@ -108,9 +106,12 @@ def test_nothing_moves_where_the_loss_is_not_finite() -> None:
     before = [p.clone() for p in [*dino.student.parameters(), *dino.teacher.parameters(), dino.center]]
     images = Images()
     images.views[3][5] = math.nan
-    done = step.take(dino, adamw(dino.student, recipe.optim), recipe, ONE, images, 0, 10, stop=False)
+    steps = step.Stepper(dino, adamw(dino.student, recipe.optim), recipe, ONE, 10)
+    done = steps.take(images, 0, stop=False).read()
     assert not done.taken
     assert [i for i, loss in enumerate(done.each.tolist()) if not math.isfinite(loss)] == [5]
+    # the next step may be queued before that is known
+    assert steps.take(Images(), 1, stop=False).read().taken
     after = [*dino.student.parameters(), *dino.teacher.parameters(), dino.center]
     assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
 
