@@ -135,7 +135,8 @@ def embedding(precision: str) -> Callable[[Json], Found | None]:
         if not rates:
             return None
         ours, theirs = rates["pathtrain embed"], rates["DataLoader, Pillow"]
-        return Found(f"{ours:,.0f} tiles/s, {ours / theirs:.1f} x DataLoader + Pillow")
+        floors = f"decoding alone {rates['decoding alone']:,.0f}, network alone {rates['network alone']:,.0f}"
+        return Found(f"{ours:,.0f} tiles/s, {ours / theirs:.1f} x DataLoader + Pillow; {floors}")
 
     return read
 
