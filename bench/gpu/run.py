@@ -46,7 +46,8 @@ def main() -> int:
         return 1
     chosen = [part for part in every if not options.only or part.name in options.only]
     record = run(chosen, place.out, seconds=options.seconds, folder=BENCH.parent)
-    print(f"\n{table.table(table.ROWS, [place.out])}\n\nResults: {place.out}")
+    said = "Of a rehearsal, which says nothing of a card:\n\n" if tiny else ""
+    print(f"\n{said}{table.table(table.ROWS, [place.out])}\n\nResults: {place.out}")
     if not tiny and options.out is None:
         table.write()
     bad = [name for name in names if record["parts"].get(name, {}).get("state", "passed") != "passed"]
