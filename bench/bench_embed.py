@@ -2,8 +2,9 @@
 
 `pathtrain embed`'s function on a dataset folder, JPEG to feature, in float32 (on a card with TF32) and in
 bfloat16. The other side is torch's DataLoader with worker processes that decode with Pillow and resize,
-pinned memory, and the same network in the same precision, as published code has it. "network alone" is the
-network on images that lie on the device: the floor. Random weights: it is speed that is measured.
+pinned memory, and the same network in the same precision, as published code has it. "decoding alone" is ours
+without a network, "network alone" the network on images that lie on the device: the slower of them is what
+`embed` can do. Random weights: it is speed that is measured.
 
     python bench/bench_embed.py [DATASET] [--model vit_base_patch16_224] [--json [FILE]]
 
@@ -28,7 +29,9 @@ from machine import add_json, interleave, saved
 from PIL import Image
 from torch import Tensor, nn
 
-from pathtrain.data.whole_tiles import DatasetTiles, open_tiles
+from pathtrain.data.tile_batches import batches
+from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, open_tiles
+from pathtrain.distributed.workers import cores
 from pathtrain.features.encode import encode, tensor_cores
 from pathtrain.params.encoding import How
 from pathtrain.recipes.recipe import ModelConfig
@@ -106,6 +109,12 @@ def alone(model: LoadedModel, how: How, tiles: int) -> Callable[[], None]:
     return run
 
 
+def decoded(tiles: DatasetTiles | FolderTiles, order: npt.NDArray[np.int64], size: int, batch: int) -> None:
+    """What `embed` does before its network."""
+    for _ in batches(tiles, order, size=size, batch=batch, threads=cores(), pinned=CARD):
+        pass
+
+
 def main() -> None:
     """Run the comparison and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -130,6 +139,7 @@ def main() -> None:
             cases: dict[str, Callable[[], object]] = {
                 "pathtrain embed": partial(encode, [model], tiles, order, how),
                 "DataLoader, Pillow": Peer(dataset, model, order, how),
+                "decoding alone": partial(decoded, tiles, order, model.size, how.batch),
                 "network alone": alone(model, how, options.tiles),
             }
             interleave(cases, 1)
