@@ -24,15 +24,18 @@ def apply(planes: Singles, height: int, width: int, sigma: float, out: Singles) 
     half = _half(sigma)
     reach, side = len(half) - 1, planes.shape[2]
     line = np.zeros(reach + side + reach, np.float32)
+    above, below = np.empty(reach + 1, np.int64), np.empty(reach + 1, np.int64)
     for plane in range(3):
         source, target = planes[plane].reshape(-1), out[plane].reshape(-1)
         for y in range(height):
+            for step in range(1, reach + 1):
+                above[step] = _mirrored(y - step, height) * side
+                below[step] = _mirrored(y + step, height) * side
             for x in range(0, side, LANES):
                 total = mul(splat(half[0]), load(source, y * side + x))
                 for step in range(1, reach + 1):
-                    above = load(source, _mirrored(y - step, height) * side + x)
-                    below = load(source, _mirrored(y + step, height) * side + x)
-                    total = add(total, mul(splat(half[step]), add(above, below)))
+                    pair = add(load(source, above[step] + x), load(source, below[step] + x))
+                    total = add(total, mul(splat(half[step]), pair))
                 store(line, reach + x, total)
             for step in range(1, reach + 1):
                 line[reach - step] = line[reach + _mirrored(-step, width)]

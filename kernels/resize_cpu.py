@@ -77,32 +77,30 @@ def _weights(start: float, end: float, length: int, size: int) -> tuple[Ints, Si
     """The first pixel that each output pixel is made of (size,), and the weights from it on (size, taps)."""
     scale = (end - start) / size
     wide = max(abs(scale), 1.0)
-    reach = math.ceil(4 * wide) + 1
+    narrow = 1 / wide
+    reach = math.ceil(4 * wide)
     taps = min(reach, length)
     first, weights = np.empty(size, np.int64), np.zeros((size, taps), np.float32)
-    row = np.empty(taps)
+    found = np.empty(reach)
     for i in range(size):
         middle = start + (i + 0.5) * scale
         low = math.floor(middle - 2 * wide + 0.5)
-        first[i] = min(max(low, 0), length - taps)
-        row[:] = 0
+        for tap in range(reach):
+            x = abs((low + tap + 0.5 - middle) * narrow)
+            near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+            found[tap] = near if x < 1 else far if x < 2 else 0.0
         total = 0.0
-        for pixel in range(low, low + reach):
-            weight = _cubic((pixel + 0.5 - middle) / wide)
-            if weight != 0:
-                row[min(max(pixel, 0), length - 1) - first[i]] += weight
-                total += weight
-        for tap in range(taps):
-            weights[i, tap] = row[tap] / total
+        for tap in range(reach):
+            total += found[tap]
+        part = 1 / total
+        first[i] = min(max(low, 0), length - taps)
+        if low >= 0 and low + reach <= length:
+            for tap in range(reach):
+                weights[i, tap] = found[tap] * part
+        else:
+            for tap in range(reach):
+                weights[i, min(max(low + tap, 0), length - 1) - first[i]] += np.float32(found[tap] * part)
     return first, weights
-
-
-@jit_finite
-def _cubic(x: float) -> float:
-    x = abs(x)
-    if x < 1:
-        return (1.5 * x - 2.5) * x * x + 1
-    return ((-0.5 * x + 2.5) * x - 4) * x + 2 if x < 2 else 0.0
 
 
 @jit_finite

@@ -4,8 +4,10 @@ Tolerances in grey levels (0 to 255), per operation; see the assertions.
 """
 
 import weakref
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -18,9 +20,10 @@ from scipy import ndimage
 from torchvision.transforms import functional
 
 from pathtrain.data import view_graph, view_numbers
-from pathtrain.data.view_params import Drawn, View
+from pathtrain.data.view_params import Drawn, View, views
 from pathtrain.recipes.load import load
 from pathtrain.recipes.recipe import Recipe
+from pathtrain.stain.stage import Stage
 
 SIDE = 96
 SIZE = 64
@@ -243,6 +246,22 @@ def test_what_dali_lends_a_card_is_copied_before_it_is_dropped() -> None:
     assert [float(view.mean()) for view in views] == [1, 2]
     assert side.told == ["begin", "wait with 2 held", "end", "give", "give"]
     assert not any(output() for output in side.outputs)
+
+
+@pytest.mark.parametrize("jitter", [False, True])
+def test_the_graph_of_a_card_is_one_that_dali_takes(jitter: bool) -> None:
+    """Traced, which needs no card, not run: tiles and views are on it, and each step feeds few arrays."""
+    recipe = load("exaonepath1", ["stain.mode=jitter", "stain.basis=hed", "stain.concentration=0.2"])
+    every = views(recipe.views)
+    stage = Stage(recipe.stain, None, None, {}, 240.0, 0, views=len(every)) if jitter else None
+    tail = partial(view_graph._by_dali, views=every, mean=[0.0] * 3, std=[1.0] * 3, io=240.0)
+    graph = view_graph._graph(lambda _: [], 0, 1, stage, None, [], tail)
+    pipeline = graph(batch_size=2, num_threads=1, device_id=0)
+    pipeline._build_graph()
+    made = Counter((type(each._op).__name__, each.outputs[0].device) for each in pipeline._ops)
+    assert made["Image", "gpu"] == made["PythonFunction", "gpu"] == 1
+    assert [made[name, "gpu"] for name in ("Resize", "GaussianBlur", "CropMirrorNormalize")] == [10] * 3
+    assert made["ExternalSource", "cpu"] == 2 + jitter
 
 
 def test_normalised_with_the_models_mean_and_std(plain: Pixels) -> None:
