@@ -2,9 +2,10 @@
 
 Ours is the step of `pathtrain pretrain`, with all that it checks and reports. The peer is written as
 main_dino.py does it: views of one size through the backbone together, a loop over pairs of views in the
-loss, gradients clipped in a loop, AdamW, and a loop for the teacher; in the same precision. Both take the
-same random views, which are ready in memory, so only the step counts. A third case is ours fed by the
-real loader, with its wait for data. Rounds are interleaved.
+loss, gradients clipped in a loop, AdamW, and a loop for the teacher; another is of lightly's parts, as
+lightly-train puts them together. All have the same precision and take the same random views, which are ready
+in memory, so only the step counts. The last case is ours fed by the real loader, with its wait for data.
+Rounds are interleaved.
 
     python bench/bench_train.py [--batch 64] [--dataset FOLDER] [--json [FILE]]
 
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from eager_dino import Peer
+from lightly_dino import Lightly
 from machine import add_json, saved
 
 from pathprep.dataset.reader import Dataset
@@ -40,7 +42,7 @@ from pathtrain.training import compiling, flops, step
 from pathtrain.training.optim import adamw
 
 TOTAL = 1000  # steps that the schedules span
-PEER = "eager PyTorch, as main_dino.py"
+PEER, LIGHTLY = "eager PyTorch, as main_dino.py", "lightly's parts, as lightly-train"
 
 
 class Ready:
@@ -202,7 +204,12 @@ def main() -> None:
         found["flops_a_tile"] = flops.count(ours.method, part, recipe.precision, device)
         found["peak"] = flops.peak(device, recipe.precision)
         peer = Peer(recipe, device, TOTAL)
-        cases: dict[str, Case] = {"ours": (ours, lambda: ready), PEER: (peer, lambda: ready)}
+        lightly = Lightly(recipe, device, TOTAL)
+        cases: dict[str, Case] = {
+            "ours": (ours, lambda: ready),
+            PEER: (peer, lambda: ready),
+            LIGHTLY: (lightly, lambda: ready),
+        }
         best = "ours"
         if options.compile:
             best = "ours, compiled"

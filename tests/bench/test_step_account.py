@@ -50,10 +50,10 @@ def test_copies_save_casts() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch.compile's own
 def test_compiled_saves_more() -> None:
-    """At least what is said of ViT-B: four in ten kernels."""
+    """Of a tiny ViT four in ten kernels, and a third of the bytes."""
     autocast, compiled = (step_account.account(SMALL, way) for way in ("autocast", "compiled"))
-    assert compiled.kernels < 0.6 * autocast.kernels
-    assert compiled.bytes < 0.75 * autocast.bytes
+    assert compiled.kernels < 0.62 * autocast.kernels
+    assert compiled.bytes < 0.7 * autocast.bytes
     assert compiled.flops == pytest.approx(autocast.flops, rel=0.01)
 
 
