@@ -1,6 +1,7 @@
 # make demo   a sample archive of slides through the whole path, to a trained encoder and two pages to look at
 # make test   the fast tests          make test-all   every test, the slow ones too
-# make test-gpu   what needs an NVIDIA GPU, the kernels under compute-sanitizer too
+# make gpu    all that is to be known of an NVIDIA GPU: tests, sanitizers, benchmarks, the tables; half an hour
+# make test-gpu   the first two of these
 # make lint   style, types, floors, site      make docs   the site, into build/site
 # make damage   damages every kind of file and draws inputs for every parser
 # make chaos  kills, errors of the system and runs at once over every command that writes; chaos-load: memory
@@ -20,7 +21,7 @@ INSTALLED := $(VENV)/.installed-$(shell (cat $(INPUTS); echo $(CURDIR) $(CUDA)) 
 # One more than cores, at most four: many tests wait for processes that they have started
 PROCESSES := $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
 
-.PHONY: install demo test test-all test-gpu chaos chaos-load damage tutorials lint docs bench
+.PHONY: install demo test test-all gpu test-gpu chaos chaos-load damage tutorials lint docs bench
 install: $(INSTALLED)
 
 $(INSTALLED): $(INPUTS)
@@ -57,8 +58,11 @@ test-all: install
 test-gpu: install
 	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("make test-gpu: torch finds no NVIDIA GPU that it can use, so nothing would be tested")'
 	$(BIN)/python -m pytest -m gpu
-	compute-sanitizer --tool memcheck --error-exitcode 1 $(BIN)/python -m pytest -m gpu tests/kernels
-	compute-sanitizer --tool racecheck --error-exitcode 1 $(BIN)/python -m pytest -m gpu tests/kernels
+	$(BIN)/python bench/sanitize.py --json
+
+# Some parts again: make gpu GPU='--only tests slide'; all of them tiny on the CPU: make gpu GPU=--rehearse
+gpu: install
+	$(BIN)/python bench/gpu/run.py $(GPU)
 
 # What is wrong is printed, and the exit code tells; a few commands: make chaos CHAOS='--only export --kills 100'
 chaos: install

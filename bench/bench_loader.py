@@ -11,9 +11,10 @@ times the next ones.
 Ours runs from indexed shards and from mixed ones (`pathprep mix`), with tiles as they are, normalised by
 their stored fits (on a dataset made with `pathprep shard --stain fit`), and normalised by fits made on
 loading; the other side, as is usual, with torchstain's numpy normaliser in the workers, which fits each tile
-each time it is read. With --gpu ours decodes and works on the GPU; the other side stays on the CPU.
+each time it is read. Where there is a GPU, ours decodes and works on it (--device cpu: not); the other side
+stays on the CPU, or is left out (--ours).
 
-    python bench/bench_loader.py [DATASET ...] [--gpu] [--json [FILE]]
+    python bench/bench_loader.py [DATASET ...] [--ours] [--device cpu] [--json [FILE]]
 
 Without a dataset it makes two from a synthetic slide, of 256 and 512 px tiles, with fits.
 """
@@ -34,7 +35,7 @@ from typing import Any
 import torch
 import webdataset as wds
 from loader_peers import ALBUMENTATIONS, kinds
-from machine import add_json, save
+from machine import add_json, saved
 
 import pathprep
 from pathprep.dataset.reader import Dataset
@@ -116,7 +117,7 @@ def cpu_seconds() -> float:
 
 def synthetic(folder: Path) -> list[Path]:
     """Datasets of 256 and 512 px tiles from one synthetic slide of 8192 px at 0.5 MPP."""
-    pathprep = [Path(sys.executable).with_name("pathprep")]
+    pathprep = [sys.executable, "-m", "pathprep"]
     run = {"check": True, "stdout": subprocess.DEVNULL}
     subprocess.run([*pathprep, "synth", folder / "slides", "--slides", "1", "--size", "8192"], **run)
     made = []
@@ -138,13 +139,13 @@ def measure(
     stains = dict(STAINS)
     if Dataset(dataset).params["stain"]["mode"] != "fit":
         del stains["stored fit"]
-    device_id = 0 if options.gpu else None
+    device_id = 0 if options.device == "cuda" else None
     candidates: dict[tuple[str, str], Callable[[], Iterator[Any]]] = {}
     for stain, settings in stains.items():
         recipe = load("exaonepath1", [f"batch={options.batch}", *settings])
         for name, folder in (("indexed shards", dataset), ("mixed shards", shuffled)):
             candidates[stain, f"{OURS}, {name}"] = partial(ours, folder, recipe, options.threads, device_id)
-        if stain == "stored fit":
+        if stain == "stored fit" or options.ours:
             continue  # the other side has none: it is compared with that of fits on loading
         usual = " + torchstain" if stain != "none" else ""
         for kind, views in kinds().items():
@@ -162,15 +163,19 @@ def measure(
 def summary(
     found: dict[str, list[tuple[float, float]]], others: dict[str, list[tuple[float, float]]]
 ) -> dict[str, Any]:
-    """Medians of loaders, and of ours the ratios to the best of the others, above 1 where ours is better."""
+    """Medians of loaders, and of ours the ratios to the best of the others, above 1 where ours is better.
+
+    Without others there are no ratios.
+    """
 
     def medians(of: dict[str, list[tuple[float, float]]], which: int) -> dict[str, float]:
         return {name: statistics.median(each[which] for each in rounds) for name, rounds in of.items()}
 
     rates, costs = medians(found, 0), medians(found, 1)
-    fastest = max(rate for name, rate in medians(others, 0).items() if not name.startswith(OURS))
-    cheapest = min(cost for name, cost in medians(others, 1).items() if not name.startswith(OURS))
-    mine = [name for name in found if name.startswith(OURS)]
+    rivals = [name for name in others if not name.startswith(OURS)]
+    mine = [name for name in found if name.startswith(OURS)] if rivals else []
+    fastest = max((medians(others, 0)[name] for name in rivals), default=0)
+    cheapest = min((medians(others, 1)[name] for name in rivals), default=0)
     return {
         "medians": rates,
         "cpu_ms": costs,
@@ -182,20 +187,24 @@ def summary(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("datasets", nargs="*", type=Path)
-    parser.add_argument("--threads", type=int, default=2, help="threads, and worker processes")
+    cores, there = len(os.sched_getaffinity(0)), "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--threads", type=int, default=cores, help="threads, and worker processes")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=32, help="tiles")
     parser.add_argument("--batches", type=int, default=8, help="timed per round")
-    parser.add_argument("--gpu", action="store_true", help="ours on the GPU")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default=there, help="of ours")
+    parser.add_argument("--ours", action="store_true", help="alone")
     add_json(parser)
     options = parser.parse_args()
     # of the workers, which fill the cores already: torchstain's linear algebra would start threads in each
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it asks a server for a newer one
-    if not any("albumentations" in kind for kind in kinds()):
+    if not options.ours and not any("albumentations" in kind for kind in kinds()):
         print(f"albumentations is not installed, so it is not compared: {ALBUMENTATIONS}")
-    results = []
-    with tempfile.TemporaryDirectory() as folder:
+    names = ("threads", "batch", "rounds", "batches", "device")
+    about: dict[str, Any] = {name: getattr(options, name) for name in names}
+    about |= {"others": [] if options.ours else list(kinds()), "results": []}
+    with saved(options.json, "bench_loader", about), tempfile.TemporaryDirectory() as folder:
         for number, dataset in enumerate(options.datasets or synthetic(Path(folder))):
             shuffled = Path(folder) / f"mixed-{number}"
             mix([dataset], shuffled)
@@ -209,12 +218,8 @@ def main() -> None:
                         by_cpu = result["cpu_ratios"][name]
                         line += f" {result['ratios'][name]:5.2f} x, {by_cpu:.2f} x the others' best"
                     print(line, flush=True)
-                about = {"dataset": dataset.name, "stain": stain, "compared_with": compared[stain]}
-                results.append({**about, "rounds": rounds, **result})
-    names = ("threads", "batch", "rounds", "batches", "gpu")
-    about = {name: getattr(options, name) for name in names}
-    about["others"] = list(kinds())
-    save(options.json, "bench_loader", {**about, "results": results})
+                which = {"dataset": dataset.name, "stain": stain, "compared_with": compared[stain]}
+                about["results"].append({**which, "rounds": rounds, **result})
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 import timm
 import torch
-from machine import add_json, save
+from machine import add_json, saved
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -222,18 +222,25 @@ def main() -> None:
         print(json.dumps(time_steps()))
         return
     memory: dict[str, dict[str, Any]] = {case: {} for case in CASES}
-    for case in CASES:
-        a_tile = 0.0
-        for tiles in sorted(options.tiles):
-            if case != "cached" and a_tile * tiles > 1e9 * options.limit_gb:
-                continue
-            memory[case][str(tiles)] = found = child("--child", case, str(tiles))
-            a_tile = found["resident_bytes"] / tiles
-    timed = child("--time")
+    results: dict[str, Any] = {"memory": memory}
+    with saved(options.json, "bench_slide_memory", results):
+        for case in CASES:
+            a_tile = 0.0
+            for tiles in sorted(options.tiles):
+                if case != "cached" and a_tile * tiles > 1e9 * options.limit_gb:
+                    continue
+                memory[case][str(tiles)] = found = child("--child", case, str(tiles))
+                a_tile = found["resident_bytes"] / tiles
+        results |= {"growth": growth(memory["cached"]), "time": child("--time")}
+    told(sorted(options.tiles), memory, results)
+
+
+def told(counts: list[int], memory: dict[str, dict[str, Any]], results: dict[str, Any]) -> None:
+    """Print it all."""
     table = Table(title="Memory of a step beyond weights and pixels, MB: tensors (resident set)")
     for heading in ("tiles", "pixels", "vectors", "cached", "cached less vectors", *CASES[1:]):
         table.add_column(heading, justify="right")
-    for tiles in sorted(options.tiles):
+    for tiles in counts:
         own = memory["cached"][str(tiles)]
         others = [memory[case].get(str(tiles)) for case in CASES[1:]]
         table.add_row(
@@ -243,19 +250,17 @@ def main() -> None:
             both(own, own["vector_bytes"]),
             *("left out" if other is None else both(other) for other in others),
         )
-    console = Console()
+    console, timed, grown = Console(), results["time"], results["growth"]
     console.print(table)
     console.print(
         f"A step takes {timed['step_s']:.2f} s on {TIMED} tiles, a forward pass {timed['forward_s']:.2f} s: "
         f"{timed['of_bound']:.2f} of the bound of 4 forward passes"
     )
-    grown = growth(memory["cached"])
     if grown is not None:
         console.print(
             f"Cached, less the vectors, from {grown['from']:,} to {grown['to']:,} tiles: tensors "
             f"{grown['live']:+.2%}, resident set {grown['resident']:+.2%}"
         )
-    save(options.json, "bench_slide_memory", {"memory": memory, "growth": grown, "time": timed})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ import re
 import subprocess
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -36,6 +37,16 @@ PACKAGES = [
     "albumentations",
     "opencv-python-headless",
 ]
+# What is told of a card -> what nvidia-smi calls it
+CARD = {
+    "name": "name",
+    "driver": "driver_version",
+    "memory": "memory.total",
+    "clock": "clocks.max.sm",
+    "clock_now": "clocks.sm",
+    "memory_clock": "clocks.max.memory",
+    "power": "power.limit",
+}
 
 
 def describe() -> dict[str, Any]:
@@ -44,7 +55,7 @@ def describe() -> dict[str, Any]:
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
-        "gpus": _gpus(),
+        "gpus": [card["name"] for card in cards()],
         "python": platform.python_version(),
         "versions": {name: found for name in PACKAGES if (found := _version(name)) is not None},
         "date": date.today().isoformat(),
@@ -92,18 +103,29 @@ def save(path: Path | None, name: str, results: dict[str, Any]) -> None:
     atomic.write_bytes(path, (json.dumps({"machine": machine, **results}, indent=1) + "\n").encode())
 
 
+@contextmanager
+def saved(path: Path | None, name: str, results: dict[str, Any]) -> Iterator[None]:
+    """``save`` at the end of the block, and when it fails: what ``results`` holds by then is not lost."""
+    try:
+        yield
+    finally:
+        save(path, name, results)
+
+
 def _cpu() -> str:
     found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return found[1] if found else platform.processor() or platform.machine()
 
 
-def _gpus() -> list[str]:
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+def cards() -> list[dict[str, str]]:
+    """Each NVIDIA GPU: name, driver, memory and clocks, as nvidia-smi has them; empty without a driver."""
+    command = ["nvidia-smi", f"--query-gpu={','.join(CARD.values())}", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (FileNotFoundError, subprocess.CalledProcessError):  # no driver: no GPU
         return []
-    return done.stdout.split("\n")[:-1]
+    rows = (line.split(", ") for line in done.stdout.splitlines() if line.strip())
+    return [dict(zip(CARD, map(str.strip, row), strict=True)) for row in rows]
 
 
 def _version(name: str) -> str | None:

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 
 OPTIONS = ("--std=c++17",)
+# What CuPy adds of its own to a RawModule's options (cupy/cuda/compiler.py): results may depend on the first
+CUPY_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")
 PLAIN_SHARED = 48 * 1024  # bytes that a block can have on any GPU
 
 
@@ -112,3 +114,26 @@ def source(name: str) -> str:
     the text only, and would not notice a change in a file beside it."""
     text = (Path(__file__).parent / name).read_text()
     return re.sub(r'^#include "(.+)"$', lambda found: source(found[1]), text, flags=re.MULTILINE)
+
+
+def compiled(name: str, architecture: str, *options: str) -> bytes:
+    """What CuPy would make of a .cu file for an architecture such as ``sm_90``: a cubin. Needs no GPU; for
+    tests, and for the account of instructions and registers in bench/.
+
+    Args:
+        options: more of NVRTC's, such as ``-lineinfo``.
+
+    Raises:
+        ValueError: it does not compile; the text is the compiler's.
+    """
+    from cupy_backends.cuda.libs import nvrtc
+
+    program = nvrtc.createProgram(source(name), name, (), ())
+    try:
+        nvrtc.compileProgram(program, (*OPTIONS, *CUPY_OPTIONS, f"-arch={architecture}", *options))
+        cubin: bytes = nvrtc.getCUBIN(program)
+    except nvrtc.NVRTCError:
+        raise ValueError(nvrtc.getProgramLog(program)) from None
+    finally:
+        nvrtc.destroyProgram(program)
+    return cubin + b"\0"  # CuPy takes it for a string and drops its last byte

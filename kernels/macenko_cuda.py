@@ -1,8 +1,8 @@
 """Launching macenko.cu and macenko_apply.cu: batches or ragged lists of tiles, on the caller's stream.
 
 Nothing here waits for the GPU, except the first call for each io, which sends its tables. Tiles are handed
-over as addresses, so a list of tiles of differing sizes is one launch, and a batch is a list whose addresses
-are equally far apart.
+over as the first's address and the distance to the next, or, where there are several batches, as addresses,
+so that a list of tiles of differing sizes is one launch.
 """
 
 from collections.abc import Sequence
@@ -27,22 +27,35 @@ from pathprep.kernels.macenko_reference import (
 Array = Any
 
 THREADS = 1024
-COPIES, KEYS, GROUPS, BINS = 16, 1792, 4, 256  # as in macenko.cu
+COPIES, GROUPS, BINS = 16, 4, 256  # as in macenko_tile.cuh
+# Keys that each of the two lists holds: a sample of the pixels, then those under its cut, 1.0 % and as many
+# as its chance makes, some .8 % at 1,664 and .4 % at 4,736. At 256 px what a Hopper block's shared memory
+# leaves
+FEWEST_KEYS, PIXELS_PER_KEY = 1664, 56
 
 
-def scratch(keys: int) -> int:
-    """Bytes of dynamic shared memory beside the tile."""
-    return 4 * (256 * COPIES + 2 * keys + GROUPS * BINS)
+def keys(pixels: int, shared: int) -> int:
+    """Keys that a list holds, where the largest tile has so many pixels: both take at most a quarter of the
+    shared memory, unless that is too few."""
+    return max(min(-(-pixels // PIXELS_PER_KEY // 64) * 64, shared // 32), FEWEST_KEYS)
 
 
-SCRATCH = scratch(KEYS)
-STATIC = 512  # bytes of static shared memory, rounded up
+def scratch(room: int) -> int:
+    """Bytes of dynamic shared memory beside the tile, for lists of so many keys."""
+    return 4 * (256 * COPIES + GROUPS * BINS + 2 * room)
+
+
+STATIC = 1536  # bytes of static shared memory with the KiB that the driver keeps of each block, rounded up
 QUANTUM = 16  # pixels: 48 bytes, so that every piece of a tile starts as well aligned as the tile
 SCALE = 1 << 17  # steps of optical density per unit
+# A hair more light, 5e-4 grey levels, as a binary logarithm: OD 0 is exactly I0, and must not be truncated to
+# the level below
+LIGHT = 3e-6
 
-APPLY_THREADS = 256
-APPLY_PIXELS = 8 * 4 * 512  # of a block
-APPLY_SHARED = 4 * 256 * COPIES + 8 * 1536
+APPLY_THREADS = 512
+APPLY_PIXELS = 16 * 512  # of a strip of every warp of a block
+APPLY_SHARED = 4 * 256 * 32 + 16 * 1536
+MANY = 1024  # tiles that keep every SM busy with one block each
 
 
 def fit(
@@ -101,18 +114,23 @@ def apply(
     device = device or module("macenko_apply.cu")
     xp = device.xp
     results = [xp.empty(batch.shape, np.uint8) for batch in batches]
-    inputs, sizes, count, largest, held = _tiles(xp, batches)
+    held = [xp.ascontiguousarray(batch) for batch in batches]
+    count, largest = sum(map(len, held)), max(map(pixels, held), default=0)
     if not count:
         return results
-    outputs = _tiles(xp, results)[0]
-    per_tile = -(-largest // APPLY_PIXELS)
+    places = None if len(held) == 1 else xp.asarray(_places(held, results))
+    # A block fills its table once: many strips each, but where that would leave the card idle
+    strips = max(1, min(-(-largest // APPLY_PIXELS), 8 if count >= MANY else 2))
+    per_tile = max(1, -(-largest // (strips * APPLY_PIXELS)))
     arguments = [
-        inputs,
-        outputs,
-        sizes,
+        held[0],
+        results[0],
+        np.int32(pixels(held[0])),
+        places,
         np.int32(per_tile),
+        np.int32(strips),
         xp.ascontiguousarray(with_shift(xp.asarray(matrices)), np.float64),
-        _tables(device, io)[1],
+        logarithms(device, io),
     ]
     device.launch("macenko_apply", (count * per_tile,), (APPLY_THREADS,), arguments, APPLY_SHARED)
     del held  # until here: freed memory may be given out again, but only behind this kernel on the stream
@@ -130,50 +148,52 @@ def _macenko(
     device: Device,
 ) -> tuple[list[Array] | None, tuple[Array, Array, Array, Array]]:
     xp = device.xp
-    inputs, sizes, count, largest, held = _tiles(xp, batches)
-    he, max_c = xp.zeros((count, 3, 2)), xp.zeros((count, 2))
+    held = [xp.ascontiguousarray(batch) for batch in batches]
+    count, largest = sum(map(len, held)), max(map(pixels, held), default=0)
+    he, max_c = xp.empty((count, 3, 2)), xp.empty((count, 2))
     tissue, status = xp.empty(count, np.int64), xp.empty(count, np.uint8)
+    if largest > MAX_PIXELS:
+        raise ValueError(f"a tile has {largest} pixels; expected at most {MAX_PIXELS}, 4096 x 4096")
     if count:
-        if largest > MAX_PIXELS:
-            raise ValueError(f"a tile has {largest} pixels; expected at most {MAX_PIXELS}, 4096 x 4096")
-        densities, logs = _tables(device, io)
-        capacity = min(-(-largest // QUANTUM), (device.shared - SCRATCH - STATIC) // (3 * QUANTUM)) * QUANTUM
+        room = keys(largest, device.shared)
+        left = device.shared - scratch(room) - STATIC
+        capacity = min(-(-largest // QUANTUM), left // (3 * QUANTUM)) * QUANTUM
         arguments = [
-            inputs,
-            None if results is None else _tiles(xp, results)[0],
-            sizes,
+            held[0],
+            None if results is None else results[0],
+            np.int32(pixels(held[0])),
+            None if len(held) == 1 else xp.asarray(_places(held, results)),
             np.int32(capacity),
+            np.int32(room),
             xp.asarray(_settings(keep_any, alpha, beta, io)),
-            densities,
-            logs,
+            densities(device, io),
+            np.float32(np.log2(io) + LIGHT),
             None if target is None else xp.asarray(target),
             he,
             max_c,
             tissue,
             status,
         ]
-        shared = 3 * capacity + SCRATCH
-        device.launch("macenko", (count,), (THREADS,), arguments, shared)
-    del held
+        device.launch("macenko", (count,), (THREADS,), arguments, scratch(room) + 3 * capacity)
+    del held  # until here: freed memory may be given out again, but only behind this kernel on the stream
     return results, (he, max_c, tissue, status)
 
 
-def _tiles(xp: Any, batches: Sequence[Array]) -> tuple[Array, Array, int, int, list[Array]]:
-    """Addresses (N,), pixels (N,), N, pixels of the largest, and the arrays that must stay alive."""
-    held = [xp.ascontiguousarray(batch) for batch in batches]
-    count = sum(len(batch) for batch in held)
-    pixels = [int(batch.shape[1]) * int(batch.shape[2]) for batch in held]
-    largest = max(pixels, default=0)
-    if len(held) == 1:  # made on the GPU: nothing to send
-        addresses = xp.arange(count, dtype=np.uint64) * np.uint64(3 * pixels[0]) + np.uint64(address(held[0]))
-        return addresses, xp.full(count, pixels[0], np.int32), count, largest, held
-    starts = [
-        address(batch) + 3 * size * i
-        for batch, size in zip(held, pixels, strict=True)
+def _places(batches: Sequence[Array], results: Sequence[Array] | None) -> npt.NDArray[np.uint64]:
+    """Of each tile where it is, where its result goes (0: nowhere), and its pixels: (N, 3)."""
+    rows = [
+        (address(batch) + 3 * pixels(batch) * i, result and result + 3 * pixels(batch) * i, pixels(batch))
+        for batch, result in zip(
+            batches, map(address, results) if results else [0] * len(batches), strict=True
+        )
         for i in range(len(batch))
     ]
-    sizes = np.repeat(np.array(pixels, np.int32), [len(batch) for batch in held])
-    return xp.asarray(np.array(starts, np.uint64)), xp.asarray(sizes), count, largest, held
+    return np.array(rows, np.uint64).reshape(-1, 3)
+
+
+def pixels(batch: Array) -> int:
+    """Of a tile of a batch (n, H, W, 3)."""
+    return int(batch.shape[1]) * int(batch.shape[2])
 
 
 def address(array: Array) -> int:
@@ -187,9 +207,12 @@ def _settings(keep_any: bool, alpha: float, beta: float, io: float) -> npt.NDArr
     return np.array([keep_any, levels - 1, alpha, CONCENTRATION_PERCENTILE, *LIMITS], np.float64)
 
 
-def _tables(device: Device, io: float) -> tuple[Array, Array]:
-    """OD of each grey level in steps (256,), and log2 of (I + 1) / I0 with that of I0 last (257,)."""
+def densities(device: Device, io: float) -> Array:
+    """OD of each grey level in steps, (256,)."""
+    return device.constant(tuple(np.rint(optical_density(np.arange(256), io) * SCALE)), np.int32)
+
+
+def logarithms(device: Device, io: float) -> Array:
+    """log2 of (I + 1) / I0 for each grey level, and of I0 last, (257,)."""
     od = optical_density(np.arange(256), io)
-    # A hair more light, 5e-4 grey levels: OD 0 is exactly I0, and must not be truncated to the level below
-    logs = np.append(-od / np.log(2), np.log2(io) + 3e-6)
-    return device.constant(tuple(np.rint(od * SCALE)), np.int32), device.constant(tuple(logs), np.float32)
+    return device.constant(tuple(np.append(-od / np.log(2), np.log2(io) + LIGHT)), np.float32)

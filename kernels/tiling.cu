@@ -6,11 +6,8 @@
 // kernel turns the sums of T tiles into figures; it reads no pixel.
 //
 // Bytes of a 512 -> 256 px tile: 786,432 in, 196,608 out: 229 ns at 4.3 TB/s. The margins are read twice, 16 % more
-// loads, mostly out of the L2. By the disassembly for sm_90 some 190 instructions a stored pixel, 12 byte loads from
-// shared memory among them, and by the source some 25 more for the HSV box and the pen: 110,000 cycles of an SM a
-// tile, 480 ns on 132 SMs at 1.75 GHz. So instructions set the pace, at about twice the bytes' time: an estimate,
-// not a measurement. 24 KiB of shared memory and 64
-// registers a thread (none spilled): 4 blocks of 256 threads an SM. 64 tiles of 256 px are 4,096 blocks.
+// loads, mostly out of the L2. Registers, occupancy: bench/kernel_account.py. Single bytes are what shared memory is
+// read by: in words, 12 bytes at any alignment take more instructions to part than to load.
 //
 // Pixels equal the reference exactly. Weights are integers, a pixel's sum is below 255 * 2^26, and (sum + half)
 // * inverse in float64, as in tiling_cpu.py, cannot round across a level. The figures are integer sums too, so the
@@ -25,17 +22,27 @@
 #define SATURATION_STEPS 1048576.0f
 #define SUMS 6  // of a tile: saturation in steps, white, stained, the Laplacian, its square, box + 2^32 pen
 
+#include "async_copy.cuh"
+
 typedef unsigned char byte;
 typedef unsigned long long word64;
 
 extern __shared__ __align__(16) unsigned char dynamic_shared[];
 
-// First source pixel under stored pixel i, and the one behind its last; the share of j under i
-__device__ __forceinline__ int first_under(int i, int side, int stored) { return i * side / stored; }
-__device__ __forceinline__ int behind(int i, int side, int stored) { return ((i + 1) * side - 1) / stored + 1; }
-__device__ __forceinline__ int overlap(int i, int j, int side, int stored) {
-    return min((i + 1) * side, (j + 1) * stored) - max(i * side, j * stored);
-}
+// Source pixels `side` and stored pixels across a tile; inverse: 2^40 / stored, rounded up
+struct Scale {
+    int side, stored;
+    word64 inverse;
+
+    // n / stored, where n < 2^26 and stored <= 2^13
+    __device__ __forceinline__ int divided(int n) const { return (int)((word64)(unsigned)n * inverse >> 40); }
+    // First source pixel under stored pixel i, and the one behind its last; the share of j under i
+    __device__ __forceinline__ int first_under(int i) const { return divided(i * side); }
+    __device__ __forceinline__ int behind(int i) const { return divided((i + 1) * side - 1) + 1; }
+    __device__ __forceinline__ int overlap(int i, int j) const {
+        return min((i + 1) * side, (j + 1) * stored) - max(i * side, j * stored);
+    }
+};
 
 struct Source {
     const byte* pixels;       // of row `top`, column `left`
@@ -55,7 +62,7 @@ __device__ __forceinline__ void bring(byte* to, const byte* from, int bytes) {
     const int lane = threadIdx.x % 32;
     const int head = min(bytes, (int)(-(long long)(word64)from & 15)), vectors = (bytes - head) / 16;
     if (lane < head) to[lane] = from[lane];
-    for (int i = lane; i < vectors; i += 32) ((uint4*)(to + head))[i] = ((const uint4*)(from + head))[i];
+    for (int i = lane; i < vectors; i += 32) start_copy16(to + head + 16 * i, from + head + 16 * i);
     for (int i = head + 16 * vectors + lane; i < bytes; i += 32) to[i] = from[i];
 }
 
@@ -74,7 +81,7 @@ __device__ __forceinline__ bool is_pen(const int rgb[3], int high, int spread) {
 enum Mode { COPY, HALVE, AREA };  // side == stored, side == 2 stored, any other
 
 template <Mode MODE>
-__device__ __forceinline__ void resample(const Source& source, int y, int x, int side, int stored, int rgb[3]) {
+__device__ __forceinline__ void resample(const Source& source, int y, int x, const Scale& scale, int rgb[3]) {
     if (MODE == COPY) {
         const byte* p = source.at(y, x);
         for (int k = 0; k < 3; k++) rgb[k] = p[k];
@@ -83,19 +90,19 @@ __device__ __forceinline__ void resample(const Source& source, int y, int x, int
         for (int k = 0; k < 3; k++) rgb[k] = (p[k] + p[k + 3] + q[k] + q[k + 3] + 2) >> 2;
     } else {
         word64 sum[3] = {0, 0, 0};
-        const int x0 = first_under(x, side, stored), x1 = behind(x, side, stored);
-        for (int j = first_under(y, side, stored); j < behind(y, side, stored); j++) {
+        const int x0 = scale.first_under(x), x1 = scale.behind(x);
+        for (int j = scale.first_under(y), y1 = scale.behind(y); j < y1; j++) {
             unsigned row[3] = {0, 0, 0};  // below 255 * 2^13
             const byte* p = source.at(j, x0);
             for (int i = x0; i < x1; i++, p += 3) {
-                unsigned share = overlap(x, i, side, stored);
+                unsigned share = scale.overlap(x, i);
                 for (int k = 0; k < 3; k++) row[k] += share * p[k];
             }
-            word64 share = overlap(y, j, side, stored);
+            word64 share = scale.overlap(y, j);
             for (int k = 0; k < 3; k++) sum[k] += share * row[k];
         }
         // the quarter is less than a step of the sum and more than its rounding
-        const double area = (double)side * side, inverse = 1.0 / area, half = 0.5 * area + 0.25;
+        const double area = (double)scale.side * scale.side, inverse = 1.0 / area, half = 0.5 * area + 0.25;
         for (int k = 0; k < 3; k++) rgb[k] = (int)(((double)sum[k] + half) * inverse);
     }
 }
@@ -109,10 +116,10 @@ __device__ __forceinline__ word64 warp_sum(word64 value) {
 // y; tiles (T, stored, stored, 3); sums (T, SUMS), zeros. pitch: bytes of a row of a rectangle's source in shared memory;
 // 0: it does not fit there, and is read where it is. white, stain: the darkest white and the brightest stained level.
 template <Mode MODE>
-__device__ __forceinline__ void cut(const byte* block, long long stride, const int* origins, int side, int stored,
-                                    int pitch, int white, int stain, int red, int green, int blue, byte* tiles,
+__device__ __forceinline__ void cut(const byte* block, long long stride, const int* origins, const Scale& scale, int pitch,
+                                    int white, int stain, int red, int green, int blue, byte* tiles,
                                     word64* sums) {
-    const int t = blockIdx.z, left = blockIdx.x * COLUMNS, top = blockIdx.y * ROWS;
+    const int stored = scale.stored, t = blockIdx.z, left = blockIdx.x * COLUMNS, top = blockIdx.y * ROWS;
     const int width = min(COLUMNS, stored - left), height = min(ROWS, stored - top);
     // with the margin, where the tile has one
     const int x0 = max(left - 1, 0), x1 = min(left + width + 1, stored);
@@ -123,33 +130,35 @@ __device__ __forceinline__ void cut(const byte* block, long long stride, const i
 
     Source source;
     const byte* origin = block + (long long)origins[2 * t + 1] * stride + 3ll * origins[2 * t];
-    source.left = first_under(x0, side, stored);
-    source.top = first_under(y0, side, stored);
+    source.left = scale.first_under(x0);
+    source.top = scale.first_under(y0);
     source.start = (unsigned)(word64)(origin + 3ll * source.left);
     source.slope = (unsigned)stride;
-    source.aligned = pitch > 0;
-    source.pitch = pitch > 0 ? pitch : stride;
-    source.pixels = pitch > 0 ? stage : origin + source.top * stride + 3ll * source.left;
-    if (pitch > 0) {
-        const int bottom = behind(y1 - 1, side, stored), right = behind(x1 - 1, side, stored);
+    const bool staged = MODE != AREA || pitch > 0;  // the others always fit: then the compiler knows where they read
+    source.aligned = staged;
+    source.pitch = staged ? pitch : stride;
+    source.pixels = staged ? stage : origin + source.top * stride + 3ll * source.left;
+    if (staged) {
+        const int bottom = scale.behind(y1 - 1), right = scale.behind(x1 - 1);
         for (int y = source.top + threadIdx.x / 32; y < bottom; y += THREADS / 32)
             bring((byte*)source.at(y, source.left), origin + y * stride + 3ll * source.left,
                   3 * (right - source.left));
+        finish_copies();
         __syncthreads();
     }
 
     unsigned saturation = 0, bright = 0, stained = 0, box = 0, pen = 0;  // of the few pixels of one thread
     int total = 0;
     word64 square = 0;
-    const int across = x1 - x0, count = (y1 - y0) * across;
-    for (int i = threadIdx.x; i < count; i += THREADS) {
-        const int y = y0 + i / across, x = x0 + i % across;
+    for (int i = threadIdx.x; i < HALO_ROWS * HALO_COLUMNS; i += THREADS) {  // divided by constants
+        const int y = top - 1 + i / HALO_COLUMNS, x = left - 1 + i % HALO_COLUMNS;
+        if (y < y0 || y >= y1 || x < x0 || x >= x1) continue;
         int rgb[3];
-        resample<MODE>(source, y, x, side, stored, rgb);
-        grey[(y - top + 1) * HALO_COLUMNS + x - left + 1] = red * rgb[0] + green * rgb[1] + blue * rgb[2];
+        resample<MODE>(source, y, x, scale, rgb);
+        grey[i] = red * rgb[0] + green * rgb[1] + blue * rgb[2];
         if (y < top || y >= top + height || x < left || x >= left + width) continue;
         const int high = max(max(rgb[0], rgb[1]), rgb[2]), low = min(min(rgb[0], rgb[1]), rgb[2]);
-        const float share = (float)(high - low) / (float)max(high, 1);
+        const float share = __fdividef((float)(high - low), (float)max(high, 1));
         saturation += (unsigned)(share * SATURATION_STEPS + 0.5f);
         bright += low >= white;
         stained += high <= stain;
@@ -167,8 +176,9 @@ __device__ __forceinline__ void cut(const byte* block, long long stride, const i
         for (int i = lane; i < words; i += 32) ((unsigned*)to)[i] = ((const unsigned*)from)[i];
         for (int i = 4 * words + lane; i < 3 * width; i += 32) to[i] = from[i];
     }
-    for (int i = threadIdx.x; i < height * width; i += THREADS) {
-        const int y = top + i / width, x = left + i % width;
+    for (int i = threadIdx.x; i < ROWS * COLUMNS; i += THREADS) {
+        const int y = top + i / COLUMNS, x = left + i % COLUMNS;
+        if (y >= top + height || x >= left + width) continue;
         if (y == 0 || y == stored - 1 || x == 0 || x == stored - 1) continue;  // it has no four neighbours
         const int* centre = grey + (y - top + 1) * HALO_COLUMNS + x - left + 1;
         const int value = centre[-1] + centre[1] + centre[-HALO_COLUMNS] + centre[HALO_COLUMNS] - 4 * centre[0];
@@ -185,9 +195,10 @@ __device__ __forceinline__ void cut(const byte* block, long long stride, const i
 
 #define KERNEL(name, MODE)                                                                                     \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                      \
-    name(const byte* block, long long stride, const int* origins, int side, int stored, int pitch, int white,  \
-         int stain, int red, int green, int blue, byte* tiles, word64* sums) {                                 \
-        cut<MODE>(block, stride, origins, side, stored, pitch, white, stain, red, green, blue, tiles, sums);   \
+    name(const byte* block, long long stride, const int* origins, int side, int stored, word64 inverse,        \
+         int pitch, int white, int stain, int red, int green, int blue, byte* tiles, word64* sums) {           \
+        const Scale scale = {side, stored, inverse};                                                           \
+        cut<MODE>(block, stride, origins, scale, pitch, white, stain, red, green, blue, tiles, sums);          \
     }
 KERNEL(tiling_copy, COPY)
 KERNEL(tiling_halve, HALVE)

@@ -43,9 +43,11 @@ def cut(
     figures = xp.empty((count, FIGURES), np.float32)
     sums = xp.zeros((count, SUMS), np.uint64)
     corners = xp.asarray(np.ascontiguousarray(origins, np.int32))
-    pitch, shared = _staging(side, stored)
+    pitch, shared = staging(side, stored)
     kernel = "tiling_copy" if side == stored else "tiling_halve" if side == 2 * stored else "tiling_area"
-    numbers = [np.int32(value) for value in (side, stored, pitch, WHITE, STAINED, *LUMINANCE)]
+    inverse = np.uint64(-(-(1 << 40) // stored))
+    levels = [np.int32(value) for value in (pitch, WHITE, STAINED, *LUMINANCE)]
+    numbers = [np.int32(side), np.int32(stored), inverse, *levels]
     for start in range(0, count, MOST_TILES):
         part = slice(start, start + MOST_TILES)
         n = len(tiles[part])
@@ -57,7 +59,7 @@ def cut(
     return tiles, figures
 
 
-def _staging(side: int, stored: int) -> tuple[int, int]:
+def staging(side: int, stored: int) -> tuple[int, int]:
     """Bytes of a row of a rectangle's source in shared memory, 0 if it does not fit there; bytes in all."""
     rows, columns = (-(-(extent + 2) * side // stored) + 1 for extent in (ROWS, COLUMNS))
     pitch = (3 * columns + 15 + 15) // 16 * 16  # a row starts up to 15 bytes in, as it does in the block

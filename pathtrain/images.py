@@ -43,6 +43,8 @@ def resize_and_crop(image: Pixels, short: int, size: int) -> Pixels:
 
 
 def _scaled(image: Pixels, height: int, width: int) -> Pixels:
-    tensor = torch.from_numpy(image).permute(2, 0, 1)[None]
+    # pixels stay interleaved, as torch sees if the batch is there first: then nothing is copied, and no team
+    # of threads begun for it in each thread that decodes
+    tensor = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
     small = functional.interpolate(tensor, size=(height, width), mode="bicubic", antialias=True)
     return small[0].permute(1, 2, 0).contiguous().numpy()

@@ -4,6 +4,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Generator
+from importlib.util import find_spec
 from pathlib import Path
 
 from helpers import cards
@@ -18,8 +19,10 @@ from helpers.slides import tissue, write_tiff
 from pathprep.slides.slide import Slide
 
 # cuCIM first: see pathprep/readers/cucim.py. The commands never load both; a test process does.
-with tempfile.TemporaryDirectory() as _folder:
-    Slide(write_tiff(Path(_folder) / "first.tif", tissue(64, 64), tile=64), "cucim")
+# (A machine that measures a card may have none: bench/gpu/pack.py.)
+if find_spec("cucim") is not None:
+    with tempfile.TemporaryDirectory() as _folder:
+        Slide(write_tiff(Path(_folder) / "first.tif", tissue(64, 64), tile=64), "cucim")
 
 # The real slides are not part of the project: beside the checkout, or where the variable says
 DATA = Path(os.environ.get("PATHPREP_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))

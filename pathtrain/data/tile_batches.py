@@ -54,47 +54,52 @@ def batches(
     Raises:
         DatasetError: a tile is missing or damaged; it names the tile.
     """
-    ready: deque[list[tuple[int, Future[Pixels]]]] = deque()
+    ready: deque[tuple[Tensor, list[tuple[int, Future[None]]]]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
-    def begun(tile: int, matrix: Floats | None) -> Future[Pixels]:
+    def begun(tile: int, matrix: Floats | None, place: Pixels) -> Future[None]:
         try:
             data = tiles.read(tile)  # by one thread
         except DatasetError as error:
-            missing: Future[Pixels] = Future()
+            missing: Future[None] = Future()
             missing.set_exception(error)
             return missing
-        return pool.submit(prepare, data, tile, matrix)
+        return pool.submit(prepare, data, tile, matrix, place)
 
-    def prepare(data: bytes, tile: int, matrix: Floats | None) -> Pixels:
+    def prepare(data: bytes, tile: int, matrix: Floats | None, place: Pixels) -> None:
+        """Write an image where it belongs in its batch: one thread that does it for all is soon too slow."""
         try:
             pixels = decode(data, tiles.name(tile))
         except DatasetError as error:
             raise DatasetError(f"{error}; {tiles.fix}") from None
         if tiles.normaliser is not None:
             pixels = tiles.normaliser(pixels, matrix, tile)
-        return resize(pixels, size) if short is None else resize_and_crop(pixels, short, size)
+        np.copyto(place, resize(pixels, size) if short is None else resize_and_crop(pixels, short, size))
 
     def finished() -> Iterator[Tensor]:
-        images = []
-        for tile, image in ready.popleft():
+        images, futures = ready.popleft()
+        good = []
+        for row, (tile, image) in enumerate(futures):
             try:
-                images.append(image.result())
+                image.result()
             except DatasetError as error:
                 if leave_out is None:
                     raise
                 leave_out(tile, error)
-        if images:
-            stacked = torch.empty((len(images), *images[0].shape), dtype=torch.uint8, pin_memory=pinned)
-            np.stack(images, out=stacked.numpy())
-            yield stacked
+            else:
+                good.append(row)
+        if len(good) == len(images):
+            yield images
+        elif good:
+            yield images[good].pin_memory() if pinned else images[good]
 
     try:
         for start in range(0, len(order), batch):
             numbers = order[start : start + batch]
             matrices = tiles.normaliser.matrices(numbers) if tiles.normaliser else [None] * len(numbers)
-            pairs = zip(numbers.tolist(), matrices, strict=True)
-            ready.append([(tile, begun(tile, matrix)) for tile, matrix in pairs])
+            images = torch.empty((len(numbers), size, size, 3), dtype=torch.uint8, pin_memory=pinned)
+            triples = zip(numbers.tolist(), matrices, images.numpy(), strict=True)
+            ready.append((images, [(tile, begun(tile, matrix, place)) for tile, matrix, place in triples]))
             if len(ready) > AHEAD:
                 yield from finished()
         while ready:

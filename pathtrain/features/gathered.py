@@ -24,7 +24,8 @@ class Gathered:
     """
 
     def __init__(self, device: torch.device, behind: int = BEHIND) -> None:
-        self._card, self._behind = device.type == "cuda", behind if device.type == "cuda" else 0
+        self._device, self._card = device, device.type == "cuda"
+        self._behind = behind if self._card else 0
         self._flying: deque[tuple[torch.cuda.Event | None, Callable[[], None]]] = deque()
 
     def add(self, parts: list[tuple[Tensor, Array]], done: Callable[[], None]) -> None:
@@ -43,7 +44,7 @@ class Gathered:
         event = None
         if self._card:
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            event.record()
+            event.record(torch.cuda.current_stream(self._device))  # which may not be the first card
         self._flying.append((event, arrived))
         self._take(self._behind)
 

@@ -13,8 +13,9 @@ import pathtrain.cli
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-# Of docker, torchrun, Slurm and tests/fuzz/slides.py
+# Of docker, torchrun, Slurm, tests/fuzz/slides.py and bench/gpu/run.py
 OTHERS = {"--rm", "--ipc", "--user", "--nproc-per-node", "--partition", "--time", "--gres", "--mutations"}
+OTHERS |= {"--only", "--rehearse"}
 
 
 def options(command: Any) -> Iterator[str]:

@@ -5,7 +5,6 @@ import numpy.typing as npt
 import pytest
 from helpers.cuda_shim import Shim
 from helpers.macenko_cuda import (
-    FEW_KEYS,
     SHIM_THREADS,
     SOURCES,
     Runner,
@@ -43,13 +42,9 @@ def shims(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Shim]:
     if shutil.which("g++") is None:
         pytest.skip("g++ is not installed: the CUDA kernels cannot be built for the CPU")
     folder = tmp_path_factory.mktemp("shim")
-    (folder / "few").mkdir()
     return {
         "macenko": Shim(SOURCES / "macenko.cu", ["macenko"], folder, {"THREADS": SHIM_THREADS}),
         "macenko_apply": Shim(SOURCES / "macenko_apply.cu", ["macenko_apply"], folder),
-        "few keys": Shim(
-            SOURCES / "macenko.cu", ["macenko"], folder / "few", {"THREADS": SHIM_THREADS, "KEYS": FEW_KEYS}
-        ),
     }
 
 

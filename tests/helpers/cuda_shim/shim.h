@@ -218,6 +218,9 @@ inline float __uint_as_float(unsigned v) { float f; memcpy(&f, &v, 4); return f;
 inline float __int_as_float(int v) { float f; memcpy(&f, &v, 4); return f; }
 inline float __log2f(float v) { return log2f(v); }
 inline float __exp2f(float v) { return exp2f(v); }
+inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
+    return unsigned(((uint64_t(high) << 32) | low) >> (shift & 31));
+}
 inline float __fdividef(float a, float b) { return a / b; }
 inline float __frcp_rn(float a) { return 1.0f / a; }
 inline float __fmul_rn(float a, float b) { return a * b; }

@@ -26,8 +26,8 @@ class Event:
     def __init__(self) -> None:
         self.number, Event.made = Event.made, Event.made + 1
 
-    def record(self) -> None:
-        pass
+    def record(self, stream: object) -> None:
+        assert stream == "the queue of cuda:1"
 
     def synchronize(self) -> None:
         Event.waited.append(self.number)
@@ -43,8 +43,9 @@ def card(monkeypatch: pytest.MonkeyPatch) -> torch.device:
         return empty(*shape, **options)
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"the queue of {device}")
     monkeypatch.setattr(torch, "empty", unpinned)
-    return torch.device("cuda")
+    return torch.device("cuda", 1)
 
 
 def test_a_batch_is_fetched_when_others_have_been_queued(card: torch.device) -> None:

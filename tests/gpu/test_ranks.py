@@ -1,0 +1,100 @@
+"""Several cards, or one as a group: NCCL, and FSDP's parts put together; gloo in a rehearsal."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from gpu.test_training import SETTINGS
+
+from pathtrain.distributed.fsdp import is_sharded, shard, whole
+from pathtrain.distributed.ranks import Ranks
+from pathtrain.methods.dino import Dino
+from pathtrain.recipes.load import load
+from pathtrain.runs import checkpoint
+
+
+def free_port() -> str:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return str(taken.getsockname()[1])
+
+
+@contextmanager
+def group(device: torch.device) -> Iterator[Ranks]:
+    """A group of one process."""
+    backend = {"cuda": "nccl", "cpu": "gloo"}[device.type]
+    address = f"tcp://127.0.0.1:{free_port()}"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group(backend, init_method=address, rank=0, world_size=1)
+    try:
+        yield Ranks(0, 1, device)
+    finally:
+        dist.destroy_process_group()
+
+
+def gradients(method: Dino, views: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    method.student.zero_grad(set_to_none=True)
+    method.loss(method.split(views, 4)[0], 0).loss.backward()  # type: ignore[no-untyped-call]
+    return {name: p.grad for name, p in method.student.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")  # its views are not changed in place
+def test_a_group_of_one_sums_gathers_and_shards(device: torch.device) -> None:
+    """What `pretrain` does over several cards, in the same calls."""
+    recipe = load("smoke", [*SETTINGS, "precision=float32", "compile=false"])
+    methods = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        methods.append(Dino(recipe, 4, device))
+    plain, method = methods
+    drawn, config = torch.Generator().manual_seed(1), recipe.views
+    sides = [config.globals.size] * config.globals.count + [config.locals.size] * config.locals.count
+    views = [torch.randn(4, 3, side, side, generator=drawn).to(device) for side in sides]
+    expected = gradients(plain, views)
+    with group(device) as ranks:
+        values = torch.arange(5.0, device=device)
+        dist.all_reduce(values)
+        assert values.tolist() == [0, 1, 2, 3, 4]
+        assert ranks.gather({"a": 1}) == [{"a": 1}]
+        shard(method.networks())
+        assert is_sharded(method.student.parameters())
+        found = whole(gradients(method, views))
+        state = whole(method.student.state_dict())
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert torch.allclose(found[name].to(device), gradient, rtol=1e-3, atol=1e-6), name
+    for name, value in plain.student.state_dict().items():
+        assert torch.equal(state[name].to(device), value), name
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("sharding", ["none", "full"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_two_cards_are_one(dataset: Path, tmp_path: Path, sharding: str, precision: str) -> None:
+    """Real commands, as torchrun starts them. On the CPU: tests/pathtrain/distributed."""
+    if torch.cuda.device_count() < 2:
+        pytest.skip("one card")
+    settings = [*SETTINGS, f"sharding={sharding}", f"precision={precision}", "compile=false"]
+    chosen = [part for setting in settings for part in ("--set", setting)]
+    for world in (1, 2):
+        command = ["pretrain", str(dataset), "--out", str(tmp_path / str(world)), *chosen]
+        place = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "pathtrain", *command],
+                env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            )
+            for rank in range(world)
+        ]
+        assert [process.wait(timeout=300) for process in processes] == [0] * world
+    one, two = (checkpoint.load(tmp_path / str(world))["student"]["backbone"] for world in (1, 2))
+    off = torch.cat([(one[name] - two[name]).flatten() for name in one]).norm()
+    assert off < 0.05 * torch.cat([value.flatten() for value in one.values()]).norm()
