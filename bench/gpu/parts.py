@@ -16,7 +16,8 @@ PLACES = ("gpu", "kernels", "pathprep/stain", "pathprep/tiles", "pathtrain/data"
 TESTS = " ".join(f"tests/{place}" for place in PLACES)
 SLIDES = 16  # that are sharded
 SANITIZERS = ("memcheck", "racecheck", "synccheck", "initcheck")
-PYTEST = "python -m pytest -q -p no:cacheprovider"
+# What a library warns of on a card that it was not tried on is shown, and fails nothing
+PYTEST = "python -m pytest -q -p no:cacheprovider -W default"
 TRAINING = "python bench/bench_train.py --dataset {work}/256px --steps 10 --rounds 3 --compile --batch"
 TOY = "python bench/bench_train.py --dataset {work}/256px --batch 4 --out-dim 64 --steps 1 --rounds 1"
 # name, seconds at most, the command on a card, and in a rehearsal; --json is added to those of bench/

@@ -168,7 +168,9 @@ def suite(parts: Json) -> Found | None:
         return None
     counts = [line for line in ended["tail"] if " in " in line and ("passed" in line or "failed" in line)]
     text = counts[-1].strip("= ").partition(" in ")[0] if counts else ended["state"]
-    return Found(re.sub(r", \d+ deselected", "", text), ended["state"] == "passed" and "passed" in text)
+    return Found(
+        re.sub(r", \d+ (deselected|warnings?)", "", text), ended["state"] == "passed" and "passed" in text
+    )
 
 
 def sanitizers(parts: Json) -> Found | None:

@@ -60,7 +60,7 @@ def test_results_are_held_against_their_targets(scripts: Scripts, tmp_path: Path
         {
             "tests": {
                 "state": "failed",
-                "tail": ["FAILED x", "= 3 failed, 90 passed, 7 deselected in 200.1s ="],
+                "tail": ["FAILED x", "= 3 failed, 90 passed, 7 deselected, 1 warning in 200.1s ="],
             },
             "memcheck": ended["passed"],
             "racecheck": {"state": "too slow", "tail": []},
