@@ -1,18 +1,21 @@
 """Macenko fit, apply and both together, beside torchstain and a plain copy of the bytes, interleaved.
 
-python bench/bench_macenko.py [--rounds 15] [--batch 64] [--gpu-batch 4096] [--data FOLDER] [--json [FILE]]
+python bench/bench_macenko.py [--rounds 15] [--batch 64] [--gpu-batch 32768] [--devices cpu gpu]
+    [--data FOLDER] [--json [FILE]]
 
 Tiles are cut from the slides (*.tif) in --data, or else H&E-like and painted here. torchstain, torch and
 BLAS have one thread: on few or busy cores, BLAS's own threads slow torchstain several times over, which
 would flatter us. torchstain is asked for the normalised image only (stains=False), so it
 does no more than ours. "copy" moves the same bytes once: the floor of anything that reads and writes them.
-Where there is a GPU, the same follows on it: batches many times the L2 cache, each call waited for, and
-torchstain's torch backend on the same card.
+Where there is a GPU, the same follows on it: batches many times the L2 cache, timed by events on it, and
+torchstain's torch backend there. What was measured is saved after each size; a case that fails is
+named, the others go on, and the exit code is 1.
 """
 
 import argparse
 import os
 import statistics
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,7 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from machine import add_json, describe, interleave, save
+from cases import Calls, Timed, on_card, on_cpu
+from machine import add_json, describe, save
 from openslide import OpenSlide
 from rich.console import Console
 from rich.table import Table
@@ -73,6 +77,9 @@ def numpy_peer(tiles: Tiles) -> list[Any]:
 
 def torch_peer(tiles: torch.Tensor) -> list[Any]:
     peer = TorchMacenkoNormalizer()
+    peer.HERef, peer.maxCRef = (
+        each.to(tiles.device) for each in (peer.HERef, peer.maxCRef)
+    )  # it leaves them
     return [peer.normalize(tile, stains=False) for tile in tiles]
 
 
@@ -103,41 +110,35 @@ def cpu_cases(tiles: Tiles) -> Cases:
 
 
 def gpu_cases(tiles: Tiles, batch: int) -> Cases:
-    """The same on the GPU; every call waits for it."""
+    """The same on the GPU: calls only queue their work."""
     import cupy
 
-    n = batch * 256 * 256 // (tiles.shape[1] * tiles.shape[2])  # the same bytes at every size
+    # The same bytes at every size; with what the cases make, five times as much must fit on the card
+    size, free = tiles[0].nbytes, cupy.cuda.runtime.memGetInfo()[0]
+    n = min(batch * 256 * 256 * 3, free // 5) // size
     many = cupy.asarray(np.resize(tiles, (n, *tiles.shape[1:])))
     out = cupy.empty_like(many)
     matrices = stain.matrix(stain.fit(many), stain.Target.default())
     planes = torch.from_numpy(tiles[:PEER_TILES].transpose(0, 3, 1, 2).copy()).cuda()
 
-    def waited(call: Callable[[], object]) -> Callable[[], object]:
-        def run() -> None:
-            call()
-            cupy.cuda.get_current_stream().synchronize()
-            torch.cuda.synchronize()
-
-        return run
-
-    found: Cases = {
+    return {
         "copy": (partial(cupy.copyto, out, many), n),
         "fit": (partial(stain.fit, many), n),
         "apply": (partial(stain.apply, many, matrices), n),
         "normalise": (partial(stain.normalize, many), n),
         "torchstain torch": (partial(torch_peer, planes), PEER_TILES),
     }
-    return {name: (waited(call), count) for name, (call, count) in found.items()}
 
 
-def measure(device: str, size: int, found: Cases, rounds: int) -> list[dict[str, Any]]:
-    """A row per case: medians, and the ratios to the peer and to the copy."""
-    calls = {name: call for name, (call, _) in found.items()}
-    interleave(calls, 2)  # compiles, and touches the memory
-    seconds = interleave(calls, rounds)
-    medians = {name: statistics.median(seconds[name]) / count for name, (_, count) in found.items()}
-    peer = medians["torchstain numpy" if device == "CPU" else "torchstain torch"]
-    return [
+def measure(
+    device: str, size: int, found: Cases, timed: Callable[[Calls, int], Timed], rounds: int
+) -> list[dict[str, Any]]:
+    """A row per case: medians, and the ratios to the peer and to the copy; of one that failed, why."""
+    seconds, failed = timed({name: call for name, (call, _) in found.items()}, rounds)
+    medians = {name: statistics.median(each) / found[name][1] for name, each in seconds.items()}
+    peer = medians.get("torchstain numpy" if device == "CPU" else "torchstain torch")
+    copy = medians.get("copy")
+    rows: list[dict[str, Any]] = [
         {
             "device": device,
             "size": size,
@@ -145,10 +146,13 @@ def measure(device: str, size: int, found: Cases, rounds: int) -> list[dict[str,
             "ns": 1e9 * median,
             "best_ns": 1e9 * min(seconds[name]) / found[name][1],
             "tiles_s": 1 / median,
-            "x_torchstain": peer / median,
-            "copies": median / medians["copy"],
+            "x_torchstain": None if peer is None else peer / median,
+            "copies": None if copy is None else median / copy,
         }
         for name, median in medians.items()
+    ]
+    return rows + [
+        {"device": device, "size": size, "case": name, "error": why} for name, why in failed.items()
     ]
 
 
@@ -158,34 +162,52 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--batch", type=int, default=64, help="tiles per call of ours")
-    parser.add_argument("--gpu-batch", type=int, default=4096, help="tiles of 256 px per call on the GPU")
+    parser.add_argument("--gpu-batch", type=int, default=32768, help="tiles of 256 px per call on the GPU")
+    parser.add_argument("--devices", nargs="+", choices=("cpu", "gpu"), default=("cpu", "gpu"))
     parser.add_argument("--data", type=Path, help="folder of slides to cut the tiles from")
     add_json(parser)
     options = parser.parse_args()
 
     machine = describe()
     torch.set_num_threads(1)
-    rows = []
+    kind = "painted" if options.data is None else "real"
+    rows: list[dict[str, Any]] = []
+
+    def add(device: str, size: int, made: Callable[[], Cases], timed: Callable[[Calls, int], Timed]) -> None:
+        try:
+            rows.extend(measure(device, size, made(), timed, options.rounds))
+        except Exception as error:  # of the cases' making: the next size may go
+            rows.append(
+                {"device": device, "size": size, "case": "all", "error": f"{type(error).__name__}: {error}"}
+            )
+        save(options.json, f"bench_macenko-{kind}", {"rounds": options.rounds, "tiles": kind, "rows": rows})
+
     with threadpool_limits(1):
         for size in SIZES:
             count = options.batch
             tiles = paint(count, size) if options.data is None else cut(options.data, count, size)
-            rows += measure("CPU", size, cpu_cases(tiles), options.rounds)
-            if machine["gpus"]:
-                rows += measure(machine["gpus"][0], size, gpu_cases(tiles, options.gpu_batch), options.rounds)
+            if "cpu" in options.devices:
+                add("CPU", size, partial(cpu_cases, tiles), on_cpu)
+            if "gpu" in options.devices and machine["gpus"]:
+                add(machine["gpus"][0], size, partial(gpu_cases, tiles, options.gpu_batch), on_card)
 
     table = Table(title=f"Macenko on {machine['cpu']}, {machine['cores']} cores, {machine['date']}")
     for heading in ("device", "px", "case", "ns per tile", "tiles/s", "x torchstain", "x copy"):
         table.add_column(heading, justify="left" if heading in ("device", "case") else "right")
     for row in rows:
-        figures = [f"{row['ns']:,.0f}", f"{row['tiles_s']:,.0f}", f"{row['x_torchstain']:.1f}"]
+        if "error" in row:
+            table.add_row(row["device"], str(row["size"]), row["case"], "failed")
+            continue
+        ratios = ("" if row[key] is None else f"{row[key]:.1f}" for key in ("x_torchstain", "copies"))
+        figures = [f"{row['ns']:,.0f}", f"{row['tiles_s']:,.0f}", *ratios]
         last = row["case"] == "torchstain torch"
-        table.add_row(
-            row["device"], str(row["size"]), row["case"], *figures, f"{row['copies']:.1f}", end_section=last
-        )
+        table.add_row(row["device"], str(row["size"]), row["case"], *figures, end_section=last)
     Console(width=100).print(table)
-    kind = "painted" if options.data is None else "real"
-    save(options.json, f"bench_macenko-{kind}", {"rounds": options.rounds, "tiles": kind, "rows": rows})
+    failed = [
+        f"{row['device']}, {row['size']} px, {row['case']}: {row['error']}" for row in rows if "error" in row
+    ]
+    if failed:
+        sys.exit("\n".join(failed))
 
 
 if __name__ == "__main__":

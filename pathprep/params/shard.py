@@ -23,6 +23,7 @@ MPP_RANGE = (0.05, 10.0)
 MPP = 0.5  # of tiles, unless another is asked for
 
 Device = Literal["cpu", "cuda"]
+Encoder = Literal["auto", "cpu", "gpu"]
 Mode = Literal["native", "resize"]
 ReaderName = Literal["auto", "tiff", "cucim", "openslide"]
 Subsampling = Literal["420", "444"]
@@ -48,6 +49,7 @@ class ShardParams:
         default_mpp: for slides that do not state theirs. low_mpp, high_mpp: plausible range.
         cross_check: a tile that differs grossly from the overview is an error (slides.cross_check).
         device: where tiles are made; the GPU's JPEGs are other bytes, of pixels that may differ by a level.
+        encoder: with the GPU: what encodes; sharding.encoder resolves ``auto``, unresolved it is the GPU.
     """
 
     tile: Annotated[int, Setting("Side of a tile, in pixels at `mpp`.")] = 256
@@ -92,6 +94,14 @@ class ShardParams:
         ),
     ] = "auto"
     device: Device = "cpu"
+    encoder: Annotated[
+        Encoder,
+        Setting(
+            "With `gpus`: encode JPEGs on the cards or on the cores. auto: the faster, as measured when the "
+            "dataset is begun.",
+            OUTPUT,
+        ),
+    ] = "auto"
     cross_check: Annotated[
         bool,
         Setting("Fail slides whose tiles differ grossly from their overview: damaged files.", EXPERT),
@@ -121,6 +131,7 @@ class ShardParams:
                 "`region` keeps regions whole, quality filters drop single tiles: leave one of them out": (
                     not (self.whole_regions and self.qc.as_dict())
                 ),
+                "`encoder` gpu needs `gpus`": self.encoder != "gpu" or self.device == "cuda",
                 "`quality` must be 1 to 100": 1 <= self.quality <= 100,
                 "`max_tiles` must be above 0": self.max_tiles is None or self.max_tiles > 0,
                 "`seed` must be 0 or more": self.seed >= 0,
@@ -195,6 +206,8 @@ class ShardParams:
             del values["qc"]
         if self.device == "cpu":
             del values["device"]
+        if self.device == "cpu" or self.encoder != "cpu":  # the bytes are those of the device
+            del values["encoder"]
         if self.cross_check:
             del values["cross_check"]
         return {**values, "pixels_version": PIXELS_VERSION}

@@ -20,7 +20,7 @@ from pathprep.params.shard import ShardParams
 from pathprep.slides.cross_check import Check
 from pathprep.slides.grid import Block, Cells, Grid
 from pathprep.slides.slide import Slide
-from pathprep.tiles import engines
+from pathprep.tiles import engines, jpeg
 from pathprep.tiles.qc import FIGURES, Figures, verdicts
 
 
@@ -159,8 +159,12 @@ class Worker:
     def _encode(
         self, tiles: engines.Tiles, rows: list[dict[str, Any]], clock: Clock
     ) -> list[tuple[bytes, dict[str, Any]]]:
+        quality, subsampling = self.params.quality, self.params.subsampling
         with clock("encode"):
-            encoded = self.engine.encode(tiles, self.params.quality, self.params.subsampling)
+            if self.params.encoder == "cpu":
+                encoded = [jpeg.encode(tile, quality, subsampling) for tile in self.engine.host(tiles)]
+            else:
+                encoded = self.engine.encode(tiles, quality, subsampling)
         return list(zip(encoded, rows, strict=True))
 
     def _row(

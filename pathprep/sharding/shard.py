@@ -14,9 +14,9 @@ from pathprep.params.origin import AskedOrigin
 from pathprep.params.running import MIN_FREE_GB, SLIDE_TIMEOUT_S, AnyPath, check_run, listed, path
 from pathprep.params.shard import MPP, ShardParams
 from pathprep.pseudonyms.slides import Pseudonyms
+from pathprep.sharding import encoder, run
 from pathprep.sharding import forecast as forecasts
 from pathprep.sharding import plan as plans
-from pathprep.sharding import run
 from pathprep.sharding.forecast import Forecast
 from pathprep.sharding.keys import key_for
 from pathprep.sharding.plan import Plan
@@ -97,6 +97,7 @@ def shard(
     found = _find(slides, masks, mask_origin, pseudonymise, out)
     runs_on = launcher or _local(workers, gpus)
     with place(out, scratch) as (root, remote):
+        params = encoder.settled(params, root, runs_on.gpus if isinstance(runs_on, Local) else 0)
         at = f" at {len(params.mpps)} resolutions" if params.more_mpps else ""
         number = len(found.slides)
         log.info("%s%s -> %s", counted(number), at, out)
@@ -146,6 +147,7 @@ def forecast(
     found = _find(slides, masks, mask_origin, pseudonymise, out, dry=True)
     runs_on = launcher or _local(workers, None)
     with place(out, scratch, dry=True) as (root, remote):
+        params = encoder.settled(params, root, None)
         changed = "" if rebuild else plans.changes(root, params)
         if changed:
             log.warning(
@@ -186,6 +188,7 @@ def planned(
     if found.left.files:
         log.warning("%s", found.left)
     with place(out, scratch) as (root, remote):
+        params = encoder.settled(params, root, 0)
         yield root, params, lambda: plans.plan(found.slides, root, params, rebuild=rebuild, remote=remote)
 
 

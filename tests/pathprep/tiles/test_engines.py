@@ -109,6 +109,23 @@ def test_the_cpus_bytes_are_those_of_its_parts_called_by_hand(tmp_path: Path, sl
     assert statuses == (set() if mode == "none" else {"fitted", "slide_fit"})
 
 
+def test_the_cores_can_encode_what_a_card_has_made(card: ShimCard, tmp_path: Path, slide: Path) -> None:
+    """Tiles that are cut only are the same to the bit, so the shard is that of a run without a card."""
+    params = replace(PARAMS, stain=StainParams("none"))
+    shards = []
+    for name, on in (("cpu", params), ("cuda", replace(params, device="cuda", encoder="cpu"))):
+        dataset, _ = shard(tmp_path / name, slide, on)
+        shards.append(
+            [
+                row | {"file": dataset.read("s", row["offset"], row["length"])}
+                for row in dataset.table("s").to_pylist()
+            ]
+        )
+    assert card.made["download"] > 0
+    assert [row["file"] for row in shards[0]] == [row["file"] for row in shards[1]]
+    assert len(shards[0]) > 15
+
+
 @pytest.mark.parametrize(("side", "stored"), [(64, 64), (64, 32), (80, 50)])
 def test_each_step_gives_what_the_cpu_gives(card: ShimCard, side: int, stored: int) -> None:
     pixels = tissue(200, 260)
