@@ -26,7 +26,7 @@ PARTS = [
     (
         "macenko",
         100,
-        "python bench/bench_macenko.py --rounds 5 --gpu-batch 32768",
+        "python bench/bench_macenko.py --devices gpu --rounds 5 --gpu-batch 32768",
         "python bench/bench_macenko.py --rounds 1 --batch 2",
     ),
     (
@@ -67,9 +67,10 @@ PARTS = [
     (
         "tiling",
         60,
-        "python bench/bench_tiling.py --rounds 7",
+        "python bench/bench_tiling.py --devices gpu --rounds 7",
         "python bench/bench_tiling.py --rounds 1",
     ),
+    ("encode", 60, "python bench/bench_encode.py", "python bench/bench_encode.py --rounds 1"),
     (
         "shard",
         200,
