@@ -1,6 +1,6 @@
 # make demo   a sample archive of slides through the whole path, to a trained encoder and two pages to look at
 # make test   the fast tests          make test-all   every test, the slow ones too
-# make gpu    all that is to be known of an NVIDIA GPU: tests, sanitizers, benchmarks, the tables; half an hour
+# make gpu    all that is to be known of an NVIDIA GPU: tests, sanitizers, benchmarks, and the tables
 # make test-gpu   the first two of these
 # make lint   style, types, floors, site      make docs   the site, into build/site
 # make damage   damages every kind of file and draws inputs for every parser

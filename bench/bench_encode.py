@@ -2,9 +2,9 @@
 
     python bench/bench_encode.py [--rounds 5] [--json [FILE]]
 
-By the very measurement by which `pathprep shard --gpus` chooses, at several sizes; without a GPU, the cores
-alone. Tiles are drawn, as smooth as tissue, quality 90 and 4:2:0. The cores must lead twice over to be chosen:
-they read slides, too.
+By the very measurement by which `pathprep shard --gpus` chooses, at several sizes; without a GPU, the
+cores alone. Tiles are drawn, as smooth as tissue, quality 90 and 4:2:0. The cores must lead twice over to be
+chosen: they read slides, too.
 """
 
 import argparse

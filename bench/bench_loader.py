@@ -40,8 +40,6 @@ from machine import add_json, saved
 import pathprep
 from pathprep.dataset.reader import Dataset
 from pathprep.mixed.make import mix
-from pathtrain.data.loader import BatchOptions, Loader
-from pathtrain.distributed.ranks import Ranks
 from pathtrain.recipes.load import load
 from pathtrain.recipes.recipe import Recipe
 
@@ -59,6 +57,10 @@ STAINS = {
 
 
 def ours(folder: Path, recipe: Recipe, threads: int, device_id: int | None) -> Iterator[Any]:
+    # in here: the others' workers import this file, and need no DALI
+    from pathtrain.data.loader import BatchOptions, Loader
+    from pathtrain.distributed.ranks import Ranks
+
     device = torch.device("cpu") if device_id is None else torch.device("cuda", device_id)
     loader = Loader(
         pathprep.open(folder), BatchOptions.of(recipe), ranks=Ranks(device=device), threads=threads

@@ -132,9 +132,9 @@ def main() -> None:
             slides = synthesize(
                 drawn, slides=1, size=options.size, native_tile=options.native_tile, workers=2
             )
-        program = Path(sys.executable).with_name("pathprep")
+        program = [sys.executable, "-m", "pathprep"]
         commands: dict[str, list[str | Path]] = {
-            case: [program, "shard", *slides, "--out", root / case, "--rebuild", *added]
+            case: [*program, "shard", *slides, "--out", root / case, "--rebuild", *added]
             for case, added in OURS.items()
             if not added or describe()["gpus"]
         }

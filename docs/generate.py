@@ -269,9 +269,9 @@ def figures(name: str) -> str:
         return table(heads, [[_figure(row[key]) for key in keys] for row in rows])
     if "results" in data:  # loaders
         return table(
-            ["tiles", "stain", "side", "tiles/s"],
+            ["tiles", "stain", "side", "tiles/s", "CPU ms a tile"],
             [
-                [each["dataset"], each["stain"], side, _figure(speed)]
+                [each["dataset"], each["stain"], side, _figure(speed), _figure(each["cpu_ms"][side])]
                 for each in data["results"]
                 for side, speed in each["medians"].items()
             ],

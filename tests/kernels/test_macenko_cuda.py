@@ -50,6 +50,23 @@ def test_a_batch_is_a_list_of_tiles(runner: Runner, stained: Tile) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("shape", [(13, 17), (5, 7), (1, 3)])
+def test_tiles_of_a_batch_may_begin_at_any_address(
+    runner: Runner, stained: Tile, shape: tuple[int, int]
+) -> None:
+    """Some hundred bytes and an odd number apart, so that all four offsets in a word are met."""
+    batch = np.resize(stained.reshape(-1, 3)[7:], (9, *shape, 3))
+    whole = macenko_cuda.normalize(
+        [runner.to(batch)], TARGET_HE, TARGET_MAX_C, device=runner.device("macenko")
+    )[0][0]
+    np.testing.assert_array_equal(runner.back(whole), runner.normalize(list(batch)))
+    matrices = np.random.default_rng(0).normal(0, 0.3, (9, 3, 3)) + np.eye(3)
+    applied = macenko_cuda.apply(
+        [runner.to(batch)], runner.to(matrices), device=runner.device("macenko_apply")
+    )[0]
+    np.testing.assert_array_equal(runner.back(applied), runner.apply(list(batch), matrices))
+
+
 def test_any_sizes_in_one_launch(runner: Runner, stained: Tile) -> None:
     assert assert_matches(runner, ragged(stained)) == 5  # all but the single pixel
 

@@ -1,8 +1,8 @@
 """How fast this machine's cores, and its first card, encode tiles.
 
 nvJPEG encodes small images one after another (CUDALibrarySamples, issue 105: 1 ms for 64 px on a T4, where a
-core takes 0.2 ms), and a server's cores may be many. So it is measured, in a process of its own, since the one
-that starts the workers must not initialise CUDA itself:
+core takes 0.2 ms), and a server's cores may be many. So it is measured, in a process of its own, since the
+one that starts the workers must not initialise CUDA itself:
 
     python -m pathprep.tiles.engines.encoders SIDE QUALITY SUBSAMPLING
 

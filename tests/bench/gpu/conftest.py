@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 BENCH = Path(__file__).parents[3] / "bench"
-SCRIPTS = ("machine", "runner", "parts", "table", "fatbin")
+SCRIPTS = ("machine", "runner", "parts", "rows", "table", "fatbin")
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def test_readme_and_site_have_what_the_script_writes(scripts: Scripts) -> None:
 
 
 def test_without_results_every_row_says_so(scripts: Scripts) -> None:
-    rows = scripts["table"].ROWS
+    rows = scripts["rows"].ROWS
     found = cells(scripts["table"].table(rows, []))
     assert found.pop("what") == ["target", "result"]
     found.pop("---")
@@ -60,7 +60,7 @@ def test_results_are_held_against_their_targets(scripts: Scripts, tmp_path: Path
         {
             "tests": {
                 "state": "failed",
-                "tail": ["FAILED x", "= 3 failed, 90 passed, 7 deselected in 200.1s ="],
+                "tail": ["FAILED x", "= 3 failed, 90 passed, 7 deselected, 1 warning in 200.1s ="],
             },
             "memcheck": ended["passed"],
             "racecheck": {"state": "too slow", "tail": []},
@@ -105,13 +105,13 @@ def test_results_are_held_against_their_targets(scripts: Scripts, tmp_path: Path
 
 def test_each_card_has_a_column(scripts: Scripts, tmp_path: Path) -> None:
     tools = scripts["parts"].SANITIZERS
-    assert tools == scripts["table"].SANITIZERS
+    assert tools == scripts["rows"].SANITIZERS
     parts = {tool: {"state": "passed", "tail": []} for tool in tools}
     for name in ("gpu-b", "gpu-a"):
         write(tmp_path / name, parts if name == "gpu-b" else {})
     where = scripts["table"].folders(tmp_path)
     assert [folder.name for folder in where] == ["gpu-a", "gpu-b"]
-    row = cells(scripts["table"].table(scripts["table"].ROWS, where))[
+    row = cells(scripts["table"].table(scripts["rows"].ROWS, where))[
         "kernels under compute-sanitizer: four tools"
     ]
     assert row == ["clean", "not yet measured", "clean (met)"]
