@@ -7,7 +7,12 @@ rounding: it places samples by that factor too. The two differ by a relative L2 
 and .05 to .3 of smooth ones. Weights that DINO has trained know its own.
 
 Of the model's own size nothing is resampled, and so nothing differs: there features are those of plain timm.
+
+Resampling is linear, so it is done by two matrices, which are known beforehand: the gradient of torch's
+interpolation is added up by atomic operations on a card, in another order each time.
 """
+
+from collections.abc import Iterable
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -20,12 +25,15 @@ OFFSET = 0.1  # cells
 class AsDino(VisionTransformer):  # type: ignore[misc]  # timm is untyped
     """timm's transformer with DINO's resampling."""
 
+    FULL: tuple[str, ...] = ()  # the matrices' names; pathtrain.models.reduced leaves them as they are
+
     def _pos_embed(self, x: Tensor) -> Tensor:
         """Patches (B, H, W, D) -> tokens (B, N, D) with their positions."""
         prefix = 0 if self.no_embed_class else self.num_prefix_tokens
-        positions = resampled(
-            self.pos_embed[:, prefix:], self.patch_embed.grid_size, (x.shape[1], x.shape[2])
-        )
+        old, new = self.patch_embed.grid_size, (x.shape[1], x.shape[2])
+        positions = self.pos_embed[:, prefix:]
+        if old != new:
+            positions = resampled(positions, *map(self._along, old, new))
         tokens = [
             token.expand(len(x), -1, -1) for token in (self.cls_token, self.reg_token) if token is not None
         ]
@@ -39,20 +47,54 @@ class AsDino(VisionTransformer):  # type: ignore[misc]  # timm is untyped
         dropped: Tensor = self.pos_drop(found)
         return dropped
 
-
-def resampled(positions: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """Embeddings (1, rows * columns, D) of one grid for another."""
-    if old == new:
-        return positions
-    grid = positions.reshape(1, *old, -1).permute(0, 3, 1, 2)
-    factors = [(there + OFFSET) / here for there, here in zip(new, old, strict=True)]
-    return functional.interpolate(grid, scale_factor=factors, mode="bicubic").flatten(2).transpose(1, 2)
+    def _along(self, old: int, new: int) -> Tensor:
+        known: Tensor | None = self._buffers.get(_name(old, new))
+        return along(old, new).to(self.pos_embed) if known is None else known
 
 
-def as_dino(backbone: nn.Module) -> None:
+def _name(old: int, new: int) -> str:
+    return f"resampling_{old}_to_{new}"
+
+
+def along(old: int, new: int) -> Tensor:
+    """(new, old) float64: what each of ``new`` cells in a row takes from ``old`` ones."""
+    each = torch.eye(old, dtype=torch.float64)[None, :, :, None]  # of every old cell alone
+    factors = ((new + OFFSET) / old, 1.0)
+    return functional.interpolate(each, scale_factor=factors, mode="bicubic")[0, :, :, 0].T.contiguous()
+
+
+def resampled(positions: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Embeddings (1, R * C, D) of one grid for another, (1, R' * C', D); ``along`` gives the matrices.
+
+    Args:
+        rows: (R', R). In its type the products are made, also under autocast.
+        columns: (C', C).
+    """
+    with torch.autocast(positions.device.type, enabled=False):
+        grid = positions.to(rows).view(rows.shape[1], -1)
+        down = (rows @ grid).view(len(rows), columns.shape[1], -1)
+        return (columns @ down).flatten(0, 1)[None].to(positions)
+
+
+def as_dino(backbone: nn.Module, sides: Iterable[int] = ()) -> None:
     """Have a backbone resample as DINO does, from now on.
 
     Of timm's other architectures (deit, beit, eva, ...) DINO has none: they keep timm's way.
+
+    Args:
+        sides: of square images that will come, pixels, whose matrices are made once.
     """
-    if type(backbone) is VisionTransformer and backbone.pos_embed is not None:
-        backbone.__class__ = AsDino
+    if type(backbone) is not VisionTransformer or backbone.pos_embed is None:
+        return
+    backbone.__class__ = AsDino
+    assert isinstance(backbone, AsDino)
+    embedding, patches, names = backbone.pos_embed, backbone.patch_embed, []
+    assert isinstance(embedding, Tensor)
+    for side in sides:
+        for old, patch in zip(patches.grid_size, patches.patch_size, strict=True):
+            new = side // patch
+            if old != new:
+                matrix = along(old, new).to(embedding)
+                backbone.register_buffer(_name(old, new), matrix, persistent=False)
+                names.append(_name(old, new))
+    backbone.FULL = tuple(dict.fromkeys(names))

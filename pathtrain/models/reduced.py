@@ -17,7 +17,9 @@ REDUCED = torch.bfloat16
 
 
 def reduced(network: Network) -> Network:
-    """A copy that computes in bfloat16; what a module lists in ``FULL`` is the network's own parameter.
+    """A copy that computes in bfloat16.
+
+    Of what a module lists in ``FULL``, parameters are the network's own, and buffers stay as they are.
 
     Its other parameters need gradients where the network's do; ``refresh`` brings them up to date.
     """
@@ -27,7 +29,7 @@ def reduced(network: Network) -> Network:
             made = parameter if name in getattr(own, "FULL", ()) else _reduced(parameter)
             setattr(other, name, made)
         for name, buffer in other.named_buffers(recurse=False):
-            if buffer.is_floating_point():
+            if buffer.is_floating_point() and name not in getattr(own, "FULL", ()):
                 setattr(other, name, buffer.to(REDUCED))
     return copy
 

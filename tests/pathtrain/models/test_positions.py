@@ -8,9 +8,11 @@ import pytest
 import timm
 import torch
 from helpers.toys import TINY
+from torch.nn import functional
 
 from pathtrain.methods.dino import Dino
-from pathtrain.models.positions import AsDino, as_dino, resampled
+from pathtrain.models.positions import AsDino, along, as_dino, resampled
+from pathtrain.models.reduced import reduced
 from pathtrain.recipes.load import load
 
 SMALL = {"patch_size": 16, "depth": 2, "embed_dim": 24, "num_heads": 2, "num_classes": 0}
@@ -32,11 +34,15 @@ def weights(old: int, new: int) -> npt.NDArray[np.float64]:
 @pytest.mark.parametrize(("new", "old"), [((6, 6), (14, 14)), ((16, 16), (14, 14)), ((6, 9), (14, 7))])
 def test_samples_lie_where_dino_takes_them(new: tuple[int, int], old: tuple[int, int]) -> None:
     grid = torch.randn(1, old[0] * old[1], 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    found = resampled(grid, old, new).numpy().reshape(*new, 5)
+    matrices = [along(*sizes) for sizes in zip(old, new, strict=True)]
+    found = resampled(grid, *matrices).numpy().reshape(*new, 5)
     rows, columns = weights(old[0], new[0]), weights(old[1], new[1])
     by_hand = np.einsum("ir,jc,rcd->ijd", rows, columns, grid.numpy().reshape(*old, 5))
     assert np.abs(found - by_hand).max() < 1e-12
-    assert resampled(grid, old, old) is grid
+    images = grid.view(1, *old, 5).permute(0, 3, 1, 2)
+    factors = [(there + 0.1) / here for there, here in zip(new, old, strict=True)]
+    torchs = functional.interpolate(images, scale_factor=factors, mode="bicubic")[0].permute(1, 2, 0)
+    assert np.abs(found - torchs.numpy()).max() < 1e-12
 
 
 @pytest.mark.parametrize(
@@ -53,7 +59,7 @@ def test_the_own_size_is_plain_timm_and_others_differ(more: dict[str, object]) -
     assert torch.allclose(ours(own), plain(own), atol=1e-6)
     assert not torch.allclose(ours(small), plain(small), atol=1e-3)
     prefix = plain.pos_embed.shape[1] - 196
-    patches = resampled(plain.pos_embed[:, prefix:], (14, 14), (6, 6))
+    patches = resampled(plain.pos_embed[:, prefix:].double(), along(14, 6), along(14, 6)).float()
     fixed = timm.create_model("vit_tiny_patch16_224", img_size=96, **SMALL, **more).eval()
     state = {**plain.state_dict(), "pos_embed": torch.cat([plain.pos_embed[:, :prefix], patches], dim=1)}
     fixed.load_state_dict(state)
@@ -63,3 +69,27 @@ def test_the_own_size_is_plain_timm_and_others_differ(more: dict[str, object]) -
 def test_students_and_teachers_resample_as_dino() -> None:
     method = Dino(load("smoke", TINY), 10, torch.device("cpu"))
     assert [type(network["backbone"]) for network in (method.student, method.teacher)] == [AsDino, AsDino]
+
+
+def test_matrices_are_made_once_and_stay_float32() -> None:
+    """In no checkpoint, and the same under autocast and in a reduced network, as those of other sizes are."""
+    torch.manual_seed(0)
+    known = timm.create_model("vit_tiny_patch16_224", dynamic_img_size=True, **SMALL).eval()
+    names = set(known.state_dict())
+    late = copy.deepcopy(known)
+    as_dino(known, [224, 96])
+    as_dino(late)
+    assert known.FULL == ("resampling_14_to_6",)
+    assert set(known.state_dict()) == names
+    assert reduced(known).resampling_14_to_6.dtype == torch.float32
+    seen = []
+    for network in (known, late):
+        network.pos_drop.register_forward_pre_hook(lambda _module, given: seen.append(given[0]))
+        for image in (torch.zeros(1, 3, 96, 96), torch.zeros(1, 3, 64, 64)):
+            network(image)
+            with torch.autocast("cpu", torch.bfloat16):
+                network(image)
+    assert [found.dtype for found in seen] == [torch.float32] * 8
+    assert torch.equal(seen[0], seen[4])
+    assert torch.equal(seen[2], seen[6])
+    assert torch.allclose(seen[0], seen[1], atol=1e-2)  # patches are bfloat16 there
