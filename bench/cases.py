@@ -1,8 +1,7 @@
 """Cases that a benchmark times side by side: one that fails is named and left out, the others go on."""
 
-import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from machine import interleave
 
@@ -45,16 +44,6 @@ def on_card(calls: Calls, rounds: int) -> Timed:
             end.synchronize()
             seconds[name].append(cupy.cuda.get_elapsed_time(start, end) / 1e3)
     return Timed(seconds, failed)
-
-
-def best_of(tries: int, call: Callable[[], Any]) -> float:
-    """Seconds of the fastest of so many calls."""
-    found = []
-    for _ in range(tries):
-        start = time.perf_counter()
-        call()
-        found.append(time.perf_counter() - start)
-    return min(found)
 
 
 def _tried(calls: Calls) -> tuple[Calls, dict[str, str]]:

@@ -3,6 +3,7 @@
 Parameters are put in buckets, the last of the network first, as they get their gradients. When all of a
 bucket have theirs, it is averaged in float32 beside the rest of the backward pass, on every rank in the same
 order, as torch's DistributedDataParallel does it (Li et al. 2020, "PyTorch distributed", section 3.2.3).
+Of a network that is compiled as one piece all gradients come at once, at the end: there nothing is beside it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -137,6 +138,7 @@ class _Bucket:
             if own.grad is not None or source.grad is not None:
                 source.grad = None
                 own.grad = part
+        del self._flat, self._parts  # they live as long as the gradients
 
 
 def _buckets(trained: list[nn.Parameter], copies: dict[nn.Parameter, nn.Parameter]) -> list[_Bucket]:

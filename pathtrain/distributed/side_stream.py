@@ -3,7 +3,7 @@
 On the CPU there is no queue: everything is done at once, and the same calls do nothing.
 """
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -27,7 +27,8 @@ class SideStream:
 
     def queue(self) -> AbstractContextManager[object]:
         """What the block calls is queued here, and what it makes belongs here."""
-        return torch.cuda.stream(self.stream)
+        # torch's own, of None, asks for the current card, and so begins CUDA on one that is not to be used
+        return nullcontext() if self.stream is None else torch.cuda.stream(self.stream)
 
     def wait(self) -> None:
         """Hold up the caller until all that was queued is done; the card goes on with other queues."""

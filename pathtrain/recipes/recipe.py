@@ -236,7 +236,7 @@ class Recipe(Strict):
         micro_batch: largest number of tiles that go through the networks of one device at once; their
             gradients are added up (accumulated), and the step is that of the whole batch. null: all at once.
         compile: torch.compile of DINO's networks and loss: a minute's start, then faster steps on a card.
-            ``auto``: on cards that torch's compiler writes for.
+            ``auto``: on cards that torch's compiler writes for, if there are a C compiler and Python.h.
         sharding: ``full`` divides weights, gradients and optimiser among the ranks (FSDP2).
         sampling: how often each tile comes.
         probes: what the teacher's encoder is measured by while training. Those of one kind have names.

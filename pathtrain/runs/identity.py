@@ -24,7 +24,7 @@ from pathtrain.runs import checkpoint
 from pathtrain.runs.described import info_of
 
 # What a resume may change: it touches the weights by rounding at most, but that stochastic depth is drawn
-# for each micro-batch.
+# for each micro-batch, and on a card by compiled networks otherwise than by plain ones.
 FREE = {
     "checkpoint",
     "log_every",

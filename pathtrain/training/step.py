@@ -115,10 +115,12 @@ class Stepper:
         """torch.compile of the method's networks and of what is done to gradients, with one of its backends.
 
         Shapes are the same in every step: it compiles in the first one, and again where the method has no
-        ``frozen`` parameters any more.
+        ``frozen`` parameters any more. What is done to gradients is left as it is where the method is not
+        ``uniform``: its steps have gradients of other parameters, and each kind would be compiled by itself.
         """
         self.method.compile(backend)
-        self._scale = torch.compile(scale_each, dynamic=False, backend=backend)
+        if self.method.uniform:
+            self._scale = torch.compile(scale_each, dynamic=False, backend=backend)
 
     def take(self, batch: Batch, step: int, stop: bool, lr: float | None = None) -> Queued:
         """Queue step number ``step`` (the first is 0); nothing moves if loss or gradient are not finite.

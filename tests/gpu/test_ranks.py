@@ -13,10 +13,13 @@ import torch
 import torch.distributed as dist
 from gpu.test_training import SETTINGS
 
+from pathtrain.distributed.alike import check_alike
 from pathtrain.distributed.fsdp import is_sharded, shard, whole
+from pathtrain.distributed.gradients import Gradients
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.methods.dino import Dino
 from pathtrain.recipes.load import load
+from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs import checkpoint
 
 
@@ -35,9 +38,16 @@ def group(device: torch.device) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     dist.init_process_group(backend, init_method=address, rank=0, world_size=1)
     try:
-        yield Ranks(0, 1, device)
+        yield Ranks(0, 1, device, dist.new_group(backend="gloo"))
     finally:
         dist.destroy_process_group()
+
+
+def drawn(recipe: Recipe, device: torch.device) -> list[torch.Tensor]:
+    """The views of four tiles."""
+    rng, config = torch.Generator().manual_seed(1), recipe.views
+    sides = [config.globals.size] * config.globals.count + [config.locals.size] * config.locals.count
+    return [torch.randn(4, 3, side, side, generator=rng).to(device) for side in sides]
 
 
 def gradients(method: Dino, views: list[torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -55,15 +65,18 @@ def test_a_group_of_one_sums_gathers_and_shards(device: torch.device) -> None:
         torch.manual_seed(0)
         methods.append(Dino(recipe, 4, device))
     plain, method = methods
-    drawn, config = torch.Generator().manual_seed(1), recipe.views
-    sides = [config.globals.size] * config.globals.count + [config.locals.size] * config.locals.count
-    views = [torch.randn(4, 3, side, side, generator=drawn).to(device) for side in sides]
+    views = drawn(recipe, device)
     expected = gradients(plain, views)
     with group(device) as ranks:
         values = torch.arange(5.0, device=device)
         dist.all_reduce(values)
         assert values.tolist() == [0, 1, 2, 3, 4]
-        assert ranks.gather({"a": 1}) == [{"a": 1}]
+        said: list[object] = [None]
+        dist.all_gather_object(said, {"a": 1}, group=ranks.talk)
+        assert said == [{"a": 1}]
+        dist.broadcast_object_list(said, src=0, group=ranks.talk)
+        assert said == [{"a": 1}]
+        check_alike(method.student.state_dict(), Ranks(0, 2, device))  # as far as one can be unlike itself
         shard(method.networks())
         assert is_sharded(method.student.parameters())
         found = whole(gradients(method, views))
@@ -73,6 +86,34 @@ def test_a_group_of_one_sums_gathers_and_shards(device: torch.device) -> None:
         assert torch.allclose(found[name].to(device), gradient, rtol=1e-3, atol=1e-6), name
     for name, value in plain.student.state_dict().items():
         assert torch.equal(state[name].to(device), value), name
+
+
+def test_gradients_are_averaged_beside_the_backward_pass(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a group of one that takes itself for two: a half of each gradient is summed over one rank."""
+    monkeypatch.setattr("pathtrain.distributed.gradients.BUCKET", 4096)  # elements: some buckets
+    torch.manual_seed(0)
+    recipe = load("smoke", [*SETTINGS, "precision=bfloat16", "compile=false"])
+    method = Dino(recipe, 4, device)
+    parts = method.split(drawn(recipe, device), 2)
+
+    def found(world: int) -> dict[str, torch.Tensor]:
+        made = Gradients(method.student.parameters(), method.computing(), Ranks(0, world, device), True)
+        made.clear()
+        for number, part in enumerate(parts):
+            with made.part(last=number == len(parts) - 1):
+                method.loss(part, 0).loss.backward()  # type: ignore[no-untyped-call]
+        made.average()
+        return {name: p.grad.clone() for name, p in method.student.named_parameters() if p.grad is not None}
+
+    expected = found(1)
+    with group(device):
+        halves = found(2)
+    assert halves.keys() == expected.keys()
+    for name, gradient in expected.items():
+        largest = float(gradient.abs().max())  # a card adds up some of them in another order each time
+        assert torch.allclose(2 * halves[name], gradient, rtol=0, atol=0.02 * largest), name
 
 
 @pytest.mark.gpu

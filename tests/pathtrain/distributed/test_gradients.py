@@ -53,6 +53,9 @@ def step(network: Network, copy: Network, ranks: Ranks, uniform: bool) -> tuple[
                 (copy(images(ranks.rank, part)) / PARTS).backward()
                 early = made._next
         made.average()
+        assert not any(hasattr(bucket, "_flat") for bucket in made._buckets), (
+            "they would outlive the gradients"
+        )
     return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}, early
 
 

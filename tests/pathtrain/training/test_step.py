@@ -17,7 +17,7 @@ from pathtrain.models.backbone import checkpoint_activations
 from pathtrain.recipes.load import load
 from pathtrain.recipes.recipe import ModelConfig
 from pathtrain.training import compiling, flops, step
-from pathtrain.training.optim import adamw
+from pathtrain.training.optim import adamw, scale_each
 
 CPU = torch.device("cpu")
 ONE = Ranks(0, 1, CPU)
@@ -99,6 +99,18 @@ def test_compiled_is_the_same_and_compiled_once(precision: str) -> None:
         assert_same(compiled, plain)
     assert compiled[0][0].loss == pytest.approx(plain[0][0].loss, rel=2e-3)
     assert [d.loss for d in compiled[0]] == pytest.approx([d.loss for d in plain[0]], rel=0.03)
+
+
+@pytest.mark.parametrize("uniform", [True, False])
+def test_clipping_is_compiled_where_every_step_has_the_same_gradients(
+    uniform: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load("smoke", SETTINGS)
+    dino = Dino(recipe, 10, CPU)
+    monkeypatch.setattr(dino, "uniform", uniform, raising=False)
+    stepper = step.Stepper(dino, adamw(dino.student, recipe.optim), recipe, ONE, 10)
+    stepper.compile("eager")
+    assert (stepper._scale is not scale_each) == uniform
 
 
 def test_what_a_step_says() -> None:
