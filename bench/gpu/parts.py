@@ -35,8 +35,9 @@ PARTS = [
         f"python bench/gpu/draw.py {{work}} --slides {SLIDES}",
         "python bench/gpu/draw.py {work} --slides 1 --size 3072",
     ),
-    ("train-64", 240, f"{TRAINING} 64", TOY),
-    ("train-128", 200, f"{TRAINING} 128", TOY),
+    # each compiles a ViT-B first, with cold caches and on few cores for minutes
+    ("train-64", 420, f"{TRAINING} 64", TOY),
+    ("train-128", 360, f"{TRAINING} 128", TOY),
     (
         "loader",
         200,

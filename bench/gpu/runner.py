@@ -7,8 +7,10 @@ parts that are run again replace their own entries.
 
 import json
 import os
+import re
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,8 +22,9 @@ from machine import cards, describe
 
 from pathprep.storage import atomic
 
+PROJECT = Path(__file__).resolve().parents[2]
 RECORD = "run.json"
-GRACE = 10.0  # seconds that a process has after SIGTERM
+GRACE = 10.0  # seconds that a process has after SIGINT, at which Python still runs what it has to finish
 TAIL = 12  # lines of a log that the record keeps
 
 
@@ -86,8 +89,18 @@ def _one(part: Part, log: Path, folder: Path | None) -> dict[str, Any]:
         "code": code,
         "seconds": round(time.monotonic() - start, 1),
         "limit": part.limit,
-        "tail": log.read_text(errors="replace").splitlines()[-TAIL:],
+        "tail": _without_places(log).splitlines()[-TAIL:],
     }
+
+
+def _without_places(log: Path) -> str:
+    """A log's text, without this machine's folders; they are taken from the file too, which is published."""
+    text = log.read_text(errors="replace")
+    for place, name in ((str(PROJECT), "."), (tempfile.gettempdir(), "/tmp"), (str(Path.home()), "~")):
+        text = text.replace(place, name)
+    text = re.sub(r"/[^\s'\":]*/site-packages/", "site-packages/", text)
+    atomic.write_bytes(log, text.encode())
+    return text
 
 
 def _taken(words: list[str], part: Part, log: IO[bytes], folder: Path | None) -> tuple[str, int | None]:
@@ -116,7 +129,7 @@ def _taken(words: list[str], part: Part, log: IO[bytes], folder: Path | None) ->
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End what is left of a part: itself, if it is too slow, and whatever it has started."""
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGINT)
         patience = time.monotonic() + GRACE
         while time.monotonic() < patience:
             process.poll()  # a process that nobody asks after stays in its group

@@ -24,17 +24,18 @@ def shard(networks: Iterable[nn.Module]) -> None:
         fully_shard(network, reshard_after_forward=True)
 
 
-def compile_blocks(networks: Iterable[nn.Module]) -> None:
+def compile_blocks(networks: Iterable[nn.Module], backend: Any = "inductor") -> None:
     """torch.compile of every block of every backbone, in place: names in checkpoints stay.
 
-    By itself, as sharded ones need: gathering their weights is not compiled.
+    By itself: gathering the weights of sharded ones is not compiled, and gradients come block by block, not
+    all at the end of one compiled backward pass.
     """
     # a block of each depth, in training and not, for every size of view
     torch._dynamo.config.recompile_limit = 256
     for network in networks:
         for backbone in _backbones(network):
             for module in backbone.blocks:  # type: ignore[union-attr]
-                module.compile(dynamic=False)
+                module.compile(dynamic=False, backend=backend)
 
 
 def _backbones(network: nn.Module) -> list[nn.Module]:

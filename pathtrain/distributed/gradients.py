@@ -3,7 +3,8 @@
 Parameters are put in buckets, the last of the network first, as they get their gradients. When all of a
 bucket have theirs, it is averaged in float32 beside the rest of the backward pass, on every rank in the same
 order, as torch's DistributedDataParallel does it (Li et al. 2020, "PyTorch distributed", section 3.2.3).
-Of a network that is compiled as one piece all gradients come at once, at the end: there nothing is beside it.
+Of a network that is compiled as one piece all gradients come at once, at the end; so with several ranks each
+block is compiled by itself.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

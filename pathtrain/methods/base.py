@@ -96,8 +96,12 @@ class Method(Protocol):
     def networks(self) -> list[nn.Module]:
         """Every network with a forward pass of its own, to shard."""
 
-    def compile(self, backend: Any = "inductor") -> None:
-        """torch.compile of what has the same shapes in every step, with one of its backends."""
+    def compile(self, backend: Any = "inductor", blocks: bool = False) -> None:
+        """torch.compile of what has the same shapes in every step, with one of its backends.
+
+        Args:
+            blocks: of what is trained each block by itself, so that gradients come one after another.
+        """
 
     def computing(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
         """Trained parameters with others that compute in their place, and these, which get the gradients."""

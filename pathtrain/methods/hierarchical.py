@@ -104,9 +104,9 @@ class Hierarchical:
         own = [] if self.tile.running[0] is self.tile.student else [self.tile.student]
         return [*self.tile.running, *own, *self.region.running, self.student["stage3"]]
 
-    def compile(self, backend: Any = "inductor") -> None:
+    def compile(self, backend: Any = "inductor", blocks: bool = False) -> None:
         """DINO on tiles: the shapes of slides differ from step to step."""
-        self.tile.compile(backend)
+        self.tile.compile(backend, blocks)
 
     def refresh(self) -> None:
         """Before a step: what computes in DINO on tiles."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pathtrain.distributed.fsdp import local
+from pathtrain.distributed.fsdp import compile_blocks, local
 from pathtrain.losses import spread
 from pathtrain.losses.dino import dino_terms, updated_center
 from pathtrain.losses.precision import wide
@@ -46,10 +46,18 @@ class TeacherPair:
         self.running = (reduced.reduced(self.student), reduced.reduced(self.teacher))
         self._reduced = True
 
-    def compile(self, backend: Any = "inductor") -> None:
-        """torch.compile of the running networks and the loss, from now on: shapes are always the same."""
-        for network in self.running:
-            network.compile(dynamic=False, backend=backend)
+    def compile(self, backend: Any = "inductor", blocks: bool = False) -> None:
+        """torch.compile of the running networks and the loss, from now on: shapes are always the same.
+
+        Args:
+            blocks: each block of the student by itself, so that its gradients come one after another.
+        """
+        learner, guide = self.running
+        guide.compile(dynamic=False, backend=backend)
+        if blocks:
+            compile_blocks([learner], backend)
+        else:
+            learner.compile(dynamic=False, backend=backend)
         self._terms = torch.compile(dino_terms, dynamic=False, backend=backend)
 
     def computing(self) -> list[tuple[nn.Parameter, nn.Parameter]]:

@@ -158,6 +158,8 @@ class Loop:
                 self._waiting = _Waiting(queued, batch.tiles, self.done)
                 for line in batches.news():  # of this rank's samples, whichever it is
                     log.warning("step %d: %s", self.done, line)
+                if after is not None:  # it may take long, so first what is wrong
+                    asked |= self._settle(batches)
                 found = after(self.done) if after is not None else {}
                 self._say(f"step {self.done}", found)
                 last = self.done == self.total

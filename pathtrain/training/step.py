@@ -118,7 +118,7 @@ class Stepper:
         ``frozen`` parameters any more. What is done to gradients is left as it is where the method is not
         ``uniform``: its steps have gradients of other parameters, and each kind would be compiled by itself.
         """
-        self.method.compile(backend)
+        self.method.compile(backend, blocks=self.ranks.world > 1)  # which average what has come
         if self.method.uniform:
             self._scale = torch.compile(scale_each, dynamic=False, backend=backend)
 

@@ -117,13 +117,23 @@ def test_gradients_are_averaged_beside_the_backward_pass(
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("sharding", ["none", "full"])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_two_cards_are_one(dataset: Path, tmp_path: Path, sharding: str, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("sharding", "precision", "compiled"),
+    [
+        ("none", "float32", "false"),
+        ("none", "bfloat16", "false"),
+        ("none", "bfloat16", "true"),
+        ("full", "float32", "false"),
+        ("full", "bfloat16", "true"),
+    ],
+)
+def test_two_cards_are_one(
+    dataset: Path, tmp_path: Path, sharding: str, precision: str, compiled: str
+) -> None:
     """Real commands, as torchrun starts them. On the CPU: tests/pathtrain/distributed."""
     if torch.cuda.device_count() < 2:
         pytest.skip("one card")
-    settings = [*SETTINGS, f"sharding={sharding}", f"precision={precision}", "compile=false"]
+    settings = [*SETTINGS, f"sharding={sharding}", f"precision={precision}", f"compile={compiled}"]
     chosen = [part for setting in settings for part in ("--set", setting)]
     for world in (1, 2):
         command = ["pretrain", str(dataset), "--out", str(tmp_path / str(world)), *chosen]

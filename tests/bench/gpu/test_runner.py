@@ -14,7 +14,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[3]
 STUBBORN = """
 import os, signal, sys, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGINT, signal.SIG_IGN)
 child = os.fork()
 if child:
     open(sys.argv[1], "w").write(f"{os.getpid()} {child}")

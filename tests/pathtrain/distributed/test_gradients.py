@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.toys import TINY
 from torch import Tensor, multiprocessing, nn
 from torch.nn import functional
 
@@ -13,7 +14,9 @@ from pathtrain.distributed.alike import check_alike
 from pathtrain.distributed.gradients import Gradients
 from pathtrain.distributed.ranks import ALONE, Ranks
 from pathtrain.errors import TrainError
+from pathtrain.methods.dino import Dino
 from pathtrain.models import reduced
+from pathtrain.recipes.load import load
 
 CPU = torch.device("cpu")
 WIDTH, PARTS = 16, 2
@@ -110,6 +113,33 @@ def test_two_ranks(tmp_path: Path) -> None:
                 assert torch.equal(grad, second[name])
                 mean = (own[0][name] + own[1][name]) / 2
                 assert torch.allclose(grad, mean, rtol=1e-6, atol=1e-8), name
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.compile's own
+def test_compiled_blocks_send_their_gradients_one_after_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a group of one that takes itself for two: buckets are on their way before the first layer's turn."""
+    monkeypatch.setattr(gradients, "BUCKET", 2000)
+    recipe = load("smoke", [*TINY, "model.kwargs.depth=2", "precision=bfloat16"])
+    method = Dino(recipe, 4, CPU)
+    method.compile("aot_eager", blocks=True)
+    made = Gradients(method.student.parameters(), method.computing(), Ranks(0, 2, CPU), method.uniform)
+    started: list[int] = []
+
+    def watch(_module: nn.Module, _given: object, found: Tensor) -> None:
+        found.register_hook(lambda _grad: started.append(made._next))
+
+    method.running[0]["backbone"].pos_drop.register_forward_hook(watch)
+    views = [torch.randn(2, 3, side, side) for side in [32, 32, 16, 16, 16, 16]]
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/one", rank=0, world_size=1)
+    try:
+        with made.part(last=True):
+            method.loss(views, 0).loss.backward()
+        made.average()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert 0 < started[0] < len(made._buckets)
 
 
 def test_one_rank_gets_its_own() -> None:
