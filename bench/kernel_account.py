@@ -31,6 +31,7 @@ from pathprep.kernels import cuda, macenko_cuda, tiling_cuda
 
 SIDE = 256
 PIXELS = SIDE * SIDE
+# Of its memory what a kernel that copies is said to reach; step_account.py takes 3.6e12 for torch's operators
 SMS, CLOCK, BANDWIDTH = 132, 1.755e9, 4.3e12
 # Cycles of a tile outside its passes, assumed: 6,000 until its bytes are there and 4,000 until they are gone
 # (at 50 bytes a cycle); 2,000 for sums over the block; 3,500 for the plane (9 rotations of some 350, one

@@ -1,12 +1,12 @@
 """Gradients of two ranks, averaged while the backward pass goes on; and weights that differ between ranks."""
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import two_ranks
 from helpers.toys import TINY
-from torch import Tensor, multiprocessing, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from pathtrain.distributed import gradients
@@ -89,8 +89,7 @@ def _rank(rank: int, folder: str) -> None:
 
 
 def test_two_ranks(tmp_path: Path) -> None:
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    multiprocessing.start_processes(_rank, (str(tmp_path),), nprocs=2, start_method="fork")
+    two_ranks.run(__file__, "_rank", tmp_path)
     found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     for kind in ("float32", "bfloat16"):
         own = []

@@ -1,6 +1,5 @@
 """Gradients of the cut graph against those of the plain one, and against one pass over everything."""
 
-import os
 from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-import torch.multiprocessing as mp
+from helpers import two_ranks
 from torch import Tensor, nn
 from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
@@ -210,8 +209,7 @@ def _rank(rank: int, folder: str) -> None:
 
 
 def test_two_ranks_with_different_numbers_of_tiles(tmp_path: Path) -> None:
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    mp.start_processes(_rank, (str(tmp_path),), nprocs=2, start_method="fork")
+    two_ranks.run(__file__, "_rank", tmp_path)
     parts = []
     for rank, count in enumerate((7, 300)):
         net = network(torch.float64)
