@@ -103,6 +103,8 @@ class Loop:
         if recipe.sharding == "full" and ranks.world > 1:
             shard(method.networks())
         compiled = compiling.wanted(recipe.compile, ranks.device)
+        if compiled:
+            ranks.say(log, "networks are compiled in the first step, which takes a minute or more")
         if compiled and recipe.sharding == "full":
             compile_blocks(method.networks())
         self.optimizer = adamw(method.student, recipe.optim)
