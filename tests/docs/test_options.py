@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 # Of docker, torchrun, Slurm, tests/fuzz/slides.py and bench/gpu/run.py
 OTHERS = {"--rm", "--ipc", "--user", "--nproc-per-node", "--partition", "--time", "--gres", "--mutations"}
-OTHERS |= {"--only", "--rehearse"}
+OTHERS |= {"--only", "--rehearse", "--seconds"}
 
 
 def options(command: Any) -> Iterator[str]:
