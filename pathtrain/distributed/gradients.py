@@ -113,7 +113,7 @@ class _Bucket:
 
     @torch.no_grad()
     def start(self, world: int) -> None:
-        """Begin to average what they have; nothing of theirs is zero."""
+        """Begin to average what they have; one that has none counts as zero."""
         first = self.pairs[0][0]
         self._flat = torch.zeros(self.size, dtype=first.dtype, device=first.device)
         sizes = [own.numel() for own, _ in self.pairs]

@@ -40,6 +40,7 @@ class TeacherPair:
         self.center = torch.zeros(outputs, device=device)
         self._terms = dino_terms
         self._reduced = False
+        self._copies: list[tuple[nn.Parameter, nn.Parameter]] | None = None  # found in the first step
 
     def reduce(self) -> None:
         """Compute in bfloat16 from now on (pathtrain.models.reduced); the networks are as they will be."""
@@ -66,7 +67,9 @@ class TeacherPair:
 
     def refresh(self) -> None:
         """Before a step: bring what computes up to date."""
-        reduced.refresh(self.computing() + reduced.pairs(self.teacher, self.running[1]))
+        if self._copies is None:
+            self._copies = self.computing() + reduced.pairs(self.teacher, self.running[1])
+        reduced.refresh(self._copies)
 
     def compare(
         self, large: list[Tensor], small: list[Tensor], student_temp: float, teacher_temp: float
