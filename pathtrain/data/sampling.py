@@ -141,6 +141,8 @@ def grouped(data: Dataset, config: SamplingConfig, held_out: Ints) -> Grouped | 
         UsageError: such data cannot be drawn so; there is no such column; a tile or slide has no value in
             it; a weight is of no group.
     """
+    if config.datasets or config.mpps:
+        raise UsageError(f"sampling.{config.draws}: {data.root} is one dataset, drawn from as one pool")
     if config.by == "tile":
         return None
     index = data.tiles(("x",))

@@ -396,11 +396,9 @@ def test_mixed_shards_have_a_rank_on_others_only(dataset: Path, labels: Path, tm
     mixed = pathprep.open(tmp_path / "mixed")
     found = hold_out(of(mixed), with_probes(dataset, labels))
     assert [probe.kind for probe in found.probes] == ["knn"]
-    assert found.said == (
-        "no rank: mixed shards have no slides; its key dataset measures on others",
-    )
+    assert found.said == ("no rank: mixed shards have no slides; its key dataset measures on others",)
     recipe = with_probes(dataset, labels)
-    live = LiveKnn(recipe.probes[0], replace(setting(dataset), data=mixed))
+    live = LiveKnn(recipe.probes[0], replace(setting(dataset), data=of(mixed)))
     assert live.said[0].startswith("4 of the 4 slides")
 
 
