@@ -40,12 +40,14 @@ class TrainingData(ABC):
         measured: the dataset that probes without one of their own measure on, and out of which their slides
             are held; None if there is none, which ``unmeasured`` gives the reason of.
         unmeasured: the reason.
+        account: what the user should know of it, a line each.
     """
 
     roots: Sequence[PurePath]
     stained: Sequence[Stained]
     measured: Dataset | None = None
     unmeasured: str = ""
+    account: Sequence[str] = ()
 
     @property
     def said(self) -> str:
@@ -85,8 +87,8 @@ class TrainingData(ABC):
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """Which tiles there are: what a resume must find unchanged, ``dataset build id`` and what
-        ``dataset slides`` is the digest of."""
+        """Which tiles there are: what a resume must find unchanged, ``dataset build id``, what
+        ``dataset slides`` is the digest of, and of a survey how tiles are drawn."""
 
     @abstractmethod
     def counts(self, held_out: Collection[str]) -> dict[str, int | None]:
