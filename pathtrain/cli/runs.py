@@ -16,9 +16,10 @@ Run = Annotated[Path, typer.Argument(help="A run folder.")]
 
 
 def pretrain(
-    dataset: Annotated[Path, typer.Argument(help="A dataset, or mixed shards: a folder or a URL.")] = Path(
-        "dataset"
-    ),
+    datasets: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Datasets, or mixed shards: folders or URLs. Default: dataset."),
+    ] = None,
     recipe: Annotated[
         str, typer.Option(help="smoke, exaonepath1, exaonepath2, exaonepath2-tiny, or a .yaml file.")
     ] = "smoke",
@@ -72,7 +73,7 @@ def pretrain(
     try:
         with watcher(errors) as watch:
             summary = run(
-                dataset,
+                datasets or "dataset",
                 resolved,
                 folder,
                 labels=labels,

@@ -3,13 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import torch
 
-from pathprep.dataset.reader import Dataset
-from pathprep.mixed.reader import MixedDataset
+from pathtrain.data.training_data import TrainingData
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, Ints
 from pathtrain.models.backbone import build
 from pathtrain.models.positions import as_dino, own_side
@@ -33,12 +33,19 @@ class Setting:
         device, threads: what computes, and what decodes.
     """
 
-    data: Dataset | MixedDataset
+    data: TrainingData
     held_out: tuple[str, ...]
     target: ModelTarget | None
     seed: int
     device: torch.device
     threads: int
+
+    def place(self, own: Path | None) -> PurePath:
+        """Where the tiles of a probe are: its own dataset, or what is trained on."""
+        if own is not None:
+            return own
+        assert self.data.measured is not None  # held_out leaves such probes out
+        return self.data.measured.root
 
     @property
     def how(self) -> How:

@@ -12,8 +12,8 @@ from helpers.toys import noise, write_dataset
 from helpers.training import SETTINGS, assert_same_to_the_bit, train
 from torch.nn import functional
 
-from pathprep.dataset.reader import Dataset
 from pathtrain import methods
+from pathtrain.data.training_data import opened
 from pathtrain.errors import CheckpointError, ModelError
 from pathtrain.methods.base import Method
 from pathtrain.recipes.load import dump, load
@@ -229,7 +229,7 @@ def test_another_mean_is_said(dataset: Path, first: Path, tmp_path: Path) -> Non
 def new(recipe: Recipe, folder: Path, fresh: bool = True) -> Method:
     setup = methods.setup(
         recipe,
-        Dataset(folder / "dataset"),
+        opened(folder / "dataset"),
         folder / "labels.csv" if recipe.method == "hierarchical" else None,
     )
     return setup.method(8, CPU, fresh)
