@@ -30,8 +30,8 @@ from pathprep.storage.whole_folder import publish_folder
 from pathtrain.errors import ModelError
 from pathtrain.models.folder import CARD_FILE, CONFIG_FILE, CREATOR, FILES, VERSION, WEIGHTS_FILE
 from pathtrain.recipes.load import dump
-from pathtrain.recipes.names_only import short, short_init, without_paths
-from pathtrain.runs.described import info_of, recipe_of
+from pathtrain.recipes.names_only import short_all, short_init, without_paths
+from pathtrain.runs.described import info_of, joined, recipe_of
 from pathtrain.runs.model import BUILT_IN, LoadedModel, load
 
 
@@ -129,8 +129,8 @@ def _card(model: LoadedModel, run: Path) -> str:
         "Stain": f"normalised (Macenko) to {model.target.name}" if model.target else "as stored",
         "Optimiser steps": model.step,
         "Method": recipe.method,
-        "Dataset": short(str(info.get("dataset", "unknown"))),
-        "Dataset build id": identity.get("dataset build id", "unknown"),
+        "Dataset": short_all(info.get("dataset", "unknown")),
+        "Dataset build id": joined(identity.get("dataset build id", "unknown")),
         **({"Groups": info["groups"]} if info.get("groups") else {"Slides": model.slides or "unknown"}),
         "Tiles": identity.get("dataset tiles", "unknown"),
         "Fingerprint": model.fingerprint,
