@@ -23,7 +23,7 @@ from pathtrain.models.first_weights import misfit
 from pathtrain.recipes.load import load, run_folder
 from pathtrain.recipes.names_only import without_paths
 from pathtrain.recipes.recipe import Recipe
-from pathtrain.runs import checkpoint, described, lock, milestones, warm_start
+from pathtrain.runs import beginning, checkpoint, described, lock, milestones, warm_start
 from pathtrain.runs import identity as identities
 from pathtrain.runs.identity import Changes
 from pathtrain.stain import suits
@@ -94,6 +94,9 @@ def pretrain(
         target = settle(recipe.stain, None if fresh else run)
         if suits.check(data.stained, recipe.stain, target).mode != recipe.stain.mode:
             ranks.say(log, "%s: its tiles are normalised to the recipe's target already", data.said)
+        begun = None if fresh else identities.begun(run)
+        model = ranks.decide(partial(beginning.settled, recipe.model, begun))
+        recipe = recipe.model_copy(update={"model": model})
         setup = methods.setup(recipe, data, None if labels is None else Path(labels))
         for line in setup.account():
             ranks.say(log, "%s", line)
@@ -110,8 +113,7 @@ def pretrain(
         for line in drawn:
             ranks.say(log, "%s", line)
         identity = identities.identity(recipe, data, tiles, target, held_out.slides, groups)
-        identity |= setup.identity()
-        begun = None if fresh else identities.begun(run)
+        identity |= setup.identity() | ranks.decide(lambda: beginning.identity(model, begun))
         start = ranks.decide(lambda: warm_start.find(recipe.model, run, begun))
         identity |= start.identity() if start is not None else {}
 
