@@ -14,7 +14,7 @@ from pathprep.surveys.folder import NAME, is_survey
 from pathprep.words import command, counted
 from pathtrain.data import training_data
 from pathtrain.data.online.survey_data import SurveyData
-from pathtrain.data.training_data import TrainingData
+from pathtrain.data.trained_on import TrainingData
 from pathtrain.recipes.recipe import Recipe
 
 SURVEY = "survey"  # of a run that was given slides

@@ -27,7 +27,7 @@ from pathtrain.features.progress import TileProgress
 from pathtrain.recipes.dino import DinoRecipe
 from pathtrain.recipes.load import load
 from pathtrain.recipes.recipe import Recipe
-from pathtrain.runs import warm_start
+from pathtrain.runs import beginning, warm_start
 from pathtrain.stain import suits
 from pathtrain.stain.target import settle
 from pathtrain.training import lr_curve, step
@@ -102,6 +102,7 @@ def lr_range(
         raise UsageError(f"`steps` {steps}: at least {FEWEST} are needed to read a curve")
     if not 0 < low < high < math.inf:
         raise UsageError(f"`low` {low} and `high` {high}: give rates above 0, the lower one first")
+    recipe = recipe.model_copy(update={"model": beginning.settled(recipe.model, None)})
     rates = [low * (high / low) ** (number / (steps - 1)) for number in range(steps)]
     with distributed.ranks(timedelta(minutes=recipe.rank_timeout)) as ranks:
         ranks.share(recipe.batch)

@@ -16,14 +16,14 @@ from pathprep.stain import Target
 from pathprep.storage import atomic, locks
 from pathtrain import methods
 from pathtrain.data.opening import SURVEY, are_slides, opened, survey_first
-from pathtrain.data.training_data import TrainingData, no_tiles
+from pathtrain.data.trained_on import TrainingData, no_tiles
 from pathtrain.distributed import ranks as distributed
 from pathtrain.errors import CheckpointError
 from pathtrain.models.first_weights import misfit
 from pathtrain.recipes.load import load, run_folder
 from pathtrain.recipes.names_only import without_paths
 from pathtrain.recipes.recipe import Recipe
-from pathtrain.runs import checkpoint, described, lock, milestones, warm_start
+from pathtrain.runs import beginning, checkpoint, described, lock, milestones, warm_start
 from pathtrain.runs import identity as identities
 from pathtrain.runs.identity import Changes
 from pathtrain.stain import suits
@@ -57,7 +57,8 @@ def pretrain(
     """Train, or go on with, a run; under torchrun every rank calls it.
 
     Args:
-        datasets: slides, or a survey of them; or the folder or URL of a dataset or of mixed shards.
+        datasets: the folder or URL of a dataset or of mixed shards; or several datasets; or a survey of
+            slides; or slides, files or folders, of which one is made first, in the run's folder.
         recipe: the name of one that comes with the package, a .yaml file, or a recipe.
         out: the run's folder; created. None: runs/ and the recipe's name.
         settings: values that go before those of a named recipe: ``{"optim.lr": 0.001}``, or as
@@ -91,14 +92,15 @@ def pretrain(
         if not going_on and ranks.decide(lambda: are_slides(datasets)):
             ranks.decide(lambda: survey_first(datasets, run))
         data = opened(datasets, recipe, run, going_on)
-        for line in data.account:
-            ranks.say(log, "%s", line)
         tiles = len(data)
         if not tiles:
             raise no_tiles(data)
         target = settle(recipe.stain, None if fresh else run)
         if suits.check(data.stained, recipe.stain, target).mode != recipe.stain.mode:
             ranks.say(log, "%s: its tiles are normalised to the recipe's target already", data.said)
+        begun = None if fresh else identities.begun(run)
+        model = ranks.decide(partial(beginning.settled, recipe.model, begun))
+        recipe = recipe.model_copy(update={"model": model})
         setup = methods.setup(recipe, data, None if labels is None else Path(labels))
         for line in setup.account():
             ranks.say(log, "%s", line)
@@ -109,11 +111,13 @@ def pretrain(
         tiles -= len(held_out.tiles)
         total = recipe.total_steps(tiles)
         groups = data.groups(recipe.sampling, held_out.tiles)
+        drawn = data.account(groups, held_out.tiles)
         if groups is not None:
-            ranks.say(log, "%s", groups.said(recipe.sampling.by))
+            drawn.insert(0, groups.said())
+        for line in drawn:
+            ranks.say(log, "%s", line)
         identity = identities.identity(recipe, data, tiles, target, held_out.slides, groups)
-        identity |= setup.identity()
-        begun = None if fresh else identities.begun(run)
+        identity |= setup.identity() | ranks.decide(lambda: beginning.identity(model, begun))
         start = ranks.decide(lambda: warm_start.find(recipe.model, run, begun))
         identity |= start.identity() if start is not None else {}
 
@@ -154,7 +158,7 @@ def pretrain(
             if fresh and any(path.name != locks.NAME for path in run.iterdir()):
                 identities.set_aside(run, keep=SURVEY)
                 held.enter_context(lock.exclusive(run))
-            _describe(run, recipe, data, identity, target, entry, changed)
+            _describe(run, recipe, data, identity, target, entry, changed, drawn)
             milestones.forget(run, 0 if entry is None else entry.step)
 
         ranks.decide(settled)
@@ -197,6 +201,7 @@ def _describe(
     target: Target | None,
     entry: checkpoint.Entry | None,
     changed: Changes,
+    drawn: list[str],
 ) -> None:
     """Write what the run is, and what was changed on its way."""
     normalised = ModelTarget.of_training(target, data.stained[0])
@@ -204,6 +209,7 @@ def _describe(
         **data.place(),
         "identity": identity,
         "normalised": normalised is not None,
+        **({"drawn": drawn} if drawn else {}),
         **data.counts(identity.get("held-out slides", ())),
         "versions": identities.versions(),
         "changes": identities.changes(run, 0 if entry is None else entry.step, changed),

@@ -4,6 +4,7 @@ Slides are independent draws with fixed probabilities, then one of the MPPs that
 that falls on a slide that was dropped is made again under the next number, so that it falls on another.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,13 @@ class Choice:
         """The same, but that some slides do not come."""
         weights = self.weights * ~np.isin(np.array(self.slides), list(held_out))
         return Choice(self.slides, self.mpps, weights, self.shares, self.tiles)
+
+    def digest(self) -> str:
+        """16 hex digits that differ where the probabilities do."""
+        digest = hashlib.sha256(repr((list(self.slides), self.mpps)).encode())
+        for part in (self.weights, self.shares):
+            digest.update(part.tobytes())
+        return digest.hexdigest()[:16]
 
     def said(self) -> str:
         """What it comes to, for people."""

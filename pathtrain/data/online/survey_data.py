@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from pathprep.surveys.folder import Survey
+from pathtrain.data.groups import Grouped
 from pathtrain.data.online.choice import choice
 from pathtrain.data.online.dropped import FOLDER
 from pathtrain.data.online.probe_tiles import DrawnTiles
 from pathtrain.data.online.source import OnlineSource
 from pathtrain.data.order import Ints, hashed
-from pathtrain.data.sampling import Grouped
 from pathtrain.data.source import NO_TILES
-from pathtrain.data.training_data import TrainingData
+from pathtrain.data.trained_on import TrainingData
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.recipes.sampling import SamplingConfig
 
@@ -53,8 +53,7 @@ class SurveyData(TrainingData):
         self.survey = Survey(root)
         self.recipe, self.record = recipe, None if run is None else run / FOLDER
         self.roots, self.stained = [self.survey.root], [SurveyStain(self.survey.root)]
-        self.choice, self.account = choice(self.survey, recipe.sampling, recipe.online)
-        self.account.append(self.choice.said())
+        self.choice, self._left = choice(self.survey, recipe.sampling, recipe.online)
         self._starts = np.concatenate([[0], np.cumsum(self.choice.tiles)])
 
     def __len__(self) -> int:
@@ -91,11 +90,15 @@ class SurveyData(TrainingData):
         return {
             "dataset build id": self.survey.info["build_id"],
             "dataset slides": self.survey.contents,
+            "online weights": self.choice.digest(),
             **{f"online.{key}": value for key, value in online.items() if key not in free},
         }
 
     def counts(self, held_out: Collection[str]) -> dict[str, int | None]:
         return {"slides": len(self.choice.slides) - len(held_out), "groups": None}
+
+    def account(self, groups: Grouped | None, held_out: Ints) -> list[str]:
+        return [*self._left, self.choice.without(self._slides_of(held_out)).said()]
 
     def holdable(self) -> dict[str, int]:
         """Tiles of each slide that can be held out."""

@@ -11,9 +11,10 @@ import torch
 
 from pathtrain.data.online.probe_tiles import DrawnTiles
 from pathtrain.data.online.survey_data import SurveyData
-from pathtrain.data.training_data import TrainingData
+from pathtrain.data.trained_on import TrainingData
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, Ints
 from pathtrain.models.backbone import build
+from pathtrain.models.positions import as_dino, own_side
 from pathtrain.params.encoding import How
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs.model import LoadedModel
@@ -88,7 +89,9 @@ def empty_model(recipe: Recipe, target: ModelTarget | None) -> LoadedModel:
     with torch.random.fork_rng(devices=[]):  # training's own random numbers stay where they are
         module = build(recipe.model).eval().requires_grad_(False)
     embed: Any = module.patch_embed
-    size, patch = int(embed.img_size[0]), int(embed.patch_size[0])
+    as_dino(module, scheme=recipe.model.positions)
+    size = own_side(module, recipe.model.positions, recipe.views.globals.size)
+    patch = int(embed.patch_size[0])
     return LoadedModel(module, recipe.model, size, patch, "teacher", "", target)
 
 

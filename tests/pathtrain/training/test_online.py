@@ -37,7 +37,7 @@ def straight(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_a_run_says_and_keeps(made: Path, straight: Path, tmp_path: Path) -> None:
     _, said = train(made, tmp_path / "run", *ONLINE, PROBES, "steps=2")
-    assert "tiles are drawn from 5 slides" in said
+    assert "tiles are drawn from 3 slides" in said
     assert "67% at 0.5 MPP, 33% at 1 MPP" in said
     assert "held out for the collapse score: 2 slides" in said
     assert "probe collapse: 8 tiles drawn from 2 slides" in said
