@@ -171,6 +171,10 @@ class Hierarchical:
             parts.append(Part("region", views.regions, whole / counts["region"]))
         return parts + [Part("slide", slide, whole / counts["slide"]) for slide in views.slides]
 
+    def prepare(self, parts: list[Part], step: int, ranks: Ranks) -> list[Part]:
+        """Nothing couples a batch's samples."""
+        return parts
+
     def loss(self, part: Part, step: int) -> Outcome:
         """Weighted loss of a part."""
         _, _, phase = self._at(step)
