@@ -102,7 +102,7 @@ class Dinov2(TeacherPair):
         parts = {"backbone": body, "head": DinoHead(dim, self.config.head)}
         if recipe.ibot.head is not None:
             parts["patch_head"] = DinoHead(dim, recipe.ibot.head)
-        parts["mask"] = MaskToken(dim, learnt.get("mask_token"))
+        parts["mask_token"] = MaskToken(dim, learnt.get("mask_token"))
         super().__init__(nn.ModuleDict(parts), self.config.head.out_dim, device)
         outputs = (recipe.ibot.head or self.config.head).out_dim
         self.patch_center = torch.zeros(outputs, device=device)
@@ -128,7 +128,7 @@ class Dinov2(TeacherPair):
     def networks(self) -> list[nn.Module]:
         """Each part of student and teacher, which are called by themselves; the teacher has no mask token."""
         learner, guide = self.running
-        return [*learner.values(), *(part for name, part in guide.items() if name != "mask")]
+        return [*learner.values(), *(part for name, part in guide.items() if name != "mask_token")]
 
     def compile(self, backend: Any = "inductor", blocks: bool = False) -> None:
         """torch.compile of the running networks and the losses, from now on.
@@ -262,7 +262,7 @@ class Dinov2(TeacherPair):
         return self.teacher["backbone"]
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint: ``student``, ``teacher`` (``backbone``, ``head``, ``patch_head``, ``mask``)
+        """For a checkpoint: ``student``, ``teacher`` (``backbone``, ``head``, ``patch_head``, ``mask_token``)
         and ``loss``, the centres."""
         return {
             "student": {part: module.state_dict() for part, module in self.student.items()},
@@ -307,7 +307,7 @@ class Dinov2(TeacherPair):
         learner = self.running[0]
         groups = [part for part in (views[: self.globals], views[self.globals :]) if part]
         images = [_together(group, learner) for group in groups]
-        seen = self._call(learner["backbone"], images, picked.masks, learner["mask"]())
+        seen = self._call(learner["backbone"], images, picked.masks, learner["mask_token"]())
         tokens = torch.cat([group[:, 0] for group in seen])
         return tokens, self._patches(learner, seen[0])[picked.patches]
 

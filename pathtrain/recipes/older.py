@@ -8,6 +8,13 @@ from typing import Any
 # A key that is gone -> the one that has its place, for who still types it
 GONE = {"collapse": "probes"}
 
+# Keys that runs of before do not know -> the value by which they took their steps, so that they go on
+SINCE: dict[str, Any] = {
+    "optim.clip_by": "tensor",
+    "optim.patch_embed_scale": 1.0,
+    "optim.freeze_backbone_steps": 0,
+}
+
 
 def renewed(values: dict[str, Any]) -> dict[str, Any]:
     """A recipe's values with old keys in today's words; of a recipe of today, the same.

@@ -280,6 +280,8 @@ class Recipe(Strict):
     def _one_length(self) -> Self:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give exactly one of steps and epochs")
+        if self.steps is not None and self.optim.freeze_backbone_steps >= self.steps:
+            raise ValueError("optim.freeze_backbone_steps must be below steps: else only heads are trained")
         return self
 
     def span(self, step: int, total: int) -> tuple[int, int, OptimConfig]:

@@ -19,6 +19,7 @@ from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import Target
 from pathtrain.data.sampling import Grouped
 from pathtrain.errors import CheckpointError
+from pathtrain.recipes.older import SINCE
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs import checkpoint
 from pathtrain.runs.described import info_of
@@ -40,7 +41,7 @@ FREE_OF_MODEL = {"checkpoint"}
 # What it may change if it is asked to: what helps a run past a loss that is not finite. Not the optimiser's
 # groups, which its state lies in.
 CHANGEABLE = re.compile(
-    r"precision$|optim\.(?!layer_decay$)|hierarchy\.phases\.\d+\.((tile|region|slide)\.lr|lr|warmup_steps)$"
+    r"precision$|optim\.(?!(layer_decay|patch_embed_scale)$)|hierarchy\.phases\.\d+\.((tile|region|slide)\.lr|lr|warmup_steps)$"
 )
 
 # Counts up when the same recipe on the same data takes other steps than before (CHANGELOG says which): a run
@@ -119,7 +120,9 @@ def held_out(run: Path) -> list[str] | None:
 
 def fixed(identity: dict[str, Any]) -> str:
     """Digest of what a resume can never change; a checkpoint carries it."""
-    return digest({key: value for key, value in identity.items() if not CHANGEABLE.match(key)})
+    # a new key that changes nothing is none, for runs of before it
+    known = {key: value for key, value in identity.items() if key not in SINCE or value != SINCE[key]}
+    return digest({key: value for key, value in known.items() if not CHANGEABLE.match(key)})
 
 
 def check(run: Path, identity: dict[str, Any], change: bool = False) -> Changes:
@@ -139,7 +142,7 @@ def check(run: Path, identity: dict[str, Any], change: bool = False) -> Changes:
         return {}  # it never took its first steps, or none that were kept
     if not info:
         raise CheckpointError(f"{run}: has checkpoints but no run.json; `fresh` starts over")
-    before = info.get("identity", {})
+    before = {**SINCE, **info.get("identity", {})}
     if before.get(VERSION_KEY) != TRAINING:
         raise CheckpointError(
             f"{run}: was begun by another version of pathtrain, whose steps differ (see CHANGELOG); finish "
@@ -148,7 +151,7 @@ def check(run: Path, identity: dict[str, Any], change: bool = False) -> Changes:
         )
     changed = {
         key: [before.get(key), identity.get(key)]
-        for key in {**before, **identity}
+        for key in {**info.get("identity", {}), **identity}
         if before.get(key) != identity.get(key)
     }
     allowed = all(CHANGEABLE.match(key) for key in changed)

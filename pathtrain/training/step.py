@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pathtrain.distributed.fsdp import is_sharded
 from pathtrain.distributed.gradients import Gradients
@@ -22,7 +22,7 @@ from pathtrain.losses.spread import MOMENT, RANK
 from pathtrain.methods import schedules
 from pathtrain.methods.base import Batch, Method
 from pathtrain.recipes.recipe import Recipe
-from pathtrain.training.optim import clip_each, scale_each, schedule
+from pathtrain.training.optim import clip_each, part_of, scale_each, schedule
 
 
 @dataclass(frozen=True)
@@ -108,14 +108,15 @@ class Stepper:
         # not 0 from the first step on that was not finite; the optimiser's kernel looks at it
         self._broken = torch.zeros((), device=ranks.device)
         self._scale = scale_each
+        self._start = [p for name, p in self._parameters.items() if part_of(name) == "backbone"]
         if not self._sharded:
             optimizer.found_inf = self._broken  # type: ignore[attr-defined]
 
     def compile(self, backend: Any = "inductor") -> None:
         """torch.compile of the method's networks and of what is done to gradients, with one of its backends.
 
-        Shapes are the same in every step: it compiles in the first one, and again where the method has no
-        ``frozen`` parameters any more. What is done to gradients is left as it is where the method is not
+        Shapes are the same in every step: it compiles in the first one, and again where there are no frozen
+        parameters any more. What is done to gradients is left as it is where the method is not
         ``uniform``: its steps have gradients of other parameters, and each kind would be compiled by itself.
         """
         self.method.compile(backend, blocks=self.ranks.world > 1)  # which average what has come
@@ -141,24 +142,25 @@ class Stepper:
         loss = torch.zeros((), device=ranks.device)
         means: dict[str, Tensor] = {}
         each = []
-        parts = method.split(batch.views, recipe.micro_batch or own)
+        pieces = method.split(batch.views, recipe.micro_batch or own)
         with self._cast():
-            parts = method.prepare(parts, step, ranks)
-        for number, part in enumerate(parts, 1):
+            pieces = method.prepare(pieces, step, ranks)
+        for number, part in enumerate(pieces, 1):
             with self._cast():
                 outcome = method.loss(part, step)
             share = len(outcome.each) / own
-            with self._gradients.part(last=number == len(parts)):
+            with self._gradients.part(last=number == len(pieces)):
                 (outcome.loss * share).backward()  # type: ignore[no-untyped-call]
             loss += outcome.loss.detach().float() * share
             for name, value in outcome.means.items():
                 means[name] = means[name] + value * share if name in means else value * share
             each.append(outcome.each)
         self._gradients.average()
-        for parameter in method.frozen(step):
+        for parameter in [*method.frozen(step), *self._frozen(step)]:
             parameter.grad = None  # AdamW then leaves it alone, weight decay included
         trained = {name: p for name, p in self._parameters.items() if p.grad is not None}
-        norms = clip_each(trained.values(), recipe.optim.clip, ranks, self._scale)
+        parts = [part_of(name) for name in trained] if recipe.optim.clip_by == "network" else None
+        norms = clip_each(trained.values(), recipe.optim.clip, ranks, self._scale, parts)
         names = list(means)
         flat = [
             loss.view(1),
@@ -190,6 +192,10 @@ class Stepper:
     def _cast(self) -> torch.autocast:
         reduced = self.recipe.precision == "bfloat16"
         return torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=reduced)
+
+    def _frozen(self, step: int) -> list[nn.Parameter]:
+        """The backbone's parameters in a frozen start."""
+        return self._start if step < self.recipe.optim.freeze_backbone_steps else []
 
 
 def _norms(names: Iterable[str], norms: Tensor) -> dict[str, Tensor]:

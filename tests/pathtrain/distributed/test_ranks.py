@@ -147,6 +147,18 @@ def test_two_ranks_are_one(dataset: Path, alone: Path, tmp_path: Path, more: tup
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("more", [(), ("sharding=full",)])
+def test_two_ranks_are_one_where_the_backbone_thaws(
+    dataset: Path, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    """After step 4, that the last layer thaws after step 2; norms of networks are of all their parts."""
+    base = ("optim.freeze_backbone_steps=4", "optim.clip_by=network", "optim.patch_embed_scale=0.2")
+    train(1, dataset, tmp_path / "one", *base)
+    train(2, dataset, tmp_path / "two", *base, *more)
+    assert_close(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.slow
 def test_two_ranks_are_one_through_three_stages(tmp_path: Path) -> None:
     """Steps and validation, the five slides of which the ranks divide; a task that most slides lack."""
     dataset, labels = write_slides(tmp_path / "dataset"), tmp_path / "labels.csv"

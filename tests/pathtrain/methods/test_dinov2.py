@@ -48,7 +48,7 @@ def method(*more: str, made: type[Dinov2] = Dinov2) -> Dinov2:
     with torch.no_grad():  # a teacher of its own, and scores that differ
         for parameter in found.teacher.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=rng) * 0.05)
-        found.student["mask"].token.add_(torch.randn(1, 24, generator=rng))
+        found.student["mask_token"].token.add_(torch.randn(1, 24, generator=rng))
     return found
 
 
@@ -86,7 +86,7 @@ def test_its_losses_are_those_of_views_sent_through_one_by_one() -> None:
         body = network["backbone"]
         x = body.patch_embed(images)
         if mask is not None:
-            x = torch.where(mask.view(*x.shape[:3], 1), network["mask"].token, x)
+            x = torch.where(mask.view(*x.shape[:3], 1), network["mask_token"].token, x)
         x = body.norm_pre(body.patch_drop(body._pos_embed(x)))
         for block in body.blocks:
             x = x + block.drop_path1(block.ls1(block.attn(block.norm1(x))))

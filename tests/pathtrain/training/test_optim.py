@@ -13,13 +13,18 @@ from torch import nn
 from pathtrain.errors import ModelError
 from pathtrain.methods.dino import Dino
 from pathtrain.methods.hierarchical import Hierarchical
+from pathtrain.models.dino_head import DinoHead
+from pathtrain.recipes.dino import HeadConfig
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
 from pathtrain.recipes.load import load
 from pathtrain.runs.identity import CHANGEABLE
-from pathtrain.training.optim import adamw, layer_scales, schedule
+from pathtrain.training.optim import adamw, clip_each, layer_scales, part_of, schedule
 
 CPU = torch.device("cpu")
 HEADS = "dino.head={out_dim: 32, hidden_dim: 16, bottleneck_dim: 8, layers: 3, norm_last_layer: true}"
+
+
+HEAD = HeadConfig(out_dim=8, hidden_dim=8, bottleneck_dim=4, layers=3, norm_last_layer=False)
 
 
 def dino(*more: str) -> Dino:
@@ -104,6 +109,68 @@ def test_a_frozen_patch_embedding_stays_and_the_rest_learns() -> None:
     assert torch.equal(teacher, before["backbone.patch_embed.proj.weight"])
 
 
+@pytest.mark.parametrize("name", ["vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2"])
+def test_groups_of_a_dinov2_network_are_those_of_a_table(name: str) -> None:
+    """DINOv2's utils/param_groups.py and ssl_meta_arch.py, by hand: depth 2, decay .5, patches x .2."""
+    vit = timm.create_model(name, num_classes=0, depth=2, img_size=28)
+    student = nn.ModuleDict({"backbone": vit, "head": DinoHead(384, HEAD), "patch_head": DinoHead(384, HEAD)})
+    student.register_parameter("mask_token", nn.Parameter(torch.zeros(1, 384)))
+    config = load("smoke", ["optim.layer_decay=0.5", "optim.patch_embed_scale=0.2"]).optim
+    optimizer = adamw(student, config)
+    schedule(optimizer, 1.0, 0.04)
+    rates = {id(p): (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
+    found = {n: rates[id(p)] for n, p in student.named_parameters()}
+    block = {
+        "norm1.weight": 0, "norm1.bias": 0, "attn.qkv.weight": 0.04, "attn.qkv.bias": 0,
+        "attn.proj.weight": 0.04, "attn.proj.bias": 0, "ls1.gamma": 0, "norm2.weight": 0, "norm2.bias": 0,
+        "mlp.fc1.weight": 0.04, "mlp.fc1.bias": 0, "mlp.fc2.weight": 0.04, "mlp.fc2.bias": 0, "ls2.gamma": 0,
+    }  # fmt: skip
+    head = {
+        "mlp.0.weight": 0.04, "mlp.0.bias": 0, "mlp.2.weight": 0.04, "mlp.2.bias": 0, "mlp.4.weight": 0.04,
+        "mlp.4.bias": 0, "last_direction": 0.04, "last_length": 0.04,
+    }  # fmt: skip
+    table = {
+        "mask_token": (0.125, 0.04),
+        "backbone.cls_token": (0.125, 0.04),
+        "backbone.pos_embed": (0.125, 0.04),
+        "backbone.patch_embed.proj.weight": (0.025, 0.04),
+        "backbone.patch_embed.proj.bias": (0.025, 0),
+        **{f"backbone.blocks.0.{n}": (0.25, d) for n, d in block.items()},
+        **{f"backbone.blocks.1.{n}": (0.5, d) for n, d in block.items()},
+        "backbone.norm.weight": (1, 0),
+        "backbone.norm.bias": (1, 0),
+        **{f"{part}.{n}": (1, d) for part in ("head", "patch_head") for n, d in head.items()},
+    }
+    if "reg4" in name:
+        table["backbone.reg_token"] = (0.125, 0.04)
+    assert found == {n: (pytest.approx(lr), decay) for n, (lr, decay) in table.items()}
+
+
+def test_a_network_without_patches_is_refused() -> None:
+    plain: Any = nn.ModuleDict({"backbone": nn.Linear(2, 2)})
+    with pytest.raises(ModelError, match=r"optim.patch_embed_scale: the backbone has no patch embedding"):
+        adamw(plain, load("smoke", ["optim.patch_embed_scale=0.2"]).optim)
+
+
+@pytest.mark.parametrize("largest", [0.5, 100.0])
+def test_gradients_of_a_network_are_clipped_as_torch_does(largest: float) -> None:
+    names = ["backbone.a", "head.a", "backbone.b", "mask_token", "head.b"]
+    rng = torch.Generator().manual_seed(0)
+    grads = [torch.randn(3, 4, generator=rng, dtype=torch.float64) for _ in names]
+    ours, theirs = (
+        {n: nn.Parameter(torch.zeros_like(g)) for n, g in zip(names, grads, strict=True)} for _ in "ab"
+    )
+    for parameters in (ours, theirs):
+        for p, grad in zip(parameters.values(), grads, strict=True):
+            p.grad = grad.clone()
+    norms = clip_each(ours.values(), largest, parts=[part_of(name) for name in names])
+    assert norms.tolist() == pytest.approx([g.norm().item() for g in grads])  # before, each alone
+    for part in (("backbone.a", "backbone.b", "mask_token"), ("head.a", "head.b")):
+        nn.utils.clip_grad_norm_([theirs[n] for n in part], largest)
+    for name in names:
+        assert torch.allclose(ours[name].grad, theirs[name].grad, rtol=1e-12), name  # type: ignore[arg-type]
+
+
 def test_networks_without_layers_are_refused() -> None:
     plain: Any = nn.ModuleDict({"backbone": nn.Linear(2, 2)})
     assert set(layer_scales(plain, 1.0).values()) == {1.0}
@@ -116,4 +183,6 @@ def test_networks_without_layers_are_refused() -> None:
 def test_groups_do_not_change_on_the_way() -> None:
     """The optimiser's state lies in them."""
     assert CHANGEABLE.match("optim.lr")
+    assert CHANGEABLE.match("optim.clip_by")
     assert not CHANGEABLE.match("optim.layer_decay")
+    assert not CHANGEABLE.match("optim.patch_embed_scale")

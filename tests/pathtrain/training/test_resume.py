@@ -72,6 +72,48 @@ def test_resumed_from_any_checkpoint_is_the_same_to_the_bit(
     assert logged(run) == logged(straight)
 
 
+@pytest.mark.parametrize("step", [5, 10])
+def test_resumed_across_the_end_of_a_frozen_start_is_the_same_to_the_bit(
+    dataset: Path, tmp_path: Path, step: int
+) -> None:
+    """The backbone thaws after step 9, in which AdamW begins to remember it: before or after the kill."""
+    more = (
+        "optim.freeze_backbone_steps=9",
+        "optim.clip_by=network",
+        "optim.patch_embed_scale=0.2",
+        "steps=14",
+    )
+
+    class Killed(Exception):
+        pass
+
+    def watch(done: int, total: int, row: Row | None) -> None:
+        if done == step + 2:
+            raise Killed
+
+    train(dataset, tmp_path / "straight", *more)
+    with pytest.raises(Killed):
+        pretrain(dataset, load("smoke", [*SETTINGS, *more]), tmp_path / "resumed", watch=watch)
+    assert train(dataset, tmp_path / "resumed", *more)[0].resumed_from == step
+    assert_same_to_the_bit(tmp_path / "resumed", tmp_path / "straight")
+    assert logged(tmp_path / "resumed") == logged(tmp_path / "straight")
+
+
+def test_a_run_of_before_a_key_goes_on_and_takes_no_other_value_of_it(dataset: Path, tmp_path: Path) -> None:
+    """Its identity has no ``optim.clip_by``, and its checkpoint's hash is of what it has."""
+    run = tmp_path / "run"
+    train(dataset, run, "steps=8")
+    for path in checkpoint.folder(run).glob("00000008.*"):
+        path.unlink()
+    info = json.loads((run / "run.json").read_text())
+    for key in ("optim.clip_by", "optim.patch_embed_scale", "optim.freeze_backbone_steps"):
+        del info["identity"][key]
+    (run / "run.json").write_text(json.dumps(sealed(info)))
+    with pytest.raises(CheckpointError, match=r"optim.patch_embed_scale was 1.0, is 0.2"):
+        train(dataset, run, "steps=8", "optim.patch_embed_scale=0.2")
+    assert train(dataset, run, "steps=8")[0].resumed_from == 5
+
+
 def test_a_finished_run_says_so(dataset: Path, straight: Path) -> None:
     before = (straight / "checkpoints" / "latest.json").stat().st_mtime_ns
     summary, text = train(dataset, straight)

@@ -12,6 +12,7 @@ import torch
 from helpers.toys import TINY, moved
 
 from pathtrain.distributed.ranks import Ranks
+from pathtrain.errors import RecipeError
 from pathtrain.methods.dino import Dino
 from pathtrain.models.backbone import checkpoint_activations
 from pathtrain.recipes.load import load
@@ -86,6 +87,50 @@ def test_stochastic_depth_follows_from_the_step_alone() -> None:
     torch.rand(7)
     assert run("dino.drop_path=0.5", steps=1)[0][0].loss == first[0].loss
     assert len({step.random_state(0, s, rank) for s in range(50) for rank in range(4)}) == 200
+
+
+FROZEN = ("optim.freeze_backbone_steps=2", "optim.lr=0.01", "optim.weight_decay={start: 0.4, end: 0.4}")
+
+
+@pytest.mark.parametrize("size", [3, 100])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_frozen_start_trains_heads_alone(precision: str, size: int) -> None:
+    """No step, no weight decay, nothing remembered; then the backbone begins as in a first step."""
+    recipe = load("smoke", [*SETTINGS, *FROZEN, f"micro_batch={size}", f"precision={precision}"])
+    torch.manual_seed(0)
+    dino = Dino(recipe, 10, CPU)
+    optimizer = adamw(dino.student, recipe.optim)
+    stepper = step.Stepper(dino, optimizer, recipe, ONE, 10)
+    backbone = dino.student["backbone"]
+    first = {name: p.detach().clone() for name, p in dino.student.named_parameters()}
+    for number in range(2):
+        done = stepper.take(Images(), number, stop=False).read()
+        assert done.taken
+        assert done.means.keys() >= {"gradient_norm_head"}
+        assert "gradient_norm_backbone" not in done.means
+        for name, p in dino.student.named_parameters():
+            assert torch.equal(p, first[name]) == (name.startswith("backbone") or not p.requires_grad), name
+        assert not any(p in optimizer.state for p in backbone.parameters())
+        for own, other in zip(backbone.parameters(), dino.teacher["backbone"].parameters(), strict=True):
+            assert torch.equal(own, other)
+    done = stepper.take(Images(), 2, stop=False).read()
+    assert "gradient_norm_backbone" in done.means
+    weight = backbone.get_parameter("blocks.0.mlp.fc1.weight")
+    assert not torch.equal(weight, first["backbone.blocks.0.mlp.fc1.weight"])
+    assert optimizer.state[weight]["step"] == 1
+    assert optimizer.state[dino.student["head"].get_parameter("mlp.0.weight")]["step"] == 3
+
+
+def test_a_frozen_start_must_end() -> None:
+    with pytest.raises(RecipeError, match="optim.freeze_backbone_steps must be below steps"):
+        load("smoke", ["steps=10", "optim.freeze_backbone_steps=10"])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch.compile's own
+def test_a_frozen_start_compiled_is_the_same() -> None:
+    more = (FROZEN[0], "optim.clip=0.3", "optim.clip_by=network")
+    assert_same(run("compile=true", *more, steps=3), run(*more, steps=3))
 
 
 @pytest.mark.slow
