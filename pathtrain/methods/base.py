@@ -6,9 +6,9 @@ the loop works with, a ``Method`` and a ``BatchSource``.
 A method owns its networks and whatever else its loss remembers. The loop owns data, optimiser, ranks,
 checkpoints and logs. A step is: every rank's batch is split into parts; ``prepare`` sees them all, for what
 couples the samples of a batch; of each part the ``loss`` is taken and sent backward; gradients and
-``Outcome.means`` are averaged over parts and ranks; the optimiser steps; ``update`` follows. So a method gives
-the same with any number of ranks and parts if its loss is a mean over samples, but for what ``prepare`` has
-found of the whole batch, and ``loss`` changes nothing that the next part reads.
+``Outcome.means`` are averaged over parts and ranks; the optimiser steps; ``update`` follows. So a method
+gives the same with any number of ranks and parts if its loss is a mean over samples, but for what ``prepare``
+has found of the whole batch, and ``loss`` changes nothing that the next part reads.
 """
 
 from abc import ABC, abstractmethod

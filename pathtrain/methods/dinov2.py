@@ -17,7 +17,6 @@ goes back from its share of it (as gradient caching does, Gao et al. 2021).
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -92,11 +91,11 @@ class Dinov2(TeacherPair):
         self.recipe, self.config, self.total = recipe, recipe.dino, total
         self.globals = recipe.views.globals.count
         learnt: dict[str, Tensor] = {}
-        make = partial(backbone.create, extras=learnt) if fresh else backbone.build
+        make = backbone.create if fresh else backbone.build
         body = make(recipe.model, self.config.drop_path)
         crops = {"views.globals.size": recipe.views.globals, "views.locals.size": recipe.views.locals}
         as_dino(body, [crop.size for crop in crops.values() if crop.count])
-        packed.as_packed(body, self.config.drop_path_by, recipe.model)
+        packed.as_packed(body, self.config.drop_path_by)
         backbone.check(body, recipe.model, {key: crop.size for key, crop in crops.items() if crop.count})
         dim = int(body.num_features)  # type: ignore[arg-type]  # timm's
         parts = {"backbone": body, "head": DinoHead(dim, self.config.head)}
@@ -160,9 +159,7 @@ class Dinov2(TeacherPair):
         no part has whole groups."""
         device = self.center.device
         picked = [part.picked(device) for part in parts]
-        seen = [
-            self._teach(part.views, own.patches) for part, own in zip(parts, picked, strict=True)
-        ]
+        seen = [self._teach(part.views, own.patches) for part, own in zip(parts, picked, strict=True)]
         temp = teacher_temp(self.config, step)
         centers = self.center, self.patch_center
         if self.config.centring == "sinkhorn":
@@ -340,7 +337,7 @@ class Dinov2(TeacherPair):
         return value + pulled - pulled.detach()
 
     def _pulled(self, parts: list[Part], ranks: Ranks) -> list[Part]:
-        """The parts with the regulariser's value and gradient, after a pass of the student without a graph."""
+        """The parts with the regulariser's value and pull, after a pass of the student without a graph."""
         device = self.center.device
         states, found = [], []
         for part in parts:

@@ -67,7 +67,7 @@ class MaskedLoader:
         positions = order.positions(step, recipe.batch, ranks.rank, ranks.world)
         views = recipe.views.globals.count
         return torch.from_numpy(
-            masks(recipe.batch, positions, views, grid, ibot.share, ibot.ratio, ibot.fill, recipe.seed)
+            masks(positions, recipe.batch, views, grid, ibot.share, ibot.ratio, ibot.fill, recipe.seed)
         )
 
 

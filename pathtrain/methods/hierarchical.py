@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pathtrain.data.slide_labels import SlideLabels
 from pathtrain.data.work import Regions, Slide, Work
+from pathtrain.distributed.ranks import Ranks
 from pathtrain.losses import spread
 from pathtrain.losses.tasks import masked_cross_entropy
 from pathtrain.methods import schedules

@@ -58,7 +58,7 @@ def batch(first: int = 0, step: int = 0, world: int = 1) -> Masked:
     images = [torch.randn(BATCH, 3, side, side, generator=rng)[first::world] for side in (32, 32, 16, 16)]
     positions = np.arange(step * BATCH + first, (step + 1) * BATCH, world)
     return Masked(
-        images, torch.from_numpy(masks(BATCH, positions, 2, (SIDE, SIDE), 0.5, (0.1, 0.5), False, 0))
+        images, torch.from_numpy(masks(positions, BATCH, 2, (SIDE, SIDE), 0.5, (0.1, 0.5), False, 0))
     )
 
 
@@ -193,6 +193,7 @@ def test_two_ranks_give_what_one_gives(tmp_path: Path) -> None:
 
 def test_bfloat16_computes_what_must_be_in_float32() -> None:
     own, plain = method("precision=bfloat16"), method()
+    own.refresh()
     (part,) = own.prepare([batch()], 3, ALONE)
     with torch.autocast("cpu", torch.bfloat16):
         reduced = own.loss(part, 3)
@@ -221,8 +222,8 @@ def test_mean_centres_follow_the_batch() -> None:
     own = method("dino.centring=mean", "dino.center_momentum=0.5")
     (part,) = own.prepare([batch()], 0, ALONE)
     found = own.loss(part, 0)
-    own.update(found.means, 0)
     teacher = own._last("patch_head", part.patches)
+    own.update(found.means, 0)
     assert torch.allclose(own.patch_center, teacher.mean(dim=0) / 2, atol=1e-6)
 
 

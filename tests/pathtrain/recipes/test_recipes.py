@@ -66,7 +66,10 @@ def test_the_published_values() -> None:
             "method=[dino]",
             "recipe smoke: method: there is none called ['dino']; there are dino, dinov2, hierarchical",
         ),
-        ("method=ibot", "recipe smoke: method: there is none called ibot; there are dino, dinov2, hierarchical"),
+        (
+            "method=ibot",
+            "recipe smoke: method: there is none called ibot; there are dino, dinov2, hierarchical",
+        ),
         ("views.globals.scale=[1,0.5]", "recipe smoke: views.globals: scale needs the smaller value first"),
         ("views.locals.blur=[0.5,0.5]", "recipe smoke: views.locals: count is 4, blur has 2 values"),
         ("views.globals.count=1", "recipe smoke: views"),
@@ -149,7 +152,7 @@ def test_steps_and_epochs_replace_each_other() -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("nothing", "no such recipe; there are exaonepath1, exaonepath2, "), ("nothing.yaml", "No such file")],
+    [("nothing", "no such recipe; there are dinov2-vits, exaonepath1, exaonepath2, "), ("nothing.yaml", "No such file")],
 )
 def test_absent_recipes(name: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
