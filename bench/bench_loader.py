@@ -40,6 +40,7 @@ from machine import add_json, saved
 import pathprep
 from pathprep.dataset.reader import Dataset
 from pathprep.mixed.make import mix
+from pathtrain.data.training_data import of
 from pathtrain.recipes.load import load
 from pathtrain.recipes.recipe import Recipe
 
@@ -63,7 +64,7 @@ def ours(folder: Path, recipe: Recipe, threads: int, device_id: int | None) -> I
 
     device = torch.device("cpu") if device_id is None else torch.device("cuda", device_id)
     loader = Loader(
-        pathprep.open(folder), BatchOptions.of(recipe), ranks=Ranks(device=device), threads=threads
+        of(pathprep.open(folder)), BatchOptions.of(recipe), ranks=Ranks(device=device), threads=threads
     )
     try:
         for batch in loader:

@@ -33,6 +33,7 @@ from machine import add_json, saved
 
 from pathprep.dataset.reader import Dataset
 from pathtrain.data.loader import BatchOptions, Loader
+from pathtrain.data.training_data import of
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.methods.base import Batch
 from pathtrain.methods.dino import Dino
@@ -215,7 +216,9 @@ def main() -> None:
             best = "ours, compiled"
             cases[best] = (Ours(settings(options, compile_=True), device), lambda: ready)
         data = Dataset(options.dataset or synthetic(Path(folder)))
-        loader = Loader(data, BatchOptions.of(recipe), ranks=Ranks(device=device), threads=options.threads)
+        loader = Loader(
+            of(data), BatchOptions.of(recipe), ranks=Ranks(device=device), threads=options.threads
+        )
         batches: Iterator[Batch] = iter(loader)
         cases[f"{best}, real loader"] = (cases[best][0], lambda: next(batches))
         measure(cases, options, device, found)

@@ -30,6 +30,7 @@ __all__ = [
     "repair",
     "report",
     "shard",
+    "survey",
     "synthesize",
     "verify",
 ]
@@ -52,6 +53,7 @@ _MODULES = {
     "repair": "pathprep.sharding.repair",
     "report": "pathprep.reports.page",
     "shard": "pathprep.sharding.shard",
+    "survey": "pathprep.surveying.survey",
     "synthesize": "pathprep.synth.archive",
     "verify": "pathprep.folders",
 }
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     from pathprep.sharding.inspect import inspect
     from pathprep.sharding.repair import repair
     from pathprep.sharding.shard import forecast, shard
+    from pathprep.surveying.survey import survey
     from pathprep.synth.archive import synthesize
     from pathprep.tilesets.import_tiles import import_tiles
 

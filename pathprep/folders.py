@@ -1,7 +1,7 @@
-"""Which kind of folder is this: a dataset of slides, one of imported tiles, or mixed shards; and open it."""
+"""Which kind of folder is this: a dataset of slides or of imported tiles, mixed shards, a survey; open it."""
 
 from collections.abc import Iterator
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from pathprep.dataset import verify as verify_dataset
 from pathprep.dataset.reader import Dataset
@@ -12,6 +12,8 @@ from pathprep.mixed import verify as verify_mixed
 from pathprep.mixed.reader import MixedDataset
 from pathprep.pseudonyms.slides import key_of
 from pathprep.storage.place import storage_at
+from pathprep.surveys import verify as verify_survey
+from pathprep.surveys.folder import is_survey
 
 
 def is_mixed(root: PurePath | str) -> bool:
@@ -21,11 +23,13 @@ def is_mixed(root: PurePath | str) -> bool:
 
 
 def kind_of(root: PurePath | str) -> str:
-    """What a folder or URL was made of: ``slides``, imported ``tiles``, or ``mixed`` shards of datasets.
+    """What a folder or URL holds: ``slides``, imported ``tiles``, ``mixed`` shards, or a ``survey``.
 
     Raises:
         DatasetError: not a dataset.
     """
+    if is_survey(root):
+        return "survey"
     return "mixed" if is_mixed(root) else Dataset(root).kind
 
 
@@ -61,9 +65,14 @@ def open_dataset(root: PurePath | str) -> Dataset:
     """Open a dataset, for what mixed shards cannot serve.
 
     Raises:
-        UsageError: it holds mixed shards.
+        UsageError: it holds mixed shards, or a survey.
         DatasetError: it is no dataset, or one that cannot be used.
     """
+    if is_survey(root):
+        raise UsageError(
+            f"{root}: a survey (`pathprep survey`), which has no tiles on disk; only training draws from it. "
+            "Give a dataset from `pathprep shard`"
+        )
     if is_mixed(root):
         info = storage_at(root).read_json(mixed.INFO)
         sources = [source["path"] for source in info["sources"]] if info and mixed.is_whole(info) else []
@@ -75,7 +84,7 @@ def open_dataset(root: PurePath | str) -> Dataset:
 
 
 def verify(root: PurePath | str, threads: int = 2) -> Iterator[Findings]:
-    """Check a dataset or mixed shards to the byte.
+    """Check a dataset, mixed shards or a survey to the byte.
 
     Args:
         root: the folder or URL.
@@ -87,4 +96,6 @@ def verify(root: PurePath | str, threads: int = 2) -> Iterator[Findings]:
     Raises:
         DatasetError: neither, or mixed shards that are not finished.
     """
+    if is_survey(root):
+        return verify_survey.verify(Path(root), threads)
     return verify_mixed.verify(root, threads) if is_mixed(root) else verify_dataset.verify(root, threads)

@@ -123,7 +123,7 @@ def colours(root: Path, labels: SlideLabels, normalised: bool) -> Floats:
     made = recipe()
     work: Stage | None = None
     if normalised:
-        work = stage(index.dataset, made.stain, made.seed, index.source.fits, jitter=False)
+        work = stage([index.dataset], made.stain, made.seed, index.source.fits, jitter=False)
     found = []
     for tiles in TileStream(index, requests, side, work):
         pixels = tiles[:-1].numpy().reshape(-1, 3) / 255.0

@@ -1,6 +1,18 @@
 """The command `pathprep`, a module a command. They import what they need when they run: --help is instant."""
 
-from pathprep.cli import audit, dialect, doctor, import_tiles, inspect, mix, pseudonyms, shard, synth, target
+from pathprep.cli import (
+    audit,
+    dialect,
+    doctor,
+    import_tiles,
+    inspect,
+    mix,
+    pseudonyms,
+    shard,
+    survey,
+    synth,
+    target,
+)
 from pathprep.cli import report as dataset
 from pathprep.cli.dialect import add, new_app
 
@@ -9,6 +21,7 @@ app = new_app("Slides to tissue tiles to Macenko stain normalisation to WebDatas
 for command in (
     shard.shard,
     import_tiles.import_tiles,
+    survey.survey,
     inspect.inspect,
     dataset.verify,
     dataset.repair,

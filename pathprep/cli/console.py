@@ -182,7 +182,7 @@ def print_summary(console: Console, summary: "RunSummary") -> None:
             soft_wrap=True,
         )
     if summary.failures:
-        _print_failures(console, "Failed (in failed/, tried again by the next run)", summary.failures)
+        print_failures(console, "Failed (in failed/, tried again by the next run)", summary.failures)
 
 
 def print_damaged(console: Console, summary: "RunSummary") -> None:
@@ -214,10 +214,11 @@ def print_forecast(console: Console, found: "Forecast") -> None:
     if found.free is not None and found.size > found.free:
         console.print("[red]More than the disk can hold.[/red]")
     if found.failures:
-        _print_failures(console, "Cannot be used", found.failures)
+        print_failures(console, "Cannot be used", found.failures)
 
 
-def _print_failures(console: Console, title: str, failures: "Mapping[str, FailedShard | Failure]") -> None:
+def print_failures(console: Console, title: str, failures: "Mapping[str, FailedShard | Failure]") -> None:
+    """A table of the slides that failed."""
     failed = Table(title=title, title_justify="left")
     for heading in ("Slide", "Stage", "Tries", "Error"):
         failed.add_column(heading, overflow="fold")

@@ -94,7 +94,8 @@ def import_tiles(
     what |= {"columns": columns, "target": target, "rebuild": rebuild, **settings}
     what["pseudonymise"] = pseudonymise
     if launching.launcher == "slurm":
-        launching.submit_array(context, out, *front.planned(source, out, **what))
+        params, plan = front.planned(source, out, **what)
+        launching.submit_array(context, out, params.as_dict(), plan)
         return
     how: dict[str, Any] = {"workers": workers, "launcher": launcher, "part": part}
     how["slide_timeout"] = slide_timeout

@@ -1,4 +1,4 @@
-"""Where `shard` and `import-tiles` run: their options on launchers, and what they mean."""
+"""Where `shard`, `import-tiles` and `survey` run: their options on launchers, and what they mean."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -17,7 +17,6 @@ from pathprep.params.settings import Setting
 if TYPE_CHECKING:
     from pathprep.launchers.base import Launcher
     from pathprep.sharding.plan import Plan
-    from pathprep.sharding.task import Params
 
 RUNNING, EXPERT = "Running", "Expert"
 
@@ -127,12 +126,18 @@ class Launch:
         return Ray(self.address, self.ray_cpus, self.ray_gpus)
 
     def submit_array(
-        self, context: typer.Context, root: Path, params: "Params", plan: "Callable[[], Plan[Any]]"
+        self,
+        context: typer.Context,
+        root: Path,
+        params: dict[str, Any],
+        plan: "Callable[[], Plan[Any]]",
+        info: str = "dataset.json",
     ) -> None:
         """Write the script of an array job that does what the command line says, and submit it.
 
         Args:
-            root: the dataset folder, or the local copy of what is at its URL. params: of the run.
+            root: the dataset folder, or the local copy of what is at its URL.
+            params: of the run, as ``info``, the file that says what the folder is, has them.
             plan: checks the dataset, and tells what is to do.
         """
         from pathprep.launchers import slurm
@@ -140,7 +145,7 @@ class Launch:
 
         given = context.params
         if given["rebuild"]:
-            _check_rebuild(root, params)
+            _check_rebuild(root / info, params)
         found, out = plan(), given["out"]
         values = command_as_yaml(context, {"workers", *(each.name for each in fields(self))})
         # logs and script of a remote dataset go to a folder of its name here
@@ -184,7 +189,7 @@ def _beside(key_file: Path) -> Path:
     return key_file.absolute().with_name(f"{key_file.name}.slurm")
 
 
-def _check_rebuild(root: Path, params: "Params") -> None:
+def _check_rebuild(path: Path, params: dict[str, Any]) -> None:
     """Refuse to make finished shards again with equal parameters in an array job.
 
     With other parameters, the elements' command does without --rebuild: every slide is of another build until
@@ -196,9 +201,9 @@ def _check_rebuild(root: Path, params: "Params") -> None:
     from pathprep.dataset.schema import build_id
     from pathprep.storage.json_files import read_json
 
-    info = read_json(root / "dataset.json") or {}
-    same = info.get("build_id") == build_id(params.as_dict())
-    if same and any((root / "slides").glob("*.json")):
+    info = read_json(path) or {}
+    same = info.get("build_id") == build_id(params)
+    if same and any((path.parent / "slides").glob("*.json")):
         raise UsageError(
             "--rebuild with --launcher slurm: the dataset has these parameters already, and an element that "
             "is queued again would begin again; leave out --rebuild to make what is missing, or choose "

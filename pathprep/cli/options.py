@@ -11,6 +11,7 @@ from pathprep.words import command
 
 if TYPE_CHECKING:
     from pathprep.sharding.summary import RunSummary
+    from pathprep.surveying.summary import SurveySummary
 
 RUNNING = "Running"
 
@@ -83,7 +84,7 @@ KeyFile = Annotated[
 ]
 
 
-def end(summary: "RunSummary", *, rebuild: bool = False, incomplete: bool = False) -> None:
+def end(summary: "RunSummary | SurveySummary", *, rebuild: bool = False, incomplete: bool = False) -> None:
     """End a command after a run: exit code 0 if all is made, 1 if not, 130 if it was interrupted.
 
     Args:

@@ -15,6 +15,8 @@ from pathprep.words import command, counted
 def verify(dataset: Dataset = "dataset", as_json: Json = False, out_json: OutJson = None) -> None:
     """Check every byte of a dataset, or of mixed shards: sizes, hashes, CRC of each tile, index against tar.
 
+    Of a survey: its files, and whether the slides are as they were surveyed; and what they can give.
+
     Exit code 0: all is well; 1: something is damaged, and each bad tile is named.
     """
     from pathprep.dataset.remaking import made_again
@@ -40,6 +42,9 @@ def verify(dataset: Dataset = "dataset", as_json: Json = False, out_json: OutJso
         for line in notes:
             output.print(f"[yellow]note[/yellow]  {escape(line)}", soft_wrap=True)
         kind = kind_of(dataset)
+        if kind == "survey":
+            _show_survey(dataset, not bad)
+            return
         secret = kind != "mixed" and is_pseudonymised(dataset)
         if fixable:
             repaired = kind == "slides" and not is_url(dataset)
@@ -53,6 +58,18 @@ def verify(dataset: Dataset = "dataset", as_json: Json = False, out_json: OutJso
 
     give({"slides": slides, "tiles_checked": checked, "bad": bad, "notes": notes}, as_json, out_json, show)
     raise typer.Exit(1 if bad else 0)
+
+
+def _show_survey(root: str, whole: bool) -> None:
+    from pathprep.cli.survey import account_rows
+    from pathprep.surveys.account import account
+    from pathprep.surveys.folder import Survey
+
+    if whole:
+        found = account(Survey(root).slides.values())
+        output.print(f"{counted(found['slides'])}: all as surveyed")
+        for name, value in account_rows(found):
+            output.print(f"{name}: {value}", markup=False, soft_wrap=True)
 
 
 def repair(

@@ -128,7 +128,7 @@ def shard(
         raise typer.Exit(1 if seen.failures else 0)
     if launching.launcher == "slurm":
         with front.planned(slides, out, **what) as (root, params, plan):
-            launching.submit_array(context, root, params, plan)
+            launching.submit_array(context, root, params.as_dict(), plan)
         return
     with console.watcher(errors) as watch_run:
         summary = front.shard(

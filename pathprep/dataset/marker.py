@@ -11,7 +11,7 @@ nothing, but what is known of the slide outlives whatever becomes of the process
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pathprep.dataset.schema import FOLDERS
 from pathprep.params.origin import Origin
@@ -270,7 +270,15 @@ def vouches(marker: Marker | None, build: str, inputs: Mapping[str, Any], size: 
     return all(size(name) == file.size for name, file in marker.files.items())
 
 
-def same_inputs(marker: Marker, inputs: Mapping[str, Any]) -> bool:
+class WithInputs(Protocol):
+    """A marker, or a slide of a survey."""
+
+    @property
+    def inputs(self) -> Mapping[str, Any]:
+        """What it was made from, besides the run's parameters."""
+
+
+def same_inputs(marker: WithInputs, inputs: Mapping[str, Any]) -> bool:
     """Whether a marker's slide was made from these inputs (SlideSource.inputs).
 
     The run's default MPP, and the origin of masks, are among them for slides that needed them.

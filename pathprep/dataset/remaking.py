@@ -11,6 +11,7 @@ COMMANDS = {
     "slides": ("shard", "SLIDES", "slides"),
     "tiles": ("import-tiles", "SOURCE", "source"),
     "mixed": ("mix", "DATASET...", "datasets"),
+    "survey": ("survey", "SLIDES", "slides"),
 }
 
 

@@ -17,8 +17,11 @@ from pathprep.errors import UsageError
 from pathprep.slides.find import Repeat, SlideSource
 from pathprep.slides.identity import file_size, is_same, is_there
 from pathprep.slides.own_names import hashed, safe_name
+from pathprep.surveys.record import Surveyed
 
 READERS = 8  # markers at a time
+
+OnFile = Marker | Surveyed  # what a folder holds of a slide
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,12 @@ class Named:
     repeats: list[Repeat]
 
 
-def with_names(sources: list[SlideSource], root: Path, mpps: tuple[float, ...] = ()) -> Named:
+def with_names(
+    sources: list[SlideSource],
+    root: Path,
+    mpps: tuple[float, ...] = (),
+    made: Callable[[Path], OnFile | None] = read_sealed,
+) -> Named:
     """Give every slide its name: the safe name of its own name, with a short hash of its path where two
     slides would collide.
 
@@ -42,6 +50,7 @@ def with_names(sources: list[SlideSource], root: Path, mpps: tuple[float, ...] =
     Args:
         sources: the slides. root: the dataset folder.
         mpps: if there are several, each slide is returned once for each, as ``<name>_mpp0-5``.
+        made: reads a file of slides/: a marker, or a slide of a survey.
 
     Raises:
         UsageError: two files of one slide are given different MPPs or masks.
@@ -50,10 +59,10 @@ def with_names(sources: list[SlideSource], root: Path, mpps: tuple[float, ...] =
     endings = [f"_mpp{mpp:g}".replace(".", "-") for mpp in several] or [""]
     groups = _same(sorted(sources, key=lambda source: source.path))
     bases = {safe_name(source.own_name) for group in groups for source in group}
-    standing = _standing(root, bases, endings)
+    standing = _standing(root, bases, endings, made)
     held = _Held(standing)
     if any(held.owned(group) is None for group in groups):  # it may be there under any name
-        held = _Held(standing | _standing(root, None, endings, standing))
+        held = _Held(standing | _standing(root, None, endings, made, standing))
     listed = {source.recorded for group in groups for source in group}
     names, slides, repeats = dict[str, SlideSource](), list[SlideSource](), list[Repeat]()
     waiting: dict[str, list[SlideSource]] = defaultdict(list)
@@ -140,13 +149,13 @@ class _Made(NamedTuple):
     failed: bool
 
     @classmethod
-    def of(cls, recorded: Marker | FailedShard) -> Self:
+    def of(cls, recorded: Marker | Surveyed | FailedShard) -> Self:
         """Of a slide that is done, or that failed."""
-        inputs = recorded.inputs if isinstance(recorded, Marker) else {}
-        measures = (inputs.get("size"), inputs["ends_sha256"]) if inputs.get("ends_sha256") else None
-        dicom = isinstance(recorded, SlideMarker) and recorded.vendor == "dicom"
-        series = recorded.own_name if isinstance(recorded, SlideMarker) and dicom else None
         failed = isinstance(recorded, FailedShard)
+        inputs = {} if isinstance(recorded, FailedShard) else recorded.inputs
+        measures = (inputs.get("size"), inputs["ends_sha256"]) if inputs.get("ends_sha256") else None
+        slide = isinstance(recorded, SlideMarker | Surveyed) and recorded.vendor == "dicom"
+        series = recorded.own_name if isinstance(recorded, SlideMarker | Surveyed) and slide else None
         return cls(recorded.source.path, recorded.source.size, measures, series, failed)
 
 
@@ -198,7 +207,11 @@ class _Held:
 
 
 def _standing(
-    root: Path, bases: Container[str] | None, endings: list[str], known: Container[str] = ()
+    root: Path,
+    bases: Container[str] | None,
+    endings: list[str],
+    made: Callable[[Path], OnFile | None],
+    known: Container[str] = (),
 ) -> dict[str, _Made | None]:
     """Names that the dataset holds, and what each was made from; None if that cannot be read.
 
@@ -206,8 +219,8 @@ def _standing(
         root: the dataset folder. bases: safe names, to look for them and theirs with a hash only; None: all.
         endings: of the run's resolutions. known: names that need not be read again.
     """
-    found: dict[str, list[Callable[[], Marker | FailedShard | None]]] = defaultdict(list)
-    for name, path, read in _files(root, endings):
+    found: dict[str, list[Callable[[], OnFile | FailedShard | None]]] = defaultdict(list)
+    for name, path, read in _files(root, endings, made):
         wanted = bases is None or name in bases or re.sub("-[0-9a-f]{8}$", "", name) in bases
         if wanted and name not in known:
             found[name].append(partial(read, path))
@@ -223,10 +236,10 @@ def _standing(
 
 
 def _files(
-    root: Path, endings: list[str]
-) -> Iterator[tuple[str, Path, Callable[[Path], Marker | FailedShard | None]]]:
+    root: Path, endings: list[str], made: Callable[[Path], OnFile | None]
+) -> Iterator[tuple[str, Path, Callable[[Path], OnFile | FailedShard | None]]]:
     """Names, without the resolution, of what failed and then of what was made, which counts more."""
-    for folder, read in (("failed", read_failed), ("slides", read_sealed)):
+    for folder, read in (("failed", read_failed), ("slides", made)):
         with suppress(FileNotFoundError), os.scandir(root / folder) as entries:
             for entry in entries:
                 full = entry.name.removesuffix(".json")

@@ -211,7 +211,7 @@ def _refuse(root: Path, old: dict[str, Any] | None, values: dict[str, Any]) -> N
             f"{root}: a dataset of format version {old['version']}, which is still read, but this "
             f"pathprep writes version {VERSION}; use another `out`, or `rebuild` to make its slides again"
         )
-    changed = ", ".join(_differences(old["params"], values))
+    changed = ", ".join(differences(old["params"], values))
     raise UsageError(
         f"{root}: holds slides made with other parameters ({changed}); "
         "use another `out`, or `rebuild` to make them again"
@@ -225,8 +225,8 @@ def changes(root: Path, params: Params) -> str:
         return ""
     if info.state_of(old) is not info.State.WHOLE:
         return f"{info.NAME} is damaged, or of another version"
-    versions = _differences({"version": old["version"]}, {"version": VERSION}, "format ")
-    return ", ".join(versions + _differences(old["params"], params.as_dict()))
+    versions = differences({"version": old["version"]}, {"version": VERSION}, "format ")
+    return ", ".join(versions + differences(old["params"], params.as_dict()))
 
 
 def sweep(root: Path) -> None:
@@ -234,12 +234,13 @@ def sweep(root: Path) -> None:
         atomic.sweep(folder)
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """How parameters differ, a line each."""
     changed = []
     for key in sorted({*old, *new}):
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            changed += _differences(a, b, f"{prefix}{key}.")
+            changed += differences(a, b, f"{prefix}{key}.")
         elif a != b:
             changed.append(f"{prefix}{key} {a} there, {b} now")
     return changed

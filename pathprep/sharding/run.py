@@ -7,20 +7,20 @@ a slide that two make at the same time has the same bytes twice.
 """
 
 import logging
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pathprep.dataset.failed import write_failed
 from pathprep.dataset.marker import Marker, is_displaced, read_sealed, size_of
-from pathprep.errors import OutOfMemory, StoreError, explain_os_error
+from pathprep.errors import StoreError
 from pathprep.launchers import cards
 from pathprep.launchers.base import Board, Launcher, Outcome, is_fatal
 from pathprep.launchers.local import Local
 from pathprep.params.shard import ShardParams
+from pathprep.sharding.drive import drive
 from pathprep.sharding.forecast import check_space, free
 from pathprep.sharding.names import READERS
 from pathprep.sharding.pipeline import ShardTask
@@ -137,33 +137,23 @@ def run(
     _forget_failures(plan, root, remote)
     for marker in plan.skipped.values():
         list_images(root, marker)
-    start, left = time.perf_counter(), len(tasks)
-    try:
-        summary.stopped = _too_full(root, min_free) if left else ""
-        with closing(launcher.run([] if summary.stopped else tasks, board, timeout)) as outcomes:
-            for outcome in outcomes:
-                if outcome is not None:
-                    _record(outcome, tasks[outcome.number], summary, remote)
-                    left -= 1
-                summary.seconds = time.perf_counter() - start
-                if watch:
-                    watch(board, summary, len(tasks))
-                if left:
-                    summary.stopped = _too_full(root, min_free)
-                    if summary.stopped:
-                        break
-    except KeyboardInterrupt:
-        summary.interrupted = True
-    except OutOfMemory as error:
-        summary.stopped = f"{error}; then the same command goes on"
-    except OSError as error:
-        if not is_fatal(error):
-            raise
-        error.filename = _disk(str(error.filename), root, remote)
-        summary.stopped = f"{explain_os_error(error)}; then the same command goes on"
+
+    def record(outcome: Outcome[Marker]) -> None:
+        _record(outcome, tasks[outcome.number], summary, remote)
+
+    drive(
+        tasks,
+        launcher,
+        board,
+        timeout,
+        summary,
+        record,
+        shown=lambda: watch(board, summary, len(tasks)) if watch else None,
+        full=lambda: too_full(root, min_free),
+        disk=lambda file: _disk(file, root, remote),
+    )
     if summary.interrupted or summary.stopped:
         sweep(root)  # what the stopped workers were writing
-    summary.seconds = time.perf_counter() - start
     summary.stale, summary.damaged_markers = _stale(plan, summary)
     return summary
 
@@ -214,7 +204,7 @@ def _disk(file: str, root: Path, remote: Remote | None) -> str:
     return store if file.startswith(store) else str(remote.scratch)
 
 
-def _too_full(root: Path, min_free: int) -> str:
+def too_full(root: Path, min_free: int) -> str:
     """Why the run is to stop for lack of space; "" if it is not."""
     left = free(root)
     if left >= min_free:

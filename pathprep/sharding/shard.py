@@ -95,7 +95,7 @@ def shard(
     check_run(workers=workers, slide_timeout=slide_timeout, min_free=min_free, part=part)
     params = parameters(mpp=mpp, region=region, target=target, gpus=gpus, **settings)
     found = _find(slides, masks, mask_origin, pseudonymise, out)
-    runs_on = launcher or _local(workers, gpus)
+    runs_on = launcher or local_launcher(workers, gpus)
     with place(out, scratch) as (root, remote):
         params = encoder.settled(params, root, runs_on.gpus if isinstance(runs_on, Local) else 0)
         at = f" at {len(params.mpps)} resolutions" if params.more_mpps else ""
@@ -145,7 +145,7 @@ def forecast(
     check_run(workers=workers, slide_timeout=slide_timeout, part=part)
     params = parameters(mpp=mpp, region=region, target=target, gpus=gpus, **settings)
     found = _find(slides, masks, mask_origin, pseudonymise, out, dry=True)
-    runs_on = launcher or _local(workers, None)
+    runs_on = launcher or local_launcher(workers, None)
     with place(out, scratch, dry=True) as (root, remote):
         params = encoder.settled(params, root, None)
         changed = "" if rebuild else plans.changes(root, params)
@@ -235,7 +235,8 @@ def _find(
     return found
 
 
-def _local(workers: int | None, gpus: Gpus) -> Local:
+def local_launcher(workers: int | None, gpus: Gpus) -> Local:
+    """The launcher of this machine; says if its start will take a while."""
     if server.is_cold():
         log.info("Compiling kernels, once: about a minute.")
     return Local(workers, 0 if gpus is None else cards.find(None if gpus == "all" else gpus))

@@ -11,6 +11,7 @@ from pathprep.kernels.macenko_reference import MAX_PIXELS
 from pathprep.params.notes import Note
 from pathprep.params.origin import AskedOrigin
 from pathprep.params.shard import ShardParams
+from pathprep.params.tissue import TissueParams
 from pathprep.slides import grid, masks, tissue
 from pathprep.slides.grid import Cells, Grid
 from pathprep.slides.masks import Ground, PlacedMask
@@ -44,6 +45,59 @@ class Survey:
     too_small: tuple[int, float] = (0, 0.0)
     swallowed: npt.NDArray[np.bool_] | None = None
     notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """What an overview tells of a slide, whatever is made of it.
+
+    Attributes:
+        small: (h, w) bool, pieces that were dropped for their size; without pixels if there are none.
+        others: as of ``Survey``.
+    """
+
+    overview: Pixels
+    mask: tissue.Mask
+    small: tissue.Mask
+    given: PlacedMask | None
+    too_small: tuple[int, float]
+    notes: tuple[Note, ...]
+
+
+def look(
+    slide: Slide,
+    mpp: float,
+    params: TissueParams,
+    mask: Path | None = None,
+    mask_origin: AskedOrigin = "auto",
+) -> Tissue:
+    """Find the tissue of a slide, or take the user's mask.
+
+    Args:
+        mpp: of the slide, micrometres per level-0 pixel.
+
+    Raises:
+        MaskError, UnreadableSlide: see Slide and masks.place_mask.
+    """
+    overview = slide.overview(tissue.overview_downsample(slide.width, slide.height, mpp))
+    picture, scale = tissue.search_picture(overview, slide.width, slide.height, mpp)
+    found = tissue.segment(picture, scale, params)
+    drawn, given = tissue.on(overview, found, params), None
+    small = np.zeros((0, 0), bool)
+    if found.small.any():
+        small = tissue.on(overview, found._replace(mask=found.mask | found.small), params) & ~drawn
+    if mask is not None:
+        ground = Ground(slide.width, slide.height, overview.shape[:2], slide.bounds, mask_origin)
+        given = masks.place_mask(mask, ground)
+        doubts = masks.doubts(given.tissue, drawn)
+        given = replace(given, notes=(*given.notes, doubts)) if doubts else given
+        drawn = given.tissue
+        small = np.zeros((0, 0), bool)
+    seen = notes(picture, found.glass, found.mask)
+    if given is not None:
+        seen = tuple(note for note in seen if note not in ("all_tissue", "no_tissue"))
+    lost = (found.pieces, float(found.small.sum() * scale**2)) if given is None else (0, 0.0)
+    return Tissue(overview, drawn, small, given, lost, seen)
 
 
 def resolution(slide: Slide, params: ShardParams, mpp: float | None = None) -> Mpp:
@@ -92,20 +146,8 @@ def survey(
             f"{slide.path}: tiles of {plan.stored} px a side are too large for a stain fit; "
             "use `mode` resize, a smaller `tile`, or `stain` none"
         )
-    overview = slide.overview(tissue.overview_downsample(slide.width, slide.height, settled.value))
-    picture, scale = tissue.search_picture(overview, slide.width, slide.height, settled.value)
-    found = tissue.segment(picture, scale, params.tissue)
-    drawn, given = tissue.on(overview, found, params.tissue), None
-    small = np.zeros((0, 0), bool)
-    if found.small.any():
-        small = tissue.on(overview, found._replace(mask=found.mask | found.small), params.tissue) & ~drawn
-    if mask is not None:
-        ground = Ground(slide.width, slide.height, overview.shape[:2], slide.bounds, mask_origin)
-        given = masks.place_mask(mask, ground)
-        doubts = masks.doubts(given.tissue, drawn)
-        given = replace(given, notes=(*given.notes, doubts)) if doubts else given
-        drawn = given.tissue
-        small = np.zeros((0, 0), bool)
+    ground = look(slide, settled.value, params.tissue, mask, mask_origin)
+    drawn, small = ground.mask, ground.small
 
     def cells(mask: tissue.Mask) -> tuple[npt.NDArray[np.float64], Cells]:
         share = tissue.fractions(
@@ -120,8 +162,15 @@ def survey(
         _, more = cells(drawn | small)
         swallowed[more[:, 1], more[:, 0]] = True
         swallowed[kept[:, 1], kept[:, 0]] = False
-    seen = notes(picture, found.glass, found.mask)
-    if given is not None:
-        seen = tuple(note for note in seen if note not in ("all_tissue", "no_tissue"))
-    lost = (found.pieces, float(found.small.sum() * scale**2)) if given is None else (0, 0.0)
-    return Survey(settled, plan, overview, drawn, share, kept, given, lost, swallowed, seen)
+    return Survey(
+        settled,
+        plan,
+        ground.overview,
+        drawn,
+        share,
+        kept,
+        ground.given,
+        ground.too_small,
+        swallowed,
+        ground.notes,
+    )

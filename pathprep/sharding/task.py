@@ -101,17 +101,28 @@ class DatasetTask(ABC, Generic[OriginT, ParamsT]):
         return self.make(progress), True
 
     def _check_build(self) -> None:
-        path, host = self.root / "dataset.json", socket.gethostname()
-        info = read_json(path)
-        if info is None:
-            raise DatasetError(
-                f"{path}: not there, as seen from {host}; the dataset folder and the slides must be mounted "
-                "at the same path on every machine that takes part"
-            )
-        if key_of(info) != self.source.key_id:
-            raise DatasetError(f"{path}: another run has begun to write there with other pseudonyms, or none")
-        if info.get("build_id") != self.build_id:
-            raise DatasetError(
-                f"{path}: has build id {info.get('build_id')}, as seen from {host}, but this run's is "
-                f"{self.build_id}: another run has begun to rebuild the dataset with other parameters"
-            )
+        check_build(self.root / "dataset.json", self.build_id, self.source.key_id)
+
+
+def check_build(path: Path, build_id: str, key_id: str | None = None) -> None:
+    """That a folder is still that of the run.
+
+    Args:
+        path: its dataset.json, or survey.json. build_id: of the run. key_id: of its pseudonyms' key.
+
+    Raises:
+        DatasetError: it is not there, or another run has begun to write there otherwise.
+    """
+    info, host = read_json(path), socket.gethostname()
+    if info is None:
+        raise DatasetError(
+            f"{path}: not there, as seen from {host}; the dataset folder and the slides must be mounted "
+            "at the same path on every machine that takes part"
+        )
+    if key_of(info) != key_id:
+        raise DatasetError(f"{path}: another run has begun to write there with other pseudonyms, or none")
+    if info.get("build_id") != build_id:
+        raise DatasetError(
+            f"{path}: has build id {info.get('build_id')}, as seen from {host}, but this run's is "
+            f"{build_id}: another run has begun to rebuild the dataset with other parameters"
+        )

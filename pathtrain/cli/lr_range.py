@@ -11,9 +11,10 @@ from pathprep.cli.streams import errors, output
 
 
 def lr_range(
-    dataset: Annotated[Path, typer.Argument(help="A dataset, or mixed shards: a folder or a URL.")] = Path(
-        "dataset"
-    ),
+    datasets: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Datasets, or mixed shards: folders or URLs. Default: dataset."),
+    ] = None,
     recipe: Annotated[
         str, typer.Option(help="smoke, exaonepath1, or a .yaml file of the method dino.")
     ] = "smoke",
@@ -44,10 +45,10 @@ def lr_range(
     from pathtrain.reports.lr_range import page, table
     from pathtrain.training.lr_range import lr_range as run
 
-    found = run(dataset, resolved, steps=steps, low=low, high=high)
+    found = run(datasets or "dataset", resolved, steps=steps, low=low, high=high)
     if os.environ.get("RANK", "0") != "0":
         return
-    write(page(found, recipe, short(str(dataset))), out)
+    write(page(found, recipe, ", ".join(short(str(each)) for each in datasets or [Path("dataset")])), out)
     errors.print(f"Written: {out}", markup=False, soft_wrap=True)
 
     def show() -> None:

@@ -16,9 +16,10 @@ Run = Annotated[Path, typer.Argument(help="A run folder.")]
 
 
 def pretrain(
-    dataset: Annotated[Path, typer.Argument(help="A dataset, or mixed shards: a folder or a URL.")] = Path(
-        "dataset"
-    ),
+    datasets: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Datasets, or mixed shards: folders or URLs. Default: dataset."),
+    ] = None,
     recipe: Annotated[
         str, typer.Option(help="smoke, exaonepath1, exaonepath2, exaonepath2-tiny, or a .yaml file.")
     ] = "smoke",
@@ -72,7 +73,7 @@ def pretrain(
     try:
         with watcher(errors) as watch:
             summary = run(
-                dataset,
+                datasets or "dataset",
                 resolved,
                 folder,
                 labels=labels,
@@ -102,6 +103,10 @@ def pretrain(
 def export(
     run: Run,
     out: Annotated[Path, typer.Option(help="Folder for config.json and model.safetensors.")] = Path("model"),
+    average: Annotated[
+        int | None,
+        typer.Option(min=2, metavar="K", help="The mean of the last K encoders that the run has kept."),
+    ] = None,
     as_json: Json = False,
     out_json: OutJson = None,
 ) -> None:
@@ -109,9 +114,10 @@ def export(
     from pathtrain.evaluate.statistics import describe
     from pathtrain.runs.export import export as write
 
-    model = write(run, out)
+    model = write(run, out, average=average)
     name = json.dumps(f"local-dir:{out}", ensure_ascii=False)
-    text = f"{out}: step {model.step}; timm.create_model({name}, pretrained=True)"
+    which = f"mean of steps {', '.join(map(str, model.averaged))}" if model.averaged else f"step {model.step}"
+    text = f"{out}: {which}; timm.create_model({name}, pretrained=True)"
     result = {"out": str(out), **describe(model)}
     give(result, as_json, out_json, lambda: output.print(text, soft_wrap=True, markup=False))
 

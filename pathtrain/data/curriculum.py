@@ -24,6 +24,7 @@ from pathtrain.data.slide_labels import SlideLabels
 from pathtrain.data.slide_stream import Request, SlideIndex, TileStream
 from pathtrain.data.slide_views import drawn, orient, orientations
 from pathtrain.data.source import NO_TILES
+from pathtrain.data.training_data import OneDataset
 from pathtrain.data.work import Batch, Regions, Slide, Work
 from pathtrain.distributed.ranks import ALONE, Ranks
 from pathtrain.errors import TrainError
@@ -69,7 +70,7 @@ class Curriculum:
         self.dataset, self.recipe, self.labels, self.start = dataset, recipe, labels, start
         self.ranks, self.index = ranks, SlideIndex(dataset)
         self._target = target
-        self._stage = stage(dataset, recipe.stain, recipe.seed, self.index.source.fits, target)
+        self._stage = stage([dataset], recipe.stain, recipe.seed, self.index.source.fits, target)
         self._held_out = held_out
         self._without = np.unique(self.index.tiles.slide_of(held_out))
         self._train = labels.of("train") if labels is not None else np.empty(0, np.int64)
@@ -177,7 +178,9 @@ class Curriculum:
             BatchOptions.of(self.recipe), batch=phase.tile.batch, seed=self._seed(number, "tile")
         )
         first = phase.turns(start, "tile")
-        return Loader(self.dataset, options, first, self.ranks, target=self._target, held_out=self._held_out)
+        return Loader(
+            OneDataset(self.dataset), options, first, self.ranks, target=self._target, held_out=self._held_out
+        )
 
     def _stream(self, number: int, start: int, objective: str) -> TileStream:
         phase = self.recipe.hierarchy.phases[number]

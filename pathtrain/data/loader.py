@@ -1,4 +1,4 @@
-"""Batches of views from a dataset or from mixed shards, in the computed order, from any step on.
+"""Batches of views of what is trained on, in the computed order, from any step on.
 
     positions of a step -> tiles (pathtrain.data.source) -> JPEGs (jpeg_reader) -> DALI: decode, stain, views
 
@@ -18,19 +18,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError, PathprepError
-from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import Target
 from pathprep.words import command
 from pathtrain.data import order, view_graph, view_params
 from pathtrain.data.ahead import Ahead
 from pathtrain.data.damaged_tiles import Damage, Damaged
 from pathtrain.data.jpeg_reader import JpegReader, Pixels
-from pathtrain.data.mixed_source import MixedSource, source_of
+from pathtrain.data.mixed_source import MixedSource
 from pathtrain.data.order import Ints
 from pathtrain.data.plan import Plan, plan
 from pathtrain.data.source import NO_TILES, DamagedTile
+from pathtrain.data.training_data import TrainingData, no_tiles
 from pathtrain.distributed.ranks import ALONE, Ranks
 from pathtrain.errors import TrainError
 from pathtrain.recipes.recipe import Channels, Recipe, StainConfig, ViewsConfig
@@ -119,7 +118,7 @@ class Loader:
 
     def __init__(
         self,
-        data: Dataset | MixedDataset,
+        data: TrainingData,
         options: BatchOptions,
         start: int = 0,
         ranks: Ranks = ALONE,
@@ -128,17 +127,15 @@ class Loader:
         held_out: Ints = NO_TILES,
     ) -> None:
         self.options, self.start, self.ranks = options, start, ranks
-        self.source = source_of(data, options.sampling, held_out)
+        self.source = data.source(options.sampling, held_out)
         if not len(self.source):
-            raise DatasetError(
-                f"{data.root}: no tiles to train on; see {command('pathprep report', data.root)}"
-            )
+            raise no_tiles(data)
         if options.batch < ranks.world:
             raise TrainError(f"batch={options.batch} is less than a tile for each of {ranks.world} processes")
         self._damage = Damage(self.source, options.seed, options.max_damaged)
         self._views = view_params.views(options.views)
         self._stain = stage(
-            data, options.stain, options.seed, self.source.fits, target, views=len(self._views)
+            data.stained, options.stain, options.seed, self.source.fits, target, views=len(self._views)
         )
         self._threads = ranks.threads if threads is None else threads
         self._plans = Ahead(self._plan, PLANNED)

@@ -16,16 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pathprep.dataset import columns
-from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
 from pathprep.mixed import format as mixed
 from pathprep.mixed.reader import MixedDataset
 from pathprep.permutation import Ints, permuted
 from pathprep.stain import StainFit, Status
 from pathprep.words import command
-from pathtrain.data.sampling import grouped
-from pathtrain.data.source import NO_TILES, DatasetSource, Place, TileSource
-from pathtrain.recipes.sampling import SamplingConfig
+from pathtrain.data.source import Place, TileSource
 
 # Shards' tables in memory, about 0.5 MB each; and shards that DALI has open at a time, all of which it opens
 # when it starts
@@ -155,17 +152,3 @@ class MixedSource(TileSource):
     def _read_table(self, shard: int) -> Columns:
         names = [*COLUMNS, *FIT_COLUMNS] if self.has_fits else list(COLUMNS)
         return columns.arrays(self.data.shard_table(self._shards[shard], names), names)
-
-
-def source_of(
-    data: Dataset | MixedDataset, sampling: SamplingConfig, held_out: Ints = NO_TILES
-) -> TileSource:
-    """Its tiles, as training takes them; of a dataset without those held out.
-
-    Raises:
-        UsageError: the data cannot be sampled so.
-    """
-    groups = grouped(data, sampling, held_out)
-    if isinstance(data, MixedDataset):
-        return MixedSource(data)
-    return DatasetSource(data, held_out, groups=groups)

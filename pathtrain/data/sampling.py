@@ -19,7 +19,6 @@ from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import SCHEMA, STATUSES
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import UsageError
-from pathprep.mixed.reader import MixedDataset
 from pathprep.words import counted
 from pathtrain.data import label_table
 from pathtrain.data.order import Ints, hashed, permuted
@@ -132,7 +131,7 @@ class Grouped:
         )
 
 
-def grouped(data: Dataset | MixedDataset, config: SamplingConfig, held_out: Ints) -> Grouped | None:
+def grouped(data: Dataset, config: SamplingConfig, held_out: Ints) -> Grouped | None:
     """The groups that a recipe draws by; None where every tile comes once an epoch.
 
     Args:
@@ -142,13 +141,10 @@ def grouped(data: Dataset | MixedDataset, config: SamplingConfig, held_out: Ints
         UsageError: such data cannot be drawn so; there is no such column; a tile or slide has no value in
             it; a weight is of no group.
     """
+    if config.datasets or config.mpps:
+        raise UsageError(f"sampling.{config.draws}: {data.root} is one dataset, drawn from as one pool")
     if config.by == "tile":
         return None
-    if isinstance(data, MixedDataset):
-        raise UsageError(
-            f"{data.root}: mixed shards are read from beginning to end in an order that `pathprep mix` has "
-            f"fixed; sampling.by={config.by} needs the dataset that they were made of"
-        )
     index = data.tiles(("x",))
     stretches, values = _stretches(data, config, index, held_out)
     starts = stretches - np.searchsorted(held_out, stretches)  # as they are numbered without those

@@ -91,6 +91,20 @@ class Ranks:
             dist.all_reduce(tensor)
         return tensor
 
+    def max(self, tensor: Tensor) -> Tensor:
+        """Largest over ranks, element by element, in place."""
+        if self.world > 1:
+            dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return tensor
+
+    def stacked(self, tensor: Tensor) -> Tensor:
+        """(W, ...) of all W ranks, which have the same shape; without graph."""
+        if self.world == 1:
+            return tensor.detach()[None]
+        found = tensor.new_empty((self.world * len(tensor), *tensor.shape[1:]))
+        dist.all_gather_into_tensor(found, tensor.detach().contiguous())
+        return found.view(self.world, *tensor.shape)
+
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its mean over ranks.
 

@@ -22,7 +22,7 @@ from pathprep.params.settings import build
 from pathprep.storage.place import local_folder
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, open_tiles, outcome
 from pathtrain.features import embed_levels
-from pathtrain.features.encode import Features, check_short, check_size, encode
+from pathtrain.features.encode import Features, check_short, check_size, encode, resampled
 from pathtrain.features.files import Part, origin
 from pathtrain.features.own_names import file_names
 from pathtrain.features.progress import TileProgress
@@ -83,6 +83,7 @@ def embed(
         "fingerprint": loaded.fingerprint,
         "size": size if how.short is None else f"{how.short} cropped to {size}",
         "precision": how.precision,
+        **resampled(loaded, size),
     }
 
     def features(todo: list[Part], progress: TileProgress) -> Iterator[Features | DatasetError]:

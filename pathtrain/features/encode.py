@@ -25,6 +25,7 @@ from pathtrain.distributed.side_stream import SideStream
 from pathtrain.distributed.workers import cores, pick_device
 from pathtrain.features.gathered import Gathered
 from pathtrain.features.texture import COLOURS, PATTERNS, colours, patterns
+from pathtrain.models.positions import AsDino
 from pathtrain.params.encoding import How
 from pathtrain.runs.model import LoadedModel, finite
 
@@ -55,13 +56,25 @@ def check_short(how: How, size: int) -> None:
         raise UsageError(f"`resize` {how.short}: must be at least the crop, {size} pixels")
 
 
-def preparation(model: LoadedModel, how: How) -> dict[str, int | None]:
+def preparation(model: LoadedModel, how: How) -> dict[str, int | str | None]:
     """What results say of how tiles become images: ``resize`` in pixels, and the side of the central
-    ``crop``, None for whole tiles, which are resized to a square.
+    ``crop``, None for whole tiles, which are resized to a square; and ``resampled``, if there is that.
     """
     size = check_size(model, how.size)
     check_short(how, size)
-    return {"resize": size, "crop": None} if how.short is None else {"resize": how.short, "crop": size}
+    first, crop = (size, None) if how.short is None else (how.short, size)
+    return {"resize": first, "crop": crop, **resampled(model, size)}
+
+
+def resampled(model: LoadedModel, size: int) -> dict[str, str]:
+    """``positions``: how those of the model are brought to images of a size; nothing if as learnt.
+
+    Features of one model at one size are others with another scheme.
+    """
+    grid = getattr(model.module.patch_embed, "grid_size", None)
+    if grid == (size // model.patch, size // model.patch):
+        return {}
+    return {"positions": model.config.positions if isinstance(model.module, AsDino) else "timm"}
 
 
 def encode(

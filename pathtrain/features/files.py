@@ -9,9 +9,9 @@
                 always ``slide``: they count from the corner of the whole slide, as OpenSlide does; QuPath
                 opens slides with bounds (x, y, width, height; where there are) cropped, and counts from there
       attributes: what it was made from: of tiles fingerprint, slide (its name in the dataset), build_id,
-                  source_sha256, size (pixels; or `256 cropped to 224`), precision. And version (2) and
-                  seal, which pathtrain compares; every array of numbers has Fletcher 32 checksums, which all
-                  readers of HDF5 compare
+                  source_sha256, size (pixels; or `256 cropped to 224`), precision; and positions,
+                  how the model's were resampled, where they were. And version (2) and seal, which pathtrain
+                  compares; every array of numbers has Fletcher 32 checksums, which all readers compare
     <slide>.parquet    a row per tile: features (a list of D float32), x, y; the attributes, those of coords
                        too, as JSON in the schema's metadata, under the key ``pathtrain``; the seal under
                        ``pathtrain_seal``, and a checksum of each page

@@ -22,11 +22,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
-from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import Target
 from pathtrain.data.order import Ints
+from pathtrain.data.training_data import TrainingData
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.recipes.recipe import Recipe
 
@@ -170,7 +169,7 @@ class Setup(ABC):
             method cannot train on such data.
     """
 
-    def __init__(self, recipe: Recipe, data: Dataset | MixedDataset, labels: Path | None) -> None:
+    def __init__(self, recipe: Recipe, data: TrainingData, labels: Path | None) -> None:
         self.recipe, self.data = recipe, data
         self.read_labels(labels)
 

@@ -59,7 +59,7 @@ class Dino(TeacherPair):
         make = backbone.create if fresh else backbone.build
         body = make(recipe.model, self.config.drop_path)
         crops = {"views.globals.size": recipe.views.globals, "views.locals.size": recipe.views.locals}
-        as_dino(body, [crop.size for crop in crops.values() if crop.count])
+        as_dino(body, [crop.size for crop in crops.values() if crop.count], recipe.model.positions)
         backbone.check(body, recipe.model, {key: crop.size for key, crop in crops.items() if crop.count})
         head = DinoHead(int(body.num_features), self.config.head)  # type: ignore[arg-type]  # timm's
         super().__init__(Network({"backbone": body, "head": head}), self.config.head.out_dim, device)

@@ -91,10 +91,10 @@ class Dinov2(TeacherPair):
         self.recipe, self.config, self.total = recipe, recipe.dino, total
         self.globals = recipe.views.globals.count
         learnt: dict[str, Tensor] = {}
-        make = backbone.create if fresh else backbone.build
-        body = make(recipe.model, self.config.drop_path)
+        drop = self.config.drop_path
+        body = backbone.create(recipe.model, drop, learnt) if fresh else backbone.build(recipe.model, drop)
         crops = {"views.globals.size": recipe.views.globals, "views.locals.size": recipe.views.locals}
-        as_dino(body, [crop.size for crop in crops.values() if crop.count])
+        as_dino(body, [crop.size for crop in crops.values() if crop.count], recipe.model.positions)
         packed.as_packed(body, self.config.drop_path_by)
         backbone.check(body, recipe.model, {key: crop.size for key, crop in crops.items() if crop.count})
         dim = int(body.num_features)  # type: ignore[arg-type]  # timm's
@@ -311,7 +311,7 @@ class Dinov2(TeacherPair):
     @staticmethod
     def _patches(network: nn.ModuleDict, tokens: Tensor) -> Tensor:
         """(G B N, D) of tokens (G B, prefix + N, D)."""
-        return tokens[:, network["backbone"].num_prefix_tokens :].flatten(0, 1)  # type: ignore[misc]
+        return tokens[:, network["backbone"].num_prefix_tokens :].flatten(0, 1)
 
     @torch.no_grad()
     def _balanced(self, name: str, vectors: tuple[Tensor, ...], temp: float, ranks: Ranks) -> Tensor:

@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
-from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import Target
 from pathtrain.data import slide_labels
 from pathtrain.data.curriculum import Curriculum
 from pathtrain.data.order import Ints
 from pathtrain.data.slide_labels import SlideLabels
 from pathtrain.data.slide_stream import SlideIndex
+from pathtrain.data.training_data import TrainingData
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.methods.base import Method, Setup
 from pathtrain.methods.hierarchical import Hierarchical
@@ -32,13 +31,9 @@ class HierarchicalSetup(Setup):
     """
 
     recipe: HierarchicalRecipe
-    data: Dataset
 
-    def __init__(self, recipe: HierarchicalRecipe, data: Dataset | MixedDataset, labels: Path | None) -> None:
-        if isinstance(data, MixedDataset):
-            raise UsageError(
-                f"{data.root}: mixed shards have no slides; the method hierarchical needs a dataset"
-            )
+    def __init__(self, recipe: HierarchicalRecipe, data: TrainingData, labels: Path | None) -> None:
+        self.dataset = data.one("the method hierarchical")
         self.labels: SlideLabels | None = None
         super().__init__(recipe, data, labels)
 
@@ -58,7 +53,7 @@ class HierarchicalSetup(Setup):
             return
         if not needed:
             raise UsageError(f"`labels` {path}: no phase of the recipe trains on slides; leave it out")
-        known = self.data.slide_names(name for name, count in self.data.tile_counts().items() if count)
+        known = self.dataset.slide_names(name for name, count in self.dataset.tile_counts().items() if count)
         self.labels = slide_labels.read(path, known, self.recipe.hierarchy.tasks)
         if not len(self.labels.of("train")):
             raise UsageError(f"{path}: no training slide has a label")
@@ -81,7 +76,7 @@ class HierarchicalSetup(Setup):
 
     def source(self, start: int, ranks: Ranks, target: Target | None, held_out: Ints) -> Curriculum:
         """What the phases train on."""
-        return Curriculum(self.data, self.recipe, self.labels, start, ranks, target, held_out)
+        return Curriculum(self.dataset, self.recipe, self.labels, start, ranks, target, held_out)
 
     def validation(
         self, method: Method, ranks: Ranks, target: Target | None
@@ -98,8 +93,10 @@ class HierarchicalSetup(Setup):
             if not self._validates(done):
                 return {}
             if not scorer:
-                config, index = self.recipe.stain, SlideIndex(self.data)
-                quiet = stage(self.data, config, self.recipe.seed, index.source.fits, target, jitter=False)
+                config, index = self.recipe.stain, SlideIndex(self.dataset)
+                quiet = stage(
+                    [self.dataset], config, self.recipe.seed, index.source.fits, target, jitter=False
+                )
                 scorer.append(TaskScorer(method, index, labels, quiet, ranks.device_id, ranks.threads))
             return _logged(scorer[0].score(rows, ranks))
 

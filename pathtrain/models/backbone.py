@@ -5,7 +5,7 @@ also fills it with the first weights that the recipe names. Unlike timm's own lo
 that lacks a weight of the architecture, or has weights it does not know, is an error.
 """
 
-import re
+import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -15,8 +15,10 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import nn
 
 from pathtrain.errors import ModelError
-from pathtrain.models import first_weights
-from pathtrain.models.first_weights import State, first_line
+from pathtrain.models import first_weights, layouts
+from pathtrain.models.layouts import State
+from pathtrain.models.positions import KEEP_GRID
+from pathtrain.models.weight_files import first_line
 from pathtrain.recipes.recipe import ModelConfig
 
 
@@ -72,12 +74,15 @@ def check(backbone: nn.Module, model: ModelConfig, sizes: Mapping[str, int]) -> 
     backbone.train(before)
 
 
-def create(model: ModelConfig, drop_path: float = 0.0) -> nn.Module:
+def create(model: ModelConfig, drop_path: float = 0.0, extras: dict[str, Any] | None = None) -> nn.Module:
     """``build``, with the weights that ``model.init`` names (pathtrain.models.first_weights).
 
     A file holds a state dict, bare or under ``teacher``, ``student``, ``state_dict`` or ``model`` (the
-    first that is there); prefixes ``module.`` and ``backbone.`` and the weights of heads are left out.
-    Position embeddings of another grid are resampled as timm does.
+    first that is there), in a layout that pathtrain.models.layouts knows; heads are left out. Position
+    embeddings of another grid are resampled as timm does, if ``model.positions`` is ``once``.
+
+    Args:
+        extras: gets ``mask_token`` (1, D), what stands for a masked patch, if the weights have one.
 
     Raises:
         ModelError: as ``build``; or the weights cannot be had or do not fit.
@@ -85,7 +90,9 @@ def create(model: ModelConfig, drop_path: float = 0.0) -> nn.Module:
     backbone = build(model, drop_path)
     state = first_weights.read(model)
     if state is not None:
-        _fill(backbone, state, first_weights.said(model))
+        mask_token = _fill(backbone, state, first_weights.said(model), model)
+        if extras is not None and mask_token is not None:
+            extras["mask_token"] = mask_token
     return backbone
 
 
@@ -116,17 +123,26 @@ def freeze_patches(backbone: nn.Module, model: ModelConfig) -> None:
     patches.requires_grad_(False)
 
 
-def _fill(backbone: nn.Module, state: State, source: str) -> None:
-    state = {re.sub(r"^(module\.)?(backbone\.)?", "", key): value for key, value in state.items()}
-    # DINO's projection head is `head.*`, a classifier is `head.*` or `fc.*`; a backbone has neither
-    state = {key: value for key, value in state.items() if not key.startswith(("head", "fc."))}
+def _fill(backbone: nn.Module, given: State, source: str, model: ModelConfig) -> torch.Tensor | None:
+    """Load weights of any known layout; returns the mask token, if there is one."""
     own: dict[str, Any] = backbone.state_dict()
     try:
+        laid = layouts.read(given)
+        state = laid.state
+        if laid.layout != "timm" and {"pos_embed", "cls_token"} <= state.keys():
+            if getattr(backbone, "no_embed_class", False):
+                state = layouts.fold_class_position(laid)
+            elif laid.registers:
+                raise ModelError(
+                    "does not fit: its register tokens have no positions; set "
+                    "model.kwargs.no_embed_class=true, and reg_tokens to how many there are"
+                )
+        if model.positions in KEEP_GRID:
+            _same_grid(state, own, model)
         state = checkpoint_filter_fn(state, backbone)
-        backbone.load_state_dict(
-            state, strict=False
-        )  # shapes; names are checked below, with a shorter message
-    except (KeyError, RuntimeError) as error:
+    except ModelError as error:
+        raise ModelError(f"model.init: {source} {error}") from None
+    except (KeyError, RuntimeError, ValueError, AssertionError) as error:
         raise ModelError(f"model.init: {source} does not fit: {first_line(error)}") from None
     for what, names in (("lacks", own.keys() - state.keys()), ("has too much:", state.keys() - own.keys())):
         if names:
@@ -135,3 +151,23 @@ def _fill(backbone: nn.Module, state: State, source: str) -> None:
                 f"model.init: {source} {what} {len(names)} weights ({shown}); "
                 "check model.name and model.kwargs"
             )
+    for name, tensor in state.items():
+        if tensor.shape != own[name].shape:
+            raise ModelError(
+                f"model.init: {source} does not fit: {name} is {tuple(tensor.shape)}, {model.name} with "
+                f"these arguments has {tuple(own[name].shape)}; check model.name and model.kwargs"
+            )
+    backbone.load_state_dict(state)
+    return laid.mask_token
+
+
+def _same_grid(state: State, own: State, model: ModelConfig) -> None:
+    """Refuse weights of another grid, which the scheme of positions would keep."""
+    there, here = (weights["pos_embed"].shape[1] for weights in (state, own))
+    if there != here:
+        patch = own["patch_embed.proj.weight"].shape[-1]
+        raise ModelError(
+            f"has {there} positions, {model.name} with these arguments {here}; model.positions "
+            f"{model.positions} keeps the grid of the weights: set model.kwargs.img_size="
+            f"{math.isqrt(there) * patch}, or model.positions=once"
+        )

@@ -1,34 +1,32 @@
 """Where a backbone's first weights come from: what a recipe's ``model.init`` names.
 
-    random                 none: the architecture's own initialisation
-    imagenet               timm's default weights of the architecture
-    timm:NAME.TAG          weights that timm knows by that tag, such as timm:vit_base_patch16_224.dino
-    run:FOLDER[@STEP]      another run, with heads and centre (pathtrain.runs.warm_start)
-    a path                 a .safetensors or .pth file, or a folder of `pathtrain export`
+    random                    none: the architecture's own initialisation
+    imagenet                  timm's default weights of the architecture
+    timm:NAME.TAG             weights that timm knows by that tag, such as timm:vit_base_patch16_224.dino
+    hf:OWNER/NAME[@REVISION]  a repository of the Hugging Face hub, as timm or transformers write it
+    run:FOLDER[@STEP]         another run, with heads and centre (pathtrain.runs.warm_start)
+    a path                    a .safetensors or .pth file; or a folder of `pathtrain export`, or one that was
+                              fetched from the hub
 
-Weights go with the mean and SD that their images were normalised with; ``misfit`` compares them with the
-recipe's, where they are known.
+Layouts of files are known by their keys (pathtrain.models.layouts). Weights go with the mean and SD that
+their images were normalised with; ``misfit`` compares them with the recipe's, where they are known.
 """
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import timm
-import torch
-from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import EntryNotFoundError, HTTPError  # type: ignore[attr-defined]
-from safetensors.torch import load_file
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 from timm.models import load_state_dict_from_hf
 from timm.models._hub import hf_split
 
 from pathtrain.errors import ModelError
-from pathtrain.models.folder import CONFIG_FILE, read_config, read_weights
-from pathtrain.recipes.recipe import RUN, TIMM, ModelConfig
+from pathtrain.models import layouts, weight_files
+from pathtrain.models.folder import CONFIG_FILE, read_config
+from pathtrain.models.weight_files import State, first_line
+from pathtrain.recipes.recipe import HUB, RUN, TIMM, ModelConfig
 
-State = dict[str, torch.Tensor]
-ANSWER_S = 10  # seconds that the hub may take to answer
 SAME = 1e-3  # of mean and SD: less is how they were rounded
 
 
@@ -63,9 +61,13 @@ def read(model: ModelConfig) -> State | None:
         )
     config = _timm(model)
     if config is None:
-        return _from_path(Path(model.init))
+        folder = _place(model)
+        try:
+            return weight_files.read(folder)
+        except ModelError as error:
+            raise ModelError(f"model.init: {error}") from None
     try:
-        _find(config.hf_hub_id)
+        weight_files.find(*hf_split(config.hf_hub_id))
         return cast(State, load_state_dict_from_hf(config.hf_hub_id, weights_only=True))
     except (OSError, HTTPError) as error:  # what a download raises, by the version of the hub's client
         raise ModelError(
@@ -106,21 +108,47 @@ def colours(model: ModelConfig) -> Colours | None:
     config = _timm(model)
     if config is not None:
         return Colours(config.mean, config.std)
-    if not (Path(model.init) / CONFIG_FILE).is_file():
-        return None
-    found = _of_folder(Path(model.init))
+    folder = _place(model)
     try:
-        shown = found["pretrained_cfg"]
-        return Colours(tuple(map(float, shown["mean"])), tuple(map(float, shown["std"])))
+        shown = weight_files.colours(folder)
+        return None if shown is None else Colours(*(tuple(map(float, values)) for values in shown))
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"model.init: {Path(model.init) / CONFIG_FILE} is damaged ({first_line(error)}); export it again"
+            f"model.init: {folder / CONFIG_FILE} is damaged ({first_line(error)}); export or fetch it again"
         ) from None
+    except ModelError as error:
+        raise ModelError(f"model.init: {error}") from None
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def digest(model: ModelConfig) -> str | None:
+    """The hash of the files that ``model.init`` names; None where it names no files, or they are gone.
+
+    Raises:
+        ModelError: a repository of the hub cannot be fetched.
+    """
+    if model.init == "random" or model.init.startswith(RUN) or _timm(model) is not None:
+        return None
+    return weight_files.digest(_place(model))
+
+
+def positions(model: ModelConfig) -> str:
+    """How positions were resampled when the first weights were trained, as a recipe's ``model.positions``.
+
+    Raises:
+        ModelError: the weights cannot be had, or it is not known.
+    """
+    if (Path(model.init) / CONFIG_FILE).is_file():
+        known = read_config(Path(model.init)).get("positions")
+        if isinstance(known, str):
+            return known
+    state = read(model)
+    laid = None if state is None else layouts.read(state)
+    if laid is not None and (laid.layout != "timm" or "dinov2" in model.name):
+        return "registers" if laid.registers else "hub"
+    raise ModelError(
+        f"model.positions: auto knows no scheme for {said(model)}; give once, or hub or registers if they "
+        "were trained like DINOv2's"
+    )
 
 
 def _timm(model: ModelConfig) -> Any:
@@ -159,53 +187,28 @@ def _timm(model: ModelConfig) -> Any:
     return config
 
 
-def _find(hub_id: str) -> None:
-    """Ask once for weights that are not in the cache; the hub's client asks for minutes if nobody answers."""
-    repository, revision = hf_split(hub_id)
-    names = ("model.safetensors", "pytorch_model.bin")
-    if any(isinstance(try_to_load_from_cache(repository, name, revision=revision), str) for name in names):
-        return
-    with suppress(EntryNotFoundError):  # there under the other name
-        get_hf_file_metadata(hf_hub_url(repository, names[0], revision=revision), timeout=ANSWER_S)
+def _place(model: ModelConfig) -> Path:
+    """The file or folder that ``init`` names; a repository is fetched first.
 
-
-def _of_folder(folder: Path) -> dict[str, Any]:
-    """config.json of an exported folder."""
-    try:
-        return read_config(folder)
-    except ModelError as error:
-        raise ModelError(f"model.init: {error}") from None
-
-
-def _from_path(path: Path) -> State:
-    """The weights of a file, or of an exported folder."""
+    Raises:
+        ModelError: it cannot be; or it is a run.
+    """
+    if model.init.startswith(HUB):
+        return _of_hub(model.init)
+    path = Path(model.init)
     if (path / "recipe.yaml").is_file():
         raise ModelError(f"model.init: {path} is a run; start from it with model.init={RUN}{path}")
-    if not path.is_dir():
-        return _from_file(path)
-    config = _of_folder(path) if (path / CONFIG_FILE).is_file() else {}
+    return path
+
+
+def _of_hub(init: str) -> Path:
+    repository, _, revision = init.removeprefix(HUB).partition("@")
     try:
-        return read_weights(path, config)
+        return weight_files.fetched(repository, revision or None)
     except ModelError as error:
         raise ModelError(f"model.init: {error}") from None
-
-
-def _from_file(path: Path) -> State:
-    """The state dict in a .safetensors file or a torch checkpoint."""
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise ModelError(f"model.init: {path} is no file")
-    try:
-        if path.suffix == ".safetensors":
-            return cast(State, load_file(path))
-        value = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of a damaged pickle or archive anything may come
-        raise ModelError(f"model.init: {path} cannot be read: {first_line(error)}") from None
-    for key in ("teacher", "student", "state_dict", "model"):
-        if isinstance(value, dict) and isinstance(value.get(key), dict):
-            value = value[key]
-    # pathtrain's own checkpoints nest once more
-    if isinstance(value, dict) and isinstance(value.get("backbone"), dict):
-        value = value["backbone"]
-    if not isinstance(value, dict) or not all(isinstance(v, torch.Tensor) for v in value.values()):
-        raise ModelError(f"model.init: {path} holds no state dict")
-    return cast(State, value)
+    except (OSError, HTTPError, ValueError) as error:  # ValueError: it is no repository's name
+        raise ModelError(
+            f"model.init: {init} cannot be fetched ({first_line(error)}); fetch {repository} elsewhere (hf "
+            f"download {repository} --local-dir FOLDER) and give the folder: model.init=/path/to/FOLDER"
+        ) from None

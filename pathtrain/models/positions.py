@@ -1,10 +1,18 @@
-"""Position embeddings for grids of other sizes, resampled as DINO does.
+"""Position embeddings for grids of other sizes, resampled as those who trained the weights did.
 
-A view of 96 px has 6 x 6 patches, and a ViT of 224 px has embeddings of 14 x 14. timm brings them to 6 x 6 by
-antialiased bicubic interpolation; DINO (github.com/facebookresearch/dino, vision_transformer.py,
-interpolate_pos_encoding) by plain bicubic interpolation with a factor of (6 + 0.1) / 14, the 0.1 against
-rounding: it places samples by that factor too. The two differ by a relative L2 of .82 of random embeddings
-and .05 to .3 of smooth ones. Weights that DINO has trained know its own.
+A view of 96 px has 6 x 6 patches, and a ViT of 224 px has embeddings of 14 x 14. There are three published
+ways (a recipe's ``model.positions``), all bicubic, with edges repeated:
+
+    once        the grid of first weights is resampled to the model's own when they are loaded, to its size
+                and with antialiasing, as timm does; while computing, from the own grid as ``hub`` does
+    hub         DINO and DINOv2 without registers: by a factor of (6 + 0.1) / 14, the 0.1 against rounding;
+                samples are placed by that factor too; no antialiasing
+    registers   DINOv2 with registers, and timm: to the size, with antialiasing
+
+(github.com/facebookresearch/dino, vision_transformer.py, and facebookresearch/dinov2, hub/backbones.py and
+models/vision_transformer.py, interpolate_pos_encoding.) With ``hub`` and ``registers`` a model keeps the grid
+of its weights, 37 x 37 of DINOv2's, whatever size it is trained at. ``hub`` and ``registers`` differ by a
+relative L2 of .82 of random embeddings and .05 to .3 of smooth ones. Weights know the way they were trained.
 
 Of the model's own size nothing is resampled, and so nothing differs: there features are those of plain timm.
 
@@ -13,18 +21,27 @@ interpolation is added up by atomic operations on a card, in another order each 
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pathtrain.errors import ModelError
+
 OFFSET = 0.1  # cells
+KEEP_GRID = ("hub", "registers")  # schemes whose models keep the grid of their weights
 
 
 class AsDino(VisionTransformer):  # type: ignore[misc]  # timm is untyped
-    """timm's transformer with DINO's resampling."""
+    """timm's transformer with DINO's or DINOv2's resampling.
 
+    Attributes:
+        antialias: whether it is that of DINOv2 with registers.
+    """
+
+    antialias: bool = False
     FULL: tuple[str, ...] = ()  # the matrices' names; pathtrain.models.reduced leaves them as they are
 
     def _pos_embed(self, x: Tensor) -> Tensor:
@@ -49,15 +66,23 @@ class AsDino(VisionTransformer):  # type: ignore[misc]  # timm is untyped
 
     def _along(self, old: int, new: int) -> Tensor:
         known: Tensor | None = self._buffers.get(_name(old, new))
-        return along(old, new).to(self.pos_embed) if known is None else known
+        return along(old, new, self.antialias).to(self.pos_embed) if known is None else known
 
 
 def _name(old: int, new: int) -> str:
     return f"resampling_{old}_to_{new}"
 
 
-def along(old: int, new: int) -> Tensor:
-    """(new, old) float64: what each of ``new`` cells in a row takes from ``old`` ones."""
+def along(old: int, new: int, antialias: bool = False) -> Tensor:
+    """(new, old) float64: what each of ``new`` cells in a row takes from ``old`` ones.
+
+    Args:
+        antialias: as DINOv2 with registers; else as DINO.
+    """
+    if antialias:
+        # a column an old cell: of images one pixel wide torch samples all rows at the same place
+        columns = torch.eye(old, dtype=torch.float64)[None, None]
+        return functional.interpolate(columns, size=(new, old), mode="bicubic", antialias=True)[0, 0]
     each = torch.eye(old, dtype=torch.float64)[None, :, :, None]  # of every old cell alone
     factors = ((new + OFFSET) / old, 1.0)
     return functional.interpolate(each, scale_factor=factors, mode="bicubic")[0, :, :, 0].T.contiguous()
@@ -76,25 +101,42 @@ def resampled(positions: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         return (columns @ down).flatten(0, 1)[None].to(positions)
 
 
-def as_dino(backbone: nn.Module, sides: Iterable[int] = ()) -> None:
-    """Have a backbone resample as DINO does, from now on.
+def as_dino(backbone: nn.Module, sides: Iterable[int] = (), scheme: str = "once") -> None:
+    """Have a backbone resample as DINO or DINOv2 does, from now on.
 
-    Of timm's other architectures (deit, beit, eva, ...) DINO has none: they keep timm's way.
+    Of timm's other architectures (deit, beit, eva, ...) they have none: they keep timm's way.
 
     Args:
         sides: of square images that will come, pixels, whose matrices are made once.
+        scheme: a recipe's ``model.positions``.
+
+    Raises:
+        ModelError: it is ``auto``, which first weights settle (pathtrain.runs.beginning).
     """
+    if scheme == "auto":
+        raise ModelError("model.positions: auto is not settled; give once, hub or registers")
     if type(backbone) is not VisionTransformer or backbone.pos_embed is None:
         return
     backbone.__class__ = AsDino
     assert isinstance(backbone, AsDino)
+    backbone.antialias = scheme == "registers"
     embedding, patches, names = backbone.pos_embed, backbone.patch_embed, []
     assert isinstance(embedding, Tensor)
     for side in sides:
         for old, patch in zip(patches.grid_size, patches.patch_size, strict=True):
             new = side // patch
             if old != new:
-                matrix = along(old, new).to(embedding)
+                matrix = along(old, new, backbone.antialias).to(embedding)
                 backbone.register_buffer(_name(old, new), matrix, persistent=False)
                 names.append(_name(old, new))
     backbone.FULL = tuple(dict.fromkeys(names))
+
+
+def own_side(backbone: nn.Module, scheme: str, trained: int) -> int:
+    """The side of images that a model is for, pixels.
+
+    Args:
+        trained: that of the large views.
+    """
+    embed: Any = backbone.patch_embed
+    return trained if scheme in KEEP_GRID else int(embed.img_size[0])

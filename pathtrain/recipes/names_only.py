@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pathtrain.recipes.recipe import RUN, TIMM, Recipe
+from pathtrain.recipes.recipe import RUN, Recipe, is_public
 
 
 def without_paths(recipe: Recipe) -> Recipe:
@@ -15,7 +15,7 @@ def without_paths(recipe: Recipe) -> Recipe:
 
 def short_init(init: str) -> str:
     """A recipe's ``model.init`` with the last name of a run, file or folder."""
-    if init in ("random", "imagenet") or init.startswith(TIMM):
+    if is_public(init):
         return init
     return f"{RUN}{short(init.removeprefix(RUN))}" if init.startswith(RUN) else short(init)
 

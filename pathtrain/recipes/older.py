@@ -13,6 +13,7 @@ SINCE: dict[str, Any] = {
     "optim.clip_by": "tensor",
     "optim.patch_embed_scale": 1.0,
     "optim.freeze_backbone_steps": 0,
+    "model.positions": "once",
 }
 
 

@@ -18,11 +18,17 @@ class SamplingConfig(Strict):
             again.
         weights: how often a slide or value is drawn against others; those that are not named have 1.
         table: CSV or Parquet of slides: slide_id, and the column ``by``.
+        datasets: of several datasets, one is drawn first, so often against the others; those that are not
+            named have 1. A dataset is named by its folder. null: they are one pool.
+        mpps: once a slide (or value) is drawn, one of its resolutions is, so often against the others; every
+            resolution is named, in micrometres per pixel. null: tiles of all resolutions are one pool.
     """
 
     by: str = "tile"
     weights: dict[str, Positive] | None = None
     table: Path | None = None
+    datasets: dict[str, Positive] | None = None
+    mpps: dict[Positive, Positive] | None = None
 
     @field_validator("weights", mode="before")
     @classmethod
@@ -32,6 +38,13 @@ class SamplingConfig(Strict):
             {str(name): weight for name, weight in weights.items()} if isinstance(weights, dict) else weights
         )
 
+    @field_validator("datasets", "mpps")
+    @classmethod
+    def _some(cls, weights: dict[Any, float] | None) -> dict[Any, float] | None:
+        if weights is not None and not weights:
+            raise ValueError("names none: give weights, or null")
+        return weights
+
     @model_validator(mode="after")
     def _acts(self) -> Self:
         if self.weights and self.by == "tile":
@@ -39,3 +52,10 @@ class SamplingConfig(Strict):
         if self.table is not None and self.by in ("tile", "slide"):
             raise ValueError(f"table has a column to draw by; by is {self.by}")
         return self
+
+    @property
+    def draws(self) -> str:
+        """The key by which tiles are drawn, for messages; empty where every tile comes once an epoch."""
+        if self.by != "tile":
+            return f"by={self.by}"
+        return "datasets" if self.datasets else "mpps" if self.mpps else ""

@@ -16,13 +16,13 @@ import numpy as np
 import simplejpeg
 from markupsafe import Markup
 
-import pathprep
 from pathprep.errors import DatasetError, PathprepError, UsageError, why
 from pathprep.page import chart
 from pathprep.page.environment import UNUSUAL, data_uri, render, write
 from pathprep.storage.place import local_folder
 from pathprep.words import command
 from pathtrain.data.loader import BatchOptions, Loader
+from pathtrain.data.training_data import opened
 from pathtrain.errors import NoModelError
 from pathtrain.evaluate.baselines import said
 from pathtrain.evaluate.papers.published import TASKS
@@ -38,7 +38,6 @@ from pathtrain.runs.identity import TRAINING, VERSION_KEY, held_out
 from pathtrain.stain.target import of_run
 from pathtrain.training import row_keys
 from pathtrain.training.health import Health, Spell
-from pathtrain.training.held_out import tiles_of
 
 # What measures what is not there yet
 COMMANDS = {
@@ -188,21 +187,21 @@ def _curves(rows: list[dict[str, Any]]) -> list[tuple[str, str, Markup]]:
 
 def _views(run: Path, recipe: Recipe, info: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
     """The first tiles of the run with their views as they went into training; or why there are none."""
-    if not isinstance(info.get("dataset"), str):
+    if not info.get("dataset"):
         return [], "run.json does not say which dataset the run was trained on."
     if info.get("pseudonymised"):
         return [], "Not shown: a run on pseudonymised tiles does not record where its dataset lies."
     try:
-        dataset = pathprep.open(Path(info["dataset"]))
-        if dataset.info["build_id"] != info.get("identity", {}).get("dataset build id"):
-            raise DatasetError(f"{dataset.root}: was built again since the run, with another build id")
+        data = opened(info["dataset"])
+        if data.identity()["dataset build id"] != info.get("identity", {}).get("dataset build id"):
+            raise DatasetError(f"{data.said}: was built again since the run, with another build id")
         target = of_run(run, recipe)
         loader = Loader(
-            dataset,
+            data,
             replace(BatchOptions.of(recipe), batch=TILES_SHOWN),
             threads=1,
             target=target.target if target else None,
-            held_out=tiles_of(dataset, held_out(run) or ()),
+            held_out=data.tiles_of(held_out(run) or ()),
         )
         batch = next(iter(loader))
         stored = [decode(loader.read(int(tile)), loader.name(int(tile))) for tile in batch.tiles]
@@ -218,7 +217,7 @@ def _views(run: Path, recipe: Recipe, info: dict[str, Any]) -> tuple[list[dict[s
                     "views": [{"size": len(view), "picture": _jpeg(view)} for view in views],
                 }
             )
-        dataset.close()
+        loader.close()
     except (PathprepError, OSError, ValueError) as error:  # run.json may name what no file system takes
         return [], f"The views cannot be shown: {why(error)}"
     return shown, ""

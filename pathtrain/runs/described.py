@@ -88,7 +88,7 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
     "identity": _is_identity,
     "versions": lambda value: isinstance(value, dict),
     "changes": lambda value: isinstance(value, list),
-    "dataset": lambda value: isinstance(value, str),
+    "dataset": lambda value: isinstance(value, str) or _is_names(value),
     "slides": _is_count,
     "groups": _is_count,
 }

@@ -53,4 +53,4 @@ def quiet_stage(data: Dataset, recipe: HierarchicalRecipe, run: Path) -> Stage |
     target = of_run(run, recipe)
     assert target is not None
     stored = partial(stored_fits, data)
-    return stage(data, recipe.stain, recipe.seed, stored, target.target, jitter=False)
+    return stage([data], recipe.stain, recipe.seed, stored, target.target, jitter=False)

@@ -14,10 +14,9 @@ from typing import Any
 import timm
 import torch
 
-from pathprep.dataset.reader import Dataset
-from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import Target
 from pathtrain.data.sampling import Grouped
+from pathtrain.data.training_data import TrainingData
 from pathtrain.errors import CheckpointError
 from pathtrain.recipes.older import SINCE
 from pathtrain.recipes.recipe import Recipe
@@ -55,7 +54,7 @@ Changes = dict[str, list[Any]]
 
 def identity(
     recipe: Recipe,
-    dataset: Dataset | MixedDataset,
+    data: TrainingData,
     tiles: int,
     target: Target | None,
     held_out: Collection[str] = (),
@@ -67,20 +66,20 @@ def identity(
 
     Args:
         tiles: that are trained on.
-        held_out: slides of the dataset that are not.
+        held_out: slides of the data that are not.
         groups: that tiles are drawn by.
     """
-    counts = dataset.tile_counts()
     values = {k: v for k, v in recipe.model_dump(mode="json").items() if k not in FREE}
     values["model"] = {k: v for k, v in values["model"].items() if k not in FREE_OF_MODEL}
     values["stain"]["target"] = None if target is None else target.as_params()
+    there = data.identity()
     del values["sampling"]["table"]  # what it holds counts, wherever it lies: ``groups``
     return {
         VERSION_KEY: TRAINING,
         **flat(values),
-        "dataset build id": dataset.info["build_id"],
+        "dataset build id": there["dataset build id"],
         "dataset tiles": tiles,
-        "dataset slides": digest(counts)[:16],
+        "dataset slides": digest(there["dataset slides"])[:16],
         **({"held-out slides": sorted(held_out)} if held_out else {}),
         **({"sampling groups": groups.digest()} if groups is not None else {}),
     }

@@ -20,6 +20,7 @@ from torch import nn
 from pathprep.errors import UsageError
 from pathprep.stain import Target
 from pathtrain.errors import CheckpointError, ModelError, NoModelError
+from pathtrain.models import first_weights
 from pathtrain.models.backbone import build
 from pathtrain.models.folder import (
     AGAIN,
@@ -30,8 +31,9 @@ from pathtrain.models.folder import (
     read_config,
     read_weights,
 )
+from pathtrain.models.positions import KEEP_GRID, as_dino, own_side
 from pathtrain.recipes.names_only import short_init
-from pathtrain.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD, RUN, TIMM, ModelConfig
+from pathtrain.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD, RUN, ModelConfig, is_public
 from pathtrain.runs import checkpoint, warm_start
 from pathtrain.runs.described import INFO_FILE, SHA_KEY, STEP_KEY, info_of, recipe_of
 from pathtrain.stain.target import ModelTarget, of_run
@@ -46,7 +48,7 @@ BUILT_IN = {"num_classes": 0, "dynamic_img_size": True}
 @dataclass(frozen=True)
 class Start:
     """What a run began with: the recipe's ``model.init``, of another run with the step; its seed, which
-    random weights are drawn by; and the SHA-256 of the other run's checkpoint, if it is known.
+    random weights are drawn by; and the SHA-256 of the other run's checkpoint or of the file, if it is known.
     """
 
     init: str
@@ -73,6 +75,7 @@ class LoadedModel:
         step: finished optimiser steps, if that is known.
         slides: that it was trained on, if that is known.
         start: what its training began with, if that is known.
+        averaged: steps whose encoders it is the mean of; none for the encoder of a step.
     """
 
     module: nn.Module
@@ -86,6 +89,7 @@ class LoadedModel:
     step: int | None = None
     slides: int | None = None
     start: Start | None = None
+    averaged: tuple[int, ...] = ()
 
     @property
     def dim(self) -> int:
@@ -203,8 +207,7 @@ def started(model: LoadedModel) -> LoadedModel:
     if model.start is None:
         raise ModelError(f"{model.name} does not say what its training began with; export it again")
     init = model.start.init
-    is_place = init not in ("random", "imagenet") and not init.startswith(TIMM)
-    if model.run is not None or not is_place or init != short_init(init):  # older exports have its path
+    if model.run is not None or is_public(init) or init != short_init(init):  # older exports have its path
         return _anew(model, "start", model.start)
     lost = f"{model.name}: its training began with {init}, of which an exported model has the name only"
     if not init.startswith(RUN) or model.start.sha256 is None:  # another file here may have that name
@@ -224,6 +227,10 @@ def _anew(model: LoadedModel, name: str, start: Start) -> LoadedModel:
     if found is not None and start.sha256 not in (None, found.sha256):
         raise CheckpointError(
             f"{found.run}: its checkpoint of step {found.step} is not that which {model.name} began with"
+        )
+    if found is None and start.sha256 not in (None, first_weights.digest(config)):
+        raise ModelError(
+            f"{start.init}: not the weights that {model.name} began with, or no more; fetch them again"
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(start.seed)  # as training does before it makes its networks
@@ -271,12 +278,15 @@ def of_weights(
     identity = info.get("identity", {})
     taken, sha256 = (identity.get(key) for key in (STEP_KEY, SHA_KEY))
     init = config.init if taken is None else warm_start.at_step(config.init, taken)
+    recipe = recipe_of(run)
+    made = _finish(module, config, name, target)
     return replace(
-        _finish(module, config, name, target),
+        made,
+        size=own_side(module, config.positions, recipe.views.globals.size),
         run=run,
         step=step,
         slides=info.get("slides"),
-        start=Start(init, recipe_of(run).seed, sha256),
+        start=Start(init, recipe.seed, sha256),
     )
 
 
@@ -323,18 +333,39 @@ def _from_export(path: Path) -> LoadedModel:
         raise ModelError(
             f"{path}: damaged (its fingerprint was {info['fingerprint']}, is {found.fingerprint}); {AGAIN}"
         )
-    return replace(found, step=info.get("step"), slides=info.get("slides"), start=start)
+    size = found.size if config.positions not in KEEP_GRID else _trained_at(path, info, found.patch)
+    averaged = tuple(info.get("averaged", ()))
+    return replace(
+        found, size=size, step=info.get("step"), slides=info.get("slides"), start=start, averaged=averaged
+    )
+
+
+def _trained_at(path: Path, info: dict[str, Any], patch: int) -> int:
+    """The side of images that an export is for, where that is not its grid's."""
+    try:
+        size = int(info["pretrained_cfg"]["input_size"][1])
+    except (LookupError, TypeError, ValueError):
+        size = 0
+    if size < patch or size % patch:
+        raise ModelError(
+            f"{path / CONFIG_FILE}: pretrained_cfg.input_size is no multiple of {patch}; {AGAIN}"
+        )
+    return size
 
 
 def _described(path: Path, info: dict[str, Any]) -> tuple[ModelConfig, ModelTarget | None, Start | None]:
     """What an export's config.json says of the model, its target and its start."""
     shown = info.get("pretrained_cfg", {})
+    ours = info.get("creator") == CREATOR
+    arguments = info["kwargs"] if ours and "kwargs" in info else info.get("model_args", {})
     config = ModelConfig(
         name=info["architecture"],
-        kwargs={key: value for key, value in info.get("model_args", {}).items() if key not in BUILT_IN},
+        kwargs={key: value for key, value in arguments.items() if key not in BUILT_IN},
         init=str(path / WEIGHTS_FILE),
         mean=shown.get("mean", IMAGENET_MEAN),
         std=shown.get("std", IMAGENET_STD),
+        # what timm wrote is resampled as timm does
+        positions=info.get("positions", "once") if ours else "registers",
     )
     target = ModelTarget.model_validate(info["target"]) if "target" in info else None
     return config, target, Start(**info["start"]) if "start" in info else None
@@ -356,6 +387,7 @@ def _check_shapes(config: ModelConfig, weights: Mapping[str, torch.Tensor]) -> N
 
 def _finish(module: nn.Module, config: ModelConfig, name: str, target: ModelTarget | None) -> LoadedModel:
     module.eval().requires_grad_(False)
+    as_dino(module, scheme=config.positions)
     embed: Any = module.patch_embed
     return LoadedModel(
         module=module,

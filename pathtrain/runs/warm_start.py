@@ -6,17 +6,19 @@
 Student and teacher both go on as they were; optimiser and schedules begin anew. Of two methods, what both
 have is taken: a hierarchical run takes backbone, head and centre of a DINO run, and the other way round.
 What one has and the other has not begins as ever, and is said. What both have in different shapes is
-refused: half a start would look like one.
+refused: half a start would look like one; but positions, which are resampled to another img_size.
 
 The other run may train on. Which checkpoint was taken, and its SHA-256, is part of the new run's identity.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pathprep.words import command
@@ -24,6 +26,7 @@ from pathtrain.errors import CheckpointError, ModelError
 from pathtrain.methods.base import Method
 from pathtrain.models import backbone
 from pathtrain.models.first_weights import Colours
+from pathtrain.models.positions import along, resampled
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
 from pathtrain.recipes.recipe import RUN, ModelConfig, Recipe
 from pathtrain.runs import checkpoint
@@ -127,8 +130,11 @@ def adopt(method: Method, recipe: Recipe, start: WarmStart) -> str:
             if part == "tasks":
                 own[network][part] = _heads(own, given, taken, fresh)
             elif part in given[network]:
-                _check_shapes(part, own[network][part], given[network][part], start)
-                own[network][part] = given[network][part]
+                weights = given[network][part]
+                if part == "backbone":
+                    weights = _on_grid(own[network][part], weights, start)
+                _check_shapes(part, _named(own[network][part]), _named(weights), start)
+                own[network][part] = weights
                 taken[part] = None
             else:
                 fresh[part] = None
@@ -156,7 +162,7 @@ def encoder(model: ModelConfig, start: WarmStart | None) -> nn.Module:
     if start is None:
         return backbone.create(model)
     made = backbone.build(model)
-    weights = start.state()["teacher"]["backbone"]
+    weights = _on_grid(made.state_dict(), start.state()["teacher"]["backbone"], start)
     _check_shapes("backbone", made.state_dict(), weights, start)
     made.load_state_dict(weights)
     return made
@@ -177,11 +183,35 @@ def _as_before(start: WarmStart) -> WarmStart:
     return start
 
 
+def _named(part: Any) -> Mapping[str, Tensor]:
+    """A part's weights by their names; a mask token may be one tensor alone."""
+    return {"it": part} if isinstance(part, Tensor) else part
+
+
+def _on_grid(own: Mapping[str, Tensor], given: Mapping[str, Tensor], start: WarmStart) -> dict[str, Tensor]:
+    """A backbone's weights with positions for another ``img_size``, resampled as in the other run."""
+    name, found = "pos_embed", dict(given)
+    if name not in own or name not in given or own[name].shape == given[name].shape:
+        return found
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        before: Any = backbone.build(recipe_of(start.run).model).patch_embed
+    prefix = given[name].shape[1] - math.prod(before.grid_size)
+    there, here = tuple(before.grid_size), math.isqrt(max(own[name].shape[1] - prefix, 0))
+    if prefix >= 0 and here * here + prefix == own[name].shape[1]:
+        antialias = recipe_of(start.run).model.positions == "registers"
+        matrices = [along(old, here, antialias).to(given[name]) for old in there]
+        found[name] = torch.cat(
+            [given[name][:, :prefix], resampled(given[name][:, prefix:], *matrices)], dim=1
+        )
+    return found
+
+
 def _check_sizes(recipe: Recipe, other: Recipe, start: WarmStart) -> None:
     """What shapes alone do not tell: a transformer's heads and pooling."""
+    kwargs = [{k: v for k, v in r.model.kwargs.items() if k != "img_size"} for r in (recipe, other)]
     pairs: list[tuple[str, Any, Any]] = [
         ("model.name", recipe.model.name, other.model.name),
-        ("model.kwargs", recipe.model.kwargs, other.model.kwargs),
+        ("model.kwargs", kwargs[0], kwargs[1]),  # but img_size: positions are resampled
     ]
     if isinstance(recipe, HierarchicalRecipe) and isinstance(other, HierarchicalRecipe):
         for name in ("stage2", "stage3"):

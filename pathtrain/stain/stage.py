@@ -17,13 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pathprep import stain
-from pathprep.dataset.reader import Dataset
-from pathprep.mixed.reader import MixedDataset
 from pathprep.permutation import Ints, hashed, uniform
 from pathprep.stain import IO, Jitter, StainFit, Status, Target
 from pathtrain.recipes.recipe import StainConfig
 from pathtrain.stain import suits
 from pathtrain.stain import target as targets
+from pathtrain.stain.suits import Stained
 
 Floats = npt.NDArray[np.float64]
 
@@ -189,7 +188,7 @@ def on_batches(stage: Stage, threads: int) -> Callable[..., Any]:
 
 
 def stage(
-    data: Dataset | MixedDataset,
+    data: Sequence[Stained],
     config: StainConfig,
     seed: int,
     stored: Callable[[], Fits],
@@ -197,9 +196,10 @@ def stage(
     jitter: bool = True,
     views: int = 0,
 ) -> Stage | None:
-    """The stain stage on a dataset or mixed shards; None if there is nothing to do.
+    """The stain stage on a dataset, several or mixed shards; None if there is nothing to do.
 
     Args:
+        data: whose tiles they are; see pathtrain.stain.suits.
         config: the recipe's ``stain``.
         seed: the recipe's.
         stored: gives the fits that the tiles were stored with; called if they are needed.
@@ -216,7 +216,7 @@ def stage(
     if config.mode == "none" or (config.mode == "jitter" and not jitter):
         return None
     goal = goal if config.mode == "normalize" else None
-    made = data.params["stain"]
+    made = data[0].params["stain"]
     fits = stored() if config.needs_fits and config.fit == "stored" else None
     options = {key: made[key] for key in targets.FIT_OPTIONS if key in made}
     return Stage(config, fits, goal, options, made.get("io", IO), seed, jitter, views)

@@ -1,18 +1,34 @@
 """Whether data serves what a recipe does to stain, and what of that is left to do."""
 
-from pathprep.dataset.reader import Dataset
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any, Protocol
+
 from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import Target
 from pathtrain.errors import TrainError
 from pathtrain.recipes.recipe import StainConfig
 
-Data = Dataset | MixedDataset
+
+class Stained(Protocol):
+    """Tiles that were stored; a dataset and mixed shards are.
+
+    Attributes:
+        root: where, for messages.
+        params: ``stain`` says how their stain was treated.
+    """
+
+    @property
+    def root(self) -> PurePath: ...
+
+    params: dict[str, Any]
 
 
-def check(data: Data, config: StainConfig, target: Target | None) -> StainConfig:
+def check(data: Sequence[Stained], config: StainConfig, target: Target | None) -> StainConfig:
     """Refuse stain settings that the tiles cannot serve.
 
     Args:
+        data: one or several, that agree in how their stain was treated.
         target: what ``normalize`` goes to (pathtrain.stain.target.settle).
 
     Returns:
@@ -23,6 +39,11 @@ def check(data: Data, config: StainConfig, target: Target | None) -> StainConfig
         TrainError: plain tiles where normalised ones are expected, tiles that are normalised to another
             target, or tiles without the fits that are needed.
     """
+    left = [_checked(each, config, target) for each in data]
+    return left[0]
+
+
+def _checked(data: Stained, config: StainConfig, target: Target | None) -> StainConfig:
     if config.expect == "normalised" and config.mode != "normalize" and not _baked(data):
         raise TrainError(_plain(data))
     made = data.params["stain"]
@@ -46,14 +67,14 @@ def check(data: Data, config: StainConfig, target: Target | None) -> StainConfig
     return config
 
 
-def _baked(data: Data) -> bool:
+def _baked(data: Stained) -> bool:
     """Whether all tiles were normalised when they were stored."""
     if isinstance(data, MixedDataset):
         return all(source["params"]["stain"]["mode"] == "bake" for source in data.info["sources"])
     return bool(data.params["stain"]["mode"] == "bake")
 
 
-def _plain(data: Data) -> str:
+def _plain(data: Stained) -> str:
     """The refusal of plain tiles, with the ways out that there are for this data."""
     how = "stain.mode=normalize" + ("" if data.params["stain"]["mode"] == "fit" else " stain.fit=load")
     mix = ", and mix it again" if isinstance(data, MixedDataset) else ""
@@ -64,7 +85,7 @@ def _plain(data: Data) -> str:
     )
 
 
-def _maker(data: Data) -> str:
+def _maker(data: Stained) -> str:
     """The command that makes such data."""
     sources = data.info["sources"] if isinstance(data, MixedDataset) else [{"params": data.params}]
     imported = any(source["params"].get("kind") == "tiles" for source in sources)

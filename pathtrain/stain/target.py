@@ -15,9 +15,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Field
 
-from pathprep.dataset.reader import Dataset
 from pathprep.errors import StainError
-from pathprep.mixed.reader import MixedDataset
 from pathprep.stain import ALPHA, BETA, IO, Target
 from pathprep.stain.target import SEALED_SINCE, VERSION
 from pathprep.storage import regular
@@ -26,6 +24,7 @@ from pathprep.storage.seals import is_whole, write_sealed
 from pathtrain.errors import ModelError, RecipeError
 from pathtrain.recipes.recipe import Recipe, StainConfig
 from pathtrain.recipes.strict import Positive, Strict
+from pathtrain.stain.suits import Stained
 
 TARGET_FILE = "target.json"
 FIT_OPTIONS = ("keep", "alpha", "beta", "io")
@@ -52,14 +51,14 @@ class ModelTarget(Strict):
     io: Annotated[float, Field(ge=1, le=256)] = IO
 
     @classmethod
-    def of(cls, target: Target, dataset: Dataset | MixedDataset) -> Self:
+    def of(cls, target: Target, dataset: Stained) -> Self:
         """A target with the options that a dataset's tiles were fitted with."""
         stain = dataset.params["stain"]
         options = {key: stain[key] for key in FIT_OPTIONS if key in stain}
         return cls.model_validate({"name": target.name, **target.as_params(), **options})
 
     @classmethod
-    def of_training(cls, target: Target | None, dataset: Dataset | MixedDataset) -> Self | None:
+    def of_training(cls, target: Target | None, dataset: Stained) -> Self | None:
         """What the tiles of a run are normalised to; None if they are not.
 
         Args:

@@ -7,15 +7,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
-from pathprep.mixed.reader import MixedDataset
 from pathprep.storage.place import storage_at
 from pathprep.words import counted
 from pathtrain.data.order import Ints
 from pathtrain.data.source import NO_TILES
+from pathtrain.data.training_data import TrainingData
 from pathtrain.data.whole_tiles import DatasetTiles
 from pathtrain.evaluate.tile_level.collapse import generator, open_slides
 from pathtrain.recipes.probes import CollapseProbe, Probe, RankProbe
@@ -43,7 +40,7 @@ class HeldOut:
 
 
 def hold_out(
-    data: Dataset | MixedDataset,
+    data: TrainingData,
     recipe: Recipe,
     labelled: Collection[str] = (),
     before: Sequence[str] | None = None,
@@ -64,35 +61,24 @@ def hold_out(
             _check_apart(data, probe.dataset)
     without = [probe for probe in scored if probe.dataset is None]
     slides = tuple(before or ())
-    if before is None and without and isinstance(data, Dataset):
+    if before is None and without and data.measured is not None:
         most = max(probe.slides for probe in without)
-        slides = _draw(DatasetTiles(data.root), most, recipe.seed, labelled)
-    tiles, said = tiles_of(data, slides), []
+        slides = _draw(DatasetTiles(data.measured.root), most, recipe.seed, labelled)
+    tiles, said = data.tiles_of(slides), []
     if slides:
-        whole = sum(data.tile_counts().values())
         why = "for the collapse score" if without else "as before"
-        said.append(f"held out {why}: {counted(len(slides))}, {len(tiles):,} of {counted(whole, 'tile')}")
+        said.append(f"held out {why}: {counted(len(slides))}, {len(tiles):,} of {counted(len(data), 'tile')}")
     elif without:
-        mixed = isinstance(data, MixedDataset)
-        why = "mixed shards have no slides" if mixed else "the run began without slides"
+        why = data.unmeasured or "the run began without slides"
         said.append(f"no collapse score: {why} to hold out; the probe's `dataset` measures on others")
     said += [f"collapse score on {probe.dataset}" for probe in scored if probe.dataset is not None]
     probes: list[Probe] = []
     for each in recipe.probes:
-        if isinstance(each, RankProbe) and each.dataset is None and isinstance(data, MixedDataset):
-            said.append(
-                f"no {each.key}: mixed shards are read in their order; its key dataset measures on others"
-            )
+        if isinstance(each, RankProbe) and each.dataset is None and data.measured is None:
+            said.append(f"no {each.key}: {data.unmeasured}; its key dataset measures on others")
         elif slides or each not in without:
             probes.append(each)
     return HeldOut(slides, tiles, tuple(probes), tuple(said))
-
-
-def tiles_of(data: Dataset | MixedDataset, slides: Sequence[str]) -> Ints:
-    """Tile numbers, rising, of slides (of imported tiles, of groups) that are held out."""
-    if not slides or isinstance(data, MixedDataset):
-        return NO_TILES
-    return np.sort(np.concatenate([*DatasetTiles(data.root).members(set(slides)).values()]))
 
 
 def _draw(tiles: DatasetTiles, most: int, seed: int, labelled: Collection[str]) -> tuple[str, ...]:
@@ -118,10 +104,9 @@ def _draw(tiles: DatasetTiles, most: int, seed: int, labelled: Collection[str]) 
     return tuple(sorted(chosen))
 
 
-def _check_apart(data: Dataset | MixedDataset, other: Path) -> None:
+def _check_apart(data: TrainingData, other: Path) -> None:
     """That a dataset has slides for the score, and is not what is trained on."""
-    mixed = [source["path"] for source in data.info["sources"]] if isinstance(data, MixedDataset) else []
-    if storage_at(other).absolute in (data.storage.absolute, *mixed):
+    if storage_at(other).absolute in data.places():
         raise UsageError(f"the collapse probe's dataset {other}: is what is trained on; give other slides")
     tiles = open_slides(other, None)
     usable = sum(count >= 2 for count in tiles.counts().values())

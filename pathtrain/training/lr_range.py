@@ -7,7 +7,7 @@ or looked at, but for one that ``model.init`` names.
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 
-import pathprep
 from pathprep.errors import UsageError
+from pathprep.params.running import AnyPath
 from pathtrain import methods
 from pathtrain.data.source import NO_TILES
+from pathtrain.data.training_data import opened
 from pathtrain.distributed import ranks as distributed
 from pathtrain.errors import TrainError
 from pathtrain.features.progress import TileProgress
@@ -27,7 +28,7 @@ from pathtrain.recipes.dino import DinoRecipe
 from pathtrain.recipes.dinov2 import Dinov2Recipe
 from pathtrain.recipes.load import load
 from pathtrain.recipes.recipe import Recipe
-from pathtrain.runs import warm_start
+from pathtrain.runs import beginning, warm_start
 from pathtrain.stain import suits
 from pathtrain.stain.target import settle
 from pathtrain.training import lr_curve, step
@@ -70,7 +71,7 @@ class LrRange:
 
 
 def lr_range(
-    dataset: str | Path = "dataset",
+    datasets: AnyPath | Iterable[AnyPath] = "dataset",
     recipe: Recipe | str | Path = "smoke",
     *,
     settings: Mapping[str, Any] | Sequence[str] = (),
@@ -81,7 +82,7 @@ def lr_range(
     """Take a run's first steps at rates that climb from ``low`` to ``high``; under torchrun on all ranks.
 
     Args:
-        dataset: as of ``pretrain``.
+        datasets: as of ``pretrain``.
         recipe: of the method dino or dinov2.
         settings: values that go before those of a named recipe.
         steps: N, at least 20. More show more, and let the network learn more on the way.
@@ -102,14 +103,15 @@ def lr_range(
         raise UsageError(f"`steps` {steps}: at least {FEWEST} are needed to read a curve")
     if not 0 < low < high < math.inf:
         raise UsageError(f"`low` {low} and `high` {high}: give rates above 0, the lower one first")
+    recipe = recipe.model_copy(update={"model": beginning.settled(recipe.model, None)})
     rates = [low * (high / low) ** (number / (steps - 1)) for number in range(steps)]
     with distributed.ranks(timedelta(minutes=recipe.rank_timeout)) as ranks:
         ranks.share(recipe.batch)
-        data = pathprep.open(Path(dataset))
+        data = opened(datasets)
         target = settle(recipe.stain, None)
-        suits.check(data, recipe.stain, target)
+        suits.check(data.stained, recipe.stain, target)
         setup = methods.setup(recipe, data, None)
-        total = max(steps, recipe.total_steps(sum(data.tile_counts().values())))
+        total = max(steps, recipe.total_steps(len(data)))
         start = ranks.decide(lambda: warm_start.find(recipe.model, None, None))
         torch.manual_seed(recipe.seed)
         method = setup.method(total, ranks.device, fresh=start is None)

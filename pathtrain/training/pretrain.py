@@ -1,33 +1,28 @@
-"""``pathtrain pretrain``: a recipe and a dataset of tiles to a run, started or gone on with."""
+"""``pathtrain pretrain``: a recipe and tiles to a run, started or gone on with."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import torch
 
-import pathprep
-from pathprep.dataset.reader import Dataset
-from pathprep.errors import DatasetError, UsageError
-from pathprep.folders import is_pseudonymised
-from pathprep.mixed.reader import MixedDataset
+from pathprep.errors import UsageError
+from pathprep.params.running import AnyPath
 from pathprep.stain import Target
 from pathprep.storage import atomic, locks
-from pathprep.words import command
 from pathtrain import methods
-from pathtrain.data.sampling import grouped
-from pathtrain.data.whole_tiles import DatasetTiles
+from pathtrain.data.training_data import TrainingData, no_tiles, opened
 from pathtrain.distributed import ranks as distributed
 from pathtrain.errors import CheckpointError
 from pathtrain.models.first_weights import misfit
 from pathtrain.recipes.load import load, run_folder
 from pathtrain.recipes.names_only import without_paths
 from pathtrain.recipes.recipe import Recipe
-from pathtrain.runs import checkpoint, described, lock, milestones, warm_start
+from pathtrain.runs import beginning, checkpoint, described, lock, milestones, warm_start
 from pathtrain.runs import identity as identities
 from pathtrain.runs.identity import Changes
 from pathtrain.stain import suits
@@ -46,7 +41,7 @@ __all__ = ["TrainSummary", "pretrain"]
 
 
 def pretrain(
-    dataset: str | Path = "dataset",
+    datasets: AnyPath | Iterable[AnyPath] = "dataset",
     recipe: Recipe | str | Path = "smoke",
     out: str | Path | None = None,
     *,
@@ -61,7 +56,7 @@ def pretrain(
     """Train, or go on with, a run; under torchrun every rank calls it.
 
     Args:
-        dataset: the folder or URL of a dataset or of mixed shards.
+        datasets: the folder or URL of a dataset or of mixed shards.
         recipe: the name of one that comes with the package, a .yaml file, or a recipe.
         out: the run's folder; created. None: runs/ and the recipe's name.
         settings: values that go before those of a named recipe: ``{"optim.lr": 0.001}``, or as
@@ -83,7 +78,7 @@ def pretrain(
         CollapseError: the run has collapsed, with ``stop_on_collapse``.
         PathprepError: the dataset, the model or the data is wrong, or the loss is not finite.
     """
-    run, dataset = run_folder(recipe, out), Path(dataset)
+    run = run_folder(recipe, out)
     recipe = recipe if isinstance(recipe, Recipe) else load(recipe, settings)
     if stop_on_collapse and not recipe.warn_after:
         raise UsageError("`stop_on_collapse` needs warn_after above 0: after so many steps it stops")
@@ -91,15 +86,16 @@ def pretrain(
         ranks.share(recipe.batch)
         if wandb is not None and ranks.first:
             wandb_board.check()
-        data = pathprep.open(dataset)
-        tiles = sum(data.tile_counts().values())
+        data = opened(datasets)
+        tiles = len(data)
         if not tiles:
-            raise DatasetError(
-                f"{data.root}: no tiles to train on; see {command('pathprep report', data.root)}"
-            )
+            raise no_tiles(data)
         target = settle(recipe.stain, None if fresh else run)
-        if suits.check(data, recipe.stain, target).mode != recipe.stain.mode:
-            ranks.say(log, "%s: its tiles are normalised to the recipe's target already", data.root)
+        if suits.check(data.stained, recipe.stain, target).mode != recipe.stain.mode:
+            ranks.say(log, "%s: its tiles are normalised to the recipe's target already", data.said)
+        begun = None if fresh else identities.begun(run)
+        model = ranks.decide(partial(beginning.settled, recipe.model, begun))
+        recipe = recipe.model_copy(update={"model": model})
         setup = methods.setup(recipe, data, None if labels is None else Path(labels))
         for line in setup.account():
             ranks.say(log, "%s", line)
@@ -109,12 +105,11 @@ def pretrain(
         recipe = recipe.model_copy(update={"probes": held_out.probes})
         tiles -= len(held_out.tiles)
         total = recipe.total_steps(tiles)
-        groups = grouped(data, recipe.sampling, held_out.tiles)
+        groups = data.groups(recipe.sampling, held_out.tiles)
         if groups is not None:
             ranks.say(log, "%s", groups.said(recipe.sampling.by))
         identity = identities.identity(recipe, data, tiles, target, held_out.slides, groups)
-        identity |= setup.identity()
-        begun = None if fresh else identities.begun(run)
+        identity |= setup.identity() | ranks.decide(lambda: beginning.identity(model, begun))
         start = ranks.decide(lambda: warm_start.find(recipe.model, run, begun))
         identity |= start.identity() if start is not None else {}
 
@@ -128,7 +123,7 @@ def pretrain(
             ranks.say(log, "%s: finished, %d of %d steps; `fresh` starts over", run, total, total)
             return TrainSummary(total, total, None)
         what = "%s tiles of %s: %d steps into %s, on %d x %s"
-        ranks.say(log, what, f"{tiles:,}", data.root, total, run, ranks.world, ranks.device.type)
+        ranks.say(log, what, f"{tiles:,}", data.said, total, run, ranks.world, ranks.device.type)
         state = None if entry is None else checkpoint.read(run, entry)
         torch.manual_seed(recipe.seed)  # the same weights on every rank
         method = setup.method(total, ranks.device, fresh=state is None and start is None)
@@ -143,7 +138,7 @@ def pretrain(
         board = None
 
         def prepare() -> None:
-            normalised = ModelTarget.of_training(target, data)
+            normalised = ModelTarget.of_training(target, data.stained[0])
             where = Setting(data, held_out.slides, normalised, recipe.seed, ranks.device, ranks.threads)
             probes.append(Probes(recipe, where))
 
@@ -193,47 +188,22 @@ def _end(run: Path, recipe: Recipe, entry: checkpoint.Entry) -> None:
 def _describe(
     run: Path,
     recipe: Recipe,
-    data: Dataset | MixedDataset,
+    data: TrainingData,
     identity: dict[str, Any],
     target: Target | None,
     entry: checkpoint.Entry | None,
     changed: Changes,
 ) -> None:
     """Write what the run is, and what was changed on its way."""
-    normalised = ModelTarget.of_training(target, data)
+    normalised = ModelTarget.of_training(target, data.stained[0])
     about = {
-        **_place(data),
+        **data.place(),
         "identity": identity,
         "normalised": normalised is not None,
-        **trained_on(data, identity.get("held-out slides", ())),
+        **data.counts(identity.get("held-out slides", ())),
         "versions": identities.versions(),
         "changes": identities.changes(run, 0 if entry is None else entry.step, changed),
     }
     if normalised is not None:
         normalised.save(run)
     described.write(run, recipe, about)
-
-
-def _place(data: Dataset | MixedDataset) -> dict[str, Any]:
-    """Where the tiles are; of pseudonymised ones, what their folder is called: a path tells of a machine."""
-    if is_pseudonymised(data.root):
-        return {"dataset": PurePath(data.storage.absolute).name, "pseudonymised": True}
-    return {"dataset": str(data.root)}
-
-
-def trained_on(data: Dataset | MixedDataset, held_out: Collection[str]) -> dict[str, int | None]:
-    """How many ``slides`` and ``groups`` the tiles are of; None where that is not known.
-
-    Imported tiles have groups, and those without one are each their own; their shards are neither. Mixed
-    shards of imported sets do not keep how many there were.
-
-    Args:
-        held_out: slides, of imported tiles groups, that are not trained on.
-    """
-    if isinstance(data, MixedDataset):
-        imported = "txt" in data.info["components"]
-        counts = [int(source["slides"]) for source in data.info["sources"]]
-        return {"slides": None if imported else sum(counts), "groups": None}
-    tiles = DatasetTiles(data.root)
-    found = len(tiles.groups) - len(held_out)
-    return {"slides": found, "groups": None} if tiles.kind == "slide" else {"slides": None, "groups": found}

@@ -36,4 +36,4 @@ def fits(found: list[dict[str, Any]]) -> StainFit:
 
 
 def stage_of(data: Dataset, recipe: Recipe) -> Stage | None:
-    return stage(data, recipe.stain, recipe.seed, partial(stored_fits, data))
+    return stage([data], recipe.stain, recipe.seed, partial(stored_fits, data))

@@ -3,15 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import torch
 
-from pathprep.dataset.reader import Dataset
-from pathprep.mixed.reader import MixedDataset
+from pathtrain.data.training_data import TrainingData
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, Ints
 from pathtrain.models.backbone import build
+from pathtrain.models.positions import as_dino, own_side
 from pathtrain.params.encoding import How
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs.model import LoadedModel
@@ -32,12 +33,19 @@ class Setting:
         device, threads: what computes, and what decodes.
     """
 
-    data: Dataset | MixedDataset
+    data: TrainingData
     held_out: tuple[str, ...]
     target: ModelTarget | None
     seed: int
     device: torch.device
     threads: int
+
+    def place(self, own: Path | None) -> PurePath:
+        """Where the tiles of a probe are: its own dataset, or what is trained on."""
+        if own is not None:
+            return own
+        assert self.data.measured is not None  # held_out leaves such probes out
+        return self.data.measured.root
 
     @property
     def how(self) -> How:
@@ -69,7 +77,9 @@ def empty_model(recipe: Recipe, target: ModelTarget | None) -> LoadedModel:
     with torch.random.fork_rng(devices=[]):  # training's own random numbers stay where they are
         module = build(recipe.model).eval().requires_grad_(False)
     embed: Any = module.patch_embed
-    size, patch = int(embed.img_size[0]), int(embed.patch_size[0])
+    as_dino(module, scheme=recipe.model.positions)
+    size = own_side(module, recipe.model.positions, recipe.views.globals.size)
+    patch = int(embed.patch_size[0])
     return LoadedModel(module, recipe.model, size, patch, "teacher", "", target)
 
 

@@ -20,7 +20,7 @@ class LiveCollapse(LiveProbe):
 
     def __init__(self, config: CollapseProbe, setting: Setting) -> None:
         self.setting = setting
-        self.tiles = open_slides(config.dataset or setting.data.root, setting.target)
+        self.tiles = open_slides(setting.place(config.dataset), setting.target)
         own = setting.held_out if config.dataset is None else ()
         self.order = sample(self.tiles, config.tiles, setting.seed, config.slides, own)
         self.group = self.tiles.groups_of(self.order)

@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from pathprep.mixed.reader import MixedDataset
-from pathprep.storage.place import storage_at
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, Ints
 from pathtrain.training.probes.base import Setting
 
@@ -19,13 +17,9 @@ def trained_on(tiles: DatasetTiles | FolderTiles, group: Ints, setting: Setting)
         group: (M,) of the tiles, numbers into ``tiles.groups``.
     """
     names = {tiles.groups[number] for number in np.unique(group)}
-    if isinstance(setting.data, MixedDataset):
-        sources = {storage_at(source["path"]).absolute for source in setting.data.info["sources"]}
-        shared = names if storage_at(tiles.path).absolute in sources else set()
-    elif isinstance(tiles, FolderTiles) and not tiles.grouped:
+    if isinstance(tiles, FolderTiles) and not tiles.grouped:
         return ""  # its groups are files, which may have one name and yet differ
-    else:
-        shared = names & set(DatasetTiles(setting.data.root).groups) - set(setting.held_out)
+    shared = setting.data.trained(tiles.path, names) - set(setting.held_out)
     if not shared:
         return ""
     some = sorted(shared)[:NAMED]

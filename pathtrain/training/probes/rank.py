@@ -2,7 +2,6 @@
 
 import torch
 
-from pathprep.dataset.reader import Dataset
 from pathtrain.data.whole_tiles import open_tiles
 from pathtrain.features.encode import encode
 from pathtrain.losses import spread
@@ -22,9 +21,7 @@ class LiveRank(LiveProbe):
 
     def __init__(self, config: RankProbe, setting: Setting) -> None:
         self.setting = setting
-        if config.dataset is None:
-            assert isinstance(setting.data, Dataset)  # held_out leaves the others out
-        self.tiles = open_tiles(config.dataset or setting.data.root, setting.target)
+        self.tiles = open_tiles(setting.place(config.dataset), setting.target)
         self.order = draw(len(self.tiles), config.tiles, setting.seed)
         self.said = (
             [line] if (line := trained_on(self.tiles, group_of(self.tiles, self.order), setting)) else []

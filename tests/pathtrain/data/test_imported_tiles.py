@@ -17,6 +17,7 @@ from pathprep.tilesets import run as imports
 from pathprep.tilesets.find import find
 from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.data.tile_labels import read_labels
+from pathtrain.data.training_data import of
 from pathtrain.data.whole_tiles import DatasetTiles, open_tiles
 from pathtrain.evaluate.tile_level.collapse import collapse, measured, sample
 from pathtrain.evaluate.tile_level.knn import knn
@@ -24,7 +25,6 @@ from pathtrain.features.embed import embed
 from pathtrain.params.evaluation import CollapseParams
 from pathtrain.recipes.load import load as load_recipe
 from pathtrain.runs.model import load
-from pathtrain.training.pretrain import trained_on
 
 PINK, BLUE = (220, 120, 180), (90, 90, 200)
 PATIENTS = {"a": "p", "b": "b", "c": "p", "d": "b"}
@@ -56,13 +56,13 @@ def run(tmp_path_factory: pytest.TempPathFactory, grouped: Path) -> Path:
 
 def test_shards_are_not_counted_as_slides(grouped: Path, tmp_path: Path) -> None:
     assert len(Dataset(grouped).slides) == 2
-    assert trained_on(Dataset(grouped), ["a"]) == {"slides": None, "groups": 3}
+    assert of(Dataset(grouped)).counts(["a"]) == {"slides": None, "groups": 3}
     mix([grouped], tmp_path / "mix")
-    assert trained_on(MixedDataset(tmp_path / "mix"), ()) == {"slides": None, "groups": None}
+    assert of(MixedDataset(tmp_path / "mix")).counts(()) == {"slides": None, "groups": None}
     write_dataset(tmp_path / "slides", {"one": noise(3), "two": noise(2, seed=1)})
-    assert trained_on(Dataset(tmp_path / "slides"), ["two"]) == {"slides": 1, "groups": None}
+    assert of(Dataset(tmp_path / "slides")).counts(["two"]) == {"slides": 1, "groups": None}
     mix([tmp_path / "slides"], tmp_path / "other")
-    assert trained_on(MixedDataset(tmp_path / "other"), ()) == {"slides": 2, "groups": None}
+    assert of(MixedDataset(tmp_path / "other")).counts(()) == {"slides": 2, "groups": None}
 
 
 def test_labels_and_groups_of_the_index(grouped: Path) -> None:
@@ -150,7 +150,7 @@ def test_the_loader_trains_on_tiles_of_several_sizes(tmp_path: Path) -> None:
     source = folders(tmp_path / "set", sizes)
     imports.import_tiles(find(source), tmp_path / "out", TileParams())
     small = ["batch=4", "views.globals.size=32", "views.locals.size=16"]
-    loader = Loader(Dataset(tmp_path / "out"), BatchOptions.of(load_recipe("smoke", small)))
+    loader = Loader(of(Dataset(tmp_path / "out")), BatchOptions.of(load_recipe("smoke", small)))
     batch = next(iter(loader))
     assert sorted(batch.tiles.tolist()) == [0, 1, 2, 3]
     assert all(view.shape[0] == 4 for view in batch.views)

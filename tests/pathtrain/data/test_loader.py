@@ -20,6 +20,7 @@ from pathprep.storage.local import LocalStorage
 from pathtrain.data import order, view_graph
 from pathtrain.data.loader import Batch, BatchOptions, Loader
 from pathtrain.data.source import DatasetSource
+from pathtrain.data.training_data import of
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.errors import TrainError
 from pathtrain.recipes.load import load
@@ -36,8 +37,8 @@ def options(batch: int = 6, *more: str) -> BatchOptions:
     return BatchOptions.of(load("smoke", [*TINY, f"batch={batch}", *more]))
 
 
-def take(count: int, *args: object, **kwargs: object) -> list[Batch]:
-    return list(islice(Loader(*args, **kwargs), count))  # type: ignore[arg-type]
+def take(count: int, data: Dataset, *args: object, **kwargs: object) -> list[Batch]:
+    return list(islice(Loader(of(data), *args, **kwargs), count))  # type: ignore[arg-type]
 
 
 def test_views_have_the_recipes_shapes_and_every_tile_comes_once_an_epoch(dataset: Path) -> None:
@@ -59,7 +60,7 @@ def test_a_tile_of_one_colour_comes_from_the_slide_that_has_it(dataset: Path) ->
 
 def test_views_stay_as_they_were_given(dataset: Path) -> None:
     """They are DALI's own memory, not copies: later batches must not overwrite them."""
-    batches = iter(Loader(Dataset(dataset), options()))
+    batches = iter(Loader(of(Dataset(dataset)), options()))
     first = next(batches)
     before = [view.clone() for view in first.views]
     for _ in range(5):
@@ -120,7 +121,7 @@ def test_fewer_tiles_than_a_batch(dataset: Path) -> None:
 
 def test_a_dataset_without_tiles_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no tiles to train on"):
-        Loader(Dataset(write_dataset(tmp_path / "dataset", {"empty": []})), options())
+        Loader(of(Dataset(write_dataset(tmp_path / "dataset", {"empty": []}))), options())
 
 
 ROOM = "loader.max_damaged=3"
@@ -156,7 +157,7 @@ def replaced(positions: np.ndarray, bad: list[int], seed: int = 0, count: int = 
 
 def test_damaged_tiles_are_replaced_by_the_next_positions(damaged: tuple[Path, list[int], str]) -> None:
     root, bad, said = damaged
-    loader = Loader(Dataset(root), options(6, ROOM))
+    loader = Loader(of(Dataset(root)), options(6, ROOM))
     batches = list(islice(loader, 5))
     for step, batch in enumerate(batches):
         assert batch.tiles.tolist() == replaced(order.positions(step, 6), bad)
@@ -177,7 +178,7 @@ def test_what_is_no_jpeg_never_reaches_dali(tmp_path: Path, monkeypatch: pytest.
         start = starts[tile // 2 % len(starts)]
         rewrite(root, "a", tile, (start + rng.bytes(lengths[tile]))[: lengths[tile]])
     monkeypatch.setattr(view_graph, "undecodable", pytest.fail)
-    loader = Loader(Dataset(root), options(6, "loader.max_damaged=30"))
+    loader = Loader(of(Dataset(root)), options(6, "loader.max_damaged=30"))
     seen = np.concatenate([batch.tiles for batch in islice(loader, 30)])
     assert not bad & set(seen.tolist())
     assert {found.tile for found in loader.damaged} == bad
@@ -203,7 +204,7 @@ def test_views_of_a_replaced_tile_are_those_of_the_position(damaged: tuple[Path,
     """The pixels are the substitute's, as from a dataset in whose order it stands there."""
     root, bad, _ = damaged
     batches = take(4, Dataset(root), options(6, ROOM))
-    other = Loader(Dataset(root), options(6, ROOM))
+    other = Loader(of(Dataset(root)), options(6, ROOM))
     other.source.order = lambda positions, seed: np.array(replaced(positions, bad, seed))  # type: ignore[method-assign]
     assert all(same(one, two) for one, two in zip(batches, islice(other, 4), strict=True))
     assert other.damaged == []
@@ -241,19 +242,19 @@ def test_a_disk_that_fails_at_a_place(dataset: Path, monkeypatch: pytest.MonkeyP
         return read(self, name, offset, length)
 
     monkeypatch.setattr(LocalStorage, "read_at", failing)
-    loader = Loader(Dataset(dataset), options())
+    loader = Loader(of(Dataset(dataset)), options())
     assert next(iter(loader)).tiles.tolist() == replaced(np.arange(6), [bad])
     assert [found.reason for found in loader.damaged] == ["cannot be read (Input/output error)"]
 
 
 def test_a_step_has_a_tile_for_each_process(dataset: Path) -> None:
     with pytest.raises(TrainError, match=r"batch=2 is less than a tile for each of 3 processes"):
-        Loader(Dataset(dataset), options(2), ranks=Ranks(0, 3))
+        Loader(of(Dataset(dataset)), options(2), ranks=Ranks(0, 3))
 
 
 def test_a_closed_loader_leaves_no_thread(dataset: Path) -> None:
     before = set(threading.enumerate())
-    loader = Loader(Dataset(dataset), options())
+    loader = Loader(of(Dataset(dataset)), options())
     next(iter(loader))
     assert {thread.name[:4] for thread in set(threading.enumerate()) - before} >= {"read"}
     loader.close()
@@ -281,4 +282,4 @@ def test_an_index_of_another_dataset_version_is_refused(tmp_path: Path) -> None:
     info = json.loads((root / "dataset.json").read_text())
     (root / "dataset.json").write_text(json.dumps({**info, "version": 99}))
     with pytest.raises(DatasetError, match="version 99"):
-        Loader(Dataset(root), options())
+        Loader(of(Dataset(root)), options())

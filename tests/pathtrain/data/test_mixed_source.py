@@ -28,6 +28,7 @@ from pathtrain.data import mixed_source as mixed
 from pathtrain.data.loader import Batch, BatchOptions, Loader
 from pathtrain.data.mixed_source import MixedSource
 from pathtrain.data.source import DatasetSource
+from pathtrain.data.training_data import of
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.errors import TrainError
 from pathtrain.recipes.load import load
@@ -83,7 +84,7 @@ def same(one: Batch, other: Batch) -> bool:
 
 
 def take(count: int, root: Path, *args: Any, **kwargs: Any) -> list[Batch]:
-    return list(islice(Loader(pathprep.open(root), *args, **kwargs), count))
+    return list(islice(Loader(of(pathprep.open(root)), *args, **kwargs), count))
 
 
 def test_the_order_is_that_of_the_shards(shuffled: Path) -> None:
@@ -110,7 +111,7 @@ def test_pixels_are_those_of_the_dataset(plain: Path, shuffled: Path) -> None:
     number = np.array(
         [numbers[f"slide {row['slide']}, tile {row['x']}_{row['y']}"] for row in rows(shuffled)]
     )
-    other = Loader(Dataset(plain), options())
+    other = Loader(of(Dataset(plain)), options())
     order = MixedSource(MixedDataset(shuffled)).order
     other.source.order = lambda positions, seed: number[order(positions, seed)]  # type: ignore[method-assign]
     for mine, theirs in zip(take(9, shuffled, options()), islice(other, 9), strict=True):
@@ -189,7 +190,7 @@ def spoil(root: Path, tile: int, how: str) -> str:
 def test_damaged_tiles_are_replaced(copy: Path, how: str, stain: list[str]) -> None:
     last = 4  # of the first shard, so that no other is cut off with it
     said = spoil(copy, last, how)
-    loader = Loader(pathprep.open(copy), options(6, *stain))
+    loader = Loader(of(pathprep.open(copy)), options(6, *stain))
     batches = list(islice(loader, 5))
     assert [found.tile for found in loader.damaged] == [last]
     assert loader.damaged[0].reason.startswith(said.partition("(")[0])
@@ -234,12 +235,12 @@ def test_stain_is_that_of_the_dataset(stained: Make, tmp_path: Path, fit: str) -
     plain = stained("fit")
     mix([plain], tmp_path / "mixed", tiles_per_shard=10)
     wanted = options(9, "stain.mode=normalize", "stain.concentration=0.2", f"stain.fit={fit}")
-    mine = Loader(pathprep.open(tmp_path / "mixed"), wanted)
+    mine = Loader(of(pathprep.open(tmp_path / "mixed")), wanted)
     places = DatasetSource(Dataset(plain))
     numbers = {places.name(tile): tile for tile in range(len(places))}
     keys = [f"slide {row['slide']}, tile {row['x']}_{row['y']}" for row in rows(tmp_path / "mixed")]
     number = np.array([numbers[key] for key in keys])
-    other, order = Loader(Dataset(plain), wanted), mine.source.order
+    other, order = Loader(of(Dataset(plain)), wanted), mine.source.order
     other.source.order = lambda positions, seed: number[order(positions, seed)]  # type: ignore[method-assign]
     for one, two in zip(islice(mine, 4), islice(other, 4), strict=True):
         assert np.array_equal(number[one.tiles], two.tiles)
@@ -258,7 +259,9 @@ def test_baked_mixes_hold_no_fits(stained: Make, tmp_path: Path) -> None:
     with pytest.raises(
         TrainError, match=r"holds no stain fits, which stain.mode=jitter needs; use stain.fit=load"
     ):
-        Loader(pathprep.open(tmp_path / "mixed"), options(6, "stain.mode=jitter", "stain.concentration=0.2"))
+        Loader(
+            of(pathprep.open(tmp_path / "mixed")), options(6, "stain.mode=jitter", "stain.concentration=0.2")
+        )
 
 
 def test_which_folder_is_what(plain: Path, shuffled: Path, copy: Path, tmp_path: Path) -> None:

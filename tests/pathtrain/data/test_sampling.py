@@ -23,6 +23,7 @@ from pathtrain.data import order
 from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.data.sampling import Grouped, grouped
 from pathtrain.data.source import NO_TILES
+from pathtrain.data.training_data import of
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.errors import CheckpointError
 from pathtrain.recipes.load import load
@@ -32,7 +33,7 @@ from pathtrain.training.pretrain import pretrain
 SIZES = {"a": 12, "b": 3, "c": 7, "d": 1}
 
 
-def of(sizes: list[int], draws: list[int]) -> Grouped:
+def in_a_row(sizes: list[int], draws: list[int]) -> Grouped:
     """Groups whose tiles lie one group after the other."""
     starts = np.concatenate([[0], np.cumsum(sizes)])
     names = [str(number) for number in range(len(sizes))]
@@ -59,7 +60,7 @@ def test_shares_are_exact_in_every_cycle_and_tiles_take_turns(
     groups: list[tuple[int, int]], alike: bool, seed: int, first: int
 ) -> None:
     sizes, draws = [size for size, _ in groups], [1 if alike else drawn for _, drawn in groups]
-    made = of(sizes, draws)
+    made = in_a_row(sizes, draws)
     cycle = sum(draws)
     assert made.cycle == cycle
     everything = np.arange(made.reach + cycle)
@@ -72,11 +73,11 @@ def test_shares_are_exact_in_every_cycle_and_tiles_take_turns(
     assert set(tiles[start : start + made.reach].tolist()) == set(range(sum(sizes)))
     # any places, in any order, from a new object: nothing is remembered
     some = np.random.default_rng(seed % 2**32).permutation(everything)[:50]
-    assert np.array_equal(of(sizes, draws).order(some, seed), tiles[some])
+    assert np.array_equal(in_a_row(sizes, draws).order(some, seed), tiles[some])
 
 
 def test_groups_and_their_tiles_come_in_other_orders_each_time() -> None:
-    made = of([50] * 50, [1] * 50)
+    made = in_a_row([50] * 50, [1] * 50)
     tiles = made.order(np.arange(50 * 100), seed=1).reshape(100, 50)
     groups = tiles // 50
     assert abs(np.corrcoef(groups[0], groups[1])[0, 1]) < 0.5
@@ -115,7 +116,7 @@ def test_every_slide_comes_equally_often_without_what_is_held_out(dataset: Path)
     assert kept is not None
     assert (kept.names, kept.sizes.tolist()) == (["a", "c", "d"], [10, 6, 1])
     options = BatchOptions.of(load("smoke", [*TINY, "batch=6", "sampling.by=slide"]))
-    with closing(Loader(data, options, held_out=held_out)) as loader:
+    with closing(Loader(of(data), options, held_out=held_out)) as loader:
         seen = np.concatenate([loader.tiles(step) for step in range(30)])
     assert set(seen.tolist()) == set(range(23)) - set(held_out.tolist())
     assert kept.digest() != made.digest()
@@ -134,12 +135,12 @@ def test_weights_are_kept_to_a_draw(dataset: Path) -> None:
 
 def test_a_loader_begins_anywhere_on_any_number_of_ranks(dataset: Path) -> None:
     options = BatchOptions.of(load("smoke", [*TINY, "batch=6", "sampling={by: slide, weights: {b: 2}}"]))
-    with closing(Loader(Dataset(dataset), options)) as loader:
+    with closing(Loader(of(Dataset(dataset)), options)) as loader:
         whole = list(islice(loader, 5))
     for world in (2, 3):
         for rank in range(world):
             ranks = Ranks(rank, world)
-            with closing(Loader(Dataset(dataset), options, start=3, ranks=ranks)) as loader:
+            with closing(Loader(of(Dataset(dataset)), options, start=3, ranks=ranks)) as loader:
                 batch = next(iter(loader))
             assert np.array_equal(batch.tiles, whole[3].tiles[rank::world])
             assert np.array_equal(batch.views[0].numpy(), whole[3].views[0].numpy()[rank::world])
@@ -150,7 +151,7 @@ def test_a_damaged_tile_is_replaced_by_the_next_that_is_drawn(dataset: Path, tmp
     root = write_dataset(tmp_path / "dataset", slides)
     spoil(root, "d", 0, b"x" * 50)  # the only tile of its slide
     options = BatchOptions.of(load("smoke", [*TINY, "batch=6", "sampling.by=slide"]))
-    with closing(Loader(Dataset(root), options)) as loader:
+    with closing(Loader(of(Dataset(root)), options)) as loader:
         seen = [batch.tiles for batch in islice(loader, 4)]
         plan = loader.source.order(order.positions(0, 24), options.seed)
     tiles = np.concatenate(seen)
@@ -223,7 +224,7 @@ def test_shards_are_no_slides(tile_set: Path, dataset: Path, tmp_path: Path) -> 
         grouped(Dataset(tile_set), SamplingConfig(by="slide"), NO_TILES)
     mix([dataset], tmp_path / "mix")
     with pytest.raises(UsageError, match="sampling.by=slide needs the dataset that they were made of"):
-        grouped(MixedDataset(tmp_path / "mix"), SamplingConfig(by="slide"), NO_TILES)
+        of(MixedDataset(tmp_path / "mix")).groups(SamplingConfig(by="slide"), NO_TILES)
 
 
 def test_a_run_keeps_its_groups(dataset: Path, tmp_path: Path) -> None:

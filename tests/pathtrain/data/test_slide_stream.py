@@ -107,7 +107,7 @@ def test_stain_jitter_is_one_for_a_slide_and_another_for_the_next(dataset: Path)
     data = Dataset(dataset)
     index = SlideIndex(data)
     recipe = load("smoke", ["stain={mode: jitter, basis: hed, concentration: 0.5}"])
-    stage = stain.stage(data, recipe.stain, recipe.seed, SlideIndex(data).source.fits)
+    stage = stain.stage([data], recipe.stain, recipe.seed, SlideIndex(data).source.fits)
     assert stage is not None
     layout = index.slide("small", 4)
     asked = [Request.of([layout], np.array([key])) for key in (3, 3, 4)]

@@ -19,8 +19,9 @@ from pathtrain.params.encoding import How
 from pathtrain.recipes.load import dump
 from pathtrain.recipes.load import load as load_recipe
 from pathtrain.runs import checkpoint
-from pathtrain.runs.export import export, write
+from pathtrain.runs.export import export
 from pathtrain.runs.model import Start, load, started
+from pathtrain.runs.model_folder import write
 
 
 @pytest.fixture

@@ -129,6 +129,8 @@ def test_same_model_keeps_files_and_another_replaces_them(tmp_path: Path, datase
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert embed(write_run(tmp_path / "other", dataset, seed=1), dataset, out).written == 2
     assert embed(run, dataset, out, size=48).written == 2
+    with h5py.File(out / "a.h5") as file:
+        assert (file.attrs["size"], file.attrs["positions"]) == (48, "once")
 
 
 def test_slide_that_changed_is_embedded_again(tmp_path: Path, dataset: Path, run: Path) -> None:

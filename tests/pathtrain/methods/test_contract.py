@@ -14,9 +14,9 @@ import torch
 from helpers.hierarchies import FIRST, SECOND, SMALL, write_labels, write_slides
 from helpers.toys import TINY, noise, write_dataset
 
-from pathprep.dataset.reader import Dataset
 from pathtrain import methods
 from pathtrain.data.source import NO_TILES
+from pathtrain.data.training_data import opened
 from pathtrain.distributed.ranks import ALONE
 from pathtrain.methods.base import Method, Outcome
 from pathtrain.methods.dino import DinoSetup
@@ -72,7 +72,7 @@ def test_a_loss_changes_nothing(name: str, folder: Path) -> None:
     """Twice without a step between them: equal values, gradients and state."""
     recipe = load(*CASES[name])
     setup = methods.setup(
-        recipe, Dataset(folder / "dataset"), folder / "labels.csv" if name == "hierarchical" else None
+        recipe, opened(folder / "dataset"), folder / "labels.csv" if name == "hierarchical" else None
     )
     torch.manual_seed(recipe.seed)
     method = setup.method(8, CPU, fresh=True)

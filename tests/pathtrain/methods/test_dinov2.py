@@ -32,6 +32,7 @@ SMALL = (
     "views.locals.count=2",
     "dino.head={out_dim: 32, hidden_dim: 16, bottleneck_dim: 8, layers: 3, norm_last_layer: false}",
     "ibot.head={out_dim: 40, hidden_dim: 16, bottleneck_dim: 8, layers: 2, norm_last_layer: false}",
+    "dino.teacher_temp={start: 0.04, end: 0.07, steps: 10}",
     "dino.drop_path=0",
     "dino.freeze_last_layer_steps=0",
 )

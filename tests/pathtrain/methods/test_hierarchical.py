@@ -22,6 +22,7 @@ from pathprep.errors import UsageError
 from pathtrain.cli import app
 from pathtrain.data.curriculum import Curriculum
 from pathtrain.data.slide_stream import SlideIndex
+from pathtrain.data.training_data import of
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.errors import CheckpointError, RecipeError
 from pathtrain.evaluate.slide_level.heads import tasks as evaluate
@@ -239,7 +240,7 @@ def test_ranks_divide_the_slides_that_are_scored(
 ) -> None:
     method, made = open_run(whole[0], CPU)
     data = Dataset(dataset)
-    known = HierarchicalSetup(made, data, labels).labels
+    known = HierarchicalSetup(made, of(data), labels).labels
     assert known is not None
     scorer = TaskScorer(method, SlideIndex(data), known, None)
     rows = np.array([4, 0, 7, 1, 6])
@@ -311,8 +312,8 @@ def test_a_run_of_another_method_has_no_heads(dataset: Path, labels: Path, tmp_p
 def test_slides_that_are_held_out_come_in_no_objective(dataset: Path, labels: Path) -> None:
     made = recipe("probes=[{kind: collapse, every: 1, slides: 2, tiles: 6}]")
     data = Dataset(dataset)
-    known = HierarchicalSetup(made, data, labels).labels
-    held_out = hold_out(data, made, ["a0", "a1", "b0", "b1", "b2"])
+    known = HierarchicalSetup(made, of(data), labels).labels
+    held_out = hold_out(of(data), made, ["a0", "a1", "b0", "b1", "b2"])
     with closing(Curriculum(data, made, known, held_out=held_out.tiles)) as batches:
         seen = {batches.name(tile).split(",")[0] for batch in batches for tile in batch.tiles.tolist()}
     assert len(held_out.slides) == 2

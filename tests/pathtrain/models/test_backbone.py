@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from pathtrain.errors import ModelError
-from pathtrain.models import backbone, first_weights
+from pathtrain.models import backbone, weight_files
 from pathtrain.models.backbone import build, create
 from pathtrain.models.first_weights import misfit
 from pathtrain.recipes.load import load
@@ -177,7 +177,7 @@ def test_a_hub_that_cannot_be_reached_is_asked_once(
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-        monkeypatch.setattr(first_weights, "ANSWER_S", 0.5)
+        monkeypatch.setattr(weight_files, "ANSWER_S", 0.5)
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
             monkeypatch.delenv(name, raising=False)
             monkeypatch.delenv(name.lower(), raising=False)

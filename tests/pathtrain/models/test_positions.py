@@ -45,6 +45,46 @@ def test_samples_lie_where_dino_takes_them(new: tuple[int, int], old: tuple[int,
     assert np.abs(found - torchs.numpy()).max() < 1e-12
 
 
+# DINOv2's 37 x 37 at 224 and 98 px, and at 392 and 168; a grid that is not square
+@pytest.mark.parametrize("new", [(16, 16), (7, 7), (28, 28), (12, 12), (12, 28), (40, 40)])
+@pytest.mark.parametrize("antialias", [False, True])
+def test_the_published_schemes_of_dinov2_are_those_of_torch(new: tuple[int, int], antialias: bool) -> None:
+    """As dinov2's interpolate_pos_encoding calls it: hub without registers, and with."""
+    rng = torch.Generator().manual_seed(0)
+    held = torch.randn(1, 37 * 37, 5, dtype=torch.float64, generator=rng)
+    images = held.view(1, 37, 37, 5).permute(0, 3, 1, 2)
+    if antialias:
+        theirs = functional.interpolate(images, size=new, mode="bicubic", antialias=True)
+    else:
+        factors = [(side + 0.1) / 37 for side in new]
+        theirs = functional.interpolate(images, scale_factor=factors, mode="bicubic", antialias=False)
+    matrices = [along(37, side, antialias) for side in new]
+    found = resampled(held, *matrices)
+    expected = theirs.permute(0, 2, 3, 1).reshape(1, -1, 5)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("old", [14, 37])
+def test_every_size_has_its_number_of_cells(old: int) -> None:
+    """dinov2 pull request 378: without the .1 a factor gave 60 cells for 61, 37 for 38 and so on."""
+    for new in range(1, 130):
+        for antialias in (False, True):
+            matrix = along(old, new, antialias)
+            assert matrix.shape == (new, old)
+            assert torch.allclose(matrix.sum(1), torch.ones(new, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("more", [{}, {"no_embed_class": True, "reg_tokens": 3}])
+def test_with_registers_it_is_timms_own_way(more: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    plain = timm.create_model("vit_tiny_patch16_224", dynamic_img_size=True, **SMALL, **more).eval()
+    ours = copy.deepcopy(plain)
+    as_dino(ours, [96], "registers")
+    for side in (96, 160, 224):
+        image = torch.randn(1, 3, side, side)
+        assert torch.allclose(ours(image), plain(image), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "more", [{}, {"no_embed_class": True}, {"reg_tokens": 3}, {"class_token": False, "global_pool": "avg"}]
 )

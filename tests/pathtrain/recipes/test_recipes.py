@@ -152,7 +152,10 @@ def test_steps_and_epochs_replace_each_other() -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("nothing", "no such recipe; there are dinov2-vits, exaonepath1, exaonepath2, "), ("nothing.yaml", "No such file")],
+    [
+        ("nothing", "no such recipe; there are dinov2-vits, exaonepath1, exaonepath2, "),
+        ("nothing.yaml", "No such file"),
+    ],
 )
 def test_absent_recipes(name: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):

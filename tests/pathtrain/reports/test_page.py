@@ -16,6 +16,7 @@ from pathprep.dataset.schema import build_id
 from pathprep.errors import UsageError
 from pathprep.storage import atomic
 from pathtrain.cli import evaluations as app
+from pathtrain.data.training_data import of
 from pathtrain.errors import ModelError
 from pathtrain.recipes.load import dump, load
 from pathtrain.reports.page import report
@@ -159,7 +160,7 @@ def test_views_are_of_slides_that_are_trained_on(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", dataset)
     recipe = load("smoke", [*TINY, "steps=20", "probes=[{kind: collapse, every: 5}]"])
     (run / "recipe.yaml").write_text(dump(recipe))
-    held_out = hold_out(Dataset(dataset), recipe).slides
+    held_out = hold_out(of(Dataset(dataset)), recipe).slides
     info = json.loads((run / "run.json").read_text())
     info["identity"]["held-out slides"] = held_out  # as training writes it
     (run / "run.json").write_text(json.dumps(info))

@@ -21,11 +21,14 @@ from pathprep.storage import regular
 from pathprep.storage.seals import sealed
 from pathtrain.cli import app
 from pathtrain.errors import CheckpointError, ModelError
+from pathtrain.models.backbone import build
 from pathtrain.models.folder import read_config, read_weights
 from pathtrain.recipes.load import dump
 from pathtrain.recipes.load import load as load_recipe
-from pathtrain.runs.export import export, write
+from pathtrain.runs import checkpoint
+from pathtrain.runs.export import export
 from pathtrain.runs.model import load, untrained
+from pathtrain.runs.model_folder import write
 from pathtrain.stain.target import ModelTarget
 
 
@@ -40,15 +43,50 @@ def model(tmp_path: Path, run: Path) -> Path:
     return tmp_path / "model"
 
 
-@pytest.mark.parametrize("size", [32, 48])
-def test_plain_timm_gives_the_same_features(run: Path, model: Path, size: int) -> None:
+@pytest.mark.parametrize(("size", "scheme"), [(32, "once"), (48, "once"), (48, "hub"), (48, "registers")])
+def test_plain_timm_gives_the_same_features(run: Path, tmp_path: Path, size: int, scheme: str) -> None:
+    """At the grid's size to the bit; at another one if positions are resampled as timm does."""
+    (run / "recipe.yaml").write_text(
+        (run / "recipe.yaml").read_text().replace("positions: once", f"positions: {scheme}")
+    )
+    export(run, tmp_path / "model")
     images = torch.rand(3, 3, size, size)
-    encoder = timm.create_model(f"local-dir:{model}", pretrained=True).eval()
+    encoder = timm.create_model(f"local-dir:{tmp_path / 'model'}", pretrained=True).eval()
     with torch.inference_mode():
         expected = load(run).module(images)
-        assert torch.equal(encoder(images), expected)
-        assert torch.equal(load(model).module(images), expected)
+        assert torch.equal(load(tmp_path / "model").module(images), expected)
+        theirs = encoder(images)
+        assert torch.equal(theirs, expected) == (size == 32)
+        assert torch.allclose(theirs, expected, atol=1e-5) == (size == 32 or scheme == "registers")
     assert expected.shape == (3, 24)
+
+
+def test_dinov2s_grid_is_the_exports_too(tmp_path: Path) -> None:
+    """518 px by its name alone, trained at 28 px: timm makes the same grid, and images are of 28 px."""
+    recipe = load_recipe(
+        "smoke",
+        [
+            "model.name=vit_small_patch14_reg4_dinov2",
+            "model.kwargs={depth: 1, embed_dim: 24, num_heads: 2}",
+            "model.positions=registers", "views.globals.size=28", "views.locals.size=14",
+        ],
+    )  # fmt: skip
+    run = write_run(tmp_path / "run", tmp_path / "dataset")
+    backbone = build(recipe.model)
+    network = {"backbone": backbone.state_dict(), "head": {}}
+    (run / "recipe.yaml").write_text(dump(recipe))
+    checkpoint.save(run, {"step": 20, "student": network, "teacher": network}, 20, "config", keep=1)
+    export(run, tmp_path / "model")
+    opened = load(tmp_path / "model")
+    assert (opened.size, load(run).size, opened.patch) == (28, 28, 14)
+    assert opened.fingerprint == load(run).fingerprint
+    assert opened.config.kwargs == recipe.model.kwargs
+    encoder = timm.create_model(f"local-dir:{tmp_path / 'model'}", pretrained=True).eval()
+    assert encoder.patch_embed.grid_size == (37, 37)
+    assert list(timm.data.resolve_model_data_config(encoder)["input_size"]) == [3, 28, 28]
+    images = torch.rand(2, 3, 28, 28)
+    with torch.inference_mode():
+        assert torch.allclose(encoder(images), opened.module(images), atol=1e-5)
 
 
 def test_timm_prepares_images_as_the_run_did(run: Path, model: Path) -> None:
@@ -118,7 +156,7 @@ def test_failure_while_writing_leaves_the_old_export(
     run: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = load(model).fingerprint
-    monkeypatch.setattr("pathtrain.runs.export._card", lambda *_: 1 / 0)
+    monkeypatch.setattr("pathtrain.runs.model_folder._card", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export(run, model)
     assert load(model).fingerprint == before

@@ -10,9 +10,10 @@ import torch
 from helpers.hierarchies import FIRST, HEAD, SECOND, SMALL, write_labels, write_slides
 from helpers.toys import noise, write_dataset
 from helpers.training import SETTINGS, assert_same_to_the_bit, train
+from torch.nn import functional
 
-from pathprep.dataset.reader import Dataset
 from pathtrain import methods
+from pathtrain.data.training_data import opened
 from pathtrain.errors import CheckpointError, ModelError
 from pathtrain.methods.base import Method
 from pathtrain.recipes.load import dump, load
@@ -103,6 +104,64 @@ def test_gone_on_with_to_the_bit_while_the_other_run_moves_on(
         train(dataset, tmp_path / "killed", *begun, f"model.init=run:{first}@9")
 
 
+@pytest.mark.parametrize("scheme", ["once", "hub", "registers"])
+def test_a_run_for_larger_images(dataset: Path, first: Path, tmp_path: Path, scheme: str) -> None:
+    """Post-training: with larger crops as it is; with another img_size by positions for that grid."""
+    base = ("steps=1", f"model.init=run:{first}", "views.globals.size=64", "views.locals.size=32")
+    still = ("dino.momentum={start: 1, end: 1}", f"model.positions={scheme}")
+    _, text = train(dataset, tmp_path / "crops", *base, *still)
+    assert f"starts from {first}, step 6: backbone, head, center\n" in text
+    name = "teacher.backbone.pos_embed"
+    held = networks(first)[name]
+    assert torch.equal(networks(tmp_path / "crops")[name], held)
+    train(dataset, tmp_path / "size", *base, *still, "model.kwargs.img_size=64")
+    grid = held[:, 1:].double().view(1, 2, 2, -1).permute(0, 3, 1, 2)
+    made = functional.interpolate(grid, scale_factor=4.1 / 2, mode="bicubic").permute(
+        0, 2, 3, 1
+    )  # first's is once
+    found = networks(tmp_path / "size")[name]
+    assert torch.equal(found[:, :1], held[:, :1])
+    assert torch.allclose(found[:, 1:].double(), made.reshape(1, 16, -1), atol=1e-6)
+
+
+def test_parts_that_are_single_tensors_are_taken_too(first: Path) -> None:
+    """A mask token; what has another shape is refused."""
+    recipe = load("smoke", SETTINGS)
+    start = find(load("smoke", [f"model.init=run:{first}"]).model, None, None)
+    assert start is not None
+    given = start.state()
+    for network in ("student", "teacher"):
+        given[network]["mask_token"] = torch.full((1, 24), 3.0)
+
+    class Masked:
+        def __init__(self, width: int) -> None:
+            self.own = {name: dict(given[name]) for name in ("student", "teacher")}
+            for network in self.own.values():
+                network["mask_token"] = torch.zeros(1, width)
+
+        def state(self) -> dict[str, Any]:
+            return {**self.own, "loss": {}}
+
+        def load_state(self, state: dict[str, Any]) -> None:
+            self.loaded = state
+
+    class Given:
+        run, step = first, 6
+
+        def state(self) -> dict[str, Any]:
+            return given
+
+    method: Any = Masked(24)
+    stand_in: Any = Given()
+    assert "backbone, head, mask token" in adopt(method, recipe, stand_in)
+    assert method.loaded["student"]["mask_token"].eq(3).all()
+    wrong: Any = Masked(8)
+    with pytest.raises(
+        ModelError, match=r"mask_token of .* is another one \(it is \(1, 24\), here \(1, 8\)\)"
+    ):
+        adopt(wrong, recipe, stand_in)
+
+
 def test_a_step_of_a_run(dataset: Path, first: Path, tmp_path: Path) -> None:
     model = load("smoke", [f"model.init=run:{first}@3"]).model
     start = find(model, tmp_path / "new", None)
@@ -170,7 +229,7 @@ def test_another_mean_is_said(dataset: Path, first: Path, tmp_path: Path) -> Non
 def new(recipe: Recipe, folder: Path, fresh: bool = True) -> Method:
     setup = methods.setup(
         recipe,
-        Dataset(folder / "dataset"),
+        opened(folder / "dataset"),
         folder / "labels.csv" if recipe.method == "hierarchical" else None,
     )
     return setup.method(8, CPU, fresh)

@@ -17,6 +17,7 @@ from pathprep.dataset.reader import Dataset
 from pathprep.stain import Jitter, Status
 from pathtrain.data import view_graph
 from pathtrain.data.loader import Batch, BatchOptions, Loader
+from pathtrain.data.training_data import of
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.errors import TrainError
 from pathtrain.recipes.load import load
@@ -59,7 +60,7 @@ UNCHANGED = [
 
 
 def load_from(data: Dataset, recipe: Recipe, **more: Any) -> Loader:
-    return Loader(data, BatchOptions.of(recipe), **more)
+    return Loader(of(data), BatchOptions.of(recipe), **more)
 
 
 def take(count: int, data: Dataset, recipe: Recipe, **more: Any) -> list[Batch]:

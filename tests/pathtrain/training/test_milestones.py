@@ -10,8 +10,7 @@ from helpers.toys import TINY, noise, write_dataset
 
 from pathtrain.recipes.load import load
 from pathtrain.reports.page import report
-from pathtrain.runs import checkpoint, milestones
-from pathtrain.runs import export as exports
+from pathtrain.runs import checkpoint, milestones, model_folder
 from pathtrain.runs import model as models
 from pathtrain.training.pretrain import pretrain
 
@@ -92,7 +91,7 @@ def test_a_kill_while_one_is_written_leaves_no_half_one(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(exports, "write_sealed", killed)
+    monkeypatch.setattr(model_folder, "write_sealed", killed)
     monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)  # a kill tidies nothing up
     with pytest.raises(KeyboardInterrupt):
         pretrain(dataset, load("smoke", SETTINGS), folder)

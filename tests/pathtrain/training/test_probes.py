@@ -21,6 +21,7 @@ from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
 from pathprep.mixed.make import mix
 from pathtrain.data.loader import BatchOptions, Loader
+from pathtrain.data.training_data import of
 from pathtrain.errors import ModelError
 from pathtrain.evaluate.tile_level.collapse import collapse
 from pathtrain.evaluate.tile_level.knn import knn
@@ -50,7 +51,7 @@ CPU = torch.device("cpu")
 
 def setting(dataset: Path) -> Setting:
     """For probes of a dataset, all of whose slides may be measured on."""
-    return Setting(Dataset(dataset), (), None, 0, CPU, 1)
+    return Setting(of(Dataset(dataset)), (), None, 0, CPU, 1)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def test_fewer_slides_are_drawn_by_the_seed(dataset: Path) -> None:
     drawn = set()
     for seed in range(8):
         recipe = load("smoke", [*SETTINGS, f"seed={seed}"])
-        held_out = hold_out(Dataset(dataset), recipe).slides
+        held_out = hold_out(of(Dataset(dataset)), recipe).slides
         live = LiveCollapse(recipe.probes[0], replace(setting(dataset), held_out=held_out, seed=seed))
         assert len(live.order) == 12
         drawn.add(tuple(sorted(set(live.tiles.group[live.order].tolist()))))
@@ -102,9 +103,9 @@ def test_fewer_slides_are_drawn_by_the_seed(dataset: Path) -> None:
 
 def test_training_never_sees_the_slides_that_are_held_out(run: Path, dataset: Path) -> None:
     recipe = load("smoke", SETTINGS)
-    held_out = hold_out(Dataset(dataset), recipe)
+    held_out = hold_out(of(Dataset(dataset)), recipe)
     assert len(held_out.slides) == 2
-    with closing(Loader(Dataset(dataset), BatchOptions.of(recipe), held_out=held_out.tiles)) as loader:
+    with closing(Loader(of(Dataset(dataset)), BatchOptions.of(recipe), held_out=held_out.tiles)) as loader:
         assert len(loader) == 18
         epoch = np.concatenate([loader.tiles(step) for step in range(3)])  # of six tiles
     seen = {loader.name(tile).split(",")[0] for tile in epoch.tolist()}
@@ -138,27 +139,27 @@ def test_slides_are_drawn_whatever_they_hold_and_never_most_of_the_tiles(tmp_pat
     tiles = {name: noise(size, seed=n) for n, (name, size) in enumerate(sizes.items())}
     data = Dataset(write_dataset(tmp_path / "dataset", tiles))
     settings = [[*SETTINGS, "probes.0.tiles=10", f"seed={seed}"] for seed in range(12)]
-    drawn = [hold_out(data, load("smoke", each)).slides for each in settings]
+    drawn = [hold_out(of(data), load("smoke", each)).slides for each in settings]
     assert {sizes[name] for slides in drawn for name in slides} == {2, 10}
     uneven = {"a": noise(30), "b": noise(30, seed=1), "c": noise(2), "d": noise(2, seed=2)}
     data = Dataset(write_dataset(tmp_path / "uneven", uneven))
     with pytest.raises(UsageError, match=r"have \d+ of 64 tiles, and training would lose them; give"):
         for each in settings:
-            hold_out(data, load("smoke", each))
+            hold_out(of(data), load("smoke", each))
 
 
 def test_slides_with_labels_stay_in_training(dataset: Path) -> None:
     recipe = load("smoke", SETTINGS)
-    assert hold_out(Dataset(dataset), recipe, labelled=["b", "d"]).slides == ("a", "c")
+    assert hold_out(of(Dataset(dataset)), recipe, labelled=["b", "d"]).slides == ("a", "c")
     with pytest.raises(UsageError, match="not 1; labelled ones are needed for training; give"):
-        hold_out(Dataset(dataset), recipe, labelled=["a", "b", "d"])
+        hold_out(of(Dataset(dataset)), recipe, labelled=["a", "b", "d"])
 
 
 def test_no_more_than_a_tenth_is_held_out(tmp_path: Path) -> None:
     slides = {f"s{number:02}": noise(3, seed=number) for number in range(30)}
     data = Dataset(write_dataset(tmp_path / "dataset", slides))
     sizes = {
-        wanted: len(hold_out(data, load("smoke", [*SETTINGS, f"probes.0.slides={wanted}"])).slides)
+        wanted: len(hold_out(of(data), load("smoke", [*SETTINGS, f"probes.0.slides={wanted}"])).slides)
         for wanted in (2, 3, 10)
     }
     assert sizes == {2: 2, 3: 3, 10: 3}
@@ -174,7 +175,7 @@ def test_the_score_on_another_dataset(dataset: Path, tmp_path: Path) -> None:
     identity = json.loads((tmp_path / "run" / "run.json").read_text())["identity"]
     assert identity["dataset tiles"] == 36
     with pytest.raises(UsageError, match="is what is trained on"):
-        hold_out(Dataset(dataset), load("smoke", [*SETTINGS, f"probes.0.dataset={dataset}"]))
+        hold_out(of(Dataset(dataset)), load("smoke", [*SETTINGS, f"probes.0.dataset={dataset}"]))
 
 
 def test_mixed_shards_have_a_score_on_other_slides_only(dataset: Path, tmp_path: Path) -> None:
@@ -192,7 +193,9 @@ def test_mixed_shards_have_a_score_on_other_slides_only(dataset: Path, tmp_path:
     pretrain(tmp_path / "mixed", recipe, tmp_path / "some")
     assert json.loads((tmp_path / "some" / "run.json").read_text())["slides"] == 4
     with pytest.raises(UsageError, match="is what is trained on"):
-        hold_out(pathprep.open(tmp_path / "mixed"), load("smoke", [*settings, f"probes.0.dataset={dataset}"]))
+        hold_out(
+            of(pathprep.open(tmp_path / "mixed")), load("smoke", [*settings, f"probes.0.dataset={dataset}"])
+        )
     assert ["collapse_ratio" in row for row in rows(tmp_path / "some")] == [True, True]
 
 
@@ -265,7 +268,7 @@ def test_a_damaged_tile_of_the_sample_costs_the_score_and_not_the_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = write_dataset(tmp_path / "dataset", {name: noise(6, seed=ord(name)) for name in "abcd"})
-    held_out = hold_out(Dataset(data), load("smoke", SETTINGS)).slides
+    held_out = hold_out(of(Dataset(data)), load("smoke", SETTINGS)).slides
     tar = data / "shards" / f"{held_out[0]}.tar"
     content = bytearray(tar.read_bytes())
     content[600] ^= 255
@@ -391,13 +394,11 @@ def test_what_cannot_be_measured_is_said_before_training(
 def test_mixed_shards_have_a_rank_on_others_only(dataset: Path, labels: Path, tmp_path: Path) -> None:
     mix([dataset], tmp_path / "mixed", tiles_per_shard=10)
     mixed = pathprep.open(tmp_path / "mixed")
-    found = hold_out(mixed, with_probes(dataset, labels))
+    found = hold_out(of(mixed), with_probes(dataset, labels))
     assert [probe.kind for probe in found.probes] == ["knn"]
-    assert found.said == (
-        "no rank: mixed shards are read in their order; its key dataset measures on others",
-    )
+    assert found.said == ("no rank: mixed shards have no slides; its key dataset measures on others",)
     recipe = with_probes(dataset, labels)
-    live = LiveKnn(recipe.probes[0], replace(setting(dataset), data=mixed))
+    live = LiveKnn(recipe.probes[0], replace(setting(dataset), data=of(mixed)))
     assert live.said[0].startswith("4 of the 4 slides")
 
 

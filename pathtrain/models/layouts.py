@@ -1,0 +1,170 @@
+"""Public layouts of a vision transformer's weights, in timm's names.
+
+Known by their keys:
+
+    timm            cls_token, pos_embed, blocks.N.attn.qkv.weight, blocks.N.mlp.fc1.weight, reg_token
+    DINOv2          the same with mask_token and register_tokens; SwiGLU as mlp.w12 and mlp.w3; blocks also
+                    in chunks, blocks.CHUNK.N.; of its training checkpoints backbone., teacher.backbone. and
+                    heads
+    transformers    Dinov2Model and ViTModel: embeddings.*, encoder.layer.N.attention.attention.query.weight;
+                    SwiGLU as mlp.weights_in and mlp.weights_out
+
+Sources of the names: facebookresearch/dinov2, models/vision_transformer.py; huggingface/transformers,
+models/dinov2, dinov2_with_registers and vit. What is not known keeps its name, so that loading names it.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pathtrain.errors import ModelError
+
+State = dict[str, Tensor]
+Layout = Literal["timm", "DINOv2", "transformers"]
+
+# What wraps modules: DataParallel, FSDP, torch.compile and activation checkpointing
+_WRAPPERS = re.compile(r"(^|(?<=\.))(module|_fsdp_wrapped_module|_orig_mod|_checkpoint_wrapped_module)\.")
+# Heads of DINO, iBOT and classifiers, a pooler that no feature passes, and what losses remember
+_HEADS = re.compile(
+    r"(head|fc\.|dino_head\.|ibot_head\.|classifier\.|pooler\.|dino_loss\.|ibot_patch_loss\.)"
+)
+
+_TRANSFORMERS = {
+    "embeddings.cls_token": "cls_token",
+    "embeddings.mask_token": "mask_token",
+    "embeddings.register_tokens": "register_tokens",
+    "embeddings.position_embeddings": "pos_embed",
+    "embeddings.patch_embeddings.projection.weight": "patch_embed.proj.weight",
+    "embeddings.patch_embeddings.projection.bias": "patch_embed.proj.bias",
+    "layernorm.weight": "norm.weight",
+    "layernorm.bias": "norm.bias",
+}
+_TRANSFORMERS_BLOCK = {
+    "norm1": "norm1",
+    "layernorm_before": "norm1",
+    "norm2": "norm2",
+    "layernorm_after": "norm2",
+    "attention.output.dense": "attn.proj",
+    "layer_scale1.lambda1": "ls1.gamma",
+    "layer_scale2.lambda1": "ls2.gamma",
+    "mlp.fc1": "mlp.fc1",
+    "mlp.fc2": "mlp.fc2",
+    "intermediate.dense": "mlp.fc1",
+    "output.dense": "mlp.fc2",
+    "mlp.weights_in": "mlp.fc1",
+    "mlp.weights_out": "mlp.fc2",
+}
+_THIRDS = ("query", "key", "value")
+
+
+@dataclass(frozen=True)
+class Laid:
+    """A backbone's weights.
+
+    Attributes:
+        state: in timm's names; ``pos_embed`` (1, N, D) as it was: outside timm that of CLS comes first.
+        layout: that they came in.
+        mask_token: (1, D), what stands for a masked patch, if there is one.
+        left_out: names of heads and the like, which a backbone has not.
+    """
+
+    state: State
+    layout: Layout
+    mask_token: Tensor | None = None
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def registers(self) -> bool:
+        """Whether there are register tokens."""
+        return "reg_token" in self.state
+
+
+def read(given: Mapping[str, Tensor]) -> Laid:
+    """Weights in timm's names, of whatever layout they are.
+
+    Raises:
+        ModelError: a part of an attention's query, key and value is missing.
+    """
+    state, left_out = _backbone(given)
+    layout: Layout = "timm"
+    if any(key.startswith("embeddings.") for key in state):
+        layout, state = "transformers", _of_transformers(state)
+    elif any(
+        re.match(r"(mask_token|register_tokens)$|blocks\.\d+\.(\d+\.|mlp\.w12\.)", key) for key in state
+    ):
+        layout = "DINOv2"
+    if layout != "timm":
+        state = {_of_dinov2(key): value for key, value in state.items()}
+    mask_token = state.pop("mask_token", None)
+    if mask_token is not None:
+        mask_token = mask_token.reshape(1, -1)
+    return Laid(state, layout, mask_token, left_out)
+
+
+def fold_class_position(laid: Laid) -> State:
+    """The weights for a network whose CLS token has no position: the token takes up its own.
+
+    Tokens and positions are added up, so nothing else changes (as timm holds DINOv2 with registers).
+    """
+    positions, token = laid.state["pos_embed"], laid.state["cls_token"]
+    return laid.state | {"cls_token": token + positions[:, :1], "pos_embed": positions[:, 1:]}
+
+
+def _backbone(given: Mapping[str, Tensor]) -> tuple[State, list[str]]:
+    """Without wrappers' names, heads and, of a whole training, the other network; and what was left out."""
+    state = {_WRAPPERS.sub("", key): value for key, value in given.items()}
+    left_out: list[str] = []
+    for network in ("teacher.", "student."):
+        if any(key.startswith(f"{network}backbone.") for key in state):
+            other = "student." if network == "teacher." else "teacher."
+            left_out += [key for key in state if key.startswith(other)]
+            state = {key.removeprefix(network): v for key, v in state.items() if not key.startswith(other)}
+            break
+    for prefix in ("backbone.", "dinov2.", "dinov2_with_registers.", "vit."):
+        if any(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    left_out += [key for key in state if _HEADS.match(key)]
+    return {key: value for key, value in state.items() if not _HEADS.match(key)}, left_out
+
+
+def _of_dinov2(key: str) -> str:
+    key = re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", key)
+    key = re.sub(r"^(blocks\.\d+\.mlp)\.w12\.", r"\1.fc1.", key)
+    key = re.sub(r"^(blocks\.\d+\.mlp)\.w3\.", r"\1.fc2.", key)
+    return "reg_token" if key == "register_tokens" else key
+
+
+def _of_transformers(given: State) -> State:
+    state: State = {}
+    thirds: dict[str, dict[str, Tensor]] = {}
+    for key, value in given.items():
+        found = re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)", key)
+        if found is None:
+            state[_TRANSFORMERS.get(key, key)] = value
+            continue
+        number, inner = found.groups()
+        third = re.fullmatch(r"attention\.attention\.(query|key|value)\.(weight|bias)", inner)
+        if third is not None:
+            thirds.setdefault(f"blocks.{number}.attn.qkv.{third[2]}", {})[third[1]] = value
+            continue
+        name, _, kind = inner.rpartition(".")
+        if inner in _TRANSFORMERS_BLOCK:  # a LayerScale
+            state[f"blocks.{number}.{_TRANSFORMERS_BLOCK[inner]}"] = value
+        elif name in _TRANSFORMERS_BLOCK and kind in ("weight", "bias"):
+            state[f"blocks.{number}.{_TRANSFORMERS_BLOCK[name]}.{kind}"] = value
+        else:
+            state[key] = value
+    for name, parts in thirds.items():
+        missing = [part for part in _THIRDS if part not in parts]
+        if missing:
+            _, number, _, _, kind = name.split(".")
+            raise ModelError(
+                f"lacks encoder.layer.{number}.attention.attention.{missing[0]}.{kind}; fetch the weights "
+                "again"
+            )
+        state[name] = torch.cat([parts[part] for part in _THIRDS])
+    return state

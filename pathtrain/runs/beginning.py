@@ -1,0 +1,55 @@
+"""What a run begins with, settled once: how positions are resampled, and the hash of its first weights."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pathtrain.errors import ModelError
+from pathtrain.models import first_weights
+from pathtrain.recipes.recipe import RUN, ModelConfig
+from pathtrain.runs import warm_start
+from pathtrain.runs.described import SHA_KEY, recipe_of
+
+POSITIONS_KEY = "model.positions"
+
+
+def settled(model: ModelConfig, before: Mapping[str, Any] | None) -> ModelConfig:
+    """With the scheme of positions that ``auto`` stands for; what says another is as it is.
+
+    Args:
+        before: the identity that a run was begun with, whose scheme it keeps; None for one that begins.
+
+    Raises:
+        ModelError, CheckpointError: the first weights cannot be had, or their scheme is not known.
+    """
+    if model.positions != "auto":
+        return model
+    start = warm_start.find(model, None, before)
+    if before is not None and POSITIONS_KEY in before:
+        scheme = before[POSITIONS_KEY]
+    else:
+        scheme = first_weights.positions(model) if start is None else recipe_of(start.run).model.positions
+    return model.model_copy(update={"positions": scheme})
+
+
+def identity(model: ModelConfig, before: Mapping[str, Any] | None) -> dict[str, str]:
+    """What a resume must find unchanged: the hash of the files that ``model.init`` names; of others nothing.
+
+    Args:
+        before: as of ``settled``. A run that goes on needs the files no more: where they are gone, the hash
+            of before stands.
+
+    Raises:
+        ModelError: a repository of the hub cannot be fetched, for a run that begins.
+    """
+    if model.init.startswith(RUN):
+        return {}  # pathtrain.runs.warm_start has it
+    if before is None:
+        found = first_weights.digest(model)
+        return {} if found is None else {SHA_KEY: found}
+    if SHA_KEY not in before:
+        return {}  # of before files were hashed
+    try:
+        found = first_weights.digest(model)
+    except ModelError:
+        found = None
+    return {SHA_KEY: before[SHA_KEY] if found is None else found}
