@@ -24,7 +24,7 @@ from pathtrain.data.slide_labels import SlideLabels
 from pathtrain.data.slide_stream import Request, SlideIndex, TileStream
 from pathtrain.data.slide_views import drawn, orient, orientations
 from pathtrain.data.source import NO_TILES
-from pathtrain.data.training_data import OneDataset
+from pathtrain.data.trained_on import OneDataset
 from pathtrain.data.work import Batch, Regions, Slide, Work
 from pathtrain.distributed.ranks import ALONE, Ranks
 from pathtrain.errors import TrainError

@@ -62,9 +62,9 @@ class Damage:
         if len(found) > self._limit:
             shown = "; ".join(map(str, found[:NAMED])) + ("; ..." if len(found) > NAMED else "")
             raise TrainError(
-                f"{self._source.root}: {counted(len(found), 'tile is', 'tiles are')} damaged, more "
+                f"{self._source.said}: {counted(len(found), 'tile is', 'tiles are')} damaged, more "
                 "than loader.max_damaged="
-                f"{self._limit}: {shown}. See {command('pathprep verify', self._source.root)}, and "
+                f"{self._limit}: {shown}. See {command('pathprep verify', self._source.home(tile))}, and "
                 "`pathprep repair` "
                 "makes a dataset's damaged slides again"
             )
@@ -93,5 +93,5 @@ class Damage:
             if len(intact):
                 return int(intact[0])
         raise TrainError(
-            f"{self._source.root}: every tile is damaged; run {command('pathprep verify', self._source.root)}"
+            f"{self._source.said}: every tile is damaged; run {command('pathprep verify', self._source.root)}"
         )

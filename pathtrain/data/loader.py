@@ -29,7 +29,7 @@ from pathtrain.data.mixed_source import MixedSource
 from pathtrain.data.order import Ints
 from pathtrain.data.plan import Plan, plan
 from pathtrain.data.source import NO_TILES, DamagedTile
-from pathtrain.data.training_data import TrainingData, no_tiles
+from pathtrain.data.trained_on import TrainingData, no_tiles
 from pathtrain.distributed.ranks import ALONE, Ranks
 from pathtrain.errors import TrainError
 from pathtrain.recipes.recipe import Channels, Recipe, StainConfig, ViewsConfig
@@ -208,8 +208,8 @@ class Loader:
             return self.source.read(tile)
         except DamagedTile as reason:
             raise DatasetError(
-                f"{self.source.root}: {self.name(tile)} is damaged: {reason}; "
-                f"run {command('pathprep verify', self.source.root)}"
+                f"{self.source.home(tile)}: {self.name(tile)} is damaged: {reason}; "
+                f"run {command('pathprep verify', self.source.home(tile))}"
             ) from None
 
     def _build(self, step: int) -> None:
@@ -248,7 +248,7 @@ class Loader:
                 suspects = np.concatenate([self.tiles(step + ahead) for ahead in range(SUSPECT)])
                 if not self._jpegs.blame(suspects, self.ranks.device_id):
                     said = view_graph.said(error)
-                    raise TrainError(f"{self.source.root}: step {step + 1}: {said}") from None
+                    raise TrainError(f"{self.source.said}: step {step + 1}: {said}") from None
                 self._build(step)
 
     def _positions(self, step: int) -> Ints:

@@ -1,16 +1,10 @@
-"""Tiles drawn by slide, or by the value of a column: which comes when is computed, as ever.
+"""What a recipe draws tiles by: datasets, slides or the values of a column, resolutions; as groups.
 
-Position p of the run lies in cycle p // S. Of the S draws of a cycle each group (a slide, a value) has its
-fixed share, one without weights, in an order that is a permutation keyed by the cycle. So it is known how
-often a group was drawn before p, t times, and its tile is a permutation of the group's n tiles, keyed by
-t // n and evaluated at t % n: each of its tiles comes once before one comes again. Nothing is stored but
-where the groups' tiles lie, as stretches of the dataset's order: a slide is one stretch, whatever it holds.
+Each level of pathtrain.data.groups has a word, and every stretch of tiles a name in it.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -20,168 +14,158 @@ from pathprep.dataset.schema import SCHEMA, STATUSES
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import UsageError
 from pathprep.words import counted
-from pathtrain.data import label_table
-from pathtrain.data.order import Ints, hashed, permuted
+from pathtrain.data import groups, label_table
+from pathtrain.data.groups import Grouped
+from pathtrain.data.order import Ints
 from pathtrain.recipes.sampling import SamplingConfig
 
-# Keep these permutations apart from others, and the groups' from that of the draws
-_DRAWS, _GROUP = 0x6472617773, 0x67726F7570
-# Draws of a cycle with weights, for a group of mean weight, and of all at least; shares are right to one draw
-EACH, LEAST = 64, 1000
-CYCLES = 4  # with weights, tables of so many cycles are kept
 SHOWN = 5  # names in a message
 
 Names = npt.NDArray[np.str_]
+Floats = npt.NDArray[np.float64]
+Parts = Mapping[str, Dataset]
 
 
 @dataclass(frozen=True)
-class Grouped:
-    """G groups of tiles, and how often each is drawn.
-
-    Tiles are numbered from 0 without those that are held out.
+class _Stretches:
+    """R stretches of one part's tiles.
 
     Attributes:
-        names: (G) of slides or values, sorted; each has a tile.
-        draws: (G,) in a cycle.
-        starts: (G + 1,) of all groups' tiles, group after group, where each group's begin.
-        firsts, places: (R,) of the stretches that these tiles are: the number of the first tile, and where
-            among all groups' tiles it lies.
+        starts: (R + 1,) where they begin, and the end.
+        values: by the word of each level, (R,) names; without that of datasets.
     """
 
-    names: list[str]
-    draws: Ints
     starts: Ints
-    firsts: Ints
-    places: Ints
+    values: dict[str, Names]
 
-    @cached_property
-    def sizes(self) -> Ints:
-        """(G,) tiles of each group."""
-        return np.diff(self.starts)
-
-    @cached_property
-    def cycle(self) -> int:
-        """S, the draws of a cycle."""
-        return int(self.draws.sum())
-
-    @property
-    def reach(self) -> int:
-        """So many positions in a row have every tile among them."""
-        return self.cycle * (2 * int((-(-self.sizes // self.draws)).max()) + 1)
-
-    def order(self, positions: Ints, seed: int) -> Ints:
-        """Tile numbers (B,) at positions (B,) of the run."""
-        groups, turns = self._drawn(np.asarray(positions, np.int64), seed)
-        within = permuted(turns, self.sizes[groups], hashed(seed, _GROUP, groups))
-        flat = self.starts[groups] + within
-        stretch = np.searchsorted(self.places, flat, side="right") - 1
-        found: Ints = self.firsts[stretch] + flat - self.places[stretch]
-        return found
-
-    def _drawn(self, positions: Ints, seed: int) -> tuple[Ints, Ints]:
-        """(B,) the group at each position, and how often it was drawn before."""
-        key = int(hashed(seed, _DRAWS)[0])
-        cycles, at = np.divmod(positions, self.cycle)
-        if len(self.draws) == self.cycle:  # once each
-            return permuted(positions, self.cycle, key), cycles
-        groups, turns = np.empty(len(positions), np.int64), np.empty(len(positions), np.int64)
-        for number in np.unique(cycles).tolist():
-            here = cycles == number
-            order, before = self._table(number, key)
-            groups[here], turns[here] = order[at[here]], before[at[here]]
-        turns += cycles * self.draws[groups]
-        return groups, turns
-
-    @cached_property
-    def _table(self) -> Callable[[int, int], tuple[Ints, Ints]]:
-        return lru_cache(CYCLES)(self._draw_cycle)  # of this object: a cache of the class would keep it alive
-
-    def _draw_cycle(self, number: int, key: int) -> tuple[Ints, Ints]:
-        """(S,) a cycle's groups in their order, and how often each was drawn before in this cycle."""
-        slots = permuted(np.arange(self.cycle) + number * self.cycle, self.cycle, key)
-        groups = np.repeat(np.arange(len(self.draws)), self.draws)[slots]
-        by_group = np.argsort(groups, kind="stable")
-        before = np.empty_like(groups)
-        before[by_group] = np.arange(self.cycle) - np.repeat(np.cumsum(self.draws) - self.draws, self.draws)
-        return groups, before
-
-    def digest(self) -> str:
-        """16 hex digits that differ where groups, their tiles or their draws do."""
-        digest = hashlib.sha256("\n".join(self.names).encode())
-        for part in (self.draws, self.starts, self.firsts, self.places):
-            digest.update(part.astype(np.int64).tobytes())
-        return digest.hexdigest()[:16]
-
-    def said(self, by: str) -> str:
-        """What it comes to, for people."""
-        rates = self.draws / self.sizes
-        often, rare = int(rates.argmax()), int(rates.argmin())
-        shares = self.draws / self.cycle
-        what = "slides" if by == "slide" else "values"
-        same = shares.min() == shares.max()
-        each = (
-            f"each 1 tile in {len(self.names)}"
-            if same
-            else f"{shares.min():.1%} to {shares.max():.1%} of tiles"
-        )
-        return (
-            f"sampling by {by}: {len(self.names)} {what}, {each}; a tile of {self.names[often]} "
-            f"({self.sizes[often]} tiles) comes {rates[often] / rates[rare]:.3g} times as often as one of "
-            f"{self.names[rare]} ({self.sizes[rare]})"
-        )
+    def cut(self, starts: Ints, word: str, values: Names) -> "_Stretches":
+        """Cut where other stretches begin too, with those as a further level."""
+        both = np.union1d(self.starts, starts)
+        mine = np.searchsorted(self.starts, both[:-1], side="right") - 1
+        theirs = np.searchsorted(starts, both[:-1], side="right") - 1
+        found = {name: part[mine] for name, part in self.values.items()}
+        return _Stretches(both, {**found, word: values[theirs]})
 
 
-def grouped(data: Dataset, config: SamplingConfig, held_out: Ints) -> Grouped | None:
+def grouped(parts: Parts, config: SamplingConfig, held_out: Ints) -> Grouped | None:
     """The groups that a recipe draws by; None where every tile comes once an epoch.
 
     Args:
+        parts: datasets by their names; their tiles are numbered one dataset after the other.
         held_out: numbers of tiles (H,), rising, that do not come; a group without any other is left out.
 
     Raises:
         UsageError: such data cannot be drawn so; there is no such column; a tile or slide has no value in
             it; a weight is of no group.
     """
-    if config.datasets or config.mpps:
-        raise UsageError(f"sampling.{config.draws}: {data.root} is one dataset, drawn from as one pool")
-    if config.by == "tile":
+    if not config.draws:
         return None
+    bounds = np.cumsum([0, *(sum(data.tile_counts().values()) for data in parts.values())])
+    found, firsts = list[_Stretches](), list[Ints]()
+    for (name, data), start, end in zip(parts.items(), bounds[:-1], bounds[1:], strict=True):
+        without = held_out[(held_out >= start) & (held_out < end)] - start
+        found.append(_stretches(name, data, config, without, len(parts) > 1))
+        firsts.append(found[-1].starts[:-1] + start)
+    begins = np.concatenate([*firsts, bounds[-1:]])
+    begins = begins - np.searchsorted(held_out, begins)  # as they are numbered without those
+    levels = {word: np.concatenate([part.values[word] for part in found]) for word in found[0].values}
+    if config.datasets is not None:
+        own = np.repeat(np.array(list(parts)), [len(part) for part in firsts])
+        levels = {"dataset": own, **levels}
+    return _tree(levels, begins[:-1], np.diff(begins), config)
+
+
+def _tree(levels: dict[str, Names], firsts: Ints, sizes: Ints, config: SamplingConfig) -> Grouped:
+    """Groups of stretches (R,), by the names that they have in each level."""
+    names, codes, draws = list[Names](), list[Ints](), list[Callable[[Ints], Ints] | None]()
+    given = {"dataset": config.datasets, config.by: config.weights, "MPP": _named(config.mpps)}
+    for number, (word, values) in enumerate(levels.items()):
+        different, code = np.unique(values, return_inverse=True)
+        weights = _weights(word, given.get(word), different.tolist())
+        names.append(different)
+        codes.append(code.astype(np.int64))
+        draws.append(_drawn(weights, number == 0 and word == config.by) if given.get(word) else None)
+    made, starts, firsts, places, leaves = groups.tree(codes, firsts, sizes, draws)
+    labels = {word: different[leaf] for word, different, leaf in zip(levels, names, leaves, strict=True)}
+    return Grouped(labels, made, starts, firsts, places)
+
+
+def _drawn(weights: Floats, as_before: bool) -> Callable[[Ints], Ints]:
+    """What gives a parent's children their draws.
+
+    Args:
+        as_before: as runs of slides or values alone have always had them.
+    """
+
+    def drawn(children: Ints) -> Ints:
+        own = weights[children]
+        return groups.shares_as_draws(own) if as_before else groups.draws_of(own)
+
+    return drawn
+
+
+def _stretches(name: str, data: Dataset, config: SamplingConfig, held_out: Ints, several: bool) -> _Stretches:
+    """A part's stretches of tiles of one name in each level."""
     index = data.tiles(("x",))
-    stretches, values = _stretches(data, config, index, held_out)
-    starts = stretches - np.searchsorted(held_out, stretches)  # as they are numbered without those
-    sizes = np.diff(starts)
-    names, numbers = np.unique(values, return_inverse=True)
-    weights = _weights(config, names.tolist())
-    counts = np.bincount(numbers, sizes, len(names)).astype(np.int64)
-    order = np.argsort(numbers, kind="stable")
-    order = order[sizes[order] > 0]
-    there = np.flatnonzero(counts)
-    return Grouped(
-        names[there].tolist(),
-        _draws(weights[there]) if config.weights else np.ones(len(there), np.int64),
-        np.concatenate([[0], np.cumsum(counts[there])]),
-        starts[:-1][order],
-        np.cumsum(sizes[order]) - sizes[order],
-    )
+    found = _by(name, data, config, index, held_out, several)
+    return found.cut(index.starts, "MPP", _resolutions(data, config, index)) if config.mpps else found
 
 
-def _stretches(data: Dataset, config: SamplingConfig, index: TileIndex, held_out: Ints) -> tuple[Ints, Names]:
-    """Where stretches of tiles of one value begin, and the end (R + 1,); and each one's value (R,)."""
+def _by(
+    name: str, data: Dataset, config: SamplingConfig, index: TileIndex, held_out: Ints, several: bool
+) -> _Stretches:
+    """Stretches of one slide or value; of all tiles where neither is drawn."""
+    if config.by == "tile":
+        return _Stretches(np.array([0, len(index)]), {})
     if config.by == "slide":
         if data.kind == "tiles":
             raise UsageError(
                 f"{data.root}: imported tiles have no slides; sampling.by=group draws by group, label by it"
             )
-        slides = index.slides
-        if isinstance(data.params["mpp"], list):  # the same slide at several resolutions
-            slides = [name.rpartition("_mpp")[0] for name in slides]
-        return index.starts, np.array(slides)
+        slides = slides_of(data, index)
+        if several and config.datasets is None and config.mpps is None:
+            slides = [f"{name}/{slide}" for slide in slides]  # two of one name are two
+        return _Stretches(index.starts, {"slide": np.array(slides)})
     if config.table is not None:
         left = np.diff(index.starts - np.searchsorted(held_out, index.starts))
-        return index.starts, _of_table(data, config, index.slides, left)
+        return _Stretches(index.starts, {config.by: _of_table(data, config, index.slides, left)})
     values = _of_index(data, config.by)
     changes = np.flatnonzero(values[1:] != values[:-1]) + 1
     starts = np.concatenate([[0], changes, [len(values)]])
-    return starts, values[starts[:-1]]
+    return _Stretches(starts, {config.by: values[starts[:-1]]})
+
+
+def slides_of(data: Dataset, index: TileIndex) -> list[str]:
+    """The slide of each shard of a dataset; the same one at several resolutions has several."""
+    several = isinstance(data.params["mpp"], list)
+    return [name.rpartition("_mpp")[0] for name in index.slides] if several else index.slides
+
+
+def _resolutions(data: Dataset, config: SamplingConfig, index: TileIndex) -> Names:
+    """(S,) the resolution of each slide's tiles, as it is named in the recipe."""
+    assert config.mpps is not None
+    stated = data.params.get("mpp")
+    if stated is None:
+        raise UsageError(
+            f"sampling.mpps: {data.root} does not state its resolution; import it again with `--mpp`"
+        )
+    if isinstance(stated, list):
+        endings = {f"{mpp:g}".replace(".", "-"): mpp for mpp in stated}
+        own = [endings[name.rpartition("_mpp")[2]] for name in index.slides]
+    else:
+        own = [stated] * len(index.slides)
+    there = np.array(list(config.mpps))
+    for mpp in sorted(set(own)):
+        if not np.isclose(there, mpp, rtol=1e-6).any():
+            raise UsageError(
+                f"sampling.mpps: {data.root} has tiles at {mpp:g} MPP, which it does not name; give it a "
+                "weight, or train on a dataset without them"
+            )
+    return np.array([f"{there[np.argmin(np.abs(there - mpp))]:g}" for mpp in own])
+
+
+def _named(mpps: Mapping[float, float] | None) -> dict[str, float] | None:
+    return None if mpps is None else {f"{mpp:g}": weight for mpp, weight in mpps.items()}
 
 
 def _of_table(data: Dataset, config: SamplingConfig, slides: Sequence[str], left: Ints) -> Names:
@@ -235,21 +219,10 @@ def _of_index(data: Dataset, column: str) -> Names:
     return values
 
 
-def _weights(config: SamplingConfig, names: list[str]) -> npt.NDArray[np.float64]:
-    given = config.weights or {}
-    unknown = sorted(given.keys() - set(names))
+def _weights(word: str, given: Mapping[str, float] | None, names: list[str]) -> Floats:
+    unknown = sorted((given or {}).keys() - set(names))
     if unknown:
         shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-        raise UsageError(f"sampling.weights: there is no {config.by} {unknown[0]}; there are {shown}")
-    return np.array([given.get(name, 1.0) for name in names])
-
-
-def _draws(weights: npt.NDArray[np.float64]) -> Ints:
-    """Whole numbers of draws, at least one each, in proportion to weights: largest remainders."""
-    whole = max(LEAST, EACH * len(weights))
-    exact = weights / weights.sum() * whole
-    found: Ints = np.maximum(1, np.floor(exact).astype(np.int64))
-    left = whole - int(found.sum())
-    if left > 0:
-        found[np.argsort(found - exact, kind="stable")[:left]] += 1
-    return found
+        key = {"dataset": "datasets", "MPP": "mpps"}.get(word, "weights")
+        raise UsageError(f"sampling.{key}: there is no {word} {unknown[0]}; there are {shown}")
+    return np.array([(given or {}).get(name, 1.0) for name in names])

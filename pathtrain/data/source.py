@@ -19,8 +19,8 @@ from pathprep.errors import DatasetError
 from pathprep.storage.base import Storage
 from pathprep.words import command
 from pathtrain.data import order
+from pathtrain.data.groups import Grouped
 from pathtrain.data.order import Ints
-from pathtrain.data.sampling import Grouped
 from pathtrain.stain.stage import Fits
 from pathtrain.stain.stored_fits import stored_fits
 
@@ -55,7 +55,13 @@ class TileSource(ABC):
 
     @property
     def root(self) -> PurePath:
+        """Of the first tiles, where there are several."""
         return self.storage.root
+
+    @property
+    def said(self) -> str:
+        """What messages call it."""
+        return str(self.root)
 
     @abstractmethod
     def __len__(self) -> int:
@@ -77,6 +83,10 @@ class TileSource(ABC):
     @abstractmethod
     def name(self, tile: int) -> str:
         """A tile's slide and level-0 coordinates, for messages."""
+
+    def home(self, tile: int) -> PurePath:
+        """Folder or URL of the dataset that a tile is of, for messages."""
+        return self.root
 
     @abstractmethod
     def fits(self) -> Fits:
@@ -126,8 +136,40 @@ def wrong(data: Any, place: Place) -> str:
     return ""
 
 
+class Order:
+    """Which tile comes when: every one once an epoch, in a seeded permutation of all; or drawn by groups.
+
+    Args:
+        count: tiles, N, with those held out.
+        held_out: numbers of tiles (H,), rising, that do not come.
+        groups: that tiles are drawn by; without those held out.
+    """
+
+    def __init__(self, count: int, held_out: Ints = NO_TILES, groups: Grouped | None = None) -> None:
+        self._count, self._groups = count - len(held_out), groups
+        # among the tiles that do come, the place before which each held out one would lie
+        self._gaps = held_out - np.arange(len(held_out))
+
+    def __len__(self) -> int:
+        """Tiles that come."""
+        return self._count
+
+    def __call__(self, positions: Ints, seed: int) -> Ints:
+        """Tile numbers (B,) at positions (B,) of the run."""
+        if self._groups is None:
+            found = order.permuted(positions, self._count, seed)
+        else:
+            found = self._groups.order(positions, seed)
+        return found + np.searchsorted(self._gaps, found, side="right")
+
+    @property
+    def reach(self) -> int:
+        """So many positions in a row have every tile among them."""
+        return 2 * self._count if self._groups is None else self._groups.reach
+
+
 class DatasetSource(TileSource):
-    """A dataset folder: every tile once an epoch, in a seeded permutation of all; or drawn by groups.
+    """A dataset folder.
 
     Args:
         held_out: numbers of tiles (H,), rising, that do not come.
@@ -146,23 +188,17 @@ class DatasetSource(TileSource):
     ) -> None:
         self.dataset, self.storage, self.stain = dataset, dataset.storage, dataset.params["stain"]
         self._index = dataset.tiles(self.COLUMNS) if index is None else index
-        self._groups = groups
-        # among the tiles that do come, the place before which each held out one would lie
-        self._gaps = held_out - np.arange(len(held_out))
+        self._order = Order(len(self._index), held_out, groups)
 
     def __len__(self) -> int:
-        return len(self._index) - len(self._gaps)
+        return len(self._order)
 
     def order(self, positions: Ints, seed: int) -> Ints:
-        if self._groups is None:
-            found = order.permuted(positions, len(self), seed)
-        else:
-            found = self._groups.order(positions, seed)
-        return found + np.searchsorted(self._gaps, found, side="right")
+        return self._order(positions, seed)
 
     @property
     def reach(self) -> int:
-        return super().reach if self._groups is None else self._groups.reach
+        return self._order.reach
 
     def place(self, tile: int) -> Place:
         offset, length, crc32 = (int(self._index.columns[n][tile]) for n in ("offset", "length", "crc32"))

@@ -73,10 +73,8 @@ def ibot_terms(
     log_p = functional.log_softmax(wide(student) / student_temp, dim=-1)
     weight = weight.to(log_p.dtype)
     with torch.no_grad():
-        log_q = functional.log_softmax((wide(teacher) - center) / teacher_temp, dim=-1)
-        q = log_q.exp()
-        # an output of probability 0 has log q = -inf at extreme temperatures, and adds nothing
-        entropy = -((q * log_q.clamp(min=-1e4)).sum(dim=-1) * weight).sum() / tiles
+        q = torch.softmax((wide(teacher) - center) / teacher_temp, dim=-1)
+        entropy = (torch.special.entr(q).sum(dim=-1) * weight).sum() / tiles
     terms = -(q * log_p).sum(dim=-1) * weight
     each = terms.new_zeros(tiles).index_add(0, crop, terms)
     return Terms(each, entropy)

@@ -8,8 +8,10 @@ row by a number, so Q keeps the form
     Q_nk = exp(score_nk / temp + a_n + b_k)
 
 and as the rows come last, a sample's assignments are softmax(score / temp + b). Only b, one number an output,
-depends on the other samples. Here it is found by logarithms: exp overflows in float32 where a score is above
-88 temp, which is 3.5 at a temperature of .04.
+depends on the other samples: bringing the columns of assignments to the same sum takes the logarithm of
+the sums from b. The first sums are found by logarithms: exp overflows in float32 where a score is above 88
+temp, which is 3.5 at a temperature of .04. Later ones need none: a column had a sum of 1 before the rows were
+brought to 1, so that it has at least 1 / (N K) afterwards.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -47,46 +49,54 @@ def sinkhorn_shift(
     """
     shift: Tensor | None = None
     for _ in range(iterations):
-        top: Tensor | None = None
-        total: Tensor | None = None
-        for chunk in _chunks(scores):
-            if chunk.dim() != 2 or (shift is not None and chunk.shape[1:] != shift.shape):
-                raise ValueError(f"expected scores (n, K); got {tuple(chunk.shape)}")
-            logits = wide(chunk) / temp
-            if shift is not None:  # bring the rows to a sum of 1
-                logits = logits - torch.logsumexp(logits + shift, dim=1, keepdim=True)
-            if top is None or total is None:
-                top = logits.new_full(logits.shape[1:], float("-inf"))
-                total = torch.zeros_like(top)
-            top, total = _added(top, total, logits)
-        if top is None or total is None:
-            raise ValueError("no chunk of scores; one of 0 rows tells the number of outputs")
-        if ranks is not None and ranks.world > 1:
-            most = ranks.max(top.clone())
-            total = ranks.sum(total * torch.exp(top - _finite(most)))
-            top = most
-        shift = -(top + total.log())
-        # no sample anywhere: an output's sum is 0
-        shift = torch.where(total == 0, torch.zeros_like(shift), shift - shift.mean())
+        shift = _first(scores, temp, ranks) if shift is None else _next(scores, temp, ranks, shift)
+        shift = shift - shift.mean()
     if shift is None:
         first = next(iter(_chunks(scores)))
         shift = wide(first).new_zeros(first.shape[1:])
     return shift
 
 
+def _first(scores: Scores, temp: float | Tensor, ranks: Ranks | None) -> Tensor:
+    """b from plain sums of exp."""
+    top: Tensor | None = None
+    for chunk in _chunks(scores):
+        if chunk.dim() != 2 or (top is not None and chunk.shape[1:] != top.shape):
+            raise ValueError(f"expected scores (n, K); got {tuple(chunk.shape)}")
+        logits = wide(chunk) / temp
+        if top is None:
+            top = logits.new_full(logits.shape[1:], float("-inf"))
+            total = torch.zeros_like(top)
+        if not len(chunk):
+            continue
+        most = torch.maximum(top, logits.amax(dim=0))
+        base = _finite(most)
+        total = total * torch.exp(top - base) + logits.sub_(base).exp_().sum(dim=0)
+        top = most
+    if top is None:
+        raise ValueError("no chunk of scores; one of 0 rows tells the number of outputs")
+    if ranks is not None and ranks.world > 1:
+        most = ranks.max(top.clone())
+        total = ranks.sum(total * torch.exp(top - _finite(most)))
+        top = most
+    return torch.where(total == 0, torch.zeros_like(top), -(top + total.log()))  # 0: no sample anywhere
+
+
+def _next(scores: Scores, temp: float | Tensor, ranks: Ranks | None, shift: Tensor) -> Tensor:
+    """b after one more iteration."""
+    total = torch.zeros_like(shift)
+    rate = torch.as_tensor(1 / temp, dtype=shift.dtype, device=shift.device)
+    for chunk in _chunks(scores):
+        total += torch.softmax(torch.addcmul(shift, chunk, rate), dim=1).sum(dim=0)
+    if ranks is not None:
+        total = ranks.sum(total)
+    return torch.where(total == 0, shift, shift - total.log())
+
+
 def _chunks(scores: Scores) -> Iterable[Tensor]:
     if isinstance(scores, Tensor):
         return [scores]
     return scores() if callable(scores) else scores
-
-
-def _added(top: Tensor, total: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest number of each column so far (K,), and the sum of exp of all above it (K,)."""
-    if not len(logits):
-        return top, total
-    most = torch.maximum(top, logits.amax(dim=0))
-    base = _finite(most)
-    return most, total * torch.exp(top - base) + torch.exp(logits - base).sum(dim=0)
 
 
 def _finite(most: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from pathprep.errors import UsageError
 from pathprep.stain import Target
 from pathtrain.data.order import Ints
-from pathtrain.data.training_data import TrainingData
+from pathtrain.data.trained_on import TrainingData
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.recipes.recipe import Recipe
 

@@ -14,7 +14,7 @@ from pathtrain.data.curriculum import Curriculum
 from pathtrain.data.order import Ints
 from pathtrain.data.slide_labels import SlideLabels
 from pathtrain.data.slide_stream import SlideIndex
-from pathtrain.data.training_data import TrainingData
+from pathtrain.data.trained_on import TrainingData
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.methods.base import Method, Setup
 from pathtrain.methods.hierarchical import Hierarchical

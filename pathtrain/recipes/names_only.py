@@ -25,6 +25,11 @@ def short(place: str) -> str:
     return Path(place.rstrip("/")).name or place
 
 
+def short_all(places: str | list[str]) -> str:
+    """The last names of a path or URL, or of several."""
+    return ", ".join(short(str(place)) for place in ([places] if isinstance(places, str) else places))
+
+
 def _shortened(value: Any) -> Any:
     if isinstance(value, Path):
         return Path(value.name)

@@ -18,7 +18,7 @@ from pathprep.page.environment import render, write
 from pathprep.storage.place import local_folder
 from pathprep.words import command, counted
 from pathtrain.errors import NoModelError
-from pathtrain.recipes.names_only import short, without_paths
+from pathtrain.recipes.names_only import short_all, without_paths
 from pathtrain.recipes.probes import KnnProbe
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.reports import curves
@@ -170,7 +170,7 @@ def _data(run: Run) -> dict[str, Any]:
     }
     rest = {key: run.info[key] for key in ("dataset", "slides", "normalised") if key in run.info}
     if "dataset" in rest:  # pages are passed on: no path of the machine
-        rest["dataset"] = short(str(rest["dataset"]))
+        rest["dataset"] = short_all(rest["dataset"])
     return {**rest, **own, **run.info.get("versions", {})}
 
 

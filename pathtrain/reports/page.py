@@ -28,12 +28,12 @@ from pathtrain.evaluate.baselines import said
 from pathtrain.evaluate.papers.published import TASKS
 from pathtrain.images import decode, resize
 from pathtrain.recipes.load import dump
-from pathtrain.recipes.names_only import short, without_paths
+from pathtrain.recipes.names_only import short_all, without_paths
 from pathtrain.recipes.recipe import Recipe, StainConfig
 from pathtrain.reports import curves
 from pathtrain.reports import results as evaluations
 from pathtrain.runs import checkpoint, milestones
-from pathtrain.runs.described import STEP_KEY, info_of, recipe_of
+from pathtrain.runs.described import STEP_KEY, info_of, joined, recipe_of
 from pathtrain.runs.identity import TRAINING, VERSION_KEY, held_out
 from pathtrain.stain.target import of_run
 from pathtrain.training import row_keys
@@ -80,7 +80,7 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
     found = evaluations.find(run, [Path(path) for path in results])
     views, views_missing = _views(run, recipe, info)
     recipe = without_paths(recipe)  # pages are passed on: no path of the machine
-    dataset = short(str(info.get("dataset", "DATASET")))
+    dataset = short_all(info.get("dataset", "DATASET")).replace(", ", " ")
     values = dict(
         name=run.resolve().name,
         run=run.resolve().name,
@@ -135,11 +135,13 @@ def _facts(
         ("Backbone", f"{recipe.model.name} {json.dumps(recipe.model.kwargs) if recipe.model.kwargs else ''}"),
         ("First weights", _first_weights(recipe, identity)),
         ("Stain", _stain(recipe.stain)),
-        ("Dataset", short(str(info.get("dataset", "unknown")))),
-        ("Build id", str(identity.get("dataset build id", "unknown"))),
+        ("Dataset", short_all(info.get("dataset", "unknown"))),
+        ("Build id", joined(identity.get("dataset build id", "unknown"))),
         ("Tiles", f"{tiles:,}" if tiles else "unknown"),
         ("Machine", ", ".join(f"{key} {value}" for key, value in versions.items()) or "unknown"),
     ]
+    if info.get("drawn"):
+        facts.append(("Drawn", "; ".join(info["drawn"])))
     # before the first step, there are figures of probes only
     losses, speeds, waits = (curves.points(rows, key)[1] for key in ("loss", "images_s", "data_wait"))
     measured = [("Last loss", f"{losses[-1]:.4f}")] if losses else []

@@ -66,6 +66,11 @@ def info_of(run: Path) -> dict[str, Any]:
     return found
 
 
+def joined(value: Any) -> str:
+    """A build id, or those of several datasets, in words."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def _is_count(value: Any) -> bool:
     return value is None or (type(value) is int and 0 <= value < 2**63)
 
@@ -89,6 +94,7 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
     "versions": lambda value: isinstance(value, dict),
     "changes": lambda value: isinstance(value, list),
     "dataset": lambda value: isinstance(value, str) or _is_names(value),
+    "drawn": _is_names,
     "slides": _is_count,
     "groups": _is_count,
 }

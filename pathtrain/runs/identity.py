@@ -15,8 +15,8 @@ import timm
 import torch
 
 from pathprep.stain import Target
-from pathtrain.data.sampling import Grouped
-from pathtrain.data.training_data import TrainingData
+from pathtrain.data.groups import Grouped
+from pathtrain.data.trained_on import TrainingData
 from pathtrain.errors import CheckpointError
 from pathtrain.recipes.older import SINCE
 from pathtrain.recipes.recipe import Recipe

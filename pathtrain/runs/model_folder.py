@@ -26,8 +26,8 @@ from pathprep.storage.seals import write_sealed
 from pathprep.storage.whole_folder import publish_folder
 from pathtrain.models.folder import CARD_FILE, CONFIG_FILE, CREATOR, FILES, VERSION, WEIGHTS_FILE
 from pathtrain.recipes.load import dump
-from pathtrain.recipes.names_only import short, short_init, without_paths
-from pathtrain.runs.described import info_of, recipe_of
+from pathtrain.recipes.names_only import short_all, short_init, without_paths
+from pathtrain.runs.described import info_of, joined, recipe_of
 from pathtrain.runs.model import BUILT_IN, LoadedModel
 
 USUAL = (224, 224)  # pixels: what timm makes a transformer for if nothing is said
@@ -114,8 +114,8 @@ def _card(model: LoadedModel, run: Path) -> str:
             else {}
         ),
         "Method": recipe.method,
-        "Dataset": short(str(info.get("dataset", "unknown"))),
-        "Dataset build id": identity.get("dataset build id", "unknown"),
+        "Dataset": short_all(info.get("dataset", "unknown")),
+        "Dataset build id": joined(identity.get("dataset build id", "unknown")),
         **({"Groups": info["groups"]} if info.get("groups") else {"Slides": model.slides or "unknown"}),
         "Tiles": identity.get("dataset tiles", "unknown"),
         "Fingerprint": model.fingerprint,

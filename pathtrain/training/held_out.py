@@ -12,7 +12,7 @@ from pathprep.storage.place import storage_at
 from pathprep.words import counted
 from pathtrain.data.order import Ints
 from pathtrain.data.source import NO_TILES
-from pathtrain.data.training_data import TrainingData
+from pathtrain.data.trained_on import TrainingData
 from pathtrain.data.whole_tiles import DatasetTiles
 from pathtrain.evaluate.tile_level.collapse import generator, open_slides
 from pathtrain.recipes.probes import CollapseProbe, Probe, RankProbe

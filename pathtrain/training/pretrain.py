@@ -15,7 +15,8 @@ from pathprep.params.running import AnyPath
 from pathprep.stain import Target
 from pathprep.storage import atomic, locks
 from pathtrain import methods
-from pathtrain.data.training_data import TrainingData, no_tiles, opened
+from pathtrain.data.trained_on import TrainingData, no_tiles
+from pathtrain.data.training_data import opened
 from pathtrain.distributed import ranks as distributed
 from pathtrain.errors import CheckpointError
 from pathtrain.models.first_weights import misfit
@@ -56,7 +57,7 @@ def pretrain(
     """Train, or go on with, a run; under torchrun every rank calls it.
 
     Args:
-        datasets: the folder or URL of a dataset or of mixed shards.
+        datasets: the folder or URL of a dataset or of mixed shards; or several datasets.
         recipe: the name of one that comes with the package, a .yaml file, or a recipe.
         out: the run's folder; created. None: runs/ and the recipe's name.
         settings: values that go before those of a named recipe: ``{"optim.lr": 0.001}``, or as
@@ -106,8 +107,11 @@ def pretrain(
         tiles -= len(held_out.tiles)
         total = recipe.total_steps(tiles)
         groups = data.groups(recipe.sampling, held_out.tiles)
+        drawn = data.account(groups, held_out.tiles)
         if groups is not None:
-            ranks.say(log, "%s", groups.said(recipe.sampling.by))
+            drawn.insert(0, groups.said())
+        for line in drawn:
+            ranks.say(log, "%s", line)
         identity = identities.identity(recipe, data, tiles, target, held_out.slides, groups)
         identity |= setup.identity() | ranks.decide(lambda: beginning.identity(model, begun))
         start = ranks.decide(lambda: warm_start.find(recipe.model, run, begun))
@@ -150,7 +154,7 @@ def pretrain(
             if fresh and any(path.name != locks.NAME for path in run.iterdir()):
                 identities.set_aside(run)
                 held.enter_context(lock.exclusive(run))
-            _describe(run, recipe, data, identity, target, entry, changed)
+            _describe(run, recipe, data, identity, target, entry, changed, drawn)
             milestones.forget(run, 0 if entry is None else entry.step)
 
         ranks.decide(settled)
@@ -193,6 +197,7 @@ def _describe(
     target: Target | None,
     entry: checkpoint.Entry | None,
     changed: Changes,
+    drawn: list[str],
 ) -> None:
     """Write what the run is, and what was changed on its way."""
     normalised = ModelTarget.of_training(target, data.stained[0])
@@ -200,6 +205,7 @@ def _describe(
         **data.place(),
         "identity": identity,
         "normalised": normalised is not None,
+        **({"drawn": drawn} if drawn else {}),
         **data.counts(identity.get("held-out slides", ())),
         "versions": identities.versions(),
         "changes": identities.changes(run, 0 if entry is None else entry.step, changed),

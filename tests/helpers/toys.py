@@ -42,8 +42,13 @@ def noise(count: int, side: int = 32, colour: Sequence[int] = (180, 90, 160), se
     return list(np.clip(tiles, 0, 255).astype(np.uint8))
 
 
-def write_dataset(root: Path, slides: Mapping[str, Sequence[Pixels]], mpp: float = 0.5) -> Path:
-    """A dataset folder; tiles lie in rows of ten, one tile's side apart."""
+def write_dataset(
+    root: Path,
+    slides: Mapping[str, Sequence[Pixels]],
+    mpp: float = 0.5,
+    stated: Mapping[str, Any] | None = None,
+) -> Path:
+    """A dataset folder; tiles lie in rows of ten, one tile's side apart. ``stated``: parameters."""
     params: dict[str, Any] = {
         "tile": 32,
         "mpp": 0.5,
@@ -51,6 +56,7 @@ def write_dataset(root: Path, slides: Mapping[str, Sequence[Pixels]], mpp: float
         "overlap": 0,
         "min_tissue": 0.5,
         "stain": {"mode": "none"},
+        **(stated or {}),
     }
     build = build_id(params)
     for folder in ("shards", "index", "slides", "previews", "failed"):

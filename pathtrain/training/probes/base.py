@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pathtrain.data.training_data import TrainingData
+from pathtrain.data.trained_on import TrainingData
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, Ints
 from pathtrain.models.backbone import build
 from pathtrain.models.positions import as_dino, own_side

@@ -20,8 +20,9 @@ from pathprep.params.tile_set import TileParams
 from pathprep.tilesets import run as imports
 from pathprep.tilesets.find import find
 from pathtrain.data import order
+from pathtrain.data.groups import Grouped, Level
 from pathtrain.data.loader import BatchOptions, Loader
-from pathtrain.data.sampling import Grouped, grouped
+from pathtrain.data.sampling import grouped
 from pathtrain.data.source import NO_TILES
 from pathtrain.data.training_data import of
 from pathtrain.distributed.ranks import Ranks
@@ -36,8 +37,9 @@ SIZES = {"a": 12, "b": 3, "c": 7, "d": 1}
 def in_a_row(sizes: list[int], draws: list[int]) -> Grouped:
     """Groups whose tiles lie one group after the other."""
     starts = np.concatenate([[0], np.cumsum(sizes)])
-    names = [str(number) for number in range(len(sizes))]
-    return Grouped(names, np.array(draws), starts, starts[:-1], starts[:-1])
+    names = {"slide": np.array([str(number) for number in range(len(sizes))])}
+    level = Level(np.array([0, len(sizes)]), np.array(draws))
+    return Grouped(names, (level,), starts, starts[:-1], starts[:-1])
 
 
 def turns(tiles: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]) -> None:
@@ -103,16 +105,16 @@ def shares(made: Grouped, count: int) -> dict[str, float]:
 
 def test_every_slide_comes_equally_often_without_what_is_held_out(dataset: Path) -> None:
     data, by_slide = Dataset(dataset), SamplingConfig(by="slide")
-    made = grouped(data, by_slide, NO_TILES)
+    made = grouped({"": data}, by_slide, NO_TILES)
     assert made is not None
     assert made.sizes.tolist() == list(SIZES.values())
     assert shares(made, 400) == dict.fromkeys(SIZES, 0.25)
-    assert made.said("slide") == (
+    assert made.said() == (
         "sampling by slide: 4 slides, each 1 tile in 4; a tile of d (1 tiles) comes 12 times as often as one "
         "of a (12)"
     )
     held_out = np.array([0, 5, *range(12, 15), 21])  # two of a, all of b, one of c
-    kept = grouped(data, by_slide, held_out)
+    kept = grouped({"": data}, by_slide, held_out)
     assert kept is not None
     assert (kept.names, kept.sizes.tolist()) == (["a", "c", "d"], [10, 6, 1])
     options = BatchOptions.of(load("smoke", [*TINY, "batch=6", "sampling.by=slide"]))
@@ -123,7 +125,7 @@ def test_every_slide_comes_equally_often_without_what_is_held_out(dataset: Path)
 
 
 def test_weights_are_kept_to_a_draw(dataset: Path) -> None:
-    made = grouped(Dataset(dataset), SamplingConfig(by="slide", weights={"a": 5, "d": 0.001}), NO_TILES)
+    made = grouped({"": Dataset(dataset)}, SamplingConfig(by="slide", weights={"a": 5, "d": 0.001}), NO_TILES)
     assert made is not None
     total = 5 + 1 + 1 + 0.001
     for name, weight in {"a": 5, "b": 1, "c": 1, "d": 0.001}.items():
@@ -172,16 +174,16 @@ def tile_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_by_a_column_of_the_index(tile_set: Path) -> None:
     data = Dataset(tile_set)
     labels = np.array(data.texts("label"))
-    made = grouped(data, SamplingConfig(by="label"), NO_TILES)
+    made = grouped({"": data}, SamplingConfig(by="label"), NO_TILES)
     assert made is not None
     drawn = labels[made.order(np.arange(200), 0)]
     assert (made.names, np.mean(drawn == "p")) == (["b", "p"], 0.5)
     assert set(made.order(np.arange(made.reach), 0).tolist()) == set(range(24))
     held_out = np.flatnonzero(np.array(data.texts("group")) == "p2")
-    kept = grouped(data, SamplingConfig(by="group", weights={"b": 3}), held_out)
+    kept = grouped({"": data}, SamplingConfig(by="group", weights={"b": 3}), held_out)
     assert kept is not None
     assert (len(kept.names), int(kept.sizes.sum())) == (5, 20)
-    numbers = grouped(data, SamplingConfig(by="stored"), NO_TILES)
+    numbers = grouped({"": data}, SamplingConfig(by="stored"), NO_TILES)
     assert numbers is not None
     assert numbers.names == ["32"]
 
@@ -190,19 +192,19 @@ def test_by_a_table_of_slides(dataset: Path, tmp_path: Path) -> None:
     table = tmp_path / "slides.csv"
     table.write_text("slide_id,site\na,one\nb,two\nc,one\nd,two\n")
     config = SamplingConfig(by="site", table=table, weights={"two": 3})
-    made = grouped(Dataset(dataset), config, NO_TILES)
+    made = grouped({"": Dataset(dataset)}, config, NO_TILES)
     assert made is not None
     tiles = made.order(np.arange(made.cycle), 0)
     second = (tiles >= 12) & (tiles < 15) | (tiles >= 22)
     assert (made.names, made.sizes.tolist(), second.mean()) == (["one", "two"], [19, 4], 0.75)
     table.write_text("slide_id,site\na,one\nb,two\nc,one\nd,\n")
     with pytest.raises(UsageError, match=r"1 slide has no site \(d\) and would never be drawn"):
-        grouped(Dataset(dataset), config, NO_TILES)
-    without_d = grouped(Dataset(dataset), config, np.array([22]))  # held out, so it needs none
+        grouped({"": Dataset(dataset)}, config, NO_TILES)
+    without_d = grouped({"": Dataset(dataset)}, config, np.array([22]))  # held out, so it needs none
     assert without_d is not None
     assert (without_d.names, without_d.sizes.tolist()) == (["one", "two"], [19, 3])
     with pytest.raises(UsageError, match="slides.csv has no column organ; there are slide_id, site"):
-        grouped(Dataset(dataset), SamplingConfig(by="organ", table=table), NO_TILES)
+        grouped({"": Dataset(dataset)}, SamplingConfig(by="organ", table=table), NO_TILES)
 
 
 @pytest.mark.parametrize(
@@ -216,12 +218,12 @@ def test_by_a_table_of_slides(dataset: Path, tmp_path: Path) -> None:
 )
 def test_what_cannot_be_drawn_by(dataset: Path, config: dict[str, object], message: str) -> None:
     with pytest.raises(PathprepError, match=message):
-        grouped(Dataset(dataset), SamplingConfig.model_validate(config), NO_TILES)
+        grouped({"": Dataset(dataset)}, SamplingConfig.model_validate(config), NO_TILES)
 
 
 def test_shards_are_no_slides(tile_set: Path, dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="imported tiles have no slides; sampling.by=group"):
-        grouped(Dataset(tile_set), SamplingConfig(by="slide"), NO_TILES)
+        grouped({"": Dataset(tile_set)}, SamplingConfig(by="slide"), NO_TILES)
     mix([dataset], tmp_path / "mix")
     with pytest.raises(UsageError, match="sampling.by=slide needs the dataset that they were made of"):
         of(MixedDataset(tmp_path / "mix")).groups(SamplingConfig(by="slide"), NO_TILES)

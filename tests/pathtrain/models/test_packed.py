@@ -1,11 +1,13 @@
 """Packed transformers against timm's own: features, gradients, masked patches, and stochastic depth."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
+from helpers import two_ranks
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -246,3 +248,40 @@ def test_compiled_and_in_bfloat16(drop_by: Any) -> None:
         assert out[0].isfinite().all()
         if not training:
             assert torch.allclose(out[0], tokens(model, images(), masks(), torch.zeros(24))[0], atol=1e-5)
+
+
+class Whole(nn.ModuleDict):
+    """What is sharded: a forward pass that goes through ``tokens``."""
+
+    def forward(self, groups: list[Tensor]) -> list[Tensor]:
+        return tokens(self["backbone"], groups, masks(), self["backbone"].cls_token[0])
+
+
+def test_sharded_on_two_ranks(tmp_path: Path) -> None:
+    two_ranks.run(__file__, "_rank", tmp_path)
+    network = Whole({"backbone": plain()})
+    as_packed(network["backbone"])  # type: ignore[arg-type]
+    found = network(images())
+    own = gradients(network, found)
+    for rank in range(2):
+        tokens_, grads = torch.load(tmp_path / f"{rank}.pt")
+        for mine, other in zip(tokens_, found, strict=True):
+            assert torch.allclose(mine, other, atol=1e-5)
+        for name, grad in own.items():
+            assert torch.allclose(grads[name], grad, rtol=1e-4, atol=1e-4), name
+
+
+def _rank(rank: int, folder: str) -> None:
+    from pathtrain.distributed.fsdp import compile_blocks, shard, whole
+
+    torch.set_num_threads(1)
+    store = f"file://{folder}/store"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+    network = Whole({"backbone": plain()})
+    as_packed(network["backbone"])  # type: ignore[arg-type]
+    shard([network])
+    compile_blocks([network], "aot_eager")
+    found = network(images())
+    grads = gradients(network, found)
+    torch.save(([x.detach() for x in found], whole(grads)), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()

@@ -115,6 +115,9 @@ def test_an_account_of_other_texts(made: Path, plain: Path, tmp_path: Path) -> N
     change = {"dataset": f"/{EVIL}", "versions": {EVIL: None}, "identity": identity}
     run = with_account(made, tmp_path, change)
     assert unharmed(report(run), plain).count(SHOWN) >= 2
+    several = {**change, "dataset": [EVIL, EVIL], "drawn": [EVIL]}
+    (run / "run.json").write_text(json.dumps({**json.loads((run / "run.json").read_text()), **several}))
+    assert unharmed(report(run), plain).count(SHOWN) >= 3
     compare([run, made / "other"], tmp_path / "compare.html")
     compare([made / "run", made / "other"], tmp_path / "usual.html")
     unharmed(tmp_path / "compare.html", tmp_path / "usual.html")
@@ -122,7 +125,7 @@ def test_an_account_of_other_texts(made: Path, plain: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     "change",
-    [{"dataset": None}, {"dataset": [EVIL]}, {"identity": {"dataset tiles": EVIL}}, {"versions": EVIL}],
+    [{"dataset": None}, {"dataset": [EVIL, 1]}, {"identity": {"dataset tiles": EVIL}}, {"versions": EVIL}],
 )
 def test_an_account_of_other_values_is_one_sentence(
     change: dict[str, Any], made: Path, tmp_path: Path
