@@ -139,7 +139,7 @@ def _graph(
     reader: Reader | None,
     indexes: list[str],
     views: Tail,
-    pixels: bool,
+    pixels: bool = False,
 ) -> Any:
     """From JPEGs, or ``pixels``, to tiles; what ``views`` makes of them comes out."""
     # made out here: what is called inside the graph is traced, with all that it calls
