@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # name -> module and class; imported when a run needs it
 METHODS = {
     "dino": "pathtrain.methods.dino:DinoSetup",
+    "dinov2": "pathtrain.methods.dinov2_setup:Dinov2Setup",
     "hierarchical": "pathtrain.methods.hierarchical_setup:HierarchicalSetup",
 }
 

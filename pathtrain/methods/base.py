@@ -4,10 +4,11 @@ A ``Setup`` is the method on one run's data: it says what it needs beside them, 
 the loop works with, a ``Method`` and a ``BatchSource``.
 
 A method owns its networks and whatever else its loss remembers. The loop owns data, optimiser, ranks,
-checkpoints and logs. A step is: every rank's batch is split into parts; of each part the ``loss`` is taken
-and sent backward; gradients and ``Outcome.means`` are averaged over parts and ranks; the optimiser steps;
-``update`` follows. So a method never asks how many ranks or parts there are, and gives the same with any
-number of them if its loss is a mean over samples and ``loss`` changes nothing that the next part reads.
+checkpoints and logs. A step is: every rank's batch is split into parts; ``prepare`` sees them all, for what
+couples the samples of a batch; of each part the ``loss`` is taken and sent backward; gradients and
+``Outcome.means`` are averaged over parts and ranks; the optimiser steps; ``update`` follows. So a method
+gives the same with any number of ranks and parts if its loss is a mean over samples, but for what ``prepare``
+has found of the whole batch, and ``loss`` changes nothing that the next part reads.
 """
 
 from abc import ABC, abstractmethod
@@ -110,6 +111,12 @@ class Method(Protocol):
 
     def split(self, views: Any, size: int) -> list[Any]:
         """A batch's views in parts of ``size`` samples; the last may have fewer."""
+
+    def prepare(self, parts: list[Any], step: int, ranks: Ranks) -> list[Any]:
+        """The parts as ``loss`` takes them, with what is to be known of the batch over all ranks.
+
+        All ranks call it, with as many parts. It changes nothing but the state of torch's random generators.
+        """
 
     def loss(self, part: Any, step: int) -> Outcome:
         """Loss of a part; changes nothing but the state of torch's random generators.

@@ -85,6 +85,10 @@ class Dino(TeacherPair):
         """Views (B, 3, H, W) in parts of ``size`` tiles."""
         return slices(views, size)
 
+    def prepare(self, parts: list[list[Tensor]], step: int, ranks: Ranks) -> list[list[Tensor]]:
+        """Nothing couples a batch's samples."""
+        return parts
+
     def loss(self, views: list[Tensor], step: int) -> Outcome:
         """Loss of a batch; see ``TeacherPair.compare``.
 

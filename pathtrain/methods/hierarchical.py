@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pathtrain.data.slide_labels import SlideLabels
 from pathtrain.data.work import Regions, Slide, Work
+from pathtrain.distributed.ranks import Ranks
 from pathtrain.losses import spread
 from pathtrain.losses.tasks import masked_cross_entropy
 from pathtrain.methods import schedules
@@ -170,6 +171,10 @@ class Hierarchical:
         if views.regions is not None:
             parts.append(Part("region", views.regions, whole / counts["region"]))
         return parts + [Part("slide", slide, whole / counts["slide"]) for slide in views.slides]
+
+    def prepare(self, parts: list[Part], step: int, ranks: Ranks) -> list[Part]:
+        """Nothing couples a batch's samples."""
+        return parts
 
     def loss(self, part: Part, step: int) -> Outcome:
         """Weighted loss of a part."""

@@ -7,6 +7,7 @@ instead of using torch's parametrisation, so that checkpoints hold what the form
 
 import math
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -45,11 +46,24 @@ class DinoHead(nn.Module):
             torch.ones(config.out_dim, 1), requires_grad=not config.norm_last_layer
         )
 
-    def forward(self, features: Tensor) -> Tensor:
-        x = self.mlp(features)
+    def forward(self, x: Tensor, part: Literal["whole", "vectors", "last"] = "whole") -> Tensor:
+        """Scores; or of its two halves one.
+
+        Args:
+            x: features (B, D); of ``last``, what ``vectors`` gives.
+            part: ``vectors``: up to the normalisation, (B, bottleneck_dim), a fraction of the scores' size;
+                ``last``: the last layer alone.
+        """
+        if part != "last":
+            x = self.mlp(x)
         with torch.autocast(x.device.type, enabled=False):
+            x = x.to(self.last_direction)
+            if part != "last":
+                x = functional.normalize(x, dim=-1)
+            if part == "vectors":
+                return x
             weight = functional.normalize(self.last_direction, dim=-1) * self.last_length
-            return functional.linear(functional.normalize(x.to(weight), dim=-1), weight)
+            return functional.linear(x, weight)
 
     def last_layer(self) -> list[nn.Parameter]:
         """The parameters that stay fixed at the start of a run."""

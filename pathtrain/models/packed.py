@@ -117,6 +117,14 @@ class MaskablePatches(PatchEmbed):  # type: ignore[misc]
         return patches if self.instead is None else masked(patches, *self.instead)
 
 
+class OfGroups(nn.Module):
+    """What makes ``tokens`` a backbone's forward pass, which compilers and FSDP look at."""
+
+    def forward(self, x: Any, masks: Tensor | None = None, mask_token: Tensor | None = None) -> Any:
+        """Images (B, 3, H, W) as timm's; of a list of groups, and masks of the first, ``tokens``."""
+        return super().forward(x) if isinstance(x, Tensor) else tokens(self, x, masks, mask_token)
+
+
 def as_packed(backbone: nn.Module, drop_by: DropBy = "sample") -> None:
     """Prepare a backbone for ``tokens``, in place, before it is copied, compiled or sharded.
 
@@ -133,10 +141,12 @@ def as_packed(backbone: nn.Module, drop_by: DropBy = "sample") -> None:
     if not isinstance(getattr(backbone, "patch_drop", None), nn.Identity | None):
         raise ModelError("model.kwargs: patch_drop_rate cannot be used where patches are masked; remove it")
     blocks = getattr(backbone, "blocks", ())
+    kind = type(backbone)
     if _plain(backbone):
         for block in blocks:
             block.__class__ = PackedBlock
             block.drop_by = drop_by
+        backbone.__class__ = type(kind.__name__, (OfGroups, kind), {})
         return
     embedding = getattr(backbone, "patch_embed", None)
     if type(embedding) is not PatchEmbed or not blocks:
@@ -150,6 +160,7 @@ def as_packed(backbone: nn.Module, drop_by: DropBy = "sample") -> None:
             raise ModelError(f"drop_path_by=subset: {name} of timm cannot; set sample, or drop_path=0")
         for block in blocks:
             block.__class__ = SubsetEvaBlock
+    backbone.__class__ = type(kind.__name__, (OfGroups, kind), {})
 
 
 def tokens(

@@ -13,13 +13,18 @@ from pathprep.storage.place import local_folder
 from pathprep.storage.regular import open_regular
 from pathtrain.errors import RecipeError
 from pathtrain.recipes.dino import DinoRecipe
+from pathtrain.recipes.dinov2 import Dinov2Recipe
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
 from pathtrain.recipes.older import GONE, renewed
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.recipes.text import LARGEST_TEXT, decoded, parsed
 
 # method -> what its recipes may say
-RECIPES: dict[str, type[Recipe]] = {"dino": DinoRecipe, "hierarchical": HierarchicalRecipe}
+RECIPES: dict[str, type[Recipe]] = {
+    "dino": DinoRecipe,
+    "dinov2": Dinov2Recipe,
+    "hierarchical": HierarchicalRecipe,
+}
 
 
 def names() -> list[str]:

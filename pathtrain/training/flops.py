@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pathtrain.distributed.ranks import Ranks
 from pathtrain.methods.base import Method
 
 # Dense bfloat16 FLOP/s by what torch calls the device; the first that is part of the name
@@ -64,14 +65,16 @@ def count(method: Method, part: Any, precision: str, device: torch.device, step:
     All ranks must call it where the networks are sharded. A multiplication and an addition are two.
 
     Args:
-        part: what ``Method.loss`` takes; of one tile, for the operations a tile.
+        part: what ``Method.split`` gives.
     """
+    alone = Ranks(device=device)
     with (
         _keeping_activations(method),
         torch.compiler.set_stance("force_eager"),
         FlopCounterMode(display=False) as counter,
     ):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            (part,) = method.prepare([part], step, alone)
             loss = method.loss(part, step).loss
         loss.backward()  # type: ignore[no-untyped-call]
     return int(counter.get_total_flops())

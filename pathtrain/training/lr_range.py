@@ -25,6 +25,7 @@ from pathtrain.distributed import ranks as distributed
 from pathtrain.errors import TrainError
 from pathtrain.features.progress import TileProgress
 from pathtrain.recipes.dino import DinoRecipe
+from pathtrain.recipes.dinov2 import Dinov2Recipe
 from pathtrain.recipes.load import load
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs import beginning, warm_start
@@ -82,7 +83,7 @@ def lr_range(
 
     Args:
         datasets: as of ``pretrain``.
-        recipe: of the method dino.
+        recipe: of the method dino or dinov2.
         settings: values that go before those of a named recipe.
         steps: N, at least 20. More show more, and let the network learn more on the way.
         low, high: learning rates of the first and the last step.
@@ -93,10 +94,10 @@ def lr_range(
         PathprepError: the dataset or the model is wrong.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load(recipe, settings)
-    if not isinstance(recipe, DinoRecipe):
+    if not isinstance(recipe, DinoRecipe | Dinov2Recipe):
         raise UsageError(
             f"the method {recipe.method} has several losses, in turn and together, and no one rate for them: "
-            "test a recipe of the method dino with the same model, views and batch"
+            "test a recipe of the method dino or dinov2 with the same model, views and batch"
         )
     if steps < FEWEST:
         raise UsageError(f"`steps` {steps}: at least {FEWEST} are needed to read a curve")
@@ -129,16 +130,17 @@ def lr_range(
     return _found(recipe, rates, done)
 
 
-def _found(recipe: DinoRecipe, rates: list[float], done: list[step.Done]) -> LrRange:
-    entropy = [one.means["teacher_entropy"] for one in done]
-    told = [one.means["output_entropy"] - one.means["teacher_entropy"] for one in done]
+def _found(recipe: Recipe, rates: list[float], done: list[step.Done]) -> LrRange:
+    (kind,) = recipe.outputs()  # the log's keys of DINO's loss begin so
+    entropy = [one.means[f"{kind}teacher_entropy"] for one in done]
+    told = [one.means[f"{kind}output_entropy"] - one.means[f"{kind}teacher_entropy"] for one in done]
     # the step that is not finite shows what the one before did
     not_finite = rates[max(0, len(done) - 1)] if len(done) < len(rates) else None
     if not done:
         raise TrainError(
             f"the loss is not finite at the first step, of rate {rates[0]:.2g}: see the model's start"
         )
-    reading = lr_curve.read(rates[: len(done)], [one.means["kl"] for one in done], told)
+    reading = lr_curve.read(rates[: len(done)], [one.means[f"{kind}kl"] for one in done], told)
     return LrRange(
         rates[: len(done)],
         [one.loss for one in done],

@@ -14,6 +14,8 @@ from pathtrain.training import flops
 from pathtrain.training.logs import Row
 from pathtrain.training.step import Done
 
+FEW = 8  # tiles whose operations are counted: masks differ from tile to tile
+
 
 class Meter:
     """Adds up steps and gives a row of them; MFU on cards whose peak is known, else null.
@@ -25,15 +27,17 @@ class Meter:
         self._recipe, self._method, self._ranks = recipe, method, ranks
         # samples of several kinds, where the recipe's batch is 0, have no one cost
         self._peak = flops.peak(ranks.device, recipe.precision) if recipe.batch else None
-        self._flops = 0  # a tile
+        self._flops = 0.0  # a tile
         self.restart()
 
     def learn(self, batch: Batch) -> None:
         """Count the operations of a tile, once, before the first step; the time that it takes is left out."""
         if self._peak is not None:
             began = time.perf_counter()
-            tile = self._method.split(batch.views, 1)[0]
-            self._flops = flops.count(self._method, tile, self._recipe.precision, self._ranks.device)
+            few = min(FEW, len(batch.tiles))
+            part = self._method.split(batch.views, few)[0]
+            found = flops.count(self._method, part, self._recipe.precision, self._ranks.device)
+            self._flops = found / few
             self._since += time.perf_counter() - began
 
     def count(self, done: Done) -> None:

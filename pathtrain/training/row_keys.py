@@ -48,6 +48,9 @@ MEANS = {
         "mean over steps of the standard deviation of the teacher's features in a step, each of length 1, "
         "times the square root of their dimension (Chen and He 2021): 0 where all are the same",
     ),
+    "regulariser": Key(
+        "Regulariser", "mean of what spreads the class tokens, summed over global views, without its weight"
+    ),
     "gradient_norm": Key("Gradient norm (before clipping)", "mean of the L2 norm of the whole gradient"),
 }
 SCHEDULED = {
@@ -55,6 +58,7 @@ SCHEDULED = {
     "weight_decay": Key("Weight decay", "of the row's last step"),
     "momentum": Key("Teacher momentum", "of the row's last step"),
     "teacher_temp": Key("Teacher temperature", "of the row's last step"),
+    "regulariser_weight": Key("Weight of the regulariser", "of the row's last step"),
     "phase": Key("Phase", "of a hierarchical run, from 1; of the row's last step"),
 }
 SPEED = {
@@ -70,7 +74,7 @@ KEYS = {**PLACE, **MEANS, **SCHEDULED, **SPEED}
 # What a row has of every objective that says how far the student is from the teacher
 _JUDGED = ("loss", "teacher_entropy", "output_entropy", "outputs_used", "feature_rank", "feature_sd")
 
-OBJECTIVES = {"tile_": "Tiles", "region_": "Regions", "slide_": "Slides"}
+OBJECTIVES = {"tile_": "Tiles", "patch_": "Masked patches", "region_": "Regions", "slide_": "Slides"}
 _PART, _VALIDATION = "gradient_norm_", "val_"
 
 

@@ -143,8 +143,10 @@ class Stepper:
         means: dict[str, Tensor] = {}
         each = []
         pieces = method.split(batch.views, recipe.micro_batch or own)
+        with self._cast():
+            pieces = method.prepare(pieces, step, ranks)
         for number, part in enumerate(pieces, 1):
-            with torch.autocast(ranks.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            with self._cast():
                 outcome = method.loss(part, step)
             share = len(outcome.each) / own
             with self._gradients.part(last=number == len(pieces)):
@@ -186,6 +188,10 @@ class Stepper:
             self.optimizer.step()
             method.update(means, step, self._broken == 0)
         return queued
+
+    def _cast(self) -> torch.autocast:
+        reduced = self.recipe.precision == "bfloat16"
+        return torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=reduced)
 
     def _frozen(self, step: int) -> list[nn.Parameter]:
         """The backbone's parameters in a frozen start."""

@@ -27,6 +27,7 @@ from pathtrain.training.pretrain import pretrain
 CPU = torch.device("cpu")
 CASES = {
     "dino": ("smoke", [*TINY, "batch=4", "dino.drop_path=0.2"]),
+    "dinov2": ("midnight-tiny", [*TINY, "batch=4", "dino.drop_path=0.2"]),
     "hierarchical": ("exaonepath2-tiny", [*SMALL, f"hierarchy.phases=[{FIRST}, {SECOND}]"]),
 }
 
@@ -60,7 +61,7 @@ def equal(one: Any, other: Any) -> bool:
 def losses(method: Method, parts: list[Any], step: int) -> list[Outcome]:
     torch.manual_seed(7)
     found = []
-    for part in parts:
+    for part in method.prepare(parts, step, ALONE):
         found.append(method.loss(part, step))
         found[-1].loss.backward()
     return found

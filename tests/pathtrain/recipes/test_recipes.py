@@ -22,7 +22,7 @@ def test_dumped_recipes_load_as_the_same(name: str, tmp_path: Path) -> None:
     assert load(tmp_path / "recipe.yaml") == recipe
 
 
-@pytest.mark.parametrize("name", ["exaonepath1", "exaonepath2"])
+@pytest.mark.parametrize("name", ["exaonepath1", "exaonepath2", "midnight", "midnight-392", "dinov2-vits"])
 def test_every_value_of_a_published_recipe_is_marked(name: str) -> None:
     lines = (resources.files("pathtrain.recipes") / f"{name}.yaml").read_text().splitlines()
     for before, line in pairwise(lines):
@@ -64,9 +64,12 @@ def test_the_published_values() -> None:
         ("batch=many", "recipe smoke: batch: Input should be a valid integer"),
         (
             "method=[dino]",
-            "recipe smoke: method: there is none called ['dino']; there are dino, hierarchical",
+            "recipe smoke: method: there is none called ['dino']; there are dino, dinov2, hierarchical",
         ),
-        ("method=ibot", "recipe smoke: method: there is none called ibot; there are dino, hierarchical"),
+        (
+            "method=ibot",
+            "recipe smoke: method: there is none called ibot; there are dino, dinov2, hierarchical",
+        ),
         ("views.globals.scale=[1,0.5]", "recipe smoke: views.globals: scale needs the smaller value first"),
         ("views.locals.blur=[0.5,0.5]", "recipe smoke: views.locals: count is 4, blur has 2 values"),
         ("views.globals.count=1", "recipe smoke: views"),
@@ -149,7 +152,10 @@ def test_steps_and_epochs_replace_each_other() -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("nothing", "no such recipe; there are exaonepath1, exaonepath2, "), ("nothing.yaml", "No such file")],
+    [
+        ("nothing", "no such recipe; there are dinov2-vits, exaonepath1, exaonepath2, "),
+        ("nothing.yaml", "No such file"),
+    ],
 )
 def test_absent_recipes(name: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
