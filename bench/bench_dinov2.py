@@ -2,7 +2,7 @@
 
 Ours is the step of `pathtrain pretrain`, with all that it checks and reports; lightly-train's is its own
 method ``dinov2`` without the trainer round it (lightly_dinov2.py says how to install it). Both have one head
-for class tokens and patches, KoLeo, stochastic depth by subsets of the batch, and the same random views, which
+for class tokens and patches, KoLeo, stochastic depth by subsets of the batch, and the same random views that
 are ready in memory, so only the step counts. Steps are interleaved.
 
     PYTHONPATH=DIR python bench/bench_dinov2.py [--centring mean sinkhorn] [--json [FILE]]

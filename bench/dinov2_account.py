@@ -69,10 +69,11 @@ def account(size: str, way: str, batch: int, drop_path: float | None = None) -> 
     """Of one step."""
     fake, counting = FakeTensorMode(allow_non_fake_inputs=True), Counting()
     recipe = _recipe(size, way, batch, drop_path)
-    real = _masked(recipe)
-    picked = real.picked(torch.device("cpu"))
     with fake, _unasked():
         method = Dinov2(recipe, recipe.steps, torch.device("cpu"), fresh=False)
+    real = _masked(recipe, method)
+    picked = real.picked(torch.device("cpu"))
+    with fake:
         found = Picked(*(fake.from_tensor(tensor) for tensor in vars(picked).values()))
         sides = [recipe.views.globals.size] * recipe.views.globals.count
         sides += [recipe.views.locals.size] * recipe.views.locals.count
@@ -98,8 +99,8 @@ def _recipe(size: str, way: str, batch: int, drop_path: float | None) -> Dinov2R
     return recipe
 
 
-def _masked(recipe: Dinov2Recipe) -> Masked:
-    patch = 16 if "patch16" in recipe.model.name else 14
+def _masked(recipe: Dinov2Recipe, method: Dinov2) -> Masked:
+    patch = method.student["backbone"].patch_embed.patch_size[0]  # type: ignore[union-attr]
     side, ibot = recipe.views.globals.size // patch, recipe.ibot
     positions, crops = order.positions(0, recipe.batch), recipe.views.globals.count
     found = masks(positions, recipe.batch, crops, (side, side), ibot.share, ibot.ratio, ibot.fill, 0)
