@@ -23,7 +23,8 @@ def test_packed_has_the_same_operations_in_fewer_kernels_and_subsets_fewer_of_bo
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     module = script("dinov2_account", monkeypatch)
-    monkeypatch.setitem(module.SIZES, "tiny", ("midnight-tiny", ["precision=bfloat16", "model.kwargs.depth=2"]))
+    recipe = ("midnight-tiny", ["precision=bfloat16", "model.kwargs.depth=2"])
+    monkeypatch.setitem(module.SIZES, "tiny", recipe)
     separate, packed, subset = (module.account("tiny", way, 8, 0.5) for way in module.WAYS)
     assert packed.flops == separate.flops > subset.flops
     assert packed.kernels < 0.9 * separate.kernels
