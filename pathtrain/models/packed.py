@@ -164,7 +164,7 @@ def as_packed(backbone: nn.Module, drop_by: DropBy = "sample") -> None:
 
 
 def drop_alike(backbone: nn.Module, rate: float) -> None:
-    """Give all blocks the same rate of stochastic depth, as DINOv2 has it; timm's rises from 0 to the last one.
+    """Give all blocks the same rate of stochastic depth, as DINOv2 has it; timm lets it rise from 0.
 
     Raises:
         ModelError: its blocks have no stochastic depth of timm's.

@@ -20,8 +20,8 @@ class Dinov2Config(DinoConfig):
         iterations: of sinkhorn.
         drop_path_by: ``sample``: a dropped sample's branch is computed and set to 0; ``subset``: branches
             are computed for the others alone, so that a drop path of .4 saves two fifths of the student.
-        drop_path_depth: ``even``: ``drop_path`` is the rate of every block, as DINOv2 has it; ``rising``: that
-            of the last one, and it climbs linearly from 0 over the blocks.
+        drop_path_depth: ``even``: ``drop_path`` is the rate of all blocks, as DINOv2 has it; ``rising``:
+            that of the last one, and it climbs linearly from 0 over the blocks.
         weight: of this loss in the sum.
     """
 
