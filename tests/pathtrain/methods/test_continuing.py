@@ -29,7 +29,8 @@ SMALL = (
     "model.kwargs={img_size: 42, depth: 2, embed_dim: 24, num_heads: 2, mlp_ratio: 1.0001, reg_tokens: 2,"
     " no_embed_class: true}",
     "model.positions=registers", "views.globals.size=56", "views.locals.size=28", "views.locals.count=2",
-    "batch=4", f"dino.head={HEADS}", f"ibot.head={HEADS}", "dino.freeze_last_layer_steps=0", "optim.warmup_steps=0",
+    "batch=4", f"dino.head={HEADS}", f"ibot.head={HEADS}",
+    "dino.freeze_last_layer_steps=0", "optim.warmup_steps=0",
 )  # fmt: skip
 
 
