@@ -118,6 +118,7 @@ def network(recipe: Dinov2Recipe) -> Any:
         block_fn=partial(Block, attn_class=MemEffAttention),
         ffn_layer="mlp" if isinstance(block.mlp, timm.layers.Mlp) else "swiglufused",
         drop_path_rate=recipe.dino.drop_path,
+        drop_path_uniform=recipe.dino.drop_path_depth == "even",
     )
     counts = [sum(p.numel() for name, p in each.named_parameters()) for each in (ours, found)]
     counts[1] -= found.mask_token.numel()

@@ -95,6 +95,8 @@ class Dinov2(TeacherPair):
         body = backbone.create(recipe.model, drop, learnt) if fresh else backbone.build(recipe.model, drop)
         crops = {"views.globals.size": recipe.views.globals, "views.locals.size": recipe.views.locals}
         as_dino(body, [crop.size for crop in crops.values() if crop.count], recipe.model.positions)
+        if self.config.drop_path_depth == "even":
+            packed.drop_alike(body, drop)
         packed.as_packed(body, self.config.drop_path_by)
         backbone.check(body, recipe.model, {key: crop.size for key, crop in crops.items() if crop.count})
         dim = int(body.num_features)  # type: ignore[arg-type]  # timm's

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from pathtrain.recipes.architecture import check_arguments, check_name
+from pathtrain.recipes.online import OnlineConfig
 from pathtrain.recipes.optim import OptimConfig
 from pathtrain.recipes.probes import Probe
 from pathtrain.recipes.sampling import SamplingConfig
@@ -259,6 +260,7 @@ class Recipe(Strict):
             ``auto``: on cards that torch's compiler writes for, if there are a C compiler and Python.h.
         sharding: ``full`` divides weights, gradients and optimiser among the ranks (FSDP2).
         sampling: how often each tile comes.
+        online: how tiles are drawn from slides, where these are trained on, through a survey.
         probes: what the teacher's encoder is measured by while training. Those of one kind have names.
         rank_timeout: minutes that ranks wait for each other's gradients before the run ends; one that reads
             slowly holds up the others. While rank 0 measures probes they wait two hours.
@@ -276,6 +278,7 @@ class Recipe(Strict):
     stain: StainConfig = StainConfig()
     sampling: SamplingConfig = SamplingConfig()
     loader: LoaderConfig = LoaderConfig()
+    online: OnlineConfig = OnlineConfig()
     views: ViewsConfig
     optim: OptimConfig
     checkpoint: CheckpointConfig
