@@ -36,14 +36,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import numpy.typing as npt
-import recipe_study
+import tile_scores
 import torch
-from recipe_study import HERE, SETS, K, Scored
+from tile_scores import HERE, SETS, K, Scored, balanced, blank_scores, features, sides
 from torch.nn import functional
 
 from pathtrain.data.whole_tiles import Tiles, open_tiles
 from pathtrain.evaluate.statistics import figures
-from pathtrain.features.encode import encode
+from pathtrain.evaluate.tile_level.knn import vote
 from pathtrain.models.backbone import build
 from pathtrain.models.folder import CONFIG_FILE
 from pathtrain.params.encoding import How
@@ -128,7 +128,7 @@ def train(options: argparse.Namespace, name: str, start: str, seed: int) -> Path
     settings = (*COMMON, f"model.init={init}", f"seed={seed}", *options.set, *STARTS[start])
     words = [word for setting in settings for word in ("--set", setting)]
     base = ("--recipe", options.recipe, "--out", run, *words)
-    recipe_study.command(HERE, "pathtrain", "pretrain", options.work / "sets" / name, *base)
+    tile_scores.command(HERE, "pathtrain", "pretrain", options.work / "sets" / name, *base)
     return run
 
 
@@ -145,16 +145,17 @@ def models(options: argparse.Namespace, name: str) -> Iterator[tuple[str, int, i
 
 def scored(options: argparse.Namespace, name: str) -> dict[str, Any]:
     """All encoders on one test set."""
-    sides = [open_tiles(options.work / "tiles" / name / side / "plain") for side in ("train", "test")]
-    found = Scored([list(tiles.labels or ()) for tiles in sides], sides[1].group)
+    where, found = sides(options.work, name, "plain"), blank_scores(options.work, name, "plain")
+    labels = list(open_tiles(where[0]).labels or ())
+    known = np.array([sorted(set(labels)).index(label) for label in labels])
     shares: dict[Any, npt.NDArray[np.float64]] = {}
-    made: dict[str, npt.NDArray[np.bool_]] = {}
+    made: dict[str, npt.NDArray[np.float64]] = {}
     for start, seed, step, model in models(options, name):
         if model.fingerprint not in made:
-            (x,), _ = encode([model], sides[0], np.arange(len(sides[0])), How(size=64))
-            (x_test,), _ = encode([model], sides[1], np.arange(len(sides[1])), How(size=64))
-            made[model.fingerprint] = recipe_study._nearest(x, found._known, x_test) == found.classes
-        shares[start, step, seed] = made[model.fingerprint].astype(np.float64)
+            ((x,), _), ((x_test,), _) = features([model], where, How(size=64))
+            guessed = vote(x, known, x_test, K, int(known.max()) + 1)
+            made[model.fingerprint] = (guessed == found.classes).astype(np.float64)
+        shares[start, step, seed] = made[model.fingerprint]
     return _figures(shares, found, options.seeds)
 
 
@@ -168,7 +169,7 @@ def _figures(shares: Mapping[Any, npt.NDArray[np.float64]], found: Scored, seeds
         wanted[start, step, "change"] = wanted[start, step] - np.mean(
             [shares[start, 0, s] for s in range(seeds)], axis=0
         )
-    values = figures(partial(recipe_study.balanced, wanted, found), int(found.group.max()) + 1, 0)
+    values = figures(partial(balanced, wanted, found), int(found.group.max()) + 1, 0)
     return {
         "rows": [
             {
@@ -225,13 +226,7 @@ def main() -> None:
     add_json(parser)
     options = parser.parse_args()
     options.data, options.work = options.data.resolve(), options.work.resolve()
-    for name in options.sets:
-        for side in ("train", "test"):
-            folder = options.work / "tiles" / name / side / "plain"
-            if not folder.exists():
-                recipe_study._copy(list(recipe_study.rows(options.data, name, side)), folder, "plain")
-        source = options.work / "tiles" / name / "train" / "plain"
-        recipe_study.command(HERE, "pathprep", "import-tiles", source, "--out", options.work / "sets" / name)
+    tile_scores.prepare(options.data, options.work, options.sets, ("plain",))
     results = {name: scored(options, name) for name in options.sets}
     text = table(results)
     print(text)

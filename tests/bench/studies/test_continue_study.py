@@ -8,7 +8,7 @@ import numpy as np
 sys.path.append(str(Path(__file__).parents[3] / "bench" / "studies"))
 
 import continue_study as study
-from recipe_study import Scored
+from tile_scores import Scored
 
 
 def test_changes_are_paired_and_by_the_mean_over_seeds() -> None:
