@@ -18,7 +18,9 @@ Run = Annotated[Path, typer.Argument(help="A run folder.")]
 def pretrain(
     datasets: Annotated[
         list[Path] | None,
-        typer.Argument(help="Datasets, or mixed shards: folders or URLs. Default: dataset."),
+        typer.Argument(
+            help="Datasets, mixed shards (folders or URLs), a survey, or slides. Default: dataset."
+        ),
     ] = None,
     recipe: Annotated[
         str,

@@ -194,7 +194,10 @@ def _check_alike(datasets: Sequence[Dataset]) -> None:
     for other in datasets[1:]:
         for what, fix in (
             ("tile size", "make them again at one size"),
-            ("stain", "make all of them again with `--stain bake`, or none, to the same target"),
+            (
+                "stain",
+                "make one of them again, with `--stain bake` to the same target, or with `--stain fit`",
+            ),
         ):
             here, there = _nature(first)[what], _nature(other)[what]
             if here != there:
@@ -214,5 +217,11 @@ def _nature(data: Dataset) -> dict[str, str]:
     size = f"{', '.join(map(str, sides))} px"
     if stain["mode"] != "bake":
         return {"tile size": size, "stain": "plain tiles"}
-    target = stain["target"]
-    return {"tile size": size, "stain": f"tiles normalised to max_c {target['max_c']}, he {target['he']}"}
+    most, hed = (
+        stain["target"]["max_c"],
+        [[round(float(row[number]), 3) for row in stain["target"]["he"]] for number in range(2)],
+    )
+    return {
+        "tile size": size,
+        "stain": f"tiles normalised to H {hed[0]} of {most[0]:.3g}, E {hed[1]} of {most[1]:.3g}",
+    }

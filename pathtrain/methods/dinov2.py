@@ -101,6 +101,8 @@ class Dinov2(TeacherPair):
                 f"model.kwargs: {recipe.model.name} pools its patches with them ({body.global_pool}); dinov2 "
                 "trains a class token: set model.kwargs.global_pool=token"
             )
+        if self.config.drop_path_depth == "even":
+            packed.drop_alike(body, drop)
         packed.as_packed(body, self.config.drop_path_by)
         backbone.check(body, recipe.model, {key: crop.size for key, crop in crops.items() if crop.count})
         dim = int(body.num_features)  # type: ignore[arg-type]  # timm's

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from pathtrain.recipes.architecture import check_arguments, check_name
+from pathtrain.recipes.online import OnlineConfig
 from pathtrain.recipes.optim import OptimConfig
 from pathtrain.recipes.probes import Probe
 from pathtrain.recipes.sampling import SamplingConfig
@@ -145,8 +146,8 @@ class ViewsConfig(Strict):
 class StainConfig(Strict):
     """What is done to stain; see pathtrain.stain.stage.
 
-    Whole tiles are normalised, before their views are cut. Jitter is drawn for each view; where whole tiles
-    are trained on, once for each region and slide.
+    Whole tiles are normalised, before their views are cut. Jitter is drawn ``per`` view or tile; where whole
+    tiles are trained on, once for each region and slide.
 
     Attributes:
         mode: ``none``; ``normalize`` to a target by the fits that the dataset stores; or ``jitter``, which
@@ -160,6 +161,9 @@ class StainConfig(Strict):
             eosin and DAB, which needs no fits.
         fit: where a tile's fit comes from: ``stored`` with the dataset; or ``load``, made of the tile when it
             has been read, for datasets without; then tiles that cannot be fitted stay as they are.
+        p: probability that a view (or tile, region or slide) is jittered; the others keep their stain.
+        per: ``view``: jitter is drawn for each view, and acts after its crop. ``tile``: it is drawn once for
+            the whole tile, and acts before its views are cut, which then share it.
         expect: what the tiles must be when they go into training: ``any``, or ``normalised``, by mode
             normalize or when they were stored; plain ones are refused then.
 
@@ -173,6 +177,8 @@ class StainConfig(Strict):
     shift: Share = 0.0
     basis: Literal["fit", "hed"] = "fit"
     fit: Literal["stored", "load"] = "stored"
+    p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    per: Literal["view", "tile"] = "view"
     expect: Literal["any", "normalised"] = "any"
 
     @model_validator(mode="after")
@@ -181,6 +187,10 @@ class StainConfig(Strict):
             (
                 self.mode == "none" and self.jitters,
                 "concentration, angle and shift need mode normalize or jitter",
+            ),
+            (
+                not self.jitters and (self.p != 1 or self.per != "view"),
+                "p and per are of jitter: set concentration, angle or shift above 0",
             ),
             (self.mode != "normalize" and self.target is not None, "target needs mode normalize"),
             (
@@ -250,6 +260,7 @@ class Recipe(Strict):
             ``auto``: on cards that torch's compiler writes for, if there are a C compiler and Python.h.
         sharding: ``full`` divides weights, gradients and optimiser among the ranks (FSDP2).
         sampling: how often each tile comes.
+        online: how tiles are drawn from slides, where these are trained on, through a survey.
         probes: what the teacher's encoder is measured by while training. Those of one kind have names.
         rank_timeout: minutes that ranks wait for each other's gradients before the run ends; one that reads
             slowly holds up the others. While rank 0 measures probes they wait two hours.
@@ -267,6 +278,7 @@ class Recipe(Strict):
     stain: StainConfig = StainConfig()
     sampling: SamplingConfig = SamplingConfig()
     loader: LoaderConfig = LoaderConfig()
+    online: OnlineConfig = OnlineConfig()
     views: ViewsConfig
     optim: OptimConfig
     checkpoint: CheckpointConfig

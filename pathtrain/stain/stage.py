@@ -5,8 +5,9 @@ has no slide's fit to fall back on: it stays as it is, and is counted.
 
 Normalising acts on the whole tile, before its views are cut, as EXAONEPath does it. Jitter is drawn for each
 view, and acts on it after its crop: views that shared their tile's staining would let DINO match them by it.
-Where whole tiles are used (of regions and slides), jitter is part of a tile's one matrix. Random numbers come
-from the position in the run, of tile, region or slide, and the view's number, alone (``draw``).
+With ``stain.per: tile``, and where whole tiles are used (of regions and slides), it is part of a tile's
+one matrix. Random numbers come from the position in the run, of tile, region or slide, and the view's number
+alone (``draw``). What chance leaves out (``stain.p``) has numbers of 0, and keeps its pixels to the bit.
 """
 
 import threading
@@ -97,7 +98,7 @@ class Stage:
         If tiles are fitted when they are decoded: jitter's numbers (B, NUMBERS) or (B, V, NUMBERS), if any.
         Else the matrices of the tiles (B, 3, 3) or (B, 3, 4) if there are any, and those of the views.
         """
-        numbers = draw(positions, self.seed, self._views) if self._jitter else None
+        numbers = draw(positions, self.seed, self._views, self.config.p) if self._jitter else None
         if self.fits_tiles:
             return [] if numbers is None else [numbers]
         fits = None if self.fits is None else self.fits.take(tiles)
@@ -131,8 +132,9 @@ class Stage:
             return stain.matrix(fits, self.target)
         if fits is None:
             assert self._jitter is not None  # StainConfig: hed without jitter is refused
-            return stain.hed(len(numbers), self._jitter, numbers[:, :HED_NUMBERS])
-        return stain.matrix(fits, self.target, self._jitter, numbers)
+            return _kept(stain.hed(len(numbers), self._jitter, numbers[:, :HED_NUMBERS]), numbers)
+        found = stain.matrix(fits, self.target, self._jitter, numbers)
+        return found if numbers is None or self.target is not None else _kept(found, numbers)
 
     def _of_views(self, fits: StainFit | None, numbers: Any) -> Any:
         """(B, V, 3, 4) in the library of the numbers (B, V, NUMBERS)."""
@@ -142,7 +144,7 @@ class Stage:
             found = stain.hed(len(flat), self._jitter, flat[:, :HED_NUMBERS])
         else:
             found = stain.matrix(_of_views(fits, self.target, self._views), None, self._jitter, flat)
-        return found.reshape(-1, self._views, 3, 4)
+        return _kept(found, flat).reshape(-1, self._views, 3, 4)
 
     def counts(self) -> tuple[int, int]:
         """Tiles fitted so far, and tiles that could not be and stayed as they are; waits for a GPU."""
@@ -161,6 +163,13 @@ class Stage:
                 self._counts = xp.zeros(2, xp.int64)
             fitted = status == int(Status.FITTED)
             self._counts += xp.stack([fitted.sum(), (~fitted).sum()])
+
+
+def _kept(matrices: Any, numbers: Any) -> Any:
+    """Matrices (N, 3, 4) with the exact identity where all numbers (N, NUMBERS) are 0: nothing was drawn."""
+    xp = stain.arrays.namespace(matrices)
+    still = (xp.asarray(numbers) == 0).all(axis=1)[:, None, None]
+    return xp.where(still, xp.eye(3, 4), matrices)
 
 
 def _of_views(fits: StainFit, target: Target | None, views: int) -> StainFit:
@@ -205,7 +214,7 @@ def stage(
         stored: gives the fits that the tiles were stored with; called if they are needed.
         target: to normalise to; None for the one that ``config`` names.
         jitter: False leaves out what is random: for inference.
-        views: see ``Stage``.
+        views: see ``Stage``; with ``per: tile`` as 0.
 
     Raises:
         TrainError: see pathtrain.stain.suits.
@@ -219,16 +228,20 @@ def stage(
     made = data[0].params["stain"]
     fits = stored() if config.needs_fits and config.fit == "stored" else None
     options = {key: made[key] for key in targets.FIT_OPTIONS if key in made}
+    views = views if config.per == "view" else 0
     return Stage(config, fits, goal, options, made.get("io", IO), seed, jitter, views)
 
 
-def draw(positions: Ints, seed: int, views: int = 0) -> Floats:
+def draw(positions: Ints, seed: int, views: int = 0, p: float = 1.0) -> Floats:
     """Numbers for the stain jitter at each position (B,), uniform in [-1, 1).
+
+    Args:
+        p: probability that a tile or view is jittered; the numbers of the others are all 0.
 
     Returns:
         (B, NUMBERS) of whole tiles, or (B, V, NUMBERS) of V views.
     """
-    if not views:
-        return -1.0 + 2.0 * uniform(hashed(seed, _STREAM, positions), stain.NUMBERS)
-    words = hashed(seed, _STREAM, positions[:, None], np.arange(views))
-    return -1.0 + 2.0 * uniform(words.ravel(), stain.NUMBERS).reshape(len(positions), views, -1)
+    given = (seed, _STREAM, positions[:, None], np.arange(views)) if views else (seed, _STREAM, positions)
+    words = hashed(*given)
+    found = uniform(words.ravel(), stain.NUMBERS + 1).reshape(*words.shape, -1)
+    return np.where(found[..., -1:] < p, -1.0 + 2.0 * found[..., :-1], 0.0)

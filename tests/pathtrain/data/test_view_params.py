@@ -149,3 +149,28 @@ def test_flips_and_turns_come_as_often_as_said() -> None:
     assert not plain.flip_vertical.any()
     assert not plain.turn.any()
     assert np.array_equal(plain.flip, drawn.flip[:, 0])
+
+
+def test_extended_context_is_a_narrow_scale_of_a_larger_tile() -> None:
+    """Views of 224 and 96 px out of tiles of 512 px, near their own resolution and anywhere: the worked
+    example of docs/guides/mixing.md (Virchow2 calls it extended context)."""
+    recipe = load(
+        "exaonepath1",
+        [
+            "views.globals.scale=[0.174, 0.21]",
+            "views.locals.scale=[0.032, 0.039]",
+            "views.ratio=[0.95, 1.0526]",
+        ],
+    )
+    drawn = view_params.draw(recipe.views, view_params.views(recipe.views), np.arange(MANY // 4), 0)
+    sides = 512 * (drawn.end - drawn.start)  # (B, V, 2) source pixels
+    sizes = np.array([224] * 2 + [96] * 8)[:, None]
+    zoom = sizes / sides
+    assert 0.92 < zoom.min() < 0.94
+    assert 1.07 < zoom.max() < 1.09
+    assert np.abs(np.log(zoom)).mean() < 0.03
+    stretch = sides[..., 0] / sides[..., 1]
+    assert 0.949 < stretch.min() < stretch.max() < 1.054
+    # anywhere: both ends of the tile are reached, no place is preferred
+    room = drawn.start / (1 - (drawn.end - drawn.start))
+    assert np.abs(np.quantile(room, [0.05, 0.5, 0.95]) - [0.05, 0.5, 0.95]).max() < 0.01
