@@ -1,4 +1,4 @@
-"""What is done on a card, in which order: the most valuable first, some 25 minutes on an H200.
+"""What is done on a card, in which order: the most valuable first, some 35 minutes on an H200.
 
 Each part has a twin for the rehearsal, which runs on a CPU: the same script, at other sizes.
 """
@@ -19,6 +19,8 @@ SANITIZERS = ("memcheck", "racecheck", "synccheck", "initcheck")
 # What a library warns of on a card that it was not tried on is shown, and fails nothing
 PYTEST = "python -m pytest -q -p no:cacheprovider -W default"
 TRAINING = "python bench/bench_train.py --dataset {work}/256px --steps 10 --rounds 3 --compile --batch"
+DINOV2 = "python bench/bench_dinov2.py --steps 10 --recipe"
+TINY = "python bench/bench_dinov2.py --recipe midnight-tiny --batch 4 --steps 1"
 TOY = "python bench/bench_train.py --dataset {work}/256px --batch 4 --out-dim 64 --steps 1 --rounds 1"
 # name, seconds at most, the command on a card, and in a rehearsal; --json is added to those of bench/
 PARTS = [
@@ -38,6 +40,9 @@ PARTS = [
     # each compiles a ViT-B first, with cold caches and on few cores for minutes
     ("train-64", 420, f"{TRAINING} 64", TOY),
     ("train-128", 360, f"{TRAINING} 128", TOY),
+    ("dinov2-g", 420, f"{DINOV2} midnight --batch 32", TINY),
+    ("dinov2-l", 300, f"{DINOV2} midnight --model vit_large_patch14_dinov2 --batch 64", TINY),
+    ("dinov2-392", 360, f"{DINOV2} midnight-392 --batch 12", TINY),
     (
         "loader",
         200,

@@ -108,6 +108,20 @@ def training(loaded: bool, mfu: float | None = None) -> Read:
     return read
 
 
+def dinov2(least: float) -> Read:
+    """The fastest of ours in bench_dinov2."""
+
+    def read(results: Json) -> Found | None:
+        if not results["medians"]:
+            return None
+        name = max(results["medians"], key=lambda each: results["medians"][each])
+        rate, used = results["medians"][name], (results.get("mfu") or {}).get(name)
+        said = f"{rate:,.1f} tiles/s" + ("" if used is None else f", {used:.1%} MFU")
+        return Found(said, rate >= least)
+
+    return read
+
+
 def waiting(results: Json) -> Found | None:
     """Share of the time that bench_train waits for the real loader."""
     waits = results.get("data_wait")
@@ -205,6 +219,9 @@ ROWS = [
     Row("the same step, views ready in memory", "train-128", training(False)),
     Row("DINO step, ViT-B/16, bfloat16, batch 64", "train-64", training(True)),
     Row("the same step at 64, views ready in memory", "train-64", training(False)),
+    Row("DINOv2 step, ViT-g/14, 224 and 98 px, batch 32", "dinov2-g", dinov2(60), "60 tiles/s", True),
+    Row("DINOv2 step, ViT-L/14, 224 and 98 px, batch 64", "dinov2-l", dinov2(200), "200 tiles/s", True),
+    Row("DINOv2 step, ViT-g/14, 392 and 168 px, batch 12", "dinov2-392", dinov2(25), "25 tiles/s", True),
     Row("step through a slide of 10,000 tiles", "slide", slide, "under 6 s, 60 GB", True),
     Row("embedding, ViT-B/16, float32 (TF32)", "embed", embedding("float32")),
     Row("embedding, ViT-B/16, bfloat16", "embed", embedding("bfloat16"), main=True),

@@ -18,10 +18,16 @@ Run = Annotated[Path, typer.Argument(help="A run folder.")]
 def pretrain(
     datasets: Annotated[
         list[Path] | None,
-        typer.Argument(help="Datasets, or mixed shards: folders or URLs. Default: dataset."),
+        typer.Argument(
+            help="Datasets, mixed shards (folders or URLs), a survey, or slides. Default: dataset."
+        ),
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="smoke, exaonepath1, exaonepath2, exaonepath2-tiny, or a .yaml file.")
+        str,
+        typer.Option(
+            help="smoke, exaonepath1, exaonepath2 (-tiny), midnight (-392, -tiny, -tiny-112), dinov2-vits, "
+            "or a .yaml file."
+        ),
     ] = "smoke",
     out: Annotated[
         Path | None, typer.Option(help="The run's folder. Default: runs/<recipe>. A run there is resumed.")

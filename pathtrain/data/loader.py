@@ -26,13 +26,15 @@ from pathtrain.data.ahead import Ahead
 from pathtrain.data.damaged_tiles import Damage, Damaged
 from pathtrain.data.jpeg_reader import JpegReader, Pixels
 from pathtrain.data.mixed_source import MixedSource
+from pathtrain.data.online import reader as online
 from pathtrain.data.order import Ints
 from pathtrain.data.plan import Plan, plan
 from pathtrain.data.source import NO_TILES, DamagedTile
 from pathtrain.data.trained_on import TrainingData, no_tiles
 from pathtrain.distributed.ranks import ALONE, Ranks
 from pathtrain.errors import TrainError
-from pathtrain.recipes.recipe import Channels, Recipe, StainConfig, ViewsConfig
+from pathtrain.recipes.model import Channels
+from pathtrain.recipes.recipe import Recipe, StainConfig, ViewsConfig
 from pathtrain.recipes.sampling import SamplingConfig
 from pathtrain.stain.stage import stage
 
@@ -140,6 +142,7 @@ class Loader:
         self._threads = ranks.threads if threads is None else threads
         self._plans = Ahead(self._plan, PLANNED)
         self._jpegs = JpegReader(self.source, self._damage, self._places)
+        self._online = online.started(self.source, options.seed, options.batch, ranks)
         self._failure: PathprepError | None = None
         self._told = 0
         self._end: int | None = None  # step before which readers.webdataset has read its stretch
@@ -159,9 +162,10 @@ class Loader:
             step += 1
 
     def news(self) -> list[str]:
-        """Damaged tiles that were passed over since the last call, in words."""
+        """Damaged tiles, and slides, that were passed over since the last call, in words."""
         told, self._told = self._told, len(self.damaged)
-        return [f"passed over {found}" for found in self.damaged[told:]]
+        passed = [f"passed over {found}" for found in self.damaged[told:]]
+        return passed if self._online is None else [*passed, *self._online.news()]
 
     def close(self) -> None:
         """Stop reading, and close files; iterating is over then. Tells of tiles that could not be fitted."""
@@ -169,6 +173,8 @@ class Loader:
         if left:
             log.warning("stain fitted on %d tiles, %d left as they are", fitted, left)
         self._jpegs.close()
+        if self._online is not None:
+            self._online.close()
         self._plans.close()
         self._pipeline = None
         self.source.close()
@@ -216,6 +222,8 @@ class Loader:
         """Make the pipeline that begins with a step."""
         self._base, self._end, self._pipeline = step, None, None
         self._jpegs.forget()
+        if self._online is not None:
+            self._online.forget()
         reader = None
         # at a URL, threads fetch the tiles: DALI reads tars of a disk only
         if isinstance(self.source, MixedSource) and isinstance(self.source.root, Path):
@@ -231,6 +239,7 @@ class Loader:
             DEPTH,
             self._stain,
             reader,
+            decoded=self._online is not None,
         )
 
     def _run(self, step: int) -> list[torch.Tensor]:
@@ -245,6 +254,10 @@ class Loader:
             except RuntimeError as error:  # DALI's; the pipeline is dead after it
                 if self._failure is not None:
                     raise self._failure from None
+                if self._online is not None:
+                    raise TrainError(
+                        f"{self.source.root}: step {step + 1}: {view_graph.said(error)}"
+                    ) from None
                 suspects = np.concatenate([self.tiles(step + ahead) for ahead in range(SUSPECT)])
                 if not self._jpegs.blame(suspects, self.ranks.device_id):
                     said = view_graph.said(error)
@@ -262,7 +275,8 @@ class Loader:
         plan = self._plans.at(step)
         if self._end is not None:
             return [plan.positions, plan.numbers]
-        return [self._jpegs.step(step), *self._stain_inputs(plan.positions), plan.numbers]
+        tiles = self._jpegs.step(step) if self._online is None else self._online.step(step)
+        return [tiles, *self._stain_inputs(plan.positions), plan.numbers]
 
     def _plan(self, step: int) -> Plan:
         """Called by a thread ahead of the training."""

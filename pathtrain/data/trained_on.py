@@ -81,8 +81,8 @@ class TrainingData(ABC):
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """Which tiles there are: what a resume must find unchanged, ``dataset build id`` and what
-        ``dataset slides`` is the digest of."""
+        """Which tiles there are: what a resume must find unchanged, ``dataset build id``, what
+        ``dataset slides`` is the digest of, and of a survey how tiles are drawn."""
 
     @abstractmethod
     def counts(self, held_out: Collection[str]) -> dict[str, int | None]:

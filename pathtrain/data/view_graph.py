@@ -65,6 +65,7 @@ class Views:
         depth: batches prepared ahead.
         stage: what is done to stain.
         reader: of mixed shards.
+        decoded: the source gives tiles (H, W, 3) instead of JPEGs.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Views:
         depth: int,
         stage: Stage | None = None,
         reader: Reader | None = None,
+        decoded: bool = False,
     ) -> None:
         mean, std = [255 * value for value in mean], [255 * value for value in std]
         io = stage.io if stage else IO
@@ -95,7 +97,8 @@ class Views:
             indexes = [Path(folder) / f"{number}.idx" for number in range(len(texts))]
             for path, text in zip(indexes, texts, strict=True):
                 path.write_text(text)
-            graph = _graph(source, device_id, threads, stage, reader, [str(path) for path in indexes], make)
+            texts = [str(path) for path in indexes]
+            graph = _graph(source, device_id, threads, stage, reader, texts, make, decoded)
             self._built = graph(
                 batch_size=batch, num_threads=threads, device_id=device_id, prefetch_queue_depth=depth
             )
@@ -136,8 +139,9 @@ def _graph(
     reader: Reader | None,
     indexes: list[str],
     views: Tail,
+    pixels: bool = False,
 ) -> Any:
-    """From JPEGs to tiles; what ``views`` makes of them comes out."""
+    """From JPEGs, or ``pixels``, to tiles; what ``views`` makes of them comes out."""
     # made out here: what is called inside the graph is traced, with all that it calls
     fed_stain = stage.width if stage else 0
     width = 2 + (0 if reader else fed_stain)
@@ -170,7 +174,10 @@ def _graph(
             )
         else:
             jpeg = given_first
-        tile = decoded(jpeg, device_id)
+        if pixels:
+            tile = jpeg if device_id is None else jpeg.gpu()
+        else:
+            tile = decoded(jpeg, device_id)
         matrices = of_stain[fed_tiles:]
         if change is not None:
             tile, *made = stained(tile, of_stain[:fed_tiles], change, device_id, 1 + fitted)

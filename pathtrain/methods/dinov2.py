@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from pathtrain.distributed.fsdp import compile_blocks
 from pathtrain.distributed.ranks import Ranks
+from pathtrain.errors import ModelError
 from pathtrain.losses import spread
 from pathtrain.losses.dino import dino_terms, updated_center
 from pathtrain.losses.ibot import ibot_terms
@@ -95,6 +96,13 @@ class Dinov2(TeacherPair):
         body = backbone.create(recipe.model, drop, learnt) if fresh else backbone.build(recipe.model, drop)
         crops = {"views.globals.size": recipe.views.globals, "views.locals.size": recipe.views.locals}
         as_dino(body, [crop.size for crop in crops.values() if crop.count], recipe.model.positions)
+        if getattr(body, "global_pool", "") != "token":
+            raise ModelError(
+                f"model.kwargs: {recipe.model.name} pools its patches with them ({body.global_pool}); dinov2 "
+                "trains a class token: set model.kwargs.global_pool=token"
+            )
+        if self.config.drop_path_depth == "even":
+            packed.drop_alike(body, drop)
         packed.as_packed(body, self.config.drop_path_by)
         backbone.check(body, recipe.model, {key: crop.size for key, crop in crops.items() if crop.count})
         dim = int(body.num_features)  # type: ignore[arg-type]  # timm's
@@ -125,9 +133,8 @@ class Dinov2(TeacherPair):
         return found
 
     def networks(self) -> list[nn.Module]:
-        """Each part of student and teacher, which are called by themselves; the teacher has no mask token."""
-        learner, guide = self.running
-        return [*learner.values(), *(part for name, part in guide.items() if name != "mask_token")]
+        """Each part of student and teacher, which are called by themselves."""
+        return [part for network in self.running for part in network.values()]
 
     def compile(self, backend: Any = "inductor", blocks: bool = False) -> None:
         """torch.compile of the running networks and the losses, from now on.

@@ -163,6 +163,19 @@ def as_packed(backbone: nn.Module, drop_by: DropBy = "sample") -> None:
     backbone.__class__ = type(kind.__name__, (OfGroups, kind), {})
 
 
+def drop_alike(backbone: nn.Module, rate: float) -> None:
+    """Give all blocks the same rate of stochastic depth, as DINOv2 has it; timm lets it rise from 0.
+
+    Raises:
+        ModelError: its blocks have no stochastic depth of timm's.
+    """
+    for block in getattr(backbone, "blocks", ()) if rate else ():
+        if not (hasattr(block, "drop_path1") and hasattr(block, "drop_path2")):
+            name = type(backbone).__name__
+            raise ModelError(f"drop_path_depth=even: {name} of timm cannot; set rising, or drop_path=0")
+        block.drop_path1, block.drop_path2 = DropPath(rate), DropPath(rate)
+
+
 def tokens(
     backbone: nn.Module,
     groups: Sequence[Tensor],

@@ -19,13 +19,16 @@ class Dinov2Config(DinoConfig):
             step, over the whole batch.
         iterations: of sinkhorn.
         drop_path_by: ``sample``: a dropped sample's branch is computed and set to 0; ``subset``: branches
-            are computed for the others alone, so that a drop path of .4 saves a third of the student.
+            are computed for the others alone, so that a drop path of .4 saves two fifths of the student.
+        drop_path_depth: ``even``: ``drop_path`` is the rate of all blocks, as DINOv2 has it; ``rising``:
+            that of the last one, and it climbs linearly from 0 over the blocks.
         weight: of this loss in the sum.
     """
 
     centring: Literal["mean", "sinkhorn"]
     iterations: int = Field(default=3, gt=0)
     drop_path_by: Literal["sample", "subset"]
+    drop_path_depth: Literal["even", "rising"]
     weight: float = Field(default=1.0, ge=0)
 
 

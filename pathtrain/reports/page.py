@@ -22,7 +22,7 @@ from pathprep.page.environment import UNUSUAL, data_uri, render, write
 from pathprep.storage.place import local_folder
 from pathprep.words import command
 from pathtrain.data.loader import BatchOptions, Loader
-from pathtrain.data.training_data import opened
+from pathtrain.data.opening import opened
 from pathtrain.errors import NoModelError
 from pathtrain.evaluate.baselines import said
 from pathtrain.evaluate.papers.published import TASKS
@@ -194,7 +194,7 @@ def _views(run: Path, recipe: Recipe, info: dict[str, Any]) -> tuple[list[dict[s
     if info.get("pseudonymised"):
         return [], "Not shown: a run on pseudonymised tiles does not record where its dataset lies."
     try:
-        data = opened(info["dataset"])
+        data = opened(info["dataset"], recipe)
         if data.identity()["dataset build id"] != info.get("identity", {}).get("dataset build id"):
             raise DatasetError(f"{data.said}: was built again since the run, with another build id")
         target = of_run(run, recipe)

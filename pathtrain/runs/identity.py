@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import re
+import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ FREE = {
     "checkpoint",
     "log_every",
     "loader",
+    "online",  # of a survey, which counts what matters itself
     "probes",
     "warn_after",
     "micro_batch",
@@ -72,14 +74,16 @@ def identity(
     values = {k: v for k, v in recipe.model_dump(mode="json").items() if k not in FREE}
     values["model"] = {k: v for k, v in values["model"].items() if k not in FREE_OF_MODEL}
     values["stain"]["target"] = None if target is None else target.as_params()
-    there = data.identity()
+    there = dict(data.identity())
+    build, slides = there.pop("dataset build id"), there.pop("dataset slides")
     del values["sampling"]["table"]  # what it holds counts, wherever it lies: ``groups``
     return {
         VERSION_KEY: TRAINING,
         **flat(values),
-        "dataset build id": there["dataset build id"],
+        **there,
+        "dataset build id": build,
         "dataset tiles": tiles,
-        "dataset slides": digest(there["dataset slides"])[:16],
+        "dataset slides": digest(slides)[:16],
         **({"held-out slides": sorted(held_out)} if held_out else {}),
         **({"sampling groups": groups.digest()} if groups is not None else {}),
     }
@@ -170,12 +174,14 @@ def changes(run: Path, step: int, changed: Changes) -> list[dict[str, Any]]:
     return before + ([{"step": step, "changed": changed}] if changed else [])
 
 
-def set_aside(run: Path) -> None:
-    """Rename an old run to RUN.old-1, RUN.old-2, ..."""
+def set_aside(run: Path, keep: str | None = None) -> None:
+    """Rename an old run to RUN.old-1, RUN.old-2, ...; a copy of its folder ``keep`` stays."""
     run, number = run.absolute(), 1
     while (old := run.with_name(f"{run.name}.old-{number}")).exists():
         number += 1
     run.rename(old)
+    if keep is not None and (old / keep).is_dir():
+        shutil.copytree(old / keep, run / keep)
     log.info("the old run is now %s", old)
 
 

@@ -3,13 +3,14 @@
 They are left out of the run's order.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pathprep.errors import UsageError
 from pathprep.storage.place import storage_at
 from pathprep.words import counted
+from pathtrain.data.online.survey_data import SurveyData
 from pathtrain.data.order import Ints
 from pathtrain.data.source import NO_TILES
 from pathtrain.data.trained_on import TrainingData
@@ -61,7 +62,10 @@ def hold_out(
             _check_apart(data, probe.dataset)
     without = [probe for probe in scored if probe.dataset is None]
     slides = tuple(before or ())
-    if before is None and without and data.measured is not None:
+    if before is None and without and isinstance(data, SurveyData):
+        most = max(probe.slides for probe in without)
+        slides = _drawn(data.said, data.holdable(), "slide", most, recipe.seed)
+    elif before is None and without and data.measured is not None:
         most = max(probe.slides for probe in without)
         slides = _draw(DatasetTiles(data.measured.root), most, recipe.seed, labelled)
     tiles, said = data.tiles_of(slides), []
@@ -74,7 +78,8 @@ def hold_out(
     said += [f"collapse score on {probe.dataset}" for probe in scored if probe.dataset is not None]
     probes: list[Probe] = []
     for each in recipe.probes:
-        if isinstance(each, RankProbe) and each.dataset is None and data.measured is None:
+        measured = data.measured is not None or isinstance(data, SurveyData)
+        if isinstance(each, RankProbe) and each.dataset is None and not measured:
             said.append(f"no {each.key}: {data.unmeasured}; its key dataset measures on others")
         elif slides or each not in without:
             probes.append(each)
@@ -87,10 +92,17 @@ def _draw(tiles: DatasetTiles, most: int, seed: int, labelled: Collection[str]) 
     if labelled:
         groups = tiles.groups_of(tiles.starts[:-1]).tolist()
         used = {tiles.groups[g] for slide, g in zip(tiles.slides, groups, strict=True) if slide in labelled}
+    return _drawn(str(tiles.path), counts, kind, most, seed, used)
+
+
+def _drawn(
+    said: str, counts: Mapping[str, int], kind: str, most: int, seed: int, used: Collection[str] = ()
+) -> tuple[str, ...]:
+    """The slides that are held out, of those with these ``counts`` of tiles; ``used``: not of these."""
     free = [name for name, count in counts.items() if count >= 2 and name not in used]
     if len(free) < 2:
         raise UsageError(
-            f"{tiles.path}: the collapse score needs 2 {kind}s with at least 2 tiles that training can do "
+            f"{said}: the collapse score needs 2 {kind}s with at least 2 tiles that training can do "
             f"without, not {len(free)}{'; labelled ones are needed for training' if used else ''}; {INSTEAD}"
         )
     free.sort(key=lambda name: generator(name, seed).random())
@@ -98,7 +110,7 @@ def _draw(tiles: DatasetTiles, most: int, seed: int, labelled: Collection[str]) 
     taken, whole = sum(counts[name] for name in chosen), sum(counts.values())
     if 2 * taken > whole:
         raise UsageError(
-            f"{tiles.path}: the {len(chosen)} {kind}s drawn for the collapse score have {taken} of {whole} "
+            f"{said}: the {len(chosen)} {kind}s drawn for the collapse score have {taken} of {whole} "
             f"tiles, and training would lose them; {INSTEAD}"
         )
     return tuple(sorted(chosen))

@@ -19,8 +19,8 @@ import torch
 from pathprep.errors import UsageError
 from pathprep.params.running import AnyPath
 from pathtrain import methods
+from pathtrain.data.opening import opened
 from pathtrain.data.source import NO_TILES
-from pathtrain.data.training_data import opened
 from pathtrain.distributed import ranks as distributed
 from pathtrain.errors import TrainError
 from pathtrain.features.progress import TileProgress
@@ -107,7 +107,7 @@ def lr_range(
     rates = [low * (high / low) ** (number / (steps - 1)) for number in range(steps)]
     with distributed.ranks(timedelta(minutes=recipe.rank_timeout)) as ranks:
         ranks.share(recipe.batch)
-        data = opened(datasets)
+        data = opened(datasets, recipe)
         target = settle(recipe.stain, None)
         suits.check(data.stained, recipe.stain, target)
         setup = methods.setup(recipe, data, None)

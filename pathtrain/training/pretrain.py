@@ -15,8 +15,8 @@ from pathprep.params.running import AnyPath
 from pathprep.stain import Target
 from pathprep.storage import atomic, locks
 from pathtrain import methods
+from pathtrain.data.opening import SURVEY, are_slides, opened, survey_first
 from pathtrain.data.trained_on import TrainingData, no_tiles
-from pathtrain.data.training_data import opened
 from pathtrain.distributed import ranks as distributed
 from pathtrain.errors import CheckpointError
 from pathtrain.models.first_weights import misfit
@@ -57,7 +57,8 @@ def pretrain(
     """Train, or go on with, a run; under torchrun every rank calls it.
 
     Args:
-        datasets: the folder or URL of a dataset or of mixed shards; or several datasets.
+        datasets: the folder or URL of a dataset or of mixed shards; or several datasets; or a survey of
+            slides; or slides, files or folders, of which one is made first, in the run's folder.
         recipe: the name of one that comes with the package, a .yaml file, or a recipe.
         out: the run's folder; created. None: runs/ and the recipe's name.
         settings: values that go before those of a named recipe: ``{"optim.lr": 0.001}``, or as
@@ -87,7 +88,10 @@ def pretrain(
         ranks.share(recipe.batch)
         if wandb is not None and ranks.first:
             wandb_board.check()
-        data = opened(datasets)
+        going_on = not fresh and identities.begun(run) is not None
+        if not going_on and ranks.decide(lambda: are_slides(datasets)):
+            ranks.decide(lambda: survey_first(datasets, run))
+        data = opened(datasets, recipe, run, going_on)
         tiles = len(data)
         if not tiles:
             raise no_tiles(data)
@@ -152,7 +156,7 @@ def pretrain(
         def settled() -> None:
             """What could be wrong was not: only now an old run goes, and the new one says what it is."""
             if fresh and any(path.name != locks.NAME for path in run.iterdir()):
-                identities.set_aside(run)
+                identities.set_aside(run, keep=SURVEY)
                 held.enter_context(lock.exclusive(run))
             _describe(run, recipe, data, identity, target, entry, changed, drawn)
             milestones.forget(run, 0 if entry is None else entry.step)

@@ -32,6 +32,7 @@ from pathprep.params.origin import AskedOrigin
 from pathprep.params.settings import build
 from pathprep.storage import atomic
 from pathprep.words import counted
+from pathtrain.data.online.probe_tiles import DrawnTiles
 from pathtrain.data.tile_labels import read_labels
 from pathtrain.data.whole_tiles import DatasetTiles, open_tiles, outcome
 from pathtrain.evaluate.statistics import Floats, Ints, describe, figures, flat, unit
@@ -191,7 +192,11 @@ def choose(counts: Mapping[str, int], slides: int | None, per_slide: int, seed: 
 
 
 def sample(
-    tiles: DatasetTiles, per_slide: int, seed: int, slides: int | None = None, of: Collection[str] = ()
+    tiles: DatasetTiles | DrawnTiles,
+    per_slide: int,
+    seed: int,
+    slides: int | None = None,
+    of: Collection[str] = (),
 ) -> Ints:
     """Tile numbers, rising; a slide's sample depends on its name and the seed, not on other slides.
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from pathtrain.data.online.probe_tiles import DrawnTiles
+from pathtrain.data.online.survey_data import SurveyData
 from pathtrain.data.trained_on import TrainingData
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, Ints
 from pathtrain.models.backbone import build
@@ -16,6 +18,7 @@ from pathtrain.models.positions import as_dino, own_side
 from pathtrain.params.encoding import How
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs.model import LoadedModel
+from pathtrain.stain.normaliser import normaliser
 from pathtrain.stain.target import ModelTarget
 
 Figures = dict[str, float]
@@ -46,6 +49,15 @@ class Setting:
             return own
         assert self.data.measured is not None  # held_out leaves such probes out
         return self.data.measured.root
+
+    def drawn(self, own: Path | None) -> SurveyData | None:
+        """What a probe's tiles are drawn from, where none are on disk."""
+        return self.data if own is None and isinstance(self.data, SurveyData) else None
+
+    def prepared(self, tiles: DrawnTiles) -> DrawnTiles:
+        """Tiles as the model takes them."""
+        tiles.target, tiles.normaliser = self.target, normaliser(self.target, None)
+        return tiles
 
     @property
     def how(self) -> How:

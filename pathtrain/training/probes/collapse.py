@@ -5,6 +5,8 @@ Some tiles of each of some slides that training does not see (pathtrain.training
 
 import numpy as np
 
+from pathtrain.data.online.probe_tiles import DrawnTiles
+from pathtrain.data.whole_tiles import DatasetTiles
 from pathtrain.evaluate.tile_level.collapse import Sample, measure, open_slides, sample
 from pathtrain.features.encode import encode
 from pathtrain.recipes.probes import CollapseProbe
@@ -20,8 +22,14 @@ class LiveCollapse(LiveProbe):
 
     def __init__(self, config: CollapseProbe, setting: Setting) -> None:
         self.setting = setting
-        self.tiles = open_slides(setting.place(config.dataset), setting.target)
         own = setting.held_out if config.dataset is None else ()
+        drawn = setting.drawn(config.dataset)
+        self.tiles: DatasetTiles | DrawnTiles
+        if drawn is not None:
+            self.tiles = setting.prepared(drawn.drawn(own, config.tiles, setting.seed, setting.threads))
+            self.said = self.tiles.said
+        else:
+            self.tiles = open_slides(setting.place(config.dataset), setting.target)
         self.order = sample(self.tiles, config.tiles, setting.seed, config.slides, own)
         self.group = self.tiles.groups_of(self.order)
 

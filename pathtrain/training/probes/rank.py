@@ -1,8 +1,10 @@
 """Effective rank and SD of features of a fixed sample of tiles while training."""
 
+import numpy as np
 import torch
 
-from pathtrain.data.whole_tiles import open_tiles
+from pathtrain.data.online.probe_tiles import DrawnTiles
+from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, open_tiles
 from pathtrain.features.encode import encode
 from pathtrain.losses import spread
 from pathtrain.metrics import rankme
@@ -21,6 +23,13 @@ class LiveRank(LiveProbe):
 
     def __init__(self, config: RankProbe, setting: Setting) -> None:
         self.setting = setting
+        drawn = setting.drawn(config.dataset)
+        self.tiles: DatasetTiles | FolderTiles | DrawnTiles
+        if drawn is not None:
+            made = drawn.spread(setting.held_out, config.tiles, setting.seed, setting.threads)
+            self.tiles, self.order = setting.prepared(made), np.arange(len(made))
+            self.said = made.said
+            return
         self.tiles = open_tiles(setting.place(config.dataset), setting.target)
         self.order = draw(len(self.tiles), config.tiles, setting.seed)
         self.said = (

@@ -76,6 +76,8 @@ def test_results_are_held_against_their_targets(scripts: Scripts, tmp_path: Path
             "mfu": {name: rate / 2000 for name, rate in medians.items()},
             "data_wait": [0.01, 0.05, 0.02],
         },
+        dinov2_g={"medians": {"ours, sinkhorn": 50.0, "ours, compiled, sinkhorn": 61.25}, "mfu": {}},
+        dinov2_l={"medians": {"ours, sinkhorn": 150.0}, "mfu": {"ours, sinkhorn": 0.28}},
         slide={"median": 4.25, "peak_gb": 70.2},
         embed={"model": "vit"},
     )
@@ -94,6 +96,8 @@ def test_results_are_held_against_their_targets(scripts: Scripts, tmp_path: Path
     assert values["DINO step, ViT-B/16, bfloat16, batch 128"] == "950 tiles/s, 47.5% MFU (met)"
     assert values["the same step, views ready in memory"] == "1,000 tiles/s, 50.0% MFU"
     assert values["its wait for data"] == "2.0% (met)"
+    assert values["DINOv2 step, ViT-g/14, 224 and 98 px, batch 32"] == "61.2 tiles/s (met)"
+    assert values["DINOv2 step, ViT-L/14, 224 and 98 px, batch 64"] == "150.0 tiles/s, 28.0% MFU (not met)"
     assert values["step through a slide of 10,000 tiles"] == "4.2 s, 70 GB (not met)"
     assert values["ten views of 256 px tiles"] == "not yet measured: failed"
     assert values["embedding, ViT-B/16, bfloat16"] == "not yet measured: failed"

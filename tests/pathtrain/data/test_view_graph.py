@@ -248,18 +248,20 @@ def test_what_dali_lends_a_card_is_copied_before_it_is_dropped() -> None:
     assert not any(output() for output in side.outputs)
 
 
+@pytest.mark.parametrize("pixels", [False, True])
 @pytest.mark.parametrize("jitter", [False, True])
-def test_the_graph_of_a_card_is_one_that_dali_takes(jitter: bool) -> None:
+def test_the_graph_of_a_card_is_one_that_dali_takes(jitter: bool, pixels: bool) -> None:
     """Traced, which needs no card, not run: tiles and views are on it, and each step feeds few arrays."""
     recipe = load("exaonepath1", ["stain.mode=jitter", "stain.basis=hed", "stain.concentration=0.2"])
     every = views(recipe.views)
     stage = Stage(recipe.stain, None, None, {}, 240.0, 0, views=len(every)) if jitter else None
     tail = partial(view_graph._by_dali, views=every, mean=[0.0] * 3, std=[1.0] * 3, io=240.0)
-    graph = view_graph._graph(lambda _: [], 0, 1, stage, None, [], tail)
+    graph = view_graph._graph(lambda _: [], 0, 1, stage, None, [], tail, pixels)
     pipeline = graph(batch_size=2, num_threads=1, device_id=0)
     pipeline._build_graph()
     made = Counter((type(each._op).__name__, each.outputs[0].device) for each in pipeline._ops)
-    assert made["Image", "gpu"] == made["PythonFunction", "gpu"] == 1
+    assert made["PythonFunction", "gpu"] == 1
+    assert made["Image", "gpu"] == (not pixels)  # pixels come as they are
     assert [made[name, "gpu"] for name in ("Resize", "GaussianBlur", "CropMirrorNormalize")] == [10] * 3
     assert made["ExternalSource", "cpu"] == 2 + jitter
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pathtrain.errors import ModelError
 from pathtrain.models import reduced
-from pathtrain.models.packed import PackedBlock, as_packed, tokens
+from pathtrain.models.packed import PackedBlock, as_packed, drop_alike, tokens
 from pathtrain.models.positions import as_dino
 
 SMALL = {"depth": 2, "embed_dim": 24, "num_heads": 2, "num_classes": 0, "dynamic_img_size": True}
@@ -139,6 +139,25 @@ def test_stochastic_depth_in_expectation_and_by_sample(drop_by: Any) -> None:
     out.sum().backward()
     assert x.grad is not None
     assert torch.equal(x.grad, torch.ones_like(x))
+
+
+def test_blocks_have_the_same_rate_before_and_after_they_are_packed() -> None:
+    for first in (True, False):
+        model = plain(drop_path_rate=0.4, depth=3)
+        if first:
+            drop_alike(model, 0.4)
+        as_packed(model, "subset")
+        if not first:
+            drop_alike(model, 0.4)
+        rates = [[block.drop_path1.drop_prob, block.drop_path2.drop_prob] for block in model.blocks]
+        assert rates == [[0.4, 0.4]] * 3
+    eva = dinov3()
+    drop_alike(eva, 0.1)
+    assert {block.drop_path2.drop_prob for block in eva.blocks} == {0.1}  # type: ignore[union-attr]
+    parallel = plain(block_fn=timm.models.vision_transformer.ParallelThingsBlock)
+    drop_alike(parallel, 0.0)
+    with pytest.raises(ModelError, match="drop_path_depth=even"):
+        drop_alike(parallel, 0.1)
 
 
 @pytest.mark.parametrize("drop_by", ["sample", "subset"])

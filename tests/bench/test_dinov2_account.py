@@ -1,0 +1,51 @@
+"""What is counted of a step of DINOv2 without contents, and that it is timed."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+BENCH = Path(__file__).parents[2] / "bench"
+
+
+def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCH))
+    for module in ("machine", "step_account", "fake_card", name):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    return importlib.import_module(name)
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer")
+def test_packed_has_the_same_operations_in_fewer_kernels_and_subsets_fewer_of_both(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = script("dinov2_account", monkeypatch)
+    recipe = ("midnight-tiny", ["precision=bfloat16", "model.kwargs.depth=2"])
+    monkeypatch.setitem(module.SIZES, "tiny", recipe)
+    separate, packed, subset = (module.account("tiny", way, 8, 0.5) for way in module.WAYS)
+    assert packed.flops == separate.flops > subset.flops
+    assert packed.kernels < 0.9 * separate.kernels
+    # by hand: linear layers of blocks see 4 x 2 x 65 x 8 tokens (student forward and backward, teacher), and
+    # patches and heads come on top
+    width, tokens = 192, 8 * (2 * 65 + 4 * 17)
+    blocks = 2 * 2 * 12 * width**2 * (3 * tokens + 8 * 2 * 65)
+    assert 1.0 < separate.flops / blocks < 1.8
+
+
+def test_ours_is_timed_alone_where_there_is_no_lightly_train(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = script("bench_dinov2", monkeypatch)
+    monkeypatch.setitem(sys.modules, "lightly_train", None)
+    small = ["--model", "vit_tiny_patch16_224", "--large", "32", "--small", "16", "--batch", "2"]
+    small += ["--out-dim", "8", "--steps", "1"]
+    out = tmp_path / "out.json"
+    monkeypatch.setattr(sys, "argv", ["bench_dinov2.py", *small, "--centring", "mean", "--json", str(out)])
+    module.main()
+    assert "lightly-train is left out" in capsys.readouterr().out
+    found = json.loads(out.read_text())
+    assert list(found["medians"]) == ["ours, mean"]
+    assert found["flops_a_tile"] > 1e9
