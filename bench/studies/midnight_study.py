@@ -1,6 +1,6 @@
 """What the parts of `midnight-tiny` do to its encoder: its regularisers, stain jitter, and post-training.
 
-    python bench/studies/midnight_study.py --data ../shared/data [--work FOLDER] [--seeds 3] [--steps 300] [--json]
+    python bench/studies/midnight_study.py --data ../shared/data [--seeds 3] [--steps 300] [--json]
 
 On the training tiles of EBHI and of LC25000, with the same seeds, steps, views and network:
 
