@@ -148,14 +148,17 @@ def scored(options: argparse.Namespace, name: str) -> dict[str, Any]:
     where, found = sides(options.work, name, "plain"), blank_scores(options.work, name, "plain")
     labels = list(open_tiles(where[0]).labels or ())
     known = np.array([sorted(set(labels)).index(label) for label in labels])
-    shares: dict[Any, npt.NDArray[np.float64]] = {}
-    made: dict[str, npt.NDArray[np.float64]] = {}
-    for start, seed, step, model in models(options, name):
-        if model.fingerprint not in made:
-            ((x,), _), ((x_test,), _) = features([model], where, How(size=64))
-            guessed = vote(x, known, x_test, K, int(known.max()) + 1)
-            made[model.fingerprint] = (guessed == found.classes).astype(np.float64)
-        shares[start, step, seed] = made[model.fingerprint]
+    cases = list(models(options, name))
+    each = {model.fingerprint: model for *_, model in cases}
+    # together: tiles are decoded once
+    (x, _), (x_test, _) = features(list(each.values()), where, How(size=64))
+    right = {
+        fingerprint: (vote(x[n], known, x_test[n], K, int(known.max()) + 1) == found.classes).astype(
+            np.float64
+        )
+        for n, fingerprint in enumerate(each)
+    }
+    shares = {(start, step, seed): right[model.fingerprint] for start, seed, step, model in cases}
     return _figures(shares, found, options.seeds)
 
 
