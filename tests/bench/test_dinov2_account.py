@@ -48,4 +48,4 @@ def test_ours_is_timed_alone_where_there_is_no_lightly_train(
     assert "lightly-train is left out" in capsys.readouterr().out
     found = json.loads(out.read_text())
     assert list(found["medians"]) == ["ours, mean"]
-    assert found["flops_a_tile"] > 1e9
+    assert found["flops_a_tile"] > 1e8

@@ -19,6 +19,7 @@ from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs import checkpoint
 from pathtrain.runs.model import load as load_model
 from pathtrain.training.logs import Row, rows
+from pathtrain.training.lr_range import lr_range
 from pathtrain.training.pretrain import pretrain
 
 STEPS = 12
@@ -118,6 +119,12 @@ def test_it_is_post_trained_at_a_larger_size_with_heads_and_teacher(
     kept = [name for name in before if name.startswith(("/student", "/teacher"))]
     assert {"/student/patch_head/last_direction", "/student/mask_token/token"} <= set(kept)
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in kept)
+
+
+def test_a_learning_rate_range_reads_the_loss_of_class_tokens(dataset: Path) -> None:
+    found = lr_range(dataset, recipe(), steps=20, low=1e-6, high=1e-2)
+    assert len(found.teacher_entropy) == len(found.told) == 20
+    assert all(told > 0 for told in found.told)
 
 
 def test_its_teacher_is_a_plain_timm_model(whole: Path) -> None:
