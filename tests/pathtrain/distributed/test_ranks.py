@@ -147,6 +147,18 @@ def test_two_ranks_are_one(dataset: Path, alone: Path, tmp_path: Path, more: tup
 
 
 @pytest.mark.slow
+def test_two_ranks_are_one_on_several_datasets(dataset: Path, tmp_path: Path) -> None:
+    other = write_dataset(tmp_path / "other", {"a": noise(9, 64, seed=3)})
+    settings = [part for setting in SETTINGS for part in ("--set", setting)]
+    weights = ["--set", "sampling={by: slide, datasets: {dataset: 1, other: 2}}"]
+    both = ["-m", "pathtrain", "pretrain", str(dataset), str(other), *settings, *weights]
+    for world in (1, 2):
+        ended = finish(start(world, *both, "--out", str(tmp_path / str(world))))
+        assert [code for code, _, _ in ended] == [0] * world, ended
+    assert_close(tmp_path / "2", tmp_path / "1")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("sharding=full",)])
 def test_two_ranks_are_one_where_the_backbone_thaws(
     dataset: Path, tmp_path: Path, more: tuple[str, ...]
