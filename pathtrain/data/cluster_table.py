@@ -88,7 +88,8 @@ class ClusterTable:
             why = "it holds other tiles of" if others else "it lacks"
             raise UsageError(
                 f"sampling.table {place}: {why} {counted(len(others or missing), 'slide')} of {data.root} "
-                f"({named}): embed this dataset, and {AGAIN.removeprefix('run ')}"
+                f"({named}); run `pathtrain embed` on all that is trained on, and `pathtrain curate` on the "
+                "features"
             )
         found = np.concatenate(rows) if rows else np.empty(0, np.int64)
         coords = self.coords[found]

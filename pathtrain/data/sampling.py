@@ -256,5 +256,6 @@ def _weights(word: str, given: Mapping[str, float] | None, names: list[str]) -> 
     if unknown:
         shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
         key = {"dataset": "datasets", "MPP": "mpps"}.get(word, "weights")
-        raise UsageError(f"sampling.{key}: there is no {word} {unknown[0]}; there are {shown}")
+        fix = "; leave it out, or shard the slides at it too" if word == "MPP" else ""
+        raise UsageError(f"sampling.{key}: there is no {word} {unknown[0]}; there are {shown}{fix}")
     return np.array([(given or {}).get(name, 1.0) for name in names])

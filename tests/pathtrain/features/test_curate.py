@@ -201,13 +201,11 @@ def test_tables_of_other_tiles_are_refused(made: Path, tmp_path: Path) -> None:
     config = SamplingConfig(by="cluster", table=out)
     more = write_dataset(tmp_path / "more", {"pink": noise(60), "green": noise(3, seed=4)})
     with pytest.raises(
-        UsageError, match="it holds other tiles of 1 slide of .*more .pink, green.: embed this"
+        UsageError, match="it holds other tiles of 1 slide of .*more .pink, green.; run `pathtrain embed`"
     ):
         opened(more).groups(config, NO_TILES)
     new = write_dataset(tmp_path / "new", {"green": noise(3, seed=4)})
-    with pytest.raises(
-        UsageError, match="it lacks 1 slide of .*new .green.: embed this dataset, and `pathtrain"
-    ):
+    with pytest.raises(UsageError, match="it lacks 1 slide of .*new .green.; run `pathtrain embed` on all"):
         opened(new).groups(config, NO_TILES)
     data = opened(made / "dataset")
     for wrong in ({"by": "slide_type"}, {"by": "cluster", "weights": {"1": 2.0}}):
