@@ -16,7 +16,7 @@ import argparse
 import statistics
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ from pathtrain.recipes.load import load
 from pathtrain.training import compiling, flops, step
 from pathtrain.training.optim import adamw
 
+Cases = dict[str, Callable[[Batch], object]]
 TOTAL = 1000  # steps that the schedules span
 PEER = "lightly-train"
 # What both are compared at
@@ -161,9 +162,7 @@ def timed(take: Callable[[Batch], object], batch: Batch, device: torch.device) -
     return time.perf_counter() - since, time.process_time() - used
 
 
-def measure(
-    cases: dict[str, Callable[[Batch], object]], recipe: Dinov2Recipe, steps: int, found: dict[str, Any]
-) -> None:
+def measure(cases: Cases, recipe: Dinov2Recipe, steps: int, found: dict[str, Any]) -> None:
     """Fill in seconds, step by step; a case that fails takes part no more."""
     device = torch.device(found["device"])
     ready, patch = Ready(recipe, device), found["patch"]
@@ -207,6 +206,48 @@ def told(found: dict[str, Any], recipe: Dinov2Recipe) -> None:
         print(f"  {name:34s} {rate:8.2f} images/s  {statistics.median(used):7.2f} CPU s a step{ratio}{mfu}")
 
 
+def sides(options: argparse.Namespace, device: torch.device, found: dict[str, Any]) -> Cases:
+    """Ours and the peer, which take their steps in turn."""
+    cases: Cases = {}
+    for centring in options.centring:
+        recipe = settings(options, centring)
+        cases[f"ours, {centring}"] = Ours(recipe, device)
+        if options.compile:
+            cases[f"ours, compiled, {centring}"] = Ours(settings(options, centring, True), device)
+        try:
+            cases[f"{PEER}, {centring}"] = Lightly(recipe, device, TOTAL)
+        except ImportError as error:
+            print(f"{PEER} is left out, see bench/lightly_dinov2.py: {error}")
+            found["failed"][PEER] = str(error)
+    return cases
+
+
+def groups(options: argparse.Namespace, device: torch.device, found: dict[str, Any]) -> Iterator[Cases]:
+    """Cases that are in memory together: with a recipe one, as it may fill a card."""
+    if options.recipe is None:
+        yield sides(options, device, found)
+        return
+    for compile_ in (False, True) if options.compile else (False,):
+        name = "ours, compiled" if compile_ else "ours"
+        try:
+            yield {name: Ours(settings(options, None, compile_), device)}
+        except torch.OutOfMemoryError as error:
+            found["failed"][name] = f"{type(error).__name__}: {error}"
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def counted(recipe: Dinov2Recipe, device: torch.device, found: dict[str, Any]) -> None:
+    """Fill in what a tile costs: of all tiles at once, since of one alone no branch is dropped."""
+    method = Dinov2(recipe, TOTAL, device)
+    embed: Any = method.student["backbone"].patch_embed
+    found["patch"] = embed.patch_size[0]
+    whole = Ready(recipe, device)(found["patch"]).views
+    method.refresh()
+    found["flops_a_tile"] = flops.count(method, whole, recipe.precision, device) / recipe.batch
+    found["peak"] = flops.peak(device, recipe.precision)
+
+
 def main() -> None:
     """Run the comparison and print it."""
     options = arguments()
@@ -216,26 +257,11 @@ def main() -> None:
     found |= {"device": device.type, "seconds": {}, "cpu_seconds": {}, "failed": {}, "ratios": {}}
     found |= {"medians": {}, "mfu": {}}
     with saved(options.json, "bench_dinov2", found):
-        cases: dict[str, Callable[[Batch], object]] = {}
-        for centring in options.centring or [None]:
-            recipe = settings(options, centring)
-            name = recipe.dino.centring
-            ours = cases[f"ours, {name}"] = Ours(recipe, device)
-            if options.compile:
-                cases[f"ours, compiled, {name}"] = Ours(settings(options, centring, True), device)
-            if options.recipe is None:
-                try:
-                    cases[f"{PEER}, {name}"] = Lightly(recipe, device, TOTAL)
-                except ImportError as error:
-                    print(f"{PEER} is left out, see bench/lightly_dinov2.py: {error}")
-                    found["failed"][PEER] = str(error)
-        found["patch"] = ours.method.student["backbone"].patch_embed.patch_size[0]  # type: ignore[union-attr]
-        whole = Ready(recipe, device)(found["patch"]).views
-        # all tiles at once: of one alone no branch is dropped
-        counted = flops.count(ours.method, whole, recipe.precision, device)
-        found["flops_a_tile"] = counted / recipe.batch
-        found["peak"] = flops.peak(device, recipe.precision)
-        measure(cases, recipe, options.steps, found)
+        recipe = settings(options, options.centring[0] if options.centring else None)
+        counted(recipe, device, found)
+        for cases in groups(options, device, found):
+            measure(cases, recipe, options.steps, found)
+            cases.clear()
         told(found, recipe)
     if any(name != PEER for name in found["failed"]):
         raise SystemExit(f"failed: {found['failed']}")

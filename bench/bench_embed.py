@@ -34,7 +34,7 @@ from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, open_tiles
 from pathtrain.distributed.workers import cores
 from pathtrain.features.encode import encode, tensor_cores
 from pathtrain.params.encoding import How
-from pathtrain.recipes.recipe import ModelConfig
+from pathtrain.recipes.model import ModelConfig
 from pathtrain.runs.model import LoadedModel, untrained
 
 CARD = torch.cuda.is_available()

@@ -14,12 +14,24 @@ Each name is loaded when it is first used: the package itself takes no time to i
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["LoadedModel", "compare", "embed", "evaluate", "export", "load", "lr_range", "pretrain", "report"]
+__all__ = [
+    "LoadedModel",
+    "compare",
+    "curate",
+    "embed",
+    "evaluate",
+    "export",
+    "load",
+    "lr_range",
+    "pretrain",
+    "report",
+]
 
 # Where each name is; the imports below say the same to type checkers and editors
 _MODULES = {
     "LoadedModel": "pathtrain.runs.model",
     "compare": "pathtrain.reports.compare",
+    "curate": "pathtrain.features.curate",
     "embed": "pathtrain.features.embed",
     "export": "pathtrain.runs.export",
     "load": "pathtrain.runs.model",
@@ -30,6 +42,7 @@ _MODULES = {
 
 if TYPE_CHECKING:
     from pathtrain import evaluate
+    from pathtrain.features.curate import curate
     from pathtrain.features.embed import embed
     from pathtrain.reports.compare import compare
     from pathtrain.reports.page import report

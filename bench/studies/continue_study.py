@@ -2,9 +2,9 @@
 
     python bench/studies/continue_study.py --data ../shared/data --work FOLDER [--seeds 3] [--json]
 
-An encoder (the smoke recipe's, 64 px) is trained with the labels of the training tiles of LC25000 (5 classes)
-and of EBHI (6 classes), so that it knows something that a self-supervised objective with new heads may spoil.
-It is exported, and trained on from there (``model.init``) by the same seeds, tiles and views:
+An encoder (the smoke recipe's, 64 px) is trained with the labels of the training tiles of LC25000 (5 classes;
+or of EBHI, 6 classes), so that it knows something that a self-supervised objective with new heads may spoil.
+It is trained on from there (``model.init``) on the same tiles, without labels, over seeds:
 
     naive       the recipe's full rate from the first step, for all layers
     warmed up   the same with a warm-up of 100 steps
@@ -36,14 +36,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import numpy.typing as npt
-import recipe_study
+import tile_scores
 import torch
-from recipe_study import HERE, SETS, K, Scored
+from tile_scores import HERE, SETS, K, Scored, balanced, blank_scores, features, sides
 from torch.nn import functional
 
 from pathtrain.data.whole_tiles import Tiles, open_tiles
 from pathtrain.evaluate.statistics import figures
-from pathtrain.features.encode import encode
+from pathtrain.evaluate.tile_level.knn import vote
 from pathtrain.models.backbone import build
 from pathtrain.models.folder import CONFIG_FILE
 from pathtrain.params.encoding import How
@@ -68,12 +68,12 @@ STARTS = {
 }  # fmt: skip
 
 
-def parent(work: Path, name: str, seed: int) -> Path:
+def parent(work: Path, name: str) -> Path:
     """An encoder that was trained with labels, as a folder for ``model.init``."""
-    folder = work / "parents" / f"{name}-{seed}"
+    folder = work / "parents" / f"{name}-0"
     if (folder / CONFIG_FILE).is_file():
         return folder
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     recipe = load_recipe("smoke")
     tiles = open_tiles(work / "tiles" / name / "train" / "plain")
     labels = list(tiles.labels or ())
@@ -124,18 +124,18 @@ def _write(folder: Path, backbone: torch.nn.Module) -> None:
 def train(options: argparse.Namespace, name: str, start: str, seed: int) -> Path:
     """One continued run."""
     run: Path = options.work / "runs" / f"{name}-{options.method}-{start.replace(' ', '-')}-{seed}"
-    init = parent(options.work, name, seed)
+    init = parent(options.work, name)
     settings = (*COMMON, f"model.init={init}", f"seed={seed}", *options.set, *STARTS[start])
     words = [word for setting in settings for word in ("--set", setting)]
     base = ("--recipe", options.recipe, "--out", run, *words)
-    recipe_study.command(HERE, "pathtrain", "pretrain", options.work / "sets" / name, *base)
+    tile_scores.command(HERE, "pathtrain", "pretrain", options.work / "sets" / name, *base)
     return run
 
 
 def models(options: argparse.Namespace, name: str) -> Iterator[tuple[str, int, int, LoadedModel]]:
     """Start, seed, step and encoder."""
+    first = load(parent(options.work, name))
     for seed in range(options.seeds):
-        first = load(parent(options.work, name, seed))
         for start in STARTS:
             run = train(options, name, start, seed)
             yield start, seed, 0, first
@@ -145,16 +145,20 @@ def models(options: argparse.Namespace, name: str) -> Iterator[tuple[str, int, i
 
 def scored(options: argparse.Namespace, name: str) -> dict[str, Any]:
     """All encoders on one test set."""
-    sides = [open_tiles(options.work / "tiles" / name / side / "plain") for side in ("train", "test")]
-    found = Scored([list(tiles.labels or ()) for tiles in sides], sides[1].group)
-    shares: dict[Any, npt.NDArray[np.float64]] = {}
-    made: dict[str, npt.NDArray[np.bool_]] = {}
-    for start, seed, step, model in models(options, name):
-        if model.fingerprint not in made:
-            (x,), _ = encode([model], sides[0], np.arange(len(sides[0])), How(size=64))
-            (x_test,), _ = encode([model], sides[1], np.arange(len(sides[1])), How(size=64))
-            made[model.fingerprint] = recipe_study._nearest(x, found._known, x_test) == found.classes
-        shares[start, step, seed] = made[model.fingerprint].astype(np.float64)
+    where, found = sides(options.work, name, "plain"), blank_scores(options.work, name, "plain")
+    labels = list(open_tiles(where[0]).labels or ())
+    known = np.array([sorted(set(labels)).index(label) for label in labels])
+    cases = list(models(options, name))
+    each = {model.fingerprint: model for *_, model in cases}
+    # together: tiles are decoded once
+    (x, _), (x_test, _) = features(list(each.values()), where, How(size=64))
+    right = {
+        fingerprint: (vote(x[n], known, x_test[n], K, int(known.max()) + 1) == found.classes).astype(
+            np.float64
+        )
+        for n, fingerprint in enumerate(each)
+    }
+    shares = {(start, step, seed): right[model.fingerprint] for start, seed, step, model in cases}
     return _figures(shares, found, options.seeds)
 
 
@@ -168,7 +172,7 @@ def _figures(shares: Mapping[Any, npt.NDArray[np.float64]], found: Scored, seeds
         wanted[start, step, "change"] = wanted[start, step] - np.mean(
             [shares[start, 0, s] for s in range(seeds)], axis=0
         )
-    values = figures(partial(recipe_study.balanced, wanted, found), int(found.group.max()) + 1, 0)
+    values = figures(partial(balanced, wanted, found), int(found.group.max()) + 1, 0)
     return {
         "rows": [
             {
@@ -192,10 +196,8 @@ def table(results: Mapping[str, dict[str, Any]]) -> str:
         rows = result["rows"]
         steps = sorted({row["step"] for row in rows})
         before = next(row for row in rows if row["step"] == 0)
-        low, high = min(before["seeds"]), max(before["seeds"])
         lines += [
-            f"{name}: {before['mean']:.3f} [{low:.3f}, {high:.3f}] before the first step (mean and range of "
-            "the seeds)",
+            f"{name}: {before['mean']:.3f} before the first step",
             "",
             "| start | " + " | ".join(f"change after {step}" for step in steps if step) + " |",
             "| --- |" + " --- |" * (len(steps) - 1),
@@ -220,20 +222,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
+    parser.add_argument("--sets", nargs="+", default=["lc25000"], choices=SETS)
     parser.add_argument("--method", default="dino", help="what the runs are called")
     parser.add_argument("--recipe", default="smoke")
     parser.add_argument("--set", action="append", default=[], help="a setting of all runs; may be repeated")
     add_json(parser)
     options = parser.parse_args()
     options.data, options.work = options.data.resolve(), options.work.resolve()
-    for name in options.sets:
-        for side in ("train", "test"):
-            folder = options.work / "tiles" / name / side / "plain"
-            if not folder.exists():
-                recipe_study._copy(list(recipe_study.rows(options.data, name, side)), folder, "plain")
-        source = options.work / "tiles" / name / "train" / "plain"
-        recipe_study.command(HERE, "pathprep", "import-tiles", source, "--out", options.work / "sets" / name)
+    tile_scores.prepare(options.data, options.work, options.sets, ("plain",))
     results = {name: scored(options, name) for name in options.sets}
     text = table(results)
     print(text)

@@ -1,6 +1,6 @@
 """What the parts of `midnight-tiny` do to its encoder: its regularisers, stain jitter, and post-training.
 
-    python bench/studies/midnight_study.py --data ../shared/data [--work FOLDER] [--seeds 3] [--json]
+    python bench/studies/midnight_study.py --data ../shared/data [--seeds 3] [--steps 300] [--json]
 
 On the training tiles of EBHI and of LC25000, with the same seeds, steps, views and network:
 
@@ -77,10 +77,12 @@ def train(options: argparse.Namespace) -> None:
         for name in options.sets:
             data = options.work / "sets" / name
             for case, settings in CASES.items():
-                _train(data, "midnight-tiny", folder(options.work, name, case, seed), seed, settings)
+                run, steps = folder(options.work, name, case, seed), f"steps={options.steps}"
+                _train(data, "midnight-tiny", run, seed, (*settings, steps))
             parent = folder(options.work, name, KDE, seed)
             run = folder(options.work, name, POST, seed)
-            _train(data, "midnight-tiny-112", run, seed, (f"model.init=run:{parent}",))
+            more = (f"model.init=run:{parent}", f"steps={options.steps // 4}")
+            _train(data, "midnight-tiny-112", run, seed, more)
 
 
 def _train(data: Path, recipe: str, run: Path, seed: int, settings: tuple[str, ...]) -> None:
@@ -159,6 +161,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("midnight-study"))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=300, help="a quarter of it, of the post-training")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     add_json(parser)
     options = parser.parse_args()

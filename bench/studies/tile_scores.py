@@ -62,11 +62,11 @@ def equalised(path: Path) -> npt.NDArray[np.uint8]:
     return (ranks * 256 // grey.size).astype(np.uint8).reshape(grey.shape)
 
 
-def prepare(data: Path, work: Path, sets: Sequence[str] = SETS) -> None:
+def prepare(data: Path, work: Path, sets: Sequence[str] = SETS, kinds: Sequence[str] = KINDS) -> None:
     """The tile sets as folders, plain and equalised, and their training tiles imported."""
     for name in sets:
         for side in ("train", "test"):
-            for kind in KINDS:
+            for kind in kinds:
                 folder = work / "tiles" / name / side / kind
                 if not folder.exists():
                     _copy(list(rows(data, name, side)), folder, kind)

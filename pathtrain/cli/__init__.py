@@ -8,6 +8,7 @@ from pathprep.cli import dialect
 from pathprep.cli.dialect import add, new_app
 from pathprep.cli.streams import errors
 from pathtrain.cli import (
+    curate,
     evaluate,
     evaluate_collapse,
     evaluate_linear,
@@ -26,6 +27,7 @@ for command in (
     lr_range.lr_range,
     runs.pretrain,
     features.embed,
+    curate.curate,
     runs.export,
     runs.report,
     runs.compare,

@@ -23,7 +23,11 @@ def pretrain(
         ),
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="smoke, exaonepath1, exaonepath2, exaonepath2-tiny, or a .yaml file.")
+        str,
+        typer.Option(
+            help="smoke, exaonepath1, exaonepath2 (-tiny), midnight (-392, -tiny, -tiny-112), dinov2-vits, "
+            "or a .yaml file."
+        ),
     ] = "smoke",
     out: Annotated[
         Path | None, typer.Option(help="The run's folder. Default: runs/<recipe>. A run there is resumed.")

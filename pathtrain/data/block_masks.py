@@ -42,7 +42,7 @@ def masks(
         share: of a step's crops that are masked, 0 to 1; int(batch * crops * share) are.
         ratio: least and largest share of masked patches in a masked crop, 0 to 1.
         fill: mask single patches at random up to the ratio where blocks end below it; ratios are then the
-            upper ends of the bins, so that each step masks as many patches: ``patches`` says how many.
+            upper ends of the bins, as DINOv3 has it, so that each step masks as many patches (``patches``).
 
     Returns:
         (B, G, rows * columns), row by row.

@@ -33,7 +33,8 @@ from pathtrain.data.source import NO_TILES, DamagedTile
 from pathtrain.data.trained_on import TrainingData, no_tiles
 from pathtrain.distributed.ranks import ALONE, Ranks
 from pathtrain.errors import TrainError
-from pathtrain.recipes.recipe import Channels, Recipe, StainConfig, ViewsConfig
+from pathtrain.recipes.model import Channels
+from pathtrain.recipes.recipe import Recipe, StainConfig, ViewsConfig
 from pathtrain.recipes.sampling import SamplingConfig
 from pathtrain.stain.stage import stage
 

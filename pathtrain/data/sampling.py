@@ -5,6 +5,8 @@ Each level of pathtrain.data.groups has a word, and every stretch of tiles a nam
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +16,13 @@ from pathprep.dataset.schema import SCHEMA, STATUSES
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import UsageError
 from pathprep.words import counted
-from pathtrain.data import groups, label_table
+from pathtrain.data import cluster_table, groups, label_table
+from pathtrain.data.cluster_table import ClusterTable
 from pathtrain.data.groups import Grouped
 from pathtrain.data.order import Ints
 from pathtrain.recipes.sampling import SamplingConfig
 
+CLUSTER = "cluster"  # what `pathtrain curate` makes tables of
 SHOWN = 5  # names in a message
 
 Names = npt.NDArray[np.str_]
@@ -114,7 +118,7 @@ def _stretches(name: str, data: Dataset, config: SamplingConfig, held_out: Ints,
 def _by(
     name: str, data: Dataset, config: SamplingConfig, index: TileIndex, held_out: Ints, several: bool
 ) -> _Stretches:
-    """Stretches of one slide or value; of all tiles where neither is drawn."""
+    """Stretches of one slide, value or cluster; of all tiles where none is drawn."""
     if config.by == "tile":
         return _Stretches(np.array([0, len(index)]), {})
     if config.by == "slide":
@@ -126,13 +130,41 @@ def _by(
         if several and config.datasets is None and config.mpps is None:
             slides = [f"{name}/{slide}" for slide in slides]  # two of one name are two
         return _Stretches(index.starts, {"slide": np.array(slides)})
+    if config.table is not None and cluster_table.is_one(config.table):
+        return _clusters(data, config)
     if config.table is not None:
         left = np.diff(index.starts - np.searchsorted(held_out, index.starts))
         return _Stretches(index.starts, {config.by: _of_table(data, config, index.slides, left)})
     values = _of_index(data, config.by)
-    changes = np.flatnonzero(values[1:] != values[:-1]) + 1
-    starts = np.concatenate([[0], changes, [len(values)]])
+    starts = _starts(values[1:] != values[:-1])
     return _Stretches(starts, {config.by: values[starts[:-1]]})
+
+
+def _clusters(data: Dataset, config: SamplingConfig) -> _Stretches:
+    """Stretches of tiles of one cluster, with those of each level, the coarsest first."""
+    assert config.table is not None
+    if config.by != CLUSTER or config.weights:
+        raise UsageError(
+            f"sampling.table {config.table}: holds clusters, which `by: {CLUSTER}` draws alike, level by "
+            "level, without weights"
+        )
+    state = config.table.stat()
+    found = _read_clusters(config.table, (state.st_mtime_ns, state.st_size)).of(data, config.table)
+    starts = _starts((found[1:] != found[:-1]).any(axis=1))
+    first = found[starts[:-1]]
+    levels = reversed(range(found.shape[1]))
+    return _Stretches(starts, {f"{CLUSTER}_{level + 1}": first[:, level].astype(str) for level in levels})
+
+
+@lru_cache(1)
+def _read_clusters(path: Path, state: tuple[int, int]) -> ClusterTable:
+    """A table as its file is now; several datasets may share it."""
+    return cluster_table.read(path)
+
+
+def _starts(changes: npt.NDArray[np.bool_]) -> Ints:
+    """Where stretches begin, and their end, from whether each of N tiles but the first differs (N - 1,)."""
+    return np.unique([0, *(np.flatnonzero(changes) + 1), len(changes) + 1])
 
 
 def slides_of(data: Dataset, index: TileIndex) -> list[str]:
@@ -224,5 +256,6 @@ def _weights(word: str, given: Mapping[str, float] | None, names: list[str]) -> 
     if unknown:
         shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
         key = {"dataset": "datasets", "MPP": "mpps"}.get(word, "weights")
-        raise UsageError(f"sampling.{key}: there is no {word} {unknown[0]}; there are {shown}")
+        fix = "; leave it out, or shard the slides at it too" if word == "MPP" else ""
+        raise UsageError(f"sampling.{key}: there is no {word} {unknown[0]}; there are {shown}{fix}")
     return np.array([(given or {}).get(name, 1.0) for name in names])

@@ -75,6 +75,9 @@ class SeveralDatasets(TrainingData):
                     found[kind] = (found[kind] or 0) + count
         return found
 
+    def one(self, what: str) -> Dataset:
+        raise UsageError(f"{self.said}: {len(self.parts)} datasets; {what} trains on one: name one of them")
+
     def account(self, groups: Grouped | None, held_out: Ints) -> list[str]:
         bounds = self._bounds - np.searchsorted(held_out, self._bounds)
         sizes = np.diff(bounds)

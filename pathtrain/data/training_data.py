@@ -40,7 +40,6 @@ def opened(places: AnyPath | Iterable[AnyPath]) -> TrainingData:
         if isinstance(data, MixedDataset):
             raise UsageError(
                 f"{data.root}: mixed shards are trained on alone, in the order that `pathprep mix` has "
-                "fixed; "
-                "name the datasets that they were made of, or mix all of them"
+                "fixed; name the datasets that they were made of, or mix all of them"
             )
     return SeveralDatasets([data for data in found if isinstance(data, Dataset)])

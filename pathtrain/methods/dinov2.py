@@ -22,22 +22,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pathtrain.distributed.fsdp import compile_blocks
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.losses import spread
-from pathtrain.losses.dino import dino_terms, updated_center
-from pathtrain.losses.ibot import ibot_terms
+from pathtrain.losses.dino import updated_center
 from pathtrain.losses.precision import wide
 from pathtrain.losses.sinkhorn import sinkhorn_shift
 from pathtrain.methods.base import Outcome
 from pathtrain.methods.coupled import Coupled
 from pathtrain.methods.dino import momentum, teacher_temp
 from pathtrain.methods.masked import Masked, Picked
-from pathtrain.methods.teacher_pair import TeacherPair
-from pathtrain.models import backbone, packed
+from pathtrain.methods.masked_pair import MaskedPair
 from pathtrain.models.dino_head import DinoHead
-from pathtrain.models.mask_token import MaskToken
-from pathtrain.models.positions import as_dino
 from pathtrain.models.replay import Random
 from pathtrain.recipes.dinov2 import Dinov2Recipe
 
@@ -69,7 +64,7 @@ class Part:
     random: Random | None = None
 
 
-class Dinov2(TeacherPair):
+class Dinov2(MaskedPair):
     """DINOv2 on tiles.
 
     Args:
@@ -78,9 +73,6 @@ class Dinov2(TeacherPair):
         device: where everything lives.
         fresh: whether to fetch the recipe's initial weights; False where a checkpoint follows.
 
-    Attributes:
-        patch_center: (K',) of patches, where centring is by the mean.
-
     Raises:
         ModelError: the backbone cannot be made or initialised, or has no class token.
     """
@@ -88,33 +80,9 @@ class Dinov2(TeacherPair):
     uniform = True
 
     def __init__(self, recipe: Dinov2Recipe, total: int, device: torch.device, fresh: bool = True) -> None:
-        self.recipe, self.config, self.total = recipe, recipe.dino, total
-        self.globals = recipe.views.globals.count
-        learnt: dict[str, Tensor] = {}
-        drop = self.config.drop_path
-        body = backbone.create(recipe.model, drop, learnt) if fresh else backbone.build(recipe.model, drop)
-        crops = {"views.globals.size": recipe.views.globals, "views.locals.size": recipe.views.locals}
-        as_dino(body, [crop.size for crop in crops.values() if crop.count], recipe.model.positions)
-        if self.config.drop_path_depth == "even":
-            packed.drop_alike(body, drop)
-        packed.as_packed(body, self.config.drop_path_by)
-        backbone.check(body, recipe.model, {key: crop.size for key, crop in crops.items() if crop.count})
-        dim = int(body.num_features)  # type: ignore[arg-type]  # timm's
-        parts = {"backbone": body, "head": DinoHead(dim, self.config.head)}
-        if recipe.ibot.head is not None:
-            parts["patch_head"] = DinoHead(dim, recipe.ibot.head)
-        parts["mask_token"] = MaskToken(dim, learnt.get("mask_token"))
-        super().__init__(nn.ModuleDict(parts), self.config.head.out_dim, device)
-        outputs = (recipe.ibot.head or self.config.head).out_dim
-        self.patch_center = torch.zeros(outputs, device=device)
-        self._patch_terms = ibot_terms
+        super().__init__(recipe, device, fresh)
+        self.recipe, self.total = recipe, total
         self._coupled = Coupled(recipe.regulariser, recipe.batch)
-        if recipe.model.checkpoint:
-            backbone.checkpoint_activations(body, recipe.model)
-        if recipe.model.freeze_patch_embed:
-            backbone.freeze_patches(body, recipe.model)
-        if recipe.precision == "bfloat16" and recipe.sharding == "none":
-            self.reduce()
 
     def schedule(self, step: int) -> dict[str, float]:
         """This method's own scheduled values at a step, for the log."""
@@ -126,32 +94,6 @@ class Dinov2(TeacherPair):
             found["regulariser_weight"] = self.recipe.regulariser.weight_at(step, self.total)
         return found
 
-    def networks(self) -> list[nn.Module]:
-        """Each part of student and teacher, which are called by themselves; the teacher has no mask token."""
-        learner, guide = self.running
-        return [*learner.values(), *(part for name, part in guide.items() if name != "mask_token")]
-
-    def compile(self, backend: Any = "inductor", blocks: bool = False) -> None:
-        """torch.compile of the running networks and the losses, from now on.
-
-        Shapes are always the same but for the number of masked patches.
-
-        Args:
-            blocks: each block of the student by itself, so that its gradients come one after another.
-        """
-        learner, guide = self.running
-        guide["backbone"].compile(dynamic=False, backend=backend)
-        if blocks:
-            compile_blocks([learner["backbone"]], backend)
-        else:
-            learner["backbone"].compile(dynamic=False, backend=backend)
-        for network in self.running:
-            for name in ("head", "patch_head"):
-                if name in network:
-                    network[name].compile(backend=backend)
-        self._terms = torch.compile(dino_terms, dynamic=False, backend=backend)
-        self._patch_terms = torch.compile(ibot_terms, backend=backend)
-
     def split(self, views: Masked, size: int) -> list[Masked]:
         """A batch in parts of ``size`` tiles."""
         return views.split(size)
@@ -161,14 +103,14 @@ class Dinov2(TeacherPair):
         no part has whole groups."""
         device = self.center.device
         picked = [part.picked(device) for part in parts]
-        seen = [self._teach(part.views, own.patches) for part, own in zip(parts, picked, strict=True)]
+        seen = [self.teach(part.views, own.patches) for part, own in zip(parts, picked, strict=True)]
         temp = teacher_temp(self.config, step)
         centers = self.center, self.patch_center
         if self.config.centring == "sinkhorn":
             columns = list(zip(*seen, strict=True))
             centers = (
                 self._balanced("head", columns[0], temp, ranks),
-                self._balanced(self._patch_head, columns[1], temp, ranks),
+                self._balanced(self.patch_head, columns[1], temp, ranks),
             )
         made = [
             Part(part.views, own, *found, centers, ranks)
@@ -189,17 +131,17 @@ class Dinov2(TeacherPair):
         if part.random is not None:
             part.random.replay(self.center.device)
         device, config = self.center.device, self.config
-        tokens, patches = self._student(part.views, part.picked)
+        tokens, patches = self.see(part.views, part.picked)
         views, batch = len(part.views), len(part.views[0])
-        scores = self._call(self.running[0]["head"], tokens).view(views, batch, -1)
+        scores = self.call(self.running[0]["head"], tokens).view(views, batch, -1)
         # as a tensor: of each number that it is given, torch.compile would make a version
         temp = torch.full((), teacher_temp(config, step), device=device)
         with torch.no_grad():
-            teacher = self._last("head", part.teacher).view(self.globals, batch, -1)
-            patch_teacher = self._last(self._patch_head, part.patches)
+            teacher = self.last_layer("head", part.teacher).view(self.globals, batch, -1)
+            patch_teacher = self.last_layer(self.patch_head, part.patches)
         terms = self._terms(scores, teacher, part.centers[0], config.student_temp, temp)
-        patch_scores = self._call(self.running[0][self._patch_head], patches)
-        masked = self._patch_terms(
+        patch_scores = self.call(self.running[0][self.patch_head], patches)
+        masked = self.patch_terms(
             patch_scores,
             patch_teacher,
             part.centers[1],
@@ -256,10 +198,6 @@ class Dinov2(TeacherPair):
             self.patch_center = torch.where(known, moved, self.patch_center)
         self.follow(momentum(self.config, step, self.total))
 
-    def encoder(self) -> nn.Module:
-        """The teacher's backbone."""
-        return self.teacher["backbone"]
-
     def state(self) -> dict[str, Any]:
         """For a checkpoint: ``student``, ``teacher`` (``backbone``, ``head``, ``patch_head``, ``mask_token``)
         and ``loss``, the centres."""
@@ -277,50 +215,12 @@ class Dinov2(TeacherPair):
         self.center.copy_(state["loss"]["center"])
         self.patch_center.copy_(state["loss"]["patch_center"])
 
-    @property
-    def _patch_head(self) -> str:
-        return "head" if self.recipe.ibot.head is None else "patch_head"
-
-    def _call(self, module: nn.Module, *given: Any) -> Any:
-        """A running network: a reduced one looks at no autocast."""
-        kind = self.center.device.type
-        with torch.autocast(kind, enabled=torch.is_autocast_enabled(kind) and not self._reduced):
-            return module(*given)
-
-    def _last(self, name: str, vectors: Tensor) -> Tensor:
-        """The teacher's scores of vectors."""
-        scores: Tensor = self._call(self.running[1][name], vectors, "last")
-        return scores
-
-    @torch.no_grad()
-    def _teach(self, views: list[Tensor], picked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Vectors of class tokens and of masked patches, and the class tokens, of the global views."""
-        guide = self.running[1]
-        (seen,) = self._call(guide["backbone"], [_together(views[: self.globals], guide)])
-        tokens, patches = seen[:, 0], self._patches(guide, seen)[picked]
-        vectors = self._call(guide["head"], tokens, "vectors")
-        return vectors, self._call(guide[self._patch_head], patches, "vectors"), tokens
-
-    def _student(self, views: list[Tensor], picked: Picked) -> tuple[Tensor, Tensor]:
-        """Class tokens (V B, D) of all views, and the masked patches (M, D) of the global ones."""
-        learner = self.running[0]
-        groups = [part for part in (views[: self.globals], views[self.globals :]) if part]
-        images = [_together(group, learner) for group in groups]
-        seen = self._call(learner["backbone"], images, picked.masks, learner["mask_token"]())
-        tokens = torch.cat([group[:, 0] for group in seen])
-        return tokens, self._patches(learner, seen[0])[picked.patches]
-
-    @staticmethod
-    def _patches(network: nn.ModuleDict, tokens: Tensor) -> Tensor:
-        """(G B N, D) of tokens (G B, prefix + N, D)."""
-        return tokens[:, network["backbone"].num_prefix_tokens :].flatten(0, 1)
-
     @torch.no_grad()
     def _balanced(self, name: str, vectors: tuple[Tensor, ...], temp: float, ranks: Ranks) -> Tensor:
         """What to subtract from the teacher's scores so that, at this temperature, outputs are used alike."""
 
         def scores() -> Iterator[Tensor]:
-            return (self._last(name, part) for part in vectors)
+            return (self.last_layer(name, part) for part in vectors)
 
         # of one part they are kept; of several made again, as each may fill the memory
         given = list(scores()) if len(vectors) == 1 else scores
@@ -345,7 +245,7 @@ class Dinov2(TeacherPair):
         for part in parts:
             states.append(Random.now(device))
             with torch.no_grad():
-                tokens, _ = self._student(part.views, part.picked)
+                tokens, _ = self.see(part.views, part.picked)
             batch = len(part.views[0])
             found.append(wide(tokens[: self.globals * batch]).view(self.globals, batch, -1))
         whole = torch.cat(found, dim=1).requires_grad_()
@@ -362,8 +262,3 @@ class Dinov2(TeacherPair):
             replace(part, pull=(value.detach(), pull), random=state)
             for part, pull, state in zip(parts, pulls, states, strict=True)
         ]
-
-
-def _together(views: list[Tensor], network: nn.ModuleDict) -> Tensor:
-    """Views of one size as one batch, view by view, in the network's precision."""
-    return torch.cat(views).to(next(network["backbone"].parameters()).dtype)

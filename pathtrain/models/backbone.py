@@ -19,7 +19,7 @@ from pathtrain.models import first_weights, layouts
 from pathtrain.models.layouts import State
 from pathtrain.models.positions import KEEP_GRID
 from pathtrain.models.weight_files import first_line
-from pathtrain.recipes.recipe import ModelConfig
+from pathtrain.recipes.model import ModelConfig
 
 
 def build(model: ModelConfig, drop_path: float = 0.0) -> nn.Module:

@@ -25,7 +25,7 @@ from pathtrain.errors import ModelError
 from pathtrain.models import layouts, weight_files
 from pathtrain.models.folder import CONFIG_FILE, read_config
 from pathtrain.models.weight_files import State, first_line
-from pathtrain.recipes.recipe import HUB, RUN, TIMM, ModelConfig
+from pathtrain.recipes.model import HUB, RUN, TIMM, ModelConfig
 
 SAME = 1e-3  # of mean and SD: less is how they were rounded
 

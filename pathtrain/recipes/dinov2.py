@@ -40,8 +40,8 @@ class IbotConfig(Strict):
         head: of patches; null: they share that of the class token.
         share: of the global views of a batch that are masked.
         ratio: smallest and largest share of a masked view's patches.
-        fill: fill masks up, patch by patch at random, to the number that was drawn: blocks alone leave a few
-            less, where the last ones do not fit.
+        fill: fill masks up, patch by patch at random, where the last blocks do not fit, to numbers that are
+            the same in every step, as DINOv3 does; else blocks leave a few less than were drawn.
     """
 
     weight: float = Field(ge=0)

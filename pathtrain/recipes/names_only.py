@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from pathtrain.recipes.recipe import RUN, Recipe, is_public
+from pathtrain.recipes.model import RUN, is_public
+from pathtrain.recipes.recipe import Recipe
 
 
 def without_paths(recipe: Recipe) -> Recipe:

@@ -14,6 +14,10 @@ SINCE: dict[str, Any] = {
     "optim.patch_embed_scale": 1.0,
     "optim.freeze_backbone_steps": 0,
     "model.positions": "once",
+    "stain.p": 1.0,
+    "stain.per": "view",
+    "sampling.datasets": None,
+    "sampling.mpps": None,
 }
 
 

@@ -17,7 +17,9 @@ class SamplingConfig(Strict):
             dataset's index, or of ``table``. The tiles of a slide or value each come once before one comes
             again.
         weights: how often a slide or value is drawn against others; those that are not named have 1.
-        table: CSV or Parquet of slides: slide_id, and the column ``by``.
+        table: CSV or Parquet of slides: slide_id, and the column ``by``. Or, with ``by: cluster``, what
+            `pathtrain curate` writes: a cluster of the coarsest level is drawn first, every one equally
+            often, then one of the next level within it, and so on, then a tile.
         datasets: of several datasets, one is drawn first, so often against the others; those that are not
             named have 1. A dataset is named by its folder. null: they are one pool.
         mpps: once a slide (or value) is drawn, one of its resolutions is, so often against the others; every

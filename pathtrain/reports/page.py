@@ -162,6 +162,8 @@ def _stain(config: StainConfig) -> str:
         jitter.append(f"angle up to {config.angle:g}°")
     if config.shift:
         jitter.append(f"shift ±{config.shift:g}")
+    if jitter and (config.p < 1 or config.per == "tile"):
+        jitter.append(f"on {config.p:.0%} of {config.per}s")
     words = "normalised to " + (config.target.name if config.target else "the reference")
     if config.mode == "jitter":
         words = "jitter of each tile's own" if config.basis == "fit" else "HED jitter"

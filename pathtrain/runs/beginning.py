@@ -5,7 +5,7 @@ from typing import Any
 
 from pathtrain.errors import ModelError
 from pathtrain.models import first_weights
-from pathtrain.recipes.recipe import RUN, ModelConfig
+from pathtrain.recipes.model import RUN, ModelConfig
 from pathtrain.runs import warm_start
 from pathtrain.runs.described import SHA_KEY, recipe_of
 

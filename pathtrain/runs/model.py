@@ -32,8 +32,8 @@ from pathtrain.models.folder import (
     read_weights,
 )
 from pathtrain.models.positions import KEEP_GRID, as_dino, own_side
+from pathtrain.recipes.model import IMAGENET_MEAN, IMAGENET_STD, RUN, ModelConfig, is_public
 from pathtrain.recipes.names_only import short_init
-from pathtrain.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD, RUN, ModelConfig, is_public
 from pathtrain.runs import checkpoint, warm_start
 from pathtrain.runs.described import INFO_FILE, SHA_KEY, STEP_KEY, info_of, recipe_of
 from pathtrain.stain.target import ModelTarget, of_run

@@ -28,7 +28,8 @@ from pathtrain.models import backbone
 from pathtrain.models.first_weights import Colours
 from pathtrain.models.positions import along, resampled
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
-from pathtrain.recipes.recipe import RUN, ModelConfig, Recipe
+from pathtrain.recipes.model import RUN, ModelConfig
+from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs import checkpoint
 from pathtrain.runs.checkpoint import Entry
 from pathtrain.runs.described import SHA_KEY, STEP_KEY, recipe_of

@@ -17,6 +17,7 @@ from helpers.training import SETTINGS, assert_same_to_the_bit, logged, train
 from pathprep.errors import UsageError
 from pathprep.mixed.make import mix
 from pathprep.stain import Target
+from pathtrain import methods
 from pathtrain.data.loader import BatchOptions, Loader
 from pathtrain.data.source import NO_TILES
 from pathtrain.data.training_data import opened
@@ -167,6 +168,11 @@ def test_what_does_not_go_together(names: list[str], message: str, three: list[P
     mix([three[1]], tmp_path / "mixed")
     with pytest.raises(UsageError, match=message):
         opened([places[name] for name in names])
+
+
+def test_the_hierarchical_method_takes_one(three: list[Path]) -> None:
+    with pytest.raises(UsageError, match=r"A, .*B: 2 datasets; the method hierarchical trains on one"):
+        methods.setup(load("exaonepath2-tiny"), opened(three[:2]))
 
 
 def test_names_tell_datasets_apart(tmp_path: Path) -> None:

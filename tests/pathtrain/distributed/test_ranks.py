@@ -147,6 +147,18 @@ def test_two_ranks_are_one(dataset: Path, alone: Path, tmp_path: Path, more: tup
 
 
 @pytest.mark.slow
+def test_two_ranks_are_one_on_several_datasets(dataset: Path, tmp_path: Path) -> None:
+    other = write_dataset(tmp_path / "other", {"a": noise(9, 64, seed=3)})
+    settings = [part for setting in SETTINGS for part in ("--set", setting)]
+    weights = ["--set", "sampling={by: slide, datasets: {dataset: 1, other: 2}}"]
+    both = ["-m", "pathtrain", "pretrain", str(dataset), str(other), *settings, *weights]
+    for world in (1, 2):
+        ended = finish(start(world, *both, "--out", str(tmp_path / str(world))))
+        assert [code for code, _, _ in ended] == [0] * world, ended
+    assert_close(tmp_path / "2", tmp_path / "1")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("sharding=full",)])
 def test_two_ranks_are_one_where_the_backbone_thaws(
     dataset: Path, tmp_path: Path, more: tuple[str, ...]
@@ -156,6 +168,32 @@ def test_two_ranks_are_one_where_the_backbone_thaws(
     train(1, dataset, tmp_path / "one", *base)
     train(2, dataset, tmp_path / "two", *base, *more)
     assert_close(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("micro_batch=2",),
+        ("sharding=full", "model.checkpoint=true"),
+        ("sharding=full", "micro_batch=2", "ibot.head=null"),
+    ],
+)
+def test_two_ranks_are_one_of_dinov2(dataset: Path, tmp_path: Path, more: tuple[str, ...]) -> None:
+    """Sinkhorn and the regulariser are of all tiles of a step, whoever has them."""
+    base = (
+        *(setting for setting in SETTINGS if not setting.startswith("optim.clip")),
+        "model.kwargs={img_size: 32, patch_size: 8, depth: 2, embed_dim: 24, num_heads: 2}",
+        "ibot.head={out_dim: 24, hidden_dim: 16, bottleneck_dim: 8, layers: 3, norm_last_layer: false}",
+        "dino.teacher_temp={start: 0.04, end: 0.07, steps: 4}",
+        "dino.drop_path=0",
+        *(setting for setting in more if setting.startswith("ibot")),
+    )
+    for world, given in ((1, ()), (2, more)):
+        call = command(dataset, tmp_path / str(world), *given, base=base)
+        ended = finish(start(world, *call, "--recipe", "midnight-tiny"))
+        assert [code for code, _, _ in ended] == [0] * world, ended
+    assert_close(tmp_path / "2", tmp_path / "1")
 
 
 @pytest.mark.slow

@@ -27,9 +27,11 @@ from pathprep.storage.local import LocalStorage
 from pathtrain.cli import app
 from pathtrain.data.whole_tiles import DatasetTiles, open_tiles
 from pathtrain.features.embed import embed
-from pathtrain.features.encode import encode
+from pathtrain.features.encode import encode, preparation
 from pathtrain.features.files import origin
 from pathtrain.images import resize
+from pathtrain.models.backbone import build
+from pathtrain.models.positions import as_dino
 from pathtrain.params.encoding import How
 from pathtrain.runs.model import load, started, untrained
 
@@ -396,3 +398,30 @@ def test_bfloat16_is_close_and_not_taken_for_float32(tmp_path: Path, dataset: Pa
     assert cosines.min() > 0.999
     with pytest.raises(UsageError, match="`precision` is 'half'; expected float32, bfloat16"):
         embed(run, dataset, tmp_path / "features", precision="half")
+
+
+@pytest.mark.parametrize("scheme", ["once", "hub", "registers"])
+def test_features_at_another_size_are_of_positions_as_the_model_has_them(
+    tmp_path: Path, dataset: Path, run: Path, scheme: str
+) -> None:
+    """A larger size than it was trained at, against the training's own resampling; results say how."""
+    recipe = run / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("positions: once", f"positions: {scheme}"))
+    model = load(run)
+    assert preparation(model, How()) == {"resize": 32, "crop": None}
+    expected = {"resize": 48, "crop": None, "positions": scheme}
+    assert preparation(model, How(size=48)) == expected
+    assert embed(run, dataset, tmp_path / "features", size=48).written == 2
+    trained = build(model.config).eval()
+    trained.load_state_dict(model.module.state_dict())
+    as_dino(trained, [48], scheme)
+    tiles = DatasetTiles(dataset)
+    pixels = [
+        simplejpeg.decode_jpeg(tiles.read(tile), colorspace="RGB") for tile in range(int(tiles.starts[1]))
+    ]
+    images = torch.from_numpy(np.stack([resize(image, 48) for image in pixels]))
+    with torch.inference_mode():
+        found = trained(model.normalised(images.permute(0, 3, 1, 2) / 255)).numpy()
+    with h5py.File(tmp_path / "features" / "a.h5") as file:
+        assert file.attrs["positions"] == scheme
+        np.testing.assert_allclose(file["features"][:], found, atol=1e-5)

@@ -149,7 +149,7 @@ def test_the_second_pass_draws_what_the_first_drew() -> None:
     for part in parts:
         assert part.random is not None
         part.random.replay(CPU)
-        tokens, _ = own._student(part.views, part.picked)
+        tokens, _ = own.see(part.views, part.picked)
         seen.append(tokens[:8].view(2, 4, -1))
     whole = torch.cat(seen, dim=1)
     assert torch.allclose(parts[0].pull[0], koleo(whole[0]) + koleo(whole[1]), rtol=1e-5)  # type: ignore[index]
@@ -223,7 +223,7 @@ def test_mean_centres_follow_the_batch() -> None:
     own = method("dino.centring=mean", "dino.center_momentum=0.5")
     (part,) = own.prepare([batch()], 0, ALONE)
     found = own.loss(part, 0)
-    teacher = own._last("patch_head", part.patches)
+    teacher = own.last_layer("patch_head", part.patches)
     own.update(found.means, 0)
     assert torch.allclose(own.patch_center, teacher.mean(dim=0) / 2, atol=1e-6)
 

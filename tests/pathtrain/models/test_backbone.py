@@ -15,7 +15,7 @@ from pathtrain.models import backbone, weight_files
 from pathtrain.models.backbone import build, create
 from pathtrain.models.first_weights import misfit
 from pathtrain.recipes.load import load
-from pathtrain.recipes.recipe import ModelConfig
+from pathtrain.recipes.model import ModelConfig
 
 SMALL = {"img_size": 32, "patch_size": 16, "depth": 2, "embed_dim": 24, "num_heads": 2}
 

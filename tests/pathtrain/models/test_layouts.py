@@ -18,7 +18,7 @@ from pathtrain.models import first_weights, layouts
 from pathtrain.models.backbone import create
 from pathtrain.models.first_weights import misfit
 from pathtrain.models.positions import as_dino
-from pathtrain.recipes.recipe import ModelConfig
+from pathtrain.recipes.model import ModelConfig
 
 PLAIN = Shape()
 KINDS = {

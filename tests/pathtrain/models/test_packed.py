@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from pathtrain.errors import ModelError
 from pathtrain.models import reduced
-from pathtrain.models.packed import PackedBlock, as_packed, drop_alike, tokens
+from pathtrain.models.packed import as_packed, drop_alike, tokens
+from pathtrain.models.packed_blocks import PackedBlock
 from pathtrain.models.positions import as_dino
 
 SMALL = {"depth": 2, "embed_dim": 24, "num_heads": 2, "num_classes": 0, "dynamic_img_size": True}

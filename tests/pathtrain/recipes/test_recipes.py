@@ -1,5 +1,6 @@
 """Recipes: those in the package are valid and marked; mistakes give one line that names the key."""
 
+import math
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 from pathtrain.errors import RecipeError
+from pathtrain.methods import dino, schedules
 from pathtrain.recipes.load import dump, load, names
 
 
@@ -46,6 +48,43 @@ def test_the_published_values() -> None:
     assert (recipe.dino.head.out_dim, recipe.dino.freeze_last_layer_steps) == (65536, 0)
     assert recipe.total_steps(285_153_903) == 556_942
     assert recipe.stain.mode == "none"  # the shards are baked; no jitter in the paper
+
+
+def test_midnights_values() -> None:
+    """As its model card, its checkpoints and DINOv2's configuration of ViT-g/14 have them."""
+    recipe, later = load("midnight"), load("midnight-392")
+    assert (recipe.steps, recipe.batch) == (300 * 1667, 768)
+    assert recipe.optim.lr == pytest.approx(3.5e-4 * math.sqrt(768 / 1024), rel=1e-3)
+    assert (recipe.views.globals.size, recipe.views.locals.size, recipe.views.locals.count) == (224, 98, 8)
+    assert (recipe.dino.head.out_dim, recipe.ibot.head.out_dim) == (131072, 131072)
+    assert recipe.model.mean == recipe.model.std == (0.5, 0.5, 0.5)
+    assert sorted(recipe.sampling.mpps) == [0.25, 0.5, 1, 2]
+    assert (later.steps, later.batch) == (30000, 6 * 4 * 48)
+    assert later.optim.lr == pytest.approx(1e-4 * math.sqrt(1152 / 1024), rel=1e-3)
+    assert (later.views.globals.size, later.views.locals.size) == (392, 168)
+    assert sorted(later.sampling.mpps) == [0.125, 0.25, 0.5, 1]
+    assert later.online.tile == 2 * recipe.online.tile == 512
+
+
+def test_midnights_schedules_by_hand() -> None:
+    recipe = load("midnight")
+    steps, warm = recipe.steps, recipe.optim.warmup_steps
+
+    def decay(step: int) -> float:
+        ramp = recipe.optim.weight_decay
+        return schedules.cosine(step, steps, ramp.start, ramp.end)
+
+    def rate(step: int) -> float:
+        return schedules.learning_rate(step, steps, recipe.optim)
+
+    assert [decay(0), decay(steps // 2), decay(steps)] == pytest.approx([0.04, 0.12, 0.2])
+    assert [rate(0), rate(warm - 1), rate(steps)] == pytest.approx([0, 3.03e-4, 1e-6])
+    # half a cosine is half way down in the middle of what follows the warm-up
+    assert rate((steps + warm) // 2) == pytest.approx((3.03e-4 + 1e-6) / 2, rel=1e-4)
+    temps = [dino.teacher_temp(recipe.dino, step) for step in (0, 25005, 50010, 400000)]
+    assert temps == pytest.approx([0.04, 0.055, 0.07, 0.07])
+    momenta = [dino.momentum(recipe.dino, step, steps) for step in (0, steps // 4, steps // 2)]
+    assert momenta == pytest.approx([0.994, 1 - 0.003 * (1 + math.sqrt(0.5)), 0.997])
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pathtrain.errors import RecipeError
 from pathtrain.methods.dino import Dino
 from pathtrain.models.backbone import checkpoint_activations
 from pathtrain.recipes.load import load
-from pathtrain.recipes.recipe import ModelConfig
+from pathtrain.recipes.model import ModelConfig
 from pathtrain.training import compiling, flops, step
 from pathtrain.training.optim import adamw, scale_each
 

@@ -112,6 +112,7 @@ def test_pixels_go_as_they_are_into_the_views(made: Path) -> None:
     "stain",
     [
         "{mode: jitter, basis: hed, concentration: 0.1, shift: 0.05}",
+        "{mode: jitter, basis: hed, concentration: 0.1, shift: 0.05, p: 0.5, per: tile}",
         "{mode: normalize, fit: load}",
         "{mode: jitter, fit: load, concentration: 0.1}",
     ],

@@ -15,7 +15,7 @@ from pathtrain.cli import evaluations as app
 from pathtrain.evaluate.papers.published import EXAONEPATH, TASKS
 from pathtrain.evaluate.papers.tile_table import TaskPaths, find, table
 from pathtrain.models.backbone import build
-from pathtrain.recipes.recipe import ModelConfig
+from pathtrain.recipes.model import ModelConfig
 from pathtrain.runs.export import export
 from pathtrain.runs.model import load
 
