@@ -40,7 +40,8 @@ def without_main() -> Iterator[None]:
     """
     with _alone:
         main = sys.modules["__main__"]
-        before = {name: vars(main)[name] for name in ("__spec__", "__file__") if name in vars(main)}
+        names = [name for name in ("__spec__", "__file__") if name in vars(main)]
+        before: dict[str, object] = {name: vars(main)[name] for name in names}
         main.__spec__ = None
         vars(main).pop("__file__", None)
         try:
