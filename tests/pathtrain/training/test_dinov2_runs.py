@@ -125,6 +125,9 @@ def test_a_learning_rate_range_reads_the_loss_of_class_tokens(dataset: Path) -> 
     found = lr_range(dataset, recipe(), steps=20, low=1e-6, high=1e-2)
     assert len(found.teacher_entropy) == len(found.told) == 20
     assert all(told > 0 for told in found.told)
+    # a frozen backbone would bear any rate
+    frozen = lr_range(dataset, recipe("optim.freeze_backbone_steps=4"), steps=20, low=1e-6, high=1e-2)
+    assert frozen.loss == pytest.approx(found.loss, rel=1e-6)
 
 
 def test_its_teacher_is_a_plain_timm_model(whole: Path) -> None:
