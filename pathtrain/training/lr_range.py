@@ -2,8 +2,8 @@
 
 Smith 2017, arXiv 1506.01186, section 3.3; here the rate climbs by one factor a step, not linearly. Weight
 decay, temperatures and momentum are those of the run's first steps; the backbone learns from the first one
-on, also of a recipe that freezes it at first (``optim.freeze_backbone_steps``). Nothing is kept: no run folder
-is made or looked at, but for one that ``model.init`` names.
+on, also of a recipe that freezes it at first (``optim.freeze_backbone_steps``). Nothing is kept: no run
+folder is made or looked at, but for one that ``model.init`` names.
 """
 
 import logging
