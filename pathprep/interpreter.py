@@ -31,3 +31,20 @@ def kept_apart() -> Iterator[None]:
         finally:
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@contextmanager
+def without_main() -> Iterator[None]:
+    """For processes that need nothing of the program that starts them: Python would have each of them run it
+    again, a user's script with all that it imports, if only as far as its `if __name__ == "__main__"`.
+    """
+    with _alone:
+        main = sys.modules["__main__"]
+        names = [name for name in ("__spec__", "__file__") if name in vars(main)]
+        before: dict[str, object] = {name: vars(main)[name] for name in names}
+        main.__spec__ = None
+        vars(main).pop("__file__", None)
+        try:
+            yield
+        finally:
+            vars(main).update(before)

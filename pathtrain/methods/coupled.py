@@ -37,7 +37,9 @@ class Coupled:
         Returns:
             Scalar, the same on all ranks; the mean over ranks of its gradients is that of one rank.
         """
-        groups = vectors.shape[1] * ranks.world // self.group
+        tiles = vectors.shape[1] * ranks.world
+        # of fewer than a step, whose operations are counted (pathtrain.training.flops), all are one group
+        groups = 1 if tiles % self.group else tiles // self.group
         of = partial(grouped, self._of(), groups=groups)
         return torch.stack([among_ranks(of, view, ranks) for view in vectors]).sum()
 

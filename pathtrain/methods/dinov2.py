@@ -227,8 +227,9 @@ class Dinov2(MaskedPair):
         return -temp * sinkhorn_shift(given, temp, self.config.iterations, ranks)
 
     def _whole_groups(self, parts: list[Masked], ranks: Ranks) -> bool:
-        """Whether each part of all ranks together has whole groups."""
-        return all(len(part.views[0]) * ranks.world % self._coupled.group == 0 for part in parts)
+        """Whether each part of all ranks together has whole groups; or is alone, as of what is counted."""
+        group = self._coupled.group
+        return len(parts) == 1 or all(len(part.views[0]) * ranks.world % group == 0 for part in parts)
 
     def _regulariser(self, tokens: Tensor, part: Part) -> Tensor:
         """Of the student's class tokens (G, B, D): the value, with its gradient."""

@@ -137,10 +137,9 @@ def positions(model: ModelConfig) -> str:
     Raises:
         ModelError: the weights cannot be had, or it is not known.
     """
-    if (Path(model.init) / CONFIG_FILE).is_file():
-        known = read_config(Path(model.init)).get("positions")
-        if isinstance(known, str):
-            return known
+    known = written_positions(model)
+    if known is not None:
+        return known
     state = read(model)
     laid = None if state is None else layouts.read(state)
     if laid is not None and (laid.layout != "timm" or "dinov2" in model.name):
@@ -149,6 +148,14 @@ def positions(model: ModelConfig) -> str:
         f"model.positions: auto knows no scheme for {said(model)}; give once, or hub or registers if they "
         "were trained like DINOv2's"
     )
+
+
+def written_positions(model: ModelConfig) -> str | None:
+    """How an exported folder says that its positions were resampled; None of all else."""
+    if not (Path(model.init) / CONFIG_FILE).is_file():
+        return None
+    known = read_config(Path(model.init)).get("positions")
+    return known if isinstance(known, str) else None
 
 
 def _timm(model: ModelConfig) -> Any:

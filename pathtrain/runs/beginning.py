@@ -8,6 +8,7 @@ from pathtrain.models import first_weights
 from pathtrain.recipes.model import RUN, ModelConfig
 from pathtrain.runs import warm_start
 from pathtrain.runs.described import SHA_KEY, recipe_of
+from pathtrain.runs.warm_start import WarmStart
 
 POSITIONS_KEY = "model.positions"
 
@@ -29,6 +30,27 @@ def settled(model: ModelConfig, before: Mapping[str, Any] | None) -> ModelConfig
     else:
         scheme = first_weights.positions(model) if start is None else recipe_of(start.run).model.positions
     return model.model_copy(update={"positions": scheme})
+
+
+def other_positions(model: ModelConfig, start: WarmStart | None) -> str | None:
+    """What is to be said where a run or an export resampled positions in another way than ``model`` does.
+
+    Args:
+        model: settled.
+        start: the run that is started from, if one is.
+
+    Returns:
+        A sentence that names both and the key to set; None if they agree or it is not known. While computing,
+        ``once`` and ``hub`` are the same.
+    """
+    there = first_weights.written_positions(model) if start is None else recipe_of(start.run).model.positions
+    if there is None or (there == "registers") == (model.positions == "registers"):
+        return None
+    return (
+        f"model.init: {first_weights.said(model)} learnt with {POSITIONS_KEY}={there}, the recipe has "
+        f"{model.positions}: in views of another grid than the weights' it would see other positions than it "
+        f"knows. Set {POSITIONS_KEY}={there}"
+    )
 
 
 def identity(model: ModelConfig, before: Mapping[str, Any] | None) -> dict[str, str]:

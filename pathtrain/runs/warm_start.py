@@ -34,6 +34,9 @@ from pathtrain.runs import checkpoint
 from pathtrain.runs.checkpoint import Entry
 from pathtrain.runs.described import SHA_KEY, STEP_KEY, recipe_of
 
+# What says how large a part is
+KEYS = {"head": "dino.head", "patch_head": "ibot.head", "region_head": "hierarchy.region_head"}
+
 
 @dataclass(frozen=True)
 class WarmStart:
@@ -235,7 +238,7 @@ def _check_shapes(
     for name in sorted(own.keys() | given.keys()):
         shapes = [tuple(state[name].shape) if name in state else "none" for state in (own, given)]
         if shapes[0] != shapes[1]:
-            key = {"head": "dino.head", "region_head": "hierarchy.region_head"}.get(part, "its sizes")
+            key = KEYS.get(part, "its sizes")
             raise ModelError(
                 f"model.init: {part} of {start.run} is another one ({name} is {shapes[1]}, here "
                 f"{shapes[0]}); set {key} as there, {_way_out(start)}"

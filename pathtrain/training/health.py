@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from pathtrain.recipes.dinov2 import Dinov2Recipe
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.training.logs import Row
 
@@ -49,6 +50,8 @@ class Health:
 
     def __init__(self, recipe: Recipe, rows: Iterable[Row] = ()) -> None:
         self._patience, self._outputs = recipe.warn_after, recipe.outputs()
+        # which has no centre that could move slower or faster
+        self._sinkhorn = isinstance(recipe, Dinov2Recipe) and recipe.dino.centring == "sinkhorn"
         self._since: dict[str, int] = {}  # cause -> finished steps before its first row
         self._told: dict[str, Spell] = {}
         self.spells: list[Spell] = []  # that are over
@@ -66,7 +69,7 @@ class Health:
         for kind, outputs in self._outputs.items():
             if f"{kind}kl" not in row:
                 continue  # these steps did not have it
-            found = dict(_signs(row, kind, outputs))
+            found = dict(_signs(row, kind, outputs, self._sinkhorn))
             for cause in [name for name in self._since if name.startswith(f"{kind}:") and name not in found]:
                 del self._since[cause]
                 if cause in self._told:
@@ -81,7 +84,7 @@ class Health:
         return news
 
 
-def _signs(row: Row, kind: str, outputs: int) -> Iterator[tuple[str, str]]:
+def _signs(row: Row, kind: str, outputs: int, sinkhorn: bool) -> Iterator[tuple[str, str]]:
     """Cause and words of all that a row shows of ``tile_``, ``region_``, or of the whole method."""
     most, thing = math.log(outputs), kind.removesuffix("_") or "tile"
     config = f"hierarchy.phases.{row['phase'] - 1:.0f}.region" if kind == "region_" else "dino"
@@ -89,32 +92,35 @@ def _signs(row: Row, kind: str, outputs: int) -> Iterator[tuple[str, str]]:
         row[kind + name] for name in ("loss", "output_entropy", "feature_rank", "feature_sd")
     )
     if mean - row[f"{kind}teacher_entropy"] < SAME * most:
-        softer = f"a lower {config}.center_momentum or a higher {config}.teacher_temp"
+        centre = "" if sinkhorn else f"a lower {config}.center_momentum or "
+        softer = f"{centre}a higher {config}.teacher_temp"
         which = f"the same {row[f'{kind}outputs_used']:.1f} of {outputs} outputs"
         if mean < SAME * most:
             which = f"one output of {outputs}"
         elif loss > NOTHING * most:
             which = f"all {outputs} outputs alike"
-            softer = f"a lower {config}.teacher_temp or a {config}.center_momentum nearer to 1"
+            centre = "" if sinkhorn else f" or a {config}.center_momentum nearer to 1"
+            softer = f"a lower {config}.teacher_temp{centre}"
         yield (
             f"{kind}:same",
             f"the network says the same of every {thing}, {which} (loss {loss:.4f}, ln {outputs} is "
             f"{most:.4f}); what may help: {softer}, a lower learning rate",
         )
     elif loss > NOTHING * most:
+        centre = "" if sinkhorn else f"a {config}.center_momentum nearer to 1, "
         yield (
             f"{kind}:nothing",
             f"the student knows nothing of what the teacher says of a {thing}: the loss, {loss:.4f}, is no "
-            f"less than that of all outputs alike, ln {outputs} = {most:.4f}; what may help: a "
-            f"{config}.center_momentum nearer to 1, another learning rate, a slower teacher (dino.momentum "
-            "nearer to 1)",
+            f"less than that of all outputs alike, ln {outputs} = {most:.4f}; what may help: {centre}another "
+            "learning rate, a slower teacher (dino.momentum nearer to 1)",
         )
     elif row[f"{kind}outputs_used"] < FEW:
+        centre = "" if sinkhorn else f"a lower {config}.center_momentum, "
         yield (
             f"{kind}:few",
             f"the network uses {row[f'{kind}outputs_used']:.1f} of {outputs} outputs, so that it tells a "
-            f"{thing} from another by no more than one split; what may help: a lower "
-            f"{config}.center_momentum, a higher {config}.teacher_temp, a lower learning rate",
+            f"{thing} from another by no more than one split; what may help: {centre}a higher "
+            f"{config}.teacher_temp, a lower learning rate",
         )
     if rank < LEAST_RANK or deviation < LEAST_SD:
         yield (

@@ -1,8 +1,9 @@
 """A learning rate range test: a run's first steps at rates that climb, to see which it can bear.
 
 Smith 2017, arXiv 1506.01186, section 3.3; here the rate climbs by one factor a step, not linearly. Weight
-decay, temperatures and momentum are those of the run's first steps. Nothing is kept: no run folder is made
-or looked at, but for one that ``model.init`` names.
+decay, temperatures and momentum are those of the run's first steps; the backbone learns from the first one
+on, also of a recipe that freezes it at first (``optim.freeze_backbone_steps``). Nothing is kept: no run
+folder is made or looked at, but for one that ``model.init`` names.
 """
 
 import logging
@@ -103,7 +104,8 @@ def lr_range(
         raise UsageError(f"`steps` {steps}: at least {FEWEST} are needed to read a curve")
     if not 0 < low < high < math.inf:
         raise UsageError(f"`low` {low} and `high` {high}: give rates above 0, the lower one first")
-    recipe = recipe.model_copy(update={"model": beginning.settled(recipe.model, None)})
+    optim = recipe.optim.model_copy(update={"freeze_backbone_steps": 0})
+    recipe = recipe.model_copy(update={"model": beginning.settled(recipe.model, None), "optim": optim})
     rates = [low * (high / low) ** (number / (steps - 1)) for number in range(steps)]
     with distributed.ranks(timedelta(minutes=recipe.rank_timeout)) as ranks:
         ranks.share(recipe.batch)

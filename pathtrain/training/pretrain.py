@@ -139,8 +139,9 @@ def pretrain(
             if start is not None:
                 ranks.say(log, "%s", warm_start.adopt(method, recipe, start))
             learnt = None if start is None else start.colours()
-            if ranks.first and (said := misfit(recipe.model, learnt)):
-                log.warning(said)
+            for said in (misfit(recipe.model, learnt), beginning.other_positions(recipe.model, start)):
+                if ranks.first and said:
+                    log.warning(said)
         loop = Loop(recipe, method, run, total, identities.fixed(identity), ranks, state)
         probes: list[Probes] = []  # of rank 0
         board = None

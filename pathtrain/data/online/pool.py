@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pathprep import interpreter
 from pathprep.launchers import server
 from pathtrain.data.online.slide_reader import Drawn, Rules
 from pathtrain.data.online.worker import Job, serve
@@ -177,7 +178,8 @@ class _Reader:
         self._process = self._context.Process(
             target=serve, args=(theirs, self._memory, *self._given), daemon=True, name="pathtrain-slides"
         )
-        self._process.start()
+        with interpreter.without_main():
+            self._process.start()
         theirs.close()
 
     def _end(self) -> str:

@@ -43,12 +43,12 @@ def children_of(made: Grouped, groups: Ints) -> list[Ints]:
     return found[::-1]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(trees(2), min_size=1, max_size=3), st.integers(0, 2**63 - 1))
 def test_every_level_keeps_its_shares_and_tiles_take_turns(root: list[Tree], seed: int) -> None:
     made = made_of(root)
     assert made.shares.sum() == pytest.approx(1)
-    count = min(4 * made.reach, 4000)
+    count = min(4 * made.reach, 2000)
     tiles = made.order(np.arange(count), seed)
     groups = np.searchsorted(made.starts, tiles, side="right") - 1
     nodes = children_of(made, groups)

@@ -1,6 +1,8 @@
 """Clusters of features: against scikit-learn, planted ones, streams; their table, and what draws by it."""
 
+import csv
 import json
+import shutil
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -248,3 +250,37 @@ def test_features_of_no_dataset_or_of_two_models(made: Path, tmp_path: Path) -> 
         curate([made / "features", tmp_path / "features"], tmp_path / "w.parquet")
     with pytest.raises(UsageError, match="come twice"):
         curate([made / "features", made / "features"], tmp_path / "w.parquet")
+
+
+@pytest.mark.slow
+def test_real_tiles_of_uneven_classes_come_more_evenly(data: Path, tmp_path: Path) -> None:
+    """LC25000 with a long tail, features that tell its classes apart (mean and SD of colour): the classes,
+    which clusters do not see, are drawn more evenly. Features of an untrained network do not do it."""
+    wanted = {"lung_n": 240, "lung_aca": 80, "colon_n": 40, "lung_scc": 20, "colon_aca": 10}
+    source, left, rows = tmp_path / "set", dict(wanted), ["file,label"]
+    source.mkdir()
+    with (data / "tiles" / "train" / "labels.csv").open() as file:
+        for row in csv.DictReader(file):
+            if left[row["label"]]:
+                left[row["label"]] -= 1
+                name = row["file"].replace("/", "-")
+                shutil.copy(data / "tiles" / "train" / row["file"], source / name)
+                rows.append(f"{name},{row['label']}")
+    (source / "labels.csv").write_text("\n".join(rows))
+    assert not imports.import_tiles(find(source), tmp_path / "out", TileParams()).failures
+    run = write_run(tmp_path / "run", tmp_path / "out")
+    pathtrain.embed(run, tmp_path / "out", tmp_path / "features", threads=2)
+    tiles = [tile.pixels / 255 for tile in Dataset(tmp_path / "out")]
+    colours = np.array([[*tile.mean((0, 1)), *tile.std((0, 1))] for tile in tiles])
+    (path,) = (tmp_path / "features").glob("*.h5")
+    with h5py.File(path) as file:
+        made = {key: file.attrs[key] for key in MADE_FROM}
+    scaled = ((colours - colours.mean(0)) / colours.std(0)).astype(np.float32)
+    write_hdf5(path, Part("", "", range(len(tiles)), made, dict, {}), scaled)
+    curate(tmp_path / "features", tmp_path / "w.parquet", clusters=[40, 8])
+    labels = np.array(Dataset(tmp_path / "out").texts("label"))
+    weights = pq.read_table(tmp_path / "w.parquet")["weight"].to_numpy()
+    before = np.array([wanted[name] for name in wanted])
+    after = np.array([weights[labels == name].sum() for name in wanted])
+    assert effective(before) == pytest.approx(3.0, abs=0.1)
+    assert effective(after) > effective(before) + 0.2

@@ -82,3 +82,15 @@ def test_auto_from_a_run_is_that_runs(dataset: Path, tmp_path: Path) -> None:
     assert recipe_of(tmp_path / "third").model.positions == "hub"
     with pytest.raises(ModelError, match="auto knows no scheme for random"):
         pretrain(dataset, load("smoke", [*NETWORK, "model.init=random"]), tmp_path / "fourth")
+
+
+@pytest.mark.parametrize("there", ["first", "model"])
+def test_another_way_of_positions_is_said(dataset: Path, tmp_path: Path, there: str) -> None:
+    small = (*NETWORK, "steps=1", "checkpoint.every=1")
+    train(dataset, tmp_path / "first", *small, "model.positions=registers")
+    export(tmp_path / "first", tmp_path / "model")
+    init = f"model.init={'run:' if there == 'first' else ''}{tmp_path / there}"
+    for scheme, told in (("once", True), ("auto", False)):
+        _, text = train(dataset, tmp_path / scheme, *small, init, f"model.positions={scheme}")
+        assert ("learnt with model.positions=registers, the recipe has once" in text) == told
+        assert ("Set model.positions=registers" in text) == told

@@ -121,10 +121,19 @@ def test_it_is_post_trained_at_a_larger_size_with_heads_and_teacher(
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in kept)
 
 
+def test_a_run_with_other_heads_of_patches_is_refused(dataset: Path, whole: Path, tmp_path: Path) -> None:
+    other = recipe(f"model.init=run:{whole}", "ibot.head.out_dim=24")
+    with pytest.raises(ModelError, match="patch_head of .* is another one .*; set ibot.head as there"):
+        pretrain(dataset, other, tmp_path / "run")
+
+
 def test_a_learning_rate_range_reads_the_loss_of_class_tokens(dataset: Path) -> None:
     found = lr_range(dataset, recipe(), steps=20, low=1e-6, high=1e-2)
     assert len(found.teacher_entropy) == len(found.told) == 20
     assert all(told > 0 for told in found.told)
+    # a frozen backbone would bear any rate
+    frozen = lr_range(dataset, recipe("optim.freeze_backbone_steps=4"), steps=20, low=1e-6, high=1e-2)
+    assert frozen.loss == pytest.approx(found.loss, rel=1e-6)
 
 
 def test_its_teacher_is_a_plain_timm_model(whole: Path) -> None:

@@ -60,6 +60,16 @@ def test_said_once_and_again_when_it_comes_back(kind: dict[str, float], words: s
     assert told([kind] * 3) == []
 
 
+@pytest.mark.parametrize("kind", [UNIFORM, TWO, BEHIND])
+def test_what_may_help_is_what_the_recipe_has(kind: dict[str, float]) -> None:
+    """Sinkhorn has no centre."""
+    row = {f"tile_{name}": value for name, value in kind.items()}
+    for centring, named in (("mean", True), ("sinkhorn", False)):
+        ((_, line),) = told([row] * 6, load("midnight-tiny", ["warn_after=20", f"dino.centring={centring}"]))
+        assert "what may help: " in line
+        assert ("center_momentum" in line) == named
+
+
 def test_a_start_at_the_logarithm_of_outputs_is_no_warning() -> None:
     assert told([*[UNIFORM] * 3, *[FINE] * 10]) == []
     assert told([UNIFORM] * 100, load("smoke", ["warn_after=0"])) == []
