@@ -186,6 +186,9 @@ def test_no_flipped_bit_goes_unseen(made: Path, tmp_path: Path) -> None:
 def test_errors_as_a_new_user_meets_them(folder: Path, made: Path, small: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds a dataset; choose another `out`"):
         pathprep.survey(folder, small)
+    for other in (pathprep.shard, pathprep.mix):
+        with pytest.raises(UsageError, match="survey: holds a survey; choose another `out`"):
+            other(small if other is pathprep.mix else folder, made)
     with pytest.raises(DatasetError, match="not a survey"):
         Survey(tmp_path)
     alone = tmp_path / "alone"
