@@ -16,6 +16,7 @@ from helpers.damage import silent
 from helpers.slides import tissue, write_tiff
 
 import pathprep
+import pathprep.folders
 from pathprep.errors import DatasetError, UsageError
 from pathprep.params.shard import ShardParams
 from pathprep.sharding.survey import survey as look
