@@ -3,7 +3,8 @@
 Of the project's recipes, in bfloat16 and not compiled, on tensors without contents, as step_account.py does
 it; no weights are made, so that a ViT-g takes no memory. Three ways of the student's forward pass: views of
 each size by themselves with stochastic depth per sample, as timm has it; all views packed; and packed with
-stochastic depth by subsets of the batch, as the recipes have it.
+stochastic depth by subsets of the batch, as the recipes have it. With --ways compiled that with compiled
+backbones, of which the code for the card is counted: minutes for a ViT-S, very many for a ViT-g.
 
     python bench/dinov2_account.py [--sizes S L g g-392] [--batch 32] [--json [FILE]]      ten minutes
 """
@@ -11,7 +12,7 @@ stochastic depth by subsets of the batch, as the recipes have it.
 import argparse
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -21,7 +22,7 @@ import timm.models.eva
 import timm.models.vision_transformer
 import torch
 from machine import add_json, save
-from step_account import FLOPS, RATE, Account, Counting
+from step_account import FLOPS, RATE, Account, Compiler, Counting
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -73,25 +74,66 @@ def account(size: str, way: str, batch: int, drop_path: float | None = None) -> 
         method = Dinov2(recipe, recipe.steps, torch.device("cpu"), fresh=False)
     real = _masked(recipe, method)
     picked = real.picked(torch.device("cpu"))
-    with fake:
+    with fake, ExitStack() as patches:
         found = Picked(*(fake.from_tensor(tensor) for tensor in vars(picked).values()))
         sides = [recipe.views.globals.size] * recipe.views.globals.count
         sides += [recipe.views.locals.size] * recipe.views.locals.count
         views = [torch.empty(batch, 3, side, side) for side in sides]
         given = MaskedBatch(Known(views, real.masks, found), np.arange(batch), 0.0)
         stepper = step.Stepper(method, adamw(method.student, recipe.optim), recipe, ALONE, recipe.steps)
+        compiler = Compiler()
+        if way == "compiled":
+            for network in method.running:
+                network["backbone"].compile(dynamic=False, backend=compiler.backend)
         with mock.patch.object(packed, "tokens", _separate if way == "separate" else packed.tokens):
             at = recipe.steps // 2  # nothing is frozen any more
             stepper.take(given, at, stop=False)  # makes the optimiser's state
+            if way == "compiled":
+                for network in method.running:
+                    patches.enter_context(_uncounted(network["backbone"], counting))
             with counting:
                 stepper.take(given, at + 1, stop=False)
-    return counting.account
+    found_, more = counting.account, compiler.account
+    found_.by_part |= more.by_part
+    for name in ("kernels", "bytes", "flops", "seconds"):
+        setattr(found_, name, getattr(found_, name) + getattr(more, name))
+    return found_
+
+
+@contextmanager
+def _uncounted(backbone: Any, counting: Counting) -> Iterator[None]:
+    """Without what a backbone does, forward and back: its way back is the last of all."""
+    backbone._compiled_call_impl = None
+    quiet, back = counting.without(backbone.forward), torch.Tensor.backward
+
+    def forward(*given: Any) -> Any:
+        found = quiet(*given)
+        missing = [out for out in found if out.requires_grad]
+        for out in list(missing):
+            out.register_hook(lambda grad: arrived())
+
+        def arrived() -> None:
+            missing.pop()
+            counting.off += not missing
+
+        return found
+
+    def backward(*given: Any, **more: Any) -> None:
+        before = counting.off
+        back(*given, **more)
+        counting.off = before
+
+    with (
+        mock.patch.object(backbone, "forward", forward),
+        mock.patch.object(torch.Tensor, "backward", backward),
+    ):
+        yield
 
 
 def _recipe(size: str, way: str, batch: int, drop_path: float | None) -> Dinov2Recipe:
     name, more = SIZES[size]
     drop = [] if drop_path is None else [f"dino.drop_path={drop_path}"]
-    by = "subset" if way == "subset" else "sample"
+    by = "subset" if way in ("subset", "compiled") else "sample"
     fixed = ["model.init=random", "model.checkpoint=false", "sharding=none", "micro_batch=null", "probes=[]"]
     fixed.append("regulariser.group=null")
     recipe = load(name, [*more, *fixed, *drop, f"batch={batch}", f"dino.drop_path_by={by}"])
@@ -137,7 +179,7 @@ def main() -> None:
     """Count and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
-    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=[*WAYS, "compiled"])
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--drop-path", type=float, help="instead of the recipe's")
     parser.add_argument("--parts", action="store_true", help="by operator too")

@@ -38,6 +38,8 @@ class Coupled:
             Scalar, the same on all ranks; the mean over ranks of its gradients is that of one rank.
         """
         tiles = vectors.shape[1] * ranks.world
+        if tiles < 2:  # of a step's only tile on a rank, whose operations are counted: no other to compare
+            return (vectors * 0).sum()
         # of fewer than a step, whose operations are counted (pathtrain.training.flops), all are one group
         groups = 1 if tiles % self.group else tiles // self.group
         of = partial(grouped, self._of(), groups=groups)

@@ -110,6 +110,11 @@ def pretrain(
         recipe = recipe.model_copy(update={"probes": held_out.probes})
         tiles -= len(held_out.tiles)
         total = recipe.total_steps(tiles)
+        if (frozen := recipe.optim.freeze_backbone_steps) >= total:
+            raise UsageError(
+                f"optim.freeze_backbone_steps={frozen}, and the run has {total} steps: only heads would be "
+                "trained; set it lower, or epochs higher"
+            )
         groups = data.groups(recipe.sampling, held_out.tiles)
         drawn = data.account(groups, held_out.tiles)
         if groups is not None:

@@ -18,22 +18,38 @@ def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module(name)
 
 
-@pytest.mark.filterwarnings("ignore:Accessing the data pointer")
-def test_packed_has_the_same_operations_in_fewer_kernels_and_subsets_fewer_of_both(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def tiny(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script with a size of its own."""
     module = script("dinov2_account", monkeypatch)
     size = "model.kwargs={img_size: 64, patch_size: 8, depth: 2, embed_dim: 192, num_heads: 3}"
     views = ["views.globals.size=64", "views.locals.size=32", "views.locals.count=4"]
     monkeypatch.setitem(module.SIZES, "tiny", ("midnight-tiny", ["precision=bfloat16", size, *views]))
+    return module
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer")
+def test_packed_has_the_same_operations_in_fewer_kernels_and_subsets_fewer_of_both(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = tiny(monkeypatch)
     separate, packed, subset = (module.account("tiny", way, 8, 0.5) for way in module.WAYS)
     assert packed.flops == separate.flops > subset.flops
     assert packed.kernels < 0.9 * separate.kernels
-    # by hand: linear layers of blocks see 4 x 2 x 65 x 8 tokens (student forward and backward, teacher), and
+    # by hand: linear layers of blocks see the student's tokens three times and the teacher's once, and
     # patches and heads come on top
     width, tokens = 192, 8 * (2 * 65 + 4 * 17)
     blocks = 2 * 2 * 12 * width**2 * (3 * tokens + 8 * 2 * 65)
     assert 1.0 < separate.flops / blocks < 1.8
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch.compile's own
+def test_compiled_backbones_do_the_same_in_fewer_kernels_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = tiny(monkeypatch)
+    subset, compiled = (module.account("tiny", way, 8, 0.5) for way in ("subset", "compiled"))
+    assert compiled.flops == subset.flops
+    assert compiled.kernels < subset.kernels
+    assert compiled.bytes < subset.bytes
 
 
 def test_ours_is_timed_alone_where_there_is_no_lightly_train(

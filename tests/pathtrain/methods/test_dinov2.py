@@ -156,14 +156,14 @@ def test_the_second_pass_draws_what_the_first_drew() -> None:
     assert torch.allclose(parts[0].pull[0], koleo(whole[0]) + koleo(whole[1]), rtol=1e-5)  # type: ignore[index]
 
 
-@pytest.mark.parametrize("group", ["null", "4"])
-def test_operations_of_a_few_tiles_are_counted_whatever_a_group_is(group: str) -> None:
+@pytest.mark.parametrize(("group", "size"), [("null", 3), ("4", 3), ("4", 1)])
+def test_operations_of_a_few_tiles_are_counted_whatever_a_group_is(group: str, size: int) -> None:
     """As before the first step on a card; a second pass, of parts without whole groups, is none of them."""
-    few = batch().split(3)[0]
+    few = batch().split(size)[0]
     found = method(f"regulariser={{kind: kde, weight: 1, kappa: 5, group: {group}}}")
     plain = method("regulariser.kind=none")
     counted, least = (flops.count(own, few, "float32", CPU) for own in (found, plain))
-    assert least < counted < 1.01 * least
+    assert least <= counted < 1.01 * least
 
 
 def steps(ranks: Ranks, *more: str, size: int | None = None) -> tuple[dict[str, Tensor], list[float]]:

@@ -9,6 +9,7 @@ from helpers.public_layouts import Shape, hub
 from helpers.toys import noise, write_dataset
 from helpers.training import train
 
+from pathprep.errors import UsageError
 from pathtrain.errors import CheckpointError, ModelError
 from pathtrain.evaluate.baselines import started
 from pathtrain.recipes.load import load
@@ -94,3 +95,9 @@ def test_another_way_of_positions_is_said(dataset: Path, tmp_path: Path, there: 
         _, text = train(dataset, tmp_path / scheme, *small, init, f"model.positions={scheme}")
         assert ("learnt with model.positions=registers, the recipe has once" in text) == told
         assert ("Set model.positions=registers" in text) == told
+
+
+def test_a_start_that_is_frozen_to_the_end_is_refused(dataset: Path, tmp_path: Path) -> None:
+    frozen = ("steps=null", "epochs=1", "optim.freeze_backbone_steps=100")
+    with pytest.raises(UsageError, match=r"freeze_backbone_steps=100, and the run has \d+ steps: only heads"):
+        train(dataset, tmp_path / "run", *NETWORK, *frozen, "model.positions=once")

@@ -9,11 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers import deadly_slides
 from helpers.surveyed import ONLINE, survey
 from helpers.training import STEPS, assert_same_to_the_bit, command, logged, train
 
 import pathprep
 from pathprep.errors import DatasetError, NoDatasetError, UsageError
+from pathtrain.data.online import pool as pools
 from pathtrain.errors import CheckpointError
 from pathtrain.reports.page import report
 from pathtrain.runs import checkpoint
@@ -100,6 +102,23 @@ def test_killed_at_random_moments_and_resumed_is_the_same_to_the_bit(
     subprocess.run([*command(made, run), *settings], check=True, capture_output=True, text=True)
     assert_same_to_the_bit(run, straight)
     assert logged(run) == logged(straight)
+
+
+def test_a_slide_that_dies_under_its_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named, recorded, and the same to the bit when the run is taken up, though the slide has recovered."""
+    monkeypatch.setattr(pools, "serve", deadly_slides.serve)
+    root, few = survey(tmp_path, ("a", "b", "crash-late")), (*ONLINE, "steps=12", "checkpoint.every=4")
+    _, said = train(root, tmp_path / "straight", *few)
+    assert "dropped slide crash-late: the process that read it died (signal 6)" in said
+    run = tmp_path / "run"
+    shutil.copytree(tmp_path / "straight", run)
+    for path in (run / "checkpoints").glob("*12*"):
+        path.unlink()
+    monkeypatch.undo()
+    summary, said = train(root, run, *few)
+    assert summary.resumed_from == 8
+    assert "dropped" not in said
+    assert_same_to_the_bit(run, tmp_path / "straight")
 
 
 def test_a_folder_of_slides_is_surveyed_once(made: Path, tmp_path: Path) -> None:
