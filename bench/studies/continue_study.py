@@ -10,6 +10,7 @@ It is trained on from there (``model.init``) on the same tiles, without labels, 
     warmed up   the same with a warm-up of 100 steps
     careful     the heads alone for 100 steps; then all, at a rate that climbs until step 300, with layer-wise
                 decay .7 and the patch embedding at a fifth of that
+    slow        the same, with a rate that climbs until step 1000
 
 The teacher's encoder is scored at step 0 and every 50 steps by DINO's kNN vote (k 20) on the test tiles, of
 groups (LC25000: originals, EBHI: patients) that are not trained on; pairs of groups of LC25000 that hold
@@ -63,6 +64,10 @@ STARTS = {
     "warmed up": ("optim.warmup_steps=100",),
     "careful": (
         "optim.freeze_backbone_steps=100", "optim.warmup_steps=300", "optim.layer_decay=0.7",
+        "optim.patch_embed_scale=0.2",
+    ),
+    "slow": (
+        "optim.freeze_backbone_steps=100", "optim.warmup_steps=1000", "optim.layer_decay=0.7",
         "optim.patch_embed_scale=0.2",
     ),
 }  # fmt: skip

@@ -28,16 +28,6 @@ class Terms(NamedTuple):
     entropy: Tensor
 
 
-def patch_weights(masks: Tensor) -> Tensor:
-    """(M,) the weight of each masked patch for ``ibot_terms``, in the order of ``masks.nonzero()``.
-
-    Args:
-        masks: (B, G, N) bool, of G crops a tile.
-    """
-    share = 1.0 / (masks.sum(dim=-1, keepdim=True).clamp(min=1) * masks.shape[1])
-    return share.expand(masks.shape)[masks]
-
-
 def ibot_terms(
     student: Tensor,
     teacher: Tensor,
@@ -56,8 +46,7 @@ def ibot_terms(
         center: (K,); for Sinkhorn-Knopp's assignments -teacher_temp times the shift (sinkhorn_shift).
         student_temp, teacher_temp: above 0.
         crop: (M,) the number of each patch's tile, 0 to B - 1.
-        weight: (M,) 1 / (masked patches of the patch's crop x crops of a tile), as ``patch_weights`` gives
-            it; 0 for rows that only fill up.
+        weight: (M,) 1 / (masked patches of the patch's crop x crops of a tile); 0 for rows that only fill up.
         tiles: B.
 
     Raises:

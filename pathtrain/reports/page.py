@@ -22,6 +22,7 @@ from pathprep.page.environment import UNUSUAL, data_uri, render, write
 from pathprep.storage.place import local_folder
 from pathprep.words import command
 from pathtrain.data.loader import BatchOptions, Loader
+from pathtrain.data.online.dropped import FOLDER, Record
 from pathtrain.data.opening import opened
 from pathtrain.errors import NoModelError
 from pathtrain.evaluate.baselines import said
@@ -84,7 +85,7 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
     values = dict(
         name=run.resolve().name,
         run=run.resolve().name,
-        facts=_facts(recipe, info, rows, step),
+        facts=[*_facts(recipe, info, rows, step), *_dropped(run)],
         dataset=dataset,
         tasks=TASKS,
         heads=evaluations.heads(run),
@@ -150,6 +151,16 @@ def _facts(
     if waits:
         measured.append(("Waiting for data", f"{statistics.median(waits):.1%} (median)"))
     return facts[:2] + measured + facts[2:]
+
+
+def _dropped(run: Path) -> list[tuple[str, str]]:
+    """Slides that a run straight from slides has dropped, and why."""
+    try:
+        found = Record(run / FOLDER, batch=1, rank=0, world=1).slides
+    except PathprepError as error:
+        return [("Dropped slides", str(error))]
+    said = "; ".join(f"{slide}: {reason}" for slide, reason in found.items())
+    return [("Dropped slides", f"{len(found)}: {said}")] if found else []
 
 
 def _stain(config: StainConfig) -> str:

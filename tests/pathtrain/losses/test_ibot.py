@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pathtrain.losses.ibot import ibot_terms, patch_weights
+from pathtrain.losses.ibot import ibot_terms
+from pathtrain.methods.masked import Masked
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # lightly's imports warn of their own age
@@ -24,6 +25,12 @@ def drawn(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     return masks, torch.randn(count, K, generator=rng) / 5, torch.randn(count, K, generator=rng) / 5
 
 
+def placed(masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Tiles and weights of masked patches as training has them, view by view."""
+    picked = Masked([], masks).picked(torch.device("cpu"))
+    return picked.tiles, picked.weights
+
+
 @pytest.mark.parametrize("centred", [False, True])
 def test_loss_and_gradient_are_lightlys(centred: bool) -> None:
     masks, student, teacher = drawn()
@@ -31,9 +38,9 @@ def test_loss_and_gradient_are_lightlys(centred: bool) -> None:
     center = torch.randn(K) / 5 if centred else torch.zeros(K)
     theirs.center.value.copy_(center[None])
     mine, other = student.clone().requires_grad_(), student.clone().requires_grad_()
-    crop, weight = masks.nonzero()[:, 0], patch_weights(masks)
+    crop, weight = placed(masks)
     terms = ibot_terms(mine, teacher, center, 0.1, 0.05, crop, weight, B)
-    expected = theirs(teacher, other, masks.view(B * G, SIDE, SIDE))
+    expected = theirs(teacher, other, masks.transpose(0, 1).reshape(G * B, SIDE, SIDE))
     assert terms.each.shape == (B,)
     assert torch.allclose(terms.each.mean(), expected, rtol=1e-5)
     terms.each.mean().backward()
@@ -44,11 +51,9 @@ def test_loss_and_gradient_are_lightlys(centred: bool) -> None:
 
 def test_each_tile_has_its_own_part_by_hand() -> None:
     masks, student, teacher = drawn(1)
-    found = ibot_terms(
-        student, teacher, torch.zeros(K), 0.1, 0.05, masks.nonzero()[:, 0], patch_weights(masks), B
-    )
+    found = ibot_terms(student, teacher, torch.zeros(K), 0.1, 0.05, *placed(masks), B)
     by_hand, least = torch.zeros(B), torch.zeros(B)
-    for row, (tile, crop, _) in enumerate(masks.nonzero().tolist()):
+    for row, (crop, tile, _) in enumerate(masks.transpose(0, 1).nonzero().tolist()):
         q = torch.softmax(teacher[row] / 0.05, dim=0)
         share = 1 / (int(masks[tile, crop].sum()) * G)
         by_hand[tile] -= share * (q * torch.log_softmax(student[row] / 0.1, dim=0)).sum()
@@ -62,9 +67,7 @@ def test_as_many_crops_more_without_masks_halve_the_loss() -> None:
     masks, student, teacher = drawn()
     more = torch.cat([masks, torch.zeros_like(masks)], dim=1)
     losses = [
-        ibot_terms(
-            student, teacher, torch.zeros(K), 0.1, 0.05, each.nonzero()[:, 0], patch_weights(each), B
-        ).each.mean()
+        ibot_terms(student, teacher, torch.zeros(K), 0.1, 0.05, *placed(each), B).each.mean()
         for each in (masks, more)
     ]
     assert torch.allclose(losses[1], losses[0] / 2, rtol=1e-6)
@@ -72,7 +75,7 @@ def test_as_many_crops_more_without_masks_halve_the_loss() -> None:
 
 def test_parts_make_the_whole_and_rows_without_weight_add_nothing() -> None:
     masks, student, teacher = drawn()
-    crop, weight = masks.nonzero()[:, 0], patch_weights(masks)
+    crop, weight = placed(masks)
     whole = ibot_terms(student, teacher, torch.zeros(K), 0.1, 0.05, crop, weight, B)
     each, entropy = [], 0.0
     for tile in range(B):
@@ -99,7 +102,7 @@ def test_no_masked_patch_is_0_with_a_graph() -> None:
 
 def test_float32_under_autocast_and_compiled() -> None:
     masks, student, teacher = drawn()
-    crop, weight = masks.nonzero()[:, 0], patch_weights(masks)
+    crop, weight = placed(masks)
     given = (student.bfloat16(), teacher.bfloat16(), torch.zeros(K), 0.1, 0.05, crop, weight, B)
     exact = ibot_terms(given[0].double(), given[1].double(), *given[2:])
     assert exact.each.dtype == torch.float64
@@ -113,7 +116,7 @@ def test_float32_under_autocast_and_compiled() -> None:
 
 def test_shapes_that_do_not_belong_together() -> None:
     masks, student, teacher = drawn()
-    crop, weight = masks.nonzero()[:, 0], patch_weights(masks)
+    crop, weight = placed(masks)
     with pytest.raises(ValueError, match="expected student"):
         ibot_terms(student[1:], teacher, torch.zeros(K), 0.1, 0.05, crop, weight, B)
     with pytest.raises(ValueError, match="expected crop and weight"):

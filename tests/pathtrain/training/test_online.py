@@ -119,6 +119,7 @@ def test_a_slide_that_dies_under_its_reader(tmp_path: Path, monkeypatch: pytest.
     assert summary.resumed_from == 8
     assert "dropped" not in said
     assert_same_to_the_bit(run, tmp_path / "straight")
+    assert "1: crash-late: the process that read it died (signal 6)" in report(run).read_text()
 
 
 def test_a_folder_of_slides_is_surveyed_once(made: Path, tmp_path: Path) -> None:
