@@ -116,6 +116,14 @@ class Record:
             write_sealed(self.folder / name, asdict(entry))
         return True
 
+    def take_back(self, position: int) -> None:
+        """Forget what this rank has dropped at a position or later, of which no tile was trained on."""
+        for name, entry in list(self._entries.items()):
+            if (entry.rank, entry.world) == (self.rank, self.world) and entry.position >= position:
+                del self._entries[name]
+                if self.folder is not None:
+                    (self.folder / name).unlink(missing_ok=True)
+
     def out(self, slide: str, position: int) -> bool:
         """Whether a slide no longer comes at a position."""
         at = np.array([position])

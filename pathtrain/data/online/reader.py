@@ -44,7 +44,8 @@ class OnlineReader:
         self._source, self._seed, self._batch, self._ranks = source, seed, batch, ranks
         online = source.online
         self._record = Record(source.record, batch, ranks.rank, ranks.world)
-        self._told = {entry.slide for entry in self._record.entries}
+        self._told = set[str]()
+        self._before = {entry.slide for entry in self._record.entries}
         survey = source.survey
         self._pool = ReaderPool(
             survey.root,
@@ -76,9 +77,14 @@ class OnlineReader:
 
     def news(self) -> list[str]:
         """Slides that were dropped since the last call, in words."""
+        lines = []
+        if self._before - self._told:
+            which = _some(sorted(self._before))
+            lines = [f"{counted(len(self._before))} dropped before, which do not come ({FOLDER}/): {which}"]
+            self._told |= self._before
         new = {entry.slide: entry for entry in self._record.entries if entry.slide not in self._told}
         self._told |= new.keys()
-        return [f"dropped slide {slide}: {entry.reason}" for slide, entry in new.items()]
+        return lines + [f"dropped slide {slide}: {entry.reason}" for slide, entry in new.items()]
 
     @property
     def dropped(self) -> list[Dropped]:
@@ -100,8 +106,12 @@ class OnlineReader:
                 self._begin(ahead)
         current = self._steps.pop(step)
         # a later position may tell of a slide that an earlier one was read from: until nothing changes
-        while not self._settled(current):
-            pass
+        try:
+            while not self._settled(current):
+                pass
+        except TrainError:  # put right, they come again: no step has been trained without them
+            self._record.take_back(int(current.positions[0]))
+            raise
         for old in [each for each in self._steps if each < step]:
             del self._steps[old]
         return TensorListCPU([TensorCPU(tile) for tile in current.pixels], layout="HWC")
@@ -162,9 +172,14 @@ class OnlineReader:
         more = "; ..." if len(found) > NAMED else ""
         root = self._source.survey.root
         return TrainError(
-            f"{root}: {what}: {shown}{more}. See {command('pathprep verify', root)}; what was dropped stands "
-            f"in the run's folder {FOLDER}"
+            f"{root}: {what}: {shown}{more}. {command('pathprep verify', root)} tells which slides are not as "
+            f"they were; of a folder that was moved, survey the new place into {root}. Then the same command "
+            "goes on"
         )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
 def started(source: Any, seed: int, batch: int, ranks: Ranks) -> OnlineReader | None:

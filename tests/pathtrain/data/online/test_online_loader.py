@@ -152,7 +152,8 @@ def test_a_bad_slide_is_dropped_named_and_replaced_and_a_resume_is_exact(bad: Pa
         later, later_names, later_news = take(8 - start, loader(bad, start=start, run=tmp_path))
         assert_same(whole[start:], later)
         assert later_names == names[6 * start :]
-        assert later_news == []
+        assert len(later_news) == 1
+        assert "dropped before, which do not come (dropped/): " in later_news[0]
 
 
 @pytest.mark.usefixtures("deadly")
@@ -173,7 +174,7 @@ def test_a_resume_is_exact_though_the_slide_has_recovered(
     monkeypatch.undo()  # nothing crashes any more
     again, _, news = take(6, loader(bad, run=tmp_path))
     assert_same(whole, again)
-    assert news == []
+    assert [line.partition(" dropped before")[0] for line in news] == ["2 slides"]
     # and by another number of ranks
     half, _, _ = take(6, loader(bad, run=tmp_path, ranks=Ranks(1, 2)))
     for one, other in zip(whole, half, strict=True):
@@ -186,6 +187,22 @@ def test_too_many_bad_slides_end_the_run(bad: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainError, match=r"2 slides dropped, more than online\.max_bad_slides=1: .*verify"):
         take(8, made_loader)
     made_loader.close()
+
+
+def test_a_folder_that_was_away_for_a_while_costs_no_slide(tmp_path: Path) -> None:
+    """What ended the run was of no step that was trained: put back, all slides come again."""
+    root = survey(tmp_path)
+    slides, away, run = tmp_path / "slides", tmp_path / "away", tmp_path / "run"
+    whole, _, _ = take(3, loader(root, run=tmp_path / "other"))
+    slides.rename(away)
+    gone = loader(root, "online.max_bad_slides=1", run=run)
+    with pytest.raises(TrainError, match="2 slides dropped"):
+        take(3, gone)
+    gone.close()
+    away.rename(slides)
+    again, _, news = take(3, loader(root, run=run))
+    assert_same(whole, again)
+    assert news == []
 
 
 def test_slides_that_moved_end_the_run_and_are_named(tmp_path: Path) -> None:
