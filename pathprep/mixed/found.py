@@ -36,12 +36,13 @@ def prepare(root: Path, plan: dict[str, Any], count: int) -> None:
     """Make or check the folder: remove what killed runs left, note the plan.
 
     Raises:
-        UsageError: the folder holds a dataset, or a mix of other datasets or with other options.
+        UsageError: the folder holds a dataset, a survey, or a mix of other datasets or with other options.
     """
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root}: not a folder; choose another `out`")
-    if (root / "dataset.json").exists():
-        raise UsageError(f"{root}: holds a dataset; choose another `out`")
+    for name in ("dataset", "survey"):
+        if (root / f"{name}.json").exists():
+            raise UsageError(f"{root}: holds a {name}; choose another `out`")
     noted = root / mixed.PLAN
     info, old = read_json(root / mixed.INFO), _noted(root, plan)
     if (root / mixed.INFO).exists() and not _is_ours(root, info):

@@ -23,6 +23,7 @@ from pathprep.slides.find import Repeat, SlideSource
 from pathprep.storage import atomic
 from pathprep.storage.json_files import read_json
 from pathprep.storage.local import LocalStorage
+from pathprep.surveys import folder as survey
 
 
 @dataclass(frozen=True)
@@ -141,14 +142,17 @@ def prepare(
         dry: write nothing, take any parameters. key_id: of the key of the run's pseudonyms, if it has any.
 
     Raises:
-        UsageError: it holds slides made with other parameters and ``rebuild`` is off; or pseudonyms
-            of another key, or slides under their own names, which do not go together with this run's.
+        UsageError: it holds a survey; slides made with other parameters and ``rebuild`` is off; or
+            pseudonyms of another key, or slides under their own names, which do not go together with
+            this run's.
     """
     values = params.as_dict()
     build = build_id(values)
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root}: not a folder; choose another `out`")
     if not dry:
+        if (root / survey.NAME).exists():  # its slides/ has files of the same names
+            raise UsageError(f"{root}: holds a survey; choose another `out`")
         try:
             for folder in FOLDERS:
                 (root / folder).mkdir(parents=True, exist_ok=True)

@@ -37,6 +37,7 @@ def curate(
     from rich.table import Table
 
     from pathprep.errors import UsageError
+    from pathprep.words import counted
     from pathtrain.features.curate import curate as run
 
     try:
@@ -69,8 +70,8 @@ def curate(
         output.print(table)
         low, high = found.weight_range
         output.print(
-            f"{found.tiles:,} tiles of {found.slides:,} slides, fitted on {found.fitted:,}; a tile comes "
-            f"{low:.3g} to {high:.3g} times as often as without",
+            f"{counted(found.tiles, 'tile')} of {counted(found.slides)}, fitted on {found.fitted:,}; "
+            f"a tile comes {low:.3g} to {high:.3g} times as often as without",
             soft_wrap=True,
             markup=False,
         )

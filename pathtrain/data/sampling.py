@@ -130,6 +130,8 @@ def _by(
         if several and config.datasets is None and config.mpps is None:
             slides = [f"{name}/{slide}" for slide in slides]  # two of one name are two
         return _Stretches(index.starts, {"slide": np.array(slides)})
+    if config.table is not None:
+        check_table(config.table)
     if config.table is not None and cluster_table.is_one(config.table):
         return _clusters(data, config)
     if config.table is not None:
@@ -138,6 +140,16 @@ def _by(
     values = _of_index(data, config.by)
     starts = _starts(values[1:] != values[:-1])
     return _Stretches(starts, {config.by: values[starts[:-1]]})
+
+
+def check_table(path: Path) -> None:
+    """Check that there is such a table.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not path.exists():
+        raise UsageError(f"sampling.table {path}: no such file")
 
 
 def _clusters(data: Dataset, config: SamplingConfig) -> _Stretches:
@@ -227,10 +239,12 @@ def _of_table(data: Dataset, config: SamplingConfig, slides: Sequence[str], left
 
 def _of_index(data: Dataset, column: str) -> Names:
     """Each tile's cell (N,) in a column of the index, as text."""
+    if column == CLUSTER:
+        raise UsageError(f"sampling.by: {CLUSTER} needs sampling.table, a table of `pathtrain curate`")
     if column not in SCHEMA.names:
         raise UsageError(
-            f"sampling.by: there is no column {column}; there are {', '.join(SCHEMA.names)}, or give "
-            "sampling.table, a table of slides that has it"
+            f"sampling.by: there is no column {column}; there are {', '.join(SCHEMA.names)}, or give tile, "
+            "slide, or sampling.table, a table of slides that has it"
         )
     if column in ("label", "group", "source"):
         texts = data.texts(column)

@@ -104,11 +104,14 @@ def curate(
         memory: GB of features that are fitted on.
 
     Raises:
-        UsageError: no features, of several models, or not as they were written; wrong numbers of clusters.
+        UsageError: ``out`` is not called .parquet; no features, of several models, or not as they were
+            written; wrong numbers of clusters.
     """
     if resample < 0 or seed < 0 or not memory > 0:
         raise UsageError("`resample` and `seed` must be 0 or more, `memory` above 0")
     target = Path(local_folder(out))
+    if target.suffix != ".parquet":
+        raise UsageError(f"`out` {out}: the table is Parquet; end its name in .parquet")
     sources = [Bags.open(Path(folder)) for folder in listed(features)]
     shards, made = _described(sources)
     total = sum(shard.rows for shard in shards)

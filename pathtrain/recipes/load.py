@@ -61,7 +61,7 @@ def load(name: str | Path, settings: Mapping[str, Any] | Sequence[str] = ()) -> 
     if not isinstance(values, dict):
         raise RecipeError(f"recipe {label}: expected keys and values, found {type(values).__name__}")
     values = renewed(values)
-    known = _keys(values)
+    known = _known(values)
     pairs = settings.items() if isinstance(settings, Mapping) else map(_parse, settings)
     for key, value in pairs:
         _apply(values, key, value)
@@ -161,6 +161,14 @@ def _message(kind: str, text: str, key: str, known: Collection[str]) -> str:
     if kind == "tuple_type":
         return "expected a list, such as [a, b]"
     return text.removeprefix("Value error, ")
+
+
+def _known(values: dict[str, Any]) -> list[str]:
+    """The keys of a recipe, with those that it leaves at their defaults."""
+    try:
+        return _keys(RECIPES[values["method"]].model_validate(values).model_dump())
+    except (KeyError, TypeError, ValidationError):
+        return _keys(values)  # the file itself is wrong, which is said later
 
 
 def _keys(values: Any, prefix: str = "") -> list[str]:

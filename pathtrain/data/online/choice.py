@@ -19,7 +19,8 @@ from pathprep.slides.own_names import SlideNames
 from pathprep.surveys.account import gives, side_of
 from pathprep.surveys.folder import Survey
 from pathprep.words import counted
-from pathtrain.data import label_table
+from pathtrain.data import cluster_table, label_table
+from pathtrain.data.sampling import CLUSTER, check_table
 from pathtrain.recipes.online import OnlineConfig
 from pathtrain.recipes.sampling import SamplingConfig
 
@@ -148,10 +149,18 @@ def _weights(survey: Survey, sampling: SamplingConfig, names: list[str], areas: 
     if sampling.by == "slide":
         _check_names(sampling, names)
         return np.array([(sampling.weights or {}).get(name, 1.0) for name in names])
+    if sampling.by == CLUSTER and sampling.table is None:
+        raise UsageError(f"{survey.root}: a survey has no tiles to cluster; draw by slide or tile")
     if sampling.table is None:
         raise UsageError(
             f"{survey.root}: a survey has no column {sampling.by}; give sampling.table, a table of slides "
             "that has it"
+        )
+    check_table(sampling.table)
+    if cluster_table.is_one(sampling.table):
+        raise UsageError(
+            f"sampling.table {sampling.table}: holds clusters of a dataset's tiles, of which a survey has "
+            "none; draw by slide or tile, or train on the dataset"
         )
     own = {name: (survey.slides[name].own_name,) for name in names}
     table = label_table.read([sampling.table], SlideNames.of(names, own))

@@ -16,6 +16,7 @@ from helpers.damage import silent
 from helpers.slides import tissue, write_tiff
 
 import pathprep
+import pathprep.folders
 from pathprep.errors import DatasetError, UsageError
 from pathprep.params.shard import ShardParams
 from pathprep.sharding.survey import survey as look
@@ -186,6 +187,9 @@ def test_no_flipped_bit_goes_unseen(made: Path, tmp_path: Path) -> None:
 def test_errors_as_a_new_user_meets_them(folder: Path, made: Path, small: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds a dataset; choose another `out`"):
         pathprep.survey(folder, small)
+    for other in (pathprep.shard, pathprep.mix):
+        with pytest.raises(UsageError, match="survey: holds a survey; choose another `out`"):
+            other(small if other is pathprep.mix else folder, made)
     with pytest.raises(DatasetError, match="not a survey"):
         Survey(tmp_path)
     alone = tmp_path / "alone"

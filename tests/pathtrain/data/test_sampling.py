@@ -210,7 +210,13 @@ def test_by_a_table_of_slides(dataset: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"by": "colour"}, "sampling.by: there is no column colour; there are x, y, .* sampling.table"),
+        (
+            {"by": "colour"},
+            "sampling.by: there is no column colour; there are x, y, .* tile, slide, or sampling.table",
+        ),
+        ({"by": "cluster"}, "sampling.by: cluster needs sampling.table, a table of `pathtrain curate`"),
+        ({"by": "site", "table": "no.csv"}, "sampling.table no.csv: no such file"),
+        ({"by": "cluster", "table": "no.parquet"}, "sampling.table no.parquet: no such file"),
         ({"by": "label"}, "23 of 23 tiles in .* have no label and would never be drawn"),
         ({"by": "he"}, "he holds several numbers a tile"),
         ({"by": "slide", "weights": {"z": 2}}, "sampling.weights: there is no slide z; there are a, b, c, d"),

@@ -94,6 +94,7 @@ def test_midnights_schedules_by_hand() -> None:
         ("optim.lr=.nan", "recipe smoke: optim.lr: Input should be a finite number"),
         ("optim.learning_rate=1", "recipe smoke: optim.learning_rate: no such key"),
         ("teacher_temp=0.1", "recipe smoke: teacher_temp: no such key; did you mean dino.teacher_temp?"),
+        ("sampling={mpp: {1: 1}}", "recipe smoke: sampling.mpp: no such key; did you mean sampling.mpps"),
         ("optim.warmup=1", "recipe smoke: optim.warmup: no such key; did you mean optim.warmup_steps?"),
         (
             "dino.teacher_temp=0.2",

@@ -93,6 +93,8 @@ def test_slides_that_give_none_are_named(made: Survey) -> None:
         (SamplingConfig(mpps={0.1: 1}), ONLINE, r"none of 4 slides gives tiles of 64 px at 0.1 MPP.*0.5 MPP"),
         (SamplingConfig(), OnlineConfig(tile=1024), "none of 4 slides gives tiles of 1024 px"),
         (SamplingConfig(by="organ"), ONLINE, r"a survey has no column organ; give sampling\.table"),
+        (SamplingConfig(by="cluster"), ONLINE, "a survey has no tiles to cluster; draw by slide or tile"),
+        (SamplingConfig(by="site", table=Path("no.csv")), ONLINE, r"sampling\.table no\.csv: no such file"),
         (SamplingConfig(by="slide", weights={"z": 2}), ONLINE, "there is no slide z; there are a, b, c, d"),
         (SamplingConfig(datasets={"x": 1}), ONLINE, r"sampling\.datasets"),
     ],
