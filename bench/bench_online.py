@@ -10,10 +10,10 @@ CPU time is of the process and of its readers or workers, of all they do; the ra
 of it. Rounds are interleaved; each starts anew, takes more batches than can have been prepared ahead, and
 times the next ones.
 
-    python bench/bench_online.py [SLIDES ...] [--mpps 0.25,0.5,1,2] [--hsv 0.6] [--json [FILE]]
+    python bench/bench_online.py [SLIDES ...] [--mpps 0.25,0.5,1,2] [--hsv 0.6] [--ours] [--json [FILE]]
 
-Without slides it draws two at 0.25 MPP. wsistream is left out where it is not installed; the script says how
-to get it.
+Without slides it draws two at 0.25 MPP. wsistream (with its Otsu detector, online_peers.py) is left out where
+it or opencv is not installed, or with --ours; the script says how to get both.
 """
 
 import argparse
@@ -102,9 +102,9 @@ def drawn(folder: Path) -> list[Path]:
         "synth",
         folder,
         "--slides",
-        "4",
+        "2",
         "--size",
-        "8192",
+        "4096",
         "--mpp",
         "0.25",
     ]
@@ -121,10 +121,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=32, help="tiles")
     parser.add_argument("--batches", type=int, default=6, help="timed per round")
+    parser.add_argument("--ours", action="store_true", help="alone")
     add_json(parser)
     options = parser.parse_args()
     mpps = [float(part) for part in options.mpps.split(",")]
-    if not is_there():
+    if not options.ours and not is_there():
         print(f"wsistream is not installed, so it is not compared: {WSISTREAM}")
     names = ("mpps", "hsv", "threads", "batch", "rounds", "batches")
     about: dict[str, Any] = {name: getattr(options, name) for name in names}
@@ -162,7 +163,7 @@ def measure(
     online = partial(from_loader, lambda: SurveyData(folder / "survey", recipe), recipe, options.threads)
     alone = partial(tiles_alone, folder / "survey", recipe, options.threads)
     candidates: dict[str, Callable[[], Iterator[Any]]] = {SHARDS: shards, ONLINE: online, TILES: alone}
-    if is_there():
+    if is_there() and not options.ours:
         given = slides, mpps, options.hsv
         how = options.batch, options.threads
         candidates[PEER] = partial(theirs, *given, OnPil(plain).views, *how)

@@ -1,6 +1,8 @@
-"""Tiles straight from slides as others draw them: wsistream, as its page on Midnight suggests.
+"""Tiles straight from slides as others draw them: wsistream, with the sampler and the filter that its page on
+Midnight suggests, and its Otsu detector of tissue.
 
-No entry of the extra `test`: it is compared here alone. Classes, so that a DataLoader's workers receive them.
+Neither it nor opencv, which its detector and filter need beside it, is an entry of the extra `test`: it is
+compared here alone. Classes, so that a DataLoader's workers receive them.
 """
 
 from collections.abc import Iterator

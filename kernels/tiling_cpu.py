@@ -190,6 +190,42 @@ def _quality(pixels: Bytes, side: int, levels: tuple[int, int], luminance: Weigh
 
 
 @jit
+def _hsv_share(tile: Bytes, width: int, levels: tuple[int, int]) -> float:
+    """Share of a flat tile's pixels that are in the HSV box."""
+    red, green, blue = np.empty(width, np.uint8), np.empty(width, np.uint8), np.empty(width, np.uint8)
+    counts = np.zeros(4, np.int64)
+    for at in range(0, len(tile), 3 * width):
+        _split(tile[at : at + 3 * width], red, green, blue)
+        _shares(red, green, blue, levels, counts)
+    return float(3 * counts[2] / len(tile))
+
+
+@jit
+def _reduce(block: Bytes, side: int, stored: int, out: Bytes) -> None:
+    first, share = _taps(side, stored)
+    _area(block, 0, 0, side, stored, first, share, out)
+
+
+def reduce(block: Bytes, out: Bytes) -> None:
+    """A whole block (S, S, 3) by area, as ``cut`` has it, into ``out`` (s, s, 3); s at most S.
+
+    Raises:
+        ValueError: as ``cut``, or an array is not contiguous.
+    """
+    side, stored = len(block), len(out)
+    check(block.shape, block.dtype, np.zeros((1, 2), np.int32), side, stored)
+    if not (block.flags.c_contiguous and out.flags.c_contiguous):
+        raise ValueError("contiguous arrays are reduced")
+    _reduce(block.reshape(side, -1), side, stored, out.reshape(-1))
+
+
+def hsv_share(tile: Bytes) -> float:
+    """Share of the pixels of a tile (H, W, 3) that are in the HSV box, 0 to 1 (see tiling_reference.py)."""
+    flat = np.ascontiguousarray(tile).reshape(-1)
+    return float(_hsv_share(flat, tile.shape[1], (np.int32(WHITE), np.int32(STAINED))))
+
+
+@jit
 def _cut(
     block: Bytes,
     origins: Weights,

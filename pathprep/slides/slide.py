@@ -15,6 +15,7 @@ from pathprep.slides.mpp.settle import Mpp, MppRules
 from pathprep.slides.mpp.statement import Statement
 from pathprep.slides.readers import Level, Reader, limits, open_reader
 from pathprep.slides.readers.base import Pixels
+from pathprep.slides.readers.tiff import TiffReader
 
 # An overview is read in strips of at most so many pixels (48 MB)
 STRIP_PIXELS = 1 << 24
@@ -60,20 +61,33 @@ class Slide:
         """What the file says about its resolution, in every place, the most trusted first."""
         return self._reader.header.statements()
 
-    def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+    def reduction(self, level: int) -> int:
+        """The most that ``read`` reduces a level by while it is decoded: 8, 4 or 2 of JPEG tiles, else 1."""
+        return self._reader.reduction(level) if isinstance(self._reader, TiffReader) else 1
+
+    def read(self, level: int, x: int, y: int, width: int, height: int, by: int = 1) -> Pixels:
         """Pixels of a box of one level, (height, width, 3) uint8; x, y in that level's pixels.
+
+        Args:
+            by: 1, 2, 4 or 8: the box is one of the level reduced by this much, in its pixels.
 
         Raises:
             UnreadableSlide: the box leaves the level or is too large, or the file is damaged there.
+            ValueError: ``by`` is not one of these, or more than ``reduction``.
         """
+        if by not in (1, 2, 4, 8) or by > self.reduction(level):
+            raise ValueError(f"by={by}: level {level} is reduced by up to {self.reduction(level)}")
         bounds = self.levels[level]
-        if x < 0 or y < 0 or x + width > bounds.width or y + height > bounds.height:
+        if x < 0 or y < 0 or (x + width) * by > bounds.width or (y + height) * by > bounds.height:
             raise UnreadableSlide(
                 f"{self.path}: box {width}x{height} at {x},{y} leaves level {level} "
                 f"({bounds.width}x{bounds.height})"
             )
         limits.check_block(self.path, width, height)
-        pixels = self._reader.read(level, x, y, width, height)
+        if isinstance(self._reader, TiffReader):
+            pixels = self._reader.read(level, x, y, width, height, by)
+        else:
+            pixels = self._reader.read(level, x, y, width, height)
         if pixels.shape != (height, width, 3):
             raise UnreadableSlide(f"{self.path}: reader returned {pixels.shape} for {(height, width, 3)}")
         return pixels

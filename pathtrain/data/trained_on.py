@@ -15,7 +15,7 @@ from pathprep.errors import DatasetError, UsageError
 from pathprep.folders import is_pseudonymised
 from pathprep.mixed.reader import MixedDataset
 from pathprep.storage.place import storage_at
-from pathprep.words import command
+from pathprep.words import command, counted
 from pathtrain.data.groups import Grouped
 from pathtrain.data.mixed_source import MixedSource
 from pathtrain.data.order import Ints
@@ -36,16 +36,22 @@ class TrainingData(ABC):
         measured: the dataset that probes without one of their own measure on, and out of which their slides
             are held; None if there is none, which ``unmeasured`` gives the reason of.
         unmeasured: the reason.
+        estimated: whether N is what the tiles would about be, and not counted.
     """
 
     roots: Sequence[PurePath]
     stained: Sequence[Stained]
     measured: Dataset | None = None
     unmeasured: str = ""
+    estimated: bool = False
 
     @property
     def said(self) -> str:
         return ", ".join(map(str, self.roots))
+
+    def counted(self, number: int) -> str:
+        """So many of its tiles, for people: 206 tiles, or about 206 tiles."""
+        return f"{'about ' if self.estimated else ''}{counted(number, 'tile')}"
 
     @abstractmethod
     def __len__(self) -> int:

@@ -35,7 +35,7 @@ from pathtrain.reports import curves
 from pathtrain.reports import results as evaluations
 from pathtrain.runs import checkpoint, milestones
 from pathtrain.runs.described import STEP_KEY, info_of, joined, recipe_of
-from pathtrain.runs.identity import TRAINING, VERSION_KEY, held_out
+from pathtrain.runs.identity import TRAINING, VERSION_KEY, held_out, tiles_in_words
 from pathtrain.stain.target import of_run
 from pathtrain.training import row_keys
 from pathtrain.training.health import Health, Spell
@@ -138,7 +138,7 @@ def _facts(
         ("Stain", _stain(recipe.stain)),
         ("Dataset", short_all(info.get("dataset", "unknown"))),
         ("Build id", joined(identity.get("dataset build id", "unknown"))),
-        ("Tiles", f"{tiles:,}" if tiles else "unknown"),
+        ("Tiles", tiles_in_words(identity)),
         ("Machine", ", ".join(f"{key} {value}" for key, value in versions.items()) or "unknown"),
     ]
     if info.get("drawn"):

@@ -89,6 +89,13 @@ def identity(
     }
 
 
+def tiles_in_words(identity: dict[str, Any]) -> str:
+    """How many tiles a run is trained on, of its run.json: 1,200, about 206 of a survey, or unknown."""
+    tiles = identity.get("dataset tiles")
+    about = "about " if "online weights" in identity else ""
+    return f"{about}{tiles:,}" if tiles else "unknown"
+
+
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested keys as one, such as ``optim.lr``; entries of lists of keys by their number from 0."""
     found: dict[str, Any] = {}

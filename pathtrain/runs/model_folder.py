@@ -28,6 +28,7 @@ from pathtrain.models.folder import CARD_FILE, CONFIG_FILE, CREATOR, FILES, VERS
 from pathtrain.recipes.load import dump
 from pathtrain.recipes.names_only import short_all, short_init, without_paths
 from pathtrain.runs.described import info_of, joined, recipe_of
+from pathtrain.runs.identity import tiles_in_words
 from pathtrain.runs.model import BUILT_IN, LoadedModel
 
 USUAL = (224, 224)  # pixels: what timm makes a transformer for if nothing is said
@@ -117,7 +118,7 @@ def _card(model: LoadedModel, run: Path) -> str:
         "Dataset": short_all(info.get("dataset", "unknown")),
         "Dataset build id": joined(identity.get("dataset build id", "unknown")),
         **({"Groups": info["groups"]} if info.get("groups") else {"Slides": model.slides or "unknown"}),
-        "Tiles": identity.get("dataset tiles", "unknown"),
+        "Tiles": tiles_in_words(identity),
         "Fingerprint": model.fingerprint,
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())

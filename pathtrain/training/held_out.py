@@ -71,7 +71,8 @@ def hold_out(
     tiles, said = data.tiles_of(slides), []
     if slides:
         why = "for the collapse score" if without else "as before"
-        said.append(f"held out {why}: {counted(len(slides))}, {len(tiles):,} of {counted(len(data), 'tile')}")
+        of = f"{'about ' if data.estimated else ''}{len(tiles):,} of {counted(len(data), 'tile')}"
+        said.append(f"held out {why}: {counted(len(slides))}, {of}")
     elif without:
         why = data.unmeasured or "the run began without slides"
         said.append(f"no collapse score: {why} to hold out; the probe's `dataset` measures on others")

@@ -135,8 +135,8 @@ def pretrain(
             ranks.decide(partial(_end, run, recipe, entry))
             ranks.say(log, "%s: finished, %d of %d steps; `fresh` starts over", run, total, total)
             return TrainSummary(total, total, None)
-        what = "%s tiles of %s: %d steps into %s, on %d x %s"
-        ranks.say(log, what, f"{tiles:,}", data.said, total, run, ranks.world, ranks.device.type)
+        what = "%s of %s: %d steps into %s, on %d x %s"
+        ranks.say(log, what, data.counted(tiles), data.said, total, run, ranks.world, ranks.device.type)
         state = None if entry is None else checkpoint.read(run, entry)
         torch.manual_seed(recipe.seed)  # the same weights on every rank
         method = setup.method(total, ranks.device, fresh=state is None and start is None)

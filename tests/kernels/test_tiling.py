@@ -12,7 +12,7 @@ from PIL import Image
 
 from pathprep.kernels import macenko_reference
 from pathprep.kernels import tiling_reference as reference
-from pathprep.kernels.tiling_cpu import cut
+from pathprep.kernels.tiling_cpu import cut, hsv_share, reduce
 
 Tile = npt.NDArray[np.uint8]
 
@@ -62,6 +62,22 @@ def test_matches_reference_at_any_scale(data: st.DataObject) -> None:
 def test_equal_sizes_copy(block: Tile) -> None:
     tiles, _ = cut(block, np.array([[5, 7]], np.int32), 96, 96)
     np.testing.assert_array_equal(tiles[0], block[7:103, 5:101])
+
+
+@pytest.mark.parametrize(("side", "stored"), SHAPES)
+def test_a_whole_block_and_its_hsv_share_match_the_reference(block: Tile, side: int, stored: int) -> None:
+    part, out = np.ascontiguousarray(block[:side, :side]), np.empty((stored, stored, 3), np.uint8)
+    reduce(part, out)
+    np.testing.assert_array_equal(out, reference.resample(part, stored))
+    assert hsv_share(out) == pytest.approx(reference.in_hsv_box(out).mean(), abs=1e-12)
+    assert hsv_share(block) == pytest.approx(reference.in_hsv_box(block).mean(), abs=1e-12)
+
+
+def test_what_is_not_contiguous_or_too_small_is_not_reduced(block: Tile) -> None:
+    with pytest.raises(ValueError, match="contiguous"):
+        reduce(block[:96, :96], np.empty((48, 48, 3), np.uint8))
+    with pytest.raises(ValueError, match="97"):
+        reduce(np.ascontiguousarray(block[:96, :96]), np.empty((97, 97, 3), np.uint8))
 
 
 def test_halving_is_the_mean_of_four(block: Tile) -> None:

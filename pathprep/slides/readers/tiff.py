@@ -91,10 +91,23 @@ class TiffReader:
             )
         return tables[2:-2]
 
-    def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
-        """See Reader.read."""
+    def reduction(self, level: int) -> int:
+        """The most that ``read`` can reduce a level by: 8, 4, 2 or 1."""
         page = self._pages[level]
-        side, length = page.tile_width, page.tile_height
+        fitting = (by for by in (8, 4, 2) if page.tile_width % by == page.tile_height % by == 0)
+        return next(fitting, 1) if page.compression == JPEG else 1
+
+    def read(self, level: int, x: int, y: int, width: int, height: int, by: int = 1) -> Pixels:
+        """See Reader.read.
+
+        Args:
+            by: 1, or 2, 4 or 8, up to ``reduction``: pixels, and all coordinates, are of the level reduced by
+                it. libjpeg gives the means of ``by`` x ``by`` pixels, in less time than all of them. Colours
+                that are stored at half their size are not enlarged first: of real slides, that differs from
+                the means by 0.1 to 1.1 grey levels on average.
+        """
+        page = self._pages[level]
+        side, length = page.tile_width // by, page.tile_height // by
         out = np.empty((height, width, 3), np.uint8)
         # one for all tiles: fresh memory for each would cost as much as decoding it
         scratch = np.empty((length, side, 3), np.uint8)
@@ -150,9 +163,16 @@ class TiffReader:
         start, ours = self._starts[level]
         if not data.startswith(start):
             start, ours = self._start(level, page, data)
-        # strict: libjpeg's warnings are errors
+        # strict: libjpeg's warnings are errors. The least size that is asked for decides how much is reduced
+        height, width, _ = scratch.shape
         pixels: Pixels = simplejpeg.decode_jpeg(
-            b"".join((ours, memoryview(data)[len(start) :])), "RGB", buffer=scratch, strict=True
+            b"".join((ours, memoryview(data)[len(start) :])),
+            "RGB",
+            min_height=height,
+            min_width=width,
+            min_factor=page.tile_width / width,
+            buffer=scratch,
+            strict=True,
         )
         return pixels
 

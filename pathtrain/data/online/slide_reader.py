@@ -17,12 +17,9 @@ from pathprep.slides.slide import Slide
 from pathprep.surveys import record
 from pathprep.surveys.record import Surveyed
 from pathprep.surveys.tissue_bits import TissueBits
-from pathprep.tiles.qc import FIGURES
 from pathtrain.data.online import window
 
 OPEN = 64  # slides of a reader: opening one takes as long as reading some tiles, and a mask half a megabyte
-HSV = FIGURES.index("hsv")
-_ONE = np.zeros((1, 2), np.int32)
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -43,7 +40,8 @@ class Drawn:
     """Where a tile came from.
 
     Attributes:
-        slide: its name. x, y, side: level-0 pixels. level: that was read. mpp: micrometres per pixel.
+        slide: its name. x, y, side: level-0 pixels. level: that was read. by: how much it was reduced while
+            it was decoded. mpp: micrometres per pixel.
         tissue, hsv: shares of the tile, 0 to 1; ``hsv`` is 1 where it was not asked for.
         tries: places that were read for it.
     """
@@ -53,6 +51,7 @@ class Drawn:
     y: int
     side: int
     level: int
+    by: int
     mpp: float
     tissue: float
     hsv: float
@@ -76,7 +75,7 @@ class _Open:
 
     def scale(self, mpp: float, tile: int) -> window.Scale:
         if mpp not in self.scales:
-            self.scales[mpp] = window.scale_of(self.surveyed, mpp, tile)
+            self.scales[mpp] = window.scale_of(self.surveyed, mpp, tile, self.slide.reduction)
         return self.scales[mpp]
 
     def close(self) -> None:
@@ -121,15 +120,13 @@ class SlideReader:
         if at != tried:
             self._read(opened, scale, box, out)
         x, y, side = (round(value * scale.downsample) for value in (box.x, box.y, scale.side))
-        return Drawn(name, x, y, side, scale.level, scale.mpp, box.tissue, share, tried + 1)
+        return Drawn(name, x, y, side, scale.level, scale.by, scale.mpp, box.tissue, share, tried + 1)
 
     def at(self, drawn: Drawn) -> Pixels:
         """The tile (tile, tile, 3) of a place that was drawn; errors as ``draw``."""
         opened = self._opened(drawn.slide)
-        level = opened.surveyed.levels[drawn.level]
-        side = round(drawn.side / level.downsample)
-        scale = window.Scale(drawn.level, level.downsample, side, level.width, level.height, drawn.mpp)
-        box = window.Box(round(drawn.x / level.downsample), round(drawn.y / level.downsample), drawn.tissue)
+        scale = window.of_drawn(opened.surveyed, drawn.level, drawn.by, drawn.side, drawn.mpp)
+        box = window.Box(round(drawn.x / scale.downsample), round(drawn.y / scale.downsample), drawn.tissue)
         out = np.empty((self.rules.tile, self.rules.tile, 3), np.uint8)
         self._read(opened, scale, box, out)
         return out
@@ -155,17 +152,14 @@ class SlideReader:
 
     def _read(self, opened: _Open, scale: window.Scale, box: window.Box, out: Pixels) -> float:
         """Read a box as a tile; returns the share of its pixels in the HSV box, 1 if it is not asked for."""
-        pixels = opened.slide.read(scale.level, box.x, box.y, scale.side, scale.side)
-        size = self.rules.tile
-        if scale.side < size:
+        pixels = opened.slide.read(scale.level, box.x, box.y, scale.side, scale.side, scale.by)
+        if scale.side < len(out):
             enlarge(pixels, out)
-            pixels = out
-        if scale.side <= size and not self.rules.hsv:
+        elif scale.side == len(out):
             out[:] = pixels
-            return 1.0
-        tiles, figures = tiling_cpu.cut(pixels, _ONE, len(pixels), size)
-        out[:] = tiles[0]
-        return float(figures[0, HSV]) if self.rules.hsv else 1.0
+        else:
+            tiling_cpu.reduce(pixels, out)
+        return tiling_cpu.hsv_share(out) if self.rules.hsv else 1.0
 
 
 def enlarge(pixels: Pixels, out: Pixels) -> None:

@@ -48,6 +48,7 @@ class SurveyData(TrainingData):
     """
 
     unmeasured = "a survey has no tiles on disk"
+    estimated = True
 
     def __init__(self, root: PurePath | str, recipe: Recipe, run: Path | None = None) -> None:
         self.survey = Survey(root)

@@ -4,11 +4,12 @@ The level is the coarsest that is still as fine as the tile, so that nothing is 
 box lies on its whole pixels and inside it: past the edge, files are black, white or an error.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from pathprep.permutation import hashed, uniform
+from pathprep.slides.readers.base import Level
 from pathprep.surveys.account import side_of
 from pathprep.surveys.record import Surveyed
 from pathprep.surveys.tissue_bits import TissueBits
@@ -16,6 +17,7 @@ from pathprep.surveys.tissue_bits import TissueBits
 _PLACE = 0x706C616365  # keeps these hashes apart from others
 CANDIDATES = 16  # places whose tissue is looked at before the best of them is taken
 NUMBERS = 3  # that a candidate takes
+BLOCK = 16  # pixels of a JPEG's block with halved colours
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,14 @@ class Scale:
     """How a slide gives tiles at one resolution.
 
     Attributes:
-        level: that is read. downsample: its level-0 pixels per pixel.
-        side: of a tile's box, pixels of the level. width, height: of the level.
+        level: that is read. by: how much it is reduced while it is decoded: 1, 2, 4 or 8.
+        downsample: level-0 pixels per pixel of what is read then.
+        side: of a tile's box, in these pixels. width, height: where boxes lie, in them.
         mpp: micrometres per pixel that the tile comes to.
     """
 
     level: int
+    by: int
     downsample: float
     side: int
     width: int
@@ -45,8 +49,14 @@ class Box:
     tissue: float
 
 
-def scale_of(slide: Surveyed, mpp: float, tile: int) -> Scale:
-    """The level that tiles of ``tile`` pixels at ``mpp`` are read from, and the side of their box there."""
+def scale_of(
+    slide: Surveyed, mpp: float, tile: int, reduction: Callable[[int], int] = lambda level: 1
+) -> Scale:
+    """The level that tiles of ``tile`` pixels at ``mpp`` are read from, and the side of their box there.
+
+    Args:
+        reduction: of a level, the most that it can be reduced by while it is decoded (slides.slide.Slide).
+    """
     side = side_of(slide, mpp, tile)
     chosen = 0
     for number, level in enumerate(slide.levels):
@@ -55,10 +65,28 @@ def scale_of(slide: Surveyed, mpp: float, tile: int) -> Scale:
         fits = round(side / level.downsample) <= min(level.width, level.height)
         if fine and fits and level.downsample >= slide.levels[chosen].downsample:
             chosen = number
-    level = slide.levels[chosen]
-    box = max(1, min(round(side / level.downsample), level.width, level.height))
-    found = slide.mpp * level.downsample * box / tile
-    return Scale(chosen, level.downsample, box, level.width, level.height, found)
+    level, most = slide.levels[chosen], reduction(chosen)
+    for by in (8, 4, 2, 1):
+        downsample, (width, height) = level.downsample * by, _extent(level, by)
+        box = round(side / downsample)
+        if by == 1 or (by <= most and tile <= box <= min(width, height)):
+            break
+    box = max(1, min(box, width, height))
+    return Scale(chosen, by, downsample, box, width, height, slide.mpp * downsample * box / tile)
+
+
+def of_drawn(slide: Surveyed, level: int, by: int, side: float, mpp: float) -> Scale:
+    """The scale of a tile that was drawn; ``side``: level-0 pixels."""
+    downsample = slide.levels[level].downsample * by
+    width, height = _extent(slide.levels[level], by)
+    return Scale(level, by, downsample, round(side / downsample), width, height, mpp)
+
+
+def _extent(level: Level, by: int) -> tuple[int, int]:
+    """Width and height of a level reduced by so much, without JPEG blocks that reach over its edge."""
+    if by == 1:
+        return level.width, level.height
+    return level.width // BLOCK * BLOCK // by, level.height // BLOCK * BLOCK // by
 
 
 def draw(slide: Surveyed, tissue: TissueBits, scale: Scale, least: float, *key: int) -> Box:
@@ -73,7 +101,8 @@ def draw(slide: Surveyed, tissue: TissueBits, scale: Scale, least: float, *key: 
     """
     numbers = uniform(hashed(*key, _PLACE), NUMBERS * CANDIDATES).reshape(CANDIDATES, NUMBERS)
     # pixels of the level that a pixel of the mask spans
-    across, down = scale.width / tissue.width, scale.height / tissue.height
+    across = slide.width / scale.downsample / tissue.width
+    down = slide.height / scale.downsample / tissue.height
     best = Box(0, 0, -1.0)
     for which, u, v in numbers.tolist():
         column, row = tissue.pixel(min(int(which * tissue.count), tissue.count - 1))
@@ -91,4 +120,4 @@ def draw(slide: Surveyed, tissue: TissueBits, scale: Scale, least: float, *key: 
 def _origin(point: float, number: float, side: int, length: int) -> int:
     """A box's first pixel along one axis: of those boxes that hold the point and end before ``length``."""
     low, high = max(0.0, point - side), min(point, float(length - side))
-    return int(np.clip(np.floor(low + number * (high - low)), 0, length - side))
+    return min(max(math.floor(low + number * (high - low)), 0), length - side)

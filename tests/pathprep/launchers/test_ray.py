@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tifffile
 from helpers import runs
 from helpers.runs import contents, wait_for_work
 from helpers.slides import tissue, write_tiff
@@ -45,6 +44,22 @@ PARAMS = ShardParams(tile=64, region=16 * 64)
 OPTIONS = ("--tile", 64, "--launcher", "ray")
 CLUSTER = Path(__file__).parents[2] / "helpers" / "ray_cluster.py"
 HOME = Path(__file__).parents[3]
+
+
+# The command, whose workers die on one slide: what its main module defines goes to them whole
+DEADLY = f"""
+import os, signal
+from pathprep.sharding import run
+
+class Deadly(run.ShardTask):
+    def work(self, progress):
+        if self.path.stem == "deadly":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().work(progress)
+
+run.ShardTask = Deadly
+{runs.COMMAND}
+"""
 
 
 class Cluster:
@@ -109,12 +124,9 @@ def test_the_same_bytes_as_local(cluster: Cluster, folder: Path, tmp_path: Path)
 def test_a_slide_that_kills_its_process_costs_that_slide(
     cluster: Cluster, folder: Path, tmp_path: Path
 ) -> None:
-    # cuCIM's default plugin segfaults on a tiled deflate TIFF with a predictor, as libvips writes them
-    path, root = tmp_path / "deadly.tif", tmp_path / "d"
-    options = {"photometric": "rgb", "tile": (256, 256), "compression": "zlib", "predictor": True}
-    tifffile.imwrite(path, tissue(600, 600), resolution=(2e4, 2e4), resolutionunit="CENTIMETER", **options)
-    arguments = (path, folder, "--out", root, "--reader", "cucim", "--address", cluster.address, "--json")
-    process = runs.start(*arguments, *OPTIONS)
+    path, root = write_tiff(tmp_path / "deadly.tif", tissue(600, 600)), tmp_path / "d"
+    arguments = (path, folder, "--out", root, "--address", cluster.address, "--json", *OPTIONS)
+    process = runs.start(*arguments, code=DEADLY)
     answer, errors = process.communicate(timeout=300)
     assert process.returncode == 1, errors
     summary = json.loads(answer)

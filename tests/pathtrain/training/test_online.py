@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -41,7 +42,8 @@ def test_what_a_run_says_and_keeps(made: Path, straight: Path, tmp_path: Path) -
     _, said = train(made, tmp_path / "run", *ONLINE, PROBES, "steps=2")
     assert "tiles are drawn from 3 slides" in said
     assert "67% at 0.5 MPP, 33% at 1 MPP" in said
-    assert "held out for the collapse score: 2 slides" in said
+    assert re.search(r"held out for the collapse score: 2 slides, about \d+ of \d+ tiles\n", said)
+    assert re.search(r"\nabout \d+ tiles of .*survey: 2 steps into ", f"\n{said}")
     assert "probe collapse: 8 tiles drawn from 2 slides" in said
     assert "probe rank: 12 tiles drawn from" in said
     info = json.loads((straight / "run.json").read_text())
@@ -161,6 +163,7 @@ def test_the_report_shows_the_first_tiles(straight: Path, tmp_path: Path) -> Non
     run = shutil.copytree(straight, tmp_path / "run")
     page = report(run).read_text()
     assert "MPP" in page
+    assert re.search(r"<td>about \d+</td>|about \d+", page)
     assert "The views cannot be shown" not in page
     assert page.count("data:image/jpeg") >= 12
     assert not (run / "dropped").exists()

@@ -34,9 +34,10 @@ def test_pixels_are_the_slides_at_that_place(made: Survey, mpp: float) -> None:
     for position in range(6):
         drawn = reader.draw("c", mpp, position, 0, out)
         with Slide(made.slides["c"].path) as slide:
-            level = slide.levels[drawn.level]
-            box = [round(value / level.downsample) for value in (drawn.x, drawn.y, drawn.side, drawn.side)]
-            whole = slide.read(drawn.level, *box)
+            downsample = slide.levels[drawn.level].downsample * drawn.by
+            box = [round(value / downsample) for value in (drawn.x, drawn.y, drawn.side, drawn.side)]
+            whole = slide.read(drawn.level, *box, by=drawn.by)
+        assert drawn.by == (2 if mpp == 2.0 else 1)  # half of level 1, which has 1 MPP
         np.testing.assert_array_equal(out, resample(whole, 64))
         assert drawn.hsv == pytest.approx(in_hsv_box(out).mean(), abs=1e-6)
         assert drawn.tissue >= 0.4

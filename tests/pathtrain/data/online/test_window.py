@@ -57,6 +57,35 @@ def test_the_coarsest_level_that_is_as_fine(tmp_path: Path, mpp: float, level: i
     assert found.mpp == pytest.approx(mpp, rel=0.005)
 
 
+@pytest.mark.parametrize(
+    ("mpp", "most", "level", "by", "side"),
+    [
+        (0.25, 8, 0, 1, 256),
+        (0.45, 8, 0, 1, 461),  # halved, it would be enlarged
+        (0.5, 8, 0, 2, 256),
+        (0.9, 8, 0, 2, 461),
+        (1.0, 8, 1, 1, 256),
+        (8.0, 8, 2, 2, 256),
+        (8.0, 1, 2, 1, 512),
+    ],
+)
+def test_reduced_while_decoded_as_far_as_it_is_as_fine(
+    tmp_path: Path, mpp: float, most: int, level: int, by: int, side: int
+) -> None:
+    taken = slide(tmp_path, 46000, 32914, 0.25, APERIO, FULL)
+    found = window.scale_of(taken, mpp, 256, lambda level: most)
+    assert (found.level, found.by, found.side) == (level, by, side)
+    assert found.mpp == pytest.approx(mpp, rel=0.005)
+    drawn_side = round(found.side * found.downsample)
+    assert window.of_drawn(taken, found.level, found.by, drawn_side, found.mpp) == found
+    bits = taken.tissue.unpacked()
+    boxes = [window.draw(taken, bits, found, 0.4, 7, position) for position in range(300)]
+    # no JPEG block that reaches over the edge, and as far as that
+    right = max(box.x + side for box in boxes) * found.by
+    assert APERIO[level].width - right < 0.05 * APERIO[level].width
+    assert right <= APERIO[level].width // (16 if by > 1 else 1) * (16 if by > 1 else 1)
+
+
 def test_no_box_leaves_its_level_and_each_has_its_tissue(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     mask = np.kron(rng.random((10, 16)) < 0.4, np.ones((5, 5), bool))
