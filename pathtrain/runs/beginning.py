@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pathprep.words import counted
 from pathtrain.errors import ModelError
 from pathtrain.models import first_weights
 from pathtrain.recipes.model import RUN, ModelConfig
+from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs import warm_start
 from pathtrain.runs.described import SHA_KEY, recipe_of
 from pathtrain.runs.warm_start import WarmStart
@@ -30,6 +32,22 @@ def settled(model: ModelConfig, before: Mapping[str, Any] | None) -> ModelConfig
     else:
         scheme = first_weights.positions(model) if start is None else recipe_of(start.run).model.positions
     return model.model_copy(update={"positions": scheme})
+
+
+def account(recipe: Recipe, start: WarmStart | None) -> list[str]:
+    """Lines on what a run begins with, for people; of another run ``warm_start.adopt`` tells more.
+
+    Args:
+        recipe: its model settled.
+    """
+    model, frozen = recipe.model, recipe.optim.freeze_backbone_steps
+    lines = []
+    if start is None and model.init != "random":
+        where = f"positions as {model.positions}"
+        lines.append(f"starts from {first_weights.said(model)}: the backbone, {where}; heads are new")
+    if frozen:
+        lines.append(f"the backbone is frozen for the first {counted(frozen, 'step')}")
+    return lines
 
 
 def other_positions(model: ModelConfig, start: WarmStart | None) -> str | None:

@@ -143,6 +143,8 @@ def pretrain(
         if state is None:
             if start is not None:
                 ranks.say(log, "%s", warm_start.adopt(method, recipe, start))
+            for line in beginning.account(recipe, start):
+                ranks.say(log, "%s", line)
             learnt = None if start is None else start.colours()
             for said in (misfit(recipe.model, learnt), beginning.other_positions(recipe.model, start)):
                 if ranks.first and said:

@@ -81,7 +81,7 @@ def test_a_zero_byte_in_a_list_of_places_names_the_list(tmp_path: Path) -> None:
         ("identity", {"held-out slides": "abc"}),
         ("versions", []),
         ("changes", {}),
-        ("dataset", ["a"]),
+        ("dataset", ["a", 3]),
         ("slides", -1),
     ],
 )

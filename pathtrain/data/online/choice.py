@@ -125,6 +125,8 @@ def choice(survey: Survey, sampling: SamplingConfig, online: OnlineConfig) -> tu
         _tiles(survey, kept, shares[rows], asked, online),
     )
     said = []
+    if never := [f"{mpps[number]:g}" for number in np.flatnonzero(~able.any(axis=0))]:
+        said.append(f"no slide gives tiles at {', '.join(never)} MPP: none is drawn there")
     if left:
         shown = ", ".join(left[:SHOWN]) + (", ..." if len(left) > SHOWN else "")
         said.append(f"{counted(len(left))} not drawn, for they give none of the MPPs: {shown}")

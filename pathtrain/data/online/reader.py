@@ -172,9 +172,9 @@ class OnlineReader:
         more = "; ..." if len(found) > NAMED else ""
         root = self._source.survey.root
         return TrainError(
-            f"{root}: {what}: {shown}{more}. {command('pathprep verify', root)} tells which slides are not as "
-            f"they were; of a folder that was moved, survey the new place into {root}. Then the same command "
-            "goes on"
+            f"{root}: {what}: {shown}{more}. {command('pathprep verify', root)} tells which slides are not "
+            "as they were; a folder that was moved is surveyed at its new place, into this survey. Then the "
+            "same command goes on"
         )
 
 

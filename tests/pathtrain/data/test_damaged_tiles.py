@@ -15,7 +15,7 @@ from pathtrain.errors import TrainError
 class Tiles:
     """A source of so many tiles, which knows no more than their order."""
 
-    root = Path("data")
+    root, said = Path("data"), "data"
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -26,6 +26,9 @@ class Tiles:
 
     def order(self, positions: Any, seed: int) -> Any:
         return order.permuted(positions, self.count, seed)
+
+    def home(self, tile: int) -> Path:
+        return self.root
 
     def name(self, tile: int) -> str:
         return f"tile {tile}"

@@ -43,7 +43,9 @@ def test_a_file_is_part_of_what_a_run_is(dataset: Path, tmp_path: Path) -> None:
     weights, run = tmp_path / "weights.pth", tmp_path / "run"
     torch.save(hub(SHAPE), weights)
     begun = (*NETWORK, f"model.init={weights}")
-    train(dataset, run, *begun, "steps=4")
+    _, said = train(dataset, run, *begun, "steps=4", "optim.freeze_backbone_steps=1")
+    assert f"starts from {weights}: the backbone, positions as hub; heads are new\n" in said
+    assert "the backbone is frozen for the first 1 step\n" in said
     identity = json.loads((run / "run.json").read_text())["identity"]
     assert len(identity["model.init sha256"]) == 64
     assert identity["model.positions"] == recipe_of(run).model.positions == "hub"
@@ -54,11 +56,11 @@ def test_a_file_is_part_of_what_a_run_is(dataset: Path, tmp_path: Path) -> None:
     assert started(model).module is not None
     torch.save(hub(SHAPE, seed=1), weights)
     with pytest.raises(CheckpointError, match=r"model.init sha256 was \w+, is \w+"):
-        train(dataset, run, *begun)
+        train(dataset, run, *begun, "optim.freeze_backbone_steps=1")
     with pytest.raises(ModelError, match="weights.pth: not the weights that run began with"):
         started(model)
     weights.unlink()
-    assert train(dataset, run, *begun)[0].resumed_from == 4
+    assert train(dataset, run, *begun, "optim.freeze_backbone_steps=1")[0].resumed_from == 4
 
 
 def test_a_run_of_before_files_were_hashed_goes_on(

@@ -48,7 +48,8 @@ def test_by_tissue_by_slide_and_by_a_column(made: Survey, tmp_path: Path) -> Non
 
 
 def test_mpps_by_weight_where_a_slide_gives_them(made: Survey) -> None:
-    found, _ = choice(made, SamplingConfig(mpps={0.25: 1, 0.5: 2, 1: 1, 0.2: 9, 8: 9}), ONLINE)
+    found, said = choice(made, SamplingConfig(mpps={0.25: 1, 0.5: 2, 1: 1, 0.2: 9, 8: 9}), ONLINE)
+    assert said == ["no slide gives tiles at 0.2, 8 MPP: none is drawn there"]
     np.testing.assert_allclose(shares(found)[1], [0.25, 0.5, 0.25, 0, 0], atol=0.015)  # 0.2: too coarse
     strict, _ = choice(made, SamplingConfig(mpps={0.25: 1, 0.5: 1}), replace_online(coarser=1.0))
     np.testing.assert_allclose(shares(strict)[1], [0, 1])
