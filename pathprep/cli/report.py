@@ -1,5 +1,6 @@
 """Commands on a dataset folder: `pathprep verify`, `pathprep repair`, `pathprep report`."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -67,7 +68,9 @@ def _show_survey(root: str, whole: bool) -> None:
 
     if whole:
         found = account(Survey(root).slides.values())
-        output.print(f"{counted(found['slides'])}: all as surveyed")
+        failed = len(list((Path(root) / "failed").glob("*.json")))
+        more = f"; {failed} more could not be surveyed (failed/ says why)" if failed else ""
+        output.print(f"{counted(found['slides'])}: all as surveyed{more}")
         for name, value in account_rows(found):
             output.print(f"{name}: {value}", markup=False, soft_wrap=True)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pathprep.words import counted
 from pathtrain.errors import CheckpointError, ModelError
 from pathtrain.runs import checkpoint, milestones
 from pathtrain.runs.checkpoint import Entry
@@ -42,7 +43,7 @@ def average(run: Path, count: int) -> LoadedModel:
     if len(steps) < count:
         there = ", ".join(map(str, steps)) or "none"
         raise ModelError(
-            f"{run}: `average` {count}: there are {len(steps)} encoders, of steps {there}; give a smaller "
+            f"{run}: `average` {count}: it has {counted(len(steps), 'encoder')}, of {there}; give a smaller "
             "number, or train with a larger checkpoint.keep or with checkpoint.milestones"
         )
     weights = _mean([kept[step] for step in steps])

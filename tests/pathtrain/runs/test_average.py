@@ -55,9 +55,7 @@ def test_the_command_says_which(run: Path, tmp_path: Path) -> None:
 
 
 def test_fewer_than_asked_for_are_named(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        ModelError, match=r"`average` 4: there are 3 encoders, of steps 3, 6, 8; give a smaller"
-    ):
+    with pytest.raises(ModelError, match=r"`average` 4: it has 3 encoders, of 3, 6, 8; give a smaller"):
         export(run, tmp_path / "model", average=4)
     with pytest.raises(ModelError, match="`average` 1: give 2 or more"):
         export(run, tmp_path / "model", average=1)
