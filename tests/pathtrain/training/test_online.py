@@ -119,7 +119,8 @@ def test_a_slide_that_dies_under_its_reader(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.undo()
     summary, said = train(root, run, *few)
     assert summary.resumed_from == 8
-    assert "dropped" not in said
+    assert "1 slide dropped before, which do not come (dropped/): crash-late" in said
+    assert "died" not in said
     assert_same_to_the_bit(run, tmp_path / "straight")
     assert "1: crash-late: the process that read it died (signal 6)" in report(run).read_text()
 
