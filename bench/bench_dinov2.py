@@ -23,18 +23,17 @@ import numpy as np
 import torch
 from lightly_dinov2 import Lightly
 from machine import add_json, saved
+from our_step import OurStep
 
 from pathtrain.data import order
 from pathtrain.data.block_masks import masks
-from pathtrain.distributed.ranks import Ranks
 from pathtrain.methods.base import Batch
 from pathtrain.methods.dinov2 import Dinov2
 from pathtrain.methods.dinov2_setup import MaskedBatch
 from pathtrain.methods.masked import Masked
 from pathtrain.recipes.dinov2 import Dinov2Recipe
 from pathtrain.recipes.load import load
-from pathtrain.training import compiling, flops, step
-from pathtrain.training.optim import adamw
+from pathtrain.training import flops
 
 Cases = dict[str, Callable[[Batch], object]]
 TOTAL = 1000  # steps that the schedules span
@@ -62,27 +61,6 @@ class Ready:
         positions = order.positions(self.done, recipe.batch)
         found = masks(positions, recipe.batch, large.count, grid, ibot.share, ibot.ratio, ibot.fill, 0)
         return MaskedBatch(Masked(self.views, torch.from_numpy(found)), np.arange(recipe.batch), 0.0)
-
-
-class Ours:
-    """The project's step."""
-
-    def __init__(self, recipe: Dinov2Recipe, device: torch.device) -> None:
-        torch.manual_seed(0)
-        self.method = Dinov2(recipe, TOTAL, device)
-        optimizer = adamw(self.method.student, recipe.optim)
-        self.stepper = step.Stepper(self.method, optimizer, recipe, Ranks(0, 1, device), TOTAL)
-        if compiling.wanted(recipe.compile, device):
-            self.stepper.compile()
-        self.done = 0
-        self.queued: step.Queued | None = None
-
-    def __call__(self, batch: Batch) -> None:
-        queued = self.stepper.take(batch, self.done, stop=False)
-        self.done += 1
-        if self.queued is not None and not self.queued.read().taken:  # a step late, as the loop does
-            raise RuntimeError("the loss is not finite")
-        self.queued = queued
 
 
 def settings(options: argparse.Namespace, centring: str | None, compile_: bool = False) -> Dinov2Recipe:
@@ -211,9 +189,11 @@ def sides(options: argparse.Namespace, device: torch.device, found: dict[str, An
     cases: Cases = {}
     for centring in options.centring:
         recipe = settings(options, centring)
-        cases[f"ours, {centring}"] = Ours(recipe, device)
+        cases[f"ours, {centring}"] = OurStep(Dinov2, recipe, device, TOTAL)
         if options.compile:
-            cases[f"ours, compiled, {centring}"] = Ours(settings(options, centring, True), device)
+            cases[f"ours, compiled, {centring}"] = OurStep(
+                Dinov2, settings(options, centring, True), device, TOTAL
+            )
         try:
             cases[f"{PEER}, {centring}"] = Lightly(recipe, device, TOTAL)
         except ImportError as error:
@@ -230,7 +210,7 @@ def groups(options: argparse.Namespace, device: torch.device, found: dict[str, A
     for compile_ in (False, True) if options.compile else (False,):
         name = "ours, compiled" if compile_ else "ours"
         try:
-            yield {name: Ours(settings(options, None, compile_), device)}
+            yield {name: OurStep(Dinov2, settings(options, None, compile_), device, TOTAL)}
         except torch.OutOfMemoryError as error:
             found["failed"][name] = f"{type(error).__name__}: {error}"
         if device.type == "cuda":

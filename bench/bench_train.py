@@ -30,6 +30,7 @@ import torch
 from eager_dino import Peer
 from lightly_dino import Lightly
 from machine import add_json, saved
+from our_step import OurStep
 
 from pathprep.dataset.reader import Dataset
 from pathtrain.data.loader import BatchOptions, Loader
@@ -39,8 +40,7 @@ from pathtrain.methods.base import Batch
 from pathtrain.methods.dino import Dino
 from pathtrain.recipes.load import load
 from pathtrain.recipes.recipe import Recipe
-from pathtrain.training import compiling, flops, step
-from pathtrain.training.optim import adamw
+from pathtrain.training import flops
 
 TOTAL = 1000  # steps that the schedules span
 PEER, LIGHTLY = "eager PyTorch, as main_dino.py", "lightly's parts, as lightly-train"
@@ -54,28 +54,6 @@ class Ready:
         sides += [recipe.views.locals.size] * recipe.views.locals.count
         self.views = [torch.randn(recipe.batch, 3, side, side, device=device) for side in sides]
         self.tiles, self.wait = np.arange(recipe.batch), 0.0
-
-
-class Ours:
-    """The project's step."""
-
-    def __init__(self, recipe: Recipe, device: torch.device) -> None:
-        torch.manual_seed(0)
-        self.recipe, self.ranks = recipe, Ranks(0, 1, device)
-        self.method = Dino(recipe, TOTAL, device)
-        optimizer = adamw(self.method.student, recipe.optim)
-        self.stepper = step.Stepper(self.method, optimizer, recipe, self.ranks, TOTAL)
-        if compiling.wanted(recipe.compile, device):
-            self.stepper.compile()
-        self.done = 0
-        self.queued: step.Queued | None = None
-
-    def __call__(self, batch: Batch) -> None:
-        queued = self.stepper.take(batch, self.done, stop=False)
-        self.done += 1
-        if self.queued is not None and not self.queued.read().taken:  # a step late, as the loop does
-            raise RuntimeError("the loss is not finite")
-        self.queued = queued
 
 
 def settings(options: argparse.Namespace, compile_: bool = False) -> Recipe:
@@ -200,7 +178,7 @@ def main() -> None:
     with saved(options.json, "bench_train", found), tempfile.TemporaryDirectory() as folder:
         recipe = settings(options)
         ready = Ready(recipe, device)
-        ours = Ours(recipe, device)
+        ours = OurStep(Dino, recipe, device, TOTAL)
         part = ours.method.split(ready.views, 1)[0]
         found["flops_a_tile"] = flops.count(ours.method, part, recipe.precision, device)
         found["peak"] = flops.peak(device, recipe.precision)
@@ -214,7 +192,7 @@ def main() -> None:
         best = "ours"
         if options.compile:
             best = "ours, compiled"
-            cases[best] = (Ours(settings(options, compile_=True), device), lambda: ready)
+            cases[best] = (OurStep(Dino, settings(options, compile_=True), device, TOTAL), lambda: ready)
         data = Dataset(options.dataset or synthetic(Path(folder)))
         loader = Loader(
             of(data), BatchOptions.of(recipe), ranks=Ranks(device=device), threads=options.threads

@@ -93,14 +93,14 @@ def _train(data: Path, recipe: str, run: Path, seed: int, settings: tuple[str, .
 def scored(options: argparse.Namespace, name: str, kind: str) -> Scored:
     """All encoders on one test set."""
     where, found = sides(options.work, name, kind), blank_scores(options.work, name, kind)
-    blank = []
-    for seed in range(options.seeds):
-        for case, run, how in _cases(options.work, name, seed):
-            model = load(run)
-            known, test = features([model], where, how)
-            found.add(case, known[0][0], test[0][0])
-        blank.append(untrained(load(folder(options.work, name, KDE, seed)), FIRST_SEED + seed))
-    add_baselines(found, blank, where)
+    cases = [case for seed in range(options.seeds) for case in _cases(options.work, name, seed)]
+    for how in dict.fromkeys(how for _, _, how in cases):  # tiles are read once for all of a size
+        models = [(case, load(run)) for case, run, at in cases if at == how]
+        known, test = features([model for _, model in models], where, how)
+        for (case, _), x, x_test in zip(models, known[0], test[0], strict=True):
+            found.add(case, x, x_test)
+    plain = load(folder(options.work, name, KDE, 0))
+    add_baselines(found, [untrained(plain, FIRST_SEED + seed) for seed in range(options.seeds)], where)
     return found
 
 
