@@ -57,6 +57,7 @@ class OnlineReader:
         self._steps: dict[int, _Step] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="draw")
         self._reading: dict[int, Future[TensorListCPU]] = {}
+        self._ended: BaseException | None = None
 
     def step(self, step: int) -> TensorListCPU:
         """A step's tiles (tile, tile, 3), as DALI takes them; the next steps' are begun.
@@ -98,7 +99,9 @@ class OnlineReader:
         self._thread.shutdown(cancel_futures=True)
 
     def _collect(self, step: int) -> TensorListCPU:
-        """A step's tiles; one thread goes from step to step."""
+        """A step's tiles; one thread goes from step to step, and no further than the first that has none."""
+        if self._ended is not None:
+            raise self._ended
         if self._ranks.world > 1:
             self._record.refresh()
         for ahead in range(step, step + 1 + AHEAD):  # so that readers have work while this step is waited for
@@ -109,7 +112,8 @@ class OnlineReader:
         try:
             while not self._settled(current):
                 pass
-        except TrainError:  # put right, they come again: no step has been trained without them
+        except BaseException as error:  # the run ends: no step has been trained without them
+            self._ended = error
             self._record.take_back(int(current.positions[0]))
             raise
         for old in [each for each in self._steps if each < step]:

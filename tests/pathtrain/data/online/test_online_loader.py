@@ -1,5 +1,6 @@
 """Batches from slides: the same from any step, by any number of ranks and readers; bad ones dropped."""
 
+from concurrent.futures import CancelledError, Future
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ from helpers.toys import TINY
 from pathprep.kernels.tiling_reference import in_hsv_box
 from pathtrain.data.loader import Batch, BatchOptions, Loader
 from pathtrain.data.online import pool as pools
+from pathtrain.data.online import reader as readers
 from pathtrain.data.online.dropped import AGREED, Dropped, Record
+from pathtrain.data.online.pool import Answer, Failed
 from pathtrain.data.online.survey_data import SurveyData
+from pathtrain.data.online.worker import Job
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.errors import CheckpointError, TrainError
 from pathtrain.recipes.load import load
@@ -203,6 +207,36 @@ def test_a_folder_that_was_away_for_a_while_costs_no_slide(tmp_path: Path) -> No
     again, _, news = take(3, loader(root, run=run))
     assert_same(whole, again)
     assert news == []
+
+
+@pytest.mark.parametrize("later", [Failed("gone"), None])
+def test_what_is_read_ahead_while_a_run_ends_drops_nothing(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: Failed | None
+) -> None:
+    """One slide is bad, the next ends the run, or its tile is cancelled as the run is closed."""
+
+    class Pool:
+        def __init__(self, *_: object) -> None:
+            self.bad = set[str]()
+
+        def submit(self, job: Job, out: object) -> Future[Answer]:
+            future = Future[Answer]()
+            if later is None and self.bad - {job.slide}:
+                future.cancel()
+            else:
+                future.set_result(Failed("gone"))
+            self.bad.add(job.slide)
+            return future
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(readers, "ReaderPool", Pool)
+    ended = loader(made, "online.max_bad_slides=1", run=tmp_path)
+    with pytest.raises((TrainError, CancelledError)):
+        take(1, ended)
+    ended.close()
+    assert list(tmp_path.glob("dropped/*")) == []
 
 
 def test_slides_that_moved_end_the_run_and_are_named(tmp_path: Path) -> None:
