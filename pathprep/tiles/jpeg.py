@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import simplejpeg
 
+from pathprep.images import limits
 from pathprep.slides.readers.base import Pixels
-from pathprep.tiles import jpeg_metadata, limits
+from pathprep.tiles import jpeg_metadata
 
 _SCAN = bytes((0xFF, jpeg_metadata.SCAN))
 

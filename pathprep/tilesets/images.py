@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from pathprep.images import pictures
 from pathprep.slides.readers.base import Pixels
-from pathprep.tiles import jpeg, jpeg_metadata, pictures
+from pathprep.tiles import jpeg, jpeg_metadata
 
 SIDES = (16, 4096)  # pixels; what a dataset's tiles may have
 MOST_BYTES = 8 * SIDES[1] ** 2  # of a file: twice what the largest takes with four samples, not compressed
@@ -27,7 +28,7 @@ class Picture(NamedTuple):
 
 
 def decode(data: bytes, keep_metadata: bool = False) -> Picture:
-    """Decode a tile; see pathprep.tiles.pictures.
+    """Decode a tile; see pathprep.images.pictures.
 
     Args:
         data: the file.
