@@ -27,6 +27,7 @@ __all__ = [
     "inspect",
     "mix",
     "open",
+    "overlay",
     "repair",
     "report",
     "shard",
@@ -50,6 +51,7 @@ _MODULES = {
     "inspect": "pathprep.sharding.inspect",
     "mix": "pathprep.mixed.make",
     "open": "pathprep.folders",
+    "overlay": "pathprep.scores.overlay",
     "repair": "pathprep.sharding.repair",
     "report": "pathprep.reports.page",
     "shard": "pathprep.sharding.shard",
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from pathprep.params.shard import ShardParams
     from pathprep.params.stain import StainParams
     from pathprep.reports.page import report
+    from pathprep.scores.overlay import overlay
     from pathprep.sharding.fit_target import fit_target
     from pathprep.sharding.inspect import inspect
     from pathprep.sharding.repair import repair
