@@ -34,6 +34,7 @@ __all__ = [
     "survey",
     "synthesize",
     "verify",
+    "view",
 ]
 
 # Where each name is; the imports below say the same to type checkers and editors
@@ -58,6 +59,7 @@ _MODULES = {
     "survey": "pathprep.surveying.survey",
     "synthesize": "pathprep.synth.archive",
     "verify": "pathprep.folders",
+    "view": "pathprep.viewing.view",
 }
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
     from pathprep.surveying.survey import survey
     from pathprep.synth.archive import synthesize
     from pathprep.tilesets.import_tiles import import_tiles
+    from pathprep.viewing.view import view
 
 
 def __getattr__(name: str) -> Any:

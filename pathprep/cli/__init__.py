@@ -13,6 +13,7 @@ from pathprep.cli import (
     survey,
     synth,
     target,
+    view,
 )
 from pathprep.cli import report as dataset
 from pathprep.cli.dialect import add, new_app
@@ -24,6 +25,7 @@ for command in (
     import_tiles.import_tiles,
     survey.survey,
     inspect.inspect,
+    view.view,
     dataset.verify,
     dataset.repair,
     dataset.report,

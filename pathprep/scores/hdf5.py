@@ -9,7 +9,7 @@ import numpy as np
 
 from pathprep.errors import UsageError
 from pathprep.scores.columns import Column, Floats, Ints, is_named_by_numbers, of_names, texts_of
-from pathprep.scores.read import Rows
+from pathprep.scores.rows import Rows
 from pathprep.storage import hdf5_chunks, regular
 from pathprep.storage.embedded_seal import seal_in
 from pathprep.storage.printable import printable

@@ -22,7 +22,8 @@ from pathprep.params.shard import ReaderName
 from pathprep.scores import colours, ome_tiff, qupath, raster
 from pathprep.scores.columns import Classes
 from pathprep.scores.placed import Placed, place, side_in
-from pathprep.scores.read import Rows, Scores, named, read_scores
+from pathprep.scores.read import read_scores
+from pathprep.scores.rows import Rows, Scores, named
 from pathprep.slides.find import SlideSource, find
 from pathprep.slides.mpp.settle import MppRules
 from pathprep.slides.own_names import file_name, safe_name

@@ -10,7 +10,7 @@ from pathprep.dataset.marker import SlideMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
 from pathprep.scores.columns import Classes
-from pathprep.scores.read import Rows, with_side
+from pathprep.scores.rows import Rows, with_side
 from pathprep.storage.printable import printable
 from pathprep.words import counted
 

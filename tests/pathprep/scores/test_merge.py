@@ -13,7 +13,7 @@ from pathprep.errors import UsageError
 from pathprep.scores.columns import Classes
 from pathprep.scores.merge import merged, outline
 from pathprep.scores.placed import Placed
-from pathprep.scores.read import Rows
+from pathprep.scores.rows import Rows
 
 
 def inside(rings: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:

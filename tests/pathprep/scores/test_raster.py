@@ -7,7 +7,7 @@ from matplotlib import colormaps
 from pathprep.scores import colours, raster
 from pathprep.scores.columns import Classes, Column
 from pathprep.scores.placed import Placed
-from pathprep.scores.read import Rows
+from pathprep.scores.rows import Rows
 from pathprep.slides.readers.base import Bounds
 
 

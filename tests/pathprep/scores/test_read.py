@@ -11,7 +11,8 @@ from helpers.scored import grid, write_csv, write_hdf5, write_parquet
 from pathprep.errors import UsageError
 from pathprep.scores.columns import Classes, natural
 from pathprep.scores.placed import place
-from pathprep.scores.read import named, read_scores
+from pathprep.scores.read import read_scores
+from pathprep.scores.rows import named
 
 
 @pytest.mark.parametrize(
