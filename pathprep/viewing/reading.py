@@ -11,6 +11,7 @@ import numpy as np
 from pebble import ProcessExpired, ProcessPool
 
 from pathprep.errors import MppError, UnreadableSlide
+from pathprep.images import jpeg
 from pathprep.launchers import server
 from pathprep.params.quality import REASONS
 from pathprep.params.shard import ReaderName, ShardParams
@@ -18,7 +19,7 @@ from pathprep.sharding.survey import Survey, resolution, settle, survey
 from pathprep.slides.find import SlideSource
 from pathprep.slides.readers.base import Bounds
 from pathprep.slides.slide import Slide
-from pathprep.tiles import engines, jpeg
+from pathprep.tiles import engines
 from pathprep.tiles.qc import FIGURES, verdicts
 from pathprep.viewing.deep_zoom import Tiles
 
