@@ -40,6 +40,7 @@ def fill(network: nn.Module, given: Mapping[str, Tensor], positions: str = "once
     """Load weights of any known layout.
 
     Args:
+        network: with numbers, or a shape alone (on torch's meta device).
         given: a state dict, as the file has it.
         positions: a recipe's ``model.positions``: ``once`` resamples those of another grid as timm does;
             schemes that keep the weights' grid refuse them.
@@ -73,7 +74,13 @@ def fill(network: nn.Module, given: Mapping[str, Tensor], positions: str = "once
                 f"does not fit: {name} is {tuple(tensor.shape)}, the network with these arguments has "
                 f"{tuple(own[name].shape)}"
             )
-    network.load_state_dict(state)
+    if _is_shape(
+        network
+    ):  # which the weights themselves become part of: in its type, and in memory of their own
+        state = {name: value.to(own[name].dtype, copy=True) for name, value in state.items()}
+        network.load_state_dict(state, assign=True)
+    else:
+        network.load_state_dict(state)
     return Filled(laid.mask_token, laid.left_out)
 
 
@@ -104,6 +111,5 @@ def _same_grid(state: State, own: State, positions: str) -> None:
         )
 
 
-def is_meta(network: nn.Module) -> bool:
-    """Whether a network is a shape without numbers."""
+def _is_shape(network: nn.Module) -> bool:
     return any(parameter.device == torch.device("meta") for parameter in network.parameters())

@@ -5,7 +5,6 @@ hf-hub:OWNER/NAME[@REVISION]      a repository; of one that the registry knows, 
 timm:NAME[.TAG], NAME[.TAG]       timm's
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -121,13 +120,15 @@ def of_folder(folder: Path, origin: str, name: str) -> Meant:
             size = weight_files.crop(folder) or int(config.kwargs["img_size"])
             return Meant(name, origin, config, size, "cls", epsilon=found.epsilon)
         shown = values.get("pretrained_cfg", {})
-        arguments = {
-            k: v
-            for k, v in values.get("model_args", {}).items()
-            if k not in ("num_classes", "dynamic_img_size")
-        }
-        config = ModelConfig(
-            name=values["architecture"], kwargs=arguments, init=origin, positions="registers", **taught
+        arguments = {k: v for k, v in values.get("model_args", {}).items() if k not in OURS}
+        config = ModelConfig.model_validate(
+            {
+                "name": values["architecture"],
+                "kwargs": arguments,
+                "init": origin,
+                "positions": "registers",
+                **taught,
+            }
         )
         return Meant(
             name, origin, config, int(shown.get("input_size", (3, 224, 224))[1]), licence=shown.get("license")
@@ -153,7 +154,7 @@ def _of_hub(repository: str, revision: str | None) -> Meant:
 
 def _of_timm(name: str) -> Meant:
     known: Any = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    taught: Mapping[str, Any] = {} if known is None else {"mean": known.mean, "std": known.std}
+    taught: dict[str, Any] = {} if known is None else {"mean": known.mean, "std": known.std}
     config = ModelConfig.model_validate(
         {"name": name.partition(".")[0], "init": f"{TIMM}{name}", "positions": "registers", **taught}
     )
