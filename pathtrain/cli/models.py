@@ -1,7 +1,7 @@
 """`pathtrain models`: the public encoders that are known by name."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -14,8 +14,9 @@ from pathprep.cli.printable import CleanConsole
 from pathprep.errors import UsageError
 from pathprep.words import command
 from pathtrain.cli.options import named
-from pathtrain.models.public import registry
-from pathtrain.models.public.schema import Entry
+
+if TYPE_CHECKING:
+    from pathtrain.models.public.schema import Entry
 
 
 def models(
@@ -27,10 +28,13 @@ def models(
 
     Weights are fetched from the Hugging Face hub; without internet, give them: --weights FILE.
     """
+    from pathtrain.models.public import registry
+
     console = CleanConsole(markup=False)
     if name is None:
-        found: dict[str, Any] = {key: as_dict(each) for key, each in registry.entries().items()}
-        give(found, as_json, out_json, lambda: console.print(table()))
+        known = registry.entries()
+        result = {key: as_dict(each) for key, each in known.items()}
+        give(result, as_json, out_json, lambda: console.print(table(known)))
         return
     entry = registry.entry(name)
     if entry is None:
@@ -41,21 +45,21 @@ def models(
     give(result, as_json, out_json, lambda: console.print(facts(name.lower(), entry)))
 
 
-def as_dict(entry: Entry) -> dict[str, Any]:
+def as_dict(entry: "Entry") -> dict[str, Any]:
     """As JSON has it."""
     return {**entry.model_dump(mode="json"), "place": entry.place}
 
 
-def table() -> Table:
+def table(entries: "dict[str, Entry]") -> Table:
     """A row per encoder."""
     found = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption_justify="left")
-    found.add_column("name", no_wrap=True, min_width=max(map(len, registry.entries())))
+    found.add_column("name", no_wrap=True, min_width=max(map(len, entries)))
     found.add_column("architecture", min_width=8)  # cut where the terminal is narrow, as is the licence
     for heading, widest in (("px", 3), ("MPP", 4), ("width", 5), ("M", 5)):
         found.add_column(heading, justify="right", no_wrap=True, min_width=widest)
     found.add_column("licence", min_width=11)
     found.add_column("gated", no_wrap=True, min_width=5)
-    for name, entry in registry.entries().items():
+    for name, entry in entries.items():
         found.add_row(
             name,
             named(entry.network),
@@ -74,7 +78,7 @@ def table() -> Table:
     return found
 
 
-def facts(name: str, entry: Entry) -> Group:
+def facts(name: str, entry: "Entry") -> Group:
     """All of one, and the commands to use it with."""
     terms = {True: "allowed", False: "not allowed", None: "not known"}[entry.commercial]
     rows: dict[str, Any] = {
@@ -102,7 +106,7 @@ def facts(name: str, entry: Entry) -> Group:
     return Group(Text(entry.title, style="bold"), found, Text(), Text(usage(name, entry)))
 
 
-def usage(name: str, entry: Entry) -> str:
+def usage(name: str, entry: "Entry") -> str:
     """How to embed with it, from the shell."""
     mpp = f" --mpp {entry.mpp[0]:g}" if entry.mpp else ""
     bake = " --stain bake" if entry.stain else ""
