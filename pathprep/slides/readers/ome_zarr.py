@@ -169,7 +169,7 @@ def strict(store: Any) -> Any:
     """A store that refuses chunks of Blosc that were cut off, which Blosc fills up with garbage."""
     from zarr.storage import WrapperStore
 
-    class Strict(WrapperStore[Any]):
+    class Strict(WrapperStore[Any]):  # type: ignore[misc] # mypy does not look into zarr
         """See ``strict``."""
 
         async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
