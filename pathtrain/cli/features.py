@@ -9,13 +9,14 @@ from pathprep.cli.command_file import is_given
 from pathprep.cli.dialect import Json, OutJson, give
 from pathprep.cli.signatures import with_settings
 from pathprep.cli.streams import errors, output
-from pathtrain.params.encoding import Format, How, Level, Weights
+from pathtrain.cli.options import Model
+from pathtrain.params.encoding import Format, How, Level
 
 
 @with_settings(How)
 def embed(
     context: typer.Context,
-    model: Annotated[Path, typer.Argument(help="A run folder, or an exported model.")],
+    model: Model,
     source: Annotated[
         Path, typer.Argument(metavar="DATASET", help="A dataset, or a folder of images with a labels.csv.")
     ],
@@ -25,10 +26,6 @@ def embed(
     level: Annotated[
         Level, typer.Option(help="tile; of runs with three stages also region or slide.")
     ] = "tile",
-    weights: Annotated[
-        Weights,
-        typer.Option(help="trained; start, what the run began with; random. Baselines of `evaluate slides`."),
-    ] = "trained",
     seed: Annotated[int, typer.Option(min=0, help="Of random weights.")] = 1,
     as_json: Json = False,
     out_json: OutJson = None,
@@ -43,7 +40,7 @@ def embed(
     from pathtrain.features.embed import embed as run
 
     given = {name: value for name, value in settings.items() if is_given(context, name)}
-    done = run(model, source, out, format=format, level=level, weights=weights, seed=seed, **given)
+    done = run(model, source, out, format=format, level=level, seed=seed, **given)
     if done.place.rank == 0:  # for all processes
         text = f"{out}: {done}"
         result = {"out": str(out), **done.as_dict()}

@@ -24,11 +24,13 @@ from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, open_tiles, ou
 from pathtrain.features import embed_levels
 from pathtrain.features.encode import Features, check_short, check_size, encode, resampled
 from pathtrain.features.files import Part, origin
+from pathtrain.features.fitting import check_tiles
 from pathtrain.features.own_names import file_names
 from pathtrain.features.progress import TileProgress
 from pathtrain.features.write import EmbedSummary, make
-from pathtrain.params.encoding import Format, How, Level, Weights
-from pathtrain.runs.model import LoadedModel, Model, opened, started, untrained
+from pathtrain.params.encoding import Format, How, Level
+from pathtrain.runs.model import LoadedModel, Model
+from pathtrain.runs.opening import opened
 
 
 def embed(
@@ -38,7 +40,6 @@ def embed(
     *,
     format: Format = "hdf5",
     level: Level = "tile",
-    weights: Weights = "trained",
     seed: int = 1,
     **settings: Any,
 ) -> EmbedSummary:
@@ -47,16 +48,14 @@ def embed(
     Run again, it goes on where it stopped. Under torchrun each process makes its own files.
 
     Args:
-        model: an encoder, or its run or exported folder.
+        model: an encoder, or its run, exported folder or public name (pathtrain.runs.opening).
         source: a dataset, or a folder of images with a labels.csv.
         out: created; files in it that fit are kept, others of the same name are replaced.
         format: ``hdf5``, as CLAM and TRIDENT read it, or ``parquet``.
         level: ``tile``; of runs with three stages also ``region`` or ``slide``.
-        weights: ``trained``; or baselines of tiles: ``start``, the weights that training began with, or
-            ``random`` ones.
         seed: of random weights; not the run's own, if it began with random weights.
-        settings: of How, by their flat names: ``device="cuda", batch=256``; of regions and slides ``device``
-            and ``threads`` only.
+        settings: of How, by their flat names: ``device="cuda", readout="mean", weights=FILE``; of
+            regions and slides ``device`` and ``threads`` only.
 
     Returns:
         Counts, and the slides that failed with their reasons.
@@ -72,13 +71,12 @@ def embed(
     if level != "tile":
         if extra := settings.keys() - {"device", "threads"}:  # the run has its own
             raise UsageError(f"`{min(extra)}` is for `level` tile: leave it out with `level` {level}")
-        if weights != "trained":
-            raise UsageError(f"`weights` {weights} is for `level` tile: leave it out with `level` {level}")
         return embed_levels.embed(_run_of(model), source, out, level, how.device, how.threads, format)
-    loaded = _with_weights(opened(model), weights, seed)
+    loaded = opened(model, how.weights, how.readout, seed)
     tiles = open_tiles(source, loaded.target)
     size = check_size(loaded, how.size)
     check_short(how, size)
+    check_tiles(loaded, tiles, how)
     made = {
         "fingerprint": loaded.fingerprint,
         "size": size if how.short is None else f"{how.short} cropped to {size}",
@@ -114,16 +112,6 @@ def _leave_out(tiles: DatasetTiles | FolderTiles, part: Part) -> Callable[[int, 
         part.left_out[tiles.files[tile]] = str(error)
 
     return leave_out
-
-
-def _with_weights(model: LoadedModel, weights: Weights, seed: int) -> LoadedModel:
-    if weights not in get_args(Weights):
-        raise UsageError(f"`weights` is {weights!r}; give trained, start or random")
-    if weights == "random":
-        if model.start is not None and (model.start.init, model.start.seed) == ("random", seed):
-            raise UsageError(f"`seed` {seed}: with it the run began; give another, or `weights` start")
-        return untrained(model, seed)
-    return model if weights == "trained" else started(model)
 
 
 def _run_of(model: Model) -> Path:

@@ -16,13 +16,13 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from pathprep.errors import DatasetError, UsageError
 from pathtrain.data.tile_batches import batches
 from pathtrain.data.whole_tiles import Ints, Tiles
 from pathtrain.distributed.side_stream import SideStream
 from pathtrain.distributed.workers import cores, pick_device
+from pathtrain.features.fitting import check_tiles
 from pathtrain.features.gathered import Gathered
 from pathtrain.features.texture import COLOURS, PATTERNS, colours, patterns
 from pathtrain.models.positions import AsDino
@@ -43,6 +43,8 @@ def check_size(model: LoadedModel, size: int | None) -> int:
         raise UsageError(
             f"`size` {side}: must be a multiple of {model.patch}, the patch size of {model.name}"
         )
+    if model.fixed and side != model.size:
+        raise UsageError(f"`size` {side}: {model.name} takes images of {model.size} px alone; leave it out")
     return side
 
 
@@ -71,8 +73,9 @@ def resampled(model: LoadedModel, size: int) -> dict[str, str]:
 
     Features of one model at one size are others with another scheme.
     """
-    grid = getattr(model.module.patch_embed, "grid_size", None)
-    if grid == (size // model.patch, size // model.patch):
+    embed = getattr(model.module, "patch_embed", None)
+    grid = getattr(embed, "grid_size", None)
+    if embed is None or grid == (size // model.patch, size // model.patch):
         return {}
     return {"positions": model.config.positions if isinstance(model.module, AsDino) else "timm"}
 
@@ -98,7 +101,8 @@ def encode(
         leave_out: told of each tile that cannot be used, which then has no row; None ends at the first.
 
     Returns:
-        Per model (M, D) float32, and the tiles' colour (M, 6): mean and SD of red, green, blue, 0 to 1;
+        Per model (M, D) float32, of the read-out ``patches`` (M, P, D), and the tiles' colour (M, 6): mean
+        and SD of red, green, blue, 0 to 1;
         with ``lbp`` (M, 34), the shares of their patterns behind it.
 
     Raises:
@@ -110,8 +114,10 @@ def encode(
         raise ValueError("the tiles were opened with another stain target than the models'")
     size, device = check_size(models[0], how.size), pick_device(how.device)
     check_short(how, size)
-    modules: list[nn.Module] = [model.module.to(device) for model in models]
-    features = [np.empty((len(order), model.dim), dtype=np.float32) for model in models]
+    check_tiles(models[0], tiles, how)
+    for model in models:
+        model.to(device)
+    features = [np.empty((len(order), *model.shape(size)), dtype=np.float32) for model in models]
     pixels_say = np.empty((len(order), COLOURS + PATTERNS * lbp), dtype=np.float32)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=how.precision == "bfloat16")
     side, gathered, done = SideStream(device), Gathered(device), 0
@@ -141,9 +147,9 @@ def encode(
             if lbp:
                 found.append((patterns(images), pixels_say[part, COLOURS:]))
             normalised = models[0].normalised(images, channels)
-            for module, array in zip(modules, features, strict=True):
+            for model, array in zip(models, features, strict=True):
                 with autocast:
-                    found.append((module(normalised), array[part]))
+                    found.append((model.features(normalised), array[part]))
             gathered.add(found, partial(arrived, part))
             done = part.stop
         gathered.finish()
