@@ -41,8 +41,8 @@ def models(
         similar = registry.similar(name)
         hint = f"; is it {' or '.join(similar)}?" if similar else "; `pathtrain models` lists them"
         raise UsageError(f"`name` {name}: no public encoder of that name is known{hint}")
-    result = {"name": name.lower(), **as_dict(entry)}
-    give(result, as_json, out_json, lambda: console.print(facts(name.lower(), entry)))
+    told = {"name": name.lower(), **as_dict(entry)}
+    give(told, as_json, out_json, lambda: console.print(facts(name.lower(), entry)))
 
 
 def as_dict(entry: "Entry") -> dict[str, Any]:
