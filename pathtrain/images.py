@@ -6,13 +6,13 @@ import torch
 from torch.nn import functional
 
 from pathprep.errors import DatasetError
-from pathprep.tiles import jpeg, pictures
+from pathprep.images import jpeg, pictures
 
 Pixels = npt.NDArray[np.uint8]
 
 
 def decode(data: bytes, name: str) -> Pixels:
-    """(H, W, 3) uint8 of a JPEG, or of what else pathprep.tiles.pictures reads, as it reads it.
+    """(H, W, 3) uint8 of a JPEG, or of what else pathprep.images.pictures reads, as it reads it.
 
     Raises:
         DatasetError: the bytes are not such an image; it names the tile.

@@ -15,12 +15,13 @@ import numpy.typing as npt
 from pathprep import stain
 from pathprep.dataset.marker import StainRecord
 from pathprep.errors import DeviceError
+from pathprep.images import jpeg
 from pathprep.params.quality import REASONS
 from pathprep.params.shard import ShardParams
 from pathprep.slides.cross_check import Check
 from pathprep.slides.grid import Block, Cells, Grid
 from pathprep.slides.slide import Slide
-from pathprep.tiles import engines, jpeg
+from pathprep.tiles import engines
 from pathprep.tiles.qc import FIGURES, Figures, verdicts
 
 

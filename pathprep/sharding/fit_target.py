@@ -9,6 +9,7 @@ from PIL import Image
 
 from pathprep import stain
 from pathprep.errors import StainError, UsageError
+from pathprep.images import limits, pictures
 from pathprep.kernels.macenko_reference import MAX_PIXELS
 from pathprep.kernels.tiling_cpu import cut
 from pathprep.params.running import AnyPath
@@ -22,7 +23,6 @@ from pathprep.slides.mpp import tags
 from pathprep.slides.slide import Slide
 from pathprep.stain import ALPHA, BETA, IO, StainFit, Status, Target
 from pathprep.storage import regular
-from pathprep.tiles import limits, pictures
 
 # On a TCGA slide of 613 tiles the pooled vectors of so many were within 0.3 degrees of those of all
 TILES = 200
@@ -145,7 +145,7 @@ def fit_picture(path: Path, how: FitOptions) -> Target:
     """Fit a target on a plain image.
 
     Raises:
-        UsageError: it cannot be read (see pathprep.tiles.pictures), or it is too large.
+        UsageError: it cannot be read (see pathprep.images.pictures), or it is too large.
         StainError: it holds no plausible pair of stains.
     """
     try:

@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 
 from pathprep.errors import UsageError
+from pathprep.images import limits
 from pathprep.slides.readers.base import Pixels
 from pathprep.storage import cells, hdf5_chunks, regular, tables
 from pathprep.storage.tables import Columns
-from pathprep.tiles import limits
 from pathprep.tilesets.images import SIDES
 from pathprep.tilesets.items import Item, split_of
 from pathprep.words import counted

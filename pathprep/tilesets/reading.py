@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from pathprep.errors import UnreadableSlide
+from pathprep.images import limits
 from pathprep.storage import regular
-from pathprep.tiles import limits
 from pathprep.tilesets import images
 from pathprep.tilesets.images import Picture
 from pathprep.tilesets.items import Item

@@ -20,6 +20,7 @@ from pathprep.dataset.failed import FailedShard
 from pathprep.dataset.marker import DamagedImage, Marker, SourceRecord, StainRecord, TileSetMarker
 from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import UnreadableSlide
+from pathprep.images import limits
 from pathprep.launchers.base import Failure, Progress
 from pathprep.params.tile_set import TileParams
 from pathprep.sharding.blocks import record, stain_columns
@@ -27,7 +28,7 @@ from pathprep.sharding.pipeline import in_order
 from pathprep.sharding.task import DatasetTask
 from pathprep.slides.alias import Alias, Aliased
 from pathprep.slides.readers.base import Pixels
-from pathprep.tiles import engines, limits
+from pathprep.tiles import engines
 from pathprep.tiles.engines import Engine
 from pathprep.tiles.qc import FIGURES
 from pathprep.tilesets import apart, hidden

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from pathprep.errors import DatasetError, UsageError
 from pathprep.folders import is_mixed, open_dataset
+from pathprep.images import limits
 from pathprep.storage import cells, regular, tables
 from pathprep.storage.place import storage_at
 from pathprep.storage.tables import Columns
-from pathprep.tiles import limits
 from pathprep.words import command
 from pathtrain.data.source import DamagedTile, DatasetSource
 from pathtrain.stain.normaliser import Normaliser, normaliser

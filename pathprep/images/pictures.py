@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pathprep.slides.readers.base import Pixels
+from pathprep.images import limits, samples, sizes
+from pathprep.images.jpeg import Pixels
 from pathprep.storage import regular
-from pathprep.tiles import limits, samples, sizes
 
 # Those that are documented. Pillow knows more, and for one of them it starts another program (EPS)
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")

@@ -13,8 +13,8 @@ from imagecodecs import png_encode
 from PIL import Image
 
 from pathprep.errors import UsageError
+from pathprep.images.pictures import decode
 from pathprep.sharding.fit_target import FitOptions, fit_picture
-from pathprep.tiles.pictures import decode
 
 RGB = tile(0)
 SIDE = len(RGB)

@@ -16,8 +16,8 @@ from helpers.tilesets import saved, tile
 from PIL import Image
 
 from pathprep.errors import DatasetError, UsageError
+from pathprep.images import pictures
 from pathprep.sharding.fit_target import FitOptions, fit_picture, is_slide
-from pathprep.tiles import pictures
 from pathprep.tilesets import images
 from pathtrain.images import decode as decode_for_training
 
