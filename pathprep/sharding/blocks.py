@@ -47,8 +47,8 @@ class Clock:
 
 @dataclass
 class Tiles:
-    """What a block became: tiles as they are passed on, each with its row, rows of those that a quality filter
-    dropped, and cells that need the slide's pooled fit."""
+    """What a block became: tiles as they are passed on, each with its row, rows of those that a quality
+    filter dropped, and cells that need the slide's pooled fit."""
 
     packed: list[tuple[Any, dict[str, Any]]]
     dropped: list[dict[str, Any]]

@@ -6,8 +6,8 @@ Then it hands over the memory that it writes tiles to, of SLOTS slots, and from 
     ("tiles", slot, count, columns)    so many tiles are in a slot, and what the index would record of them
     ("end", count)                     that were all
 
-and is sent numbers of slots that may be written to again. So a slide takes as much memory as its slots and the
-blocks in work, whatever its size, and waits for whoever takes its tiles.
+and is sent numbers of slots that may be written to again. So a slide takes as much memory as its slots and
+the blocks in work, whatever its size, and waits for whoever takes its tiles.
 """
 
 import mmap
