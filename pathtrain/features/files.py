@@ -102,6 +102,7 @@ def _features(file: h5py.File, part: Part, features: Features, path: Path) -> No
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plan.set_chunk(_chunks(features))
     plan.set_fletcher32()
+    plan.set_obj_track_times(False)  # equal features give equal bytes
     h5py.h5d.create(file.id, b"features", kind, h5py.h5s.create_simple(features.shape), plan)
     there = file["features"]
     for rows in pieces(features):
@@ -146,7 +147,7 @@ def parquet_made(path: Path) -> dict[str, Any]:
     """What a file says that it was made from; nothing if it does not, or cannot be read."""
     try:
         about = json.loads((pq.read_metadata(path).metadata or {})[METADATA])
-        return {**about, **about["made_from"]}
+        return {**about.get("about", {}), **about["made_from"]}
     except (OSError, KeyError, ValueError, TypeError, AttributeError, pa.ArrowException):
         return {}
 
@@ -167,7 +168,12 @@ def write_parquet(path: Path, part: Part, features: Features) -> None:
             columns[SINGULAR[name]] = pa.array(array.tolist(), pa.string())
     for name, array in part.columns().items():
         columns.setdefault(name, pa.array(array.tolist() if array.dtype == object else array))
-    about = {**part.about, "made_from": part.made, "coords": part.coords_attributes, VERSION_KEY: VERSION}
+    about = {
+        "about": part.about,
+        "made_from": part.made,
+        "coords": part.coords_attributes,
+        VERSION_KEY: VERSION,
+    }
     table = pa.table(columns).replace_schema_metadata({METADATA: json.dumps(about, sort_keys=True).encode()})
     with atomic.pending(path) as (stream, temporary):
         # random mantissas do not compress

@@ -111,6 +111,8 @@ def embed_slides(
     sources = [_told(each, params) for each in named.slides if part is None or in_part(each.name, *part)]
     mine = _share(files.targets(sources), place)
     todo = [target for target in mine if not files.is_done(target)]
+    left = {target.name for target in todo}
+    files.forget_failures(target for target in mine if target.name not in left)
     random.SystemRandom().shuffle(todo)  # so that several runs on one folder share the work
     summary = SlidesSummary.of(place, kept=len(mine) - len(todo), found=found, params=params)
     if todo:
@@ -291,7 +293,8 @@ class _Run:
         """Features of a batch, to their slides."""
         start = 0
         for slide, count in batch.parts:
-            if self._open.get(slide.number) is slide:
+            current = self._open.get(slide.number)
+            if slide is current:  # else void: its process died
                 slide.spool.append(found[start : start + count])
                 self._finish(slide)
             start += count

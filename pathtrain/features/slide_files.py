@@ -12,7 +12,7 @@ slide changes nothing: its bytes count, not its path.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -102,7 +102,14 @@ class SlideFiles:
         if "inputs" not in there or there.get("source") == source.recorded:
             return False
         made, (size, ends) = json.loads(there["inputs"]), source.measures()
-        return (made.get("size"), made.get("ends_sha256")) != (size, ends)
+        return size is not None and (made.get("size"), made.get("ends_sha256")) != (size, ends)
+
+    def forget_failures(self, done: Iterable[Target]) -> None:
+        """Remove what is recorded of failures of slides that are done: an archive was not mounted for once."""
+        names = {target.name for target in done}
+        for path in (self.out / FAILED).glob("*.json"):  # few; slides may be many
+            if path.stem in names:
+                path.unlink(missing_ok=True)
 
     def is_done(self, target: Target) -> bool:
         """Whether a slide's file fits, or it is known to have no tile."""

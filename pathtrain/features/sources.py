@@ -35,6 +35,8 @@ def are_slides(sources: Sequence[AnyPath]) -> bool:
 def _stored(source: AnyPath) -> str | None:
     """What of stored tiles a source is; None for slides."""
     storage = storage_at(source)
+    if isinstance(storage.root, Path) and not storage.root.is_dir():
+        return None
     if storage.exists("dataset.json"):
         return "a dataset"
     if storage.exists(survey.NAME):
