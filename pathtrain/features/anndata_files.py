@@ -11,11 +11,13 @@
     uns["spatial"]    {slide: {"images": {}, "scalefactors": {"spot_diameter_fullres": side,
                       "tissue_hires_scalef": 1}}}, as scanpy and squidpy look for it
 
-An .h5ad carries the seal and the attributes of a file of features in its root; a Zarr folder has a sealed
-pathtrain.json with the SHA-256 of each of its files.
+An .h5ad carries the seal and the attributes of a file of features in its root; the root of a Zarr folder has
+a sealed attribute ``pathtrain`` with the SHA-256 of each of its files.
 """
 
 import hashlib
+import json
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,13 +30,13 @@ from pathprep.errors import UsageError
 from pathprep.storage import atomic, regular
 from pathprep.storage.embedded_seal import EMPTY, put
 from pathprep.storage.json_files import read_json
-from pathprep.storage.seals import Seal, seal_of, write_sealed
+from pathprep.storage.seals import Seal, seal_of, sealed
 from pathprep.storage.whole_folder import publish_folder
 from pathtrain.features import hdf5_stream
-from pathtrain.features.part import Features, Part, stored
+from pathtrain.features.part import SINGULAR, Features, Part, stored
 from pathtrain.features.read import SEAL, VERSION, VERSION_KEY, opened
 
-RECORD = "pathtrain.json"
+ROOT, RECORD = "zarr.json", "pathtrain"
 
 
 def check(dtype: str) -> ModuleType:
@@ -88,33 +90,42 @@ def _extent(array: h5py.Dataset) -> tuple[int, int]:
 
 def zarr_made(path: Path) -> dict[str, Any]:
     """What a folder says that it was made from; nothing if it does not, or cannot be read."""
-    record = read_json(path / RECORD)
-    if record is None or seal_of(record) is not Seal.WHOLE:
-        return {}
-    return {**record["about"], **record["made_from"]}
+    _, record = _described(path)
+    return {**record["about"], **record["made_from"]} if record else {}
 
 
 def zarr_fits(path: Path, part: Part) -> bool:
     """Whether a folder is whole, to the bit, and was made from the same things."""
-    record = read_json(path / RECORD)
-    if record is None or seal_of(record) is not Seal.WHOLE or damage(path):
+    _, record = _described(path)
+    if not record or damage(path):
         return False
     return part.is_made(record["made_from"].get) and part.holds(record["rows"])
 
 
 def damage(path: Path) -> str:
     """What of a Zarr folder's files is not as it was written; "" if all are."""
-    record = read_json(path / RECORD)
-    if record is None or seal_of(record) is not Seal.WHOLE:
-        return f"{path / RECORD}: gone, damaged or edited"
-    found = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()} - {RECORD}
+    root, record = _described(path)
+    if not record:
+        return f"{path / ROOT}: gone, damaged or edited, or not written by pathtrain"
+    if _canonical(root) != record["root"]:
+        return f"{path / ROOT}: edited"
+    found = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()} - {ROOT}
     for name, sha256 in record["files"].items():
         if name not in found:
             return f"{path / name}: gone"
         if _sha256(path / name) != sha256:
-            return f"{path / name}: its SHA-256 is not that in {RECORD}"
+            return f"{path / name}: its SHA-256 is not that in {ROOT}"
     extra = sorted(found - record["files"].keys())
     return f"{path / extra[0]}: not written by pathtrain" if extra else ""
+
+
+def _described(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The root's description without our record, and the record; both are empty if it is not ours."""
+    root = read_json(path / ROOT)
+    record = root.get("attributes", {}).pop(RECORD, None) if root is not None else None
+    if root is None or record is None or seal_of(record) is not Seal.WHOLE:
+        return {}, {}
+    return root, record
 
 
 def write_zarr(path: Path, part: Part, features: Features) -> None:
@@ -124,20 +135,41 @@ def write_zarr(path: Path, part: Part, features: Features) -> None:
         UsageError: as of ``write_h5ad``.
     """
     anndata, table = check(part.dtype), as_anndata(part, features, path)
+    import zarr  # which comes with anndata
 
     def make(folder: Path) -> None:
-        anndata.io.write_zarr(folder, table)
-        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        # not write_zarr: it adds consolidated metadata, which Zarr 3 does not have
+        with anndata.settings.override(zarr_write_format=3, auto_shard_zarr_v3=False):
+            anndata.io.write_elem(zarr.open_group(folder, mode="w", zarr_format=3), "/", table)
+        root = json.loads((folder / ROOT).read_text())
+        files = sorted(file for file in folder.rglob("*") if file.is_file() and file != folder / ROOT)
         record = {
             "made_from": part.made,
             "about": part.about,
             "rows": len(features),
             VERSION_KEY: VERSION,
+            "root": _canonical(root),
             "files": {str(file.relative_to(folder)): _sha256(file) for file in files},
         }
-        write_sealed(folder / RECORD, record)
+        root["attributes"] = {**root.get("attributes", {}), RECORD: sealed(record)}
+        atomic.write_json(folder / ROOT, root)
+        for each in folder.rglob("*"):
+            _flush(each)
 
     publish_folder(path, make, None)
+
+
+def _flush(path: Path) -> None:
+    """Have the system keep a file, or a folder's names."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _canonical(root: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(root, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:
@@ -173,7 +205,7 @@ def as_anndata(part: Part, features: Features, path: Path) -> Any:
         spatial = {part.name: {"images": {}, "scalefactors": scales}}
     for name, array in (arrays | more).items():
         text = array.dtype == object
-        columns.setdefault(name.removesuffix("s") if text else name, pd.Categorical(array) if text else array)
+        columns.setdefault(SINGULAR.get(name, name), pd.Categorical(array) if text else array)
     facts = {**part.about, **part.made, **part.coords_attributes}
     return anndata.AnnData(
         X=np.asarray(stored(features, part.dtype, path)),

@@ -40,7 +40,7 @@ from pathprep.errors import UsageError
 from pathprep.storage import atomic
 from pathprep.storage.embedded_seal import EMPTY, put
 from pathtrain.features import anndata_files, hdf5_stream
-from pathtrain.features.part import Features, Part, pieces, rows_of_a_piece, stored
+from pathtrain.features.part import SINGULAR, Features, Part, pieces, rows_of_a_piece, stored
 from pathtrain.features.read import (
     SEAL,
     SEALED_SINCE,
@@ -51,7 +51,6 @@ from pathtrain.features.read import (
 )
 
 METADATA, SEAL_METADATA = b"pathtrain", b"pathtrain_seal"
-SINGULAR = {"files": "file", "labels": "label", "groups": "group"}
 
 
 def hdf5_fits(path: Path, part: Part) -> bool:

@@ -294,7 +294,7 @@ class _Run:
         start = 0
         for slide, count in batch.parts:
             current = self._open.get(slide.number)
-            if slide is current:  # else void: its process died
+            if current is not None and slide is current:  # else void: its process died
                 slide.spool.append(found[start : start + count])
                 self._finish(slide)
             start += count

@@ -17,6 +17,7 @@ from pathprep.dataset.marker import Marker, SlideMarker
 from pathprep.errors import UsageError
 from pathtrain.params.encoding import Dtype
 
+SINGULAR = {"files": "file", "labels": "label", "groups": "group"}  # arrays -> columns of tables
 PIECE = 1 << 20  # bytes of an array that have one checksum
 # What a file that does not say so was made with: those before there was a choice
 USUAL = {"dtype": "float32"}
@@ -62,8 +63,8 @@ class Part:
 
     def is_made(self, made: Callable[[str], Any]) -> bool:
         """Whether a file was made from the same; ``made`` tells what it says of each thing, None: nothing."""
-        there = {key: USUAL.get(key) if (said := made(key)) is None else said for key in self.made}
-        return there == self.made
+        wanted = {**USUAL, **self.made}
+        return wanted == {key: USUAL.get(key) if (said := made(key)) is None else said for key in wanted}
 
     @property
     def dtype(self) -> Dtype:
@@ -98,7 +99,7 @@ def stored(features: Features, dtype: Dtype, path: Path) -> npt.NDArray[Any]:
     """
     if dtype == "float16":
         largest = float(np.abs(features).max(initial=0.0))
-        if largest > np.finfo(np.float16).max:
+        if largest > float(np.finfo(np.float16).max):
             raise UsageError(
                 f"{path}: features reach {largest:.4g}, and float16 ends at 65504; give `dtype` bfloat16 "
                 "(hdf5) or float32"

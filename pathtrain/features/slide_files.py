@@ -105,7 +105,7 @@ class SlideFiles:
         return size is not None and (made.get("size"), made.get("ends_sha256")) != (size, ends)
 
     def forget_failures(self, done: Iterable[Target]) -> None:
-        """Remove what is recorded of failures of slides that are done: an archive was not mounted for once."""
+        """Remove what is recorded of failures of slides that are done: an archive was not mounted once."""
         names = {target.name for target in done}
         for path in (self.out / FAILED).glob("*.json"):  # few; slides may be many
             if path.stem in names:
