@@ -34,7 +34,7 @@ _MODULES = {
     "curate": "pathtrain.features.curate",
     "embed": "pathtrain.features.embed",
     "export": "pathtrain.runs.export",
-    "load": "pathtrain.runs.model",
+    "load": "pathtrain.runs.opening",
     "lr_range": "pathtrain.training.lr_range",
     "pretrain": "pathtrain.training.pretrain",
     "report": "pathtrain.reports.page",
@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from pathtrain.reports.compare import compare
     from pathtrain.reports.page import report
     from pathtrain.runs.export import export
-    from pathtrain.runs.model import LoadedModel, load
+    from pathtrain.runs.model import LoadedModel
+    from pathtrain.runs.opening import load
     from pathtrain.training.lr_range import lr_range
     from pathtrain.training.pretrain import pretrain
 

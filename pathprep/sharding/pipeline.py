@@ -9,6 +9,7 @@ so memory stays flat in the slide's size.
 
 import io
 import os
+import stat
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -34,6 +35,7 @@ from pathprep.slides.cross_check import Check
 from pathprep.slides.find import SlideSource
 from pathprep.slides.geojson import to_geojson
 from pathprep.slides.grid import Cells, Grid
+from pathprep.slides.identity import file_size
 from pathprep.slides.mpp.settle import DEFAULT_MPP, Mpp
 from pathprep.slides.own_names import printable
 from pathprep.slides.readers.base import Pixels
@@ -164,7 +166,8 @@ def _facts(slide: Slide, mpp: Mpp, source: SlideSource) -> facts.Facts:
 def _source(source: SlideSource, state: os.stat_result) -> SlideRecord:
     # when a slide was scanned tells of a patient: no pseudonym has it
     mtime = state.st_mtime if source.alias is None else None
-    return SlideRecord(source.recorded, state.st_size, mtime, source.recorded_mask)
+    size = file_size(source.path) if stat.S_ISDIR(state.st_mode) else state.st_size
+    return SlideRecord(source.recorded, size, mtime, source.recorded_mask)
 
 
 def plan_tiles(seen: Survey, params: ShardParams, name: str) -> tuple[Cells, dict[str, int]]:

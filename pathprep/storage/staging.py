@@ -114,7 +114,8 @@ class Staging:
                 self._waiting.put(future)
                 continue
             with self._room:
-                self._room.wait_for(lambda size=size: self._ended or self._used + size <= self._limit)
+                while not self._ended and self._used + size > self._limit:
+                    self._room.wait()
                 if self._ended:
                     return
                 self._used += size

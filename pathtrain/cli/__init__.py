@@ -15,6 +15,7 @@ from pathtrain.cli import (
     evaluate_slides,
     features,
     lr_range,
+    models,
     runs,
     verify,
 )
@@ -26,6 +27,7 @@ evaluations = typer.Typer(no_args_is_help=True, help="Evaluate a frozen encoder.
 for command in (
     lr_range.lr_range,
     runs.pretrain,
+    models.models,
     features.embed,
     curate.curate,
     runs.export,

@@ -13,7 +13,8 @@ from pathprep.cli.signatures import with_settings
 from pathprep.cli.streams import errors, output
 from pathprep.params.origin import AskedOrigin
 from pathprep.params.shard import Mode, ShardParams
-from pathtrain.params.encoding import Dtype, Format, How, Level, Weights
+from pathtrain.cli.options import Model
+from pathtrain.params.encoding import Dtype, Format, How, Level
 from pathtrain.params.from_slides import NOT_TAKEN, SLIDE_TIMEOUT_S
 
 GOES_IN = "What goes in"
@@ -26,7 +27,7 @@ _OWN = (*NOT_TAKEN, "tile", "mpp", "mode", "stain")
 def embed(
     *,
     context: typer.Context,
-    model: Annotated[Path, typer.Argument(help="A run folder, or an exported model.")],
+    model: Model,
     source: Annotated[
         list[str],
         typer.Argument(
@@ -48,10 +49,6 @@ def embed(
     level: Annotated[
         Level, typer.Option(help="tile; of runs with three stages also region or slide.")
     ] = "tile",
-    weights: Annotated[
-        Weights,
-        typer.Option(help="trained; start, what the run began with; random. Baselines of `evaluate slides`."),
-    ] = "trained",
     seed: Annotated[int, typer.Option(min=0, help="Of random weights.")] = 1,
     replace: Annotated[
         bool, typer.Option("--replace", help="Remove features of another model that --out holds.")
@@ -148,7 +145,6 @@ def embed(
         format=format,
         dtype=dtype,
         level=level,
-        weights=weights,
         seed=seed,
         replace=replace,
         **given,

@@ -31,14 +31,16 @@ from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, open_tiles, ou
 from pathtrain.features import embed_levels, from_slides
 from pathtrain.features.encode import Features, encode
 from pathtrain.features.facts import described, made_from
+from pathtrain.features.fitting import check_tiles
 from pathtrain.features.own_names import file_names
 from pathtrain.features.part import Arrays, Part, origin
 from pathtrain.features.progress import TileProgress
 from pathtrain.features.slides_account import SlidesSummary
 from pathtrain.features.sources import are_slides
 from pathtrain.features.write import EmbedSummary, check_format, make
-from pathtrain.params.encoding import Dtype, Format, How, Level, Weights
-from pathtrain.runs.model import LoadedModel, Model, opened, started, untrained
+from pathtrain.params.encoding import Dtype, Format, How, Level
+from pathtrain.runs.model import LoadedModel, Model
+from pathtrain.runs.opening import opened
 
 
 def embed(
@@ -49,7 +51,6 @@ def embed(
     format: Format = "hdf5",
     dtype: Dtype = "float32",
     level: Level = "tile",
-    weights: Weights = "trained",
     seed: int = 1,
     replace: bool = False,
     **settings: Any,
@@ -59,20 +60,18 @@ def embed(
     Run again, it goes on where it stopped. Under torchrun each process makes its own files.
 
     Args:
-        model: an encoder, or its run or exported folder.
+        model: an encoder, or its run, exported folder or public name (pathtrain.runs.opening).
         source: a dataset; a folder of images with a labels.csv; or slides: files, folders, or CSVs with a
             column slide, one or several, as ``pathprep.shard`` takes them.
         out: created; files in it that fit are kept, others of the same name are replaced.
         format: ``hdf5``, as CLAM and TRIDENT read it, ``parquet``, ``anndata`` (.h5ad) or ``zarr``.
         dtype: of the features in the files: ``float32``, ``float16``, or ``bfloat16`` (hdf5 only).
         level: ``tile``; of runs with three stages also ``region`` or ``slide``.
-        weights: ``trained``; or baselines of tiles: ``start``, the weights that training began with, or
-            ``random`` ones.
         seed: of random weights; not the run's own, if it began with random weights.
         replace: remove features of other models that ``out`` holds, instead of refusing.
-        settings: of How, by their flat names: ``device="cuda", batch=256``; of regions and slides ``device``
-            and ``threads`` only. With slides also those of ``pathprep.shard`` and of ``embed_slides``:
-            ``mpp=0.5, min_tissue=0.3, workers=16``.
+        settings: of How, by their flat names: ``device="cuda", readout="mean", weights=FILE``; of
+            regions and slides ``device`` and ``threads`` only. With slides also those of ``pathprep.shard``
+            and of ``embed_slides``: ``mpp=0.5, min_tissue=0.3, workers=16``.
 
     Returns:
         Counts, and the slides that failed with their reasons.
@@ -91,14 +90,17 @@ def embed(
         if level != "tile":
             raise UsageError(f"`level` {level}: regions and slides are made from a dataset; give one")
         from_slides.begin()  # what reads slides loads while the model does
-        loaded = _with_weights(opened(model), weights, seed)
+        known = flat(How)
+        how = build(How, {name: value for name, value in settings.items() if name in known})
+        loaded = opened(model, how.weights, how.readout, seed)
+        more = {name: value for name, value in settings.items() if name not in known}
         return from_slides.embed_slides(
-            loaded, sources, out, format=format, dtype=dtype, replace=replace, **settings
+            loaded, sources, out, how, format=format, dtype=dtype, replace=replace, **more
         )
     for name in settings.keys() - flat(How).keys():
         if name in from_slides.OPTIONS:
             raise UsageError(f"`{name}` goes with slides, and {sources[0]} is no slide: leave it out")
-    return _embed_stored(model, Path(sources[0]), out, format, dtype, level, weights, seed, replace, settings)
+    return _embed_stored(model, Path(sources[0]), out, format, dtype, level, seed, replace, settings)
 
 
 def _embed_stored(
@@ -108,7 +110,6 @@ def _embed_stored(
     format: Format,
     dtype: Dtype,
     level: Level,
-    weights: Weights,
     seed: int,
     replace: bool,
     settings: dict[str, Any],
@@ -118,14 +119,13 @@ def _embed_stored(
     if level != "tile":
         if extra := settings.keys() - {"device", "threads"}:  # the run has its own
             raise UsageError(f"`{min(extra)}` is for `level` tile: leave it out with `level` {level}")
-        if weights != "trained":
-            raise UsageError(f"`weights` {weights} is for `level` tile: leave it out with `level` {level}")
         return embed_levels.embed(
             _run_of(model), source, out, level, how.device, how.threads, format, dtype, replace
         )
-    loaded = _with_weights(opened(model), weights, seed)
+    loaded = opened(model, how.weights, how.readout, seed)
     tiles = open_tiles(source, loaded.target)
     made, about = made_from(loaded, how, dtype), described(loaded, dtype)
+    check_tiles(loaded, tiles, how)
 
     def features(todo: list[Part], progress: TileProgress) -> Iterator[Features | DatasetError]:
         for part in todo:
@@ -155,16 +155,6 @@ def _leave_out(tiles: DatasetTiles | FolderTiles, part: Part) -> Callable[[int, 
         part.left_out[tiles.files[tile]] = str(error)
 
     return leave_out
-
-
-def _with_weights(model: LoadedModel, weights: Weights, seed: int) -> LoadedModel:
-    if weights not in get_args(Weights):
-        raise UsageError(f"`weights` is {weights!r}; give trained, start or random")
-    if weights == "random":
-        if model.start is not None and (model.start.init, model.start.seed) == ("random", seed):
-            raise UsageError(f"`seed` {seed}: with it the run began; give another, or `weights` start")
-        return untrained(model, seed)
-    return model if weights == "trained" else started(model)
 
 
 def _run_of(model: Model) -> Path:

@@ -18,13 +18,14 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pathprep.errors import DatasetError, UsageError
 from pathtrain.data.tile_batches import batches
 from pathtrain.data.whole_tiles import Ints, Tiles
 from pathtrain.distributed.side_stream import SideStream
 from pathtrain.distributed.workers import cores, pick_device
+from pathtrain.features.fitting import check_tiles
 from pathtrain.features.gathered import Array, Gathered
 from pathtrain.features.texture import COLOURS, PATTERNS, colours, patterns
 from pathtrain.models.positions import AsDino
@@ -45,6 +46,8 @@ def check_size(model: LoadedModel, size: int | None) -> int:
         raise UsageError(
             f"`size` {side}: must be a multiple of {model.patch}, the patch size of {model.name}"
         )
+    if model.fixed and side != model.size:
+        raise UsageError(f"`size` {side}: {model.name} takes images of {model.size} px alone; leave it out")
     return side
 
 
@@ -73,8 +76,9 @@ def resampled(model: LoadedModel, size: int) -> dict[str, str]:
 
     Features of one model at one size are others with another scheme.
     """
-    grid = getattr(model.module.patch_embed, "grid_size", None)
-    if grid == (size // model.patch, size // model.patch):
+    embed = getattr(model.module, "patch_embed", None)
+    grid = getattr(embed, "grid_size", None)
+    if embed is None or grid == (size // model.patch, size // model.patch):
         return {}
     return {"positions": model.config.positions if isinstance(model.module, AsDino) else "timm"}
 
@@ -100,7 +104,8 @@ def encode(
         leave_out: told of each tile that cannot be used, which then has no row; None ends at the first.
 
     Returns:
-        Per model (M, D) float32, and the tiles' colour (M, 6): mean and SD of red, green, blue, 0 to 1;
+        Per model (M, D) float32, of the read-out ``patches`` (M, P, D), and the tiles' colour (M, 6): mean
+        and SD of red, green, blue, 0 to 1;
         with ``lbp`` (M, 34), the shares of their patterns behind it.
 
     Raises:
@@ -112,7 +117,8 @@ def encode(
         raise ValueError("the tiles were opened with another stain target than the models'")
     size = check_size(models[0], how.size)
     check_short(how, size)
-    features = [np.empty((len(order), model.dim), dtype=np.float32) for model in models]
+    check_tiles(models[0], tiles, how)
+    features = [np.empty((len(order), *model.shape(size)), dtype=np.float32) for model in models]
     pixels_say = np.empty((len(order), COLOURS + PATTERNS * lbp), dtype=np.float32)
     done = 0
     with Passes(models, how, lbp) as passes:
@@ -154,7 +160,7 @@ class Passes:
         device = pick_device(how.device)
         self.on_card = device.type == "cuda"
         self._device, self._lbp, self._first = device, lbp, models[0]
-        self._modules: list[nn.Module] = [model.module.to(device) for model in models]
+        self._models = [model.to(device) for model in models]
         self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=how.precision == "bfloat16")
         self._side, self._gathered = SideStream(device), Gathered(device)
         self._channels = models[0].channels(device)
@@ -184,7 +190,7 @@ class Passes:
         Args:
             pixels: (B, size, size, 3) uint8 on the CPU, pinned if ``on_card``; not to be written to until
                 ``done``.
-            into: per model an array (B, D) float32. done: called when they are filled.
+            into: per model an array (B, D), or (B, P, D), float32. done: called when they are filled.
             colour: (B, 6), or (B, 34) with ``lbp``: see ``encode``.
 
         Raises:
@@ -199,9 +205,9 @@ class Passes:
             if self._lbp:
                 found.append((patterns(images), colour[:, COLOURS:]))
         normalised = self._first.normalised(images, self._channels)
-        for module, array in zip(self._modules, into, strict=True):
+        for model, array in zip(self._models, into, strict=True):
             with self._autocast:
-                found.append((module(normalised), array))
+                found.append((model.features(normalised), array))
 
         def arrived() -> None:
             for array in into:

@@ -1,5 +1,6 @@
 """What files of features say of the model that made them, for comparing and for people."""
 
+from pathlib import Path
 from typing import Any
 
 from pathtrain.features.encode import check_short, check_size, resampled
@@ -19,19 +20,20 @@ def made_from(model: LoadedModel, how: How, dtype: Dtype) -> dict[str, Any]:
         "fingerprint": model.fingerprint,
         "size": size if how.short is None else f"{how.short} cropped to {size}",
         "precision": how.precision,
+        "readout": model.readout,
         **({} if dtype == "float32" else {"dtype": dtype}),
         **resampled(model, size),
     }
 
 
 def described(model: LoadedModel, dtype: Dtype) -> dict[str, Any]:
-    """Facts that are written besides: encoder, readout, width, dtype; mpp and licence if they are known."""
+    """Facts that are written besides: encoder, width, dtype; mpp and licence if they are known."""
     facts = {
-        "encoder": model.name,
-        "readout": getattr(model, "readout", None),
+        # of a folder its name alone: files of features are given away
+        "encoder": model.name if not model.origin or Path(model.origin).is_dir() else model.origin,
         "width": model.dim,
         "dtype": dtype,
-        "mpp": getattr(model, "mpp", None),
-        "licence": getattr(model, "licence", None),
+        "mpp": model.mpp,
+        "licence": model.licence,
     }
     return {key: value for key, value in facts.items() if value is not None}

@@ -31,7 +31,7 @@ from pathprep.launchers import server
 from pathprep.params.origin import AskedOrigin
 from pathprep.params.running import AnyPath, check_run
 from pathprep.params.running import path as as_path
-from pathprep.params.settings import build, flat, unknown
+from pathprep.params.settings import flat, unknown
 from pathprep.params.shard import MPP, ShardParams
 from pathprep.sharding.names import with_names
 from pathprep.sharding.plan import in_part
@@ -45,6 +45,7 @@ from pathtrain.features.encode import Passes, check_size
 from pathtrain.features.facts import described, made_from
 from pathtrain.features.files import FORMATS
 from pathtrain.features.filling import Batch, Filling
+from pathtrain.features.fitting import check_mpp
 from pathtrain.features.progress import TileProgress
 from pathtrain.features.slide_files import SlideFiles, Target
 from pathtrain.features.slides_account import SlidesSummary, gathered
@@ -70,6 +71,7 @@ def embed_slides(
     model: LoadedModel,
     slides: Sequence[AnyPath],
     out: Path,
+    how: How,
     *,
     format: Format = "hdf5",
     dtype: Dtype = "float32",
@@ -84,12 +86,12 @@ def embed_slides(
     """Write the features of slides; see ``embed``.
 
     Args:
-        model, out, format, dtype, replace: as of ``embed``.
+        model, out, how, format, dtype, replace: as of ``embed``.
         slides, masks, mask_origin: as of ``pathprep.shard``.
         workers: slides that are read at a time; None: one per core, two at least.
         part: (k, n): only slides whose name hashes to part k of n.
         slide_timeout: seconds in which a slide may give no tile though there is room for some.
-        settings: of How, and of pathprep.params.shard.ShardParams but for what only stored tiles have.
+        settings: of pathprep.params.shard.ShardParams, but for what only stored tiles have.
 
     Raises:
         UsageError: an argument is wrong, there is no slide, or ``out`` holds features of another model.
@@ -98,9 +100,8 @@ def embed_slides(
     """
     start = time.perf_counter()
     check_run(workers=workers, slide_timeout=slide_timeout, part=part)
-    known = flat(How)
-    how = build(How, {name: value for name, value in settings.items() if name in known})
-    params = slide_params(model, how, {k: v for k, v in settings.items() if k not in known})
+    params = slide_params(model, how, settings)
+    _check_mpp(model, how, params, slides[0], out)
     found = _found(slides, as_path(masks), mask_origin)
     made, about = made_from(model, how, dtype), described(model, dtype)
     settle(out, made, replace)
@@ -137,7 +138,7 @@ def slide_params(model: LoadedModel, how: How, settings: dict[str, Any]) -> Shar
             raise unknown(name, {**flat(How), **dict.fromkeys(OPTIONS)})
     given = dict(settings)
     given.setdefault("tile", how.short or check_size(model, how.size))
-    given.setdefault("mpp", getattr(model, "mpp", None) or MPP)
+    given.setdefault("mpp", model.mpp or MPP)
     if "tile_seed" in given:
         given["seed"] = given.pop("tile_seed")
     target = model.target
@@ -154,6 +155,17 @@ def slide_params(model: LoadedModel, how: How, settings: dict[str, Any]) -> Shar
     params = ShardParams.of(**{**given, "stain": "bake", "target": target.target})
     own = {"keep": target.keep, "alpha": target.alpha, "beta": target.beta, "io": target.io}
     return _replaced(params, stain=_replaced(params.stain, **own))
+
+
+def _check_mpp(model: LoadedModel, how: How, params: ShardParams, source: AnyPath, out: Path) -> None:
+    """Refuse tiles that the model would see at another MPP than it was trained at."""
+    try:
+        check_mpp(model, params.tile, params.mpp, how, str(source), str(out))
+    except UsageError as error:
+        what = str(error).partition(". Make tiles for it")[0]
+        raise UsageError(
+            f"{what}; leave `mpp` and `tile` out, which are then the model's own, or give `any_mpp`"
+        ) from None
 
 
 _replaced = replace  # ``replace`` is an argument of ``embed_slides``
@@ -239,6 +251,7 @@ class _Run:
             )
             self._passes = stack.enter_context(Passes([self._model], self._how))
             size = check_size(self._model, self._how.size)
+            self._shape = self._model.shape(size)
             filling = Filling(
                 size, self._how.batch, self._threads, self._how.short, pinned=self._passes.on_card
             )
@@ -286,7 +299,7 @@ class _Run:
             self._summary.waited_seconds += time.perf_counter() - start
 
     def _encode(self, batch: Batch) -> None:
-        found = np.empty((batch.filled, self._model.dim), np.float32)
+        found = np.empty((batch.filled, *self._shape), np.float32)
         self._passes.add(batch.images[: batch.filled], [found], partial(self._arrived, batch, found))
 
     def _arrived(self, batch: Batch, found: npt.NDArray[np.float32]) -> None:

@@ -20,7 +20,7 @@ from pathtrain.params.encoding import Dtype
 SINGULAR = {"files": "file", "labels": "label", "groups": "group"}  # arrays -> columns of tables
 PIECE = 1 << 20  # bytes of an array that have one checksum
 # What a file that does not say so was made with: those before there was a choice
-USUAL = {"dtype": "float32"}
+USUAL = {"dtype": "float32", "readout": "cls"}
 # What of a file's making says in which space its features lie: two of these in a folder cannot be compared
 IDENTITY = ("fingerprint", "readout", "level", "size", "positions", "side")
 

@@ -33,7 +33,8 @@ from pathtrain.images import resize
 from pathtrain.models.backbone import build
 from pathtrain.models.positions import as_dino
 from pathtrain.params.encoding import How
-from pathtrain.runs.model import load, started, untrained
+from pathtrain.runs.opening import load
+from pathtrain.runs.variants import started, untrained
 
 
 def test_layout_is_that_of_clam_and_trident(tmp_path: Path, dataset: Path, run: Path) -> None:
@@ -78,7 +79,7 @@ def test_weights_of_baselines_and_a_central_crop(tmp_path: Path, dataset: Path) 
         assert np.abs(made[name] - made["trained"]).max() > 1e-3
     with pytest.raises(UsageError, match="`seed` 0: with it the run began"):
         embed(run, dataset, tmp_path / "own", weights="random", seed=0)
-    with pytest.raises(UsageError, match="`weights` start is for `level` tile"):
+    with pytest.raises(UsageError, match="`weights` is for `level` tile"):
         embed(run, dataset, tmp_path / "region", level="region", weights="start")
 
 

@@ -24,7 +24,8 @@ from pathtrain.cli import app
 from pathtrain.features.embed import embed
 from pathtrain.features.slides_account import SlidesSummary
 from pathtrain.images import resize
-from pathtrain.runs.model import aimed, load
+from pathtrain.runs.finishing import aimed
+from pathtrain.runs.opening import load
 
 QUICK: dict[str, Any] = {"tile": 64, "workers": 2, "batch": 7}
 
