@@ -35,7 +35,8 @@ from pathtrain.distributed.workers import cores
 from pathtrain.features.encode import encode, tensor_cores
 from pathtrain.params.encoding import How
 from pathtrain.recipes.model import ModelConfig
-from pathtrain.runs.model import LoadedModel, untrained
+from pathtrain.runs.model import LoadedModel
+from pathtrain.runs.variants import untrained
 
 CARD = torch.cuda.is_available()
 PRECISIONS = ("float32", "bfloat16")

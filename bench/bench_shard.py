@@ -72,9 +72,9 @@ def recode(slide: Path, index: Path, pool: ThreadPoolExecutor) -> None:
     """The floor of one slide."""
     import numpy as np
 
+    from pathprep.images import jpeg
     from pathprep.slides.grid import BLOCK
     from pathprep.slides.slide import Slide
-    from pathprep.tiles import jpeg
 
     table = pq.read_table(index, columns=["x", "y", "side"])
     if not table.num_rows:

@@ -27,12 +27,14 @@ __all__ = [
     "inspect",
     "mix",
     "open",
+    "overlay",
     "repair",
     "report",
     "shard",
     "survey",
     "synthesize",
     "verify",
+    "view",
 ]
 
 # Where each name is; the imports below say the same to type checkers and editors
@@ -50,12 +52,14 @@ _MODULES = {
     "inspect": "pathprep.sharding.inspect",
     "mix": "pathprep.mixed.make",
     "open": "pathprep.folders",
+    "overlay": "pathprep.scores.overlay",
     "repair": "pathprep.sharding.repair",
     "report": "pathprep.reports.page",
     "shard": "pathprep.sharding.shard",
     "survey": "pathprep.surveying.survey",
     "synthesize": "pathprep.synth.archive",
     "verify": "pathprep.folders",
+    "view": "pathprep.viewing.view",
 }
 
 if TYPE_CHECKING:
@@ -69,6 +73,7 @@ if TYPE_CHECKING:
     from pathprep.params.shard import ShardParams
     from pathprep.params.stain import StainParams
     from pathprep.reports.page import report
+    from pathprep.scores.overlay import overlay
     from pathprep.sharding.fit_target import fit_target
     from pathprep.sharding.inspect import inspect
     from pathprep.sharding.repair import repair
@@ -76,6 +81,7 @@ if TYPE_CHECKING:
     from pathprep.surveying.survey import survey
     from pathprep.synth.archive import synthesize
     from pathprep.tilesets.import_tiles import import_tiles
+    from pathprep.viewing.view import view
 
 
 def __getattr__(name: str) -> Any:

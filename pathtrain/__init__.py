@@ -25,6 +25,7 @@ __all__ = [
     "lr_range",
     "pretrain",
     "report",
+    "scores",
 ]
 
 # Where each name is; the imports below say the same to type checkers and editors
@@ -34,27 +35,28 @@ _MODULES = {
     "curate": "pathtrain.features.curate",
     "embed": "pathtrain.features.embed",
     "export": "pathtrain.runs.export",
-    "load": "pathtrain.runs.model",
+    "load": "pathtrain.runs.opening",
     "lr_range": "pathtrain.training.lr_range",
     "pretrain": "pathtrain.training.pretrain",
     "report": "pathtrain.reports.page",
 }
 
 if TYPE_CHECKING:
-    from pathtrain import evaluate
+    from pathtrain import evaluate, scores
     from pathtrain.features.curate import curate
     from pathtrain.features.embed import embed
     from pathtrain.reports.compare import compare
     from pathtrain.reports.page import report
     from pathtrain.runs.export import export
-    from pathtrain.runs.model import LoadedModel, load
+    from pathtrain.runs.model import LoadedModel
+    from pathtrain.runs.opening import load
     from pathtrain.training.lr_range import lr_range
     from pathtrain.training.pretrain import pretrain
 
 
 def __getattr__(name: str) -> Any:
-    if name == "evaluate":
-        return import_module("pathtrain.evaluate")
+    if name in ("evaluate", "scores"):
+        return import_module(f"pathtrain.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = globals()[name] = getattr(import_module(_MODULES[name]), name)

@@ -6,8 +6,7 @@ import torch
 from torch.nn import functional
 
 from pathprep.errors import DatasetError
-from pathprep.images import pictures
-from pathprep.tiles import jpeg
+from pathprep.images import jpeg, pictures
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -75,7 +75,7 @@ def collapse(work: Path, name: str, seed: int) -> dict[str, Any]:
     from pathtrain.evaluate.papers import collapse_panels as panels
     from pathtrain.evaluate.tile_level import tsne
     from pathtrain.params.evaluation import CollapseParams
-    from pathtrain.runs.model import load
+    from pathtrain.runs.opening import load
 
     sides = [(load(work / name / f"{kind}-run"), work / name / kind) for kind in STAINS]
     result, samples = panels.measured(sides[0], sides[1], CollapseParams(seed=seed))
@@ -89,7 +89,7 @@ def collapse(work: Path, name: str, seed: int) -> dict[str, Any]:
 def linear(data: Path, work: Path, name: str, kind: str, seed: int) -> dict[str, Any]:
     """Linear evaluation of one model on tiles of five classes, train and test sharing no group."""
     from pathtrain.evaluate.tile_level.linear import linear as evaluate
-    from pathtrain.runs.model import load
+    from pathtrain.runs.opening import load
 
     model = replace(load(work / name / f"{kind}-run"), name=f"{name} {kind}")
     result = evaluate(model, data / "tiles" / "train", data / "tiles" / "test", seed=seed)

@@ -50,7 +50,8 @@ from pathtrain.models.folder import CONFIG_FILE
 from pathtrain.params.encoding import How
 from pathtrain.recipes.load import load as load_recipe
 from pathtrain.runs import milestones
-from pathtrain.runs.model import LoadedModel, load
+from pathtrain.runs.model import LoadedModel
+from pathtrain.runs.opening import load
 
 STEPS, EVERY = 200, 50
 LEARNT = 600  # steps with labels

@@ -49,7 +49,8 @@ from tile_scores import (
 
 from pathtrain.evaluate.statistics import figures
 from pathtrain.params.encoding import How
-from pathtrain.runs.model import load, untrained
+from pathtrain.runs.opening import load
+from pathtrain.runs.variants import untrained
 
 DINO, NONE, KOLEO, KDE = "DINO", "DINOv2, none", "DINOv2, KoLeo", "DINOv2, KDE"
 PLAIN, POST, PARENT = "without jitter", "post-trained, 112 px", "DINOv2, KDE, 112 px"

@@ -50,7 +50,9 @@ from tile_scores import (
 
 from pathtrain.evaluate.statistics import figures
 from pathtrain.params.encoding import How
-from pathtrain.runs.model import LoadedModel, load, untrained
+from pathtrain.runs.model import LoadedModel
+from pathtrain.runs.opening import load
+from pathtrain.runs.variants import untrained
 
 SMOKE, TINY = "smoke", "exaonepath2-tiny"
 BEFORE, AFTER = "before", "after"

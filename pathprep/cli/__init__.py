@@ -7,11 +7,13 @@ from pathprep.cli import (
     import_tiles,
     inspect,
     mix,
+    overlay,
     pseudonyms,
     shard,
     survey,
     synth,
     target,
+    view,
 )
 from pathprep.cli import report as dataset
 from pathprep.cli.dialect import add, new_app
@@ -23,10 +25,12 @@ for command in (
     import_tiles.import_tiles,
     survey.survey,
     inspect.inspect,
+    view.view,
     dataset.verify,
     dataset.repair,
     dataset.report,
     mix.mix,
+    overlay.overlay,
     pseudonyms.pseudonyms,
     audit.audit,
     target.target,

@@ -38,7 +38,8 @@ OutJson = Annotated[
 ]
 # Headings of help, in their order; the first has what most people need
 PANELS = (
-    "", "What goes in", "Tiles", "Tissue", "Stain", "Quality", "Training", "Running", "Output", "Expert",
+    "", "Encoder", "What goes in", "Tiles", "Tissue", "Stain", "Quality", "Training", "Running", "Output",
+    "Expert",
 )  # fmt: skip
 MANY = 10  # more options than these can also be given in a file
 

@@ -14,10 +14,10 @@ import pyarrow as pa
 
 from pathprep.dataset.schema import STATUSES
 from pathprep.errors import DatasetError, UsageError
+from pathprep.images import jpeg
 from pathprep.slides.readers.base import Pixels
 from pathprep.stain.fits import StainFit, Status
 from pathprep.storage.base import Storage
-from pathprep.tiles import jpeg
 from pathprep.words import command
 
 FIT_COLUMNS = ("stain_status", "he", "max_c")  # what ``fit_of`` needs

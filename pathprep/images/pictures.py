@@ -6,17 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pathprep.images import limits, samples, sizes
+from pathprep.images.jpeg import Pixels
 from pathprep.storage import regular
 
 # Those that are documented. Pillow knows more, and for one of them it starts another program (EPS)
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
 
 MODES = ("RGB", "RGBA", "RGBa", "P", "PA", "L", "LA", "La")
-Pixels = npt.NDArray[np.uint8]
 NAMES = {"1": "black or white (1 bit)", "CMYK": "CMYK, inks of a printer"}
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from PIL import Image, TiffImagePlugin
 
+from pathprep.images import jpeg
 from pathprep.images.samples import SIZ
-from pathprep.tiles import jpeg
 
 TILE_WIDTH, TILE_LENGTH = 322, 323  # TIFF tags
 _SIZES = re.compile(re.escape(SIZ) + rb".{4}(.{16})", re.DOTALL)

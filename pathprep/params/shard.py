@@ -25,7 +25,7 @@ MPP = 0.5  # of tiles, unless another is asked for
 Device = Literal["cpu", "cuda"]
 Encoder = Literal["auto", "cpu", "gpu"]
 Mode = Literal["native", "resize"]
-ReaderName = Literal["auto", "tiff", "cucim", "openslide"]
+ReaderName = Literal["auto", "tiff", "cucim", "openslide", "picture", "czi", "zarr"]
 Subsampling = Literal["420", "444"]
 
 GOES_IN, TILES, OUTPUT, EXPERT = "What goes in", "Tiles", "Output", "Expert"
@@ -90,7 +90,8 @@ class ShardParams:
     reader: Annotated[
         ReaderName,
         Setting(
-            "auto: tiff for JPEG in TIFF and SVS, cucim for JPEG 2000 there, openslide for the rest.", GOES_IN
+            "auto: tiff for JPEG in TIFF and SVS, cucim for JPEG 2000 there, openslide for most others.",
+            GOES_IN,
         ),
     ] = "auto"
     device: Device = "cpu"

@@ -9,13 +9,13 @@ from pathprep import stain
 from pathprep.dataset.marker import SlideMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
+from pathprep.images import jpeg
 from pathprep.page.environment import jpeg_uri
 from pathprep.pseudonyms.slides import Pseudonyms
 from pathprep.reports import slide_pixels
 from pathprep.reports.measure import Tile
 from pathprep.reports.slide_pixels import Wanted, reduced
 from pathprep.slides.readers.base import Pixels
-from pathprep.tiles import jpeg
 
 SIDE = 224  # pixels of a shown tile
 

@@ -19,6 +19,7 @@ from PIL import Image
 from pathprep.dataset.marker import Marker, SlideMarker
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import DatasetError
+from pathprep.images import jpeg
 from pathprep.page.environment import jpeg_uri
 from pathprep.page.text import shown
 from pathprep.params.quality import REASONS, RULES, Rule, in_words
@@ -27,7 +28,6 @@ from pathprep.reports import slide_pixels
 from pathprep.reports.measure import Measured
 from pathprep.reports.slide_pixels import Wanted, reduced
 from pathprep.slides.readers.base import Pixels
-from pathprep.tiles import jpeg
 
 MAX_TILES = 20_000  # 27 bytes each in the page, and a few milliseconds for every step of a slider
 EXAMPLES = 14  # by each figure

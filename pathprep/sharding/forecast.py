@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pathprep.errors import UsageError
+from pathprep.images import jpeg
 from pathprep.kernels.tiling_cpu import cut
 from pathprep.launchers.base import Board, Failure, Launcher, Progress
 from pathprep.params.shard import ShardParams
@@ -22,7 +23,7 @@ from pathprep.slides.identity import file_size
 from pathprep.slides.slide import Slide
 from pathprep.slides.unlike import by_note
 from pathprep.slides.walk import NotTaken
-from pathprep.tiles import jpeg, qc
+from pathprep.tiles import qc
 from pathprep.words import counted, size_in_words
 
 SAMPLE = 8  # tiles of a slide that are encoded to learn their size

@@ -13,7 +13,8 @@ from pathprep.sharding.pipeline import plan_tiles
 from pathprep.sharding.survey import resolution, survey
 from pathprep.slides import facts, miniature
 from pathprep.slides.facts import Facts
-from pathprep.slides.find import SlideSource, whole
+from pathprep.slides.find import SlideSource, one
+from pathprep.slides.identity import file_size
 from pathprep.slides.mpp.settle import Mpp
 from pathprep.slides.own_names import printable, safe_name
 from pathprep.slides.readers.base import Pixels
@@ -48,7 +49,7 @@ def inspect(
     """Tell what a slide is, and how many tiles `pathprep shard` would make of it.
 
     Args:
-        slide: the file.
+        slide: the file, or a folder that holds one slide.
         mpp: micrometres per pixel of the tiles.
         pseudonymise: key file, as of ``pathprep.shard``: its names and paths are not told. None is made.
         settings: as of ``pathprep.shard``, such as ``tile=512, mode="resize"``.
@@ -78,7 +79,7 @@ def look(
     if pseudonymise is None:
         return _look(Path(slide), mpp, settings)
     named = Pseudonyms(take(Path(pseudonymise), dry=True))
-    alias = named.alias(whole(SlideSource(Path(slide))))
+    alias = named.alias(one(Path(slide)))
     try:
         seen = _look(Path(slide), mpp, settings)
     except SlideError as error:
@@ -87,11 +88,12 @@ def look(
 
 
 def _look(path: Path, mpp: float, settings: dict[str, Any]) -> Inspection:
-    params = ShardParams.of(mpp=mpp, **settings)
+    params, source = ShardParams.of(mpp=mpp, **settings), one(path)
+    path = source.path
     with Slide(path, params.reader) as image:
         found: dict[str, Any] = {
             "path": str(path),
-            "bytes": path.stat().st_size,
+            "bytes": file_size(path),
             "reader": image.reader,
             "vendor": image.vendor,
             "width": image.width,
@@ -106,7 +108,7 @@ def _look(path: Path, mpp: float, settings: dict[str, Any]) -> Inspection:
             settled = resolution(image, params)
             seen = survey(image, params)
         except MppError as error:
-            found |= {"problem": str(error), "decided": _decided(image, settled, path).as_dict()}
+            found |= {"problem": str(error), "decided": _decided(image, settled, source).as_dict()}
             longest = max(image.width, image.height)
             return Inspection(found, image.overview(max(1.0, longest / OVERVIEW)), None)
         _, counts = plan_tiles(seen, params, path.stem)
@@ -120,11 +122,11 @@ def _look(path: Path, mpp: float, settings: dict[str, Any]) -> Inspection:
             **{each: counts[each] for each in ("little_tissue", "no_tissue", "small_pieces")},
             "too_small": list(seen.too_small),
             "notes": list(seen.notes),
-            "decided": _decided(image, settled, path).as_dict(),
+            "decided": _decided(image, settled, source).as_dict(),
         }
         return Inspection(found, seen.overview, seen.mask)
 
 
-def _decided(slide: Slide, mpp: Mpp | None, path: Path) -> Facts:
-    own = whole(SlideSource(path)).own_name
+def _decided(slide: Slide, mpp: Mpp | None, source: SlideSource) -> Facts:
+    own = source.own_name
     return facts.decide(slide, mpp, safe_name(own), printable(own))

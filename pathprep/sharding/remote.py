@@ -7,11 +7,7 @@ file is uploaded under a temporary name and moved. Several runs may work on one 
 equal bytes.
 """
 
-import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -30,9 +26,9 @@ from pathprep.sharding.quarantine import Standing, standing
 from pathprep.sharding.task import DatasetTask
 from pathprep.slides.identity import is_there
 from pathprep.storage import atomic
-from pathprep.storage.private import private_folder
 from pathprep.storage.seals import sealed
 from pathprep.storage.url import UrlStorage
+from pathprep.storage.workspace import scratch_folder, sweep, workspace
 
 # Small requests wait on the network, not on a core
 THREADS = 32
@@ -115,9 +111,9 @@ def opened(store: UrlStorage, scratch: Path | None = None, *, dry: bool = False)
     Raises:
         UsageError: another user has a folder of this name there, or could write to it.
     """
-    place = _scratch(store, scratch)
+    place = scratch_folder(store, scratch)
     try:
-        with _workspace(place, "run") as root, ThreadPoolExecutor(THREADS) as pool:
+        with workspace(place, "run", FOLDERS) as root, ThreadPoolExecutor(THREADS) as pool:
             remote = Remote(store, place, root)
             for listing in pool.map(store.listing, FOLDERS):
                 remote.sizes |= {info.name: info.size for info in listing}
@@ -130,7 +126,7 @@ def opened(store: UrlStorage, scratch: Path | None = None, *, dry: bool = False)
                     (root / name).write_bytes(data)
             yield remote
     finally:
-        _sweep(place)  # what stopped workers have left
+        sweep(place)  # what stopped workers have left
 
 
 @dataclass(frozen=True)
@@ -149,7 +145,7 @@ class RemoteTask(ShardTask):
             standing = _standing(store, name, self.build_id, inputs)
             if standing is not None:
                 return standing, False
-        with _workspace(self.scratch, name) as folder:
+        with workspace(self.scratch, name, FOLDERS) as folder:
             marker = process(ShardTask(**(_values(self) | {"root": folder})), progress)
             progress.stage(STAGES.index("upload"))
             return self._upload(folder, marker)
@@ -203,38 +199,3 @@ def _json(marker: Marker) -> bytes:
 
 def _values(task: ShardTask) -> dict[str, Any]:
     return {item.name: getattr(task, item.name) for item in fields(ShardTask)}
-
-
-def _scratch(store: UrlStorage, chosen: Path | None) -> Path:
-    """A folder for one user and one URL: runs with other URLs do not sweep here."""
-    digest = hashlib.sha256(str(store).encode()).hexdigest()[:12]
-    return (chosen or Path(tempfile.gettempdir())).absolute() / f"pathprep-{os.getuid()}-{digest}"
-
-
-@contextmanager
-def _workspace(scratch: Path, name: str) -> Iterator[Path]:
-    """A new dataset folder, removed at the end. A locked file beside it tells that its owner lives.
-
-    It is the user's alone: its name can be foretold, and whoever had made it could change what is uploaded.
-    """
-    private_folder(scratch)
-    _sweep(scratch)
-    with atomic.pending(scratch / name) as (_, lock):
-        folder = scratch / lock.name.removeprefix(atomic.PREFIX)
-        try:
-            for part in FOLDERS:
-                (folder / part).mkdir(parents=True)
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    atomic.discard(lock)
-
-
-def _sweep(scratch: Path) -> None:
-    """Remove the workspaces of dead processes."""
-    if scratch.is_dir():
-        folders = [path for path in scratch.iterdir() if path.is_dir()]  # each is younger than its lock
-        atomic.sweep(scratch)
-        for folder in folders:
-            if not (scratch / f"{atomic.PREFIX}{folder.name}").exists():
-                shutil.rmtree(folder, ignore_errors=True)

@@ -13,10 +13,10 @@ from types import TracebackType
 import numpy as np
 
 from pathprep import stain
+from pathprep.images import jpeg
 from pathprep.kernels.tiling_cpu import cut
 from pathprep.params.tissue import TissueParams
 from pathprep.slides import outlines, tissue
-from pathprep.tiles import jpeg
 
 
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

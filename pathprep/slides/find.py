@@ -16,8 +16,9 @@ from pathprep.slides.dicom import Series
 from pathprep.slides.endings import EXTENSIONS
 from pathprep.slides.find_dicom import may_be_dicom, slides_of
 from pathprep.slides.find_masks import masks_for
-from pathprep.slides.identity import file_size, measures, parts
+from pathprep.slides.identity import file_size, measures, measures_of_folder, parts
 from pathprep.slides.own_names import own_name
+from pathprep.slides.readers.ome_zarr import image_in
 from pathprep.slides.walk import Left, NotTaken, walk
 from pathprep.storage import cells, regular, tables
 
@@ -74,6 +75,8 @@ class SlideSource(Aliased):
 
         Label and overview of a DICOM slide do not count, and of an MRXS slide its folder does.
         """
+        if self.series is None and self.path.is_dir():
+            return measures_of_folder(self.path)
         return measures(list(self.series.files) if self.series else parts(self.path))
 
     def inputs(self) -> dict[str, Any]:
@@ -102,6 +105,9 @@ def _hash(mask: Path) -> str:
         return hashlib.sha256(regular.read(mask)).hexdigest()
     except OSError as error:
         raise MaskError(explain_os_error(error, reading=True)) from None
+
+
+NAMED = 3  # slides, in a message
 
 
 class Repeat(NamedTuple):
@@ -157,7 +163,7 @@ def look(inputs: list[Path], masks: Path | None = None, mask_origin: AskedOrigin
     """
     result, asked, headers = Found(), dict[Path, _Asked](), dict[Path, list[dicom.DicomFile]]()
     for item in inputs:
-        if item.is_dir() and item.suffix.lower() != ".mrxs":
+        if item.is_dir() and image_in(item) is None:
             sources = [_Asked(source) for source in _of_folder(item, result)]
         elif item.suffix.lower() == ".csv":
             sources = _read_csv(item)
@@ -224,6 +230,20 @@ def _of_folder(folder: Path, result: Found) -> list[SlideSource]:
             f"{folder}: no slides in this folder (looked for {kinds}){f'; {mine}' if mine.files else ''}"
         )
     return sources
+
+
+def one(path: Path) -> SlideSource:
+    """The one slide that a path stands for: a file, a folder of OME-Zarr, or one with one slide (DICOM).
+
+    Raises:
+        UsageError: there is none, or a folder holds several.
+    """
+    found = find([path]) if path.is_dir() else [whole(SlideSource(path))]
+    if len(found) > 1:
+        names = ", ".join(source.path.name for source in found[:NAMED])
+        more = ", ..." if len(found) > NAMED else ""
+        raise UsageError(f"{path}: holds {len(found)} slides ({names}{more}); give one of them")
+    return found[0]
 
 
 def whole(source: SlideSource, headers: dict[Path, list[dicom.DicomFile]] | None = None) -> SlideSource:

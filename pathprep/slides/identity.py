@@ -10,11 +10,14 @@ ENDS = 1 << 16
 # Files up to this are compared byte by byte, larger ones in PIECES pieces: no two scans agree in all of them
 WHOLE = 1 << 28
 PIECES = 512
+METADATA = frozenset({".zattrs", ".zarray", ".zgroup", "zarr.json"})
 
 
 def file_size(path: Path) -> int | None:
-    """Bytes of a slide file; None if it is not there."""
+    """Bytes of a slide file, or of all files of a slide that is a folder; None if it is not there."""
     try:
+        if path.is_dir():
+            return sum(each.stat().st_size for each in parts(path))
         return path.stat().st_size
     except OSError:
         return None
@@ -42,13 +45,30 @@ def hash_of_ends(path: Path) -> str | None:
 
 
 def parts(path: Path) -> list[Path]:
-    """The files of a slide: itself, and of an MRXS slide those of its folder."""
+    """The files of a slide: itself, of MRXS also those of its folder, of OME-Zarr all of a folder."""
+    if path.is_dir():
+        return sorted(Path(place, name) for place, _, names in os.walk(path) for name in names)
     if path.suffix.lower() != ".mrxs":
         return [path]
     try:
         return [path, *sorted(each for each in path.with_suffix("").iterdir() if each.is_file())]
     except OSError:
         return [path]
+
+
+def measures_of_folder(path: Path) -> tuple[int | None, str | None]:
+    """The same of a slide that is a folder of many small files: a hash of their names and sizes, and of all
+    that its metadata say. A chunk that changes without changing its size is not noticed.
+    """
+    try:
+        listed = [(each.relative_to(path).as_posix(), each.stat().st_size) for each in parts(path)]
+        digest = hashlib.sha256(repr(listed).encode(errors="surrogateescape"))
+        for name, _ in listed:
+            if name.rpartition("/")[2] in METADATA:
+                digest.update((path / name).read_bytes())
+    except OSError:
+        return None, None
+    return (sum(size for _, size in listed), digest.hexdigest()) if listed else (None, None)
 
 
 def measures(files: list[Path]) -> tuple[int | None, str | None]:

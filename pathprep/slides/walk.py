@@ -14,7 +14,8 @@ from typing import NamedTuple
 from openslide import OpenSlide
 
 from pathprep.slides import dicom
-from pathprep.slides.endings import EXTENSIONS
+from pathprep.slides.endings import EXTENSIONS, ZARR
+from pathprep.slides.readers.ome_zarr import image_in
 from pathprep.words import counted
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".jp2", ".j2k", ".jpx", ".heic"})
@@ -171,6 +172,11 @@ def _files(folder: Path, left: Callable[[Left], None]) -> Iterator[Path]:
             elif entry.is_dir():
                 if entry.name in mrxs:
                     _count(path, "part of an MRXS slide", left)
+                elif path.suffix.lower() == ZARR:
+                    if image_in(path) is not None:
+                        yield path
+                    else:
+                        left(Left(path, ZARR, "folders of Zarr without an image"))
                 elif entry.is_symlink():
                     links.append(path)
                 else:
@@ -220,7 +226,9 @@ def _why_not(path: Path) -> Left | None:
     if ending in FOREIGN:
         return Left(path, ending, "slides of a format that is not read; convert them to TIFF or DICOM", True)
     if ending in PICTURES:
-        return Left(path, ending, "pictures, no slides: labels, overviews, tiles")
+        return Left(
+            path, ending, "pictures: labels, overviews, tiles; a slide among them is taken when it is named"
+        )
     if ending in ARCHIVES:
         return Left(path, ending, "archives; unpack them if they hold slides", True)
     if ending in PARTIAL:

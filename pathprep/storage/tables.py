@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+
 from pathprep.errors import UsageError
 from pathprep.storage import csv_text, parquet
 
@@ -168,6 +170,11 @@ def named(what: str, columns: Iterable[str]) -> list[str]:
     return sorted((name for name in columns if plain(name) in order), key=lambda name: order[plain(name)])
 
 
+def is_unnamed(name: str) -> bool:
+    """Whether a column has no name, or one that a program made up for the numbers of the rows."""
+    return _UNNAMED.fullmatch(name) is not None
+
+
 def is_parquet(path: Path) -> bool:
     """Whether a file is read as Parquet, by its ending."""
     return path.suffix.lower() in (".parquet", ".pq")
@@ -193,12 +200,12 @@ def read(path: Path, needed: tuple[str, ...] = (), *, any_case: bool = False) ->
             f"{path}: {len(header):,} columns, at most {MOST_COLUMNS:,} are read; is it of measurements, "
             "or are its rows and columns exchanged?"
         )
-    bare = [place for place, name in enumerate(header) if _UNNAMED.fullmatch(name)]
+    bare = [place for place, name in enumerate(header) if is_unnamed(name)]
     columns: dict[str, list[str]] = {}
     for place, name in enumerate(header):
         if name in columns:
             raise UsageError(f"{path}: two columns are named {cut(name)!r}; rename one")
-        if _UNNAMED.fullmatch(name) is None:
+        if not is_unnamed(name):
             columns[name] = cells[place]
     table = Table(path, columns, lines, cells[bare[0]] if bare else None)
     table.check(needed)
@@ -215,6 +222,20 @@ def _csv(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
 
 
 def _parquet(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
+    stored = stored_table(path)
+    try:
+        cells = [[_text(value) for value in column.to_pylist()] for column in stored.columns]
+    except MemoryError:
+        raise _too_large(path) from None
+    return [name.strip() for name in stored.column_names], cells, list(range(1, stored.num_rows + 1))
+
+
+def stored_table(path: Path) -> pa.Table:
+    """A Parquet file with its columns as they are stored.
+
+    Raises:
+        UsageError: it cannot be read, is damaged, or has too many cells.
+    """
     try:
         rows, columns = parquet.shape(path)
         if columns > MOST_COLUMNS or rows * columns > parquet.MOST_CELLS:
@@ -222,18 +243,20 @@ def _parquet(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
                 f"{path}: {rows:,} rows of {columns:,} columns; at most {MOST_COLUMNS:,} columns and "
                 f"{parquet.MOST_CELLS:,} cells are read: leave out what is not needed"
             )
-        stored = parquet.read(path)
-        cells = [[_text(value) for value in column.to_pylist()] for column in stored.columns]
+        return parquet.read(path)
     except UsageError:
         raise
     except MemoryError:
-        raise UsageError(f"{path}: does not fit into memory; leave out what is not needed") from None
+        raise _too_large(path) from None
     except Exception as error:  # of a damaged file pyarrow raises what it happens to
         if isinstance(error, OSError) and error.strerror:
             raise UsageError(f"{path}: {error.strerror}") from None
         words = " ".join(str(error).split())[:200] or type(error).__name__
         raise UsageError(f"{path}: not a Parquet file ({words}); write it anew") from None
-    return [name.strip() for name in stored.column_names], cells, list(range(1, stored.num_rows + 1))
+
+
+def _too_large(path: Path) -> UsageError:
+    return UsageError(f"{path}: does not fit into memory; leave out what is not needed")
 
 
 def _text(value: object) -> str:

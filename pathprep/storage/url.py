@@ -162,6 +162,28 @@ class UrlStorage(Storage):
         self._filesystem()[0].invalidate_cache()
         return found
 
+    def tree(self) -> list[FileInfo]:
+        """All files below the URL, sorted by name."""
+
+        def ask(filesystem: Any, path: str) -> list[FileInfo]:
+            found = filesystem.find(path, detail=True)
+            inside = {str(name)[len(path.rstrip("/")) + 1 :]: entry for name, entry in found.items()}
+            listed = (_info(name.rpartition("/")[0], entry) for name, entry in inside.items() if name)
+            return sorted(each._replace(name=each.name.lstrip("/")) for each in listed)
+
+        none: list[FileInfo] = []
+        return self._fresh("", ask, none)
+
+    def get(self, name: str, local: Path) -> None:
+        """Download a file; where this fails, a part of it may lie there.
+
+        Raises:
+            FileNotFoundError: it is not there.
+        """
+        filesystem, path = self._at(name)
+        with self._told(name):
+            filesystem.get_file(path, str(local))
+
     def _fresh(self, name: str, ask: Callable[[Any, str], Result], absent: Result) -> Result:
         """What the filesystem answers at this moment."""
         filesystem, path = self._at(name)

@@ -1,6 +1,7 @@
 """One slide of a survey: the unit of work, of retry and of parallelism."""
 
 import os
+import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -116,4 +117,5 @@ def survey_slide(
 
 
 def _source(source: SlideSource, state: os.stat_result) -> SlideRecord:
-    return SlideRecord(source.recorded, state.st_size, state.st_mtime, source.recorded_mask)
+    size = file_size(source.path) if stat.S_ISDIR(state.st_mode) else state.st_size
+    return SlideRecord(source.recorded, size, state.st_mtime, source.recorded_mask)

@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from pathprep.images import pictures
+from pathprep.images import jpeg, jpeg_metadata, pictures
 from pathprep.slides.readers.base import Pixels
-from pathprep.tiles import jpeg, jpeg_metadata
 
 SIDES = (16, 4096)  # pixels; what a dataset's tiles may have
 MOST_BYTES = 8 * SIDES[1] ** 2  # of a file: twice what the largest takes with four samples, not compressed
@@ -33,7 +32,7 @@ def decode(data: bytes, keep_metadata: bool = False) -> Picture:
     Args:
         data: the file.
         keep_metadata: ``jpeg`` is the file to the byte; else it is without what its picture does not need
-            (pathprep.tiles.jpeg_metadata), which decodes alike.
+            (pathprep.images.jpeg_metadata), which decodes alike.
 
     Raises:
         ValueError: it cannot be decoded, is not square, or of a side outside SIDES.

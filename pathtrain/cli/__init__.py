@@ -15,17 +15,21 @@ from pathtrain.cli import (
     evaluate_slides,
     features,
     lr_range,
+    models,
     runs,
+    scores,
     verify,
 )
 from pathtrain.cli.progress import tile_bars
 
 app = new_app("From a dataset of tiles to a trained, evaluated and exported encoder.")
 evaluations = typer.Typer(no_args_is_help=True, help="Evaluate a frozen encoder.")
+scorings = typer.Typer(no_args_is_help=True, help="Score tiles by their features, to be looked at.")
 # In the order of their use
 for command in (
     lr_range.lr_range,
     runs.pretrain,
+    models.models,
     features.embed,
     curate.curate,
     runs.export,
@@ -44,6 +48,9 @@ for command in (
     evaluate.tasks,
 ):
     add(evaluations, command)
+app.add_typer(scorings, name="scores")
+for command in (scores.classes, scores.clusters, scores.similar):
+    add(scorings, command)
 
 
 def main() -> None:

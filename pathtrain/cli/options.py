@@ -15,7 +15,8 @@ from pathprep.cli.dialect import give
 from pathprep.cli.printable import CleanConsole
 from pathprep.params.origin import AskedOrigin
 
-Model = Annotated[Path, typer.Argument(help="A run folder, or an exported model.")]
+MODEL = "A run, an exported folder, a public encoder (`pathtrain models`), hf-hub:OWNER/NAME, or a timm name."
+Model = Annotated[Path, typer.Argument(help=MODEL)]
 Labels = Annotated[
     Path | None,
     typer.Option(help="For datasets of slides: CSV slide,label or slide,x,y,label; or a folder of GeoJSON."),

@@ -22,7 +22,8 @@ from pathtrain.features.encode import encode
 from pathtrain.features.texture import COLOURS
 from pathtrain.params.baselines import BaselineParams
 from pathtrain.params.encoding import How
-from pathtrain.runs.model import LoadedModel, started, untrained
+from pathtrain.runs.model import LoadedModel
+from pathtrain.runs.variants import started, untrained
 
 MODEL, START, RANDOM, COLOUR, TEXTURE = "model", "start", "random", "colour", "colour+LBP"
 HANDMADE = (COLOUR, TEXTURE)  # in units of their own: they are standardised

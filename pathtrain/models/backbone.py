@@ -5,19 +5,17 @@ also fills it with the first weights that the recipe names. Unlike timm's own lo
 that lacks a weight of the architecture, or has weights it does not know, is an error.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any, cast
 
 import timm
 import torch
-from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import nn
 
 from pathtrain.errors import ModelError
-from pathtrain.models import first_weights, layouts
-from pathtrain.models.layouts import State
-from pathtrain.models.positions import KEEP_GRID
+from pathtrain.models import first_weights
+from pathtrain.models.filling import fill
+from pathtrain.models.networks import NETWORKS
 from pathtrain.models.weight_files import first_line
 from pathtrain.recipes.model import ModelConfig
 
@@ -40,6 +38,10 @@ def build(model: ModelConfig, drop_path: float = 0.0) -> nn.Module:
     taken = sorted(fixed.keys() & model.kwargs.keys())
     if taken:
         raise ModelError(f"model.kwargs: {', '.join(taken)} is set by pathtrain itself; remove it")
+    if model.name in NETWORKS:
+        raise ModelError(
+            f"model: {model.name} is for features: it takes images of one size, and training needs several"
+        )
     try:
         return cast(nn.Module, timm.create_model(model.name, pretrained=False, **fixed, **model.kwargs))
     except (RuntimeError, TypeError, ValueError, AssertionError, ArithmeticError, LookupError) as error:
@@ -90,9 +92,13 @@ def create(model: ModelConfig, drop_path: float = 0.0, extras: dict[str, Any] | 
     backbone = build(model, drop_path)
     state = first_weights.read(model)
     if state is not None:
-        mask_token = _fill(backbone, state, first_weights.said(model), model)
-        if extras is not None and mask_token is not None:
-            extras["mask_token"] = mask_token
+        source = first_weights.said(model)
+        try:
+            filled = fill(backbone, state, model.positions)
+        except ModelError as error:
+            raise ModelError(f"model.init: {source} {error}; check model.name and model.kwargs") from None
+        if extras is not None and filled.mask_token is not None:
+            extras["mask_token"] = filled.mask_token
     return backbone
 
 
@@ -121,53 +127,3 @@ def freeze_patches(backbone: nn.Module, model: ModelConfig) -> None:
     if not isinstance(patches, nn.Module):
         raise ModelError(f"model.freeze_patch_embed: {model.name} has no patch embedding")
     patches.requires_grad_(False)
-
-
-def _fill(backbone: nn.Module, given: State, source: str, model: ModelConfig) -> torch.Tensor | None:
-    """Load weights of any known layout; returns the mask token, if there is one."""
-    own: dict[str, Any] = backbone.state_dict()
-    try:
-        laid = layouts.read(given)
-        state = laid.state
-        if laid.layout != "timm" and {"pos_embed", "cls_token"} <= state.keys():
-            if getattr(backbone, "no_embed_class", False):
-                state = layouts.fold_class_position(laid)
-            elif laid.registers:
-                raise ModelError(
-                    "does not fit: its register tokens have no positions; set "
-                    "model.kwargs.no_embed_class=true, and reg_tokens to how many there are"
-                )
-        if model.positions in KEEP_GRID:
-            _same_grid(state, own, model)
-        state = checkpoint_filter_fn(state, backbone)
-    except ModelError as error:
-        raise ModelError(f"model.init: {source} {error}") from None
-    except (KeyError, RuntimeError, ValueError, AssertionError) as error:
-        raise ModelError(f"model.init: {source} does not fit: {first_line(error)}") from None
-    for what, names in (("lacks", own.keys() - state.keys()), ("has too much:", state.keys() - own.keys())):
-        if names:
-            shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
-            raise ModelError(
-                f"model.init: {source} {what} {len(names)} weights ({shown}); "
-                "check model.name and model.kwargs"
-            )
-    for name, tensor in state.items():
-        if tensor.shape != own[name].shape:
-            raise ModelError(
-                f"model.init: {source} does not fit: {name} is {tuple(tensor.shape)}, {model.name} with "
-                f"these arguments has {tuple(own[name].shape)}; check model.name and model.kwargs"
-            )
-    backbone.load_state_dict(state)
-    return laid.mask_token
-
-
-def _same_grid(state: State, own: State, model: ModelConfig) -> None:
-    """Refuse weights of another grid, which the scheme of positions would keep."""
-    there, here = (weights["pos_embed"].shape[1] for weights in (state, own))
-    if there != here:
-        patch = own["patch_embed.proj.weight"].shape[-1]
-        raise ModelError(
-            f"has {there} positions, {model.name} with these arguments {here}; model.positions "
-            f"{model.positions} keeps the grid of the weights: set model.kwargs.img_size="
-            f"{math.isqrt(there) * patch}, or model.positions=once"
-        )

@@ -7,14 +7,16 @@ Known by their keys:
                     in chunks, blocks.CHUNK.N.; of its training checkpoints backbone., teacher.backbone. and
                     heads
     transformers    Dinov2Model and ViTModel: embeddings.*, encoder.layer.N.attention.attention.query.weight;
-                    SwiGLU as mlp.weights_in and mlp.weights_out
+                    SwiGLU as mlp.weights_in and mlp.weights_out. Its version 5 has other names in memory
+                    (layers.N.attention.q_proj, mlp.gate_proj) and these in files; both are read
+    towers          the image encoder of a larger model (pathtrain.models.towers)
 
 Sources of the names: facebookresearch/dinov2, models/vision_transformer.py; huggingface/transformers,
 models/dinov2, dinov2_with_registers and vit. What is not known keeps its name, so that loading names it.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,6 +24,7 @@ import torch
 from torch import Tensor
 
 from pathtrain.errors import ModelError
+from pathtrain.models.towers import image_tower
 
 State = dict[str, Tensor]
 Layout = Literal["timm", "DINOv2", "transformers"]
@@ -57,8 +60,16 @@ _TRANSFORMERS_BLOCK = {
     "output.dense": "mlp.fc2",
     "mlp.weights_in": "mlp.fc1",
     "mlp.weights_out": "mlp.fc2",
+    "mlp.down_proj": "mlp.fc2",
+    "attention.o_proj": "attn.proj",
 }
-_THIRDS = ("query", "key", "value")
+# What timm holds as one: query, key and value; and the two halves of SwiGLU's first layer, the gate first
+_QKV, _GATED = ("query", "key", "value"), ("gate_proj", "up_proj")
+_PARTS = {
+    **{f"attention.attention.{part}": (part, "attn.qkv") for part in _QKV},
+    **{f"attention.{part[0]}_proj": (part, "attn.qkv") for part in _QKV},
+    **{f"mlp.{part}": (part, "mlp.fc1") for part in _GATED},
+}
 
 
 @dataclass(frozen=True)
@@ -83,13 +94,16 @@ class Laid:
         return "reg_token" in self.state
 
 
-def read(given: Mapping[str, Tensor]) -> Laid:
+def read(given: Mapping[str, Tensor], own: Container[str] = ()) -> Laid:
     """Weights in timm's names, of whatever layout they are.
+
+    Args:
+        own: names of the network that they are for: what is called as a head elsewhere may be part of it.
 
     Raises:
         ModelError: a part of an attention's query, key and value is missing.
     """
-    state, left_out = _backbone(given)
+    state, left_out = _backbone(given, own)
     layout: Layout = "timm"
     if any(key.startswith("embeddings.") for key in state):
         layout, state = "transformers", _of_transformers(state)
@@ -114,10 +128,10 @@ def fold_class_position(laid: Laid) -> State:
     return laid.state | {"cls_token": token + positions[:, :1], "pos_embed": positions[:, 1:]}
 
 
-def _backbone(given: Mapping[str, Tensor]) -> tuple[State, list[str]]:
+def _backbone(given: Mapping[str, Tensor], own: Container[str]) -> tuple[State, list[str]]:
     """Without wrappers' names, heads and, of a whole training, the other network; and what was left out."""
     state = {_WRAPPERS.sub("", key): value for key, value in given.items()}
-    left_out: list[str] = []
+    state, left_out = image_tower(state) or (state, [])
     for network in ("teacher.", "student."):
         if any(key.startswith(f"{network}backbone.") for key in state):
             other = "student." if network == "teacher." else "teacher."
@@ -127,8 +141,10 @@ def _backbone(given: Mapping[str, Tensor]) -> tuple[State, list[str]]:
     for prefix in ("backbone.", "dinov2.", "dinov2_with_registers.", "vit."):
         if any(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
-    left_out += [key for key in state if _HEADS.match(key)]
-    return {key: value for key, value in state.items() if not _HEADS.match(key)}, left_out
+    heads = [key for key in state if key not in own and _HEADS.match(key)]
+    for key in heads:
+        del state[key]
+    return state, [*left_out, *heads]
 
 
 def _of_dinov2(key: str) -> str:
@@ -140,31 +156,29 @@ def _of_dinov2(key: str) -> str:
 
 def _of_transformers(given: State) -> State:
     state: State = {}
-    thirds: dict[str, dict[str, Tensor]] = {}
+    joined: dict[str, dict[str, Tensor]] = {}
     for key, value in given.items():
-        found = re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)", key)
+        found = re.fullmatch(r"(?:encoder\.layer|layers)\.(\d+)\.(.+)", key)
         if found is None:
             state[_TRANSFORMERS.get(key, key)] = value
             continue
         number, inner = found.groups()
-        third = re.fullmatch(r"attention\.attention\.(query|key|value)\.(weight|bias)", inner)
-        if third is not None:
-            thirds.setdefault(f"blocks.{number}.attn.qkv.{third[2]}", {})[third[1]] = value
-            continue
         name, _, kind = inner.rpartition(".")
-        if inner in _TRANSFORMERS_BLOCK:  # a LayerScale
+        if name in _PARTS and kind in ("weight", "bias"):
+            part, whole = _PARTS[name]
+            joined.setdefault(f"blocks.{number}.{whole}.{kind}", {})[part] = value
+        elif inner in _TRANSFORMERS_BLOCK:  # a LayerScale
             state[f"blocks.{number}.{_TRANSFORMERS_BLOCK[inner]}"] = value
         elif name in _TRANSFORMERS_BLOCK and kind in ("weight", "bias"):
             state[f"blocks.{number}.{_TRANSFORMERS_BLOCK[name]}.{kind}"] = value
         else:
             state[key] = value
-    for name, parts in thirds.items():
-        missing = [part for part in _THIRDS if part not in parts]
+    for name, parts in joined.items():
+        wanted = _QKV if ".attn." in name else _GATED
+        missing = [part for part in wanted if part not in parts]
         if missing:
-            _, number, _, _, kind = name.split(".")
-            raise ModelError(
-                f"lacks encoder.layer.{number}.attention.attention.{missing[0]}.{kind}; fetch the weights "
-                "again"
-            )
-        state[name] = torch.cat([parts[part] for part in _THIRDS])
+            _, number, block, _, kind = name.split(".")
+            inner = f"attention.attention.{missing[0]}" if block == "attn" else f"mlp.{missing[0]}"
+            raise ModelError(f"lacks encoder.layer.{number}.{inner}.{kind}; fetch the weights again")
+        state[name] = torch.cat([parts[part] for part in wanted])
     return state

@@ -1,6 +1,6 @@
 """Position embeddings for grids of other sizes, resampled as those who trained the weights did.
 
-A view of 96 px has 6 x 6 patches, and a ViT of 224 px has embeddings of 14 x 14. There are three published
+A view of 96 px has 6 x 6 patches, and a ViT of 224 px has embeddings of 14 x 14. There are four published
 ways (a recipe's ``model.positions``), all bicubic, with edges repeated:
 
     once        the grid of first weights is resampled to the model's own when they are loaded, to its size
@@ -8,11 +8,13 @@ ways (a recipe's ``model.positions``), all bicubic, with edges repeated:
     hub         DINO and DINOv2 without registers: by a factor of (6 + 0.1) / 14, the 0.1 against rounding;
                 samples are placed by that factor too; no antialiasing
     registers   DINOv2 with registers, and timm: to the size, with antialiasing
+    transformers   ViTModel and Dinov2Model of transformers: to the size, without
 
 (github.com/facebookresearch/dino, vision_transformer.py, and facebookresearch/dinov2, hub/backbones.py and
-models/vision_transformer.py, interpolate_pos_encoding.) With ``hub`` and ``registers`` a model keeps the grid
-of its weights, 37 x 37 of DINOv2's, whatever size it is trained at. ``hub`` and ``registers`` differ by a
-relative L2 of .82 of random embeddings and .05 to .3 of smooth ones. Weights know the way they were trained.
+models/vision_transformer.py, interpolate_pos_encoding; huggingface/transformers, models/dinov2.) With all but
+``once`` a model keeps the grid of its weights, 37 x 37 of DINOv2's, whatever size it is trained at. ``hub``
+and ``registers`` differ by a relative L2 of .82 of random embeddings and .05 to .3 of smooth ones. Weights
+know the way they were trained.
 
 Of the model's own size nothing is resampled, and so nothing differs: there features are those of plain timm.
 
@@ -31,7 +33,7 @@ from torch.nn import functional
 from pathtrain.errors import ModelError
 
 OFFSET = 0.1  # cells
-KEEP_GRID = ("hub", "registers")  # schemes whose models keep the grid of their weights
+KEEP_GRID = ("hub", "registers", "transformers")  # schemes whose models keep the grid of their weights
 
 
 class AsDino(VisionTransformer):  # type: ignore[misc]  # timm is untyped
@@ -39,9 +41,11 @@ class AsDino(VisionTransformer):  # type: ignore[misc]  # timm is untyped
 
     Attributes:
         antialias: whether it is that of DINOv2 with registers.
+        offset: cells that the new size is taken to be larger by.
     """
 
     antialias: bool = False
+    offset: float = OFFSET
     FULL: tuple[str, ...] = ()  # the matrices' names; pathtrain.models.reduced leaves them as they are
 
     def _pos_embed(self, x: Tensor) -> Tensor:
@@ -66,25 +70,26 @@ class AsDino(VisionTransformer):  # type: ignore[misc]  # timm is untyped
 
     def _along(self, old: int, new: int) -> Tensor:
         known: Tensor | None = self._buffers.get(_name(old, new))
-        return along(old, new, self.antialias).to(self.pos_embed) if known is None else known
+        return along(old, new, self.antialias, self.offset).to(self.pos_embed) if known is None else known
 
 
 def _name(old: int, new: int) -> str:
     return f"resampling_{old}_to_{new}"
 
 
-def along(old: int, new: int, antialias: bool = False) -> Tensor:
+def along(old: int, new: int, antialias: bool = False, offset: float = OFFSET) -> Tensor:
     """(new, old) float64: what each of ``new`` cells in a row takes from ``old`` ones.
 
     Args:
         antialias: as DINOv2 with registers; else as DINO.
+        offset: of DINO's way; 0 is that of transformers.
     """
     if antialias:
         # a column an old cell: of images one pixel wide torch samples all rows at the same place
         columns = torch.eye(old, dtype=torch.float64)[None, None]
         return functional.interpolate(columns, size=(new, old), mode="bicubic", antialias=True)[0, 0]
     each = torch.eye(old, dtype=torch.float64)[None, :, :, None]  # of every old cell alone
-    factors = ((new + OFFSET) / old, 1.0)
+    factors = ((new + offset) / old, 1.0)
     return functional.interpolate(each, scale_factor=factors, mode="bicubic")[0, :, :, 0].T.contiguous()
 
 
@@ -120,13 +125,14 @@ def as_dino(backbone: nn.Module, sides: Iterable[int] = (), scheme: str = "once"
     backbone.__class__ = AsDino
     assert isinstance(backbone, AsDino)
     backbone.antialias = scheme == "registers"
+    backbone.offset = 0.0 if scheme == "transformers" else OFFSET
     embedding, patches, names = backbone.pos_embed, backbone.patch_embed, []
     assert isinstance(embedding, Tensor)
     for side in sides:
         for old, patch in zip(patches.grid_size, patches.patch_size, strict=True):
             new = side // patch
             if old != new:
-                matrix = along(old, new, backbone.antialias).to(embedding)
+                matrix = along(old, new, backbone.antialias, backbone.offset).to(embedding)
                 backbone.register_buffer(_name(old, new), matrix, persistent=False)
                 names.append(_name(old, new))
     backbone.FULL = tuple(dict.fromkeys(names))

@@ -95,21 +95,54 @@ def colours(folder: Path) -> tuple[Sequence[Any], Sequence[Any]] | None:
     return (shown["image_mean"], shown["image_std"]) if "image_mean" in shown else None
 
 
-def find(repository: str, revision: str | None) -> None:
-    """Ask once for weights that are not in the cache; the hub's client asks for minutes if nobody answers."""
-    if any(_cached(repository, name, revision) for name in NAMES):
+def crop(folder: Path) -> int | None:
+    """The side of images that a folder's preprocessor_config.json makes; None if it says none."""
+    if not (folder / COLOURS_FILE).is_file():
+        return None
+    shown = json.loads((folder / COLOURS_FILE).read_bytes())
+    key = "crop_size" if shown.get("do_center_crop", "crop_size" in shown) else "size"
+    each = shown.get(key)
+    side = each.get("height", each.get("shortest_edge")) if isinstance(each, dict) else each
+    return side if isinstance(side, int) else None
+
+
+def find(repository: str, revision: str | None, names: Sequence[str] = NAMES) -> None:
+    """Ask once for files that are not in the cache; the hub's client asks for minutes if nobody answers."""
+    if any(_cached(repository, name, revision) for name in names):
         return
     with suppress(EntryNotFoundError):  # there under another name
-        get_hf_file_metadata(hf_hub_url(repository, NAMES[0], revision=revision), timeout=ANSWER_S)
+        get_hf_file_metadata(hf_hub_url(repository, names[0], revision=revision), timeout=ANSWER_S)
 
 
-def fetched(repository: str, revision: str | None) -> Path:
-    """A folder of the hub's cache with a repository's weights and what describes them.
+def described(repository: str, revision: str | None) -> Path:
+    """A folder of the hub's cache with what describes a repository's weights.
+
+    Raises:
+        OSError, HTTPError: it cannot be fetched.
+        ModelError: it has no config.json.
+    """
+    find(repository, revision, (CONFIG_FILE,))
+    found = _fetch(repository, CONFIG_FILE, revision)
+    if found is None:
+        raise ModelError(f"{repository} has no {CONFIG_FILE}: what architecture it is of is not known")
+    with suppress(LocalEntryNotFoundError):
+        _fetch(repository, COLOURS_FILE, revision)
+    return found.parent
+
+
+def fetched(repository: str, revision: str | None, file: str | None = None) -> Path:
+    """A folder of the hub's cache with a repository's weights and what describes them; of a ``file`` itself.
 
     Raises:
         OSError, HTTPError: it cannot be fetched.
         ModelError: it has no weights in a form that is known, or a damaged index.
     """
+    if file is not None:
+        find(repository, revision, (file,))
+        named = _fetch(repository, file, revision)
+        if named is None:
+            raise ModelError(f"{repository} has no {file}")
+        return named
     find(repository, revision)
     name = next((name for name in NAMES if _cached(repository, name, revision)), None)
     found = None if name is None else _fetch(repository, name, revision)

@@ -7,11 +7,11 @@ from pathprep.params.settings import Setting, check
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]
-Format = Literal["hdf5", "parquet"]
-Weights = Literal["trained", "start", "random"]
+Format = Literal["hdf5", "parquet", "anndata", "zarr"]
+Dtype = Literal["float32", "float16", "bfloat16"]
 Level = Literal["tile", "region", "slide"]
 
-PANEL = "Running"
+PANEL, MODEL = "Running", "Encoder"
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,11 @@ class How:
         short: the shorter side is first resized to this, and the centre cropped to ``size``; None: no crop.
         batch: images per forward pass.
         threads: that decode and resize; None: as many as the process may use cores.
+        weights: ``trained``; ``start``, what a run began with; ``random`` ones; or a file of the weights of a
+            public encoder, for machines without internet.
+        readout: which of the network's numbers are the features (pathtrain.models.readouts); None: the
+            published one, or that of the run.
+        any_mpp: take tiles of another MPP than the model was trained at.
         device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
         precision: of the networks: ``float32`` (on a card, products in TF32), or ``bfloat16`` autocast;
             features are float32 in any case.
@@ -43,6 +48,24 @@ class How:
             "resize",
         ),
     ] = None
+    weights: Annotated[
+        str,
+        Setting(
+            "trained; start, what a run began with; random; or a FILE with a public encoder's weights.",
+            MODEL,
+            metavar="trained|start|random|FILE",
+        ),
+    ] = "trained"
+    readout: Annotated[
+        str | None,
+        Setting(
+            "cls, mean, cls+mean, blocks:N, patches or pooled. Default: the published one, or the run's.",
+            MODEL,
+        ),
+    ] = None
+    any_mpp: Annotated[bool, Setting("Take tiles of another MPP than the model was trained at.", MODEL)] = (
+        False
+    )
     batch: Annotated[int, Setting("Tiles per forward pass.", PANEL)] = 64
     threads: Annotated[int | None, Setting("Threads that decode tiles. Default: the cores.", PANEL)] = None
     device: Annotated[Device, Setting("auto: a GPU if there is one.", PANEL)] = "auto"

@@ -36,7 +36,8 @@ class ModelConfig(Strict):
         positions: how position embeddings are brought to an image's grid; see pathtrain.models.positions.
             ``once``: first weights are resampled to the model's own grid when loaded, and from there as DINO
             does; ``hub`` and ``registers``: as DINOv2 without and with registers, from the grid of its
-            weights, whose ``img_size`` kwargs then need; ``auto``: what goes with the first weights.
+            weights, whose ``img_size`` kwargs then need; ``transformers``: as that library does, likewise;
+            ``auto``: what goes with the first weights.
     """
 
     name: str
@@ -46,7 +47,7 @@ class ModelConfig(Strict):
     std: tuple[Positive, Positive, Positive] = IMAGENET_STD
     checkpoint: bool = False
     freeze_patch_embed: bool = False
-    positions: Literal["once", "hub", "registers", "auto"] = "once"
+    positions: Literal["once", "hub", "registers", "transformers", "auto"] = "once"
 
     @field_validator("name")
     @classmethod

@@ -18,7 +18,9 @@ from pathtrain.errors import CheckpointError, ModelError
 from pathtrain.runs import checkpoint, milestones
 from pathtrain.runs.checkpoint import Entry
 from pathtrain.runs.described import recipe_of
-from pathtrain.runs.model import LoadedModel, load, of_weights
+from pathtrain.runs.model import LoadedModel
+from pathtrain.runs.opening import load
+from pathtrain.runs.trained import of_weights
 from pathtrain.stain.target import of_run
 
 State = dict[str, Tensor]

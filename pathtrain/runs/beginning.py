@@ -62,13 +62,17 @@ def other_positions(model: ModelConfig, start: WarmStart | None) -> str | None:
         ``once`` and ``hub`` are the same.
     """
     there = first_weights.written_positions(model) if start is None else recipe_of(start.run).model.positions
-    if there is None or (there == "registers") == (model.positions == "registers"):
+    if there is None or _computing(there) == _computing(model.positions):
         return None
     return (
         f"model.init: {first_weights.said(model)} learnt with {POSITIONS_KEY}={there}, the recipe has "
         f"{model.positions}: in views of another grid than the weights' it would see other positions than it "
         f"knows. Set {POSITIONS_KEY}={there}"
     )
+
+
+def _computing(positions: str) -> str:
+    return "hub" if positions == "once" else positions
 
 
 def identity(model: ModelConfig, before: Mapping[str, Any] | None) -> dict[str, str]:

@@ -9,8 +9,9 @@ from pathtrain.errors import ModelError
 from pathtrain.models.folder import CONFIG_FILE, CREATOR, is_model
 from pathtrain.runs.average import average as mean
 from pathtrain.runs.described import RECIPE_FILE
-from pathtrain.runs.model import LoadedModel, load
+from pathtrain.runs.model import LoadedModel
 from pathtrain.runs.model_folder import write
+from pathtrain.runs.opening import load
 
 
 def export(run: str | Path, out: str | Path = "model", *, average: int | None = None) -> LoadedModel:

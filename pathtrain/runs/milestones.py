@@ -17,8 +17,9 @@ from torch import Tensor
 from pathprep.storage.whole_folder import recover
 from pathtrain.models.folder import CONFIG_FILE, FILES
 from pathtrain.recipes.recipe import Recipe
-from pathtrain.runs.model import LoadedModel, of_weights
+from pathtrain.runs.model import LoadedModel
 from pathtrain.runs.model_folder import write
+from pathtrain.runs.trained import of_weights
 from pathtrain.stain.target import of_run
 
 NAME = re.compile(r"step-(\d{7,})$")

@@ -28,8 +28,9 @@ from pathtrain.models.folder import CARD_FILE, CONFIG_FILE, CREATOR, FILES, VERS
 from pathtrain.recipes.load import dump
 from pathtrain.recipes.names_only import short_all, short_init, without_paths
 from pathtrain.runs.described import info_of, joined, recipe_of
+from pathtrain.runs.exported import BUILT_IN
 from pathtrain.runs.identity import tiles_in_words
-from pathtrain.runs.model import BUILT_IN, LoadedModel
+from pathtrain.runs.model import LoadedModel
 
 USUAL = (224, 224)  # pixels: what timm makes a transformer for if nothing is said
 

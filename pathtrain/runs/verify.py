@@ -16,7 +16,7 @@ from pathtrain.errors import CheckpointError
 from pathtrain.models.folder import CARD_FILE, FILES, read_config, recorded
 from pathtrain.runs import checkpoint, described, log_seal, milestones
 from pathtrain.runs.log_seal import LOG_FILE
-from pathtrain.runs.model import load
+from pathtrain.runs.opening import load
 from pathtrain.stain.target import TARGET_FILE, of_run
 
 # What else a run writes, or its commands by default

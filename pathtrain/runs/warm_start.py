@@ -26,7 +26,7 @@ from pathtrain.errors import CheckpointError, ModelError
 from pathtrain.methods.base import Method
 from pathtrain.models import backbone
 from pathtrain.models.first_weights import Colours
-from pathtrain.models.positions import along, resampled
+from pathtrain.models.positions import OFFSET, along, resampled
 from pathtrain.recipes.hierarchical import HierarchicalRecipe
 from pathtrain.recipes.model import RUN, ModelConfig
 from pathtrain.recipes.recipe import Recipe
@@ -202,8 +202,9 @@ def _on_grid(own: Mapping[str, Tensor], given: Mapping[str, Tensor], start: Warm
     prefix = given[name].shape[1] - math.prod(before.grid_size)
     there, here = tuple(before.grid_size), math.isqrt(max(own[name].shape[1] - prefix, 0))
     if prefix >= 0 and here * here + prefix == own[name].shape[1]:
-        antialias = recipe_of(start.run).model.positions == "registers"
-        matrices = [along(old, here, antialias).to(given[name]) for old in there]
+        scheme = recipe_of(start.run).model.positions
+        offset = 0.0 if scheme == "transformers" else OFFSET
+        matrices = [along(old, here, scheme == "registers", offset).to(given[name]) for old in there]
         found[name] = torch.cat(
             [given[name][:, :prefix], resampled(given[name][:, prefix:], *matrices)], dim=1
         )

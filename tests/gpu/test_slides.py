@@ -17,7 +17,7 @@ from pathtrain.data.whole_tiles import open_tiles
 from pathtrain.features.encode import encode
 from pathtrain.methods.gradient_cache import cached_loss
 from pathtrain.params.encoding import How
-from pathtrain.runs.model import load
+from pathtrain.runs.opening import load
 
 GREY_LEVELS = 3  # a card's JPEG decoder rounds otherwise
 

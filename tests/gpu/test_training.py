@@ -21,7 +21,7 @@ from pathtrain.methods.dino import Dino
 from pathtrain.recipes.load import load
 from pathtrain.runs import checkpoint
 from pathtrain.runs.export import export
-from pathtrain.runs.model import load as load_model
+from pathtrain.runs.opening import load as load_model
 from pathtrain.training.logs import rows
 from pathtrain.training.loop import Loop
 

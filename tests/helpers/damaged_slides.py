@@ -23,6 +23,7 @@ from pebble import ProcessExpired, ProcessPool
 from helpers.slides import tissue
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import PathprepError
+from pathprep.images import jpeg
 from pathprep.launchers import server
 from pathprep.params.shard import ShardParams
 from pathprep.params.stain import StainParams
@@ -32,7 +33,6 @@ from pathprep.sharding.plan import prepare
 from pathprep.slides import cross_check
 from pathprep.slides import tissue as segmentation
 from pathprep.slides.find import SlideSource
-from pathprep.tiles import jpeg
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -15,9 +15,9 @@ from PIL import Image
 from helpers.slides import tissue
 from pathprep.dataset.reader import Dataset
 from pathprep.folders import verify
+from pathprep.images import jpeg
 from pathprep.params.tile_set import TileParams
 from pathprep.sharding.summary import RunSummary
-from pathprep.tiles import jpeg
 from pathprep.tilesets import run
 from pathprep.tilesets.find import find
 

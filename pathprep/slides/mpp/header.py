@@ -15,6 +15,8 @@ _DICOM = "dicom.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].Pixel
 _RAW = (
     ("dicom", _DICOM.format(1), _DICOM.format(0), "mm"),
     ("dicom", "dicom.PixelSpacing[1]", "dicom.PixelSpacing[0]", "mm"),
+    ("zeiss", "zeiss.Scaling.X", "zeiss.Scaling.Y", "m"),
+    ("ome-zarr", "ome-zarr.scale.x", "ome-zarr.scale.y", None),
     ("ventana", "ventana.ScanRes", "ventana.ScanRes", "µm"),
     (
         "mirax",
@@ -31,7 +33,7 @@ class Header:
 
     Attributes:
         vendor: as OpenSlide names it. width, height: pixels.
-        x, y, unit: resolution tags, as they stand. description, xmp: TIFF's texts.
+        x, y, unit: resolution tags, as they stand. where: these stand. description, xmp: TIFF's texts.
         properties: of OpenSlide, if it opened the file.
     """
 
@@ -45,6 +47,7 @@ class Header:
     y: Any = None
     unit: Any = None
     properties: Mapping[str, str] | None = None
+    where: str = tags.SOURCE
 
     @classmethod
     def of_openslide(
@@ -77,7 +80,7 @@ class Header:
         return (
             *texts.statements(self.description, self.width, self.height, aperio, self.path),
             *texts.scanner_xml(self.xmp),
-            *tags.statements(self.x, self.y, self.unit, self.description),
+            *tags.statements(self.x, self.y, self.unit, self.description, self.where),
         )
 
     @property

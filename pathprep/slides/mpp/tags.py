@@ -25,13 +25,14 @@ PLAUSIBLE = (0.05, 10.0)
 _IMAGEJ_UNIT = re.compile(r"^unit=(.*)$", re.MULTILINE)
 
 
-def statements(x: Any, y: Any, unit: Any, description: str = "") -> list[Statement]:
+def statements(x: Any, y: Any, unit: Any, description: str = "", source: str = SOURCE) -> list[Statement]:
     """What XResolution, YResolution and ResolutionUnit state.
 
     Args:
         x, y: pixels per unit: two integers, a number or text; None where the tag is absent.
         unit: TIFF's number, or OpenSlide's word; None where the tag is absent, which is inch.
         description: of the image, in which ImageJ states its unit.
+        source: where they stand.
     """
     if x is None and y is None:
         return []
@@ -40,22 +41,22 @@ def statements(x: Any, y: Any, unit: Any, description: str = "") -> list[Stateme
         dict.fromkeys(f"{each:.6g}" if isinstance(each, float) else shown(each) for each in values)
     )
     if any(isinstance(each, str) for each in values):
-        return [Statement(SOURCE, f"{quote} pixels", problem="it is no number")]
+        return [Statement(source, f"{quote} pixels", problem="it is no number")]
     figures = [each for each in values if isinstance(each, float)]
     if not any(figures):
-        return [Statement(SOURCE, f"{quote} pixels", note="which is not set")]
+        return [Statement(source, f"{quote} pixels", note="which is not set")]
     if not all(0 < each < math.inf for each in figures):
-        return [Statement(SOURCE, f"{quote} pixels", problem="one of them is not set")]
+        return [Statement(source, f"{quote} pixels", problem="one of them is not set")]
     name = "2" if unit is None else str(unit).strip().lower()
     if name in _NONE:
-        return _without_unit(figures, quote, description)
+        return _without_unit(figures, quote, description, source)
     if name not in _UNITS:
-        return [Statement(SOURCE, f"{quote} pixels per unit {shown(name)}", problem="its unit is not known")]
+        return [Statement(source, f"{quote} pixels per unit {shown(name)}", problem="its unit is not known")]
     word, length = _UNITS[name]
     quote = f"{quote} pixels per {word}"
     if all(_is_placeholder(each, length) for each in figures):
-        return [Statement(SOURCE, quote, note="which programs write where they know no resolution")]
-    return [_statement(SOURCE, quote, figures, length)]
+        return [Statement(source, quote, note="which programs write where they know no resolution")]
+    return [_statement(source, quote, figures, length)]
 
 
 def _statement(source: str, quote: str, figures: list[float], length: float) -> Statement:
@@ -64,7 +65,7 @@ def _statement(source: str, quote: str, figures: list[float], length: float) -> 
     return Statement(source, quote, along_x, along_y, note=note, weak=min(along_x, along_y) > WEAK)
 
 
-def _without_unit(figures: list[float], quote: str, description: str) -> list[Statement]:
+def _without_unit(figures: list[float], quote: str, description: str, where: str) -> list[Statement]:
     """Pixels per something: per ImageJ's unit, if it names one."""
     named = _IMAGEJ_UNIT.search(description) if description.startswith("ImageJ=") else None
     if named is not None:
@@ -85,8 +86,8 @@ def _without_unit(figures: list[float], quote: str, description: str) -> list[St
     likely = {word: mpp for word, mpp in guesses.items() if _plausible(mpp)}
     if likely and len(set(figures)) == 1:
         problem = " and ".join(f"{word} it would be {mpp:.4g} MPP" for word, mpp in likely.items())
-        return [Statement(SOURCE, quote, problem=problem, guesses=tuple(likely.values()))]
-    return [Statement(SOURCE, quote, note="which says nothing about length")]
+        return [Statement(where, quote, problem=problem, guesses=tuple(likely.values()))]
+    return [Statement(where, quote, note="which says nothing about length")]
 
 
 def _plausible(mpp: float) -> bool:

@@ -1,11 +1,6 @@
 """How to make a file that is read of one that is not: commands of libvips (https://www.libvips.org), which
 opens what libtiff, libpng and libjpeg do. Tried with vips 8.14."""
 
-from pathlib import Path
-from typing import Any, NoReturn
-
-from pathprep.errors import UnreadableSlide
-
 TIFF = "tile,pyramid,bigtiff,compression=jpeg,Q=90"
 TILED = f"convert it, for example `vips copy in.tif 'out.tif[{TIFF}]'`"
 COLOURS = f"convert it, for example `vips colourspace in.tif 'out.tif[{TIFF}]' srgb`"
@@ -29,15 +24,3 @@ def bits(found: int, floating: bool = False) -> str:
 def tiled(name: str) -> str:
     """The command for a picture that is not tiled."""
     return f"convert it, for example `vips copy {name} '{name.rpartition('.')[0] or name}-tiled.tif[{TIFF}]'`"
-
-
-def refuse_strips(path: Path, page: Any) -> NoReturn:
-    """Refuses a TIFF in strips.
-
-    Raises:
-        UnreadableSlide: always.
-    """
-    raise UnreadableSlide(
-        f"{path}: a TIFF of {page.imagewidth}x{page.imagelength} px in strips, which is not "
-        f"tiled as slides are; {tiled(path.name)}"
-    )

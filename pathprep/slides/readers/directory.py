@@ -15,7 +15,7 @@ from openslide import OpenSlide
 
 from pathprep.errors import UnreadableSlide
 from pathprep.slides.mpp.header import Header
-from pathprep.slides.readers import convert, limits, tiff_texts
+from pathprep.slides.readers import limits, tiff_texts
 from pathprep.slides.readers.base import Bounds, Level
 from pathprep.slides.readers.levels import Declared, Found, settle
 from pathprep.slides.readers.page import Page, read_page
@@ -111,9 +111,7 @@ def _parse(path: Path, known: str | None) -> Directory | None:
         first = tiff.pages.first
         vendor = known or _vendor(first)
         if not first.is_tiled:
-            if known is not None:
-                return None
-            convert.refuse_strips(path, first)
+            return None
         levels: list[tifffile.TiffPage] = []
         for number, page in enumerate(tiff.pages):
             if number == limits.MAX_DIRECTORIES:
@@ -141,7 +139,7 @@ def _parse(path: Path, known: str | None) -> Directory | None:
             [pages[level.number] for level in found],
             [level.level for level in found],
             [level.note for level in found],
-            _header(path, vendor, first),
+            header_of(path, vendor, first),
             bool(first.subifds),
         )
 
@@ -187,7 +185,7 @@ def _spacings(pages: list[Page], stated: list[float]) -> list[float | None]:
     return [page.spacing for page in pages]
 
 
-def _header(path: Path, vendor: str | None, page: tifffile.TiffPage) -> Header:
+def header_of(path: Path, vendor: str | None, page: tifffile.TiffPage) -> Header:
     """What states the resolution of level 0."""
     x, y, unit, xmp = (page.tags.valueof(code) for code in (282, 283, 296, 700))
     text = xmp.decode("utf-8", "replace") if isinstance(xmp, bytes) else str(xmp or "")

@@ -6,13 +6,12 @@ Pictures that are no slides are named, and samples of more than 8 bits refused, 
 from pathlib import Path
 
 import openslide
+import tifffile
 
 from pathprep.errors import UnreadableSlide
-from pathprep.slides.readers import convert
+from pathprep.slides.readers import czi, picture
+from pathprep.slides.readers.directory import MAGIC
 
-_PICTURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"GIF8": "GIF"}
-_JP2 = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
-_CZI = b"ZISRAWFILE"
 # Zeiss' numbers of pixel types -> bits per sample of those with more than 8
 _CZI_DEEP = {1: 16, 2: 32, 4: 48 // 3, 8: 96 // 3, 10: 64, 11: 64, 12: 32, 13: 64}
 
@@ -25,16 +24,32 @@ def check(path: Path) -> None:
     """
     with path.open("rb") as file:
         start = file.read(132)
-    if start.startswith(_CZI):
+    if start.startswith(czi.MAGIC):
         _check_czi(path)
-    name = next((name for magic, name in _PICTURES.items() if start.startswith(magic)), "")
-    name = name or ("JPEG 2000" if start.startswith(_JP2) else "")
-    name = name or ("WebP" if start[:4] == b"RIFF" and start[8:12] == b"WEBP" else "")
-    # MRXS slides begin with a file that is a JPEG
-    if name and path.suffix.lower() != ".mrxs" and openslide.OpenSlide.detect_format(str(path)) is None:
+    if is_picture(path, start):
         raise UnreadableSlide(
-            f"{path}: a {name}, which is not tiled as slides are; {convert.tiled(path.name)}"
+            f"{path}: a {picture.kind(start)}, which OpenSlide does not read; use `reader` auto"
         )
+
+
+def is_picture(path: Path, start: bytes) -> bool:
+    """Whether a file that is no tiled TIFF is a plain image.
+
+    Args:
+        start: its first bytes.
+    """
+    if not (_in_strips(path) if start[:4] in MAGIC else picture.kind(start)):
+        return False
+    # MRXS and VMS slides begin with a file that is a JPEG, or lie beside some; NDPI is in strips
+    return path.suffix.lower() != ".mrxs" and openslide.OpenSlide.detect_format(str(path)) is None
+
+
+def _in_strips(path: Path) -> bool:
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return not tiff.pages.first.is_tiled
+    except Exception:  # of a damaged one OpenSlide says what it is
+        return False
 
 
 def _check_czi(path: Path) -> None:

@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pathprep import stain
+from pathprep.images import jpeg
 from pathprep.kernels import tiling_cpu
 from pathprep.params.stain import StainParams
 from pathprep.slides.readers.base import Pixels
-from pathprep.tiles import jpeg
 from pathprep.tiles.engines import base
 from pathprep.tiles.qc import Figures
 

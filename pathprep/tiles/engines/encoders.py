@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from pathprep.images import jpeg
 from pathprep.slides.readers.base import Pixels
-from pathprep.tiles import jpeg
 from pathprep.tiles.engines.base import Engine
 
 LANES = 4  # blocks in work on a card at once

@@ -26,6 +26,7 @@ from pathprep.words import counted
 from pathtrain.data.whole_tiles import DatasetTiles, outcome
 from pathtrain.evaluate.baselines import other_seeds
 from pathtrain.evaluate.statistics import Doubles, Ints, describe, figures, flat
+from pathtrain.evaluate.subject import vectors_of
 from pathtrain.evaluate.tile_level import tsne
 from pathtrain.evaluate.tile_level.collapse import (
     Sample,
@@ -40,7 +41,9 @@ from pathtrain.evaluate.tile_level.collapse_figures import Scores
 from pathtrain.features.encode import encode, preparation
 from pathtrain.features.progress import TileProgress
 from pathtrain.params.evaluation import CollapseParams
-from pathtrain.runs.model import LoadedModel, Model, opened, untrained, with_target
+from pathtrain.runs.finishing import with_target
+from pathtrain.runs.model import LoadedModel, Model
+from pathtrain.runs.variants import untrained
 
 PAPER_SLIDES = 10
 TITLES = {
@@ -86,8 +89,8 @@ def panels(
     """
     params = build(CollapseParams, settings)
     result, samples = measured(
-        (opened(plain[0]), Path(plain[1])),
-        (opened(normalised[0]), Path(normalised[1])),
+        (vectors_of(plain[0], params.how), Path(plain[1])),
+        (vectors_of(normalised[0], params.how), Path(normalised[1])),
         params,
         labels,
         label_origin,

@@ -29,10 +29,12 @@ from pathtrain.data.whole_tiles import LABELS_FILE
 from pathtrain.evaluate.figure_text import drawn
 from pathtrain.evaluate.papers.published import EXAONEPATH, TASKS
 from pathtrain.evaluate.statistics import describe
+from pathtrain.evaluate.subject import vectors_of
 from pathtrain.evaluate.tile_level.linear import linear
 from pathtrain.params.evaluation import LinearParams
 from pathtrain.recipes.text import LARGEST_TEXT, decoded, parsed
-from pathtrain.runs.model import LoadedModel, Model, aimed, opened
+from pathtrain.runs.finishing import aimed
+from pathtrain.runs.model import LoadedModel, Model
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +132,7 @@ def table(
         UsageError: no such tasks.
     """
     sources, params = find(Path(tasks)), build(LinearParams, settings)
-    loaded = [aimed(opened(model), params.target) for model in models]
+    loaded = [aimed(vectors_of(model, params.how), params.target) for model in models]
     result = _table(loaded, sources, {**settings, "target": "model"}) | {"whole": params.whole}
     if figure is not None:
         Path(figure).parent.mkdir(parents=True, exist_ok=True)

@@ -36,12 +36,13 @@ from pathtrain.data.online.probe_tiles import DrawnTiles
 from pathtrain.data.tile_labels import read_labels
 from pathtrain.data.whole_tiles import DatasetTiles, open_tiles, outcome
 from pathtrain.evaluate.statistics import Floats, Ints, describe, figures, flat, unit
+from pathtrain.evaluate.subject import vectors_of
 from pathtrain.evaluate.tile_level.collapse_figures import BOUNDS, Scores, shares
 from pathtrain.evaluate.tile_level.labelled_collapse import beside
 from pathtrain.features.encode import encode, preparation
 from pathtrain.features.progress import TileProgress
 from pathtrain.params.evaluation import CollapseParams
-from pathtrain.runs.model import LoadedModel, Model, opened
+from pathtrain.runs.model import LoadedModel, Model
 from pathtrain.stain.target import ModelTarget
 
 SHUFFLES = 20  # random orders of the tiles; the mean silhouette of 10,000 tiles then has an SD below 0.0005
@@ -89,7 +90,7 @@ def collapse(
         ModelError, CheckpointError, DatasetError: the model or the dataset cannot be read.
     """
     params = build(CollapseParams, settings)
-    result, taken = measured(opened(model), Path(dataset), params, labels, label_origin)
+    result, taken = measured(vectors_of(model, params.how), Path(dataset), params, labels, label_origin)
     if out is not None:
         from pathtrain.evaluate.tile_level import tsne
 

@@ -20,10 +20,11 @@ from pathtrain.data.tile_labels import read_labels
 from pathtrain.data.whole_tiles import open_tiles
 from pathtrain.evaluate.baselines import Beside
 from pathtrain.evaluate.statistics import Flags, Floats, Ints, describe, neighbours
+from pathtrain.evaluate.subject import vectors_of
 from pathtrain.evaluate.tile_level.labelled import Set, check_split, comparable, encode_sets, score
 from pathtrain.features.encode import preparation
 from pathtrain.params.evaluation import KnnParams
-from pathtrain.runs.model import Model, opened
+from pathtrain.runs.model import Model
 
 TEMPERATURE = 0.07  # eval_knn.py's default
 
@@ -57,7 +58,8 @@ def knn(
             larger than the number of tiles that may vote.
         ModelError, CheckpointError, DatasetError: the model or a dataset cannot be read.
     """
-    params, model = build(KnnParams, settings), opened(model)
+    params = build(KnnParams, settings)
+    model = vectors_of(model, params.how)
     k, seed = params.k, params.seed
     sources = [open_tiles(Path(path), model.target) for path in (train, test) if path is not None]
     found = read_labels(sources, None if labels is None else Path(labels), label_origin)

@@ -36,6 +36,7 @@ from pathtrain.distributed.workers import pick_device
 from pathtrain.errors import TrainError
 from pathtrain.evaluate.baselines import Beside
 from pathtrain.evaluate.statistics import Floats, Ints, describe, mean_interval
+from pathtrain.evaluate.subject import vectors_of
 from pathtrain.evaluate.tile_level.labelled import (
     Set,
     check_split,
@@ -49,7 +50,8 @@ from pathtrain.features.encode import check_size, preparation
 from pathtrain.losses.precision import wide
 from pathtrain.params.encoding import How
 from pathtrain.params.evaluation import LayerParams, LinearParams
-from pathtrain.runs.model import LoadedModel, Model, aimed, opened
+from pathtrain.runs.finishing import aimed
+from pathtrain.runs.model import LoadedModel, Model
 
 SHORT, CROP = 256, 224  # the paper's resize and crop; other sizes keep their ratio
 UNKNOWN = ("schedule", "first weights", "feature scale", "which 80 %", "order")  # what the paper does not say
@@ -104,7 +106,7 @@ def linear(
         ModelError, CheckpointError, DatasetError, StainError: model, dataset or target cannot be read.
     """
     params = build(LinearParams, settings)
-    model = aimed(opened(model), params.target)
+    model = aimed(vectors_of(model, params.how), params.target)
     layer, seed, how = params.layer, params.seed, prepared(model, params.how)
     sources = [open_tiles(Path(path), model.target) for path in (train, test) if path is not None]
     found = read_labels(sources, None if labels is None else Path(labels), label_origin)

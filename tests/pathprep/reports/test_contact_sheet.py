@@ -13,11 +13,11 @@ from helpers.slides import tissue
 from pathprep import stain
 from pathprep.dataset.marker import SlideRecord
 from pathprep.dataset.reader import Dataset
+from pathprep.images import jpeg
 from pathprep.reports import contact_sheet, measure, slide_pixels
 from pathprep.reports.page import SAMPLE, report
 from pathprep.reports.slide_pixels import Wanted
 from pathprep.storage.seals import sealed
-from pathprep.tiles import jpeg
 
 
 def test_sheet_shows_tiles_before_and_after(made: Shard, archive: Path) -> None:

@@ -14,6 +14,7 @@ from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
 from pathprep import stain
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import MaskError, MppError
+from pathprep.images import jpeg
 from pathprep.kernels.tiling_reference import resample
 from pathprep.params.shard import ShardParams
 from pathprep.params.stain import StainParams
@@ -22,7 +23,6 @@ from pathprep.sharding import pipeline
 from pathprep.sharding.pipeline import ShardTask
 from pathprep.sharding.plan import prepare
 from pathprep.slides.find import SlideSource
-from pathprep.tiles import jpeg
 
 # Tests compare what is stored with the JPEG of what should be: equal to the bit
 EXACT = ShardParams(tile=64, region=256, quality=100, subsampling="444", stain=StainParams("none"))

@@ -324,22 +324,6 @@ def test_a_slide_that_fails_is_set_aside_at_the_url(folder: Path, tmp_path: Path
     assert not (root / "slides" / "bad.json").exists()
 
 
-def test_a_workspace_goes_with_its_owner(tmp_path: Path) -> None:
-    code = (
-        "import os, signal, sys; from pathlib import Path; from pathprep.sharding import remote\n"
-        "with remote._workspace(Path(sys.argv[1]), 'a') as folder:\n"
-        "    (folder / 'shards' / 'a.tar').touch(); os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], check=False)
-    assert done.returncode == -signal.SIGKILL
-    assert len([*tmp_path.rglob("a.tar")]) == 1
-    with remote._workspace(tmp_path, "b") as mine:
-        assert [*tmp_path.rglob("a.tar")] == []
-        remote._sweep(tmp_path)
-        assert mine.is_dir()
-    assert [*tmp_path.iterdir()] == []
-
-
 @pytest.mark.parametrize(
     ("url", "says"),
     [

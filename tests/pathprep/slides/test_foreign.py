@@ -16,25 +16,6 @@ from pathprep.slides.readers import dicom
 from pathprep.slides.slide import Slide
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("a.png", "a PNG"),
-        ("a.jpg", "a JPEG"),
-        ("a.bmp", "a BMP"),
-        ("a.webp", "a WebP"),
-        ("a.tif", "64x64 px in strips"),
-    ],
-)
-def test_a_picture_is_no_slide_and_the_message_converts_it(tmp_path: Path, name: str, kind: str) -> None:
-    path = tmp_path / name
-    Image.fromarray(tissue(64, 64)).save(path)
-    with pytest.raises(
-        UnreadableSlide, match=rf"{kind}, which is not tiled .*`vips copy {name} 'a-tiled.tif\["
-    ):
-        Slide(path)
-
-
 @pytest.mark.parametrize(("pixels", "bits"), [(4, 16), (8, 32), (1, 16)])
 def test_a_czi_of_more_than_eight_bits_is_refused(tmp_path: Path, pixels: int, bits: int) -> None:
     header = bytearray(b"ZISRAWFILE".ljust(544, b"\0"))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pathprep.tiles import jpeg
+from pathprep.images import jpeg
 from pathprep.tiles.engines import encoders
 from pathprep.tiles.engines.cpu import CpuEngine
 

@@ -15,6 +15,7 @@ from pathprep import stain
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import build_id
 from pathprep.errors import DeviceError, DeviceLost, UsageError
+from pathprep.images import jpeg
 from pathprep.kernels import tiling_cpu
 from pathprep.params.quality import QcParams
 from pathprep.params.shard import ShardParams
@@ -24,7 +25,7 @@ from pathprep.sharding.pipeline import ShardTask
 from pathprep.sharding.plan import prepare
 from pathprep.slides.find import SlideSource
 from pathprep.slides.slide import Slide
-from pathprep.tiles import engines, jpeg
+from pathprep.tiles import engines
 from pathprep.tiles.engines.cpu import CpuEngine
 from pathprep.tiles.engines.cuda import CudaEngine
 from pathprep.tiles.engines.probe import try_out

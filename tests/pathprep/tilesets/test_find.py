@@ -11,9 +11,9 @@ from PIL import Image
 
 from pathprep.dataset.reader import Dataset
 from pathprep.errors import UsageError
+from pathprep.images import jpeg
 from pathprep.params.stain import StainParams
 from pathprep.storage.tables import Columns
-from pathprep.tiles import jpeg
 from pathprep.tilesets import images, run
 from pathprep.tilesets.find import find
 

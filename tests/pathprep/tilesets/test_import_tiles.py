@@ -19,6 +19,7 @@ from pathprep.cli import app
 from pathprep.dataset.reader import Dataset
 from pathprep.dataset.schema import SCHEMA
 from pathprep.errors import UsageError
+from pathprep.images import jpeg
 from pathprep.launchers import local
 from pathprep.launchers.base import Outcome, Progress
 from pathprep.params.shard import ShardParams
@@ -26,7 +27,6 @@ from pathprep.params.stain import StainParams
 from pathprep.params.tile_set import TileParams
 from pathprep.reports.page import report
 from pathprep.sharding.plan import prepare
-from pathprep.tiles import jpeg
 from pathprep.tilesets import run
 from pathprep.tilesets.find import find
 

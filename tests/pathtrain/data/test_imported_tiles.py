@@ -24,7 +24,7 @@ from pathtrain.evaluate.tile_level.knn import knn
 from pathtrain.features.embed import embed
 from pathtrain.params.evaluation import CollapseParams
 from pathtrain.recipes.load import load as load_recipe
-from pathtrain.runs.model import load
+from pathtrain.runs.opening import load
 
 PINK, BLUE = (220, 120, 180), (90, 90, 200)
 PATIENTS = {"a": "p", "b": "b", "c": "p", "d": "b"}

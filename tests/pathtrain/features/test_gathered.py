@@ -14,7 +14,8 @@ from pathtrain.errors import ModelError
 from pathtrain.features import encode as encoding
 from pathtrain.features.gathered import Gathered
 from pathtrain.params.encoding import How
-from pathtrain.runs.model import finite, load
+from pathtrain.runs.model import finite
+from pathtrain.runs.opening import load
 
 
 class Event:

@@ -18,7 +18,7 @@ from pathtrain.features.embed import embed
 from pathtrain.features.verify import kind_of, verify
 from pathtrain.runs import log_seal
 from pathtrain.runs.export import export
-from pathtrain.runs.model import load
+from pathtrain.runs.opening import load
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from pathtrain.errors import CheckpointError, ModelError
 from pathtrain.models.folder import read_config
 from pathtrain.runs import checkpoint, milestones
 from pathtrain.runs.export import export
-from pathtrain.runs.model import load
+from pathtrain.runs.opening import load
 
 
 @pytest.fixture(scope="module")

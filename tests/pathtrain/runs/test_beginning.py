@@ -16,7 +16,7 @@ from pathtrain.recipes.load import load
 from pathtrain.runs import beginning
 from pathtrain.runs.described import recipe_of
 from pathtrain.runs.export import export
-from pathtrain.runs.model import load as load_model
+from pathtrain.runs.opening import load as load_model
 from pathtrain.training.pretrain import pretrain
 
 SHAPE = Shape(dim=24, depth=1, heads=2, grid=3, hidden=24)

@@ -11,7 +11,7 @@ from pathprep.stain import Target
 from pathtrain.errors import CheckpointError, ModelError, RecipeError, TrainError
 from pathtrain.recipes.load import dump, load
 from pathtrain.runs import checkpoint, described
-from pathtrain.runs.model import load as load_model
+from pathtrain.runs.opening import load as load_model
 from pathtrain.stain.target import ModelTarget, of_run
 
 INFO = {"dataset": "/data/set", "identity": {"dataset tiles": 7, "seed": 1}, "slides": 3, "versions": {}}

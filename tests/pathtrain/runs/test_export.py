@@ -27,8 +27,9 @@ from pathtrain.recipes.load import dump
 from pathtrain.recipes.load import load as load_recipe
 from pathtrain.runs import checkpoint
 from pathtrain.runs.export import export
-from pathtrain.runs.model import load, untrained
 from pathtrain.runs.model_folder import write
+from pathtrain.runs.opening import load
+from pathtrain.runs.variants import untrained
 from pathtrain.stain.target import ModelTarget
 
 

@@ -35,7 +35,8 @@ from pathtrain.params.encoding import How
 from pathtrain.recipes.load import dump
 from pathtrain.recipes.load import load as load_recipe
 from pathtrain.runs.export import export
-from pathtrain.runs.model import load, untrained
+from pathtrain.runs.opening import load
+from pathtrain.runs.variants import untrained
 from pathtrain.stain.target import ModelTarget, of_run
 from pathtrain.training.pretrain import pretrain
 

@@ -17,7 +17,7 @@ from pathtrain.errors import ModelError
 from pathtrain.recipes.load import load
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs import checkpoint
-from pathtrain.runs.model import load as load_model
+from pathtrain.runs.opening import load as load_model
 from pathtrain.training.logs import Row, rows
 from pathtrain.training.lr_range import lr_range
 from pathtrain.training.pretrain import pretrain

@@ -11,7 +11,7 @@ from helpers.toys import TINY, noise, write_dataset
 from pathtrain.recipes.load import load
 from pathtrain.reports.page import report
 from pathtrain.runs import checkpoint, milestones, model_folder
-from pathtrain.runs import model as models
+from pathtrain.runs import opening as models
 from pathtrain.training.pretrain import pretrain
 
 SETTINGS = (*TINY, "steps=6", "batch=6", "checkpoint={every: 3, keep: 1, milestones: 2}")

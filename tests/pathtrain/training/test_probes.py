@@ -30,7 +30,7 @@ from pathtrain.recipes.probes import KnnProbe
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.reports import page as report
 from pathtrain.runs import checkpoint
-from pathtrain.runs import model as models
+from pathtrain.runs import opening as models
 from pathtrain.training.held_out import hold_out
 from pathtrain.training.logs import Log, Row, rows
 from pathtrain.training.pretrain import pretrain

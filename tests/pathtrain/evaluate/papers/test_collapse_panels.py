@@ -17,7 +17,7 @@ from pathtrain.data.whole_tiles import DatasetTiles
 from pathtrain.evaluate.papers.collapse_panels import change, common, measured, panels, verdict
 from pathtrain.evaluate.tile_level.collapse import Sample, choose, measure
 from pathtrain.params.evaluation import CollapseParams
-from pathtrain.runs.model import load
+from pathtrain.runs.opening import load
 
 Make = Callable[..., Path]
 

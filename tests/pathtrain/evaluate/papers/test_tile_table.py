@@ -17,7 +17,7 @@ from pathtrain.evaluate.papers.tile_table import TaskPaths, find, table
 from pathtrain.models.backbone import build
 from pathtrain.recipes.model import ModelConfig
 from pathtrain.runs.export import export
-from pathtrain.runs.model import load
+from pathtrain.runs.opening import load
 
 FEW = {"iterations": 60, "sgd_batch": 8, "seeds": 2}
 GROUPS = {f"g{number}": "pb"[number % 2] for number in range(10)}

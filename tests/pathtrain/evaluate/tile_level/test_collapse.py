@@ -18,7 +18,7 @@ from pathtrain.evaluate.tile_level import tsne
 from pathtrain.evaluate.tile_level.collapse import Sample, collapse, measure, measured, sample, silhouette
 from pathtrain.params.evaluation import CollapseParams
 from pathtrain.runs.export import export
-from pathtrain.runs.model import load
+from pathtrain.runs.opening import load
 
 
 def gaussians(sizes: list[int], apart: float, seed: int = 0) -> Sample:

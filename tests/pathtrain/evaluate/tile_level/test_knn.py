@@ -15,7 +15,7 @@ from pathtrain.evaluate import statistics
 from pathtrain.evaluate.statistics import neighbours
 from pathtrain.evaluate.tile_level.knn import TEMPERATURE, knn, vote
 from pathtrain.evaluate.tile_level.labelled import Set, score
-from pathtrain.runs.model import load
+from pathtrain.runs.opening import load
 
 PINK, BLUE = (220, 120, 180), (90, 90, 200)
 

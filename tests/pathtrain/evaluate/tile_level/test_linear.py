@@ -38,7 +38,7 @@ from pathtrain.features.encode import check_short
 from pathtrain.images import resize_and_crop
 from pathtrain.params.encoding import How
 from pathtrain.params.evaluation import LayerParams
-from pathtrain.runs.model import load
+from pathtrain.runs.opening import load
 
 CPU = torch.device("cpu")
 FEW = {"iterations": 60, "sgd_batch": 8, "seeds": 2}

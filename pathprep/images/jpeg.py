@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
 import simplejpeg
 
-from pathprep.images import limits
-from pathprep.slides.readers.base import Pixels
-from pathprep.tiles import jpeg_metadata
+from pathprep.images import jpeg_metadata, limits
+
+Pixels = npt.NDArray[np.uint8]
 
 _SCAN = bytes((0xFF, jpeg_metadata.SCAN))
 

@@ -10,8 +10,8 @@ from helpers.jpegs import PARTS, SECRET, plain, segment, told
 from helpers.tilesets import tile
 from PIL import Image
 
-from pathprep.tiles import jpeg
-from pathprep.tiles.jpeg_metadata import dropped
+from pathprep.images import jpeg
+from pathprep.images.jpeg_metadata import dropped
 
 RGB = tile(0, 64)
 KINDS = {

@@ -1,0 +1,1 @@
+"""Scores of tiles: read, checked against their slide, and drawn for other programs."""

@@ -1,0 +1,126 @@
+"""Opening a public encoder: its architecture, and all of its weights, from the hub or a file."""
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from pathtrain.errors import ModelError
+from pathtrain.models import weight_files
+from pathtrain.models.any_network import any_network
+from pathtrain.models.filling import fill, some
+from pathtrain.models.hub_errors import explained
+from pathtrain.recipes.model import ModelConfig
+from pathtrain.runs.finishing import finished, with_readout
+from pathtrain.runs.meant import Meant
+from pathtrain.runs.model import LoadedModel
+
+log = logging.getLogger(__name__)
+
+
+def open_public(known: Meant, weights: Path | None = None) -> LoadedModel:
+    """With its published weights, on the CPU.
+
+    Args:
+        weights: a file of them, or a folder as it was fetched; None fetches them from the hub.
+
+    Raises:
+        ModelError: they cannot be had, or do not fit; it says what to do.
+    """
+    source = f"{known.name}: {weights or known.repository}"
+    state = fetched(known) if weights is None else _read(known, weights)
+    config = _on_grid(known.config, state)
+    network = _shape(config)
+    try:
+        filled = fill(network, state, config.positions)
+    except ModelError as error:
+        raise ModelError(f"{source} {error}: these are not its weights, or not all of them") from None
+    if filled.left_out:
+        log.info("%s: left out, no feature passes them: %s", source, some(filled.left_out))
+    return _told(known, config, network)
+
+
+def open_random(known: Meant, seed: int) -> LoadedModel:
+    """The architecture with random weights: what published ones are compared with."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = any_network(known.config)
+    return replace(_told(known, known.config, network), name=f"{known.name}, random weights")
+
+
+def _told(known: Meant, config: ModelConfig, network: nn.Module) -> LoadedModel:
+    if known.epsilon is not None:
+        for module in network.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.eps = known.epsilon
+    made = finished(network, config, known.name, None)
+    made = replace(
+        made, size=known.size, mpps=known.mpps, licence=known.licence, origin=known.origin, fixed=made.fixed
+    )
+    return made if known.readout is None else with_readout(made, known.readout)
+
+
+def fetched(known: Meant) -> Mapping[str, Tensor]:
+    """Its weights out of the hub's cache, or from the hub.
+
+    Raises:
+        ModelError: they cannot be.
+    """
+    if known.repository is None:
+        raise ModelError(
+            f"{known.name}: its weights are not on the Hugging Face hub; fetch them"
+            f"{f' from {known.url}' if known.url else ''} and give the file: `weights` FILE"
+        )
+    try:
+        return weight_files.read(weight_files.fetched(known.repository, known.revision, known.file))
+    except Exception as error:
+        raise explained(error, known.repository, known.licence, f"{known.name}: ") from None
+
+
+def _read(known: Meant, weights: Path) -> Mapping[str, Tensor]:
+    if not weights.exists():
+        raise ModelError(
+            f"{known.name}: {weights}: no such file; `weights` is trained, start, random or a file"
+        )
+    try:
+        return weight_files.read(weights)
+    except ModelError as error:
+        raise ModelError(f"{known.name}: {error}") from None
+
+
+def _shape(config: ModelConfig) -> nn.Module:
+    """The network to be filled; of a plain transformer its shape alone, since drawing a billion random
+    numbers takes longer than reading them.
+    """
+    with torch.device("meta"):
+        network = any_network(config)
+    # others have tables that are no weights, which a shape has not
+    return network if type(network) is VisionTransformer else any_network(config)
+
+
+def _on_grid(config: ModelConfig, state: Mapping[str, Tensor]) -> ModelConfig:
+    """The architecture with the weights' own grid of positions, from which others are resampled."""
+    with torch.device("meta"):
+        network = any_network(config)
+    trunk = getattr(network, "trunk", network)
+    own = getattr(trunk, "pos_embed", None)
+    endings = ("pos_embed", "embeddings.position_embeddings")
+    there = next((value for key, value in state.items() if key.endswith(endings)), None)
+    if not isinstance(trunk, VisionTransformer) or own is None or there is None or there.ndim != 3:
+        return config
+    prefix = own.shape[1] - math.prod(trunk.patch_embed.grid_size)
+    for before in (prefix, 1, 0):
+        side = math.isqrt(max(there.shape[1] - before, 0))
+        if side and side * side + before == there.shape[1]:
+            break
+    else:
+        return config
+    if (side, side) == tuple(trunk.patch_embed.grid_size):
+        return config
+    size = side * int(trunk.patch_embed.patch_size[0])
+    return config.model_copy(update={"kwargs": {**config.kwargs, "img_size": size}})

@@ -1,0 +1,148 @@
+"""The viewer's server: what it gives, to whom, and what it refuses."""
+
+import http.client
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from helpers.scored import grid, write_csv
+from helpers.slides import tissue, write_tiff
+
+from pathprep.errors import UsageError
+from pathprep.viewing.view import serving
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiff(tmp_path_factory.mktemp("s") / "one.tif", tissue(900, 1200, margin=150), levels=2)
+
+
+@pytest.fixture(scope="module")
+def url(slide: Path) -> Iterator[str]:
+    with serving(slide, tile=64, scores=write_csv(slide.parent / "s.csv", grid(4, 4, 64))) as found:
+        yield found
+
+
+def ask(
+    url: str, path: str = "", method: str = "GET", **headers: str
+) -> tuple[int, http.client.HTTPMessage, bytes]:
+    """Status, headers and body; ``path`` beginning with / is from the root."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=60)
+    try:
+        connection.request(method, path if path.startswith("/") else parts.path + path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+    finally:
+        connection.close()
+
+
+def test_page_tiles_and_layers(url: str) -> None:
+    status, headers, page = ask(url)
+    assert (status, headers["Cache-Control"]) == (200, "no-store")
+    assert b"openseadragon.min.js" in page
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    status, headers, tile = ask(url, "slide_files/11/0_0.jpg")
+    assert (status, headers["Content-Type"], tile[:2]) == (200, "image/jpeg", b"\xff\xd8")
+    assert ask(url, "slide_files/11/9_9.jpg")[0] == 404
+    assert b'Width="1200" Height="900"' in ask(url, "slide.dzi")[2]
+    layers = json.loads(ask(url, "layers.json")[2])
+    assert layers["layers"]["states"][0] == "kept"
+    assert layers["problem"] == ""
+    (column,) = json.loads(ask(url, "scores.json")[2])["columns"]
+    assert (column["name"], column["low"], column["high"]) == ("score", 0, 1)
+    measured = json.loads(ask(url, "figures/256_256.json")[2])
+    assert measured["figures"]["focus"] > 0
+    assert measured["reason"] == ""
+    assert ask(url, method="HEAD")[2] == b""
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "", "127.0.0.1.evil.example", "10.0.0.1:1"]
+)
+def test_another_host_gets_nothing(url: str, host: str) -> None:
+    """A page whose name points to this machine (DNS rebinding)."""
+    status, _, body = ask(url, Host=host)
+    assert (status, b"openseadragon" in body) == (403, False)
+
+
+@pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1:9999", "[::1]:80", "localhost"])
+def test_a_tunnel_from_another_machine(url: str, host: str) -> None:
+    assert ask(url, Host=host)[0] == 200
+
+
+def test_without_the_token_nothing_is_told(url: str) -> None:
+    token = urlsplit(url).path.strip("/")
+    for path in (
+        "/",
+        f"/{token}",
+        f"/{token[:-1]}/",
+        f"/{token}x/",
+        "/x/slide_files/0/0_0.jpg",
+        "/%2e%2e/",
+        "/%C3%A9/",
+    ):
+        status, _, body = ask(url, path)
+        assert status == 404
+        assert token.encode() not in body
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../viewer.js", "..%2f..%2fetc/passwd", "....//view.py",
+        "view.py", "/etc/passwd", "slide_files/../view.py",
+        "slide_files/0/0_0.jpg/../../../view.py", "slide_files/-1/0_0.jpg", "slide_files/99999999999/0_0.jpg",
+        "slide_files/11/0_0.jpg%00.py", "figures/-1_0.json", "figures/1e3_0.json",
+    ],
+)  # fmt: skip
+def test_no_part_of_an_address_becomes_a_path(url: str, path: str) -> None:
+    status, _, body = ask(url, path)
+    assert status == 404
+    assert b"import" not in body
+
+
+def test_only_questions(url: str) -> None:
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        assert ask(url, method=method)[0] == 501
+
+
+def test_a_place_that_cannot_be_read_is_said(url: str) -> None:
+    status, headers, body = ask(url, "figures/5000_5000.json")
+    assert status == 500
+    assert headers["Content-Type"].startswith("text/plain")
+    assert b"leaves level 0" in body
+    assert ask(url, "slide_files/11/0_0.jpg")[0] == 200
+
+
+def test_what_is_not_of_the_slide_is_refused(slide: Path, small: Path, tmp_path: Path) -> None:
+    wrong = write_csv(tmp_path / "s.csv", grid(2, 2, 64, slide="other"))
+    with pytest.raises(UsageError, match="no row of slide one; it has other"), serving(slide, scores=wrong):
+        pass
+    with pytest.raises(UsageError, match="no slide one; leave `dataset` out"), serving(slide, dataset=small):
+        pass
+    own = small.parent / "slides" / "synth-000.tif"
+    with pytest.raises(UsageError, match="`tile` shapes tiles"), serving(own, dataset=small, tile=128):
+        pass
+    with pytest.raises(UsageError, match="holds 2 slides"), serving(own.parent):
+        pass
+
+
+def test_tiles_of_a_dataset(small: Path) -> None:
+    with serving(small.parent / "slides" / "synth-000.tif", dataset=small) as url:
+        layers = json.loads(ask(url, "layers.json")[2])["layers"]
+    assert layers["side"] == 64
+    assert layers["measured"]
+    assert {"tissue", "focus", "pen"} <= set(layers["figures"])
+    assert layers["polygons"]
+
+
+def test_a_slide_without_an_mpp_is_shown_all_the_same(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "bare.tif", tissue(300, 300), mpp=None)
+    with serving(path) as url:
+        found = json.loads(ask(url, "layers.json")[2])
+        assert found["layers"] is None
+        assert "MPP" in found["problem"] or "micrometres" in found["problem"]
+        assert ask(url, "slide_files/9/0_0.jpg")[0] == 200
