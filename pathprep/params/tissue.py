@@ -36,8 +36,7 @@ class TissueParams:
     method: Annotated[
         TissueMethod,
         Setting(
-            "How tissue is found: stained (fat and faint stains too), or as CLAM does, by a fixed threshold or "
-            "Otsu's.",
+            "How: stained (fat and faint stains too), or as CLAM does, by a fixed threshold or Otsu's.",
             PANEL,
             "tissue",
         ),
