@@ -1,5 +1,6 @@
 """The viewer's server: what it gives, to whom, and what it refuses."""
 
+import base64
 import http.client
 import json
 import os
@@ -10,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from helpers import deadly_view
+from helpers.drawings import box, collection, polygon, qupath
 from helpers.scored import grid, write_csv
 from helpers.slides import tissue, write_tiff
 
@@ -143,6 +146,22 @@ def test_tiles_of_a_dataset(small: Path) -> None:
     assert layers["measured"]
     assert {"tissue", "focus", "pen"} <= set(layers["figures"])
     assert layers["polygons"]
+
+
+def test_the_users_own_mask(tmp_path: Path, slide: Path) -> None:
+    mask = tmp_path / "one.geojson"
+    mask.write_text(json.dumps(collection(qupath(polygon(box(256, 320, 512, 384)), "Tissue"))))
+    with serving(slide, masks=mask, tile=64) as url:
+        layers = json.loads(ask(url, "layers.json")[2])["layers"]
+    ((ring,),) = layers["polygons"]
+    points = np.frombuffer(base64.b64decode(ring), "<f4").reshape(-1, 2)
+    assert np.abs(points.min(axis=0) - [256, 320]).max() < 20
+    assert np.abs(points.max(axis=0) - [768, 704]).max() < 20
+    with (
+        pytest.raises(UsageError, match="`masks` shapes tiles"),
+        serving(slide, masks=mask, dataset=tmp_path),
+    ):
+        pass
 
 
 def test_a_slide_without_an_mpp_is_shown_all_the_same(tmp_path: Path) -> None:
