@@ -51,8 +51,8 @@ def test_tiles_that_it_knows(model: LoadedModel, tile: int, mpp: float, how: How
             0.5,
             How(),
             r"slides: uni would see its tiles \(128 px at 0.5 MPP\) at 2 MPP; it was trained at 0.5, 1. Make "
-            r"tiles for it: `pathprep shard SLIDES --out sets/d-mpp0.5-tile32 --mpp 0.5 --tile 32`, or let it "
-            r"see these larger: `size` 128, or `any_mpp`",
+            r"tiles for it: `pathprep shard SLIDES --out sets/d-mpp0.5-tile32 --mpp 0.5 --tile 32`, or let "
+            r"it see these larger: `size` 128, or `any_mpp`",
         ),
         (32, 0.25, How(), r"at 0.25 MPP; .*--mpp 0.5 --tile 32`, or `any_mpp`"),  # cannot be made finer
         (32, 0.25, How(short=40), r"at 0.2 MPP; .*--tile 40`, or `any_mpp`"),
