@@ -1,10 +1,10 @@
-"""The work on one block of a slide: read, cut, check, drop, fit, normalise, encode.
+"""The work on one block of a slide: read, cut, check, drop, fit, normalise, encode (or hand on as pixels).
 
 The steps on pixels run on an engine (engines/); every step releases the GIL.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -47,14 +47,30 @@ class Clock:
 
 @dataclass
 class Tiles:
-    """What a block became: encoded tiles with their rows, rows of those that a quality filter dropped, and
-    cells that need the slide's pooled fit."""
+    """What a block became: tiles as they are passed on, each with its row, rows of those that a quality
+    filter dropped, and cells that need the slide's pooled fit."""
 
-    encoded: list[tuple[bytes, dict[str, Any]]]
+    packed: list[tuple[Any, dict[str, Any]]]
     dropped: list[dict[str, Any]]
     deferred: Cells
     fits: stain.StainFit | None
     clock: Clock
+
+
+# What is passed on of tiles, one each
+Pack = Callable[[engines.Engine, engines.Tiles, ShardParams], list[Any]]
+
+
+def as_jpegs(engine: engines.Engine, tiles: engines.Tiles, params: ShardParams) -> list[Any]:
+    """Tiles as a dataset stores them: the bytes of a JPEG each."""
+    if params.encoder == "cpu":
+        return [jpeg.encode(tile, params.quality, params.subsampling) for tile in engine.host(tiles)]
+    return engine.encode(tiles, params.quality, params.subsampling)
+
+
+def as_pixels(engine: engines.Engine, tiles: engines.Tiles, params: ShardParams) -> list[Any]:
+    """Tiles as they were cut and normalised: (stored, stored, 3) uint8 each."""
+    return list(engine.host(tiles))
 
 
 def stain_columns(fits: stain.StainFit | None, number: int) -> dict[str, Any]:
@@ -77,7 +93,11 @@ def record(pooled: stain.StainFit | None) -> StainRecord | None:
 
 @dataclass(frozen=True)
 class Worker:
-    """The work on one block; called from several threads."""
+    """The work on one block; called from several threads.
+
+    Attributes:
+        pack: makes of tiles what is passed on; see ``as_jpegs``.
+    """
 
     slide: Slide
     plan: Grid
@@ -85,15 +105,16 @@ class Worker:
     params: ShardParams
     check: Check | None
     engine: engines.Engine
+    pack: Pack = as_jpegs
 
     def first_pass(self, block: Block) -> Tiles:
-        """Read, cut, drop, fit; normalise and encode what has a fit of its own."""
+        """Read, cut, drop, fit; normalise and pack what has a fit of its own."""
         clock = Clock()
         with self._cut(block, clock) as (tiles, qc):
             block, tiles, qc, dropped = self._sift(block, tiles, qc)
             if self.params.stain.mode == "none":
                 rows = [self._row(block, i, qc[i]) for i in range(len(qc))]
-                return Tiles(self._encode(tiles, rows, clock), dropped, block.cells[:0], None, clock)
+                return Tiles(self._packed(tiles, rows, clock), dropped, block.cells[:0], None, clock)
             with clock("stain"):
                 fits = self.engine.fit(tiles, self.params.stain)
             own = fits.status == stain.Status.FITTED
@@ -146,8 +167,8 @@ class Worker:
         fits: stain.StainFit,
         which: npt.NDArray[np.bool_],
         clock: Clock,
-    ) -> list[tuple[bytes, dict[str, Any]]]:
-        """Normalise (with ``bake``) and encode some of a block's tiles, each with its row."""
+    ) -> list[tuple[Any, dict[str, Any]]]:
+        """Normalise (with ``bake``) and pack some of a block's tiles, each with its row."""
         settings = self.params.stain
         rows = [self._row(block, i, qc[i], fits) for i in np.flatnonzero(which).tolist()]
         tiles = self.engine.select(tiles, which)
@@ -155,18 +176,14 @@ class Worker:
             with clock("stain"):
                 matrices = stain.matrix(fits, settings.target or stain.Target.default())[which]
                 tiles = self.engine.apply(tiles, matrices, settings.io)
-        return self._encode(tiles, rows, clock)
+        return self._packed(tiles, rows, clock)
 
-    def _encode(
+    def _packed(
         self, tiles: engines.Tiles, rows: list[dict[str, Any]], clock: Clock
-    ) -> list[tuple[bytes, dict[str, Any]]]:
-        quality, subsampling = self.params.quality, self.params.subsampling
+    ) -> list[tuple[Any, dict[str, Any]]]:
         with clock("encode"):
-            if self.params.encoder == "cpu":
-                encoded = [jpeg.encode(tile, quality, subsampling) for tile in self.engine.host(tiles)]
-            else:
-                encoded = self.engine.encode(tiles, quality, subsampling)
-        return list(zip(encoded, rows, strict=True))
+            packed = self.pack(self.engine, tiles, self.params)
+        return list(zip(packed, rows, strict=True))
 
     def _row(
         self, block: Block, number: int, qc: npt.NDArray[np.float32], fits: stain.StainFit | None = None

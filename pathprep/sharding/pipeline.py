@@ -26,9 +26,10 @@ from pathprep.dataset.writer import ShardWriter
 from pathprep.errors import TooCoarse
 from pathprep.launchers.base import Progress
 from pathprep.params.shard import ShardParams
-from pathprep.sharding.blocks import Clock, Tiles, Worker, record
+from pathprep.sharding.blocks import Clock, Pack, Tiles, Worker, as_jpegs, record
 from pathprep.sharding.survey import Survey, resolution, survey
 from pathprep.sharding.task import DatasetTask
+from pathprep.sharding.work import Sink, SlideWork
 from pathprep.slides import facts, grid, outlines
 from pathprep.slides.cross_check import Check
 from pathprep.slides.find import SlideSource
@@ -53,13 +54,27 @@ COUNTS = ("kept", "little_tissue", "no_tissue", "over_max_tiles", "small_pieces"
 class ShardTask(DatasetTask[SlideSource, ShardParams]):
     """A slide to shard."""
 
+    @property
+    def pack(self) -> Pack:
+        """See SlideWork."""
+        return as_jpegs
+
+    @property
+    def previews(self) -> bool:
+        """See SlideWork."""
+        return True
+
+    def sink(self) -> ShardWriter:
+        """See SlideWork."""
+        return ShardWriter(self.root, self.source.name, self.rebuild)
+
     def make(self, progress: Progress) -> Marker:
         """See ``process``."""
         return process(self, progress)
 
 
-def process(task: ShardTask, progress: Progress | None = None) -> Marker:
-    """Shard one slide and commit it.
+def process(task: SlideWork, progress: Progress | None = None) -> Marker:
+    """Make the tiles of one slide and commit them: into a shard, or wherever the work's sink takes them.
 
     Raises:
         SlideError: the slide cannot be used.
@@ -113,14 +128,15 @@ def process(task: ShardTask, progress: Progress | None = None) -> Marker:
         progress.planned(len(chosen))
         progress.stage(2)
         with (
-            ShardWriter(task.root, source.name, task.rebuild) as writer,
+            task.sink() as writer,
             ThreadPoolExecutor(1) as aside,
         ):
-            previews = aside.submit(_previews, slide, seen)  # Python mostly, while the tiles are not
+            # Python mostly, while the tiles are not
+            previews = aside.submit(_previews, slide, seen) if task.previews else None
             check = None
             if params.cross_check:
                 check = Check(source.path, seen.overview, slide.width, slide.height, seen.plan)
-            worker = Worker(slide, seen.plan, seen.share, params, check, engines.of(params.device))
+            worker = Worker(slide, seen.plan, seen.share, params, check, engines.of(params.device), task.pack)
             pooled = _write_tiles(writer, worker, chosen, task.threads, clock, progress)
             counts["kept"] -= writer.dropped.total()
             counts |= {rule.reason: writer.dropped[rule.reason] for rule, _ in params.qc.rules()}
@@ -139,7 +155,7 @@ def process(task: ShardTask, progress: Progress | None = None) -> Marker:
                     seen.given.origin, seen.given.source, tuple(map(source.said, seen.given.notes))
                 ),
             )
-            return writer.commit(made, previews.result())
+            return writer.commit(made, {} if previews is None else previews.result())
 
 
 def _facts(slide: Slide, mpp: Mpp, source: SlideSource) -> facts.Facts:
@@ -176,10 +192,10 @@ def plan_tiles(seen: Survey, params: ShardParams, name: str) -> tuple[Cells, dic
     return chosen, dict(zip(COUNTS, left, strict=True))
 
 
-def _leave_out(task: ShardTask, marker: Callable[..., SlideMarker], slide: Slide, reason: str) -> Marker:
+def _leave_out(task: SlideWork, marker: Callable[..., SlideMarker], slide: Slide, reason: str) -> Marker:
     """Commit that a slide has no tiles at one of several resolutions, which is no failure."""
     overview = slide.overview(max(1.0, max(slide.width, slide.height) / PREVIEW_SIDE))
-    with ShardWriter(task.root, task.source.name, task.rebuild) as writer:
+    with task.sink() as writer:
         mpp = resolution(slide, task.params, task.source.mpp)
         plan = Grid(0, 1, side=1, stride=1, stored=1, mpp=mpp.value, columns=0, rows=0, per_region=1)
         nothing = dict.fromkeys(COUNTS, 0)
@@ -203,7 +219,7 @@ def _jpeg(overview: Pixels) -> bytes:
 
 
 def _write_tiles(
-    writer: ShardWriter,
+    writer: Sink,
     worker: Worker,
     cells: Cells,
     threads: int,
@@ -218,14 +234,14 @@ def _write_tiles(
         for part in tiles:
             clock.add(part.clock)
             with clock("write"):
-                for data, row in part.encoded:
+                for data, row in part.packed:
                     writer.add(data, row)
                 for row in part.dropped:
                     writer.drop(row)
             if part.fits is not None:
                 fits.append(part.fits)
             late.append(part.deferred)
-            statuses = Counter(row["stain_status"] for _, row in part.encoded)
+            statuses = Counter(row["stain_status"] for _, row in part.packed)
             progress.done(statuses + Counter(dropped=len(part.dropped)))
 
     with ThreadPoolExecutor(threads) as pool:

@@ -32,13 +32,13 @@ _LEFT = re.compile(
 )
 
 
-def publish_folder(path: Path, make: Callable[[Path], None], own: Collection[str]) -> None:
+def publish_folder(path: Path, make: Callable[[Path], None], own: Collection[str] | None) -> None:
     """Make a folder, at once or not at all; what is there is replaced, but for files that are not ours.
 
     Args:
         path: the place; its parent must exist.
         make: writes the files, flushed, into an empty folder that it is given.
-        own: the names of our files, right in the folder.
+        own: the names of our files, right in the folder; None: whatever is in it is ours.
 
     Raises:
         OSError: it cannot be written; what was there is as it was.
@@ -87,7 +87,7 @@ def _temporary(path: Path, kind: str) -> Path:
     )
 
 
-def recover(folder: Path, own: Collection[str], only: Path | None = None) -> None:
+def recover(folder: Path, own: Collection[str] | None, only: Path | None = None) -> None:
     """Put back what killed writers left away from its place, and remove the rest; nobody else is writing.
 
     Args:
@@ -115,7 +115,7 @@ def left_over(folder: Path) -> list[tuple[Path, str, Path]]:
     return found
 
 
-def _swap(temporary: Path, path: Path, own: Collection[str]) -> None:
+def _swap(temporary: Path, path: Path, own: Collection[str] | None) -> None:
     if not path.exists():
         with suppress(FileExistsError):  # made meanwhile, where there are no locks
             temporary.rename(path)
@@ -156,8 +156,10 @@ def exchange(one: Path, other: Path) -> bool:
     raise OSError(number, os.strerror(number), str(other))
 
 
-def _foreign(folder: Path, own: Collection[str]) -> Iterator[tuple[Path, Path]]:
+def _foreign(folder: Path, own: Collection[str] | None) -> Iterator[tuple[Path, Path]]:
     """Files (and links) that are not ours: where they lie, and their path in the folder."""
+    if own is None:
+        return
     for here, folders, files in os.walk(folder):
         for name in [*files, *(name for name in folders if (Path(here) / name).is_symlink())]:
             path = Path(here) / name
@@ -166,7 +168,7 @@ def _foreign(folder: Path, own: Collection[str]) -> Iterator[tuple[Path, Path]]:
                 yield path, path.relative_to(folder)
 
 
-def _link(old: Path, new: Path, own: Collection[str]) -> None:
+def _link(old: Path, new: Path, own: Collection[str] | None) -> None:
     """Have what is not ours in both folders."""
     for path, name in _foreign(old, own):
         there = new / name
@@ -179,7 +181,7 @@ def _link(old: Path, new: Path, own: Collection[str]) -> None:
             part.rename(there)
 
 
-def _carry(old: Path, new: Path, own: Collection[str]) -> None:
+def _carry(old: Path, new: Path, own: Collection[str] | None) -> None:
     """Move what is not ours and was written after it was linked."""
     for path, name in _foreign(old, own):
         there = new / name

@@ -1,4 +1,11 @@
-"""Features of a dataset on disk: a file per slide, HDF5 or Parquet (pathtrain.features.files).
+"""Features on disk, a file per slide: of a dataset, of an image folder, or straight from slides.
+
+The front door. What lies at a source tells what it is:
+
+    a folder with a dataset.json, or a URL of one     a dataset
+    a folder with a labels.csv                        an image folder
+    anything else: slide files, folders of slides,    slides, as `pathprep shard` takes them; see from_slides
+    CSVs with a column slide; one or several
 
 An image folder gives one file, named as the folder. It has no coords: such images have no place on a slide;
 imported tiles (`pathprep import-tiles`) give the same, a file per shard. An image that cannot be used has no
@@ -8,81 +15,117 @@ A file that was made from the same model, tar, size and precision is kept; see p
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from pathprep.dataset.marker import SlideMarker
 from pathprep.errors import DatasetError, UsageError
-from pathprep.params.settings import build
+from pathprep.params.running import AnyPath, listed
+from pathprep.params.settings import build, flat
 from pathprep.storage.place import local_folder
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, open_tiles, outcome
-from pathtrain.features import embed_levels
-from pathtrain.features.encode import Features, check_short, check_size, encode, resampled
-from pathtrain.features.files import Part, origin
+from pathtrain.features import embed_levels, from_slides
+from pathtrain.features.encode import Features, encode
+from pathtrain.features.facts import described, made_from
 from pathtrain.features.fitting import check_tiles
 from pathtrain.features.own_names import file_names
+from pathtrain.features.part import Arrays, Part, origin
 from pathtrain.features.progress import TileProgress
-from pathtrain.features.write import EmbedSummary, make
-from pathtrain.params.encoding import Format, How, Level
+from pathtrain.features.slides_account import SlidesSummary
+from pathtrain.features.sources import are_slides
+from pathtrain.features.write import EmbedSummary, check_format, make
+from pathtrain.params.encoding import Dtype, Format, How, Level
 from pathtrain.runs.model import LoadedModel, Model
 from pathtrain.runs.opening import opened
 
 
 def embed(
     model: Model,
-    source: str | Path,
+    source: AnyPath | Iterable[AnyPath],
     out: str | Path = "features",
     *,
     format: Format = "hdf5",
+    dtype: Dtype = "float32",
     level: Level = "tile",
     seed: int = 1,
+    replace: bool = False,
     **settings: Any,
-) -> EmbedSummary:
-    """Write the features of every tile of a dataset, or of an image folder: a file per slide, float32.
+) -> EmbedSummary | SlidesSummary:
+    """Write the features of every tile of a dataset, an image folder or slides: a file per slide.
 
     Run again, it goes on where it stopped. Under torchrun each process makes its own files.
 
     Args:
         model: an encoder, or its run, exported folder or public name (pathtrain.runs.opening).
-        source: a dataset, or a folder of images with a labels.csv.
+        source: a dataset; a folder of images with a labels.csv; or slides: files, folders, or CSVs with a
+            column slide, one or several, as ``pathprep.shard`` takes them.
         out: created; files in it that fit are kept, others of the same name are replaced.
-        format: ``hdf5``, as CLAM and TRIDENT read it, or ``parquet``.
+        format: ``hdf5``, as CLAM and TRIDENT read it, ``parquet``, ``anndata`` (.h5ad) or ``zarr``.
+        dtype: of the features in the files: ``float32``, ``float16``, or ``bfloat16`` (hdf5 only).
         level: ``tile``; of runs with three stages also ``region`` or ``slide``.
         seed: of random weights; not the run's own, if it began with random weights.
+        replace: remove features of other models that ``out`` holds, instead of refusing.
         settings: of How, by their flat names: ``device="cuda", readout="mean", weights=FILE``; of
-            regions and slides ``device`` and ``threads`` only.
+            regions and slides ``device`` and ``threads`` only. With slides also those of ``pathprep.shard``
+            and of ``embed_slides``: ``mpp=0.5, min_tissue=0.3, workers=16``.
 
     Returns:
         Counts, and the slides that failed with their reasons.
 
     Raises:
-        UsageError: a setting is wrong, or does not go with the level.
+        UsageError: a setting is wrong, or does not go with the level or the source; ``out`` holds features of
+            another model.
         ModelError, CheckpointError, DatasetError: the model, its start or the dataset cannot be read.
         PeerError: another process stopped.
     """
-    how, source, out = build(How, settings), Path(source), local_folder(out)
+    sources, out = listed(source), local_folder(out)
+    check_format(format, dtype)
     if level not in get_args(Level):
         raise UsageError(f"`level` is {level!r}; give tile, region or slide")
+    if are_slides(sources):
+        if level != "tile":
+            raise UsageError(f"`level` {level}: regions and slides are made from a dataset; give one")
+        from_slides.begin()  # what reads slides loads while the model does
+        known = flat(How)
+        how = build(How, {name: value for name, value in settings.items() if name in known})
+        loaded = opened(model, how.weights, how.readout, seed)
+        more = {name: value for name, value in settings.items() if name not in known}
+        return from_slides.embed_slides(
+            loaded, sources, out, how, format=format, dtype=dtype, replace=replace, **more
+        )
+    for name in settings.keys() - flat(How).keys():
+        if name in from_slides.OPTIONS:
+            raise UsageError(f"`{name}` goes with slides, and {sources[0]} is no slide: leave it out")
+    return _embed_stored(model, Path(sources[0]), out, format, dtype, level, seed, replace, settings)
+
+
+def _embed_stored(
+    model: Model,
+    source: Path,
+    out: Path,
+    format: Format,
+    dtype: Dtype,
+    level: Level,
+    seed: int,
+    replace: bool,
+    settings: dict[str, Any],
+) -> EmbedSummary:
+    """Of a dataset, or an image folder."""
+    how = build(How, settings)
     if level != "tile":
         if extra := settings.keys() - {"device", "threads"}:  # the run has its own
             raise UsageError(f"`{min(extra)}` is for `level` tile: leave it out with `level` {level}")
-        return embed_levels.embed(_run_of(model), source, out, level, how.device, how.threads, format)
+        return embed_levels.embed(
+            _run_of(model), source, out, level, how.device, how.threads, format, dtype, replace
+        )
     loaded = opened(model, how.weights, how.readout, seed)
     tiles = open_tiles(source, loaded.target)
-    size = check_size(loaded, how.size)
-    check_short(how, size)
+    made, about = made_from(loaded, how, dtype), described(loaded, dtype)
     check_tiles(loaded, tiles, how)
-    made = {
-        "fingerprint": loaded.fingerprint,
-        "size": size if how.short is None else f"{how.short} cropped to {size}",
-        "precision": how.precision,
-        **resampled(loaded, size),
-    }
 
     def features(todo: list[Part], progress: TileProgress) -> Iterator[Features | DatasetError]:
         for part in todo:
@@ -98,9 +141,9 @@ def embed(
         progress.note(outcome(tiles))
 
     if isinstance(tiles, DatasetTiles):
-        parts = _of_dataset(tiles, made)
-        return make(parts, len(tiles.dataset.tile_counts()) - len(parts), out, format, features)
-    return make([_of_folder(tiles, made)], 0, out, format, features)
+        parts = _of_dataset(tiles, made, about)
+        return make(parts, len(tiles.dataset.tile_counts()) - len(parts), out, format, features, replace)
+    return make([_of_folder(tiles, made, about)], 0, out, format, features, replace)
 
 
 def _leave_out(tiles: DatasetTiles | FolderTiles, part: Part) -> Callable[[int, DatasetError], None] | None:
@@ -122,7 +165,7 @@ def _run_of(model: Model) -> Path:
     return model.run
 
 
-def _of_dataset(tiles: DatasetTiles, made: dict[str, Any]) -> list[Part]:
+def _of_dataset(tiles: DatasetTiles, made: dict[str, Any], about: dict[str, Any]) -> list[Part]:
     params, parts = tiles.dataset.params, []
     called = file_names(tiles.dataset, tiles.slides)
     for number, slide in enumerate(tiles.slides):
@@ -152,16 +195,23 @@ def _of_dataset(tiles: DatasetTiles, made: dict[str, Any]) -> list[Part]:
                 },
                 arrays=partial(_coords if attributes else _strings, tiles, slice(start, end)),
                 coords_attributes=attributes,
+                about={**about, "mpp": marker.mpp} if about.get("mpp") is None and marker.mpp else about,
+                columns=partial(_columns, tiles, slice(start, end)) if attributes else dict,
             )
         )
     return parts
 
 
-def _coords(tiles: DatasetTiles, part: slice) -> dict[str, npt.NDArray[Any]]:
+def _coords(tiles: DatasetTiles, part: slice) -> Arrays:
     return {"coords": tiles.places(part)}
 
 
-def _strings(tiles: DatasetTiles, part: slice) -> dict[str, npt.NDArray[Any]]:
+def _columns(tiles: DatasetTiles, part: slice) -> Arrays:
+    """What AnnData says of a slide's tiles beside their place."""
+    return {"side": tiles.index.columns["side"][part]}
+
+
+def _strings(tiles: DatasetTiles, part: slice) -> Arrays:
     """What imported tiles have instead of coordinates."""
     columns = {
         "files": tiles.sources[part],
@@ -171,11 +221,11 @@ def _strings(tiles: DatasetTiles, part: slice) -> dict[str, npt.NDArray[Any]]:
     return _objects(columns)
 
 
-def _objects(columns: dict[str, list[str]]) -> dict[str, npt.NDArray[Any]]:
+def _objects(columns: dict[str, list[str]]) -> Arrays:
     return {name: np.array(values, dtype=object) for name, values in columns.items()}
 
 
-def _of_folder(tiles: FolderTiles, made: dict[str, Any]) -> Part:
+def _of_folder(tiles: FolderTiles, made: dict[str, Any], about: dict[str, Any]) -> Part:
     strings = {
         "files": tiles.files,
         "labels": tiles.labels,
@@ -187,7 +237,7 @@ def _of_folder(tiles: FolderTiles, made: dict[str, Any]) -> Part:
         digest.update(repr((row, state and (state.st_size, state.st_mtime_ns))).encode())
     left_out: dict[str, str] = {}
 
-    def arrays() -> dict[str, npt.NDArray[Any]]:
+    def arrays() -> Arrays:
         kept = [number for number, file in enumerate(tiles.files) if file not in left_out]
         return _objects({name: [values[number] for number in kept] for name, values in strings.items()})
 
@@ -199,4 +249,5 @@ def _of_folder(tiles: FolderTiles, made: dict[str, Any]) -> Part:
         arrays=arrays,
         coords_attributes={},
         left_out=left_out,
+        about=about,
     )

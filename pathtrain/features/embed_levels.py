@@ -24,11 +24,11 @@ from pathtrain.data.layout import Layout
 from pathtrain.data.slide_stream import Request, SlideIndex, TileStream
 from pathtrain.distributed.workers import cores, pick_device
 from pathtrain.features.encode import Features
-from pathtrain.features.files import Part, origin
 from pathtrain.features.own_names import file_names
+from pathtrain.features.part import Part, origin
 from pathtrain.features.progress import TileProgress
 from pathtrain.features.write import EmbedSummary, make
-from pathtrain.params.encoding import Device, Format, Level
+from pathtrain.params.encoding import Device, Dtype, Format, Level
 from pathtrain.runs import checkpoint
 from pathtrain.runs.described import recipe_of
 from pathtrain.runs.hierarchical import open_run, quiet_stage
@@ -43,6 +43,8 @@ def embed(
     device: Device = "auto",
     threads: int | None = None,
     format: Format = "hdf5",
+    dtype: Dtype = "float32",
+    replace: bool = False,
 ) -> EmbedSummary:
     """Write the files; those that were made from the same run and slides are kept.
 
@@ -99,6 +101,8 @@ def embed(
             yield (regions if level == "region" else slide[None]).cpu().numpy()
 
     made = {**_made(run, level), "side": side, "build_id": data.info["build_id"]}
+    if dtype != "float32":
+        made["dtype"] = dtype
     parts, called = [], file_names(data, index.tiles.slides)
     for name in index.tiles.slides:
         parts.append(
@@ -107,12 +111,13 @@ def embed(
                 file=called[name],
                 tiles=index.tiles.tiles_of(name),
                 made={**made, "slide": name, "source_sha256": _tar(data, name).sha256},
+                about={"encoder": run.name, "dtype": dtype},
                 arrays=partial(_coords, index, name, side, level),
                 coords_attributes=origin(data.marker(name)),
                 rows=partial(_rows, index, name, side, level),
             )
         )
-    return make(parts, len(data.tile_counts()) - len(parts), out, format, features)
+    return make(parts, len(data.tile_counts()) - len(parts), out, format, features, replace)
 
 
 def _made(run: Path, level: Level) -> dict[str, Any]:

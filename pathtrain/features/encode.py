@@ -10,12 +10,15 @@ is fetched some batches later.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from pathprep.errors import DatasetError, UsageError
 from pathtrain.data.tile_batches import batches
@@ -23,7 +26,7 @@ from pathtrain.data.whole_tiles import Ints, Tiles
 from pathtrain.distributed.side_stream import SideStream
 from pathtrain.distributed.workers import cores, pick_device
 from pathtrain.features.fitting import check_tiles
-from pathtrain.features.gathered import Gathered
+from pathtrain.features.gathered import Array, Gathered
 from pathtrain.features.texture import COLOURS, PATTERNS, colours, patterns
 from pathtrain.models.positions import AsDino
 from pathtrain.params.encoding import How
@@ -112,23 +115,13 @@ def encode(
     """
     if any(model.target != tiles.target for model in models):
         raise ValueError("the tiles were opened with another stain target than the models'")
-    size, device = check_size(models[0], how.size), pick_device(how.device)
+    size = check_size(models[0], how.size)
     check_short(how, size)
     check_tiles(models[0], tiles, how)
-    for model in models:
-        model.to(device)
     features = [np.empty((len(order), *model.shape(size)), dtype=np.float32) for model in models]
     pixels_say = np.empty((len(order), COLOURS + PATTERNS * lbp), dtype=np.float32)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=how.precision == "bfloat16")
-    side, gathered, done = SideStream(device), Gathered(device), 0
-    channels = models[0].channels(device)
-
-    def arrived(part: slice) -> None:
-        for array in features:
-            finite(array[part])
-        advance(part.stop - part.start)
-
-    with torch.inference_mode(), tensor_cores(device):
+    done = 0
+    with Passes(models, how, lbp) as passes:
         for pixels in batches(
             tiles,
             order,
@@ -137,23 +130,99 @@ def encode(
             threads=how.threads or cores(),
             short=how.short,
             leave_out=leave_out,
-            pinned=device.type == "cuda",
+            pinned=passes.on_card,
         ):
             part = slice(done, done + len(pixels))
-            with side.queue():
-                sent = pixels.to(device, non_blocking=True)
-            images = side.give(sent).permute(0, 3, 1, 2).float() / 255
-            found = [(colours(images), pixels_say[part, :COLOURS])]
-            if lbp:
-                found.append((patterns(images), pixels_say[part, COLOURS:]))
-            normalised = models[0].normalised(images, channels)
-            for model, array in zip(models, features, strict=True):
-                with autocast:
-                    found.append((model.features(normalised), array[part]))
-            gathered.add(found, partial(arrived, part))
+            passes.add(
+                pixels,
+                [array[part] for array in features],
+                partial(advance, len(pixels)),
+                colour=pixels_say[part],
+            )
             done = part.stop
-        gathered.finish()
     return [array[:done] for array in features], pixels_say[:done]
+
+
+class Passes:
+    """Batches of pixels through networks; what they find is in the arrays some batches later.
+
+    Use as a context manager: at its end, without an error, all of it is there.
+
+    Args:
+        models: networks with the same normalisation, moved to the device. how: device and precision.
+        lbp: local binary patterns as well, of what ``colour`` takes.
+
+    Raises:
+        UsageError: a device that cannot be.
+    """
+
+    def __init__(self, models: Sequence[LoadedModel], how: How, lbp: bool = False) -> None:
+        device = pick_device(how.device)
+        self.on_card = device.type == "cuda"
+        self._device, self._lbp, self._first = device, lbp, models[0]
+        self._models = [model.to(device) for model in models]
+        self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=how.precision == "bfloat16")
+        self._side, self._gathered = SideStream(device), Gathered(device)
+        self._channels = models[0].channels(device)
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._open.enter_context(torch.inference_mode())
+        self._open.enter_context(tensor_cores(self._device))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._open:
+            if error is None:
+                self.finish()
+
+    def add(
+        self,
+        pixels: Tensor,
+        into: Sequence[Array],
+        done: Callable[[], None],
+        colour: Array | None = None,
+    ) -> None:
+        """Send a batch through the networks.
+
+        Args:
+            pixels: (B, size, size, 3) uint8 on the CPU, pinned if ``on_card``; not to be written to until
+                ``done``.
+            into: per model an array (B, D), or (B, P, D), float32. done: called when they are filled.
+            colour: (B, 6), or (B, 34) with ``lbp``: see ``encode``.
+
+        Raises:
+            ModelError: a feature of an earlier batch is not finite.
+        """
+        with self._side.queue():
+            sent = pixels.to(self._device, non_blocking=True)
+        images = self._side.give(sent).permute(0, 3, 1, 2).float() / 255
+        found: list[tuple[Tensor, Array]] = []
+        if colour is not None:
+            found.append((colours(images), colour[:, :COLOURS]))
+            if self._lbp:
+                found.append((patterns(images), colour[:, COLOURS:]))
+        normalised = self._first.normalised(images, self._channels)
+        for model, array in zip(self._models, into, strict=True):
+            with self._autocast:
+                found.append((model.features(normalised), array))
+
+        def arrived() -> None:
+            for array in into:
+                finite(array)
+            done()
+
+        self._gathered.add(found, arrived)
+
+    def finish(self) -> None:
+        """Wait for all that was sent.
+
+        Raises:
+            ModelError: as of ``add``.
+        """
+        self._gathered.finish()
 
 
 @contextmanager

@@ -1,8 +1,10 @@
-"""Files of features: what ``embed`` writes for a slide, as HDF5 or Parquet.
+"""Files of features: what ``embed`` writes for a slide, as HDF5 or Parquet; AnnData: see anndata_files.
 
     <slide>.h5         the layout that CLAM and TRIDENT read. <slide> is the slide's own name; where it cannot
                        be a file's, that in the dataset
-      features  (N, D) float32, in the order of the dataset's index
+      features  (N, D), or (N, P, D) of patch tokens, in the order of the dataset's index; float32, float16
+                or bfloat16. This is a type of its own in HDF5 (16 bits, 8 of exponent), which every reader
+                converts to float32. Attributes encoder and name, as TRIDENT has them
       coords    (N, 2) int64, x and y of the tile's corner in level-0 pixels; TRIDENT's attributes on it:
                 patch_size (at the target magnification), patch_size_level0, overlap, name, and
                 level0_magnification and target_magnification, nominal: 10 / MPP, rounded. And origin,
@@ -10,11 +12,13 @@
                 opens slides with bounds (x, y, width, height; where there are) cropped, and counts from there
       attributes: what it was made from: of tiles fingerprint, slide (its name in the dataset), build_id,
                   source_sha256, size (pixels; or `256 cropped to 224`), precision; and positions,
-                  how the model's were resampled, where they were. And version (2) and seal, which pathtrain
+                  how the model's were resampled, where they were. For people encoder, readout, width, mpp,
+                dtype and licence. And version (2) and seal, which pathtrain
                   compares; every array of numbers has Fletcher 32 checksums, which all readers compare
-    <slide>.parquet    a row per tile: features (a list of D float32), x, y; the attributes, those of coords
-                       too, as JSON in the schema's metadata, under the key ``pathtrain``; the seal under
-                       ``pathtrain_seal``, and a checksum of each page
+    <slide>.parquet    a row per tile: features (a list of D float32 or float16), x, y; straight from slides
+                       side, tissue, the quality figures and stain_status, too; the attributes, those of
+                       coords too, as JSON in the schema's metadata, under the key ``pathtrain``; the seal
+                       under ``pathtrain_seal``, and a checksum of each page
 
 Of image folders and imported tiles there are the strings files, labels and groups instead of coordinates
 (in Parquet the columns file, label and group).
@@ -22,7 +26,7 @@ Of image folders and imported tiles there are the strings files, labels and grou
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +36,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pathprep.dataset.marker import Marker, SlideMarker
 from pathprep.errors import UsageError
 from pathprep.storage import atomic
 from pathprep.storage.embedded_seal import EMPTY, put
-from pathtrain.features import hdf5_stream
+from pathtrain.features import anndata_files, hdf5_stream
+from pathtrain.features.part import SINGULAR, Features, Part, pieces, rows_of_a_piece, stored
 from pathtrain.features.read import (
     SEAL,
     SEALED_SINCE,
@@ -47,87 +51,76 @@ from pathtrain.features.read import (
 )
 
 METADATA, SEAL_METADATA = b"pathtrain", b"pathtrain_seal"
-PIECE = 1 << 20  # bytes of an array that have one checksum
-SINGULAR = {"files": "file", "labels": "label", "groups": "group"}
-
-Features = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Part:
-    """One file: what is in it beside the features.
-
-    Attributes:
-        name: of the slide (or folder) in the dataset. file: name of the file, without its ending.
-        tiles: that it is made from.
-        made: what it is made from, which is written to it: strings and numbers.
-        arrays: makes the arrays beside the features, when the file is written: those of all slides at once
-            would fill the memory.
-        coords_attributes: of ``coords``.
-        rows: tells how many the features have; None: one per tile.
-        left_out: tiles that turned out to be unusable and have no row, by name, with the reason; known
-            when it was encoded.
-    """
-
-    name: str
-    file: str
-    tiles: range
-    made: dict[str, Any]
-    arrays: Callable[[], dict[str, npt.NDArray[Any]]]
-    coords_attributes: dict[str, Any]
-    rows: Callable[[], int] | None = None
-    left_out: dict[str, str] = field(default_factory=dict)
-
-    def holds(self, rows: int) -> bool:
-        """Whether the features have so many rows."""
-        return rows == (len(self.tiles) if self.rows is None else self.rows())
-
-
-def origin(marker: Marker) -> dict[str, Any]:
-    """What coordinates of a slide count from, as attributes of ``coords``: see the module."""
-    bounds = marker.bounds if isinstance(marker, SlideMarker) else None
-    return {"origin": "slide"} if bounds is None else {"origin": "slide", "bounds": list(bounds)}
 
 
 def hdf5_fits(path: Path, part: Part) -> bool:
     """Whether a file is whole, to the bit, and was made from the same things."""
     try:
         with opened(path) as file:
-            made = {key: file.attrs.get(key) for key in part.made}
-            return bool(made == part.made and part.holds(len(file["features"])))
+            return part.is_made(file.attrs.get) and part.holds(len(file["features"]))
     except UsageError:  # absent, not HDF5, or damaged
         return False
+
+
+def hdf5_made(path: Path) -> dict[str, Any]:
+    """What a file says that it was made from; nothing if it does not, or cannot be read."""
+    try:
+        with opened(path, whole=False) as file:
+            return dict(file.attrs)
+    except UsageError:
+        return {}
 
 
 def write_hdf5(path: Path, part: Part, features: Features) -> None:
     """Write it whole or not at all."""
     with atomic.pending(path) as (stream, temporary):
         with hdf5_stream.writing(stream) as file:
-            bulk = _fill(file, part, features)
+            bulk = _fill(file, part, features, path)
         put(stream, bulk)
     atomic.publish(temporary, path)
 
 
-def _fill(file: h5py.File, part: Part, features: Features) -> tuple[int, int]:
+def _fill(file: h5py.File, part: Part, features: Features, path: Path) -> tuple[int, int]:
     """Write all but the seal; where the features' numbers lie."""
     # before all else: so the seal lies at the file's start
-    file.attrs.update({**part.made, VERSION_KEY: VERSION, SEAL: np.bytes_(EMPTY)})
-    _checked(file, "features", features)
+    file.attrs.update({**part.about, **part.made, VERSION_KEY: VERSION, SEAL: np.bytes_(EMPTY)})
+    _features(file, part, features, path)
     for name, array in part.arrays().items():
         if array.dtype == object:
             file[name] = array.astype(h5py.string_dtype())
         else:
-            _checked(file, name, array)
+            file.create_dataset(name, data=array, chunks=_chunks(array), fletcher32=True)
     if "coords" in file:
         file["coords"].attrs.update(part.coords_attributes)
     return _extent(file["features"])
 
 
-def _checked(file: h5py.File, name: str, array: npt.NDArray[Any]) -> None:
-    """Write an array with checksums of its own (Fletcher 32), which every reader of HDF5 compares."""
-    pieces = -(-array.nbytes // PIECE)
-    rows = max(1, -(-len(array) // max(1, pieces)))
-    file.create_dataset(name, data=array, chunks=(rows, *array.shape[1:]), fletcher32=True)
+def _features(file: h5py.File, part: Part, features: Features, path: Path) -> None:
+    """Write the features with checksums of their own (Fletcher 32), which every reader of HDF5 compares."""
+    kind = {"float16": h5py.h5t.IEEE_F16LE, "bfloat16": _bfloat16()}.get(part.dtype, h5py.h5t.IEEE_F32LE)
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_chunk(_chunks(features))
+    plan.set_fletcher32()
+    plan.set_obj_track_times(False)  # equal features give equal bytes
+    h5py.h5d.create(file.id, b"features", kind, h5py.h5s.create_simple(features.shape), plan)
+    there = file["features"]
+    for rows in pieces(features):
+        there[rows] = stored(features[rows], part.dtype, path)
+    if "encoder" in part.about:
+        there.attrs.update({"encoder": part.about["encoder"], "name": part.name})
+
+
+def _bfloat16() -> Any:
+    """HDF5's description of it; h5py and others read such numbers as float32."""
+    kind = h5py.h5t.IEEE_F32LE.copy()
+    kind.set_fields(15, 7, 8, 0, 7)  # sign, exponent from bit 7 with 8 bits, mantissa from bit 0 with 7
+    kind.set_size(2)
+    kind.set_ebias(127)
+    return kind
+
+
+def _chunks(array: npt.NDArray[Any]) -> tuple[int, ...]:
+    return (rows_of_a_piece(array), *array.shape[1:])
 
 
 def _extent(array: h5py.Dataset) -> tuple[int, int]:
@@ -144,21 +137,42 @@ def parquet_fits(path: Path, part: Part) -> bool:
         about = json.loads((found.metadata or {})[METADATA])
         # what is older has no seal
         sealed = SEAL_METADATA in found.metadata or about.get(VERSION_KEY, 1) < SEALED_SINCE
-        return bool(sealed and about["made_from"] == part.made and part.holds(found.num_rows))
+        return bool(sealed and part.is_made(about["made_from"].get) and part.holds(found.num_rows))
     except (UsageError, OSError, KeyError, ValueError, TypeError, AttributeError, pa.ArrowException):
         return False  # absent, or not such a file
 
 
+def parquet_made(path: Path) -> dict[str, Any]:
+    """What a file says that it was made from; nothing if it does not, or cannot be read."""
+    try:
+        about = json.loads((pq.read_metadata(path).metadata or {})[METADATA])
+        return {**about.get("about", {}), **about["made_from"]}
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, pa.ArrowException):
+        return {}
+
+
 def write_parquet(path: Path, part: Part, features: Features) -> None:
     """Write it whole or not at all."""
-    flat = pa.array(features.reshape(-1), pa.float32())
-    columns: dict[str, Any] = {"features": pa.FixedSizeListArray.from_arrays(flat, features.shape[1])}
+    if part.dtype == "bfloat16":
+        raise UsageError("`dtype` bfloat16: Parquet has no such numbers; give `format` hdf5, or float16")
+    values = stored(features, part.dtype, path)
+    column: Any = pa.array(values.reshape(-1), pa.float16() if part.dtype == "float16" else pa.float32())
+    for side in reversed(features.shape[1:]):
+        column = pa.FixedSizeListArray.from_arrays(column, side)
+    columns: dict[str, Any] = {"features": column}
     for name, array in part.arrays().items():
         if name == "coords":
             columns |= {"x": pa.array(array[:, 0]), "y": pa.array(array[:, 1])}
         else:
             columns[SINGULAR[name]] = pa.array(array.tolist(), pa.string())
-    about = {"made_from": part.made, "coords": part.coords_attributes, VERSION_KEY: VERSION}
+    for name, array in part.columns().items():
+        columns.setdefault(name, pa.array(array.tolist() if array.dtype == object else array))
+    about = {
+        "about": part.about,
+        "made_from": part.made,
+        "coords": part.coords_attributes,
+        VERSION_KEY: VERSION,
+    }
     table = pa.table(columns).replace_schema_metadata({METADATA: json.dumps(about, sort_keys=True).encode()})
     with atomic.pending(path) as (stream, temporary):
         # random mantissas do not compress
@@ -171,8 +185,24 @@ def write_parquet(path: Path, part: Part, features: Features) -> None:
     atomic.publish(temporary, path)
 
 
-# format -> ending, whether a file fits, how it is written
+@dataclass(frozen=True)
+class Kind:
+    """A format.
+
+    Attributes:
+        ending: of its files. fits: whether a file is whole, and was made from the same things.
+        write: writes a file. made: what a file says that it was made from.
+    """
+
+    ending: str
+    fits: Callable[[Path, Part], bool]
+    write: Callable[[Path, Part, Features], None]
+    made: Callable[[Path], dict[str, Any]]
+
+
 FORMATS = {
-    "hdf5": (".h5", hdf5_fits, write_hdf5),
-    "parquet": (".parquet", parquet_fits, write_parquet),
+    "hdf5": Kind(".h5", hdf5_fits, write_hdf5, hdf5_made),
+    "parquet": Kind(".parquet", parquet_fits, write_parquet, parquet_made),
+    "anndata": Kind(".h5ad", anndata_files.h5ad_fits, anndata_files.write_h5ad, hdf5_made),
+    "zarr": Kind(".zarr", anndata_files.zarr_fits, anndata_files.write_zarr, anndata_files.zarr_made),
 }

@@ -41,6 +41,10 @@ class TileProgress:
         if watch := _watch.get():
             watch(self._title, self._done, self._total, self.rate)
 
+    def expect(self, total: int) -> None:
+        """Set how many there will be, as far as that is known by now."""
+        self._total = total
+
     @property
     def rate(self) -> float:
         """Tiles a second since the start."""

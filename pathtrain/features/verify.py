@@ -5,21 +5,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pathprep.errors import UsageError
-from pathprep.storage import hdf5_chunks, regular
+from pathprep.storage import hdf5_chunks, json_files, regular
 from pathprep.storage.embedded_seal import seal_in
-from pathprep.storage.seals import Seal
+from pathprep.storage.seals import Seal, seal_of
 from pathprep.words import command
+from pathtrain.features import anndata_files
+from pathtrain.features.files import FORMATS
 from pathtrain.features.read import opened, read_bytes
+from pathtrain.features.slide_files import EMPTY
 from pathtrain.features.write import FAILED
 from pathtrain.models.folder import is_model
 from pathtrain.runs.verify import Findings, check, foreign, verify_model, verify_run
 
-ENDINGS = (".h5", ".parquet")
+ENDINGS = tuple(kind.ending for kind in FORMATS.values())
 OLDER = "has no seal (older, or of another tool): read whole, and compared with nothing"
 
 Kind = Literal["run", "model", "features"]
@@ -40,7 +44,8 @@ def kind_of(path: Path) -> Kind:
     if (path / "dataset.json").exists() or (path / "mixed.json").exists():
         raise UsageError(f"{path}: a dataset; check it with {command('pathprep verify', path)}")
     raise UsageError(
-        f"{path}: neither a run, nor an exported model, nor features (.h5, .parquet) of `pathtrain embed`"
+        f"{path}: neither a run, nor an exported model, nor features ({', '.join(ENDINGS)}) of `pathtrain "
+        "embed`"
     )
 
 
@@ -59,7 +64,7 @@ def verify(path: str | Path) -> Iterator[Findings]:
 
 
 def _verify_features(path: Path) -> Iterator[Findings]:
-    if not path.is_dir():
+    if not path.is_dir() or path.suffix == ".zarr":
         yield _verify_file(path)
         return
     files = sorted(file for ending in ENDINGS for file in path.glob(f"*{ending}"))
@@ -67,23 +72,39 @@ def _verify_features(path: Path) -> Iterator[Findings]:
         yield _verify_file(file)
     for record in sorted((path / FAILED).glob("*.json")):
         yield Findings(str(record), notes=["a slide that failed; the next `pathtrain embed` tries it again"])
-    yield from foreign(path, {file.name for file in files} | {FAILED})
+    for record in sorted((path / EMPTY).glob("*.json")):
+        sealed = json_files.read_json(record)
+        whole = sealed is not None and seal_of(sealed) is Seal.WHOLE
+        yield Findings(
+            str(record),
+            problems=[]
+            if whole
+            else ["its seal differs; remove it, and the next `pathtrain embed` looks again"],
+            notes=["a slide without a tile"] if whole else [],
+        )
+    yield from foreign(path, {file.name for file in files} | {FAILED, EMPTY})
 
 
 def _verify_file(path: Path) -> Findings:
     notes: list[str] = []
 
     def look() -> None:
-        if path.suffix == ".h5":
+        if path.suffix == ".zarr":
+            if wrong := anndata_files.damage(path):
+                raise UsageError(f"{wrong}; run `pathtrain embed` again")
+            return
+        if path.suffix in (".h5", ".h5ad"):
+            bulk = "features" if path.suffix == ".h5" else "X"
             with opened(path) as file:
-                features = np.asarray(hdf5_chunks.whole(file["features"]), np.float32)
-                for name in file.keys() - {"features"}:
-                    hdf5_chunks.whole(file[name])
+                features = np.asarray(hdf5_chunks.whole(file[bulk]), np.float32)
+                for name, stored in file.items():
+                    if name != bulk and isinstance(stored, h5py.Dataset):
+                        hdf5_chunks.whole(stored)
             if not np.isfinite(features).all():
                 raise UsageError(f"{path}: holds NaN or infinite features; run `pathtrain embed` again")
         else:
             _read_parquet(path)
-        if seal_in(regular.read(path)) is Seal.NONE:
+        if not path.is_dir() and seal_in(regular.read(path)) is Seal.NONE:
             notes.append(OLDER)
 
     found = check(path, look)

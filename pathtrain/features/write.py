@@ -9,20 +9,23 @@ Under torchrun every process takes slides of its own, and its own card. They tal
 end, so that all of them know what failed.
 """
 
+import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pathprep.errors import DatasetError, UsageError
 from pathprep.storage import atomic
 from pathprep.words import counted
 from pathtrain.distributed.workers import Place
+from pathtrain.features import anndata_files
 from pathtrain.features.encode import Features
-from pathtrain.features.files import FORMATS, Part
+from pathtrain.features.files import FORMATS
+from pathtrain.features.part import IDENTITY, Part
 from pathtrain.features.progress import TileProgress
-from pathtrain.params.encoding import Format
+from pathtrain.params.encoding import Dtype, Format
 
 FAILED = "failed"
 
@@ -50,6 +53,11 @@ class EmbedSummary:
     seconds: float
     place: Place
 
+    @property
+    def stopped(self) -> str:
+        """Why the work ended before its last file: it does not."""
+        return ""
+
     def __str__(self) -> str:
         parts = [f"{counted(self.written, 'file')} written"]
         parts += [f"{self.kept} kept as they were"] if self.kept else []
@@ -65,40 +73,103 @@ class EmbedSummary:
         return {**values, "processes": self.place.world}
 
 
-def make(parts: Sequence[Part], empty: int, out: Path, format: Format, encode: Encode) -> EmbedSummary:
-    """Write this process's share of the files to the folder ``out``, which is created.
-
-    Args:
-        empty: slides without a tile, for the summary.
+def check_format(format: Format, dtype: Dtype) -> None:
+    """Refuse a format that is not there, or cannot hold such numbers, before anything is read.
 
     Raises:
-        UsageError: an unknown format.
-        PeerError: another process stopped.
+        UsageError: naming the way out.
     """
     if format not in FORMATS:
         raise UsageError(f"`format` {format}: give {' or '.join(FORMATS)}")
-    ending, fits, write = FORMATS[format]
-    place, start = Place.of_environment(), time.perf_counter()
+    if dtype not in get_args(Dtype):
+        raise UsageError(f"`dtype` is {dtype!r}; give {', '.join(get_args(Dtype))}")
+    if format in ("anndata", "zarr"):
+        anndata_files.check(dtype)
+    elif format == "parquet" and dtype == "bfloat16":
+        raise UsageError("`dtype` bfloat16: Parquet has no such numbers; give float16, or `format` hdf5")
+
+
+def settle(out: Path, made: Mapping[str, Any] | None, replace: bool) -> None:
+    """Make the folder, and see that it holds no features of another model, level or image size.
+
+    Args:
+        made: what the new files are made from; None if there are none.
+        replace: remove those of others, instead of refusing.
+
+    Raises:
+        UsageError: it holds such files, which would be mixed with these.
+    """
     out.mkdir(parents=True, exist_ok=True)
     for folder in (out, out / FAILED):
         atomic.sweep(folder)
+    if made is None:
+        return
+    others = {
+        path: there
+        for kind in FORMATS.values()
+        for path in sorted(out.glob(f"*{kind.ending}"))
+        if not path.name.startswith(atomic.PREFIX) and (there := kind.made(path)) and not _alike(there, made)
+    }
+    if not others:
+        return
+    if replace:
+        for path in others:
+            remove(path)
+        return
+    first, there = next(iter(others.items()))
+    what = ", ".join(
+        f"{key} {there[key]} there, {made.get(key, 'none')} now"
+        for key in ("fingerprint", "readout", "level", "size")
+        if key in there and there[key] != made.get(key)
+    )
+    raise UsageError(
+        f"{out}: holds features of another model or image size ({counted(len(others), 'file')}, such as "
+        f"{first.name}: {what or 'not written by pathtrain'}); give another `out`, or `replace`, which "
+        "removes them"
+    )
+
+
+def _alike(there: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
+    """Whether features lie in the same space. Files of older versions do not say their read-out."""
+    return all(
+        there.get(key) == made.get(key) for key in IDENTITY if key != "readout" or {key} <= there.keys()
+    )
+
+
+def make(
+    parts: Sequence[Part], empty: int, out: Path, format: Format, encode: Encode, replace: bool = False
+) -> EmbedSummary:
+    """Write this process's share of the files to the folder ``out``, which is created.
+
+    Args:
+        empty: slides without a tile, for the summary. replace: see ``settle``.
+
+    Raises:
+        UsageError: an unknown format, or one that does not hold such numbers; ``out`` holds features of
+            another model.
+        PeerError: another process stopped.
+    """
+    check_format(format, parts[0].dtype if parts else "float32")
+    kind = FORMATS[format]
+    place, start = Place.of_environment(), time.perf_counter()
+    settle(out, parts[0].made if parts else None, replace)
     mine = share(parts, place)
-    todo = [part for part in mine if not fits(out / f"{part.file}{ending}", part)]
+    todo = [part for part in mine if not kind.fits(out / f"{part.file}{kind.ending}", part)]
     failed: dict[str, str] = {}
     broken: set[str] = set()  # parts of which failed/ tells
     tiles = dim = lost = 0
     progress = TileProgress(sum(len(part.tiles) for part in todo), "embed")
     for part, found in zip(todo, encode(todo, progress), strict=True):
-        path = out / f"{part.file}{ending}"
+        path = out / f"{part.file}{kind.ending}"
         if isinstance(found, DatasetError):
             failed |= part.left_out or {part.name: str(found)}
             broken.add(part.name)
             _record(out, part, str(found))
-            path.unlink(missing_ok=True)
+            remove(path)
             progress.note(f"{part.name}: failed")
             lost += 1
             continue
-        write(path, part, found)
+        kind.write(path, part, found)
         used = len(part.tiles) - len(part.left_out)
         if part.left_out:
             failed |= part.left_out
@@ -122,6 +193,11 @@ def make(parts: Sequence[Part], empty: int, out: Path, format: Format, encode: E
         seconds=max(one[5] for one in every),
         place=place,
     )
+
+
+def remove(path: Path) -> None:
+    """Remove a file of features, or a Zarr folder; that it is absent is well."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _record(out: Path, part: Part, error: str) -> None:

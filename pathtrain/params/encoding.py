@@ -7,7 +7,8 @@ from pathprep.params.settings import Setting, check
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]
-Format = Literal["hdf5", "parquet"]
+Format = Literal["hdf5", "parquet", "anndata", "zarr"]
+Dtype = Literal["float32", "float16", "bfloat16"]
 Level = Literal["tile", "region", "slide"]
 
 PANEL, MODEL = "Running", "Encoder"

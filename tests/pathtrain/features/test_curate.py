@@ -27,7 +27,8 @@ from pathtrain.data.training_data import opened
 from pathtrain.errors import CheckpointError
 from pathtrain.features import hierarchical_kmeans as kmeans
 from pathtrain.features.curate import MADE_FROM, curate, effective
-from pathtrain.features.files import Part, write_hdf5
+from pathtrain.features.files import write_hdf5
+from pathtrain.features.part import Part
 from pathtrain.recipes.load import load
 from pathtrain.recipes.sampling import SamplingConfig
 from pathtrain.training.pretrain import pretrain

@@ -28,7 +28,7 @@ from pathtrain.cli import app
 from pathtrain.data.whole_tiles import DatasetTiles, open_tiles
 from pathtrain.features.embed import embed
 from pathtrain.features.encode import encode, preparation
-from pathtrain.features.files import origin
+from pathtrain.features.part import origin
 from pathtrain.images import resize
 from pathtrain.models.backbone import build
 from pathtrain.models.positions import as_dino
@@ -124,14 +124,22 @@ def test_batch_size_changes_nothing(tmp_path: Path, dataset: Path, run: Path) ->
     np.testing.assert_allclose(*arrays, atol=1e-5)
 
 
-def test_same_model_keeps_files_and_another_replaces_them(tmp_path: Path, dataset: Path, run: Path) -> None:
+def test_same_model_keeps_files_and_another_is_refused_or_replaces_them(
+    tmp_path: Path, dataset: Path, run: Path
+) -> None:
     out = tmp_path / "features"
     embed(run, dataset, out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     assert (embed(run, dataset, out).written, embed(run, dataset, out).kept) == (0, 2)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
-    assert embed(write_run(tmp_path / "other", dataset, seed=1), dataset, out).written == 2
-    assert embed(run, dataset, out, size=48).written == 2
+    other = write_run(tmp_path / "other", dataset, seed=1)
+    with pytest.raises(UsageError, match=r"features of another model .* a.h5: fingerprint .* `replace`"):
+        embed(other, dataset, out)
+    with pytest.raises(UsageError, match="size 32 there, 48 now"):
+        embed(run, dataset, out, size=48)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert embed(other, dataset, out, replace=True).written == 2
+    assert embed(run, dataset, out, size=48, replace=True).written == 2
     with h5py.File(out / "a.h5") as file:
         assert (file.attrs["size"], file.attrs["positions"]) == (48, "once")
 
@@ -149,7 +157,8 @@ import os, signal, sys
 from pathlib import Path
 from pathtrain.features import embed
 from pathtrain.features import files
-ending, fits, whole = files.FORMATS["hdf5"]
+import dataclasses
+kind = files.FORMATS["hdf5"]
 def dying(path, part, features):
     if part.name == "b":
         cut = files.h5py.File
@@ -159,8 +168,8 @@ def dying(path, part, features):
             file.flush()
             os.kill(os.getpid(), signal.SIGKILL)
         files.h5py.File = partial
-    whole(path, part, features)
-files.FORMATS["hdf5"] = ending, fits, dying
+    kind.write(path, part, features)
+files.FORMATS["hdf5"] = dataclasses.replace(kind, write=dying)
 embed.embed(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
 """
 
@@ -253,7 +262,8 @@ def test_a_file_of_another_model_does_not_outlive_damage(tmp_path: Path, dataset
     embed(run, dataset, out)
     spoil(dataset, "a", 4, b"damage")
     assert embed(run, dataset, out).failed == {}  # the file is of the intact tar, as the marker has it
-    assert list(embed(write_run(tmp_path / "other", dataset, seed=1), dataset, out).failed) == ["a"]
+    other = write_run(tmp_path / "other", dataset, seed=1)
+    assert list(embed(other, dataset, out, replace=True).failed) == ["a"]
     assert sorted(path.name for path in out.iterdir()) == ["b.h5", "failed"]
 
 
@@ -337,7 +347,7 @@ def test_wrong_options(tmp_path: Path, dataset: Path, run: Path, how: dict[str, 
 
 
 def test_neither_dataset_nor_folder(tmp_path: Path, run: Path) -> None:
-    with pytest.raises(UsageError, match=r"neither a dataset .* nor a folder"):
+    with pytest.raises(UsageError, match=r"no slides in .* nor is it a dataset .* or a folder of"):
         embed(run, tmp_path, tmp_path / "features")
 
 
@@ -363,7 +373,7 @@ def test_parquet_holds_what_hdf5_holds(tmp_path: Path, dataset: Path, run: Path)
         assert np.array_equal(np.stack([table["x"], table["y"]], axis=1), file["coords"][:])
         about = json.loads(table.schema.metadata[b"pathtrain"])
         made = {key: value for key, value in file.attrs.items() if key != "seal"}
-        assert {**about["made_from"], "version": about["version"]} == made
+        assert {**about["about"], **about["made_from"], "version": about["version"]} == made
         assert about["coords"]["patch_size_level0"] == file["coords"].attrs["patch_size_level0"] == 64
     assert embed(run, dataset, out, format="parquet").kept == 2
     (out / "b.parquet").write_bytes((out / "b.parquet").read_bytes()[:-20])

@@ -11,13 +11,8 @@ from helpers.featured import write_features
 
 from pathprep.errors import UsageError
 from pathtrain.features.bags import Bags
-from pathtrain.features.files import (
-    Part,
-    hdf5_fits,
-    parquet_fits,
-    write_hdf5,
-    write_parquet,
-)
+from pathtrain.features.files import hdf5_fits, parquet_fits, write_hdf5, write_parquet
+from pathtrain.features.part import Part
 from pathtrain.features.read import read_bytes
 
 FEATURES = np.random.default_rng(0).normal(size=(7, 12)).astype(np.float32)

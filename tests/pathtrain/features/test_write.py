@@ -17,7 +17,8 @@ from helpers.toys import noise, spoil, write_dataset
 from pathprep.errors import UsageError
 from pathtrain.distributed.workers import Place
 from pathtrain.features.embed import embed
-from pathtrain.features.files import Part, write_hdf5
+from pathtrain.features.files import write_hdf5
+from pathtrain.features.part import Part
 from pathtrain.features.write import share
 
 
