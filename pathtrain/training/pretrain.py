@@ -102,7 +102,9 @@ def pretrain(
         if suits.check(data.stained, recipe.stain, target).mode != recipe.stain.mode:
             ranks.say(log, "%s: its tiles are normalised to the recipe's target already", data.said)
         begun = None if fresh else identities.begun(run)
-        model = ranks.decide(partial(beginning.settled, recipe.model, begun, weights and Path(weights)))
+        model = ranks.decide(
+            partial(beginning.settled, recipe.model, begun, None if weights is None else Path(weights))
+        )
         recipe = recipe.model_copy(update={"model": model})
         setup = methods.setup(recipe, data, None if labels is None else Path(labels))
         for line in setup.account():
