@@ -132,6 +132,7 @@ def tissue(
         standing = None if rebuild else done(root, each, build, png)
         if standing is not None:
             skipped[each.name] = standing
+            (root / "failed" / f"{each.name}.json").unlink(missing_ok=True)
     summary = Masks(root, build, len(sources), skipped)
     summary.not_taken, summary.repeats = found.left, [*found.repeats, *named.repeats]
     tasks = [

@@ -1,7 +1,6 @@
 """The page of a folder of masks: every slide in small, outlined, what deserves a look first."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 
 from pathprep.dataset.failed import FailedShard
@@ -39,7 +38,6 @@ def write(
         environment.render(
             HERE / "page.html",
             name=root.absolute().name,
-            made=datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z"),
             how=how,
             slides=[
                 {

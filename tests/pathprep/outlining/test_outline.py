@@ -1,6 +1,9 @@
 """`pathprep tissue`: masks that QuPath opens and `shard` takes, a page, going on, edited masks kept."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +124,36 @@ def test_other_folders_and_settings_are_refused(slides: Path, tmp_path: Path) ->
         pathprep.tissue(slides, tmp_path / "m", quality=3)
     with pytest.raises(UsageError, match="local folder"):
         pathprep.tissue(slides, "s3://bucket/masks")
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_folder(made: Path, slides: Path, tmp_path: Path) -> None:
+    words = [
+        sys.executable,
+        "-m",
+        "pathprep",
+        "tissue",
+        str(slides),
+        "--out",
+        str(tmp_path / "masks"),
+        "--png",
+    ]
+    for wait in (0.6, 1.2, 1.8, 2.4):
+        running = subprocess.Popen(
+            [*words, "--workers", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(wait)
+        running.kill()
+        running.wait()
+    pathprep.tissue(slides, tmp_path / "masks", png=True, workers=1)
+    there = {path.relative_to(made): path for path in made.rglob("*") if path.is_file()}
+    again = {
+        path.relative_to(tmp_path / "masks") for path in (tmp_path / "masks").rglob("*") if path.is_file()
+    }
+    assert again == set(there)
+    for name, path in there.items():
+        if name.name != "tissue.html":  # it has the folder's name
+            assert (tmp_path / "masks" / name).read_bytes() == path.read_bytes(), name
 
 
 @pytest.mark.browser
