@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pathprep.errors import PathprepError
+from pathprep.errors import UnreadableSlide
 from pathprep.slides.filled import fill_all
 from pathprep.slides.slide import Slide
 from pathprep.synth.archive import FADE, make_look
@@ -181,9 +181,10 @@ def _group(path: str) -> str:
 def _overview(path: Path, own: float, mpp: float) -> tuple[Pixels, float]:
     by = max(1.0, mpp / own)
     try:
-        with Slide(path) as slide:
+        # not cuCIM, which cannot be loaded after torch
+        with Slide(path, "openslide" if path.suffix in (".svs", ".dcm") else "auto") as slide:
             return slide.overview(by), own * by
-    except PathprepError:  # a plain picture
+    except UnreadableSlide:  # a plain picture
         Image.MAX_IMAGE_PIXELS = None
         with Image.open(path) as image:
             size = (max(1, round(image.width / by)), max(1, round(image.height / by)))
