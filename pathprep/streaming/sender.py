@@ -1,7 +1,8 @@
 """A slide's tiles, out of the process that reads it: through shared memory, without a copy on disk.
 
-The process connects to the run's socket, says which slide it reads, and is told whether that is still wanted.
-Then it hands over the memory that it writes tiles to, of SLOTS slots, and from then on it sends
+The process connects to the run's socket, says which slide's turn it is, and is told where that is: or that it
+is not wanted any more, or what is wrong. Then it hands over the memory that it writes tiles to, of SLOTS
+slots, and from then on it sends
 
     ("tiles", slot, count, columns)    so many tiles are in a slot, and what the index would record of them
     ("end", count)                     that were all
@@ -27,6 +28,7 @@ import numpy.typing as npt
 
 from pathprep.dataset.marker import Marker
 from pathprep.dataset.schema import STATUSES
+from pathprep.errors import PathprepError
 from pathprep.launchers.base import Progress
 from pathprep.params.shard import ShardParams
 from pathprep.sharding.blocks import Pack, as_pixels
@@ -74,14 +76,18 @@ class StreamTask:
 
         Raises:
             RunIsOver: nobody takes its tiles.
+            PathprepError: what the run says is wrong with the slide.
         """
         line = socket.socket(socket.AF_UNIX)
         line.connect(self.address)
         with Connection(line.detach()) as connection:
             connection.send((self.number, os.getpid()))
-            if not connection.recv():
+            source = connection.recv()
+            if source is None:
                 return None, False
-            work = _Work(self.source, self.params, self.build_id, self.threads, connection)
+            if isinstance(source, PathprepError):
+                raise source
+            work = _Work(source, self.params, self.build_id, self.threads, connection)
             return process(work, progress), True
 
 

@@ -139,7 +139,10 @@ def test_one_that_hangs_is_given_up_and_one_that_waits_is_not(tmp_path: Path, de
 
 def test_what_is_not_wanted_any_more_is_not_read(tmp_path: Path, slides: Path) -> None:
     found, params = sources(slides), ShardParams.of(tile=64, stain="none")
-    with TileStream(found, params, tmp_path, wanted=lambda number: number == 2, workers=1) as stream:
+    with TileStream(
+        found, params, tmp_path, workers=1,
+        ask=lambda number, reply: reply(found[2] if number == 2 else None),
+    ) as stream:  # fmt: skip
         tiles, ends = taken(stream)
     assert list(tiles) == [2]
     assert [ends[number].marker is not None for number in range(3)] == [False, False, True]
