@@ -25,6 +25,7 @@ __all__ = [
     "lr_range",
     "pretrain",
     "report",
+    "scores",
 ]
 
 # Where each name is; the imports below say the same to type checkers and editors
@@ -41,7 +42,7 @@ _MODULES = {
 }
 
 if TYPE_CHECKING:
-    from pathtrain import evaluate
+    from pathtrain import evaluate, scores
     from pathtrain.features.curate import curate
     from pathtrain.features.embed import embed
     from pathtrain.reports.compare import compare
@@ -54,8 +55,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "evaluate":
-        return import_module("pathtrain.evaluate")
+    if name in ("evaluate", "scores"):
+        return import_module(f"pathtrain.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = globals()[name] = getattr(import_module(_MODULES[name]), name)

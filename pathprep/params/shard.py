@@ -119,7 +119,7 @@ class ShardParams:
                 "several `mpp` need resized tiles (`mode` resize): native ones would have another size at "
                 f"each{point}": self.mode == "resize" or not self.more_mpps,
                 "`stain_beta` is an optical density: 0 to 6": 0 <= self.stain.beta < 6,
-                "`tissue_threshold` must be 0 to 254": 0 <= self.tissue.threshold <= 254,
+                "`tissue_threshold` must be 0 to 254": 0 <= self.tissue.level <= 254,
                 "`min_piece` is an area in square micrometres: 0 or more": (
                     self.tissue.min_piece is None or 0 <= self.tissue.min_piece < math.inf
                 ),
@@ -200,6 +200,7 @@ class ShardParams:
         if not self.whole_regions:
             del values["whole_regions"]
         values["stain"] = self.stain.as_dict()
+        values["tissue"] = self.tissue.as_dict()
         if self.max_tiles is None:
             del values["seed"]
         values["qc"] = self.qc.as_dict()

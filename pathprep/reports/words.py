@@ -150,16 +150,18 @@ def in_words(params: dict[str, Any]) -> list[tuple[str, str]]:
         pixels = f"resampled to {tile} px"
     overlap = f"overlapping by {params['overlap']} px" if params["overlap"] else "without overlap"
     limit = f", at most {params['max_tiles']:,} a slide, at random" if params["max_tiles"] else ""
-    threshold = (
-        f"above {tissue['threshold']}" if tissue["method"] == "threshold" else "above Otsu's threshold"
-    )
+    finder = {
+        "stained": f"Saturation above that of the glass by {tissue['threshold']} on average",
+        "threshold": f"Saturation above {tissue['threshold']}, as in CLAM",
+        "otsu": "Saturation above Otsu's threshold, as in CLAM",
+    }[tissue["method"]]
     whole = f"whole regions of {params['region']} px are kept"
     kept = whole if params.get("whole_regions") else "tiles are kept"
     return [
         ("Tiles", f"{tile} px at {sizes}, {overlap}{limit}; {pixels}."),
         (
             "Tissue",
-            f"Saturation {threshold}, as in CLAM; {kept} from {params['min_tissue']:.0%} tissue.",
+            f"{finder}; {kept} from {params['min_tissue']:.0%} tissue.",
         ),
         ("Quality", quality.in_words(params.get("qc", {}))),
         ("Stain", _stain_words(stained)),

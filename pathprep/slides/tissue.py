@@ -1,10 +1,14 @@
-"""Where the tissue is: on a small overview, as CLAM finds it.
+"""Where the tissue is, on a small overview.
 
-Method (Lu et al. 2021, CLAM): HSV saturation, median filter, a threshold (fixed, or Otsu's), closing,
-then components and holes filtered by area. Three things differ. So that one setting suits a biopsy and
-a resection, the overview is chosen by micrometres rather than by pyramid level, and areas are in square
-micrometres. And the glass is made white first: under a scanner whose glass is a little pink or blue, a
-fixed threshold takes all of it for tissue (``glass``).
+Method ``stained``: the glass is made white, in its own colour at every place (``light``). A pixel is tissue
+where its saturation and that of the three by three around it are above the glass's by ``threshold``, closed
+over 72 um, and where the mean over 56 um is by MEAN_SHARE of that. Walls of fat cells are thin: a median,
+or each pixel alone, sees glass in fat; a mean alone would see tissue in the glass beside it. Black without
+colour is no tissue. Methods ``threshold`` and ``otsu`` are CLAM's (Lu et al. 2021): saturation, median, a
+threshold, closing; but under one colour of glass for the slide, made white first.
+
+Of each, components and holes are filtered by area. So that one setting suits a biopsy and a resection, the
+overview is chosen by micrometres rather than by pyramid level, and areas are in square micrometres.
 
 Tissue is looked for at 8 um/px on every slide, or what it gives to a slide that is coarser: more finely, it
 falls apart into nuclei and lobes, each of them too small. Only its edge is then drawn on a finer overview,
@@ -21,6 +25,7 @@ from scipy import ndimage
 
 from pathprep.params.tissue import TissueParams
 from pathprep.slides.glass import glass_colour
+from pathprep.slides.light import Light, light, whitened
 from pathprep.slides.readers.base import Pixels
 
 Mask = npt.NDArray[np.bool_]
@@ -29,6 +34,9 @@ OVERVIEW_MPP = 8.0
 # Pictures and outlines of a small slide are finer than OVERVIEW_MPP, so that they have some pixels
 OVERVIEW_MIN_SIDE = 1024
 WHITE = np.full(3, 255, np.int32)
+# The share of the threshold that a wider average must reach; grey levels, and their spread, of what is black
+MEAN_SHARE = 0.75
+BLACK, BLACK_SPREAD = 50, 16
 STRIP = 256  # rows of an overview at a time
 
 
@@ -38,7 +46,7 @@ class Found(NamedTuple):
     Attributes:
         mask: tissue. small: pieces that were dropped for their size. pieces: how many those are.
         glass: (3,) colour of the bare glass; None if there is none in view.
-        threshold: saturation above which a pixel is tissue.
+        threshold: saturation above which a pixel is tissue. light: behind the slide; None without glass.
     """
 
     mask: Mask
@@ -46,6 +54,7 @@ class Found(NamedTuple):
     pieces: int
     glass: npt.NDArray[np.int32] | None
     threshold: int
+    light: Light | None = None
 
 
 def overview_downsample(width: int, height: int, mpp: float) -> float:
@@ -82,22 +91,26 @@ def segment(overview: Pixels, mpp: float, params: TissueParams) -> Found:
         params: settings.
     """
     glass = glass_colour(overview)
-    saturation = _saturation(overview, WHITE if glass is None else glass)
-    threshold = params.threshold if params.method == "threshold" else _otsu(saturation, params)
+    behind = None
     if glass is not None:
-        mask = median_above(saturation, threshold, params.median)
-    else:
+        behind = light(overview, mpp, glass) if params.method == "stained" else Light.even(glass)
+    saturation = _saturation(overview, behind)
+    threshold = _otsu(saturation, params) if params.method == "otsu" else params.level
+    if behind is None:
         # A view within tissue: what is stained on average, also where nuclei lie in stroma that is hardly
         # coloured. Around tissue on glass that would be a rim of glass.
         mask = ndimage.uniform_filter(saturation.astype(np.float32), params.median) > threshold
-    if params.closing > 1:
-        side = params.closing
-        # Padded with edge values: a closing must not eat tissue at the slide's border
-        padded = np.pad(mask, side, mode="edge")
-        mask = ndimage.binary_closing(padded, np.ones((side, side), bool))[side:-side, side:-side]
+        mask = _closed(mask, params.closed)
+    elif params.method == "stained":
+        least = behind.noise + threshold
+        seen = mean_above(saturation, least, 3) & (saturation > least)
+        mask = _closed(seen & ~_black(overview), params.closed)
+        mask &= mean_above(saturation, behind.noise + MEAN_SHARE * threshold, params.median)
+    else:
+        mask = _closed(median_above(saturation, threshold, params.median), params.closed)
     large, pieces = _drop_small(mask, params.smallest(mask.size * mpp**2) / mpp**2)
     holes, _ = _drop_small(~large, params.max_hole / mpp**2, keep_border=True)
-    return Found(~holes, mask & holes, pieces, glass, threshold)
+    return Found(~holes, mask & holes, pieces, glass, threshold, behind)
 
 
 def on(overview: Pixels, found: Found, params: TissueParams) -> Mask:
@@ -107,9 +120,10 @@ def on(overview: Pixels, found: Found, params: TissueParams) -> Mask:
     """
     shape = overview.shape[:2]
     drawn = enlarged(found.mask, shape)
-    if drawn is found.mask or found.glass is None:
+    if drawn is found.mask or found.light is None:
         return drawn
-    fine = median_above(_saturation(overview, found.glass), found.threshold, params.median)
+    least = found.threshold + round(found.light.noise)
+    fine = median_above(_saturation(overview, found.light), least, params.median)
     square = np.ones((3, 3), bool)
     inside = ndimage.binary_erosion(found.mask, square, border_value=1)
     around = ndimage.binary_dilation(found.mask, square)
@@ -121,7 +135,44 @@ def _otsu(saturation: npt.NDArray[np.uint8], params: TissueParams) -> int:
 
     smooth = filters.rank.median(saturation, np.ones((params.median, params.median), np.uint8))
     flat = smooth.min() == smooth.max()
-    return params.threshold if flat else int(filters.threshold_otsu(smooth))
+    return params.level if flat else int(filters.threshold_otsu(smooth))
+
+
+def _closed(mask: Mask, side: int) -> Mask:
+    """Closed by a square; the border counts as going on, so that none is eaten there."""
+    if side < 2:
+        return mask
+    padded = np.pad(mask, side, mode="edge").view(np.uint8)
+    for whole in (1, side):  # dilated, then eroded
+        for turned in (False, True):
+            lines = padded.T if turned else padded
+            # an even side is off centre by half a pixel: once this way, once that way
+            sums = _window_sums(lines if whole == 1 else lines[:, ::-1], side)
+            sums = sums if whole == 1 else sums[:, ::-1]
+            padded = (sums >= whole).view(np.uint8)
+            padded = padded.T if turned else padded
+    return np.asarray(padded[side:-side, side:-side].astype(bool))
+
+
+def _black(overview: Pixels) -> Mask:
+    """What has no light and no colour, and its rim: the frame around the glass, black ink."""
+    black = np.empty(overview.shape[:2], bool)
+    for rows in _strips(len(overview)):
+        high = overview[rows].max(2)
+        black[rows] = (high < BLACK) & (high - overview[rows].min(2) <= BLACK_SPREAD)
+    return np.asarray(ndimage.binary_dilation(black)) if black.any() else black
+
+
+def mean_above(values: npt.NDArray[np.uint8], threshold: float, side: int) -> Mask:
+    """Where the mean of the square around a pixel, as far as it is in view, is above a threshold."""
+    above = np.empty(values.shape, bool)
+    counts = [_window_sums(np.ones((1, n), np.uint32), side)[0] for n in values.shape]
+    for rows in _strips(len(values)):
+        top, end = max(0, rows.start - side), min(len(values), rows.stop + side)
+        sums = _window_sums(values[top:end].astype(np.uint32), side)
+        sums = _window_sums(sums.T, side).T[rows.start - top : rows.stop - top]
+        above[rows] = sums > threshold * counts[0][rows, None] * counts[1]
+    return above
 
 
 def median_above(values: npt.NDArray[np.uint8], threshold: int, side: int) -> Mask:
@@ -145,15 +196,23 @@ def _window_sums(values: npt.NDArray[np.unsignedinteger[Any]], side: int) -> npt
     return sums
 
 
-def _saturation(overview: Pixels, glass: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
+def _saturation(overview: Pixels, behind: Light | None) -> npt.NDArray[np.uint8]:
     """(h, w) HSV saturation, 0 to 255, once the glass is white."""
-    levels = np.minimum(np.arange(256)[:, None] * 255 // glass, 255).astype(np.uint8)
     saturation = np.empty(overview.shape[:2], np.uint8)
+    if behind is None or behind.colours.size == 3:  # one colour: by table
+        glass = WHITE if behind is None else behind.colours.ravel().astype(np.int32)
+        levels = np.minimum(np.arange(256)[:, None] * 255 // glass, 255).astype(np.uint8)
+        for rows in _strips(len(overview)):
+            white = [levels[:, k][overview[rows, :, k]] for k in range(3)]
+            high = np.maximum(np.maximum(white[0], white[1]), white[2]).astype(np.int32)
+            chroma = high - np.minimum(np.minimum(white[0], white[1]), white[2])
+            saturation[rows] = (255 * chroma + high // 2) // np.maximum(high, 1)
+        return saturation
     for rows in _strips(len(overview)):
-        white = [levels[:, k][overview[rows, :, k]] for k in range(3)]
-        high = np.maximum(np.maximum(white[0], white[1]), white[2]).astype(np.int32)
-        chroma = high - np.minimum(np.minimum(white[0], white[1]), white[2])
-        saturation[rows] = (255 * chroma + high // 2) // np.maximum(high, 1)
+        plain = whitened(overview[rows], behind.rows(rows, overview.shape[:2]))
+        most = plain.max(2)
+        share = 255 * (most - plain.min(2)) / np.maximum(most, 1)
+        saturation[rows] = (share + np.float32(0.5)).astype(np.uint8)
     return saturation
 
 

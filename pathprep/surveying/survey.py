@@ -4,7 +4,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,7 @@ def as_params(params: ShardParams) -> dict[str, Any]:
     return {
         "kind": "survey",
         "reader": params.reader,
-        "tissue": asdict(params.tissue),
+        "tissue": params.tissue.as_dict(),
         "survey_version": SURVEY_VERSION,
     }
 

@@ -17,6 +17,33 @@ const Layers = (() => {
         const there = this.cells.get(key);
         if (there) there.push(i); else this.cells.set(key, [i]);
       }
+      this.lattice = this.findLattice();
+    }
+    // Columns and rows of a grid without overlap that all lie in; null if there is none
+    findLattice() {
+      const { x, y, side } = this, step = side[0];
+      if (!x.length || !side.every(one => one === step)) return null;
+      const low = values => values.reduce((least, one) => Math.min(least, one), Infinity);
+      const high = values => values.reduce((most, one) => Math.max(most, one), -Infinity);
+      const x0 = low(x), y0 = low(y);
+      if (!x.every(one => (one - x0) % step === 0) || !y.every(one => (one - y0) % step === 0)) return null;
+      const columns = (high(x) - x0) / step + 1, rows = (high(y) - y0) / step + 1;
+      return columns * rows <= 1 << 24 ? { x0, y0, step, columns, rows } : null;
+    }
+    // A picture with a pixel for each place of the grid: a slide of 100,000 tiles is drawn in one go
+    picture(colours, palette) {
+      if (this.pictured && this.pictured.colours === colours && this.pictured.palette === palette) return this.pictured.canvas;
+      const { x0, y0, step, columns, rows } = this.lattice, canvas = document.createElement("canvas");
+      canvas.width = columns; canvas.height = rows;
+      const context = canvas.getContext("2d"), data = context.createImageData(columns, rows);
+      for (let i = 0; i < this.x.length; i++) {
+        if (colours[i] < 0) continue;
+        const at = 4 * ((this.y[i] - y0) / step * columns + (this.x[i] - x0) / step), [r, g, b] = palette[colours[i]];
+        data.data[at] = r; data.data[at + 1] = g; data.data[at + 2] = b; data.data[at + 3] = 255;
+      }
+      context.putImageData(data, 0, 0);
+      this.pictured = { colours, palette, canvas };
+      return canvas;
     }
     key(x, y) { return Math.floor(x / this.bucket) + "," + Math.floor(y / this.bucket); }
     // Numbers of the squares over a point, the last first
@@ -27,8 +54,16 @@ const Layers = (() => {
           if (x >= this.x[i] && y >= this.y[i] && x < this.x[i] + this.side[i] && y < this.y[i] + this.side[i]) found.push(i);
       return found.sort((a, b) => b - a);
     }
-    // Fill those whose colour is not negative; colours: (N,) numbers of a palette of CSS colours
+    // Fill those whose colour is not negative; colours: (N,) numbers of a palette of [r, g, b]
     fill(context, view, colours, palette) {
+      if (this.lattice) {
+        const { x0, y0, step, columns, rows } = this.lattice;
+        context.imageSmoothingEnabled = step * view.scale < 1;  // of tiles smaller than a pixel the mean
+        const left = Math.round(x0 * view.scale + view.x), top = Math.round(y0 * view.scale + view.y);
+        const right = Math.round((x0 + columns * step) * view.scale + view.x), bottom = Math.round((y0 + rows * step) * view.scale + view.y);
+        context.drawImage(this.picture(colours, palette), left, top, Math.max(1, right - left), Math.max(1, bottom - top));
+        return;
+      }
       const { scale } = view, left = -view.x / scale, top = -view.y / scale;
       const right = (view.width - view.x) / scale, bottom = (view.height - view.y) / scale;
       const groups = new Map();
@@ -38,18 +73,15 @@ const Layers = (() => {
         const group = groups.get(colours[i]);
         if (group) group.push(i); else groups.set(colours[i], [i]);
       }
-      let count = 0;
       for (const [colour, members] of groups) {
-        context.fillStyle = palette[colour];
+        context.fillStyle = css(palette[colour]);
         for (const i of members) {
           // whole pixels: neighbours share an edge, and no line shows between them
           const x0 = Math.round(this.x[i] * scale + view.x), x1 = Math.round((this.x[i] + this.side[i]) * scale + view.x);
           const y0 = Math.round(this.y[i] * scale + view.y), y1 = Math.round((this.y[i] + this.side[i]) * scale + view.y);
           context.fillRect(x0, y0, Math.max(1, x1 - x0), Math.max(1, y1 - y0));
         }
-        count += members.length;
       }
-      return count;
     }
     stroke(context, view, which, colour, width) {
       const { scale } = view;
@@ -79,10 +111,10 @@ const Layers = (() => {
   }
 
   const css = ([r, g, b]) => `rgb(${r},${g},${b})`;
-  // 256 CSS colours
+  // 256 colours
   const ramp = text => {
     const values = unpack(text, "u1");
-    return Array.from({ length: 256 }, (_, i) => css(values.slice(3 * i, 3 * i + 3)));
+    return Array.from({ length: 256 }, (_, i) => [...values.slice(3 * i, 3 * i + 3)]);
   };
 
   // A column of scores: number of the colour of each tile, -1 of what is not drawn
@@ -94,7 +126,7 @@ const Layers = (() => {
       this.low = made.low; this.high = made.high;
       this.from = made.low; this.to = made.high;
       if (this.classes) {
-        this.palette = made.colours.map(css);
+        this.palette = made.colours;
         this.on = this.classes.map(() => true);
         this.counts = this.classes.map(() => 0);
         for (const code of this.values) if (code >= 0) this.counts[code]++;
@@ -135,5 +167,5 @@ const Layers = (() => {
     return { pixels: length / perPixel, text };
   }
 
-  return { unpack, Squares, Column, polygons, ramp, number, scaleBar };
+  return { unpack, Squares, Column, polygons, ramp, css, number, scaleBar };
 })();

@@ -2,9 +2,9 @@
 (() => {
   const get = id => document.getElementById(id);
   const facts = JSON.parse(get("facts").textContent);
-  const { unpack, Squares, Column, polygons, ramp, number, scaleBar } = Layers;
-  const KEPT = "#1f6feb", TISSUE = "#007a43";
-  const STATES = [KEPT, "#8a8a94", "#c2851b", "#d55e00", "#cc79a7", "#e69f00", "#56b4e9"];
+  const { unpack, Squares, Column, polygons, ramp, css, number, scaleBar } = Layers;
+  const TISSUE = "#007a43";
+  const STATES = [[31, 111, 235], [138, 138, 148], [194, 133, 27], [213, 94, 0], [204, 121, 167], [230, 159, 0], [86, 180, 233]];
   const element = (name, text, kind) => {
     const made = document.createElement(name);
     if (text !== undefined) made.textContent = text;
@@ -68,10 +68,10 @@
       const small = layers.side * at.scale < 7, shown = state.on;
       // faint fills show where tiles are dropped, and all tiles where outlines would be a blur
       lined.context.globalAlpha = .35;
-      tiles.fill(lined.context, view, Int16Array.from(layers.state, s => shown[s] && (s > 0 || small) ? s : -1), STATES);
+      tiles.fill(lined.context, view, filled(small), STATES);
       lined.context.globalAlpha = 1;
       if (!small) layers.states.forEach((_, s) => {
-        if (shown[s]) tiles.stroke(lined.context, view, i => layers.state[i] === s, STATES[s % STATES.length], ratio);
+        if (shown[s]) tiles.stroke(lined.context, view, i => layers.state[i] === s, css(STATES[s % STATES.length]), ratio);
       });
     }
     if (layers && get("show-tissue").checked) {
@@ -83,6 +83,13 @@
     const bar = scaleBar(140, (facts.mpp || 1) / at.scale, facts.mpp !== null);
     get("scale-text").textContent = bar.text;
     get("scale-bar").style.width = `${bar.pixels}px`;
+  }
+  // States that are filled; the same array as long as they are, which is then drawn from its picture
+  let fills = { key: "", states: null };
+  function filled(small) {
+    const { layers } = state, key = `${small} ${state.on}`;
+    if (fills.key !== key) fills = { key, states: Int16Array.from(layers.state, s => state.on[s] && (s > 0 || small) ? s % STATES.length : -1) };
+    return fills.states;
   }
   let waiting = false;
   function redraw() {
@@ -164,7 +171,7 @@
       const line = element("li"), label = element("label"), box = element("input"), swatch = element("i");
       box.type = "checkbox"; box.checked = on[number_];
       box.addEventListener("change", () => { on[number_] = box.checked; changed(); });
-      swatch.style.background = colours[number_ % colours.length];
+      swatch.style.background = css(colours[number_ % colours.length]);
       label.append(box, swatch, element("span", name), element("span", count(counts[number_]), "count"));
       line.append(label);
       return line;
@@ -192,7 +199,7 @@
     counts.forEach((many, i) => {
       const middle = column.low + (column.high - column.low) * (i + .5) / steps;
       context.globalAlpha = middle >= column.from && middle <= column.to ? 1 : .22;
-      context.fillStyle = ramp_[Math.round(255 * (i + .5) / steps)];
+      context.fillStyle = css(ramp_[Math.round(255 * (i + .5) / steps)]);
       const high = many ? 3 + 65 * Math.sqrt(many / most) : 0;
       context.fillRect(i * wide, 70 - high, wide - 1, high);
       context.fillRect(i * wide, 74, wide + .5, 16);

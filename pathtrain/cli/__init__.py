@@ -17,12 +17,14 @@ from pathtrain.cli import (
     lr_range,
     models,
     runs,
+    scores,
     verify,
 )
 from pathtrain.cli.progress import tile_bars
 
 app = new_app("From a dataset of tiles to a trained, evaluated and exported encoder.")
 evaluations = typer.Typer(no_args_is_help=True, help="Evaluate a frozen encoder.")
+scorings = typer.Typer(no_args_is_help=True, help="Score tiles by their features, to be looked at.")
 # In the order of their use
 for command in (
     lr_range.lr_range,
@@ -46,6 +48,9 @@ for command in (
     evaluate.tasks,
 ):
     add(evaluations, command)
+app.add_typer(scorings, name="scores")
+for command in (scores.classes, scores.clusters, scores.similar):
+    add(scorings, command)
 
 
 def main() -> None:

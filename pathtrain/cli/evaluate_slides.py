@@ -55,6 +55,15 @@ def slides(
             rich_help_panel="Output",
         ),
     ] = None,
+    attention: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Attention of every tile of the test slides, .parquet or .csv, for `pathprep view` and "
+            "`pathprep overlay`: as it is, and as rank in its slide.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
     out: Annotated[
         Path,
         typer.Option(
@@ -88,10 +97,12 @@ def slides(
         heatmap=heatmap or (),
         allow_missing=allow_missing,
         out=out,
+        attention=attention,
         **settings,
     )
     finish(context, result, "slides.json", [out], as_json, out_json, tables)
-    errors.print(f"Written: {out / 'slides.html'}", soft_wrap=True, markup=False)
+    for path in (out / "slides.html", *([attention] if attention is not None else [])):
+        errors.print(f"Written: {path}", soft_wrap=True, markup=False)
 
 
 def tables(result: dict[str, Any]) -> Group:

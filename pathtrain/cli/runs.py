@@ -42,6 +42,10 @@ def pretrain(
             help="Of exaonepath2 (-tiny): CSV or Parquet of slides, slide_id and a column per task."
         ),
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of the public encoder that model.init names, without internet."),
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start over; an old run is renamed to OUT.old-N.")
     ] = False,
@@ -83,6 +87,7 @@ def pretrain(
                 resolved,
                 folder,
                 labels=labels,
+                weights=weights,
                 fresh=fresh,
                 change=change,
                 wandb=wandb,

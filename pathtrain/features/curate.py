@@ -119,11 +119,11 @@ def curate(
         raise UsageError("features of one length are needed: give folders of one model")
     most = int(memory * 1e9) // (4 * sources[0].dim)
     counts = _counts(clusters, min(total, most))
-    points = _points(sources, total, most, seed)
+    points = points_of(sources, total, most, seed)
     found = kmeans.fit(points, counts, resample, seed, log.info)
     fitted = len(points)
     del points
-    parts = [found.assign(_unit(source.read(slide))) for source in sources for slide in source.counts]
+    parts = [found.assign(unit(source.read(slide))) for source in sources for slide in source.counts]
     assigned = np.concatenate(parts)
     grouped = _grouped(assigned)
     weights = _weights(grouped, total)
@@ -175,7 +175,7 @@ def _counts(given: Sequence[int] | None, points: int) -> list[int]:
     return counts
 
 
-def _points(sources: list[Bags], total: int, most: int, seed: int) -> Floats:
+def points_of(sources: list[Bags], total: int, most: int, seed: int) -> Floats:
     """Features of all tiles, or of ``most`` of them at random, of length 1."""
     chosen = np.arange(total)
     if total > most:
@@ -186,12 +186,13 @@ def _points(sources: list[Bags], total: int, most: int, seed: int) -> Floats:
         for slide, rows in source.counts.items():
             own = chosen[(chosen >= start) & (chosen < start + rows)] - start
             if len(own):
-                found[at : at + len(own)] = _unit(source.read(slide)[own])
+                found[at : at + len(own)] = unit(source.read(slide)[own])
             start, at = start + rows, at + len(own)
     return found
 
 
-def _unit(features: Floats) -> Floats:
+def unit(features: Floats) -> Floats:
+    """Features of length 1; a row of zeros stays."""
     lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
     found: Floats = (features / np.maximum(lengths, 1e-12)).astype(np.float32)
     return found

@@ -24,6 +24,7 @@ from timm.models._hub import hf_split
 from pathtrain.errors import ModelError
 from pathtrain.models import layouts, weight_files
 from pathtrain.models.folder import CONFIG_FILE, read_config
+from pathtrain.models.public import registry
 from pathtrain.models.weight_files import State, first_line
 from pathtrain.recipes.model import HUB, RUN, TIMM, ModelConfig
 
@@ -211,7 +212,9 @@ def _place(model: ModelConfig) -> Path:
 def _of_hub(init: str) -> Path:
     repository, _, revision = init.removeprefix(HUB).partition("@")
     try:
-        return weight_files.fetched(repository, revision or None)
+        name = registry.of_hub(repository)
+        file = None if name is None else registry.entries()[name].file
+        return weight_files.fetched(repository, revision or None, file)
     except ModelError as error:
         raise ModelError(f"model.init: {error}") from None
     except (OSError, HTTPError, ValueError) as error:  # ValueError: it is no repository's name

@@ -13,6 +13,7 @@ Under autocast the last norm and the means are computed in float32 all the same.
 """
 
 import re
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -88,7 +89,8 @@ def features(network: nn.Module, images: Tensor, readout: str) -> Tensor:
     Returns:
         (B, D), or (B, P, D) of ``patches``; float32 but of what the network pools itself under autocast.
     """
-    reduced = torch.is_autocast_enabled(images.device.type)
+    kind = images.device.type
+    reduced = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     trunk = _trunk(network)
     if readout == own(network) and not (reduced and readout == "cls" and _has_tokens(trunk)):
         found: Tensor = network(images)
@@ -96,7 +98,7 @@ def features(network: nn.Module, images: Tensor, readout: str) -> Tensor:
     if not _has_tokens(trunk):
         return _grid(trunk.forward_features(images), int(trunk.num_features))
     states = _states(trunk, images, _blocks(readout))
-    with torch.autocast(images.device.type, enabled=False):
+    with torch.autocast(kind, enabled=False) if reduced else nullcontext():
         last = _norm(trunk)
         return _read([last(wide(state)) for state in states], _prefix(trunk), readout)
 

@@ -27,8 +27,9 @@ class ModelConfig(Strict):
         init: ``random``; ``imagenet``, timm's default weights of the architecture; ``timm:NAME.TAG``, those
             of a tag, such as ``timm:vit_base_patch16_224.dino``; ``hf:OWNER/NAME``, a repository of the
             Hugging Face hub, ``hf:OWNER/NAME@REVISION``; the path of a .safetensors or .pth file, or of a
-            folder that was exported or fetched; or ``run:FOLDER``, another run's newest checkpoint with heads
-            and centre, ``run:FOLDER@STEP`` that of a step.
+            folder that was exported or fetched; a public encoder's name, such as ``uni2-h``; or
+            ``run:FOLDER``, another run's newest checkpoint with heads and centre, ``run:FOLDER@STEP`` that of
+            a step.
         mean, std: what a pixel in 0 to 1 is normalised with, per channel.
         checkpoint: activation checkpointing: each block is run again in the backward pass instead of
             keeping what it computed, about a third more time for a fraction of the memory.

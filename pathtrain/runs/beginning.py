@@ -1,6 +1,7 @@
 """What a run begins with, settled once: how positions are resampled, and the hash of its first weights."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pathprep.words import counted
@@ -10,20 +11,24 @@ from pathtrain.recipes.model import RUN, ModelConfig
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.runs import warm_start
 from pathtrain.runs.described import SHA_KEY, recipe_of
+from pathtrain.runs.public_start import named
 from pathtrain.runs.warm_start import WarmStart
 
 POSITIONS_KEY = "model.positions"
 
 
-def settled(model: ModelConfig, before: Mapping[str, Any] | None) -> ModelConfig:
-    """With the scheme of positions that ``auto`` stands for; what says another is as it is.
+def settled(model: ModelConfig, before: Mapping[str, Any] | None, weights: Path | None = None) -> ModelConfig:
+    """With the scheme of positions that ``auto`` stands for, and the place of a public encoder's weights.
 
     Args:
         before: the identity that a run was begun with, whose scheme it keeps; None for one that begins.
+        weights: a file of the weights of the public encoder that ``init`` names.
 
     Raises:
         ModelError, CheckpointError: the first weights cannot be had, or their scheme is not known.
+        UsageError: weights that go with no public encoder.
     """
+    model = named(model, weights)
     if model.positions != "auto":
         return model
     start = warm_start.find(model, None, before)

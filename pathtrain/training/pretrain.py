@@ -48,6 +48,7 @@ def pretrain(
     *,
     settings: Mapping[str, Any] | Sequence[str] = (),
     labels: str | Path | None = None,
+    weights: str | Path | None = None,
     fresh: bool = False,
     change: bool = False,
     wandb: str | None = None,
@@ -66,6 +67,8 @@ def pretrain(
         fresh: start over; an old run there is renamed to RUN.old-1, RUN.old-2, ...
         change: go on although the recipe's ``optim`` or ``precision`` differ from the run's so far.
         labels: CSV or Parquet of slides, for the phases of a hierarchical recipe that need them.
+        weights: a file of the weights of a public encoder that ``model.init`` names, for machines without
+            internet.
         wandb: a project of Weights & Biases to log to as well.
         stop_on_collapse: end, with a checkpoint, where the run has looked collapsed for the recipe's
             ``warn_after`` steps, instead of warning alone.
@@ -99,7 +102,9 @@ def pretrain(
         if suits.check(data.stained, recipe.stain, target).mode != recipe.stain.mode:
             ranks.say(log, "%s: its tiles are normalised to the recipe's target already", data.said)
         begun = None if fresh else identities.begun(run)
-        model = ranks.decide(partial(beginning.settled, recipe.model, begun))
+        model = ranks.decide(
+            partial(beginning.settled, recipe.model, begun, None if weights is None else Path(weights))
+        )
         recipe = recipe.model_copy(update={"model": model})
         setup = methods.setup(recipe, data, None if labels is None else Path(labels))
         for line in setup.account():

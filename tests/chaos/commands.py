@@ -130,6 +130,11 @@ COMMANDS = (
         "pathprep pseudonyms {key}/key --labels {key}/labels.csv --out {out}/labels.csv",
         share=2,
     ),
+    Command(
+        "overlay",  # a dataset's index is a file of scores too
+        "pathprep overlay {dataset}/index/synth-000.parquet {slides}/synth-000.tif --out {out}",
+        share=2,
+    ),
     Command("audit --out-json", "pathprep audit {first} --out-json {out}/found.json"),
     Command(
         "pretrain", "pathtrain pretrain {toy} --recipe {recipe}.yaml --out {out}", share=2, check=CHECKED
@@ -169,6 +174,7 @@ COMMANDS = (
         share=3,
         check=CHECKED.replace("{out}", "{out}/model"),
     ),
+    Command("scores clusters", "pathtrain scores clusters {features} --count 3 --out {out}/scores.parquet"),
     Command("pathtrain report", "pathtrain report {out}", before="run"),
     Command("compare", "pathtrain compare {run} {other_run} --out {out}/compare.html"),
     Command(

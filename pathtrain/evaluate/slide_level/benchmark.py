@@ -14,7 +14,7 @@ train alone, as the others do; val slides that are drawn are drawn from train, a
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class Attention:
         predicted: the class whose branch is shown, if there is one per class.
         probability: of ``predicted``.
         scores: (N,) attention before the softmax.
+        drawn: whether it is one of those that heat maps show.
     """
 
     model: str
@@ -68,6 +69,7 @@ class Attention:
     predicted: str
     probability: float
     scores: Floats
+    drawn: bool = True
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def evaluate(
     *,
     dataset: Path | None = None,
     heatmaps: Sequence[str] | None = None,
+    every: bool = False,
 ) -> Outcome:
     """Train and score every method on every task, for every model.
 
@@ -94,6 +97,7 @@ def evaluate(
         config: methods, seeds, folds.
         dataset: of the same slides, for colour and patterns; None leaves them out.
         heatmaps: slides whose attention is kept; None for one scored slide per class and task.
+        every: keep the attention of all scored slides beside these, of the first seed.
 
     Returns:
         ``result``: ``tasks``, each with ``name``, ``missing`` (why, or None), ``classes``, counts, ``split``,
@@ -120,7 +124,7 @@ def evaluate(
             for method in _methods(model, config):
                 row = model.name, method
                 found[row], looked, trained[row] = _run(
-                    model, task, method, divided[task.name], config, shown
+                    model, task, method, divided[task.name], config, shown, every
                 )
                 attention += looked
                 log.info("%s: %s %s: trained and scored", task.name, *row)
@@ -211,6 +215,7 @@ def _run(
     divided: list[Split],
     config: SlidesConfig,
     shown: set[int],
+    every: bool,
 ) -> tuple[list[list[Predictions]], list[Attention], list[int] | None]:
     """Predictions per seed and fold, the first seed's attention, and how many epochs each training took."""
     if method == "linear":
@@ -246,8 +251,9 @@ def _run(
             epochs.append(trained.epochs)
             run.append(Predictions(split.test, predict(trained.model, read, split.test, device)))
             if seed == 0:
-                rows = [row for row in split.test.tolist() if row in shown]
-                looked += [_look(trained.model, model, task, method, row, device) for row in rows]
+                rows = [row for row in split.test.tolist() if every or row in shown]
+                found = [_look(trained.model, model, task, method, row, device) for row in rows]
+                looked += [replace(one, drawn=row in shown) for row, one in zip(rows, found, strict=True)]
         runs.append(run)
     return runs, looked, epochs
 

@@ -12,7 +12,6 @@ from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
-from scipy.stats import rankdata
 
 from pathprep.dataset.marker import SlideMarker
 from pathprep.dataset.reader import Dataset
@@ -20,6 +19,7 @@ from pathprep.errors import UsageError
 from pathprep.words import command
 from pathtrain.evaluate.baselines import HANDMADE
 from pathtrain.evaluate.figure_text import drawn
+from pathtrain.evaluate.slide_level.attention import ranks
 from pathtrain.evaluate.slide_level.benchmark import Attention
 from pathtrain.features.bags import Bags
 
@@ -137,7 +137,7 @@ def heatmaps(attention: Sequence[Attention], models: Sequence[Bags], dataset: Pa
         return []
     opened, by_name = Dataset(dataset), {model.name: model for model in models}
     found = []
-    for one in attention:
+    for one in (each for each in attention if each.drawn):
         places = by_name[one.model].places(one.slide)
         if places is None:
             continue
@@ -172,9 +172,7 @@ def paint(
         scores: (N,), any monotone form of attention.
         scale: thumbnail pixels per level-0 pixel, along x and y.
     """
-    # From 0 to 1; a lone tile is neither high nor low
-    ranks = (rankdata(scores) - 1) / (len(scores) - 1) if len(scores) > 1 else np.array([0.5])
-    colours = 255 * colormaps[COLOURS](ranks)[:, :3]
+    colours = 255 * colormaps[COLOURS](ranks(scores))[:, :3]
     painted = plain.astype(np.float64)
     starts = np.rint(coords * scale).astype(int)
     ends = np.maximum(np.rint((coords + side) * scale).astype(int), starts + 1)

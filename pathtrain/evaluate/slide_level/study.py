@@ -9,6 +9,7 @@ from pathprep.params.settings import build
 from pathprep.slides.own_names import SlideNames
 from pathprep.storage import atomic
 from pathtrain.evaluate.slide_level import figures
+from pathtrain.evaluate.slide_level.attention import check_attention, write_attention
 from pathtrain.evaluate.slide_level.benchmark import evaluate
 from pathtrain.evaluate.slide_level.page import page
 from pathtrain.evaluate.slide_level.tasks import read_tasks
@@ -26,6 +27,7 @@ def slides(
     heatmap: Sequence[str] = (),
     allow_missing: bool = False,
     out: str | Path | None = None,
+    attention: str | Path | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Score frozen features on labels of slides: CLAM, ABMIL, a linear head, and colour alone beside them.
@@ -40,6 +42,8 @@ def slides(
         heatmap: test slides to draw; empty: one per class and task.
         allow_missing: leave labelled slides without features out, instead of refusing.
         out: a folder for slides.html and the charts, which is created; None: none is written.
+        attention: Parquet or CSV for the attention of every tile of every scored slide, as
+            pathtrain.evaluate.slide_level.attention has it; of one folder of features.
         settings: of SlidesConfig, by their flat names: ``method=["abmil"], folds=5``.
 
     Returns:
@@ -57,9 +61,18 @@ def slides(
     names = None if tasks is None else str(tasks)
     found = read_tasks([Path(path) for path in labels], names, known, only=task, allow_missing=allow_missing)
     place = None if dataset is None else Path(dataset)
+    if attention is not None:
+        check_attention(Path(attention), models, config)
     done = evaluate(
-        models, found, config, dataset=place, heatmaps=[known.find(name) or name for name in heatmap] or None
+        models,
+        found,
+        config,
+        dataset=place,
+        heatmaps=[known.find(name) or name for name in heatmap] or None,
+        every=attention is not None,
     )
+    if attention is not None:
+        write_attention(Path(attention), models[0], done.attention)
     if out is not None:
         pictures = figures.charts(done.result)
         maps = figures.heatmaps(done.attention, models, place)

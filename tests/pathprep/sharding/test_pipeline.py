@@ -166,8 +166,8 @@ def test_baked_tiles_equal_torchstain(tmp_path: Path, data: Path) -> None:
         box = (row["side"], row["side"])
         plain = np.asarray(peer.read_region((row["x"], row["y"]), 0, box).convert("RGB"))
         theirs, _, _ = NumpyMacenkoNormalizer().normalize(plain, stains=False)
-        # one level from the method's own truncation, two from the JPEG
-        assert difference(tile, theirs) <= 4
+        # one level from the method's own truncation, the rest from the JPEG
+        assert difference(tile, theirs) <= 5
         assert np.abs(tile.astype(int) - theirs).mean() < 0.6
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.slides import tissue as tissue_pixels
+from scipy import ndimage
 from skimage import filters
 
 from pathprep.params.tissue import TissueParams
@@ -174,3 +175,110 @@ def test_fractions_of_full_and_empty_masks_are_exact() -> None:
     for value in (0, 1):
         share = tissue.fractions(np.full((40, 50), bool(value)), 1003, 807, 7, 6, 128, 128)
         np.testing.assert_allclose(share, value, atol=1e-12)
+
+
+def _on_glass(paint: np.ndarray, glass: tuple[float, ...] = (242, 242, 242)) -> np.ndarray:
+    """400 x 400 px of 8 um: a field of paint (200, 200, 3) on glass, with a scanner's noise."""
+    pixels = np.empty((400, 400, 3))
+    pixels[:] = glass
+    pixels[100:300, 100:300] = paint
+    noise = np.random.default_rng(3).normal(0, 1.0, pixels.shape)
+    return np.clip(pixels + noise, 0, 255).astype(np.uint8)
+
+
+TRUTH = np.zeros((400, 400), bool)
+TRUTH[100:300, 100:300] = True
+
+
+def _recall_and_precision(pixels: np.ndarray, params: TissueParams) -> tuple[float, float]:
+    mask = tissue.segment(pixels, 8.0, params).mask
+    return float((mask & TRUTH).sum() / TRUTH.sum()), float((mask & TRUTH).sum() / max(1, mask.sum()))
+
+
+def _fat(stain: tuple[int, int, int]) -> np.ndarray:
+    """Fat cells of 48 um: walls a pixel wide, of one colour; between them it is as bright as glass."""
+    walls = np.zeros((200, 200), bool)
+    walls[::6] = walls[:, ::6] = True
+    return np.where(walls[:, :, None], np.array(stain), 242)
+
+
+def test_fat_is_tissue() -> None:
+    """choosehappy/HistoQC#121, mahmoodlab/CLAM#116: fat and pale parts are missed, holes everywhere.
+
+    The mean colour is about (230, 223, 229): a median of the saturation is that of glass.
+    """
+    pixels = _on_glass(_fat((206, 182, 202)))
+    assert np.abs(pixels[110:290, 110:290].mean((0, 1)) - (230, 223, 229)).max() < 3
+    recall, precision = _recall_and_precision(pixels, TissueParams())
+    assert recall > 0.97
+    assert precision > 0.97
+    assert _recall_and_precision(pixels, TissueParams("threshold"))[0] < 0.2
+
+
+@pytest.mark.parametrize("glass", [(242, 242, 242), (226, 232, 246), (199, 205, 210)])
+def test_negative_tissue_beside_dark_ihc_is_tissue(glass: tuple[int, int, int]) -> None:
+    """mahmoodlab/CLAM#43, PyHIST#21: a threshold between dark DAB and glass loses the rest."""
+    paint = np.full((200, 200, 3), (229, 233, 238)) * (np.array(glass) / 242)  # faint haematoxylin
+    paint[20:80, 20:80] = (110, 70, 45)
+    pixels = _on_glass(paint, glass)
+    recall, precision = _recall_and_precision(pixels, TissueParams())
+    assert recall > 0.97
+    assert precision > 0.97
+    assert _recall_and_precision(pixels, TissueParams("otsu"))[0] < 0.2
+
+
+def test_the_black_frame_of_a_slide_is_not_tissue() -> None:
+    """clemsgrs/hs2p#14: black rings and frames, whose saturation is noise, are taken for tissue."""
+    pixels = _on_glass(np.full((200, 200, 3), (205, 150, 190)))
+    rng = np.random.default_rng(1)
+    pixels[:30] = rng.integers(2, 12, (30, 400, 3))
+    rows, columns = np.ogrid[:400, :400]
+    ring = np.abs(np.hypot(rows - 350, columns - 200) - 35) < 5
+    pixels[ring] = rng.integers(2, 12, (int(ring.sum()), 3))
+    recall, precision = _recall_and_precision(pixels, TissueParams())
+    assert recall > 0.99
+    assert precision > 0.97
+    assert _recall_and_precision(pixels, TissueParams("threshold"))[1] < 0.8
+
+
+def test_an_eosin_that_has_bled_into_the_mountant_is_glass() -> None:
+    """A glow as coloured as pale tissue on one side of the piece, smooth over a millimetre."""
+    rows, columns = np.mgrid[:400, :400]
+    glow = 22 * np.exp(-(((rows - 200) / 140) ** 2) - ((columns - 330) / 110) ** 2)
+    glass = np.stack([242 - 0.1 * glow, 242 - glow, 242 - 0.4 * glow], -1)
+    pixels = _on_glass(np.full((200, 200, 3), (190, 130, 180)))
+    pixels[~TRUTH] = (glass + np.random.default_rng(0).normal(0, 0.8, glass.shape))[~TRUTH].astype(np.uint8)
+    recall, precision = _recall_and_precision(pixels, TissueParams())
+    assert recall > 0.98
+    assert precision > 0.95
+    assert _recall_and_precision(pixels, TissueParams("threshold"))[1] < 0.85
+
+
+def test_the_closing_is_scipys_and_counts_the_border_as_going_on() -> None:
+    rng = np.random.default_rng(0)
+    for side in (1, 2, 4, 9):
+        mask = rng.random((60, 71)) < 0.2
+        padded = np.pad(mask, side, mode="edge")
+        wanted = ndimage.binary_closing(padded, np.ones((side, side), bool))
+        np.testing.assert_array_equal(
+            tissue._closed(mask, side), wanted[side:-side, side:-side] if side > 1 else mask
+        )
+
+
+def test_means_are_those_of_the_part_in_view() -> None:
+    values = np.random.default_rng(0).integers(0, 20, (300, 41)).astype(np.uint8)
+    for side in (3, 7):
+        half = side // 2
+        wanted = [
+            values[max(0, r - half) : r + half + 1, max(0, c - half) : c + half + 1].mean() > 9.7
+            for r, c in np.ndindex(values.shape)
+        ]
+        np.testing.assert_array_equal(tissue.mean_above(values, 9.7, side).ravel(), wanted)
+
+
+def test_the_former_default_is_the_threshold_with_its_build_id() -> None:
+    assert TissueParams("threshold").as_dict() == {
+        "method": "threshold", "threshold": 8, "median": 7, "closing": 4, "min_piece": None,
+        "max_hole": 4096.0,
+    }  # fmt: skip
+    assert TissueParams(threshold=5, closing=9).as_dict() == TissueParams().as_dict()

@@ -104,7 +104,7 @@ def test_two_kills_and_the_same_bytes(folder: Path, made: Path, tmp_path: Path) 
 
 
 def test_other_parameters_are_refused_with_the_fix(folder: Path, made: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"tissue\.threshold 8 there, 20 now.*another `out`, or `rebuild`"):
+    with pytest.raises(UsageError, match=r"tissue\.threshold 5 there, 20 now.*another `out`, or `rebuild`"):
         pathprep.survey(folder, made, tissue_threshold=20)
     root = shutil.copytree(made, tmp_path / "copy")
     again = pathprep.survey(folder, root, tissue_threshold=20, rebuild=True, workers=1)

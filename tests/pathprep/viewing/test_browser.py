@@ -35,7 +35,7 @@ def check_quiet(made: Visit, url: str) -> None:
     assert asked == {urlsplit(url).netloc}
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), pytest.param(390, True, marks=pytest.mark.slow)])
 def test_page(url: str, width: int, dark: bool) -> None:
     with visit(url, width, dark=dark) as made:
         page = made.page
@@ -73,6 +73,7 @@ def test_thresholds_change_what_is_drawn(url: str) -> None:
         check_quiet(made, url)
 
 
+@pytest.mark.slow
 def test_classes_are_turned_off_one_by_one(url: str) -> None:
     with visit(url) as made:
         page = made.page
@@ -96,6 +97,7 @@ def test_classes_are_turned_off_one_by_one(url: str) -> None:
         assert page.inner_text("#shown") == "128 of 192 tiles are shown"
 
 
+@pytest.mark.slow
 def test_zoom_keeps_scores_on_their_tiles(url: str) -> None:
     with visit(url) as made:
         page = made.page
@@ -122,6 +124,7 @@ def test_zoom_keeps_scores_on_their_tiles(url: str) -> None:
         check_quiet(made, url)
 
 
+@pytest.mark.slow
 def test_hover_tells_of_the_tile_and_why_there_is_none(url: str) -> None:
     with visit(url) as made:
         page = made.page
@@ -158,6 +161,7 @@ def test_names_that_html_would_obey(tmp_path: Path, slide: Path) -> None:
         check_quiet(made, url)
 
 
+@pytest.mark.slow
 def test_a_viewer_that_has_ended_is_said(slide: Path) -> None:
     with serving(slide, tile=128) as url:
         context = visit(url)

@@ -1,16 +1,25 @@
 """The viewer's server: what it gives, to whom, and what it refuses."""
 
+import base64
 import http.client
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
+from helpers import deadly_view
+from helpers.drawings import box, collection, polygon, qupath
 from helpers.scored import grid, write_csv
 from helpers.slides import tissue, write_tiff
 
 from pathprep.errors import UsageError
+from pathprep.viewing import reading
 from pathprep.viewing.view import serving
 
 
@@ -139,6 +148,22 @@ def test_tiles_of_a_dataset(small: Path) -> None:
     assert layers["polygons"]
 
 
+def test_the_users_own_mask(tmp_path: Path, slide: Path) -> None:
+    mask = tmp_path / "one.geojson"
+    mask.write_text(json.dumps(collection(qupath(polygon(box(256, 320, 512, 384)), "Tissue"))))
+    with serving(slide, masks=mask, tile=64) as url:
+        layers = json.loads(ask(url, "layers.json")[2])["layers"]
+    ((ring,),) = layers["polygons"]
+    points = np.frombuffer(base64.b64decode(ring), "<f4").reshape(-1, 2)
+    assert np.abs(points.min(axis=0) - [256, 320]).max() < 20
+    assert np.abs(points.max(axis=0) - [768, 704]).max() < 20
+    with (
+        pytest.raises(UsageError, match="`masks` shapes tiles"),
+        serving(slide, masks=mask, dataset=tmp_path),
+    ):
+        pass
+
+
 def test_a_slide_without_an_mpp_is_shown_all_the_same(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "bare.tif", tissue(300, 300), mpp=None)
     with serving(path) as url:
@@ -146,3 +171,39 @@ def test_a_slide_without_an_mpp_is_shown_all_the_same(tmp_path: Path) -> None:
         assert found["layers"] is None
         assert "MPP" in found["problem"] or "micrometres" in found["problem"]
         assert ask(url, "slide_files/9/0_0.jpg")[0] == 200
+
+
+def test_a_reader_that_crashes_costs_a_part_of_the_slide(
+    slide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_tile", deadly_view.tile)
+    with serving(slide, tile=64) as url:
+        for _ in range(3):  # as a browser asks again
+            status, _, body = ask(url, "slide_files/11/1_0.jpg")
+            assert status == 500
+            assert b"could not be read there: its reader crashed" in body
+        for column in (0, 2, 3):
+            assert ask(url, f"slide_files/11/{column}_0.jpg")[0] == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_command_until_it_is_stopped(slide: Path, number: int) -> None:
+    words = [sys.executable, "-m", "pathprep", "view", str(slide), "--no-browser", "--json", "--tile", "64"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    running = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        assert running.stdout is not None
+        url = json.loads("".join(running.stdout.readline() for _ in range(3)))["url"]
+        assert ask(url)[0] == 200
+        assert ask(url, "slide_files/11/0_0.jpg")[0] == 200
+        running.send_signal(number)
+        _, said = running.communicate(timeout=60)
+    finally:
+        running.kill()
+        running.wait()
+    assert running.returncode == 0
+    assert "Ctrl-C ends it. From another machine: ssh -L" in said
+    assert "Ended: the address no longer works." in said
+    assert "Traceback" not in said
