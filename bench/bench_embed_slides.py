@@ -95,6 +95,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=4096, help="of drawn slides")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", type=Path)
+    parser.add_argument("--only", nargs="+", help="cases, by their names in the table")
     add_json(parser)
     parser.add_argument("--case", choices=("reading", "model"), help=argparse.SUPPRESS)
     parser.add_argument("--tiles", type=int, default=0, help=argparse.SUPPRESS)
@@ -143,6 +144,7 @@ def compare(options: argparse.Namespace, root: Path, results: dict[str, Any]) ->
     own = [sys.executable, str(Path(__file__)), "--mpp", f"{options.mpp:g}", "--model", options.model]
     one()  # kernels are compiled, files are in the cache; and the number of tiles is known
     tiles = account["tiles"]
+    counts: dict[str, int] = {}  # of those that find others
     cases: dict[str, Callable[[], tuple[float, float]]] = {
         "one command": one,
         "two commands": two,
@@ -152,7 +154,15 @@ def compare(options: argparse.Namespace, root: Path, results: dict[str, Any]) ->
     if options.peers:
         script = [sys.executable, str(Path(__file__).with_name("embed_peers.py")), str(options.peers)]
         more = [options.model.removeprefix("timm:"), f"{options.mpp:g}"]
-        cases["slide2vec"] = lambda: measured([*script, *more, str(root / f"peer-{next(rounds)}"), *names])
+
+        def peer() -> tuple[float, float]:
+            out = root / f"peer-{next(rounds)}"
+            found = measured([*script, *more, str(out), *names])
+            counts["slide2vec"] = json.loads((out / "tiles.json").read_text())
+            return found
+
+        cases["slide2vec"] = peer
+    cases = {name: call for name, call in cases.items() if not options.only or name in options.only}
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     cpu: dict[str, list[float]] = {name: [] for name in cases}
     waited = []
@@ -163,18 +173,22 @@ def compare(options: argparse.Namespace, root: Path, results: dict[str, Any]) ->
             cpu[name].append(used)
             if name == "one command":
                 waited.append(account["model_waited"])
-    table = Table(title=f"{len(slides)} slides, {tiles:,} tiles of 224 px, {options.model}")
-    for column in ("", "seconds", "CPU seconds", "tiles/s", "of one command's time"):
+    table = Table(title=f"{len(slides)} slides, tiles of 224 px, {options.model}")
+    for column in ("", "tiles", "seconds", "CPU s", "tiles/s", "CPU ms a tile", "time a tile, by one's"):
         table.add_column(column, justify="left" if not column else "right")
     base = statistics.median(seconds["one command"])
     for name in cases:
         wall, used = statistics.median(seconds[name]), statistics.median(cpu[name])
-        table.add_row(name, f"{wall:.1f}", f"{used:.1f}", f"{tiles / wall:.1f}", f"{wall / base:.2f}")
+        found = counts.get(name, tiles)
+        rate, each = found / wall, 1e3 * used / found
+        relative = wall / found / base * tiles
+        cells = (f"{found:,}", f"{wall:.1f}", f"{used:.1f}", f"{rate:.1f}", f"{each:.0f}", f"{relative:.2f}")
+        table.add_row(name, *cells)
     Console().print(table)
     Console().print(f"the model waited {statistics.median(waited):.0%} of its time (one command)")
     results |= {
         "model": options.model,
-        "tiles": tiles,
+        "tiles": {**dict.fromkeys(cases, tiles), **counts},
         "seconds": seconds,
         "cpu_seconds": cpu,
         "model_waited": waited,

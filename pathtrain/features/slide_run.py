@@ -31,6 +31,7 @@ from pathtrain.features.spool import Spool
 from pathtrain.params.encoding import How
 from pathtrain.runs.model import LoadedModel
 
+POLL_S = 0.001  # while a card works, to see when it has nothing left
 WRITING = 2  # slides that may wait for their file to be written
 
 
@@ -85,7 +86,12 @@ class SlideRun:
             size = check_size(self._model, self._how.size)
             self._shape = self._model.shape(size)
             filling = Filling(
-                size, self._how.batch, self._threads, self._how.short, pinned=self._passes.on_card
+                size,
+                self._how.batch,
+                self._threads,
+                self._how.short,
+                pinned=self._passes.on_card,
+                idle=lambda: not self._passes.busy,
             )
             stack.callback(filling.close)
             while (event := self._next(stream, filling)) is not None:
@@ -110,6 +116,7 @@ class SlideRun:
                 writing.result()
             if stream.account.stopped != OVER:
                 self._summary.stopped = stream.account.stopped
+        self._summary.waited_seconds += filling.waited
         self._summary.busy_seconds = time.perf_counter() - start
 
     def _stage(self, stack: ExitStack, scratch: Path | None, limit: int) -> None:
@@ -150,15 +157,19 @@ class SlideRun:
             pass
         while (batch := filling.ready()) is not None:
             self._encode(batch)
-        try:
-            return stream.get(0)
-        except queue.Empty:
-            self._passes.finish()
-        start = time.perf_counter()
-        try:
-            return stream.get()
-        finally:
-            self._summary.waited_seconds += time.perf_counter() - start
+        since: float | None = None  # when the model has had nothing to do
+        while True:
+            busy = self._passes.busy
+            if not busy and since is None:
+                self._passes.finish()
+                since = time.perf_counter()
+            try:
+                return stream.get(POLL_S if busy else None)
+            except queue.Empty:
+                continue
+            finally:
+                if since is not None:
+                    self._summary.waited_seconds += time.perf_counter() - since
 
     def _encode(self, batch: Batch) -> None:
         found = np.empty((batch.filled, *self._shape), np.float32)
