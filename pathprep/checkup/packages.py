@@ -21,6 +21,13 @@ OPTIONAL: tuple[tuple[str, str, Status, str, str], ...] = (
     ),
     ("CuPy", "cupy", "warning", "Makes tiles on the GPU: `pathprep shard --gpus all`.", _CUDA),
     ("DALI", "nvidia-dali", "warning", "Loads tiles for `pathtrain`.", _CUDA),
+    (
+        "ONNX Runtime",
+        "onnxruntime",
+        "warning",
+        "Finds tissue with a model: `pathprep shard --tissue-model`.",
+        "pip install 'pathprep[onnx]'",
+    ),
     ("PyTorch", "torch", "warning", "Trains and embeds (`pathtrain`).", "pip install 'pathprep[train]'"),
     (
         "Ray",

@@ -80,6 +80,10 @@ def repair(
     workers: Workers = None,
     slide_timeout: SlideTimeout = SLIDE_TIMEOUT_S,
     pseudonymise: KeyFile = None,
+    tissue_model: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.onnx", help="The model that found the tissue, if one did."),
+    ] = None,
     as_json: Json = False,
     out_json: OutJson = None,
 ) -> None:
@@ -95,7 +99,12 @@ def repair(
 
     with watcher(errors) as watch:
         done = repair_dataset(
-            dataset, workers=workers, slide_timeout=slide_timeout, pseudonymise=pseudonymise, watch=watch
+            dataset,
+            workers=workers,
+            slide_timeout=slide_timeout,
+            pseudonymise=pseudonymise,
+            tissue_model=tissue_model,
+            watch=watch,
         )
     made = done.summary
 

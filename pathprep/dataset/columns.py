@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pathprep.dataset.schema import SCHEMA, STATUSES
+from pathprep.dataset.schema import STATUSES, field
 from pathprep.storage import atomic
 from pathprep.storage.sums import append_sums, is_whole
 from pathprep.words import counted
@@ -39,7 +39,7 @@ def kind(name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
     """
     if name in REGION_FILES:
         return REGION_FILES[name], ()
-    stored = SCHEMA.field(name).type
+    stored = field(name).type
     if pa.types.is_fixed_size_list(stored):
         return np.dtype(stored.value_type.to_pandas_dtype()), (stored.list_size,)
     if pa.types.is_dictionary(stored):

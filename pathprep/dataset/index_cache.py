@@ -46,7 +46,7 @@ from pathprep.dataset.listing import (
     slides_of,
     tables,
 )
-from pathprep.dataset.schema import SCHEMA
+from pathprep.dataset.schema import SCHEMA, field
 from pathprep.dataset.tile_index import TileIndex
 from pathprep.errors import DatasetError, NoLocksError
 from pathprep.storage import atomic, locks, parquet, regular
@@ -96,7 +96,7 @@ def _open(dataset: Folder, names: list[str]) -> tuple[dict[str, int], Arrays]:
     """Number of tiles per slide, and the arrays that these columns take."""
     wanted = columns.files(names)
     for name in names:
-        SCHEMA.field(name)
+        field(name)
     signature, count, _ = signature_of(dataset)
     if count < MAPPED_FROM:
         slides = committed(dataset)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pathprep.dataset import columns
 from pathprep.dataset.columns import Arrays
 from pathprep.dataset.marker import sealed_in
-from pathprep.dataset.schema import SCHEMA
+from pathprep.dataset.schema import field
 from pathprep.errors import DatasetError
 from pathprep.storage import atomic, parquet
 from pathprep.storage.base import FileInfo, Storage
@@ -113,7 +113,7 @@ def columns_of(dataset: Folder, slide: Entry, names: list[str]) -> Arrays:
         if hashlib.sha256(data).hexdigest() != slide.sha256:
             raise ValueError("its bytes are not those that its marker vouches for (SHA-256)")
         # not given to ``read``: of a table that lacks one, nothing can be made up
-        table = parquet.read(data, names).cast(pa.schema([SCHEMA.field(each) for each in names]))
+        table = parquet.read(data, names).cast(pa.schema([field(each) for each in names]))
         if table.num_rows != slide.tiles:
             raise ValueError(f"{counted(table.num_rows, 'row')}, its marker says {slide.tiles}")
         return columns.arrays(table, names)

@@ -17,7 +17,7 @@ from pathprep.dataset import index_cache, info
 from pathprep.dataset.failed import FailedShard, failed_of
 from pathprep.dataset.listing import THREADS
 from pathprep.dataset.marker import Marker, SlideMarker, sealed_in
-from pathprep.dataset.schema import DROPPED, FILLED, SCHEMA
+from pathprep.dataset.schema import DROPPED, FILLED, SCHEMA, shares_of, with_shares
 from pathprep.dataset.stored import TABLES, StoredTiles, encoded
 from pathprep.dataset.tile import FIT_COLUMNS, Tile, checked, fit_of, known
 from pathprep.dataset.tile_index import TileIndex
@@ -119,14 +119,17 @@ class Dataset(StoredTiles):
             UsageError: no such slide or column.
             DatasetError: its table cannot be read.
         """
-        return self._table(slide, f"index/{slide}.parquet", columns, SCHEMA)
+        return self._table(slide, f"index/{slide}.parquet", columns, self._with_shares(SCHEMA))
+
+    def _with_shares(self, schema: pa.Schema) -> pa.Schema:
+        return with_shares(schema, shares_of(self.params))
 
     def dropped(self, slide: str, columns: list[str] | None = None) -> pa.Table:
         """A slide's tiles that quality filters dropped (DROPPED), all columns or those named; maybe none."""
         name = f"dropped/{slide}.parquet"
         if name in self.markers[slide].files:
-            return self._table(slide, name, columns, DROPPED)
-        table = DROPPED.empty_table()
+            return self._table(slide, name, columns, self._with_shares(DROPPED))
+        table = self._with_shares(DROPPED).empty_table()
         return table if columns is None else table.select(columns)
 
     def _table(self, slide: str, name: str, columns: list[str] | None, schema: pa.Schema) -> pa.Table:

@@ -20,12 +20,13 @@ shards of a set, x is a running number, y is 0, and what only a slide has is nul
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from pathprep.params.tissue_model import GLASS
 from pathprep.tiles.qc import FIGURES
 
 FORMAT = "pathprep-dataset"
@@ -74,6 +75,36 @@ SCHEMA = pa.schema(
         ("source", pa.string()),  # file name, or <HDF5 file>#<row>
     ]
 )
+
+# Before the names of columns that only datasets made with a tissue model have: the share of the tile, 0 to 1,
+# that the model takes for pen, fold, blur or whatever classes it knows
+SHARE = "share_"
+
+
+def field(name: str) -> pa.Field:
+    """A column: of SCHEMA, or the share of a class.
+
+    Raises:
+        KeyError: neither.
+    """
+    return pa.field(name, pa.float32()) if name.startswith(SHARE) else SCHEMA.field(name)
+
+
+def with_shares(schema: pa.Schema, classes: Iterable[str]) -> pa.Schema:
+    """SCHEMA or DROPPED, and the shares of these classes."""
+    for each in classes:
+        schema = schema.append(field(SHARE + each))
+    return schema
+
+
+def shares_of(params: Mapping[str, Any]) -> list[str]:
+    """The classes whose shares a dataset with these parameters has."""
+    tissue = params.get("tissue")
+    model = tissue.get("model") if isinstance(tissue, Mapping) else None
+    named = model.get("classes") if isinstance(model, Mapping) else None
+    wanted = [each for each in named or () if isinstance(each, str)]
+    return [each for each in wanted if each not in (*GLASS, "tissue")]
+
 
 # What every tile has, whatever it was made from
 FILLED = frozenset({"x", "y", "side", "stored", "offset", "length", "crc32"})

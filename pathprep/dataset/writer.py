@@ -24,7 +24,7 @@ from pathprep.dataset.marker import (
     read_sealed,
     same_inputs,
 )
-from pathprep.dataset.schema import DROPPED, SCHEMA, STATUSES, tile_key
+from pathprep.dataset.schema import DROPPED, SCHEMA, STATUSES, tile_key, with_shares
 from pathprep.dataset.tar import dali_index, tar_header
 from pathprep.errors import DatasetError, NameTaken
 from pathprep.storage import atomic
@@ -41,12 +41,14 @@ class ShardWriter:
     Args:
         root: the dataset folder. slide: name of the shard.
         replace: even a shard that is committed and the same.
+        shares: classes of the tissue model, each a column.
 
     Attributes:
         statuses: tiles so far, by stain status. dropped: tiles that are not stored so far, by reason.
     """
 
-    def __init__(self, root: Path, slide: str, replace: bool = False) -> None:
+    def __init__(self, root: Path, slide: str, replace: bool = False, shares: Sequence[str] = ()) -> None:
+        self._shares = shares
         self.root, self.slide, self.replace = root, slide, replace
         self._rows: list[dict[str, Any]] = []
         self._dropped: list[Mapping[str, Any]] = []
@@ -109,9 +111,13 @@ class ShardWriter:
         }
         own_name = marker.own_name if isinstance(marker, SlideMarker) else None
         known = {"own_name": own_name} if own_name else None
-        files[f"index/{self.slide}.parquet"] = _parquet(self._rows, SCHEMA.with_metadata(known))
+        files[f"index/{self.slide}.parquet"] = _parquet(
+            self._rows, with_shares(SCHEMA, self._shares).with_metadata(known)
+        )
         if self._dropped:
-            files[f"dropped/{self.slide}.parquet"] = _parquet(self._dropped, DROPPED)
+            files[f"dropped/{self.slide}.parquet"] = _parquet(
+                self._dropped, with_shares(DROPPED, self._shares)
+            )
         tar = self._path("shards", "tar")
         recorded: dict[str, FileRecord] = {}
         if self._rows:

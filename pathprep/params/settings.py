@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from numbers import Integral, Real
+from os import PathLike
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
 
 from pathprep.errors import UsageError
@@ -118,12 +120,12 @@ def _of_kind(setting: Flat, value: Any) -> Any:
     kinds = get_args(setting.type) if type(None) in get_args(setting.type) else (setting.type,)
     for kind in kinds:
         if _is_kind(value, kind):
-            return kind(value) if kind in (int, float) else value
+            return kind(value) if kind in (int, float, Path) else value
     words = [", ".join(map(str, get_args(kind))) or _WORDS.get(kind, kind.__name__) for kind in kinds]
     raise UsageError(f"`{setting.name}` is {value!r}; expected {' or '.join(words)}")
 
 
-_WORDS = {int: "a whole number", float: "a number", bool: "True or False", type(None): "None"}
+_WORDS = {Path: "a file", int: "a whole number", float: "a number", bool: "True or False", type(None): "None"}
 
 
 def _is_kind(value: Any, kind: Any) -> bool:
@@ -131,6 +133,8 @@ def _is_kind(value: Any, kind: Any) -> bool:
         return value in get_args(kind)
     if kind in (int, float):
         return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    if kind is Path:
+        return isinstance(value, str | PathLike)
     return isinstance(value, get_origin(kind) or kind)
 
 

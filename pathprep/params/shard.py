@@ -110,6 +110,7 @@ class ShardParams:
 
     def __post_init__(self) -> None:
         # 0,5 is how half of the world writes 0.5
+        strange = sorted(self.qc.shares().keys() - set(self.tissue.shares))
         point = "; fractions have a point, a comma parts resolutions" if self.more_mpps else ""
         check(
             {
@@ -132,6 +133,8 @@ class ShardParams:
                 "`region` keeps regions whole, quality filters drop single tiles: leave one of them out": (
                     not (self.whole_regions and self.qc.as_dict())
                 ),
+                f"`max_share` names {', '.join(strange)}, of which the tissue model knows nothing "
+                f"({', '.join(self.tissue.shares) or 'none is given: `tissue_model`'})": not strange,
                 "`encoder` gpu needs `gpus`": self.encoder != "gpu" or self.device == "cuda",
                 "`quality` must be 1 to 100": 1 <= self.quality <= 100,
                 "`max_tiles` must be above 0": self.max_tiles is None or self.max_tiles > 0,

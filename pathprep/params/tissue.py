@@ -1,9 +1,14 @@
 """Parameters of the search for tissue."""
 
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
+from pathprep.errors import UsageError
+from pathprep.params import tissue_model
 from pathprep.params.settings import Setting
+from pathprep.params.tissue_model import TissueModel
 
 PANEL = "Tissue"
 PIECE_UM2 = 128.0**2  # one tile of 256 px at 0.5 MPP
@@ -11,6 +16,7 @@ PIECE_UM2 = 128.0**2  # one tile of 256 px at 0.5 MPP
 PIECE_SHARE = 1 / 16
 
 TissueMethod = Literal["stained", "threshold", "otsu"]
+TissueDevice = Literal["cpu", "cuda"]
 # Of each method: saturation of tissue, side of the closing. CLAM's are 8 and 4
 THRESHOLDS = {"stained": 5, "threshold": 8, "otsu": 8}
 CLOSINGS = {"stained": 9, "threshold": 4, "otsu": 4}
@@ -31,12 +37,14 @@ class TissueParams:
             PIECE_SHARE of the slide if that is less.
         max_hole: square micrometres; smaller holes are filled. Default: a quarter of such a tile (CLAM
             fills larger ones; here tiles are kept by their share of tissue, so a white one must show).
+        model: file of a tissue model; then ``method`` and ``threshold`` play no part. device: where it runs.
+        described: the model; read from its file if that is given.
     """
 
     method: Annotated[
         TissueMethod,
         Setting(
-            "How: stained (fat and faint stains too), or as CLAM does, by a fixed threshold or Otsu's.",
+            "How: stained (fat and faint stains too), or as CLAM: a fixed threshold, or Otsu's.",
             PANEL,
             "tissue",
         ),
@@ -56,6 +64,26 @@ class TissueParams:
         ),
     ] = None
     max_hole: float = 64.0**2
+    model: Annotated[
+        Path | None,
+        Setting(
+            "An ONNX model that finds tissue, instead; a YAML file beside it says what it takes and gives.",
+            PANEL,
+            "tissue_model",
+            metavar="FILE.onnx",
+        ),
+    ] = field(default=None, compare=False)
+    device: Annotated[
+        TissueDevice,
+        Setting("Where `tissue_model` runs; cuda: with onnxruntime-gpu.", PANEL, "tissue_device"),
+    ] = "cpu"
+    described: TissueModel | None = None
+
+    def __post_init__(self) -> None:
+        if self.model is not None and self.described is None:
+            object.__setattr__(self, "described", tissue_model.read(Path(self.model).absolute()))
+        if self.device != "cpu" and self.described is None:
+            raise UsageError("`tissue_device` is where a `tissue_model` runs: give one")
 
     @property
     def level(self) -> int:
@@ -69,7 +97,33 @@ class TissueParams:
 
     def as_dict(self) -> dict[str, Any]:
         """What is written and hashed: a default that is left out is as one that is given."""
-        return {**asdict(self), "threshold": self.level, "closing": self.closed}
+        areas = {"min_piece": self.min_piece, "max_hole": self.max_hole}
+        if self.described is not None:
+            where = {} if self.device == "cpu" else {"device": self.device}
+            return {"model": self.described.as_dict(), **where, **areas}
+        found = {
+            "method": self.method,
+            "threshold": self.level,
+            "median": self.median,
+            "closing": self.closed,
+        }
+        return {**found, **areas}
+
+    @classmethod
+    def recorded(cls, values: Mapping[str, Any]) -> Self:
+        """What ``as_dict`` gave; of a model, without the place of its file.
+
+        Raises:
+            KeyError, TypeError: it is another version's.
+        """
+        given = dict(values)
+        model = given.pop("model", None)
+        return cls(**given, described=None if model is None else TissueModel.recorded(model))
+
+    @property
+    def shares(self) -> tuple[str, ...]:
+        """Classes of the model whose share of each tile the index has."""
+        return () if self.described is None else self.described.columns
 
     def smallest(self, slide: float) -> float:
         """Area of the smallest piece that stays, on a slide of so many square micrometres."""

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from pathprep.dataset.schema import SHARE
 from pathprep.page import chart
 from pathprep.page.chart import Dots, Mark
-from pathprep.reports.measure import HISTOGRAMS, Measured
+from pathprep.reports.measure import HISTOGRAMS, SHARE_EDGES, Histogram, Measured
 from pathprep.reports.stain_outliers import Floats, numbers
 from pathprep.stain import Target
 from pathprep.words import counted
@@ -37,9 +38,14 @@ def mpp_chart(slides: list[Measured]) -> Markup | None:
 def histograms(slides: list[Measured]) -> list[tuple[str, str, Markup]]:
     """Title, unit and chart of every measure of the tiles; nothing if there are no tiles."""
     drawn = []
-    for name, (title, unit, edges, log) in HISTOGRAMS.items():
+    kinds = dict(HISTOGRAMS)
+    for name in sorted({name for slide in slides for name in slide.histograms} - HISTOGRAMS.keys()):
+        title = f"Class of the tissue model: {name.removeprefix(SHARE)}"
+        kinds[name] = Histogram(title, "share of the tile", SHARE_EDGES)
+    for name, (title, unit, edges, log) in kinds.items():
         counts = sum(
-            (slide.histograms[name] for slide in slides if not slide.problem), np.zeros(len(edges) - 1, int)
+            (slide.histograms[name] for slide in slides if name in slide.histograms),
+            np.zeros(len(edges) - 1, int),
         )
         if counts.any():
             used = np.flatnonzero(counts)

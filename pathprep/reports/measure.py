@@ -9,9 +9,10 @@ import pyarrow as pa
 
 from pathprep.dataset.marker import Marker, SlideMarker
 from pathprep.dataset.reader import Dataset
+from pathprep.dataset.schema import SHARE, shares_of
 from pathprep.errors import DatasetError
 from pathprep.params.notes import in_words as in_words_of
-from pathprep.params.quality import REASONS
+from pathprep.params.quality import was_dropped
 from pathprep.reports import stain_outliers
 from pathprep.reports.stain_outliers import LIMIT, Floats
 from pathprep.slides import unlike
@@ -44,6 +45,7 @@ class Histogram(NamedTuple):
     log: bool = False
 
 
+SHARE_EDGES = np.linspace(0, 1, 21)
 HISTOGRAMS = {
     "tissue": Histogram("Tissue in the tile", "share inside the tissue mask", np.linspace(0, 1, 21)),
     "saturation": Histogram("Colour saturation", "mean HSV saturation", np.linspace(0, 1, 41)),
@@ -119,7 +121,7 @@ class Measured:
     @property
     def poor(self) -> int:
         """Tiles that the quality filters dropped."""
-        return sum(self.marker.counts.get(reason, 0) for reason in REASONS)
+        return sum(count for reason, count in self.marker.counts.items() if was_dropped(reason))
 
     def has(self, kind: FlagKind) -> bool:
         """Whether it has a flag of this kind."""
@@ -134,17 +136,21 @@ class Measured:
 def measure(dataset: Dataset, name: str, seed: int, samples: int) -> Measured:
     """Read a slide's index and keep what the page needs, with ``samples`` tiles at random."""
     found = Measured(name, dataset.markers[name])
+    shares = [f"{SHARE}{each}" for each in shares_of(dataset.params)]
     for file, entry in found.marker.files.items():
         size = dataset.storage.size(file)
         if size != entry.size:
             found.problem = f"{file} is {'missing' if size < 0 else 'of another size than recorded'}"
             return found
     try:
-        table = dataset.table(name, COLUMNS)
+        table = dataset.table(name, [*COLUMNS, *shares])
     except DatasetError as error:
         found.problem = str(error)
         return found
     rng = np.random.default_rng([seed, *name.encode()])
+    for column in shares:  # of the classes of a tissue model
+        values = np.clip(np.nan_to_num(table[column].to_numpy().astype(np.float64)), 0, 1)
+        found.histograms[column] = np.histogram(values, SHARE_EDGES)[0]
     for column, (_, _, edges, log) in HISTOGRAMS.items():
         values = table[column].to_numpy().astype(np.float64)
         if log:

@@ -22,7 +22,7 @@ from pathprep.errors import DatasetError
 from pathprep.images import jpeg
 from pathprep.page.environment import jpeg_uri
 from pathprep.page.text import shown
-from pathprep.params.quality import REASONS, RULES, Rule, in_words
+from pathprep.params.quality import RULES, Rule, in_words, was_dropped
 from pathprep.pseudonyms.slides import Pseudonyms
 from pathprep.reports import slide_pixels
 from pathprep.reports.measure import Measured
@@ -168,7 +168,7 @@ def sample(dataset: Dataset, slides: list[Measured], seed: int) -> Sample:
 
 
 def _tiles(marker: Marker) -> int:
-    dropped = sum(marker.counts.get(reason, 0) for reason in REASONS)
+    dropped = sum(count for reason, count in marker.counts.items() if was_dropped(reason))
     return marker.tiles + dropped
 
 

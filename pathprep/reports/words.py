@@ -150,11 +150,18 @@ def in_words(params: dict[str, Any]) -> list[tuple[str, str]]:
         pixels = f"resampled to {tile} px"
     overlap = f"overlapping by {params['overlap']} px" if params["overlap"] else "without overlap"
     limit = f", at most {params['max_tiles']:,} a slide, at random" if params["max_tiles"] else ""
-    finder = {
-        "stained": f"Saturation above that of the glass by {tissue['threshold']} on average",
-        "threshold": f"Saturation above {tissue['threshold']}, as in CLAM",
-        "otsu": "Saturation above Otsu's threshold, as in CLAM",
-    }[tissue["method"]]
+    if "model" in tissue:
+        model = tissue["model"]
+        finder = (
+            f"Found by a tissue model at {model['mpp']:g} µm/px (SHA-256 {model['sha256'][:12]}...), classes "
+            f"{', '.join(model['classes'])}"
+        )
+    else:
+        finder = {
+            "stained": f"Saturation above that of the glass by {tissue['threshold']} on average",
+            "threshold": f"Saturation above {tissue['threshold']}, as in CLAM",
+            "otsu": "Saturation above Otsu's threshold, as in CLAM",
+        }[tissue["method"]]
     whole = f"whole regions of {params['region']} px are kept"
     kept = whole if params.get("whole_regions") else "tiles are kept"
     return [

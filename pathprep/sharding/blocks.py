@@ -4,7 +4,7 @@ The steps on pixels run on an engine (engines/); every step releases the GIL.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from pathprep import stain
 from pathprep.dataset.marker import StainRecord
+from pathprep.dataset.schema import SHARE
 from pathprep.errors import DeviceError
 from pathprep.images import jpeg
 from pathprep.params.quality import REASONS
@@ -97,6 +98,7 @@ class Worker:
 
     Attributes:
         pack: makes of tiles what is passed on; see ``as_jpegs``.
+        shares: of ``Survey``.
     """
 
     slide: Slide
@@ -106,6 +108,7 @@ class Worker:
     check: Check | None
     engine: engines.Engine
     pack: Pack = as_jpegs
+    shares: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
     def first_pass(self, block: Block) -> Tiles:
         """Read, cut, drop, fit; normalise and pack what has a fit of its own."""
@@ -153,9 +156,14 @@ class Worker:
         self, block: Block, tiles: engines.Tiles, qc: Figures
     ) -> tuple[Block, engines.Tiles, Figures, list[dict[str, Any]]]:
         """Block, tiles and figures of what passes the quality filters, and rows of the others."""
-        failed = verdicts(qc, self.params.qc)
-        fails, passes = np.flatnonzero(failed >= 0).tolist(), failed < 0
-        dropped = [self._row(block, i, qc[i]) | {"reason": REASONS[failed[i]]} for i in fails]
+        reasons = [REASONS[rule] if rule >= 0 else "" for rule in verdicts(qc, self.params.qc).tolist()]
+        for name, most in self.params.qc.shares().items():
+            here = self.shares[name][block.cells[:, 1], block.cells[:, 0]]
+            over = np.flatnonzero(here.astype(np.float32) > np.float32(most)).tolist()
+            reasons = [r or (f"{SHARE}{name}" if i in over else "") for i, r in enumerate(reasons)]
+        passes = np.array([not reason for reason in reasons], bool)
+        fails = np.flatnonzero(~passes).tolist()
+        dropped = [self._row(block, i, qc[i]) | {"reason": reasons[i]} for i in fails]
         rest = replace(block, cells=block.cells[passes], origins=block.origins[passes])
         return rest, self.engine.select(tiles, passes), qc[passes], dropped
 
@@ -200,6 +208,7 @@ class Worker:
             "stored": plan.stored,
             "mpp": plan.mpp,
             "tissue": float(self.share[row, column]),
+            **{f"{SHARE}{name}": float(share[row, column]) for name, share in self.shares.items()},
             **dict(zip(FIGURES, qc.tolist(), strict=True)),
             **stain_columns(fits, number),
         }

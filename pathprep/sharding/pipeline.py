@@ -66,7 +66,7 @@ class ShardTask(DatasetTask[SlideSource, ShardParams]):
 
     def sink(self) -> ShardWriter:
         """See SlideWork."""
-        return ShardWriter(self.root, self.source.name, self.rebuild)
+        return ShardWriter(self.root, self.source.name, self.rebuild, self.params.tissue.shares)
 
     def make(self, progress: Progress) -> Marker:
         """See ``process``."""
@@ -136,10 +136,11 @@ def process(task: SlideWork, progress: Progress | None = None) -> Marker:
             check = None
             if params.cross_check:
                 check = Check(source.path, seen.overview, slide.width, slide.height, seen.plan)
-            worker = Worker(slide, seen.plan, seen.share, params, check, engines.of(params.device), task.pack)
+            engine = engines.of(params.device)
+            worker = Worker(slide, seen.plan, seen.share, params, check, engine, task.pack, seen.shares)
             pooled = _write_tiles(writer, worker, chosen, task.threads, clock, progress)
             counts["kept"] -= writer.dropped.total()
-            counts |= {rule.reason: writer.dropped[rule.reason] for rule, _ in params.qc.rules()}
+            counts |= {reason: writer.dropped[reason] for reason in params.qc.reasons()}
             progress.stage(3)
             seconds = {**clock.seconds, "total": time.perf_counter() - start}
             made = marker(

@@ -35,7 +35,7 @@ def recorded(values: Mapping[str, Any]) -> ShardParams:
             mpp=first,
             more_mpps=tuple(more),
             stain=StainParams(**stained),
-            tissue=TissueParams(**given.pop("tissue")),
+            tissue=TissueParams.recorded(given.pop("tissue")),
             qc=QcParams(**given.pop("qc", {})),
             **given,
         )

@@ -16,6 +16,7 @@ from pathprep.folders import is_mixed, is_pseudonymised, kind_of, verify
 from pathprep.launchers import cards
 from pathprep.launchers.local import Local
 from pathprep.params.running import SLIDE_TIMEOUT_S, AnyPath, check_run
+from pathprep.params.tissue import TissueParams
 from pathprep.pseudonyms.slides import Pseudonyms, key_of, of_dataset
 from pathprep.sharding.plan import Plan, prepare, sweep
 from pathprep.sharding.recorded import recorded
@@ -56,12 +57,32 @@ class Repair:
         }
 
 
+def _with_model(tissue: TissueParams, file: AnyPath | None, root: Path) -> TissueParams:
+    """The parameters with the file of their tissue model.
+
+    Raises:
+        UsageError: they have one and the file is not given, or is of another.
+    """
+    if tissue.described is None:
+        return tissue
+    if file is None:
+        raise UsageError(
+            f"{root}: its tissue was found by a model (SHA-256 {tissue.described.sha256[:12]}...), and "
+            "slides are damaged; give its file (`tissue_model`)"
+        )
+    found = replace(tissue, model=Path(file), described=None)
+    if found.described != tissue.described:
+        raise UsageError(f"{file}: not the model that {root} was made with, or described otherwise")
+    return found
+
+
 def repair(
     dataset: AnyPath = "dataset",
     *,
     workers: int | None = None,
     slide_timeout: float = SLIDE_TIMEOUT_S,
     pseudonymise: AnyPath | None = None,
+    tissue_model: AnyPath | None = None,
     watch: Watcher | None = None,
 ) -> Repair:
     """Verify a dataset and make the damaged slides again; the others are not touched.
@@ -71,6 +92,7 @@ def repair(
 
     Args:
         dataset: its folder. workers, slide_timeout, watch: as of ``pathprep.shard``.
+        tissue_model: file of the model that found the tissue, if one did.
         pseudonymise: key file of a pseudonymised dataset, which alone says where its slides are.
 
     Raises:
@@ -103,6 +125,7 @@ def repair(
         return Repair(damaged, folder, None)
     # whatever MPP a slide has, it was accepted before
     params = replace(recorded(there.params), low_mpp=1e-9, high_mpp=1e9)
+    params = replace(params, tissue=_with_model(params.tissue, tissue_model, root))
     if secret is None and key_of(there.info) is not None:
         raise UsageError(
             f"{root}: is pseudonymised, and slides are damaged: {', '.join(sorted(known)[:3])}; give its key "

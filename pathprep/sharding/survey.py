@@ -1,6 +1,6 @@
 """What a slide holds, seen from its overview: resolution, grid, tissue, and which cells become tiles."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from pathprep.params.notes import Note
 from pathprep.params.origin import AskedOrigin
 from pathprep.params.shard import ShardParams
 from pathprep.params.tissue import TissueParams
-from pathprep.slides import grid, masks, tissue
+from pathprep.slides import grid, masks, tissue, tissue_model
 from pathprep.slides.grid import Cells, Grid
 from pathprep.slides.masks import Ground, PlacedMask
 from pathprep.slides.mpp.settle import Mpp, MppRules
@@ -33,6 +33,7 @@ class Survey:
         too_small: number and square micrometres of the pieces of tissue that were dropped for their size.
         swallowed: (rows, columns) bool, cells that would be kept with them.
         notes: what the slide looks like that others do not (slides.unlike).
+        shares: (rows, columns) each, share of a class of the tissue model, by its name.
     """
 
     mpp: Mpp
@@ -45,6 +46,7 @@ class Survey:
     too_small: tuple[int, float] = (0, 0.0)
     swallowed: npt.NDArray[np.bool_] | None = None
     notes: tuple[Note, ...] = ()
+    shares: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Tissue:
 
     Attributes:
         small: (h, w) bool, pieces that were dropped for their size; without pixels if there are none.
-        others: as of ``Survey``.
+        classes: (h, w) bool each, what the tissue model takes for a class, by its name. glass: whether any
+            is in view. others: as of ``Survey``.
     """
 
     overview: Pixels
@@ -62,6 +65,8 @@ class Tissue:
     given: PlacedMask | None
     too_small: tuple[int, float]
     notes: tuple[Note, ...]
+    classes: dict[str, tissue.Mask] = field(default_factory=dict)
+    glass: bool = True
 
 
 def look(
@@ -81,7 +86,14 @@ def look(
     """
     overview = slide.overview(tissue.overview_downsample(slide.width, slide.height, mpp))
     picture, scale = tissue.search_picture(overview, slide.width, slide.height, mpp)
-    found = tissue.segment(picture, scale, params)
+    classes: dict[str, tissue.Mask] = {}
+    if params.described is None:
+        found = tissue.segment(picture, scale, params)
+    else:
+        seen_by = tissue_model.see(slide, picture, scale, mpp, params.described, params.device)
+        found = tissue.of_model(picture, seen_by.tissue, scale, params)
+        numbers = {name: params.described.classes.index(name) for name in params.shares}
+        classes = {name: seen_by.classes == number for name, number in numbers.items()}
     drawn, given = tissue.on(overview, found, params), None
     small = np.zeros((0, 0), bool)
     if found.small.any():
@@ -97,7 +109,7 @@ def look(
     if given is not None:
         seen = tuple(note for note in seen if note not in ("all_tissue", "no_tissue"))
     lost = (found.pieces, float(found.small.sum() * scale**2)) if given is None else (0, 0.0)
-    return Tissue(overview, drawn, small, given, lost, seen)
+    return Tissue(overview, drawn, small, given, lost, seen, classes, found.glass is not None)
 
 
 def resolution(slide: Slide, params: ShardParams, mpp: float | None = None) -> Mpp:
@@ -173,4 +185,5 @@ def survey(
         ground.too_small,
         swallowed,
         ground.notes,
+        {name: cells(mask)[0] for name, mask in ground.classes.items()},
     )

@@ -121,8 +121,8 @@ def _unrest(overview: Pixels, rows: slice) -> Pixels:
 
 
 def _bare(overview: Pixels, glass: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-    """(h, w): glass: calm, bright, of a tint that glass may have, and going over into the slide's glass without
-    an edge, which a flat pale piece of tissue has."""
+    """(h, w): glass: calm, bright, of a tint that glass may have, and going over into the slide's glass
+    without an edge, which a flat pale piece of tissue has."""
     counts = _unrest_counts(overview, glass)
     most = (
         int(np.searchsorted(np.cumsum(counts), CALM_SHARE * counts.sum())) + CALM_MORE if counts.any() else 4

@@ -108,9 +108,18 @@ def segment(overview: Pixels, mpp: float, params: TissueParams) -> Found:
         mask &= mean_above(saturation, behind.noise + MEAN_SHARE * threshold, params.median)
     else:
         mask = _closed(median_above(saturation, threshold, params.median), params.closed)
+    return _sized(mask, mpp, params, Found(mask, mask, 0, glass, threshold, behind))
+
+
+def of_model(overview: Pixels, mask: Mask, mpp: float, params: TissueParams) -> Found:
+    """What a tissue model found, (h, w) bool, with pieces and holes filtered like our own."""
+    return _sized(mask, mpp, params, Found(mask, mask, 0, glass_colour(overview), 0))
+
+
+def _sized(mask: Mask, mpp: float, params: TissueParams, found: Found) -> Found:
     large, pieces = _drop_small(mask, params.smallest(mask.size * mpp**2) / mpp**2)
     holes, _ = _drop_small(~large, params.max_hole / mpp**2, keep_border=True)
-    return Found(~holes, mask & holes, pieces, glass, threshold, behind)
+    return found._replace(mask=~holes, small=mask & holes, pieces=pieces)
 
 
 def on(overview: Pixels, found: Found, params: TissueParams) -> Mask:

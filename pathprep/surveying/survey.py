@@ -36,7 +36,17 @@ from pathprep.words import counted
 # Raised when the same parameters give another mask than before, so that slides are surveyed again
 SURVEY_VERSION = 1
 # Of the settings of `pathprep shard`, those that a survey has: what goes in, and where the tissue is
-SETTINGS = ("default_mpp", "min_mpp", "max_mpp", "reader", "tissue", "tissue_threshold", "min_piece")
+SETTINGS = (
+    "default_mpp",
+    "min_mpp",
+    "max_mpp",
+    "reader",
+    "tissue",
+    "tissue_threshold",
+    "min_piece",
+    "tissue_model",
+    "tissue_device",
+)
 
 log = logging.getLogger(__name__)
 
