@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pathprep.dataset.marker import Marker
-from pathprep.dataset.schema import STATUSES
+from pathprep.dataset.schema import SHARE, STATUSES
 from pathprep.errors import PathprepError
 from pathprep.launchers.base import Progress
 from pathprep.params.shard import ShardParams
@@ -36,6 +36,7 @@ from pathprep.sharding.pipeline import process
 from pathprep.slides.find import SlideSource
 from pathprep.tiles.qc import FIGURES
 
+NICE = 10
 SLOTS, SLOT_BYTES = 4, 8 << 20  # 42 tiles of 256 pixels a slot; a larger tile makes larger slots
 # What goes with each tile: columns of the index, see dataset.schema
 INTEGERS = ("x", "y", "column", "row", "region", "side", "stored")
@@ -56,6 +57,7 @@ class StreamTask:
     Attributes:
         root: the folder that the run writes to; errors name it. number: of the slide in the run.
         address: the run's socket. build_id: what records call the parameters.
+        yields: whether the process leaves a core to others that want it, such as a model's threads.
     """
 
     root: Path
@@ -65,6 +67,7 @@ class StreamTask:
     number: int
     address: str
     threads: int = 1
+    yields: bool = False
 
     @property
     def path(self) -> Path:
@@ -78,6 +81,8 @@ class StreamTask:
             RunIsOver: nobody takes its tiles.
             PathprepError: what the run says is wrong with the slide.
         """
+        if self.yields:
+            os.nice(NICE)
         line = socket.socket(socket.AF_UNIX)
         line.connect(self.address)
         with Connection(line.detach()) as connection:
@@ -196,10 +201,13 @@ class Sender:
 
 
 def columns(rows: Sequence[Mapping[str, Any]]) -> Columns:
-    """Rows of the index as columns: INTEGERS, FLOATS, and ``stain_status``, a number into STATUSES."""
+    """Rows of the index as columns: INTEGERS, FLOATS, shares of a tissue model's classes, and
+    ``stain_status``, a number into STATUSES.
+    """
     found: dict[str, npt.NDArray[Any]] = {
         name: np.array([row[name] for row in rows], np.int32) for name in INTEGERS
     }
-    found |= {name: np.array([row[name] for row in rows], np.float32) for name in FLOATS}
+    floats = [*FLOATS, *(name for name in rows[0] if name.startswith(SHARE))]
+    found |= {name: np.array([row[name] for row in rows], np.float32) for name in floats}
     found["stain_status"] = np.array([STATUSES.index(row["stain_status"]) for row in rows], np.int8)
     return found

@@ -109,6 +109,7 @@ class TileStream:
         done: called when a process has ended with a slide, well or not.
         workers: slides at a time; None: one per core, and two at least, so that the next slide's tissue is
             found while this one's tiles are taken.
+        yields: whether the processes leave cores to the consumer where it wants them.
         timeout: seconds in which a process may send nothing though it has room, before it is ended: one that
             waits for the consumer does not hang.
 
@@ -126,6 +127,7 @@ class TileStream:
         ask: Callable[[int, Reply], None] | None = None,
         done: Callable[[int], None] = lambda slide: None,
         workers: int | None = None,
+        yields: bool = False,
         timeout: float | None = None,
     ) -> None:
         chosen = workers or max(2, cores())
@@ -137,7 +139,7 @@ class TileStream:
         threads = max(1, cores() // self.workers)
         place = root.absolute()
         self.tasks = [
-            StreamTask(place, source, params, build_id, number, self._address, threads)
+            StreamTask(place, source, params, build_id, number, self._address, threads, yields)
             for number, source in enumerate(sources)
         ]
         self.board = Board(len(self.tasks))

@@ -22,6 +22,7 @@ from pathprep.streaming.sender import Columns
 from pathprep.streaming.staged import StagedSlides
 from pathprep.streaming.stream import OVER, Begun, Ended, Reply, Tiles, TileStream
 from pathprep.words import counted
+from pathtrain.distributed.workers import pick_device
 from pathtrain.features.encode import Passes, check_size
 from pathtrain.features.filling import Batch, Filling
 from pathtrain.features.progress import TileProgress
@@ -79,6 +80,7 @@ class SlideRun:
                     ask=self._ask,
                     done=self._read,
                     workers=workers,
+                    yields=pick_device(self._how.device).type == "cpu",
                     timeout=timeout,
                 )
             )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.deadly_streams import Deadly
+from helpers.onnx_models import BIAS, write
 from helpers.slides import flawed, tissue, write_tiff
 
 from pathprep.dataset.reader import Dataset
@@ -181,3 +182,22 @@ def test_a_slide_waits_for_its_consumer_with_few_tiles(tmp_path: Path) -> None:
         assert stream._events.empty()  # all slots are out
         held.pop().release()
         assert isinstance(stream.get(30), Tiles)
+
+
+def test_shares_of_a_tissue_models_classes_come_too(tmp_path: Path) -> None:
+    pixels = tissue(512, 640, margin=64)
+    pixels[200:264, 64:576] = (60, 150, 110)  # a stroke of ink, a tile high
+    write_tiff(tmp_path / "a.tif", pixels, mpp=4.0)
+    model = write(tmp_path / "m.onnx", bias=BIAS + np.array([0, 1, 0], np.float32))
+    params = ShardParams.of(
+        tile=64, mpp=4.0, stain="none", tissue_model=model, max_share="pen=0.3", min_tissue=0.1
+    )
+    shard(sources(tmp_path), tmp_path / "dataset", params, workers=1)
+    dataset = Dataset(tmp_path / "dataset")
+    with TileStream(sources(tmp_path), params, tmp_path, workers=1, yields=True) as stream:
+        tiles, ends = taken(stream)
+    assert ends[0].marker is not None
+    assert ends[0].marker.counts == dataset.marker("a").counts
+    assert ends[0].marker.counts["share_pen"] > 0
+    got = np.concatenate([some.columns["share_pen"] for some in tiles[0]])
+    assert got.tolist() == [row["share_pen"] for row in dataset.table("a").to_pylist()]
