@@ -15,6 +15,7 @@ import math
 import random
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from pathprep.slides.find_remote import RemoteSlide
 from pathprep.storage.base import is_url
 from pathtrain.distributed.workers import Place, cores
 from pathtrain.features.encode import check_size
-from pathtrain.features.facts import described, made_from
+from pathtrain.features.facts import described, made_from, seen
 from pathtrain.features.files import FORMATS
 from pathtrain.features.fitting import check_mpp
 from pathtrain.features.slide_files import SlideFiles, Target
@@ -111,7 +112,7 @@ def embed_slides(
         raise UsageError("`scratch_limit` is a number of gigabytes above 0")
     made, about = made_from(model, how, dtype), described(model, dtype)
     settle(out, made, replace)
-    files = SlideFiles(out, FORMATS[format], made, about, params)
+    files = SlideFiles(out, FORMATS[format], made, about, params, partial(seen, model, how))
     named = with_names(found.slides, out)
     found.repeats += named.repeats
     place = Place.of_environment()

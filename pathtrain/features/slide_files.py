@@ -12,7 +12,7 @@ slide changes nothing: its bytes count, not its path.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -73,7 +73,7 @@ class SlideFiles:
 
     Attributes:
         out: their folder. kind: their format. made, about: what all have, see pathtrain.features.part.
-        params: what shapes tiles.
+        params: what shapes tiles. mpp: what the model sees, of a tile with so many micrometres a side.
     """
 
     out: Path
@@ -81,6 +81,7 @@ class SlideFiles:
     made: Mapping[str, Any]
     about: Mapping[str, Any]
     params: ShardParams
+    mpp: Callable[[float], float]
 
     def targets(
         self, sources: list[SlideSource], remote: Mapping[Path, RemoteSlide] | None = None
@@ -181,7 +182,7 @@ class SlideFiles:
             },
             about={
                 **self.about,
-                "mpp": float(rows["mpp"][0]),
+                "mpp": self.mpp(marker.mpp * marker.grid.side),
                 "tiles": marker.tiles,
                 **_place(target, marker),
                 "params": json.dumps(as_params(params), sort_keys=True),
