@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from helpers import deadly_view
 from helpers.drawings import box, collection, polygon, qupath
+from helpers.onnx_models import write as write_model
 from helpers.scored import grid, write_csv
 from helpers.slides import tissue, write_tiff
 
@@ -162,6 +163,14 @@ def test_the_users_own_mask(tmp_path: Path, slide: Path) -> None:
         serving(slide, masks=mask, dataset=tmp_path),
     ):
         pass
+
+
+def test_a_tissue_model(tmp_path: Path, slide: Path) -> None:
+    model = write_model(tmp_path / "m.onnx")
+    with serving(slide, tissue_model=str(model), tile=64) as url:
+        found = json.loads(ask(url, "layers.json")[2])
+    assert found["problem"] == ""
+    assert "share_pen" in found["layers"]["figures"]
 
 
 def test_a_slide_without_an_mpp_is_shown_all_the_same(tmp_path: Path) -> None:
