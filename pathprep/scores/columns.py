@@ -55,7 +55,12 @@ Column = Floats | Classes
 def natural(text: str) -> list[tuple[int, int, str]]:
     """A key that puts cluster 2 before cluster 10."""
     parts = re.findall(r"\d+|\D+", text)
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+    # of whole numbers the longer is larger; as numbers, Python takes no more than 4,300 digits
+    numbers = [part.lstrip("0") if part.isdecimal() else None for part in parts]
+    return [
+        (1, 0, part) if digits is None else (0, len(digits), digits)
+        for part, digits in zip(parts, numbers, strict=True)
+    ]
 
 
 def of_texts(name: str, texts: Sequence[str]) -> Column | None:

@@ -1,13 +1,16 @@
 """Scores in HDF5: ``coords`` (N, 2) and scores of as many tiles, as CLAM's heat maps have them."""
 
 import io
+from concurrent.futures import TimeoutError
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+from pebble import ProcessExpired, ProcessPool
 
 from pathprep.errors import UsageError
+from pathprep.launchers import server
 from pathprep.scores.columns import Column, Floats, Ints, is_named_by_numbers, of_names, texts_of
 from pathprep.scores.rows import Rows
 from pathprep.storage import hdf5_chunks, regular
@@ -16,6 +19,7 @@ from pathprep.storage.printable import printable
 from pathprep.storage.seals import Seal
 
 NO_SCORES = ("features", "coords", "embeddings", "imgs", "annotations")
+TIMEOUT_S = 120.0
 MOST_BRANCHES = 64  # columns of one dataset of scores
 ENDINGS = (
     "_blockmap",
@@ -28,9 +32,26 @@ ENDINGS = (
 def read(path: Path) -> tuple[str, Rows, list[str]]:
     """The slide's name, its rows, and what was left out.
 
+    The file is read in a child process: one flipped bit can make libhdf5 end its process, or never come back.
+
     Raises:
         UsageError: it cannot be read, has no ``coords``, or no score.
     """
+    with ProcessPool(1, context=server.context(loaded=False)) as pool:
+        try:
+            found: tuple[str, Rows, list[str]] = pool.schedule(
+                _read_file, args=[path], timeout=TIMEOUT_S
+            ).result()
+        except ProcessExpired as error:
+            raise UsageError(
+                f"{path}: damaged (its reader crashed, exit code {error.exitcode}); make it again"
+            ) from None
+        except TimeoutError:
+            raise UsageError(f"{path}: could not be read within {TIMEOUT_S:g} s; make it again") from None
+    return found
+
+
+def _read_file(path: Path) -> tuple[str, Rows, list[str]]:
     try:
         data = regular.read(path)
     except OSError as error:

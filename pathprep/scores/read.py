@@ -102,7 +102,7 @@ def _is_numeric(kind: pa.DataType) -> bool:
 
 
 def _floats(values: pa.ChunkedArray) -> Floats:
-    return np.asarray(values.cast(pa.float64()).fill_null(np.nan).to_numpy(), np.float64)
+    return np.asarray(values.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(), np.float64)
 
 
 def _column(name: str, values: pa.ChunkedArray) -> Column | None:

@@ -10,9 +10,11 @@ import pyarrow as pa
 
 from pathprep.dataset.marker import SlideMarker
 from pathprep.dataset.reader import Dataset
+from pathprep.dataset.schema import SHARE
 from pathprep.errors import DatasetError, UsageError
 from pathprep.params.notes import in_words
 from pathprep.params.origin import Origin
+from pathprep.params.shard import ShardParams
 from pathprep.scores import colours
 from pathprep.scores.columns import Classes
 from pathprep.scores.placed import Placed
@@ -51,21 +53,33 @@ class Layers:
     notes: list[str] = field(default_factory=list)
 
 
-def of_survey(seen: Survey, width: int, height: int) -> Layers:
-    """As `pathprep shard` would cut the slide, before its quality filters, but for cells without tissue."""
+def of_survey(seen: Survey, params: ShardParams, width: int, height: int) -> Layers:
+    """As `pathprep shard` would cut the slide, but for cells without tissue, which are left out.
+
+    Of its quality filters, those by shares of the tissue model's classes have been at work; the others need
+    the tiles' own pixels.
+    """
     state = np.where(seen.share > 0, 1, -1)
     if seen.swallowed is not None:
         state[seen.swallowed] = 2
     state[seen.kept[:, 1], seen.kept[:, 0]] = 0
+    states = [KEPT, LITTLE, SMALL]
+    for name, most in params.qc.shares().items():
+        over = seen.shares[name].astype(np.float32) > np.float32(most)  # as shard compares
+        state[(state == 0) & over] = len(states)
+        states.append(f"{SHARE}{name}")
     rows, columns = np.nonzero(state >= 0)
     return Layers(
         outlines.contours(seen.mask, width, height),
         columns * seen.plan.stride,
         rows * seen.plan.stride,
         seen.plan.side,
-        [KEPT, LITTLE, SMALL],
+        states,
         state[rows, columns],
-        {"tissue": seen.share[rows, columns].astype(np.float64)},
+        {
+            "tissue": seen.share[rows, columns].astype(np.float64),
+            **{f"{SHARE}{name}": share[rows, columns] for name, share in seen.shares.items()},
+        },
         measured=False,
         source="as `pathprep shard` would cut it",
         notes=[in_words(note) for note in seen.notes],

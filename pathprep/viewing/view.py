@@ -171,7 +171,7 @@ def _layers(reading: Reading, cut: tuple[Dataset, SlideMarker] | None, seen: See
     if cut is not None:
         return {"layers": scene.as_json(scene.of_dataset(*cut)), "problem": ""}
     try:
-        found = scene.of_survey(reading.survey(), seen.width, seen.height)
+        found = scene.of_survey(reading.survey(), reading.params, seen.width, seen.height)
     except SlideError as error:  # without an MPP there is no grid; the slide is shown all the same
         return {"layers": None, "problem": printable(str(error))}
     return {"layers": scene.as_json(found), "problem": ""}

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
@@ -17,6 +18,8 @@ from fuzz import mutate
 from fuzz.parser import Parser
 
 from pathprep.errors import MaskError, PathprepError, UsageError
+from pathprep.scores.placed import place
+from pathprep.scores.read import read_scores
 from pathprep.slides import find
 from pathprep.slides.masks import load_mask
 from pathprep.storage import tables
@@ -41,6 +44,10 @@ TASKS = (
 )
 PLACES = "pcam: {train: pcam, test: pcam}\nmhist:\n  train: pcam\n"
 SQUARE = [[10, 10], [300, 10], [300, 200], [10, 200], [10, 10]]
+SCORES = (
+    "slide,x,y,side,p,cluster\na,0,64,64,0.5,1\na,64,64,64,,2\n",
+    "Slide ID;X;Y;Tile side;attention\na.svs;0;0;64;0,25\na.svs;64;0;64;0,5\n",
+)
 OUTLINES = {
     "type": "FeatureCollection",
     "features": [
@@ -112,6 +119,30 @@ def slide_table(data: bytes, folder: Path) -> None:
         raise refused
 
 
+def scores(path: Path) -> None:
+    """A file of scores as the viewer takes it, on a slide."""
+    found = read_scores(path)
+    place(path, "a", found.only("a"), 1000, 1000)
+
+
+def scores_parquet(_: Path) -> list[bytes]:
+    file = io.BytesIO()
+    pq.write_table(pa_csv.read_csv(io.BytesIO(SCORES[0].encode())), file)
+    return [file.getvalue()]
+
+
+def scores_hdf5(folder: Path) -> list[bytes]:
+    """As CLAM writes them."""
+    path = folder / "example.h5"
+    with h5py.File(path, "w") as file:
+        file["coords"] = np.array([[0, 0], [64, 0], [0, 64]])
+        file["coords"].attrs.update({"patch_size": 64, "patch_level": 0, "name": "a"})
+        file.create_dataset(
+            "attention_scores", data=np.array([[0.1], [0.5], [0.9]]), chunks=(2, 1), compression="gzip"
+        )
+    return [path.read_bytes()]
+
+
 def parquets(_: Path) -> list[bytes]:
     """The tables as Parquet: plain, dictionaries, and compressed."""
     table = pa_csv.read_csv(io.BytesIO(SLIDE_TABLE.encode()))
@@ -168,6 +199,8 @@ COMMANDS = (
     "pathprep import-tiles {} --out o --tiles-per-shard 10 --quality 90 --part 1/2 --format csv --name x",
     "pathprep mix {} --out o --tiles-per-shard 100 --memory 0.1 --seed 3 --workers 1",
     "pathprep inspect {} --json",
+    "pathprep overlay {} {} --out o --score x --side 64 --opacity 0.5",
+    "pathtrain scores clusters {} --count 3 --out o.csv",
     "pathprep verify {}",
     "pathprep repair {} --workers 1 --slide-timeout 5",
     "pathprep report {} --out o.html",
@@ -273,6 +306,20 @@ PARSERS = {
             mutate.of_text,
             names=("t.tsv",),
         ),
+        Parser(
+            "scores, CSV",
+            texts(*SCORES),
+            lambda d, f: scores(written(d, f / "s.csv")),
+            mutate.of_text,
+            names=("s.csv",),
+        ),
+        Parser(
+            "scores, Parquet",
+            scores_parquet,
+            lambda d, f: scores(written(d, f / "s.parquet")),
+            names=("s.parquet",),
+        ),
+        Parser("scores, HDF5", scores_hdf5, lambda d, f: scores(written(d, f / "s.h5")), names=("s.h5",)),
         Parser(
             "lists of slides",
             texts(*LISTS),

@@ -233,3 +233,25 @@ def test_command(tmp_path: Path, slide: Path) -> None:
     done = command("pathprep", "overlay", scores, slide, "--out", tmp_path / "o", "--json")
     assert done.code == 0
     assert json.loads(done.out)["slides"][0]["tiles"] == 4
+
+
+@pytest.mark.realdata
+def test_a_real_slide_with_bounds(data: Path, tmp_path: Path) -> None:
+    """Leica's SCN, of which QuPath shows the scanned part alone: tissue lies where the slide has it."""
+    slide = data / "formats" / "made" / "cmu.scn"
+    if not slide.exists():
+        pytest.skip(f"{slide} is not there")
+    with Slide(slide) as opened:
+        bounds, picture = opened.bounds, opened.read(0, 1024, 1280, 256, 256)
+    assert bounds == Bounds(222, 296, 2220, 2967)
+    scores = write_csv(tmp_path / "s.csv", [{"x": 1024, "y": 1280, "side": 256, "p": 1.0}])
+    (one,) = pathprep.overlay(scores, slide, tmp_path / "o", opacity=0.0).slides
+    (feature,) = features(one.files[0])
+    assert feature["geometry"]["coordinates"][0][0] == [1024 - 222, 1280 - 296]
+    with tifffile.TiffFile(one.files[1]) as file:
+        made = file.asarray()
+    by = 2220 / made.shape[1]
+    x, y = round((1024 - 222) / by), round((1280 - 296) / by)
+    size = round(256 / by)
+    shown = made[y : y + size, x : x + size].reshape(-1, 3).mean(axis=0)
+    np.testing.assert_allclose(shown, picture.reshape(-1, 3).mean(axis=0), atol=6)

@@ -164,6 +164,7 @@ def test_damaged_hdf5(tmp_path: Path) -> None:
 
 
 def test_natural_order() -> None:
+    assert sorted(["9" * 5000, "c", "10"], key=natural) == ["10", "9" * 5000, "c"]
     assert sorted(["cluster 10", "cluster 9", "b", "2", "10"], key=natural) == [
         "2", "10", "b", "cluster 9", "cluster 10"
     ]  # fmt: skip
