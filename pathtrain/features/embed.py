@@ -125,7 +125,7 @@ def _embed_stored(
     loaded = opened(model, how.weights, how.readout, seed)
     tiles = open_tiles(source, loaded.target)
     made, about = made_from(loaded, how, dtype), described(loaded, dtype)
-    check_tiles(loaded, tiles, how)
+    seen = check_tiles(loaded, tiles, how)
 
     def features(todo: list[Part], progress: TileProgress) -> Iterator[Features | DatasetError]:
         for part in todo:
@@ -141,7 +141,7 @@ def _embed_stored(
         progress.note(outcome(tiles))
 
     if isinstance(tiles, DatasetTiles):
-        parts = _of_dataset(tiles, made, about)
+        parts = _of_dataset(tiles, made, about, seen)
         return make(parts, len(tiles.dataset.tile_counts()) - len(parts), out, format, features, replace)
     return make([_of_folder(tiles, made, about)], 0, out, format, features, replace)
 
@@ -165,7 +165,9 @@ def _run_of(model: Model) -> Path:
     return model.run
 
 
-def _of_dataset(tiles: DatasetTiles, made: dict[str, Any], about: dict[str, Any]) -> list[Part]:
+def _of_dataset(
+    tiles: DatasetTiles, made: dict[str, Any], about: dict[str, Any], seen: dict[str, float]
+) -> list[Part]:
     params, parts = tiles.dataset.params, []
     called = file_names(tiles.dataset, tiles.slides)
     for number, slide in enumerate(tiles.slides):
@@ -182,6 +184,9 @@ def _of_dataset(tiles: DatasetTiles, made: dict[str, Any], about: dict[str, Any]
                 "name": marker.own_name or slide,
                 **origin(marker),
             }
+        known = {"mpp": marker.mpp, **about} if marker.mpp else about
+        if slide in seen:
+            known = {**known, "mpp_seen": round(seen[slide], 4)}
         parts.append(
             Part(
                 name=slide,
@@ -195,7 +200,7 @@ def _of_dataset(tiles: DatasetTiles, made: dict[str, Any], about: dict[str, Any]
                 },
                 arrays=partial(_coords if attributes else _strings, tiles, slice(start, end)),
                 coords_attributes=attributes,
-                about={**about, "mpp": marker.mpp} if about.get("mpp") is None and marker.mpp else about,
+                about=known,
                 columns=partial(_columns, tiles, slice(start, end)) if attributes else dict,
             )
         )

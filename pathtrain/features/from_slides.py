@@ -101,9 +101,10 @@ def embed_slides(
     start = time.perf_counter()
     check_run(workers=workers, slide_timeout=slide_timeout, part=part)
     params = slide_params(model, how, settings)
-    _check_mpp(model, how, params, slides[0], out)
+    seen = _check_mpp(model, how, params, slides[0], out)
     found = _found(slides, as_path(masks), mask_origin)
     made, about = made_from(model, how, dtype), described(model, dtype)
+    about |= {} if seen is None else {"mpp_seen": round(seen, 4)}
     settle(out, made, replace)
     files = SlideFiles(out, FORMATS[format], made, about, params)
     named = with_names(found.slides, out)
@@ -157,10 +158,10 @@ def slide_params(model: LoadedModel, how: How, settings: dict[str, Any]) -> Shar
     return _replaced(params, stain=_replaced(params.stain, **own))
 
 
-def _check_mpp(model: LoadedModel, how: How, params: ShardParams, source: AnyPath, out: Path) -> None:
-    """Refuse tiles that the model would see at another MPP than it was trained at."""
+def _check_mpp(model: LoadedModel, how: How, params: ShardParams, source: AnyPath, out: Path) -> float | None:
+    """Refuse tiles that the model would see at another MPP than it was trained at; what it sees, if known."""
     try:
-        check_mpp(model, params.tile, params.mpp, how, str(source), str(out))
+        return check_mpp(model, params.tile, params.mpp, how, str(source), str(out))
     except UsageError as error:
         what = str(error).partition(". Make tiles for it")[0]
         raise UsageError(
