@@ -33,6 +33,7 @@ __all__ = [
     "shard",
     "survey",
     "synthesize",
+    "tissue",
     "verify",
     "view",
 ]
@@ -58,6 +59,7 @@ _MODULES = {
     "shard": "pathprep.sharding.shard",
     "survey": "pathprep.surveying.survey",
     "synthesize": "pathprep.synth.archive",
+    "tissue": "pathprep.outlining.outline",
     "verify": "pathprep.folders",
     "view": "pathprep.viewing.view",
 }
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from pathprep.folders import open, verify
     from pathprep.mixed.make import mix
     from pathprep.mixed.reader import MixedDataset
+    from pathprep.outlining.outline import tissue
     from pathprep.params.shard import ShardParams
     from pathprep.params.stain import StainParams
     from pathprep.reports.page import report

@@ -5,7 +5,7 @@
     pathtrain.pretrain("dataset", recipe="smoke")
     model = pathtrain.load("runs/smoke")
     model(tiles)  # (N, H, W, 3) uint8 -> (N, D) float32
-    pathtrain.embed(model, "dataset", "features")
+    pathtrain.embed(model, "dataset", "features")  # or "slides", as they are
     pathtrain.evaluate.knn(model, "dataset", labels="labels.csv")
 
 Each name is loaded when it is first used: the package itself takes no time to import.

@@ -13,6 +13,7 @@ from pathprep.cli import (
     survey,
     synth,
     target,
+    tissue,
     view,
 )
 from pathprep.cli import report as dataset
@@ -25,6 +26,7 @@ for command in (
     import_tiles.import_tiles,
     survey.survey,
     inspect.inspect,
+    tissue.tissue,
     view.view,
     dataset.verify,
     dataset.repair,

@@ -10,6 +10,7 @@ from pathprep.cli.streams import errors
 from pathprep.words import command
 
 if TYPE_CHECKING:
+    from pathprep.outlining.outline import Masks
     from pathprep.sharding.summary import RunSummary
     from pathprep.surveying.summary import SurveySummary
 
@@ -84,7 +85,9 @@ KeyFile = Annotated[
 ]
 
 
-def end(summary: "RunSummary | SurveySummary", *, rebuild: bool = False, incomplete: bool = False) -> None:
+def end(
+    summary: "RunSummary | SurveySummary | Masks", *, rebuild: bool = False, incomplete: bool = False
+) -> None:
     """End a command after a run: exit code 0 if all is made, 1 if not, 130 if it was interrupted.
 
     Args:

@@ -1,7 +1,8 @@
 """A slide's tiles, out of the process that reads it: through shared memory, without a copy on disk.
 
-The process connects to the run's socket, says which slide it reads, and is told whether that is still wanted.
-Then it hands over the memory that it writes tiles to, of SLOTS slots, and from then on it sends
+The process connects to the run's socket, says which slide's turn it is, and is told where that is: or that it
+is not wanted any more, or what is wrong. Then it hands over the memory that it writes tiles to, of SLOTS
+slots, and from then on it sends
 
     ("tiles", slot, count, columns)    so many tiles are in a slot, and what the index would record of them
     ("end", count)                     that were all
@@ -26,7 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pathprep.dataset.marker import Marker
-from pathprep.dataset.schema import STATUSES
+from pathprep.dataset.schema import SHARE, STATUSES
+from pathprep.errors import PathprepError
 from pathprep.launchers.base import Progress
 from pathprep.params.shard import ShardParams
 from pathprep.sharding.blocks import Pack, as_pixels
@@ -34,6 +36,7 @@ from pathprep.sharding.pipeline import process
 from pathprep.slides.find import SlideSource
 from pathprep.tiles.qc import FIGURES
 
+NICE = 10
 SLOTS, SLOT_BYTES = 4, 8 << 20  # 42 tiles of 256 pixels a slot; a larger tile makes larger slots
 # What goes with each tile: columns of the index, see dataset.schema
 INTEGERS = ("x", "y", "column", "row", "region", "side", "stored")
@@ -54,6 +57,7 @@ class StreamTask:
     Attributes:
         root: the folder that the run writes to; errors name it. number: of the slide in the run.
         address: the run's socket. build_id: what records call the parameters.
+        yields: whether the process leaves a core to others that want it, such as a model's threads.
     """
 
     root: Path
@@ -63,6 +67,7 @@ class StreamTask:
     number: int
     address: str
     threads: int = 1
+    yields: bool = False
 
     @property
     def path(self) -> Path:
@@ -74,14 +79,20 @@ class StreamTask:
 
         Raises:
             RunIsOver: nobody takes its tiles.
+            PathprepError: what the run says is wrong with the slide.
         """
+        if self.yields:
+            os.nice(NICE)
         line = socket.socket(socket.AF_UNIX)
         line.connect(self.address)
         with Connection(line.detach()) as connection:
             connection.send((self.number, os.getpid()))
-            if not connection.recv():
+            source = connection.recv()
+            if source is None:
                 return None, False
-            work = _Work(self.source, self.params, self.build_id, self.threads, connection)
+            if isinstance(source, PathprepError):
+                raise source
+            work = _Work(source, self.params, self.build_id, self.threads, connection)
             return process(work, progress), True
 
 
@@ -190,10 +201,13 @@ class Sender:
 
 
 def columns(rows: Sequence[Mapping[str, Any]]) -> Columns:
-    """Rows of the index as columns: INTEGERS, FLOATS, and ``stain_status``, a number into STATUSES."""
+    """Rows of the index as columns: INTEGERS, FLOATS, shares of a tissue model's classes, and
+    ``stain_status``, a number into STATUSES.
+    """
     found: dict[str, npt.NDArray[Any]] = {
         name: np.array([row[name] for row in rows], np.int32) for name in INTEGERS
     }
-    found |= {name: np.array([row[name] for row in rows], np.float32) for name in FLOATS}
+    floats = [*FLOATS, *(name for name in rows[0] if name.startswith(SHARE))]
+    found |= {name: np.array([row[name] for row in rows], np.float32) for name in floats}
     found["stain_status"] = np.array([STATUSES.index(row["stain_status"]) for row in rows], np.int8)
     return found

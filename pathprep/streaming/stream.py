@@ -1,7 +1,7 @@
 """Tiles straight from slides: read in processes of their own, as `pathprep shard` reads them, for a consumer
 that has no use for shards.
 
-    with TileStream(sources, params, out, build_id=..., wanted=...) as stream:
+    with TileStream(sources, params, out, build_id=..., ask=...) as stream:
         for event in stream:
             ...
 
@@ -12,7 +12,6 @@ itself only.
 """
 
 import logging
-import mmap
 import os
 import queue
 import signal
@@ -22,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import connection as connections
 from multiprocessing import reduction
@@ -35,13 +34,15 @@ import numpy as np
 import numpy.typing as npt
 
 from pathprep.dataset.marker import SlideMarker
+from pathprep.errors import PathprepError
 from pathprep.launchers import base, server
 from pathprep.launchers.base import Board, Failure, Outcome
 from pathprep.launchers.local import Local, cores
 from pathprep.params.shard import ShardParams
 from pathprep.sharding.drive import drive
 from pathprep.slides.find import SlideSource
-from pathprep.streaming.sender import SLOTS, Columns, StreamTask
+from pathprep.streaming.line import Line, mapped
+from pathprep.streaming.sender import Columns, StreamTask
 
 log = logging.getLogger(__name__)
 OVER = "over"  # why a run of the launcher is told to stop
@@ -83,6 +84,8 @@ class Ended:
 
 
 Event = Begun | Tiles | Ended
+# What a process is told to read
+Reply = Callable[[SlideSource | PathprepError | None], None]
 
 
 @dataclass
@@ -94,60 +97,19 @@ class Account:
     stopped: str = ""
 
 
-@dataclass
-class _Line:
-    """The connection to a process that reads a slide."""
-
-    connection: Connection
-    slide: int = -1
-    process: int = 0
-    memory: npt.NDArray[np.uint8] | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    open: bool = True
-    taken: int = 0  # slots that the consumer has not given back
-    since: float = field(default_factory=time.monotonic)  # when it last could, or did, go on
-
-    def send(self, message: Any) -> None:
-        """Send, unless the process is gone."""
-        with self.lock, suppress(OSError):
-            if self.open:
-                self.connection.send(message)
-
-    def give_back(self, slot: int) -> None:
-        """Let the process write to a slot again."""
-        self.send(slot)
-        with self.lock:
-            if self.taken == SLOTS:
-                self.since = time.monotonic()
-            self.taken -= 1
-
-    def take(self, slot: int, count: int) -> npt.NDArray[np.uint8]:
-        """The tiles that are in a slot."""
-        assert self.memory is not None
-        with self.lock:
-            self.taken, self.since = self.taken + 1, time.monotonic()
-        return self.memory[slot, :count]
-
-    def hangs(self, seconds: float) -> bool:
-        """Whether it has sent nothing for so long, though it had room for tiles."""
-        with self.lock:
-            return self.open and self.taken < SLOTS and time.monotonic() - self.since > seconds
-
-    def close(self) -> None:
-        with self.lock:
-            self.open = False
-            self.connection.close()
-
-
 class TileStream:
     """The tiles of slides, by events; see the module.
 
     Args:
         sources: the slides, named. params: what shapes their tiles, at one MPP.
         root: the folder that the consumer writes to, for messages. build_id: what markers call ``params``.
-        wanted: asked when a slide's turn comes, from another thread: another run may have done it meanwhile.
+        ask: called when a slide's turn comes, from another thread, with its number and a function; this is
+            to be called, then or later, with the slide; with None if it is not wanted any more, since another
+            run has done it meanwhile; or with what is wrong. Default: with the slide, at once.
+        done: called when a process has ended with a slide, well or not.
         workers: slides at a time; None: one per core, and two at least, so that the next slide's tissue is
             found while this one's tiles are taken.
+        yields: whether the processes leave cores to the consumer where it wants them.
         timeout: seconds in which a process may send nothing though it has room, before it is ended: one that
             waits for the consumer does not hang.
 
@@ -162,20 +124,22 @@ class TileStream:
         root: Path,
         *,
         build_id: str = "",
-        wanted: Callable[[int], bool] = lambda slide: True,
+        ask: Callable[[int, Reply], None] | None = None,
+        done: Callable[[int], None] = lambda slide: None,
         workers: int | None = None,
+        yields: bool = False,
         timeout: float | None = None,
     ) -> None:
         chosen = workers or max(2, cores())
         self._launcher = Local(chosen)
         self.workers = min(chosen, max(1, len(sources)))
-        self._wanted, self._timeout = wanted, timeout
+        self._ask, self._done, self._timeout = ask or self._as_it_is, done, timeout
         self._folder = tempfile.TemporaryDirectory(prefix="tiles-")
         self._address = str(Path(self._folder.name) / "s")
         threads = max(1, cores() // self.workers)
         place = root.absolute()
         self.tasks = [
-            StreamTask(place, source, params, build_id, number, self._address, threads)
+            StreamTask(place, source, params, build_id, number, self._address, threads, yields)
             for number, source in enumerate(sources)
         ]
         self.board = Board(len(self.tasks))
@@ -186,7 +150,7 @@ class TileStream:
         self._sent: dict[int, int] = {}  # slide -> tiles of its last attempt, when all have come
         self._waiting: dict[int, Ended] = {}  # outcomes that came before the slide's last tiles
         self._stop = threading.Event()
-        self._lines: list[_Line] = []
+        self._lines: list[Line] = []
         self._threads = [
             threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
             for work, name in ((self._listen, "tiles"), (self._launch, "slides"))
@@ -260,11 +224,11 @@ class TileStream:
         """Take what the processes send, and what became of them, until all is there."""
         last = False
         while not self._stop.is_set() and not (last and not self._waiting):
-            by_place: dict[Any, _Line] = {line.connection: line for line in self._lines}
+            by_place: dict[Any, Line] = {line.connection: line for line in self._lines}
             for ready in connections.wait([self._socket, self._wake, *by_place], 1.0):
                 if ready is self._socket:
                     accepted, _ = self._socket.accept()
-                    self._lines.append(_Line(Connection(accepted.detach())))
+                    self._lines.append(Line(Connection(accepted.detach())))
                 elif ready == self._wake:
                     last = b"e" in os.read(self._wake, 1 << 12) or last
                 elif by_place[ready] in self._lines:
@@ -274,7 +238,7 @@ class TileStream:
                 self._take(self._outcomes.get())
         self._events.put(None)
 
-    def _hear(self, line: _Line) -> None:
+    def _hear(self, line: Line) -> None:
         """One message of a process."""
         try:
             said = line.connection.recv()
@@ -282,7 +246,7 @@ class TileStream:
                 line.slide, line.process = said
                 self._begin(line)
             elif said[0] == "memory":
-                line.memory = _mapped(reduction.recv_handle(line.connection), said[1])
+                line.memory = mapped(reduction.recv_handle(line.connection), said[1])
             elif said[0] == "tiles":
                 _, slot, count, columns = said
                 pixels = line.take(slot, count)
@@ -294,6 +258,8 @@ class TileStream:
         except (EOFError, OSError):  # it is gone: with its last tile sent, or dead
             self._lines.remove(line)
             line.close()
+            if line.slide >= 0:
+                self._done(line.slide)
 
     def _end_hanging(self) -> None:
         """End processes that hang in a slide; the launcher then tries it once more, or gives it up."""
@@ -304,15 +270,24 @@ class TileStream:
                 with suppress(ProcessLookupError):
                     os.kill(line.process, signal.SIGKILL)
 
-    def _begin(self, line: _Line) -> None:
+    def _begin(self, line: Line) -> None:
         for old in [each for each in self._lines if each.slide == line.slide and each is not line]:
             self._lines.remove(old)  # of a process that died; what it had sent is void
             old.close()
-        wanted = self._wanted(line.slide)
-        if wanted:
+            self._done(line.slide)
+        self._ask(line.slide, partial(self._reply, line))
+
+    def _as_it_is(self, slide: int, reply: Reply) -> None:
+        reply(self.tasks[slide].source)
+
+    def _reply(self, line: Line, answer: SlideSource | PathprepError | None) -> None:
+        """Tell a process what to read."""
+        if isinstance(answer, SlideSource):
             self._sent.pop(line.slide, None)
             self._events.put(Begun(line.slide))
-        line.send(wanted)
+        with line.lock:
+            line.told, line.since = True, time.monotonic()
+        line.send(answer)
 
     def _take(self, outcome: Outcome[Any]) -> None:
         failure = outcome.failure
@@ -324,11 +299,3 @@ class TileStream:
             self._waiting[outcome.number] = ended
         else:
             self._events.put(ended)
-
-
-def _mapped(handle: int, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    try:
-        memory = mmap.mmap(handle, int(np.prod(shape)), prot=mmap.PROT_READ)
-    finally:
-        os.close(handle)
-    return np.frombuffer(memory, np.uint8).reshape(shape)

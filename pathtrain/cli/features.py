@@ -15,7 +15,7 @@ from pathprep.params.origin import AskedOrigin
 from pathprep.params.shard import Mode, ShardParams
 from pathtrain.cli.options import Model
 from pathtrain.params.encoding import Dtype, Format, How, Level
-from pathtrain.params.from_slides import NOT_TAKEN, SLIDE_TIMEOUT_S
+from pathtrain.params.from_slides import NOT_TAKEN, SCRATCH_LIMIT_GB, SLIDE_TIMEOUT_S
 
 GOES_IN = "What goes in"
 # Of these the model has a say, or another option has the name
@@ -33,8 +33,8 @@ def embed(
         typer.Argument(
             metavar="SOURCE...",
             parser=place,
-            help="A dataset; a folder of images with a labels.csv; or slides: files, folders, CSVs (columns "
-            "slide, mpp, mask, mask_origin).",
+            help="A dataset; a folder of images with a labels.csv; or slides: files, folders, their URLs, "
+            "CSVs (columns slide, mpp, mask, mask_origin).",
         ),
     ],
     settings: dict[str, Any],
@@ -112,6 +112,16 @@ def embed(
             rich_help_panel="Running",
         ),
     ] = SLIDE_TIMEOUT_S,
+    scratch: Annotated[
+        Path | None,
+        typer.Option(
+            help="Local folder that slides at URLs are fetched to, ahead; default: a temporary one.",
+            rich_help_panel="Running",
+        ),
+    ] = None,
+    scratch_limit: Annotated[
+        float, typer.Option(help="Gigabytes of slides that may lie in --scratch.", rich_help_panel="Running")
+    ] = SCRATCH_LIMIT_GB,
     tile_seed: Annotated[
         int, typer.Option(help="Which tiles, if --max-tiles leaves some out.", rich_help_panel="Tiles")
     ] = 0,
@@ -132,6 +142,7 @@ def embed(
     slides = {
         "tile": tile, "mpp": mpp, "mode": mode, "stain": stain, "masks": masks, "mask_origin": mask_origin,
         "workers": workers, "slide_timeout": slide_timeout, "tile_seed": tile_seed,
+        "scratch": scratch, "scratch_limit": scratch_limit,
     }  # fmt: skip
     given = {
         name: value for name, value in {**settings, **tiles, **slides}.items() if is_given(context, name)

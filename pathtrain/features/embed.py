@@ -30,7 +30,7 @@ from pathprep.storage.place import local_folder
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, open_tiles, outcome
 from pathtrain.features import embed_levels, from_slides
 from pathtrain.features.encode import Features, encode
-from pathtrain.features.facts import described, made_from
+from pathtrain.features.facts import described, made_from, seen
 from pathtrain.features.fitting import check_tiles
 from pathtrain.features.own_names import file_names
 from pathtrain.features.part import Arrays, Part, origin
@@ -125,7 +125,7 @@ def _embed_stored(
     loaded = opened(model, how.weights, how.readout, seed)
     tiles = open_tiles(source, loaded.target)
     made, about = made_from(loaded, how, dtype), described(loaded, dtype)
-    seen = check_tiles(loaded, tiles, how)
+    check_tiles(loaded, tiles, how)
 
     def features(todo: list[Part], progress: TileProgress) -> Iterator[Features | DatasetError]:
         for part in todo:
@@ -141,7 +141,7 @@ def _embed_stored(
         progress.note(outcome(tiles))
 
     if isinstance(tiles, DatasetTiles):
-        parts = _of_dataset(tiles, made, about, seen)
+        parts = _of_dataset(tiles, made, about, partial(seen, loaded, how))
         return make(parts, len(tiles.dataset.tile_counts()) - len(parts), out, format, features, replace)
     return make([_of_folder(tiles, made, about)], 0, out, format, features, replace)
 
@@ -166,7 +166,7 @@ def _run_of(model: Model) -> Path:
 
 
 def _of_dataset(
-    tiles: DatasetTiles, made: dict[str, Any], about: dict[str, Any], seen: dict[str, float]
+    tiles: DatasetTiles, made: dict[str, Any], about: dict[str, Any], mpp: Callable[[float], float]
 ) -> list[Part]:
     params, parts = tiles.dataset.params, []
     called = file_names(tiles.dataset, tiles.slides)
@@ -174,7 +174,9 @@ def _of_dataset(
         start, end = int(tiles.starts[number]), int(tiles.starts[number + 1])
         marker = tiles.dataset.marker(slide)
         attributes: dict[str, Any] = {}
+        at = None
         if isinstance(marker, SlideMarker):
+            at = mpp(marker.mpp * int(tiles.index.columns["side"][start]))
             attributes = {
                 "patch_size": params["tile"],
                 "patch_size_level0": int(tiles.index.columns["side"][start]),
@@ -184,9 +186,6 @@ def _of_dataset(
                 "name": marker.own_name or slide,
                 **origin(marker),
             }
-        known = {"mpp": marker.mpp, **about} if marker.mpp else about
-        if slide in seen:
-            known = {**known, "mpp_seen": round(seen[slide], 4)}
         parts.append(
             Part(
                 name=slide,
@@ -200,7 +199,7 @@ def _of_dataset(
                 },
                 arrays=partial(_coords if attributes else _strings, tiles, slice(start, end)),
                 coords_attributes=attributes,
-                about=known,
+                about={**about, "mpp": at} if at else about,
                 columns=partial(_columns, tiles, slice(start, end)) if attributes else dict,
             )
         )

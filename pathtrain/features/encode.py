@@ -216,6 +216,11 @@ class Passes:
 
         self._gathered.add(found, arrived)
 
+    @property
+    def busy(self) -> bool:
+        """Whether the card is still at work on what was sent; the CPU never is."""
+        return self._gathered.busy
+
     def finish(self) -> None:
         """Wait for all that was sent.
 

@@ -27,13 +27,17 @@ def made_from(model: LoadedModel, how: How, dtype: Dtype) -> dict[str, Any]:
 
 
 def described(model: LoadedModel, dtype: Dtype) -> dict[str, Any]:
-    """Facts that are written besides: encoder, width, dtype; mpp and licence if they are known."""
+    """Facts that are written besides: encoder, width, dtype; licence if it is known. ``mpp`` is a slide's."""
     facts = {
         # of a folder its name alone: files of features are given away
         "encoder": model.name if not model.origin or Path(model.origin).is_dir() else model.origin,
         "width": model.dim,
         "dtype": dtype,
-        "mpp": model.mpp,
         "licence": model.licence,
     }
     return {key: value for key, value in facts.items() if value is not None}
+
+
+def seen(model: LoadedModel, how: How, micrometres: float) -> float:
+    """The MPP that a model sees of tiles with so many micrometres a side: that of its images."""
+    return micrometres / (how.short or check_size(model, how.size))

@@ -12,8 +12,8 @@
                 opens slides with bounds (x, y, width, height; where there are) cropped, and counts from there
       attributes: what it was made from: of tiles fingerprint, slide (its name in the dataset), build_id,
                   source_sha256, size (pixels; or `256 cropped to 224`), precision; and positions,
-                  how the model's were resampled, where they were. For people encoder, readout, width, dtype,
-                  licence, mpp (trained at), mpp_seen. And version (2) and seal, which pathtrain
+                  how the model's were resampled, where they were. For people encoder, readout, width, mpp,
+                dtype and licence. And version (2) and seal, which pathtrain
                   compares; every array of numbers has Fletcher 32 checksums, which all readers compare
     <slide>.parquet    a row per tile: features (a list of D float32 or float16), x, y; straight from slides
                        side, tissue, the quality figures and stain_status, too; the attributes, those of

@@ -6,6 +6,7 @@ same.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -44,9 +45,22 @@ class Filling:
     Args:
         size: side of the images. batch: images in one. threads: that copy and resize.
         short: see tile_batches.batches. pinned: in memory that a card copies from beside its other work.
+        idle: whether the model has nothing to do.
+
+    Attributes:
+        waited: seconds in which the model had nothing to do while its next batch was copied and resized.
     """
 
-    def __init__(self, size: int, batch: int, threads: int, short: int | None, pinned: bool) -> None:
+    def __init__(
+        self,
+        size: int,
+        batch: int,
+        threads: int,
+        short: int | None,
+        pinned: bool,
+        idle: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._idle, self.waited = idle, 0.0
         self._size, self._batch, self._short, self._pinned = size, batch, short, pinned
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="fill")
         self._open: Batch | None = None
@@ -96,9 +110,11 @@ class Filling:
         self._pool.shutdown(cancel_futures=True)
 
     def _next(self) -> Batch:
-        batch = self._full.popleft()
+        batch, idle, start = self._full.popleft(), self._idle(), time.perf_counter()
         for job in batch.jobs:
             job.result()
+        if idle:
+            self.waited += time.perf_counter() - start
         return batch
 
     def _fill(self, pixels: Pixels, into: Pixels, left: "_Countdown") -> None:

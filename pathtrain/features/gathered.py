@@ -48,6 +48,12 @@ class Gathered:
         self._flying.append((event, arrived))
         self._take(self._behind)
 
+    @property
+    def busy(self) -> bool:
+        """Whether the card is still at work on what was added; the CPU never is."""
+        events = [event for event, _ in self._flying if event is not None]
+        return any(not event.query() for event in events)  # type: ignore[no-untyped-call]
+
     def finish(self) -> None:
         """Wait for the rest."""
         self._take(0)

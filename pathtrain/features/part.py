@@ -106,6 +106,8 @@ def stored(features: Features, dtype: Dtype, path: Path) -> npt.NDArray[Any]:
             )
         return features.astype(np.float16)
     if dtype == "bfloat16":
-        rounded = torch.from_numpy(np.ascontiguousarray(features)).bfloat16().float()
+        rounded = (
+            torch.from_numpy(np.array(features)).bfloat16().float()
+        )  # torch takes none that are read only
         return np.asarray(rounded.numpy())
     return features

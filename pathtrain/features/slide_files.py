@@ -12,7 +12,7 @@ slide changes nothing: its bytes count, not its path.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,6 +28,7 @@ from pathprep.errors import SlideError
 from pathprep.launchers.base import Failure
 from pathprep.params.shard import ShardParams
 from pathprep.slides.find import SlideSource
+from pathprep.slides.find_remote import RemoteSlide
 from pathprep.slides.identity import file_size, is_there
 from pathprep.slides.own_names import file_name, hashed
 from pathprep.storage.json_files import read_json
@@ -53,10 +54,12 @@ class Target:
 
     Attributes:
         source: the slide; its name is that of ``failed/``. file: the file's name without its ending.
+        remote: where it is, of a slide in a store: then ``source`` has but its name.
     """
 
     source: SlideSource
     file: str
+    remote: RemoteSlide | None = None
 
     @property
     def name(self) -> str:
@@ -70,7 +73,7 @@ class SlideFiles:
 
     Attributes:
         out: their folder. kind: their format. made, about: what all have, see pathtrain.features.part.
-        params: what shapes tiles.
+        params: what shapes tiles. mpp: what the model sees, of a tile with so many micrometres a side.
     """
 
     out: Path
@@ -78,29 +81,35 @@ class SlideFiles:
     made: Mapping[str, Any]
     about: Mapping[str, Any]
     params: ShardParams
+    mpp: Callable[[float], float]
 
-    def targets(self, sources: list[SlideSource]) -> list[Target]:
+    def targets(
+        self, sources: list[SlideSource], remote: Mapping[Path, RemoteSlide] | None = None
+    ) -> list[Target]:
         """Names of files: after the slides' own names; by a hash of its path where another slide has it."""
         wanted = [file_name(source.own_name, source.name) for source in sources]
         shared = Counter(name.casefold() for name in wanted)
         found = []
         for source, name in zip(sources, wanted, strict=True):
             file = name if shared[name.casefold()] == 1 else source.name
-            if self._is_of_another(file, source):
+            there = (remote or {}).get(source.path)
+            if self._is_of_another(file, source, None if there is None else there.path):
                 own = hashed(source.name, source.recorded)
                 source, file = replace(source, name=own, slide=own), own
-            found.append(Target(source, file))
+            found.append(Target(source, file, there))
         return found
 
     def path(self, target: Target) -> Path:
         """The file of a slide."""
         return self.out / f"{target.file}{self.kind.ending}"
 
-    def _is_of_another(self, file: str, source: SlideSource) -> bool:
+    def _is_of_another(self, file: str, source: SlideSource, url: str | None) -> bool:
         """Whether a file stands under a slide's name that was made from another one."""
         there = self.kind.made(self.out / f"{file}{self.kind.ending}")
-        if "inputs" not in there or there.get("source") == source.recorded:
+        if "inputs" not in there or there.get("source") in (source.recorded, url):
             return False
+        if url is not None:
+            return True
         made, (size, ends) = json.loads(there["inputs"]), source.measures()
         return size is not None and (made.get("size"), made.get("ends_sha256")) != (size, ends)
 
@@ -116,9 +125,10 @@ class SlideFiles:
         path = self.path(target)
         empty = read_json(self.out / EMPTY / f"{target.name}.json")
         if empty is not None and seal_of(empty) is Seal.WHOLE:
-            return bool(empty["made"] == self._made(target, json.loads(empty["made"]["inputs"])))
+            same = empty["made"] == self._made(target, json.loads(empty["made"]["inputs"]))
+            return bool(same) and _is_there_still(target, empty)
         there = self.kind.made(path)
-        if "inputs" not in there:
+        if "inputs" not in there or not _is_there_still(target, there):
             return False
         made = self._made(target, json.loads(there["inputs"]))
         part = Part(target.name, target.file, range(int(there["tiles"])), made, dict, {})
@@ -130,6 +140,8 @@ class SlideFiles:
         Args:
             before: what it was made from: what the slide does not depend on is not in it.
         """
+        if target.remote is not None:  # its ends are not read: size and time stand for them
+            return self.made_of(target, before)
         with suppress(SlideError, OSError):
             inputs = target.source.inputs()
             return self.made_of(
@@ -170,9 +182,9 @@ class SlideFiles:
             },
             about={
                 **self.about,
-                "mpp": float(rows["mpp"][0]),
+                "mpp": self.mpp(marker.mpp * marker.grid.side),
                 "tiles": marker.tiles,
-                "source": marker.source.path,
+                **_place(target, marker),
                 "params": json.dumps(as_params(params), sort_keys=True),
             },
             columns=partial(_columns, rows),
@@ -189,6 +201,7 @@ class SlideFiles:
         remove(self.path(target))
         (self.out / EMPTY).mkdir(exist_ok=True)
         values = {"slide": target.name, "made": self.made_of(target, marker.inputs), "counts": marker.counts}
+        values |= _place(target, marker)
         write_sealed(self.out / EMPTY / f"{target.name}.json", values)
         (self.out / FAILED / f"{target.name}.json").unlink(missing_ok=True)
 
@@ -205,9 +218,21 @@ class SlideFiles:
         )
         (self.out / FAILED).mkdir(exist_ok=True)
         write_failed(self.out / FAILED / f"{target.name}.json", entry)
-        if is_there(source.path):
+        if target.remote is None and is_there(source.path):
             remove(self.path(target))
         return entry
+
+
+def _place(target: Target, marker: SlideMarker) -> dict[str, str]:
+    """Where a slide was, and of a store what its files looked like."""
+    if target.remote is None:
+        return {"source": marker.source.path}
+    return {"source": target.remote.path, "state": target.remote.state}
+
+
+def _is_there_still(target: Target, said: Mapping[str, Any]) -> bool:
+    """Whether a slide in a store is that which a file was made from; of others, their bytes tell."""
+    return target.remote is None or said.get("state") == target.remote.state
 
 
 def _columns(rows: Columns) -> Arrays:

@@ -20,7 +20,7 @@ class Deadly(StreamTask):
     def work(self, progress: Progress) -> Any:
         """Of a worker, which ends after it."""
         stem, add, seen = self.source.path.stem, sender.Sender.add, [0]
-        mark = self.source.path.with_suffix(".died")
+        mark = self.root / f".died-{stem}"
 
         def deadly(own: sender.Sender, tile: Any, row: Any, /) -> None:
             seen[0] += 1

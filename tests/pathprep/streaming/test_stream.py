@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.deadly_streams import Deadly
+from helpers.onnx_models import BIAS, write
 from helpers.slides import flawed, tissue, write_tiff
 
 from pathprep.dataset.reader import Dataset
@@ -139,7 +140,10 @@ def test_one_that_hangs_is_given_up_and_one_that_waits_is_not(tmp_path: Path, de
 
 def test_what_is_not_wanted_any_more_is_not_read(tmp_path: Path, slides: Path) -> None:
     found, params = sources(slides), ShardParams.of(tile=64, stain="none")
-    with TileStream(found, params, tmp_path, wanted=lambda number: number == 2, workers=1) as stream:
+    with TileStream(
+        found, params, tmp_path, workers=1,
+        ask=lambda number, reply: reply(found[2] if number == 2 else None),
+    ) as stream:  # fmt: skip
         tiles, ends = taken(stream)
     assert list(tiles) == [2]
     assert [ends[number].marker is not None for number in range(3)] == [False, False, True]
@@ -178,3 +182,22 @@ def test_a_slide_waits_for_its_consumer_with_few_tiles(tmp_path: Path) -> None:
         assert stream._events.empty()  # all slots are out
         held.pop().release()
         assert isinstance(stream.get(30), Tiles)
+
+
+def test_shares_of_a_tissue_models_classes_come_too(tmp_path: Path) -> None:
+    pixels = tissue(512, 640, margin=64)
+    pixels[200:264, 64:576] = (60, 150, 110)  # a stroke of ink, a tile high
+    write_tiff(tmp_path / "a.tif", pixels, mpp=4.0)
+    model = write(tmp_path / "m.onnx", bias=BIAS + np.array([0, 1, 0], np.float32))
+    params = ShardParams.of(
+        tile=64, mpp=4.0, stain="none", tissue_model=model, max_share="pen=0.3", min_tissue=0.1
+    )
+    shard(sources(tmp_path), tmp_path / "dataset", params, workers=1)
+    dataset = Dataset(tmp_path / "dataset")
+    with TileStream(sources(tmp_path), params, tmp_path, workers=1, yields=True) as stream:
+        tiles, ends = taken(stream)
+    assert ends[0].marker is not None
+    assert ends[0].marker.counts == dataset.marker("a").counts
+    assert ends[0].marker.counts["share_pen"] > 0
+    got = np.concatenate([some.columns["share_pen"] for some in tiles[0]])
+    assert got.tolist() == [row["share_pen"] for row in dataset.table("a").to_pylist()]

@@ -1,7 +1,12 @@
 """Features straight from slides: those of a dataset, resumed, one file per slide, whatever a slide does."""
 
 import json
+import os
 import shutil
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers.deadly_streams import Deadly
+from helpers.s3 import bucket, upload
 from helpers.slides import tissue, write_tiff
 from helpers.toys import write_run
 from typer.testing import CliRunner
@@ -109,7 +115,8 @@ def test_tile_and_mpp_are_the_models_unless_asked_for(tmp_path: Path, slides: Pa
     embed(run, slides / "a.tif", tmp_path / "asked", tile=50, mpp=1.0, mode="resize")
     own, asked = read(tmp_path / "own" / "a.h5"), read(tmp_path / "asked" / "a.h5")
     assert (own[2]["patch_size"], own[2]["patch_size_level0"], own[3]["mpp"]) == (32, 32, 0.5)
-    assert (asked[2]["patch_size"], asked[2]["patch_size_level0"], asked[3]["mpp"]) == (50, 100, 1.0)
+    assert (asked[2]["patch_size"], asked[2]["patch_size_level0"]) == (50, 100)
+    assert asked[3]["mpp"] == 50 / 32  # of what the model sees
     assert {key: own[3][key] for key in ("encoder", "width", "dtype", "precision", "slide")} == {
         "encoder": "run", "width": 24, "dtype": "float32", "precision": "float32", "slide": "a",
     }  # fmt: skip
@@ -224,3 +231,92 @@ def test_the_command(tmp_path: Path, slides: Path, run: Path) -> None:
     assert "bad: " in done.stderr
     part = CliRunner().invoke(app, [*arguments, "--min-tissue", "0.5", "--part", "1/2"])
     assert "kept as they were" in part.stdout or "0 files written" in part.stdout
+
+
+def test_slides_at_a_url_are_fetched_within_a_limit(
+    tmp_path: Path, slides: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the one whose reader crashes once, which is fetched anew; nothing is left behind."""
+    write_tiff(slides / "once.tif", tissue(400, 400, seed=4))
+    monkeypatch.setattr(streams, "StreamTask", Deadly)
+    largest = max(path.stat().st_size for path in slides.iterdir())
+    scratch, out = tmp_path / "scratch", tmp_path / "features"
+    summary_of(run, slides, tmp_path / "local")
+    with bucket() as url:
+        upload(str(slides), f"{url}/archive")
+        limits = {"scratch": scratch, "scratch_limit": 1.2 * largest / 1e9}
+        summary = summary_of(run, f"{url}/archive", out, **limits)
+        assert (summary.written, summary.empty, summary.failures) == (3, 1, {})
+        assert summary_of(run, f"{url}/archive", out, **limits).kept == 4  # without fetching them
+        one = summary_of(run, [f"{url}/archive/a.tif", slides / "b.tif"], tmp_path / "one")
+        assert one.written == 2
+        small = summary_of(run, f"{url}/archive", tmp_path / "small", scratch=scratch, scratch_limit=1e-6)
+        assert len(small.failures) == 4
+        assert "archive/a.tif" in small.failed["a"]
+        assert "raise `scratch_limit`" in small.failed["a"]
+    assert not [path for path in scratch.rglob("*") if path.is_file()]
+    for name in ("a.h5", "b.h5", "once.h5"):
+        assert np.array_equal(read(out / name)[0], read(tmp_path / "local" / name)[0])
+    assert read(out / "a.h5")[3]["source"] == "s3://bucket/archive/a.tif"
+    with pytest.raises(UsageError, match="`scratch` goes with slides at a URL"):
+        summary_of(run, slides, tmp_path / "more", scratch=scratch)
+
+
+def test_runs_side_by_side_share_the_slides(tmp_path: Path, slides: Path, run: Path) -> None:
+    """Two on one folder: each file is whole, and the same as of one."""
+    for seed in range(4):
+        write_tiff(slides / f"more{seed}.tif", tissue(300, 300, seed=seed))
+    summary_of(run, slides, tmp_path / "alone")
+    out = tmp_path / "both"
+    command = [sys.executable, "-m", "pathtrain", "embed", str(run), str(slides), "--out", str(out)]
+    command += ["--tile", "64", "--batch", "7", "--workers", "1", "--json"]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [json.loads(each.communicate(timeout=300)[0]) for each in runs]
+    assert all(each.returncode == 0 for each in runs)
+    assert all(each["written"] + each["kept"] + each["empty"] == 7 for each in said)
+    assert sorted(path.name for path in out.iterdir() if path.suffix) == sorted(
+        path.name for path in (tmp_path / "alone").iterdir() if path.suffix
+    )
+    for path in out.glob("*.h5"):
+        np.testing.assert_allclose(read(path)[0], read(tmp_path / "alone" / path.name)[0], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_killed_at_any_time_it_goes_on(tmp_path: Path, slides: Path, run: Path) -> None:
+    summary_of(run, slides, tmp_path / "whole")
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "pathtrain", "embed", str(run), str(slides), "--out", str(out)]
+    command += ["--tile", "64", "--batch", "7", "--workers", "2"]
+    for seconds in (2.0, 3.0, 4.0, 5.0):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        time.sleep(seconds)
+        process.kill()
+        process.wait()
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "killed: " in done.stdout
+    left = {path.name for path in out.iterdir()}
+    assert left == {path.name for path in (tmp_path / "whole").iterdir()}  # no temporary file either
+    for name in ("a.h5", "b.h5"):
+        np.testing.assert_allclose(read(out / name)[0], read(tmp_path / "whole" / name)[0], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_ranks_take_slides_of_their_own(tmp_path: Path, slides: Path, run: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = str(taken.getsockname()[1])
+    world = {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    command = [sys.executable, "-m", "pathtrain", "embed", str(run), str(slides), "--json"]
+    command += ["--out", str(tmp_path / "two"), "--tile", "64", "--workers", "1"]
+    ranks = [
+        subprocess.Popen(
+            command, env={**os.environ, **world, "RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.PIPE
+        )
+        for rank in "01"
+    ]
+    said = [each.communicate(timeout=300)[0] for each in ranks]
+    assert [each.returncode for each in ranks] == [0, 0]
+    account = json.loads(said[0])
+    assert (account["written"], account["empty"], account["processes"]) == (2, 1, 2)
+    assert not said[1]
+    assert len(list((tmp_path / "two").glob("*.h5"))) == 2
