@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pathprep.cli.dialect import Json, OutJson, give
-from pathprep.cli.options import fail
+from pathprep.cli.options import fail, place
 from pathprep.cli.signatures import with_settings
 from pathprep.cli.streams import errors, output
 from pathprep.params.overlay import OverlayParams
@@ -26,7 +26,9 @@ Score = Annotated[
 ]
 OfDataset = Annotated[
     str | None,
-    typer.Option(metavar="FOLDER|URL", help="The dataset that the tiles are of: tells their side."),
+    typer.Option(
+        metavar="FOLDER|URL", parser=place, help="The dataset that the tiles are of: tells their side."
+    ),
 ]
 Side = Annotated[
     int | None,

@@ -9,8 +9,8 @@ import typer
 
 from pathprep.cli.command_file import is_given
 from pathprep.cli.dialect import Json, OutJson, give
-from pathprep.cli.options import RUNNING
-from pathprep.cli.overlay import OfDataset, Score, Side
+from pathprep.cli.options import RUNNING, place
+from pathprep.cli.overlay import Score, Side
 from pathprep.cli.signatures import with_settings
 from pathprep.cli.streams import errors, output
 from pathprep.params.origin import AskedOrigin
@@ -46,7 +46,14 @@ def view(
         AskedOrigin,
         typer.Option(help="What the mask's coordinates count from.", rich_help_panel="What goes in"),
     ] = "auto",
-    dataset: OfDataset = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER|URL",
+            parser=place,
+            help="A dataset that the slide is in: its tiles as they were cut, and why others were dropped.",
+        ),
+    ] = None,
     side: Side = None,
     port: Annotated[
         int,

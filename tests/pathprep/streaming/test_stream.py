@@ -51,7 +51,7 @@ def taken(stream: TileStream) -> tuple[dict[int, list[Tiles]], dict[int, Ended]]
     return tiles, ends
 
 
-@pytest.mark.parametrize("mode", ["none", "fit", "bake"])
+@pytest.mark.parametrize("mode", ["none", pytest.param("fit", marks=pytest.mark.slow), "bake"])
 def test_tiles_and_columns_are_those_of_shards(tmp_path: Path, slides: Path, mode: str) -> None:
     settings: dict[str, Any] = {"tile": 64, "stain": mode, "min_focus": 100.0, "max_pen": 0.1}
     params = ShardParams.of(**settings, quality=100, subsampling="444")

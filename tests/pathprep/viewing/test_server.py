@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from helpers import deadly_view
 from helpers.drawings import box, collection, polygon, qupath
+from helpers.onnx_models import write as write_model
 from helpers.scored import grid, write_csv
 from helpers.slides import tissue, write_tiff
 
@@ -164,6 +165,14 @@ def test_the_users_own_mask(tmp_path: Path, slide: Path) -> None:
         pass
 
 
+def test_a_tissue_model(tmp_path: Path, slide: Path) -> None:
+    model = write_model(tmp_path / "m.onnx")
+    with serving(slide, tissue_model=str(model), tile=64) as url:
+        found = json.loads(ask(url, "layers.json")[2])
+    assert found["problem"] == ""
+    assert "share_pen" in found["layers"]["figures"]
+
+
 def test_a_slide_without_an_mpp_is_shown_all_the_same(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "bare.tif", tissue(300, 300), mpp=None)
     with serving(path) as url:
@@ -186,7 +195,7 @@ def test_a_reader_that_crashes_costs_a_part_of_the_slide(
             assert ask(url, f"slide_files/11/{column}_0.jpg")[0] == 200
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_command_until_it_is_stopped(slide: Path, number: int) -> None:
     words = [sys.executable, "-m", "pathprep", "view", str(slide), "--no-browser", "--json", "--tile", "64"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -262,6 +262,7 @@ def test_slides_at_a_url_are_fetched_within_a_limit(
         summary_of(run, slides, tmp_path / "more", scratch=scratch)
 
 
+@pytest.mark.slow
 def test_runs_side_by_side_share_the_slides(tmp_path: Path, slides: Path, run: Path) -> None:
     """Two on one folder: each file is whole, and the same as of one."""
     for seed in range(4):
