@@ -36,6 +36,9 @@ _HEADS = re.compile(
     r"(head|fc\.|dino_head\.|ibot_head\.|classifier\.|pooler\.|dino_loss\.|ibot_patch_loss\.)"
 )
 
+# Of convolutions blocks.0.0. is a block of a stage: without a CLS token it is no chunk
+_OF_DINOV2 = re.compile(r"(mask_token|register_tokens)$|blocks\.\d+\.(\d+\.|mlp\.w12\.)")
+
 _TRANSFORMERS = {
     "embeddings.cls_token": "cls_token",
     "embeddings.mask_token": "mask_token",
@@ -107,9 +110,7 @@ def read(given: Mapping[str, Tensor], own: Container[str] = ()) -> Laid:
     layout: Layout = "timm"
     if any(key.startswith("embeddings.") for key in state):
         layout, state = "transformers", _of_transformers(state)
-    elif any(
-        re.match(r"(mask_token|register_tokens)$|blocks\.\d+\.(\d+\.|mlp\.w12\.)", key) for key in state
-    ):
+    elif "cls_token" in state and any(_OF_DINOV2.match(key) for key in state):
         layout = "DINOv2"
     if layout != "timm":
         state = {_of_dinov2(key): value for key, value in state.items()}

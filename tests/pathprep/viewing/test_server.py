@@ -195,7 +195,7 @@ def test_a_reader_that_crashes_costs_a_part_of_the_slide(
             assert ask(url, f"slide_files/11/{column}_0.jpg")[0] == 200
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_command_until_it_is_stopped(slide: Path, number: int) -> None:
     words = [sys.executable, "-m", "pathprep", "view", str(slide), "--no-browser", "--json", "--tile", "64"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from helpers.toys import noise, write_dataset
@@ -98,6 +99,8 @@ def test_embed_and_evaluations_refuse_what_they_would_see_wrongly(model: LoadedM
             refused()
     assert not (tmp_path / "out").exists()
     assert embed(model, fine, tmp_path / "out", any_mpp=True).written == 2
+    with h5py.File(tmp_path / "out" / "a.h5") as file:  # what it saw
+        assert (file.attrs["mpp"], file.attrs["licence"]) == (0.25, "CC")
 
 
 def _labels(folder: Path, slides: str) -> Path:

@@ -33,7 +33,7 @@ def test_attention_finds_the_tile_that_decides(tmp_path: Path) -> None:
         for n, (name, key) in enumerate(zip(names, keys, strict=True))
     ]
     out = tmp_path / "attention.parquet"
-    arguments = ("--method", "abmil", "--seeds", "1", "--epochs", "60", "--attention", out)
+    arguments = ("--method", "abmil", "--seeds", "1", "--epochs", "40", "--attention", out)
     labels = write_labels(tmp_path / "labels.csv", rows)
     done = command("pathtrain", "evaluate", "slides", folder, "--labels", labels, *arguments, cwd=tmp_path)
     assert done.code == 0, done.err

@@ -152,3 +152,11 @@ def test_a_shape_is_filled_with_weights_of_its_own() -> None:
     with torch.no_grad():
         assert torch.equal(shape.eval()(images), plain(images))
     assert all(parameter.dtype == torch.float32 for parameter in shape.parameters())
+
+
+def test_blocks_in_stages_are_no_chunks_of_a_transformer() -> None:
+    """blocks.1.0. of EfficientNet looks like a chunk of DINOv2's training; it was renamed as one."""
+    network = timm.create_model("tf_efficientnet_lite0", num_classes=0)
+    weights = encoders.drawn(network)
+    fill(network, {**weights, "classifier.weight": torch.zeros(2, 1280)})
+    assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
