@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from pathprep.cli.dialect import Json, OutJson, give
 from pathprep.cli.options import fail, place
@@ -86,7 +86,7 @@ def overlay(
 
 
 def _show(made: "Overlays") -> None:
-    table = Table("slide", "tiles", "objects", "files")
+    table = Table("slide", "tiles", "objects", Column("files", overflow="fold"))
     for each in made.slides:
         if not each.problem:
             files = "\n".join(each.files)

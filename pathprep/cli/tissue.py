@@ -7,6 +7,7 @@ import typer
 from rich.markup import escape
 
 from pathprep.cli.dialect import Json, OutJson, give
+from pathprep.cli.not_taken import print_not_taken
 from pathprep.cli.options import MinFree, Rebuild, SlideTimeout, Workers, end
 from pathprep.cli.signatures import with_settings
 from pathprep.cli.streams import errors, output
@@ -83,6 +84,7 @@ def tissue(
             console.print_failures(
                 output, "Failed (in failed/, tried again by the next run)", summary.failures
             )
+        print_not_taken(output, summary.not_taken, summary.repeats)
         if summary.page is not None:
             output.print(f"Page: {escape(str(summary.page))}", soft_wrap=True)
 

@@ -109,6 +109,8 @@ def _look(path: Path, mpp: float, settings: dict[str, Any]) -> Inspection:
             seen = survey(image, params)
         except MppError as error:
             found |= {"problem": str(error), "decided": _decided(image, settled, source).as_dict()}
+            if settled is not None:  # stated, but coarser than what is asked for
+                found |= {"mpp": settled.value, "mpp_source": settled.source}
             longest = max(image.width, image.height)
             return Inspection(found, image.overview(max(1.0, longest / OVERVIEW)), None)
         _, counts = plan_tiles(seen, params, path.stem)

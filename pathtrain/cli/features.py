@@ -8,6 +8,8 @@ import typer
 from pathprep.cli.command_file import is_given
 from pathprep.cli.dialect import Json, OutJson, give
 from pathprep.cli.launch import Launch
+from pathprep.cli.messages import said
+from pathprep.cli.not_taken import print_not_taken
 from pathprep.cli.options import fail, place
 from pathprep.cli.signatures import with_settings
 from pathprep.cli.streams import errors, output
@@ -138,6 +140,7 @@ def embed(
     Exit code 1: a slide failed, or an image of a folder; the others are done.
     """
     from pathtrain.features.embed import embed as run
+    from pathtrain.features.slides_account import SlidesSummary
 
     slides = {
         "tile": tile, "mpp": mpp, "mode": mode, "stain": stain, "masks": masks, "mask_origin": mask_origin,
@@ -149,17 +152,21 @@ def embed(
     }
     if part is not None:
         given["part"] = Launch(part=part).numbers()
-    done = run(
-        model,
-        source,
-        out,
-        format=format,
-        dtype=dtype,
-        level=level,
-        seed=seed,
-        replace=replace,
-        **given,
-    )
+    try:
+        done = run(
+            model,
+            source,
+            out,
+            format=format,
+            dtype=dtype,
+            level=level,
+            seed=seed,
+            replace=replace,
+            **given,
+        )
+    except KeyboardInterrupt:
+        errors.print("Interrupted; the same command goes on from here.")
+        raise
     if done.place.rank == 0:  # for all processes
         text = f"{out}: {done}"
         result = {"out": str(out), **done.as_dict()}
@@ -169,7 +176,9 @@ def embed(
                 f"failed (in {out / 'failed'}, tried again by the next run):", soft_wrap=True, markup=False
             )
         for name, reason in done.failed.items():
-            errors.print(f"  {name}: {reason}", soft_wrap=True, markup=False)
+            errors.print(f"  {name}: {said(reason)}", soft_wrap=True, markup=False)
+        if isinstance(done, SlidesSummary):
+            print_not_taken(errors, done.not_taken, done.repeats)
         if done.stopped:
             fail(done.stopped)
     done.place.leave()

@@ -107,17 +107,27 @@ def facts(name: str, entry: "Entry") -> Group:
 
 
 def usage(name: str, entry: "Entry") -> str:
-    """How to embed with it, from the shell."""
+    """How to embed with it, from the shell: straight from slides, or from a dataset."""
     mpp = f" --mpp {entry.mpp[0]:g}" if entry.mpp else ""
     bake = " --stain bake" if entry.stain else ""
     side = entry.short or entry.size
-    embed = command("pathtrain embed", name, "dataset", "--out", Path("features") / name).strip("`")
+    out = ("--out", Path("features") / name)
     crop = f" --resize {entry.short} --size {entry.size}" if entry.short else ""
-    lines = [f"pathprep shard slides --tile {side}{mpp}{bake}", f"{embed}{crop}"]
+    weights = " --weights FILE" if entry.hub is None else ""
+    straight, stored = (
+        command("pathtrain embed", name, given, *out).strip("`") for given in ("slides", "dataset")
+    )
+    tile = f" --tile {side}" if entry.short else ""
+    lines = [
+        f"{straight}{tile}{bake}{crop}{weights}",
+        "",
+        "Or from a dataset:",
+        f"pathprep shard slides --tile {side}{mpp}{bake}",
+        f"{stored}{crop}{weights}",
+    ]
     if entry.hub is None:
-        lines[1] += " --weights FILE"
         return "\n".join(lines)
     if entry.gated:
-        lines.insert(1, "export HF_TOKEN=...")
+        lines.insert(0, "export HF_TOKEN=...")
     lines += ["", f"Without internet: --weights FILE, from `hf download {entry.hub}`."]
     return "\n".join(lines)

@@ -17,7 +17,7 @@ def are_slides(sources: Sequence[AnyPath]) -> bool:
     or one folder of images.
 
     Raises:
-        UsageError: nothing is given, a survey, or a dataset or image folder beside others.
+        UsageError: nothing is given, what is not there, a survey, or a dataset or image folder beside others.
     """
     if not sources:
         raise UsageError("nothing is given: a dataset, a folder of images with a labels.csv, or slides")
@@ -36,6 +36,8 @@ def _stored(source: AnyPath) -> str | None:
     """What of stored tiles a source is; None for slides."""
     storage = storage_at(source)
     if isinstance(storage.root, Path) and not storage.root.is_dir():
+        if not storage.root.exists():  # said before gigabytes of weights are fetched
+            raise UsageError(f"{source}: no such file or folder")
         return None
     if storage.exists("dataset.json"):
         return "a dataset"

@@ -62,6 +62,7 @@ def fill(network: nn.Module, given: Mapping[str, Tensor], positions: str = "once
                 )
         if positions in KEEP_GRID and "pos_embed" in own and "pos_embed" in state:
             _same_grid(state, own, positions)
+        _same_patches(state, own)
         state = _filtered(state, network)
     except (KeyError, RuntimeError, ValueError, AssertionError, AttributeError) as error:
         raise ModelError(f"does not fit: {first_line(error)}") from None
@@ -108,6 +109,19 @@ def _same_grid(state: State, own: State, positions: str) -> None:
             f"has {there} positions, the network with these arguments {here}; model.positions "
             f"{positions} keeps the grid of the weights: set model.kwargs.img_size="
             f"{math.isqrt(there) * patch}, or model.positions=once"
+        )
+
+
+def _same_patches(state: State, own: State) -> None:
+    """Refuse weights of another patch size: timm would resample them, and those of another model pass."""
+    ending = "patch_embed.proj.weight"
+    there, here = (
+        next((tuple(value.shape[2:]) for key, value in weights.items() if key.endswith(ending)), ())
+        for weights in (state, own)
+    )
+    if there and here and there != here:
+        raise ModelError(
+            f"does not fit: it was trained on patches of {there[-1]} px, the network takes {here[-1]} px"
         )
 
 

@@ -50,7 +50,9 @@ def open_random(known: Meant, seed: int) -> LoadedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = any_network(known.config)
-    return replace(_told(known, known.config, network), name=f"{known.name}, random weights")
+    # neither its weights' licence, nor its name alone in files of features, which are given away
+    told = replace(_told(known, known.config, network), licence=None, origin="")
+    return replace(told, name=f"{known.name}, random weights")
 
 
 def _told(known: Meant, config: ModelConfig, network: nn.Module) -> LoadedModel:

@@ -37,7 +37,7 @@ class OpenSlideReader:
         try:
             self._slide = openslide.OpenSlide(str(path))
         except openslide.OpenSlideError as error:
-            hint = "is it a complete slide?" if directory is None else _instead(directory, str(error))
+            hint = _foreign(str(error)) if directory is None else _instead(directory, str(error))
             raise UnreadableSlide(f"{path}: OpenSlide cannot open it ({error}); {hint}") from None
         properties = self._slide.properties
         self.vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
@@ -75,6 +75,13 @@ class OpenSlideReader:
     def close(self) -> None:
         """Release the file."""
         self._slide.close()
+
+
+def _foreign(error: str) -> str:
+    """What to do with a file that is no TIFF and that OpenSlide does not open."""
+    if "Unsupported transfer syntax" in error:
+        return "its tiles are of a compression that OpenSlide does not read: convert it to JPEG or JPEG 2000"
+    return "is it a complete slide?"
 
 
 def _instead(directory: Directory, error: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.browser import check_page
+from helpers.commands import command
 from helpers.onnx_models import write
 from helpers.slides import tissue, write_tiff
 from PIL import Image
@@ -49,6 +50,14 @@ def test_masks_are_annotations_and_pictures_of_the_tissue(made: Path) -> None:
     truth[96:-96, 96:-96] = True
     seen = np.asarray(Image.fromarray(mask).resize((640, 512), Image.Resampling.NEAREST))
     assert (seen & truth).sum() / (seen | truth).sum() > 0.97
+
+
+def test_the_command_says_what_it_did_not_take(tmp_path: Path) -> None:
+    write_tiff(tmp_path / "s.tif", tissue(512, 640, margin=96), mpp=4.0)
+    Image.new("RGB", (64, 64)).save(tmp_path / "picture.png")
+    done = command("pathprep", "tissue", tmp_path, "--out", tmp_path / "masks", "--workers", "1")
+    assert done.code == 0, done.words
+    assert "1 file not taken: 1 .png" in done.out
 
 
 def test_facts_warnings_and_failures_are_told(made: Path, slides: Path) -> None:

@@ -230,6 +230,9 @@ def test_command(tmp_path: Path, slide: Path) -> None:
     assert done.code == 1
     assert "lies outside of its 1000x600" in done.err
     write_csv(scores, grid(2, 2, 200, slide="one"))
+    done = command("pathprep", "overlay", scores, slide, "--out", tmp_path / ("o" * 60))
+    assert done.out.count("o" * 20) >= 4
+    assert "…" not in done.out  # names of files are folded, not cut
     done = command("pathprep", "overlay", scores, slide, "--out", tmp_path / "o", "--json")
     assert done.code == 0
     assert json.loads(done.out)["slides"][0]["tiles"] == 4

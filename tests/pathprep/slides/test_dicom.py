@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from helpers.dicom_headers import BIG_ENDIAN, EXPLICIT, IMPLICIT, write_dicom
 
-from pathprep.errors import UsageError
+from pathprep.errors import UnreadableSlide, UsageError
 from pathprep.sharding.names import with_names
 from pathprep.slides import dicom
 from pathprep.slides.find import find, look
+from pathprep.slides.slide import Slide
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
@@ -114,3 +115,9 @@ def test_each_file_is_opened_a_few_times(tmp_path: Path, monkeypatch: pytest.Mon
     opened.clear()
     assert len(find(sorted(tmp_path.iterdir()))) == 40  # as a shell lists them
     assert len(opened) == 240
+
+
+@pytest.mark.realdata
+def test_a_compression_that_is_not_read_is_no_damaged_file(data: Path) -> None:
+    with pytest.raises(UnreadableSlide, match="convert it to JPEG or JPEG 2000"):
+        Slide(data / "formats" / "real" / "sm_image_jpegls.dcm")

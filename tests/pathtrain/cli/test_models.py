@@ -43,6 +43,8 @@ def test_json_has_all_that_is_known() -> None:
 def test_one_has_its_facts_and_its_commands() -> None:
     shown = CliRunner().invoke(app, ["models", "prov-gigapath"]).output
     for words in (
+        "pathtrain embed prov-gigapath slides --out features/prov-gigapath --tile 256 --resize 256 "
+        "--size 224\n",
         "pathprep shard slides --tile 256 --mpp 0.5\n",
         "export HF_TOKEN=...\n",
         "pathtrain embed prov-gigapath dataset --out features/prov-gigapath --resize 256 --size 224\n",

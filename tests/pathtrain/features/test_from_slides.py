@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from helpers.commands import command
 from helpers.deadly_streams import Deadly
 from helpers.s3 import bucket, upload
 from helpers.slides import tissue, write_tiff
@@ -27,6 +28,7 @@ from pathprep.slides.find import SlideSource
 from pathprep.streaming import stream as streams
 from pathprep.streaming.stream import Tiles, TileStream
 from pathtrain.cli import app
+from pathtrain.features import embed as embedding
 from pathtrain.features.embed import embed
 from pathtrain.features.slides_account import SlidesSummary
 from pathtrain.images import resize
@@ -219,18 +221,34 @@ def test_other_models_and_wrong_settings_are_refused(tmp_path: Path, slides: Pat
 
 def test_the_command(tmp_path: Path, slides: Path, run: Path) -> None:
     (slides / "bad.tif").write_bytes(b"II*\0 no slide")
+    (slides / "label.png").write_bytes(b"a picture")
+    write_tiff(slides / "bare.tif", tissue(400, 400, seed=5), mpp=None)
     out = tmp_path / "features"
     arguments = ["embed", str(run), str(slides), "--out", str(out), "--tile", "64", "--workers", "2"]
     done = CliRunner().invoke(app, [*arguments, "--min-tissue", "0.5", "--json"])
     assert done.exit_code == 1, done.output
     said = json.loads(done.stdout)
-    assert (said["written"], said["empty"], list(said["failed"])) == (2, 1, ["bad"])
+    assert (said["written"], said["empty"], list(said["failed"])) == (2, 1, ["bad", "bare"])
+    assert "1 file not taken: 1 .png" in done.stderr
+    assert "`default_mpp`" not in done.stderr
+    assert done.stderr.count("give --default-mpp 0.25") == 2  # as it goes, and at the end
     assert said["counts"]["kept"] == said["tiles"] == sum(said["stain"].values())
     assert 0 <= said["model_waited"] <= 1
     assert {"tissue", "read", "cut"} <= said["reading_seconds"].keys()
     assert "bad: " in done.stderr
     part = CliRunner().invoke(app, [*arguments, "--min-tissue", "0.5", "--part", "1/2"])
     assert "kept as they were" in part.stdout or "0 files written" in part.stdout
+
+
+def test_an_interrupted_command_says_what_goes_on(
+    tmp_path: Path, slides: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_given: Any, **_settings: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(embedding, "embed", stopped)
+    done = command("pathtrain", "embed", run, slides, "--out", tmp_path / "features")
+    assert (done.code, done.err) == (130, "Interrupted; the same command goes on from here.\n")
 
 
 def test_slides_at_a_url_are_fetched_within_a_limit(

@@ -31,6 +31,12 @@ def test_kinds(tmp_path: Path, dataset: Path) -> None:
             are_slides(given)
 
 
+def test_what_is_not_there_is_said_before_the_model_is_opened(tmp_path: Path) -> None:
+    """Whose weights may be gigabytes that are fetched."""
+    with pytest.raises(UsageError, match="slidse: no such file or folder"):
+        embed("uni2-h", tmp_path / "slidse", tmp_path / "features")
+
+
 def test_a_survey_holds_no_tiles(tmp_path: Path, run: Path) -> None:
     (tmp_path / "survey").mkdir()
     (tmp_path / "survey" / "survey.json").write_text("{}")

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 import pathtrain
 from pathprep.errors import UsageError
 from pathtrain.errors import ModelError, NoModelError
+from pathtrain.features.facts import described
 from pathtrain.models import weight_files
 from pathtrain.models.hub_errors import explained
 from pathtrain.models.public import registry
@@ -91,6 +92,20 @@ def test_the_small_ones_under_the_hubs_own_names(name: str, tmp_path: Path) -> N
     assert np.array_equal(found, random(tiles(entry.size)[:1]))
     assert found.shape == (1, entry.width)
     assert opened(name, "random", seed=4).fingerprint != model.fingerprint
+
+
+def test_weights_of_another_patch_size_are_refused(tmp_path: Path) -> None:
+    """timm would resample them, and features of another model's weights look like any others."""
+    torch.save(opened("kaiko-vits8", "random").module.state_dict(), tmp_path / "s8.pth")
+    with pytest.raises(ModelError, match="patches of 8 px, the network takes 16 px"):
+        opened("kaiko-vits16", tmp_path / "s8.pth")
+
+
+def test_random_weights_are_called_so_where_features_are_written() -> None:
+    random = opened("kaiko-vits16", "random")
+    facts = described(random, "float32")
+    assert facts["encoder"] == "kaiko-vits16, random weights"
+    assert "licence" not in facts
 
 
 def test_a_name_a_repository_and_a_file_are_one_model(
