@@ -100,6 +100,7 @@ def of_entry(name: str, entry: Entry) -> Meant:
         file=entry.file,
         url=entry.url,
         gated=entry.gated,
+        epsilon=entry.epsilon,
     )
 
 

@@ -11,6 +11,7 @@ A run and its export give the same weights, hence the same fingerprint and the s
 """
 
 import logging
+import os
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -103,7 +104,7 @@ def _public(known: Meant, weights: str, seed: int) -> LoadedModel:
     if weights == "random":
         return public.open_random(known, seed)
     found = public.open_public(known, None if weights == "trained" else Path(weights))
-    if found.licence:
+    if found.licence and os.environ.get("RANK", "0") == "0":  # once, of all processes
         log.info("%s: licence %s", found.name, found.licence)
     return found
 
