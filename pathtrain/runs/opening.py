@@ -93,7 +93,8 @@ def _place(path: Path) -> LoadedModel | Meant | None:
     if not (path / CONFIG_FILE).is_file():
         return None
     values = read_config(path)
-    if is_model(path) and (values.get("creator") == CREATOR or "model_type" not in values):
+    foreign = values.keys() & {"architecture", "model_type"} and values.get("creator") != CREATOR
+    if is_model(path) and not foreign:
         return exported.read(path)
     return of_folder(path, str(path), path.resolve().name)
 

@@ -15,6 +15,7 @@ import torch
 from helpers import public_encoders as encoders
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors.torch import save_file
+from timm.models._hub import save_for_hf
 
 import pathtrain
 from pathprep.errors import UsageError
@@ -223,6 +224,44 @@ def test_networks_of_timm_whose_patches_do_not_say_a_size(name: str) -> None:
     assert model(tiles(side)).shape == (2, model.dim)
     with pytest.raises(UsageError):
         model(tiles(side + 8))
+
+
+@pytest.mark.parametrize("safe", [True, False])
+@pytest.mark.parametrize("name", ["resnet18.a1_in1k", "vit_tiny_patch16_224.augreg_in21k"])
+def test_a_folder_that_timm_wrote(name: str, safe: bool, tmp_path: Path) -> None:
+    """timm's own writer, with the classifier, the channels and the licence that its configurations hold."""
+    network = timm.create_model(name).eval()
+    save_for_hf(network, tmp_path, safe_serialization=safe)
+    model = opened(tmp_path)
+    assert (model.size, model.dim, model.licence) == (224, network.num_features, "apache-2.0")
+    network.reset_classifier(0)
+    images = model.normalised(torch.from_numpy(tiles(224)).permute(0, 3, 1, 2).float() / 255)
+    with torch.inference_mode():
+        assert np.array_equal(model(tiles(224)), network(images).numpy())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"input_size": [3, 32, 32], "license": "mit"},  # timm's first form
+        {"model_args": {**SMALL, "in_chans": 3, "global_pool": ""}, "license": "mit"},
+    ],
+)
+def test_a_configuration_of_timm_in_other_words(config: dict[str, Any], tmp_path: Path) -> None:
+    """Prov-GigaPath's names the channels, Virchow's pools nothing: a vector a tile all the same."""
+    network = timm.create_model("vit_tiny_patch16_224", num_classes=0, **config.get("model_args", SMALL))
+    if "model_args" not in config:
+        network = timm.create_model("vit_tiny_patch16_224", num_classes=0)
+    torch.save(network.state_dict(), tmp_path / "pytorch_model.bin")
+    whole = {"architecture": "vit_tiny_patch16_224", **config}
+    (tmp_path / "config.json").write_text(json.dumps(whole))
+    model = opened(tmp_path)
+    assert (model.size, model.licence, model.readout) == (32, "mit", "cls")
+    assert model(tiles(32)).shape == (2, model.dim)
+    four = {**whole, "model_args": {**config.get("model_args", {}), "in_chans": 4}}
+    (tmp_path / "config.json").write_text(json.dumps(four))
+    with pytest.raises(ModelError, match="its images have 4 channels"):
+        opened(tmp_path)
 
 
 def test_what_no_feature_passes_is_said_once(
