@@ -145,7 +145,7 @@ def of_folder(folder: Path, origin: str, name: str) -> Meant:
 
 
 def _arguments(given: dict[str, Any]) -> dict[str, Any]:
-    """Of timm's, without what is set here, or says nothing: three channels, and that tokens are not pooled."""
+    """Of timm's, but what is set here, or says nothing: three channels, and that tokens are not pooled."""
     if given.get("in_chans", 3) != 3:
         raise ModelError(f"its images have {given['in_chans']} channels; tiles have 3")
     found = {key: value for key, value in given.items() if key not in (*OURS, "in_chans")}
