@@ -137,7 +137,11 @@ def embed(
 
     Exit code 1: a slide failed, or an image of a folder; the others are done.
     """
+    from pathprep.cli.console import print_mask_notes
+    from pathprep.cli.not_taken import print_not_taken
+    from pathprep.cli.unlike import print_unlike
     from pathtrain.features.embed import embed as run
+    from pathtrain.features.slides_account import SlidesSummary
 
     slides = {
         "tile": tile, "mpp": mpp, "mode": mode, "stain": stain, "masks": masks, "mask_origin": mask_origin,
@@ -164,6 +168,10 @@ def embed(
         text = f"{out}: {done}"
         result = {"out": str(out), **done.as_dict()}
         give(result, as_json, out_json, lambda: output.print(text, soft_wrap=True, markup=False))
+        if isinstance(done, SlidesSummary):
+            print_not_taken(errors, done.not_taken, done.repeats)
+            print_unlike(errors, done.unlike())
+            print_mask_notes(errors, done.mask_notes)
         if done.failed:
             errors.print(
                 f"failed (in {out / 'failed'}, tried again by the next run):", soft_wrap=True, markup=False

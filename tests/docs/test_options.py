@@ -13,7 +13,7 @@ import pathtrain.cli
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-# Of docker, torchrun, Slurm, hf, tests/fuzz/slides.py, bench/gpu/run.py and bench/studies/tissue_model.py
+# Of docker, torchrun, Slurm, hf, tests/fuzz/slides.py, bench/gpu/run.py and bench/studies
 OTHERS = {"--rm", "--ipc", "--user", "--nproc-per-node", "--partition", "--time", "--gres", "--mutations"}
 OTHERS |= {"--only", "--rehearse", "--seconds", "--local-dir", "--onnx"}
 
