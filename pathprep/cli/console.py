@@ -1,7 +1,7 @@
 """What commands show while they work and when they end: bars on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -163,12 +163,7 @@ def print_summary(console: Console, summary: "RunSummary") -> None:
             f"[yellow]No tile is left of {counted(len(empty))}:[/yellow] {escape(', '.join(empty[:5]))}"
         )
     print_unlike(console, summary.unlike())
-    notes = [f"{name}: {note}" for name, each in summary.mask_notes().items() for note in each]
-    if notes:
-        more = f" ({len(notes)}, --json has all)" if len(notes) > MASK_NOTES else ""
-        console.print(f"[yellow]About the masks{more}:[/yellow]")
-        for note in notes[:MASK_NOTES]:
-            console.print(f"  {escape(said(note))}", soft_wrap=True)
+    print_mask_notes(console, summary.mask_notes())
     if summary.stale:
         console.print(
             f"[yellow]Made with other parameters: {counted(len(summary.stale))} here[/yellow], no part of "
@@ -183,6 +178,16 @@ def print_summary(console: Console, summary: "RunSummary") -> None:
         )
     if summary.failures:
         print_failures(console, "Failed (in failed/, tried again by the next run)", summary.failures)
+
+
+def print_mask_notes(console: Console, said_of: Mapping[str, Sequence[str]]) -> None:
+    """What the user should know of masks, by slide."""
+    notes = [f"{name}: {note}" for name, each in said_of.items() for note in each]
+    if notes:
+        more = f" ({len(notes)}, --json has all)" if len(notes) > MASK_NOTES else ""
+        console.print(f"[yellow]About the masks{more}:[/yellow]")
+        for note in notes[:MASK_NOTES]:
+            console.print(f"  {escape(said(note))}", soft_wrap=True)
 
 
 def print_damaged(console: Console, summary: "RunSummary") -> None:

@@ -92,6 +92,12 @@ class NotTaken:
         count, first = self.files.get(key, (0, left.path))
         self.files[key] = count + 1, first
 
+    def merge(self, other: "NotTaken") -> None:
+        """Count another's files, too."""
+        for key, (count, first) in other.files.items():
+            mine, before = self.files.get(key, (0, first))
+            self.files[key] = mine + count, before
+
     @property
     def count(self) -> int:
         """All of them."""
@@ -223,6 +229,18 @@ def _why_not(path: Path) -> Left | None:
     ending = _ending(path)
     if ending in EXTENSIONS:
         return None
+    if (left := by_name(path)) is not None:
+        return left
+    if dicom.has_magic(path) or _is_slide(path):
+        if not ending:
+            return None
+        return Left(path, ending, "slides by their content; give them the ending of their format", True)
+    return Left(path, ending or NO_ENDING, "no slides")
+
+
+def by_name(path: Path) -> Left | None:
+    """Why a file is no slide, as far as its name tells; None if it has to be looked into."""
+    ending = _ending(path)
     if ending in FOREIGN:
         return Left(path, ending, "slides of a format that is not read; convert them to TIFF or DICOM", True)
     if ending in PICTURES:
@@ -237,11 +255,15 @@ def _why_not(path: Path) -> Left | None:
         return Left(path, ending, "no slides")
     if path.name == "DICOMDIR":
         return Left(path, "DICOMDIR", "a list of DICOM files")
-    if dicom.has_magic(path) or _is_slide(path):
-        if not ending:
-            return None
-        return Left(path, ending, "slides by their content; give them the ending of their format", True)
-    return Left(path, ending or NO_ENDING, "no slides")
+    return None
+
+
+def unseen(path: Path) -> Left:
+    """Why a file in a store, which is not looked into, is not taken."""
+    ending = _ending(path)
+    return by_name(path) or Left(
+        path, ending or NO_ENDING, "not looked into at a URL: slides there need an ending", not ending
+    )
 
 
 def _is_slide(path: Path) -> bool:

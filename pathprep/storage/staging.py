@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Protocol, Self
 
-from pathprep.errors import DatasetError, StoreError
+from pathprep.errors import FULL_DISK, DatasetError, StoreError, why
 from pathprep.storage.base import FileInfo
 from pathprep.storage.url import UrlStorage
 from pathprep.storage.workspace import scratch_folder, workspace
@@ -79,7 +79,7 @@ class Staging:
         """Number of a parcel and the folder with its files, or why it could not be fetched.
 
         Raises:
-            OSError: the disk of ``scratch`` is full, or cannot be written.
+            OSError: the disk of ``scratch`` is full, or read only.
         """
         for number in range(len(self._parcels)):
             future = self._waiting.get()
@@ -139,4 +139,9 @@ class Staging:
         except (StoreError, DatasetError) as error:
             self.release(number)
             return error
+        except OSError as error:
+            if error.errno in FULL_DISK:  # so it is for all that are left
+                raise
+            self.release(number)  # such as a name that is too long for a disk
+            return StoreError(f"{parcel.store}/{file.name}: cannot be written to `scratch` ({why(error)})")
         return folder

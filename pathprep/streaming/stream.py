@@ -35,9 +35,9 @@ import numpy.typing as npt
 
 from pathprep.dataset.marker import SlideMarker
 from pathprep.errors import PathprepError
-from pathprep.launchers import base, server
+from pathprep.launchers import base, local, server
 from pathprep.launchers.base import Board, Failure, Outcome
-from pathprep.launchers.local import Local, cores
+from pathprep.launchers.local import Local
 from pathprep.params.shard import ShardParams
 from pathprep.sharding.drive import drive
 from pathprep.slides.find import SlideSource
@@ -112,6 +112,8 @@ class TileStream:
         yields: whether the processes leave cores to the consumer where it wants them.
         timeout: seconds in which a process may send nothing though it has room, before it is ended: one that
             waits for the consumer does not hang.
+        cores: that the processes may use together; None: all that this one may. Consumers side by side share
+            a machine's.
 
     Attributes:
         board: counters of stages, tiles planned and done; see launchers.base.Board.
@@ -129,14 +131,16 @@ class TileStream:
         workers: int | None = None,
         yields: bool = False,
         timeout: float | None = None,
+        cores: int | None = None,
     ) -> None:
-        chosen = workers or max(2, cores())
+        share = cores or local.cores()
+        chosen = workers or max(2, share)
         self._launcher = Local(chosen)
         self.workers = min(chosen, max(1, len(sources)))
         self._ask, self._done, self._timeout = ask or self._as_it_is, done, timeout
         self._folder = tempfile.TemporaryDirectory(prefix="tiles-")
         self._address = str(Path(self._folder.name) / "s")
-        threads = max(1, cores() // self.workers)
+        threads = max(1, share // self.workers)
         place = root.absolute()
         self.tasks = [
             StreamTask(place, source, params, build_id, number, self._address, threads, yields)

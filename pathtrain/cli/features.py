@@ -9,7 +9,6 @@ from pathprep.cli.command_file import is_given
 from pathprep.cli.dialect import Json, OutJson, give
 from pathprep.cli.launch import Launch
 from pathprep.cli.messages import said
-from pathprep.cli.not_taken import print_not_taken
 from pathprep.cli.options import fail, place
 from pathprep.cli.signatures import with_settings
 from pathprep.cli.streams import errors, output
@@ -139,6 +138,9 @@ def embed(
 
     Exit code 1: a slide failed, or an image of a folder; the others are done.
     """
+    from pathprep.cli.console import print_mask_notes
+    from pathprep.cli.not_taken import print_not_taken
+    from pathprep.cli.unlike import print_unlike
     from pathtrain.features.embed import embed as run
     from pathtrain.features.slides_account import SlidesSummary
 
@@ -171,14 +173,16 @@ def embed(
         text = f"{out}: {done}"
         result = {"out": str(out), **done.as_dict()}
         give(result, as_json, out_json, lambda: output.print(text, soft_wrap=True, markup=False))
+        if isinstance(done, SlidesSummary):
+            print_not_taken(errors, done.not_taken, done.repeats)
+            print_unlike(errors, done.unlike())
+            print_mask_notes(errors, done.mask_notes)
         if done.failed:
             errors.print(
                 f"failed (in {out / 'failed'}, tried again by the next run):", soft_wrap=True, markup=False
             )
         for name, reason in done.failed.items():
             errors.print(f"  {name}: {said(reason)}", soft_wrap=True, markup=False)
-        if isinstance(done, SlidesSummary):
-            print_not_taken(errors, done.not_taken, done.repeats)
         if done.stopped:
             fail(done.stopped)
     done.place.leave()

@@ -175,5 +175,8 @@ def describe(model: LoadedModel) -> dict[str, Any]:
         "fingerprint": model.fingerprint,
         "step": model.step,
         "dim": model.dim,
+        "readout": model.readout,
+        "origin": model.encoder,
+        "licence": model.licence,
         "target": None if model.target is None else model.target.as_dict(),
     }

@@ -18,7 +18,7 @@ from pathprep.errors import UsageError
 from pathprep.slides.own_names import SlideNames, safe_name
 from pathprep.storage import hdf5_chunks
 from pathprep.words import command
-from pathtrain.features.read import opened
+from pathtrain.features.read import files_of, opened
 
 Floats = npt.NDArray[np.float32]
 KEPT_BYTES = 2 << 30  # of features in memory; what does not fit is read again when its turn comes
@@ -66,7 +66,7 @@ class Bags:
             UsageError: no such folder, no HDF5 file in it, a file without features, without a tile or with
                 another D than the others, or bags beside slide-level vectors.
         """
-        paths = sorted(root.glob("*.h5"))
+        paths = files_of(root, ".h5")
         if not paths:
             raise UsageError(
                 f"{root}: no .h5 file there; write features with {command('pathtrain embed --out', root)}"

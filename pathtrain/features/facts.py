@@ -1,6 +1,5 @@
 """What files of features say of the model that made them, for comparing and for people."""
 
-from pathlib import Path
 from typing import Any
 
 from pathtrain.features.encode import check_short, check_size, resampled
@@ -29,8 +28,7 @@ def made_from(model: LoadedModel, how: How, dtype: Dtype) -> dict[str, Any]:
 def described(model: LoadedModel, dtype: Dtype) -> dict[str, Any]:
     """Facts that are written besides: encoder, width, dtype; licence if it is known. ``mpp`` is a slide's."""
     facts = {
-        # of a folder its name alone: files of features are given away
-        "encoder": model.name if not model.origin or Path(model.origin).is_dir() else model.origin,
+        "encoder": model.encoder,
         "width": model.dim,
         "dtype": dtype,
         "licence": model.licence,

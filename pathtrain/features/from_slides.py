@@ -184,8 +184,12 @@ def _found(
     urls = [str(each) for each in slides if is_url(each)]
     if urls and masks is not None:
         raise UsageError("`masks` goes with slides on this machine, and not with URLs")
-    remote = {Path(slide.path): slide for url in urls for slide in find_remote.look(url)[0]}
     found = _local([each for each in slides if not is_url(each)], masks, mask_origin)
+    remote: dict[Path, RemoteSlide] = {}
+    for url in urls:
+        there, left = find_remote.look(url)
+        remote |= {Path(slide.path): slide for slide in there}
+        found.left.merge(left)
     found.slides += [find.SlideSource(path) for path in remote]
     return found, remote
 

@@ -22,6 +22,13 @@ SEAL, VERSION_KEY = "seal", "version"
 AGAIN = "run `pathtrain embed` again"
 
 
+def files_of(folder: Path, ending: str) -> list[Path]:
+    """The files, or folders, of features in a folder, sorted: not those that are being written, or that a
+    killed run has left.
+    """
+    return sorted(path for path in folder.glob(f"*{ending}") if not path.name.startswith("."))
+
+
 def damaged(path: Path, why: str) -> UsageError:
     """What is said of a file of features that is not as it was written."""
     return UsageError(f"{path}: damaged ({why}); {AGAIN}, which makes it anew, or copy it again")

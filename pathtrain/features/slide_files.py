@@ -30,7 +30,7 @@ from pathprep.params.shard import ShardParams
 from pathprep.slides.find import SlideSource
 from pathprep.slides.find_remote import RemoteSlide
 from pathprep.slides.identity import file_size, is_there
-from pathprep.slides.own_names import file_name, hashed
+from pathprep.slides.own_names import file_name, hashed, safe_name
 from pathprep.storage.json_files import read_json
 from pathprep.storage.seals import Seal, seal_of, write_sealed
 from pathprep.streaming.sender import Columns
@@ -86,18 +86,38 @@ class SlideFiles:
     def targets(
         self, sources: list[SlideSource], remote: Mapping[Path, RemoteSlide] | None = None
     ) -> list[Target]:
-        """Names of files: after the slides' own names; by a hash of its path where another slide has it."""
+        """Names of files: after the slides' own names; by a hash of its path where another slide has it.
+
+        A slide keeps the file that it has, whatever other slides a run is about.
+        """
         wanted = [file_name(source.own_name, source.name) for source in sources]
         shared = Counter(name.casefold() for name in wanted)
+        at = [(remote or {}).get(source.path) for source in sources]
+        known = [
+            self._kept(source, name, there) for source, name, there in zip(sources, wanted, at, strict=True)
+        ]
+        taken = {target.file for target in known if target is not None}
         found = []
-        for source, name in zip(sources, wanted, strict=True):
+        for source, name, there, kept in zip(sources, wanted, at, known, strict=True):
+            if kept is not None:
+                found.append(kept)
+                continue
             file = name if shared[name.casefold()] == 1 else source.name
-            there = (remote or {}).get(source.path)
-            if self._is_of_another(file, source, None if there is None else there.path):
-                own = hashed(source.name, source.recorded)
+            if file in taken or self._is_of_another(file, source, None if there is None else there.path):
+                own = hashed(safe_name(source.own_name), source.recorded)
                 source, file = replace(source, name=own, slide=own), own
             found.append(Target(source, file, there))
         return found
+
+    def _kept(self, source: SlideSource, name: str, there: RemoteSlide | None) -> Target | None:
+        """A slide's file that was made from the same place, under either of its names; None without one."""
+        for file in (name, hashed(safe_name(source.own_name), source.recorded)):
+            said = self.kind.made(self.out / f"{file}{self.kind.ending}")
+            mine = (source.recorded, None if there is None else there.path)
+            if "inputs" in said and said.get("source") in mine and "slide" in said:
+                slide = str(said["slide"])
+                return Target(replace(source, name=slide, slide=slide), file, there)
+        return None
 
     def path(self, target: Target) -> Path:
         """The file of a slide."""
@@ -141,7 +161,9 @@ class SlideFiles:
             before: what it was made from: what the slide does not depend on is not in it.
         """
         if target.remote is not None:  # its ends are not read: size and time stand for them
-            return self.made_of(target, before)
+            source = target.source
+            said = {"mpp": source.mpp, "default_mpp": source.default_mpp}
+            return self.made_of(target, {**before, **{key: said[key] for key in said if key in before}})
         with suppress(SlideError, OSError):
             inputs = target.source.inputs()
             return self.made_of(

@@ -22,7 +22,7 @@ from pathprep.streaming.sender import Columns
 from pathprep.streaming.staged import StagedSlides
 from pathprep.streaming.stream import OVER, Begun, Ended, Reply, Tiles, TileStream
 from pathprep.words import counted
-from pathtrain.distributed.workers import pick_device
+from pathtrain.distributed.workers import cores, pick_device
 from pathtrain.features.encode import Passes, check_size
 from pathtrain.features.filling import Batch, Filling
 from pathtrain.features.progress import TileProgress
@@ -82,6 +82,7 @@ class SlideRun:
                     workers=workers,
                     yields=pick_device(self._how.device).type == "cpu",
                     timeout=timeout,
+                    cores=cores(),
                 )
             )
             self._passes = stack.enter_context(Passes([self._model], self._how))
@@ -184,9 +185,11 @@ class SlideRun:
             current = self._open.get(slide.number)
             if current is not None and slide is current:  # else void: its process died
                 slide.spool.append(found[start : start + count])
+                self._progress.advance(count)
                 self._finish(slide)
+            else:
+                self._progress.advance(count)
             start += count
-        self._progress.advance(start)
 
     def _ended(self, event: Ended) -> None:
         target = self._todo[event.slide]

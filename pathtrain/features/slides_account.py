@@ -26,6 +26,7 @@ class SlidesSummary:
         tiles, dim: as of EmbedSummary. counts: what became of the cells of the slides' grids, by reason.
         stain: tiles by stain status. reading: seconds of the readers by what they did, all summed up.
         notes: what slides look like that others do not, by slide; mpps: of the slides.
+        mask_notes: what the user should know of their masks, by slide.
         seconds: wall time. busy_seconds: of that, from the first reader's start to the last file.
         waited_seconds: of these, those in which the model had nothing to do.
         stopped: why the run ended before its last slide; "" if it did not.
@@ -44,6 +45,7 @@ class SlidesSummary:
     reading: Counter[str] = field(default_factory=Counter)
     notes: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     mpps: dict[str, float] = field(default_factory=dict)
+    mask_notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     seconds: float = 0.0
     busy_seconds: float = 0.0
     waited_seconds: float = 0.0
@@ -79,6 +81,8 @@ class SlidesSummary:
         self.stain.update(marker.stain)
         self.reading.update(marker.seconds)
         self.notes[slide], self.mpps[slide] = marker.notes, marker.mpp
+        if marker.mask is not None and marker.mask.notes:
+            self.mask_notes[slide] = marker.mask.notes
 
     @property
     def waited(self) -> float:
@@ -89,6 +93,10 @@ class SlidesSummary:
     def failed(self) -> Mapping[str, str]:
         """Slide -> why it has no file."""
         return {name: entry.error for name, entry in sorted(self.failures.items())}
+
+    def unlike(self) -> dict[str, list[str]]:
+        """What slides look like that others do not: slides by note."""
+        return by_note(self.notes, self.mpps)
 
     def __str__(self) -> str:
         plain = EmbedSummary(
@@ -119,7 +127,8 @@ class SlidesSummary:
             "stain_mode": self.stain_mode,
             "counts": dict(self.counts),
             "stain": dict(self.stain),
-            "unlike": by_note(self.notes, self.mpps),
+            "unlike": self.unlike(),
+            "mask_notes": {name: list(notes) for name, notes in sorted(self.mask_notes.items())},
             **untaken(self.not_taken, self.repeats),
             "stopped": self.stopped,
             "seconds": round(self.seconds, 3),
@@ -144,7 +153,7 @@ def gathered(own: SlidesSummary, place: Place) -> SlidesSummary:
     for one in every:
         for name in ("kept", "written", "empty", "tiles", "busy_seconds", "waited_seconds"):
             setattr(whole, name, getattr(whole, name) + getattr(one, name))
-        for name in ("failures", "notes", "mpps"):
+        for name in ("failures", "notes", "mpps", "mask_notes"):
             getattr(whole, name).update(getattr(one, name))
         for name in ("counts", "stain", "reading"):
             getattr(whole, name).update(getattr(one, name))

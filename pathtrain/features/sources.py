@@ -6,6 +6,7 @@ from pathlib import Path
 from pathprep.errors import UsageError
 from pathprep.folders import is_mixed
 from pathprep.params.running import AnyPath
+from pathprep.storage import tables
 from pathprep.storage.place import storage_at
 from pathprep.surveys import folder as survey
 from pathprep.words import command
@@ -46,6 +47,15 @@ def _stored(source: AnyPath) -> str | None:
             f"{source}: a survey, which says where tissue is and holds no tiles; give the slides themselves, "
             f"as in {command('pathtrain embed MODEL slides/')}"
         )
-    if isinstance(storage.root, Path) and storage.exists(LABELS_FILE):
+    if isinstance(storage.root, Path) and storage.exists(LABELS_FILE) and not _of_slides(storage.root):
         return f"a folder of images ({LABELS_FILE})"
     return "mixed shards" if is_mixed(source) else None
+
+
+def _of_slides(folder: Path) -> bool:
+    """Whether a folder's labels are those of slides that lie there, not of images: they name no files."""
+    try:
+        columns = tables.read(folder / LABELS_FILE).columns
+    except UsageError:  # said again by whoever takes the images
+        return False
+    return "slide" in columns and "file" not in columns

@@ -2,10 +2,13 @@
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from pathprep.storage import atomic
 
 Features = npt.NDArray[np.float32]
 
@@ -18,6 +21,7 @@ class Spool:
     """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._file = tempfile.TemporaryFile(dir=folder, prefix=".tmp-")  # noqa: SIM115, it outlives this
         self._row: tuple[int, ...] = ()
         self.rows = 0
@@ -29,19 +33,22 @@ class Spool:
             OSError: the disk is full.
         """
         self._row = features.shape[1:]
-        self._file.write(np.ascontiguousarray(features).data)
+        with atomic.named(self._folder):
+            self._file.write(np.ascontiguousarray(features).data)
         self.rows += len(features)
 
     def all(self) -> Features:
         """All rows, as they are on the disk."""
-        self._file.flush()
+        with atomic.named(self._folder):
+            self._file.flush()
         shape = (self.rows, *self._row)
         if not self.rows:
             return np.zeros((0, 0), np.float32)
         if os.fstat(self._file.fileno()).st_size != 4 * int(np.prod(shape)):
-            raise OSError(f"{self._file.name}: not as long as what was written to it")
+            raise OSError(f"{self._folder}: a temporary file is not as long as what was written to it")
         return np.memmap(self._file, np.float32, "r", shape=shape)
 
     def close(self) -> None:
         """Give the disk back; ``all`` may still be in use."""
-        self._file.close()
+        with suppress(OSError):  # of rows that nobody wants any more, on a full disk
+            self._file.close()

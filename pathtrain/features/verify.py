@@ -17,7 +17,7 @@ from pathprep.storage.seals import Seal, seal_of
 from pathprep.words import command
 from pathtrain.features import anndata_files
 from pathtrain.features.files import FORMATS
-from pathtrain.features.read import opened, read_bytes
+from pathtrain.features.read import files_of, opened, read_bytes
 from pathtrain.features.slide_files import EMPTY
 from pathtrain.features.write import FAILED
 from pathtrain.models.folder import is_model
@@ -39,7 +39,7 @@ def kind_of(path: Path) -> Kind:
         return "model"
     if any((path / name).exists() for name in ("recipe.yaml", "run.json", "checkpoints")):
         return "run"
-    if path.suffix in ENDINGS or any(next(path.glob(f"*{ending}"), None) for ending in ENDINGS):
+    if path.suffix in ENDINGS or any(files_of(path, ending) for ending in ENDINGS):
         return "features"
     if (path / "dataset.json").exists() or (path / "mixed.json").exists():
         raise UsageError(f"{path}: a dataset; check it with {command('pathprep verify', path)}")
@@ -67,7 +67,7 @@ def _verify_features(path: Path) -> Iterator[Findings]:
     if not path.is_dir() or path.suffix == ".zarr":
         yield _verify_file(path)
         return
-    files = sorted(file for ending in ENDINGS for file in path.glob(f"*{ending}"))
+    files = sorted(file for ending in ENDINGS for file in files_of(path, ending))
     for file in files:
         yield _verify_file(file)
     for record in sorted((path / FAILED).glob("*.json")):

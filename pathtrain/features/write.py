@@ -25,6 +25,7 @@ from pathtrain.features.encode import Features
 from pathtrain.features.files import FORMATS
 from pathtrain.features.part import IDENTITY, Part
 from pathtrain.features.progress import TileProgress
+from pathtrain.features.read import files_of
 from pathtrain.params.encoding import Dtype, Format
 
 FAILED = "failed"
@@ -107,8 +108,8 @@ def settle(out: Path, made: Mapping[str, Any] | None, replace: bool) -> None:
     others = {
         path: there
         for kind in FORMATS.values()
-        for path in sorted(out.glob(f"*{kind.ending}"))
-        if not path.name.startswith(atomic.PREFIX) and (there := kind.made(path)) and not _alike(there, made)
+        for path in files_of(out, kind.ending)
+        if (there := kind.made(path)) and not _alike(there, made)
     }
     if not others:
         return

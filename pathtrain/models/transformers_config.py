@@ -25,6 +25,16 @@ class Described:
     epsilon: float
 
 
+def epsilon(values: dict[str, Any]) -> float | None:
+    """Of the norms; None where a configuration is of another kind.
+
+    Raises:
+        TypeError, ValueError: it is no number.
+    """
+    kind = values.get("model_type")
+    return float(values.get("layer_norm_eps", 1e-12 if kind == "vit" else 1e-6)) if kind in KINDS else None
+
+
 def described(values: dict[str, Any], init: str) -> Described:
     """What a configuration stands for.
 
@@ -73,7 +83,7 @@ def described(values: dict[str, Any], init: str) -> Described:
                 init=init,
                 positions="registers" if kind == "dinov2_with_registers" else "transformers",
             ),
-            float(values.get("layer_norm_eps", 1e-12 if kind == "vit" else 1e-6)),
+            epsilon(values) or 1e-6,
         )
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise ModelError(

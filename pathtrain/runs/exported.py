@@ -1,4 +1,4 @@
-"""The encoder of an exported folder, ours or one that timm wrote."""
+"""The encoder of a folder that `pathtrain export` wrote; of others see pathtrain.runs.meant."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from pathtrain.errors import ModelError
 from pathtrain.models.any_network import any_network
-from pathtrain.models.folder import AGAIN, CONFIG_FILE, CREATOR, WEIGHTS_FILE, read_config, read_weights
+from pathtrain.models.folder import AGAIN, CONFIG_FILE, WEIGHTS_FILE, read_config, read_weights
 from pathtrain.models.positions import KEEP_GRID
 from pathtrain.models.weight_files import first_line
 from pathtrain.recipes.model import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
@@ -45,7 +45,7 @@ def read(path: Path) -> LoadedModel:
         raise ModelError(
             f"{path}: its weights or configuration are damaged ({first_line(error)}); {AGAIN}"
         ) from None
-    if info.get("creator") == CREATOR and info.get("fingerprint", found.fingerprint) != found.fingerprint:
+    if info.get("fingerprint", found.fingerprint) != found.fingerprint:
         raise ModelError(
             f"{path}: damaged (its fingerprint was {info['fingerprint']}, is {found.fingerprint}); {AGAIN}"
         )
@@ -78,16 +78,14 @@ def _trained_at(path: Path, info: dict[str, Any], patch: int) -> int:
 def _described(path: Path, info: dict[str, Any]) -> tuple[ModelConfig, ModelTarget | None, Start | None]:
     """What an export's config.json says of the model, its target and its start."""
     shown = info.get("pretrained_cfg", {})
-    ours = info.get("creator") == CREATOR
-    arguments = info["kwargs"] if ours and "kwargs" in info else info.get("model_args", {})
+    arguments = info["kwargs"] if "kwargs" in info else info.get("model_args", {})
     config = ModelConfig(
         name=info["architecture"],
         kwargs={key: value for key, value in arguments.items() if key not in BUILT_IN},
         init=str(path / WEIGHTS_FILE),
         mean=shown.get("mean", IMAGENET_MEAN),
         std=shown.get("std", IMAGENET_STD),
-        # what timm wrote is resampled as timm does
-        positions=info.get("positions", "once") if ours else "registers",
+        positions=info.get("positions", "once"),
     )
     target = ModelTarget.model_validate(info["target"]) if "target" in info else None
     return config, target, Start(**info["start"]) if "start" in info else None

@@ -100,6 +100,7 @@ def of_entry(name: str, entry: Entry) -> Meant:
         file=entry.file,
         url=entry.url,
         gated=entry.gated,
+        epsilon=entry.epsilon,
     )
 
 
@@ -119,8 +120,8 @@ def of_folder(folder: Path, origin: str, name: str) -> Meant:
             config = ModelConfig.model_validate({**found.config.model_dump(), **taught})
             size = weight_files.crop(folder) or int(config.kwargs["img_size"])
             return Meant(name, origin, config, size, "cls", epsilon=found.epsilon)
-        shown = values.get("pretrained_cfg", {})
-        arguments = {k: v for k, v in values.get("model_args", {}).items() if k not in OURS}
+        shown = values.get("pretrained_cfg", values)  # timm's first form has all in one
+        arguments = _arguments(values.get("model_args", {}))
         config = ModelConfig.model_validate(
             {
                 "name": values["architecture"],
@@ -130,9 +131,10 @@ def of_folder(folder: Path, origin: str, name: str) -> Meant:
                 **taught,
             }
         )
-        return Meant(
-            name, origin, config, int(shown.get("input_size", (3, 224, 224))[1]), licence=shown.get("license")
-        )
+        side = arguments.get("img_size", 224)
+        side = side[0] if isinstance(side, list | tuple) else side
+        size = int(shown.get("input_size", (3, side, side))[1])
+        return Meant(name, origin, config, size, licence=shown.get("license"))
     except ModelError as error:
         raise ModelError(f"{folder / CONFIG_FILE}: {error}") from None
     except (ValueError, TypeError, LookupError, AttributeError) as error:
@@ -140,6 +142,16 @@ def of_folder(folder: Path, origin: str, name: str) -> Meant:
         raise ModelError(
             f"{folder / CONFIG_FILE}: no configuration of timm or transformers ({said})"
         ) from None
+
+
+def _arguments(given: dict[str, Any]) -> dict[str, Any]:
+    """Of timm's, but what is set here, or says nothing: three channels, and that tokens are not pooled."""
+    if given.get("in_chans", 3) != 3:
+        raise ModelError(f"its images have {given['in_chans']} channels; tiles have 3")
+    found = {key: value for key, value in given.items() if key not in (*OURS, "in_chans")}
+    if found.get("global_pool") == "":
+        del found["global_pool"]
+    return found
 
 
 def _of_hub(repository: str, revision: str | None) -> Meant:

@@ -42,7 +42,7 @@ class LoadedModel:
         size: side of the square images that it takes by default, pixels.
         patch: sides must be a multiple of it.
         name: what tables call it: the folder's name.
-        fingerprint: 16 hex digits, a hash of architecture, normalisation, weights and target.
+        fingerprint: 16 hex digits, a hash of architecture, normalisation, weights, target and read-out.
         target: stains that tiles must be normalised to before anything else; None: as they are.
         run: the run folder it came from, if any.
         step: finished optimiser steps, if that is known.
@@ -54,6 +54,7 @@ class LoadedModel:
         licence: of its weights, where it is known: a short name, and whose.
         origin: where it came from: a name of the registry, ``hf-hub:...``, ``timm:...``, or a folder.
         fixed: whether it takes images of ``size`` alone.
+        epsilon: of all its norms, where its weights want another than the architecture has.
     """
 
     module: nn.Module
@@ -73,6 +74,7 @@ class LoadedModel:
     licence: str | None = None
     origin: str = ""
     fixed: bool = False
+    epsilon: float | None = None
 
     @property
     def dim(self) -> int:
@@ -83,6 +85,11 @@ class LoadedModel:
     def mpp(self) -> float | None:
         """What it was trained at, or mostly; None where that is not known."""
         return self.mpps[0] if self.mpps else None
+
+    @property
+    def encoder(self) -> str:
+        """What files call it: ``origin``, of a folder its name alone: files are given away."""
+        return self.name if not self.origin or Path(self.origin).is_dir() else self.origin
 
     def shape(self, size: int) -> tuple[int, ...]:
         """Of an image's features: (D,); of ``patches`` (P, D).

@@ -11,6 +11,7 @@ A run and its export give the same weights, hence the same fingerprint and the s
 """
 
 import logging
+import os
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -92,7 +93,8 @@ def _place(path: Path) -> LoadedModel | Meant | None:
     if not (path / CONFIG_FILE).is_file():
         return None
     values = read_config(path)
-    if is_model(path) and (values.get("creator") == CREATOR or "model_type" not in values):
+    foreign = values.keys() & {"architecture", "model_type"} and values.get("creator") != CREATOR
+    if is_model(path) and not foreign:
         return exported.read(path)
     return of_folder(path, str(path), path.resolve().name)
 
@@ -103,7 +105,7 @@ def _public(known: Meant, weights: str, seed: int) -> LoadedModel:
     if weights == "random":
         return public.open_random(known, seed)
     found = public.open_public(known, None if weights == "trained" else Path(weights))
-    if found.licence:
+    if found.licence and os.environ.get("RANK", "0") == "0":  # once, of all processes
         log.info("%s: licence %s", found.name, found.licence)
     return found
 

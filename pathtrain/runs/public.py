@@ -14,7 +14,9 @@ from pathtrain.errors import ModelError
 from pathtrain.models import weight_files
 from pathtrain.models.any_network import any_network
 from pathtrain.models.filling import fill, some
+from pathtrain.models.folder import CONFIG_FILE, read_config
 from pathtrain.models.hub_errors import explained
+from pathtrain.models.transformers_config import epsilon
 from pathtrain.recipes.model import ModelConfig
 from pathtrain.runs.finishing import finished, with_readout
 from pathtrain.runs.meant import Meant
@@ -33,7 +35,9 @@ def open_public(known: Meant, weights: Path | None = None) -> LoadedModel:
         ModelError: they cannot be had, or do not fit; it says what to do.
     """
     source = f"{known.name}: {weights or known.repository}"
-    state = fetched(known) if weights is None else _read(known, weights)
+    place = fetched(known) if weights is None else _given(known, weights)
+    state = _read(known, place)
+    known = _with_epsilon(known, place)
     config = _on_grid(known.config, state)
     network = _shape(config)
     try:
@@ -56,19 +60,26 @@ def open_random(known: Meant, seed: int) -> LoadedModel:
 
 
 def _told(known: Meant, config: ModelConfig, network: nn.Module) -> LoadedModel:
-    if known.epsilon is not None:
-        for module in network.modules():
-            if isinstance(module, nn.LayerNorm):
-                module.eps = known.epsilon
-    made = finished(network, config, known.name, None)
-    made = replace(
-        made, size=known.size, mpps=known.mpps, licence=known.licence, origin=known.origin, fixed=made.fixed
-    )
+    made = finished(network, config, known.name, None, known.epsilon)
+    made = replace(made, size=known.size, mpps=known.mpps, licence=known.licence, origin=known.origin)
     return made if known.readout is None else with_readout(made, known.readout)
 
 
-def fetched(known: Meant) -> Mapping[str, Tensor]:
-    """Its weights out of the hub's cache, or from the hub.
+def _with_epsilon(known: Meant, place: Path) -> Meant:
+    """With what the config.json of transformers' beside weights in a folder says of norms: a file alone says
+    nothing.
+    """
+    if not (place / CONFIG_FILE).is_file():
+        return known
+    try:
+        found = epsilon(read_config(place))
+    except (TypeError, ValueError):
+        raise ModelError(f"{place / CONFIG_FILE}: its layer_norm_eps is no number; fetch it again") from None
+    return known if found is None else replace(known, epsilon=found)
+
+
+def fetched(known: Meant) -> Path:
+    """The file or folder of its weights in the hub's cache, fetched if need be.
 
     Raises:
         ModelError: they cannot be.
@@ -79,18 +90,22 @@ def fetched(known: Meant) -> Mapping[str, Tensor]:
             f"{f' from {known.url}' if known.url else ''} and give the file: `weights` FILE"
         )
     try:
-        return weight_files.read(weight_files.fetched(known.repository, known.revision, known.file))
+        return weight_files.fetched(known.repository, known.revision, known.file)
     except Exception as error:
         raise explained(error, known.repository, known.licence, f"{known.name}: ") from None
 
 
-def _read(known: Meant, weights: Path) -> Mapping[str, Tensor]:
+def _given(known: Meant, weights: Path) -> Path:
     if not weights.exists():
         raise ModelError(
             f"{known.name}: {weights}: no such file; `weights` is trained, start, random or a file"
         )
+    return weights
+
+
+def _read(known: Meant, place: Path) -> Mapping[str, Tensor]:
     try:
-        return weight_files.read(weights)
+        return weight_files.read(place)
     except ModelError as error:
         raise ModelError(f"{known.name}: {error}") from None
 

@@ -20,7 +20,7 @@ def untrained(model: LoadedModel, seed: int = 0) -> LoadedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # as training does before it makes its networks
         module = any_network(config)
-    return _like(model, finished(module, config, "random weights", model.target))
+    return _like(model, finished(module, config, "random weights", model.target, model.epsilon))
 
 
 def started(model: LoadedModel) -> LoadedModel:

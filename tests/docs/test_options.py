@@ -13,9 +13,9 @@ import pathtrain.cli
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-# Of docker, torchrun, Slurm, hf, tests/fuzz/slides.py and bench/gpu/run.py
+# Of docker, torchrun, Slurm, hf, tests/fuzz/slides.py, bench/gpu/run.py and bench/studies
 OTHERS = {"--rm", "--ipc", "--user", "--nproc-per-node", "--partition", "--time", "--gres", "--mutations"}
-OTHERS |= {"--only", "--rehearse", "--seconds", "--local-dir"}
+OTHERS |= {"--only", "--rehearse", "--seconds", "--local-dir", "--onnx"}
 
 
 def options(command: Any) -> Iterator[str]:

@@ -4,6 +4,7 @@ What they are turned to RGB by, and refused for, is pathprep.images.pictures'. T
 """
 
 import io
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,10 @@ class PictureReader:
             data = regular.read(path)
             self._pixels = pictures.decode(data, _check)
         except (ValueError, OSError) as error:
-            hint = convert.tiled(path.name)
-            raise UnreadableSlide(f"{path}: cannot be read as a plain image ({why(error)}); {hint}") from None
+            said = why(error)
+            raise UnreadableSlide(
+                f"{path}: cannot be read as a plain image ({said}); {_way_out(path, said)}"
+            ) from None
         height, width, _ = self._pixels.shape
         self.levels, self.notes = [Level(width, height, 1.0)], [""]
         self.header, self.colour = _described(path, data, width, height)
@@ -65,6 +68,20 @@ def _check(width: int, height: int) -> None:
         raise ValueError(
             f"{width:,} x {height:,} px, of plain images at most {MOST_PIXELS:,} pixels are read"
         )
+
+
+def _way_out(path: Path, said: str) -> str:
+    """What to do of an image that is not read, by what is said of it."""
+    bits = re.search(r"of (\d+) bits a sample(, fractions)?", said)
+    if bits:
+        return convert.bits(int(bits[1]), bits[2] is not None)
+    if "expected 8-bit RGB" in said:  # inks, or one bit
+        return convert.COLOURS
+    if "of plain images at most" in said:
+        return convert.tiled(path.name)
+    if "holds several images" in said:
+        return "save the one that is meant alone"
+    return "copy it again from its source"
 
 
 def _described(path: Path, data: bytes, width: int, height: int) -> tuple[Header, str]:

@@ -23,6 +23,7 @@ class Entry(BaseModel):
         mean, std: that pixels of 0 to 1 are normalised with.
         readout: that its authors use, and width, the numbers that it gives.
         parameters: millions, as published, rounded or not; of the image tower alone.
+        epsilon: of its norms, where timm's is another.
         positions: how position embeddings are brought to other grids (pathtrain.models.positions).
         licence: its short name. commercial: whether it allows commercial use.
         gated: whether the Hugging Face hub asks to accept terms first.
@@ -48,6 +49,7 @@ class Entry(BaseModel):
     width: int = Field(gt=0)
     parameters: Positive
     positions: Literal["once", "hub", "registers", "transformers"] = "registers"
+    epsilon: Positive | None = None
     licence: str
     commercial: bool | None
     gated: bool

@@ -120,3 +120,29 @@ def test_a_section_of_ninety_megapixels(data: Path) -> None:
     with Slide(path) as slide:
         assert (slide.width, slide.height) == (9272, 9923)
         assert slide.overview(16).std() > 10
+
+
+@pytest.mark.parametrize(
+    ("kind", "way_out"),
+    [
+        ("cut", "copy it again from its source"),
+        ("inks", "vips colourspace"),
+        ("deep", "vips linear .* --uchar"),
+        ("pages", "save the one that is meant alone"),
+    ],
+)
+def test_what_is_said_to_do_would_help(tmp_path: Path, kind: str, way_out: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    path = tmp_path / "a.tif"
+    image = Image.fromarray(pixels)
+    if kind == "deep":
+        tifffile.imwrite(path, pixels.astype(np.uint16) * 257, photometric="rgb")
+    elif kind == "pages":
+        tifffile.imwrite(path, np.stack([pixels, pixels]), photometric="rgb")
+    else:
+        path = tmp_path / "a.jpg"
+        image.convert("CMYK" if kind == "inks" else "RGB").save(path)
+        path.write_bytes(path.read_bytes()[: None if kind == "inks" else 2000])
+    with pytest.raises(UnreadableSlide, match=way_out) as raised:
+        Slide(path)
+    assert ("vips" in str(raised.value)) == ("vips" in way_out)

@@ -37,6 +37,14 @@ def test_what_is_not_there_is_said_before_the_model_is_opened(tmp_path: Path) ->
         embed("uni2-h", tmp_path / "slidse", tmp_path / "features")
 
 
+def test_labels_of_slides_beside_them_make_no_image_folder(tmp_path: Path) -> None:
+    write_tiff(tmp_path / "a.tif", tissue(300, 300))
+    (tmp_path / "labels.csv").write_text("slide,label\na,tumour\n")
+    assert are_slides([tmp_path])
+    (tmp_path / "labels.csv").write_text("file,slide,label\na.png,a,tumour\n")
+    assert not are_slides([tmp_path])
+
+
 def test_a_survey_holds_no_tiles(tmp_path: Path, run: Path) -> None:
     (tmp_path / "survey").mkdir()
     (tmp_path / "survey" / "survey.json").write_text("{}")

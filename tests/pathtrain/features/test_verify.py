@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from pathprep.errors import UsageError
 from pathprep.storage.seals import write_sealed
 from pathtrain.cli import app
+from pathtrain.features.bags import Bags
 from pathtrain.features.embed import embed
 from pathtrain.features.verify import kind_of, verify
 from pathtrain.runs import log_seal
@@ -147,3 +148,16 @@ def test_what_is_not_ours_is_named_and_no_damage(room: Path) -> None:
         (room / name / "notes.txt").unlink()
     (room / "run" / ".tmp-host~1.00000000~report.html").unlink()
     card.write_bytes(before)
+
+
+def test_features_that_are_being_written_are_none_yet(tmp_path: Path) -> None:
+    """Nor are those that a killed run has left: the folder can be read beside a run, and after it."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["features"] = np.ones((3, 2), np.float32)
+    unfinished = tmp_path / ".tmp-host~1.abc.def~b.h5"
+    unfinished.touch()
+    assert list(Bags.open(tmp_path).counts) == ["a"]
+    assert [(found.file, found.problems) for found in verify(tmp_path)] == [
+        (str(tmp_path / "a.h5"), []),
+        (str(unfinished), []),
+    ]

@@ -15,10 +15,12 @@ import torch
 from helpers import public_encoders as encoders
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors.torch import save_file
+from timm.models._hub import save_for_hf
 
 import pathtrain
 from pathprep.errors import UsageError
 from pathtrain.errors import ModelError, NoModelError
+from pathtrain.evaluate.statistics import describe
 from pathtrain.features.facts import described
 from pathtrain.models import weight_files
 from pathtrain.models.hub_errors import explained
@@ -170,6 +172,111 @@ def test_a_folder_as_it_was_fetched_is_weights_and_a_model(
     named, folder = opened("uni", tmp_path), opened(tmp_path)
     assert np.array_equal(named(tiles(32)), folder(tiles(32)))
     assert (named.mpps, folder.mpps, folder.origin) == ((0.5,), (), str(tmp_path))
+
+
+def test_the_epsilon_of_norms_is_one_by_name_and_folder_and_part_of_what_it_is(
+    monkeypatch: pytest.MonkeyPatch, offline: Path, tmp_path: Path
+) -> None:
+    """ViTModel's is 1e-12, timm's 1e-6: of tokens that hardly vary other features, of the same weights."""
+    entry = registry.entries()["phikon"]
+    made = entry.model_copy(update={"arguments": SMALL, "size": 32, "width": 24})
+    monkeypatch.setitem(registry.entries(), "phikon", made)
+    state = timm.create_model(made.timm, num_classes=0, **SMALL).state_dict()
+    folder = tmp_path / "it"
+    folder.mkdir()
+    save_file({name: value.clone() for name, value in state.items()}, folder / "model.safetensors")
+    for name in ("cls_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias"):
+        state[name] = state[name] * 1e-3
+    save_file({name: value.clone() for name, value in state.items()}, tmp_path / "faint.safetensors")
+    plain = opened("phikon", tmp_path / "faint.safetensors")
+    assert {m.eps for m in plain.module.modules() if isinstance(m, torch.nn.LayerNorm)} == {1e-12}
+    config = {"model_type": "vit", "layer_norm_eps": 1e-5}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").write_bytes((tmp_path / "faint.safetensors").read_bytes())
+    beside = opened("phikon", folder)
+    assert not np.allclose(beside(tiles(32)), plain(tiles(32)), atol=1e-3)
+    assert beside.fingerprint != plain.fingerprint
+    assert opened(beside, readout="mean").fingerprint != opened(plain, readout="mean").fingerprint
+    files = {"config.json": config, "model.safetensors": state}
+    in_cache(offline, "owkin/phikon", files)
+    assert opened("phikon").fingerprint == beside.fingerprint
+    again = opened(opened(beside, "random", seed=5), "random", seed=6)
+    assert (again.epsilon, again.module.norm.eps) == (1e-5, 1e-5)
+    config["layer_norm_eps"] = "small"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="layer_norm_eps is no number"):
+        opened("phikon", folder)
+
+
+def test_the_licence_is_said_by_one_process(
+    small: dict[str, torch.Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "pathtrain")
+    save_file(small, tmp_path / "uni.safetensors")
+    for rank in ("0", "1", "7"):
+        monkeypatch.setenv("RANK", rank)
+        opened("uni", tmp_path / "uni.safetensors")
+    assert caplog.text.count("uni: licence CC-BY-NC-ND-4.0") == 1
+
+
+def test_a_result_says_readout_origin_and_licence(small: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    save_file(small, tmp_path / "uni.safetensors")
+    said = describe(opened("uni", tmp_path / "uni.safetensors", "mean"))
+    assert (said["readout"], said["origin"]) == ("mean", "uni")
+    assert said["licence"].startswith("CC-BY-NC-ND-4.0")
+    model = replace(opened("uni", tmp_path / "uni.safetensors"), origin=str(tmp_path), name="it")
+    assert describe(model)["origin"] == "it", "of a folder no path"
+
+
+@pytest.mark.parametrize("name", ["crossvit_tiny_240", "xcit_nano_12_p16_224", "hiera_tiny_224", "pvt_v2_b0"])
+def test_networks_of_timm_whose_patches_do_not_say_a_size(name: str) -> None:
+    """Several kinds of patches, a number instead of a pair, or nothing."""
+    model = opened(name, "random")
+    side = model.size
+    assert model(tiles(side)).shape == (2, model.dim)
+    with pytest.raises(UsageError):
+        model(tiles(side + 8))
+
+
+@pytest.mark.parametrize("safe", [True, False])
+@pytest.mark.parametrize("name", ["resnet18.a1_in1k", "vit_tiny_patch16_224.augreg_in21k"])
+def test_a_folder_that_timm_wrote(name: str, safe: bool, tmp_path: Path) -> None:
+    """timm's own writer, with the classifier, the channels and the licence that its configurations hold."""
+    network = timm.create_model(name).eval()
+    save_for_hf(network, tmp_path, safe_serialization=safe)
+    model = opened(tmp_path)
+    assert (model.size, model.dim, model.licence) == (224, network.num_features, "apache-2.0")
+    network.reset_classifier(0)
+    images = model.normalised(torch.from_numpy(tiles(224)).permute(0, 3, 1, 2).float() / 255)
+    with torch.inference_mode():
+        assert np.array_equal(model(tiles(224)), network(images).numpy())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"input_size": [3, 32, 32], "license": "mit"},  # timm's first form
+        {"model_args": {**SMALL, "in_chans": 3, "global_pool": ""}, "license": "mit"},
+    ],
+)
+def test_a_configuration_of_timm_in_other_words(config: dict[str, Any], tmp_path: Path) -> None:
+    """Prov-GigaPath's names the channels, Virchow's pools nothing: a vector a tile all the same."""
+    network = timm.create_model("vit_tiny_patch16_224", num_classes=0, **config.get("model_args", SMALL))
+    if "model_args" not in config:
+        network = timm.create_model("vit_tiny_patch16_224", num_classes=0)
+    torch.save(network.state_dict(), tmp_path / "pytorch_model.bin")
+    whole = {"architecture": "vit_tiny_patch16_224", **config}
+    (tmp_path / "config.json").write_text(json.dumps(whole))
+    model = opened(tmp_path)
+    assert (model.size, model.licence, model.readout) == (32, "mit", "cls")
+    assert model(tiles(32)).shape == (2, model.dim)
+    four = {**whole, "model_args": {**config.get("model_args", {}), "in_chans": 4}}
+    (tmp_path / "config.json").write_text(json.dumps(four))
+    with pytest.raises(ModelError, match="its images have 4 channels"):
+        opened(tmp_path)
 
 
 def test_what_no_feature_passes_is_said_once(
