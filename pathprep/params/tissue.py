@@ -37,7 +37,8 @@ class TissueParams:
             PIECE_SHARE of the slide if that is less.
         max_hole: square micrometres; smaller holes are filled. Default: a quarter of such a tile (CLAM
             fills larger ones; here tiles are kept by their share of tissue, so a white one must show).
-        model: file of a tissue model; then ``method`` and ``threshold`` play no part. device: where it runs.
+        model: file of a tissue model; then ``method``, ``threshold`` and ``closing`` are refused.
+        device: where it runs.
         described: the model; read from its file if that is given.
     """
 
@@ -84,6 +85,16 @@ class TissueParams:
             object.__setattr__(self, "described", tissue_model.read(Path(self.model).absolute()))
         if self.device != "cpu" and self.described is None:
             raise UsageError("`tissue_device` is where a `tissue_model` runs: give one")
+        if self.described is not None:
+            idle = {
+                "tissue": self.method != "stained",
+                "tissue_threshold": self.threshold is not None,
+                "closing": self.closing is not None,
+            }
+            for name in (name for name, given in idle.items() if given):
+                raise UsageError(
+                    f"`{name}` is of the finder, which `tissue_model` stands in for: leave one of them out"
+                )
 
     @property
     def level(self) -> int:

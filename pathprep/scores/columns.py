@@ -15,6 +15,8 @@ Ints = npt.NDArray[np.int64]
 MOST_CLASSES = 100  # distinct texts of a column; of more, they are names of files, or of tiles
 # Columns whose whole numbers are names: cluster 3 is not more than cluster 2
 CLASSES = re.compile(r"cluster|class|label|predict|leiden|louvain|kmeans|group", re.IGNORECASE)
+# ... but not of these: a probability of class 2 that is 0 or 1 on every tile is a number all the same
+NUMBERS = re.compile(r"^p |prob|score|confidence", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def of_names(names: Sequence[str]) -> Classes | None:
 
 def is_named_by_numbers(name: str, values: Floats) -> bool:
     """Whether a column's numbers are names of classes."""
+    if NUMBERS.search(name) is not None:
+        return False
     known = values[~np.isnan(values)]
     whole = bool((known == np.rint(known)).all()) and bool(np.isfinite(known).all())
     return whole and CLASSES.search(name) is not None and len(np.unique(known)) <= MOST_CLASSES

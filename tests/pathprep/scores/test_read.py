@@ -13,6 +13,7 @@ from pathprep.scores.columns import Classes, natural
 from pathprep.scores.placed import place
 from pathprep.scores.read import read_scores
 from pathprep.scores.rows import named
+from pathprep.scores.write import Tiles, write_scores
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,19 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path, text: str, says: str) -
     path.write_text(text)
     with pytest.raises(UsageError, match=says):
         place(path, "a", read_scores(path).only("a"), 1000, 1000)
+
+
+@pytest.mark.parametrize("name", ["p grade group 1", "p class 2", "cluster score", "predicted_prob"])
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_probability_that_is_zero_or_one_is_no_class(tmp_path: Path, name: str, ending: str) -> None:
+    """Of one neighbour every vote is 0 or 1, and a class may be called "grade group 1"."""
+    coords = np.array([[0, 0], [64, 0]], np.int64)
+    columns = {"class": ["a", "b"], name: np.array([1.0, 0.0])}
+    write_scores(tmp_path / f"s.{ending}", [Tiles("a", coords, 64, columns)])
+    found = read_scores(tmp_path / f"s.{ending}").only("a").columns
+    assert isinstance(found["class"], Classes)
+    assert isinstance(found[name], np.ndarray)
+    assert found[name].tolist() == [1.0, 0.0]
 
 
 def test_a_slide_that_is_not_there_is_named(tmp_path: Path) -> None:

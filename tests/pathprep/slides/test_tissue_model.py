@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -153,6 +154,19 @@ def test_without_onnxruntime_the_command_is_named(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(UsageError, match=r"needs ONNX Runtime: pip install 'pathprep\[onnx\]'"):
         TissueParams(model=path)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("tissue", {"method": "otsu"}), ("tissue_threshold", {"threshold": 20}), ("closing", {"closing": 4})],
+)
+def test_what_a_model_has_no_use_for_is_refused(tmp_path: Path, name: str, given: dict[str, Any]) -> None:
+    """Not taken and left out of the build id without a word."""
+    path = write(tmp_path / "m.onnx")
+    with pytest.raises(UsageError, match=f"`{name}` is of the finder"):
+        TissueParams(model=path, **given)
+    params = TissueParams(model=path)
+    assert TissueParams.recorded(params.as_dict()) == params
 
 
 def test_a_mask_of_ones_own_wins_and_classes_stay(tmp_path: Path, slide: Path, picture: np.ndarray) -> None:
