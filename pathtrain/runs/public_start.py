@@ -4,6 +4,7 @@ The recipe keeps saying which architecture is trained, so that a run can be read
 it is not the encoder's is refused, with the line that sets it.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from pathtrain.models.public import registry
 from pathtrain.models.public.schema import Entry
 from pathtrain.recipes.model import HUB, TIMM, ModelConfig
 from pathtrain.runs.meant import HUB as HUBS
-from pathtrain.runs.meant import PUBLIC
+from pathtrain.runs.meant import PUBLIC, of_entry
+
+log = logging.getLogger(__name__)
 
 
 def named(model: ModelConfig, weights: Path | None) -> ModelConfig:
@@ -61,6 +64,7 @@ def named(model: ModelConfig, weights: Path | None) -> ModelConfig:
     place = f"{HUB}{entry.hub}" + (f"@{revision}" if revision else "") if weights is None else str(weights)
     if weights is None and entry.hub is not None and entry.hub.startswith("timm/"):
         place = f"{TIMM}{entry.hub.removeprefix('timm/')}"
+    log.info("%s: licence %s", name.lower(), of_entry(name.lower(), entry).licence)
     positions = entry.positions if model.positions == "auto" else model.positions
     return model.model_copy(update={"init": place, "positions": positions})
 

@@ -1,5 +1,6 @@
 """Runs that start from a public encoder by its name."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +126,14 @@ def test_weights_for_what_is_no_public_encoder(tmp_path: Path) -> None:
         named(of("uni", init="random"), Path("w.pth"))
     with pytest.raises(ModelError, match="absent: no such file"):
         named(of("uni"), tmp_path / "absent")
+
+
+def test_the_licence_of_a_start_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "pathtrain")
+    assert named(of("phikon"), None).init == "hf:owkin/phikon"
+    assert caplog.messages == [
+        "phikon: licence Owkin non-commercial, no commercial use (https://huggingface.co/owkin/phikon)"
+    ]
+    caplog.clear()
+    named(of("phikon").model_copy(update={"init": "random"}), None)
+    assert caplog.messages == []
