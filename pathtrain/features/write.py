@@ -12,6 +12,7 @@ end, so that all of them know what failed.
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
@@ -198,7 +199,10 @@ def make(
 
 def remove(path: Path) -> None:
     """Remove a file of features, or a Zarr folder; that it is absent is well."""
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    while path.is_dir():
+        with suppress(FileNotFoundError):  # another process removes it, too
+            shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def _record(out: Path, part: Part, error: str) -> None:

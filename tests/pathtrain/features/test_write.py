@@ -4,6 +4,7 @@ import gc
 import os
 import re
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from pathtrain.distributed.workers import Place
 from pathtrain.features.embed import embed
 from pathtrain.features.files import write_hdf5
 from pathtrain.features.part import Part
-from pathtrain.features.write import share
+from pathtrain.features.write import remove, share
 
 
 def test_shares_are_disjoint_complete_and_even() -> None:
@@ -119,3 +120,21 @@ def test_torchrun(tmp_path: Path, dataset: Path, run: Path) -> None:
     assert done.stderr.count("  s0: slide s0, tile 32_0 in ") == 1
     assert re.findall(r"exitcode  : (-?\d+)", done.stderr) == ["1", "1"]
     assert sorted(path.stem for path in (tmp_path / "two").glob("*.h5")) == [f"s{n}" for n in range(1, 8)]
+
+
+def test_several_processes_remove_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with `replace` under torchrun, where each looks for features of other models."""
+    (tmp_path / "a.zarr" / "X").mkdir(parents=True)
+    (tmp_path / "a.zarr" / "X" / "0").touch()
+    rmtree, calls = shutil.rmtree, []
+
+    def first_met_by_another(path: Path) -> None:
+        calls.append(path)
+        if len(calls) == 1:
+            raise FileNotFoundError(2, "No such file or directory", str(path / "gone"))
+        rmtree(path)
+
+    monkeypatch.setattr(shutil, "rmtree", first_met_by_another)
+    remove(tmp_path / "a.zarr")
+    assert not list(tmp_path.iterdir())
+    remove(tmp_path / "a.zarr")
