@@ -122,6 +122,12 @@ class Bags:
         """A slide's vector, (D,): its own, or the mean of its tiles'."""
         return np.asarray(self.read(slide).mean(axis=0, dtype=np.float64), dtype=np.float32)
 
+    def said(self, *names: str) -> dict[str, str | None]:
+        """What the first file says of its model, by attribute; None of what it does not say."""
+        with opened(next(iter(self.paths.values())), whole=False) as file:
+            found = {name: file.attrs.get(name) for name in names}
+        return {name: None if value is None else str(value) for name, value in found.items()}
+
     def places(self, slide: str) -> Places | None:
         """Where the tiles lie; None if the file does not say.
 

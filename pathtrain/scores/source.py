@@ -61,15 +61,9 @@ def check_alike(one: Bags, other: Bags) -> None:
         raise UsageError(
             f"{other.root}: {other.dim} numbers per tile, {one.root} has {one.dim}; give one model's"
         )
-    prints = [_fingerprint(bags) for bags in (one, other)]
+    prints = [bags.said("fingerprint")["fingerprint"] for bags in (one, other)]
     if None not in prints and prints[0] != prints[1]:
         raise UsageError(f"{one.root} and {other.root} are of two models; give features of one")
-
-
-def _fingerprint(bags: Bags) -> str | None:
-    with opened(next(iter(bags.paths.values())), whole=False) as file:
-        found = file.attrs.get("fingerprint")
-    return None if found is None else str(found)
 
 
 def labelled(folder: str | Path, labels: str | Path | None) -> tuple[Bags, Floats, list[str]]:

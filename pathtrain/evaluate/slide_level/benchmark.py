@@ -149,6 +149,7 @@ def evaluate(
                     "dim": model.dim,
                     "slides": len(model.counts),
                     "bags": model.bags,
+                    **model.said("encoder", "fingerprint", "readout", "licence"),
                 }
                 for model in models
             ],

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from helpers.browser import check_page
@@ -228,3 +229,13 @@ def test_missing_tasks_need_no_slides(features: Path, labels: Path) -> None:
     config = SlidesConfig(methods=["linear"])
     result = evaluate(models, [Missing("absent", "why"), tasks[1]], config).result
     assert [task["missing"] for task in result["tasks"]] == ["why", None]
+
+
+def test_the_result_says_what_its_features_are_of(features: Path, labels: Path) -> None:
+    models, _ = open_all(features, labels)
+    facts = {"encoder": "uni", "fingerprint": "0" * 16, "readout": "cls"}
+    with h5py.File(next(iter(models[0].paths.values())), "a") as file:
+        file.attrs.update(facts)
+    [said] = evaluate(models, [Missing("absent", "why")], SlidesConfig(methods=["linear"])).result["models"]
+    assert {name: said[name] for name in facts} == facts
+    assert said["licence"] is None
