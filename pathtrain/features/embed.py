@@ -89,9 +89,9 @@ def embed(
     if are_slides(sources):
         if level != "tile":
             raise UsageError(f"`level` {level}: regions and slides are made from a dataset; give one")
-        from_slides.begin()  # what reads slides loads while the model does
         known = flat(How)
         how = build(How, {name: value for name, value in settings.items() if name in known})
+        from_slides.begin()  # what reads slides loads while the model does
         loaded = opened(model, how.weights, how.readout, seed)
         more = {name: value for name, value in settings.items() if name not in known}
         return from_slides.embed_slides(

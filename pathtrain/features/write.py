@@ -119,11 +119,12 @@ def settle(out: Path, made: Mapping[str, Any] | None, replace: bool) -> None:
             remove(path)
         return
     first, there = next(iter(others.items()))
-    what = ", ".join(
+    differs = [
         f"{key} {there[key]} there, {made.get(key, 'none')} now"
         for key in ("fingerprint", "readout", "level", "size")
         if key in there and there[key] != made.get(key)
-    )
+    ]
+    what = ", ".join([f"of {there['encoder']}", *differs] if "encoder" in there else differs)
     raise UsageError(
         f"{out}: holds features of another model or image size ({counted(len(others), 'file')}, such as "
         f"{first.name}: {what or 'not written by pathtrain'}); give another `out`, or `replace`, which "

@@ -46,7 +46,13 @@ def open_public(known: Meant, weights: Path | None = None) -> LoadedModel:
         raise ModelError(f"{source} {error}: these are not its weights, or not all of them") from None
     if filled.left_out:
         log.info("%s: left out, no feature passes them: %s", source, some(filled.left_out))
-    return _told(known, config, network)
+    told = _told(known, config, network)
+    # a file of the right shape is taken at its word: files of features say which it was
+    return (
+        told
+        if weights is None or str(weights) == told.origin
+        else replace(told, origin=f"{told.origin}, weights {weights.name}")
+    )
 
 
 def open_random(known: Meant, seed: int) -> LoadedModel:

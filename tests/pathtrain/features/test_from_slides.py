@@ -204,7 +204,7 @@ def test_other_models_and_wrong_settings_are_refused(tmp_path: Path, slides: Pat
     out = tmp_path / "features"
     summary_of(run, slides / "a.tif", out)
     stained = aimed(load(run), "reference")
-    with pytest.raises(UsageError, match=r"features of another model .*a.h5: fingerprint"):
+    with pytest.raises(UsageError, match=r"features of another model .*a.h5: of run, fingerprint"):
         summary_of(stained, slides, out)
     for settings, message in (
         ({"stain": "none"}, "`stain` none: run was trained on normalised tiles"),
