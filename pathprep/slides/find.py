@@ -21,6 +21,7 @@ from pathprep.slides.own_names import own_name
 from pathprep.slides.readers.ome_zarr import image_in
 from pathprep.slides.walk import Left, NotTaken, walk
 from pathprep.storage import cells, regular, tables
+from pathprep.words import counted
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ def one(path: Path) -> SlideSource:
     if len(found) > 1:
         names = ", ".join(source.path.name for source in found[:NAMED])
         more = ", ..." if len(found) > NAMED else ""
-        raise UsageError(f"{path}: holds {len(found)} slides ({names}{more}); give one of them")
+        raise UsageError(f"{path}: holds {counted(len(found))} ({names}{more}); give one of them")
     return found[0]
 
 

@@ -8,7 +8,8 @@ Names of columns are compared without capitals, spaces, underscores, dots and hy
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -223,10 +224,8 @@ def _csv(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
 
 def _parquet(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
     stored = stored_table(path)
-    try:
+    with _told(path):  # dates that Python does not have, texts that are none
         cells = [[_text(value) for value in column.to_pylist()] for column in stored.columns]
-    except MemoryError:
-        raise _too_large(path) from None
     return [name.strip() for name in stored.column_names], cells, list(range(1, stored.num_rows + 1))
 
 
@@ -236,7 +235,7 @@ def stored_table(path: Path) -> pa.Table:
     Raises:
         UsageError: it cannot be read, is damaged, or has too many cells.
     """
-    try:
+    with _told(path):
         rows, columns = parquet.shape(path)
         if columns > MOST_COLUMNS or rows * columns > parquet.MOST_CELLS:
             raise UsageError(
@@ -244,19 +243,22 @@ def stored_table(path: Path) -> pa.Table:
                 f"{parquet.MOST_CELLS:,} cells are read: leave out what is not needed"
             )
         return parquet.read(path)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What goes wrong with a Parquet file, as a line that names it."""
+    try:
+        yield
     except UsageError:
         raise
     except MemoryError:
-        raise _too_large(path) from None
+        raise UsageError(f"{path}: does not fit into memory; leave out what is not needed") from None
     except Exception as error:  # of a damaged file pyarrow raises what it happens to
         if isinstance(error, OSError) and error.strerror:
             raise UsageError(f"{path}: {error.strerror}") from None
         words = " ".join(str(error).split())[:200] or type(error).__name__
         raise UsageError(f"{path}: not a Parquet file ({words}); write it anew") from None
-
-
-def _too_large(path: Path) -> UsageError:
-    return UsageError(f"{path}: does not fit into memory; leave out what is not needed")
 
 
 def _text(value: object) -> str:

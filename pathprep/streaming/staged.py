@@ -17,6 +17,7 @@ from pathprep.slides import find
 from pathprep.slides.find import SlideSource
 from pathprep.slides.find_remote import RemoteSlide
 from pathprep.storage.staging import Fetched, Staging
+from pathprep.words import counted
 
 Reply = Callable[[SlideSource | PathprepError], None]
 
@@ -133,7 +134,7 @@ class StagedSlides:
             return UnreadableSlide(str(error).replace(str(found), str(slide.store)))
         if len(sources) != 1:
             return UnreadableSlide(
-                f"{slide.path}: holds {len(sources)} slides; put the files of each into a folder of its own"
+                f"{slide.path}: holds {counted(len(sources))}; put the files of each into a folder of its own"
             )
         return self._named(number, sources[0])
 

@@ -30,6 +30,7 @@ from pathprep.viewing import scene
 from pathprep.viewing.deep_zoom import OVERLAP, TILE, DeepZoom
 from pathprep.viewing.reading import Reading, Seen
 from pathprep.viewing.server import Answer, Pages, Server
+from pathprep.words import counted
 
 HERE = Path(__file__).parent
 KINDS = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
@@ -154,7 +155,7 @@ def opened(
 def _source(slide: Path, masks: Path | None, mask_origin: AskedOrigin) -> SlideSource:
     found = find([slide], masks, mask_origin)
     if len(found) != 1:
-        raise UsageError(f"{slide}: holds {len(found):,} slides; give one of them")
+        raise UsageError(f"{slide}: holds {counted(len(found))}; give one of them")
     return found[0]
 
 

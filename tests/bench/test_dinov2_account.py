@@ -27,6 +27,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer")
 def test_packed_has_the_same_operations_in_fewer_kernels_and_subsets_fewer_of_both(
     monkeypatch: pytest.MonkeyPatch,

@@ -40,6 +40,7 @@ def test_factors_that_are_scalars_take_a_launch_each() -> None:
     assert step_account._launches("aten::_foreach_mul_", given) == 5
 
 
+@pytest.mark.slow
 def test_copies_save_casts() -> None:
     autocast, copies = (step_account.account(SMALL, way) for way in ("autocast", "copies"))
     assert copies.flops == pytest.approx(autocast.flops, rel=1e-3)

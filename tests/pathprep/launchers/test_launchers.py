@@ -62,6 +62,7 @@ class After:
         yield from Local(2).run(tasks, board, timeout)
 
 
+@pytest.mark.slow
 def test_three_runs_at_once_and_one_killed_give_the_same_bytes(
     folder: Path, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:

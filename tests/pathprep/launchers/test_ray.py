@@ -112,6 +112,7 @@ def shard(root: Path, *inputs: Path, params: ShardParams = PARAMS, **options: An
     return run.shard(find.find(list(inputs)), root, params, **options)
 
 
+@pytest.mark.slow
 def test_the_same_bytes_as_local(cluster: Cluster, folder: Path, tmp_path: Path) -> None:
     process = runs.start(folder, "--out", tmp_path / "d", "--address", cluster.address, *OPTIONS)
     _, errors = process.communicate(timeout=300)

@@ -110,6 +110,7 @@ def test_without_sbatch_the_script_is_there_and_said_so(folder: Path, tmp_path: 
     assert "sbatch refused (sbatch: error: invalid partition); the script is" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_array_rebuilds_with_other_parameters_only(folder: Path, tmp_path: Path) -> None:
     run.shard(find.find([folder / "s0.tif"]), tmp_path, PARAMS)
     command = [

@@ -32,6 +32,7 @@ def run_until(datasets: list[Path], out: Path, finished: int) -> None:
     child.wait()
 
 
+@pytest.mark.slow
 def test_killed_and_run_again_gives_the_same_bytes(tmp_path: Path) -> None:
     datasets = [write(tmp_path / "d", {f"s{n}": 200 for n in range(6)}, "fit")]
     mix(datasets, tmp_path / "whole", tiles_per_shard=40)

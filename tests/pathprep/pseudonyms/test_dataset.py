@@ -292,6 +292,7 @@ def test_no_key_is_made_for_a_url_that_cannot_be_used(archive: Path, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_name_and_goes_on(tmp_path: Path) -> None:
     folder, key = hospital.slides(tmp_path), tmp_path / "keys" / "study.key"
     key.parent.mkdir()

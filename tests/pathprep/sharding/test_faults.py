@@ -160,6 +160,7 @@ def _kill(slide: Path, root: Path, undisturbed: dict[str, Any], kills: int) -> i
     return hit
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(slide: Path, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     assert _kill(slide, tmp_path, undisturbed, 12) > 2
 

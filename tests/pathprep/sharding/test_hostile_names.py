@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 
+import pytest
 from helpers.slides import tissue, write_tiff
 
 from pathprep.dataset.reader import Dataset
@@ -30,6 +31,7 @@ NAMES = [
 BAD = b"bad\xfe\x1b[2J\n.tif"
 
 
+@pytest.mark.slow
 def test_slides_of_any_name_are_sharded_checked_and_repaired(tmp_path: Path) -> None:
     folder, root = tmp_path / "slides", tmp_path / "d"
     folder.mkdir()

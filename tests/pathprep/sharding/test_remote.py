@@ -121,6 +121,7 @@ def test_s3_holds_the_bytes_of_a_local_run(
     assert contents(url, tmp_path / "again") == local
 
 
+@pytest.mark.slow
 def test_killed_in_mid_run_and_run_again(
     server: None, folder: Path, local: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -144,6 +145,7 @@ def test_killed_in_mid_run_and_run_again(
     assert [path for path in scratch.rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.slow
 def test_two_runs_on_one_url(server: None, folder: Path, local: dict[str, Any], tmp_path: Path) -> None:
     url = "s3://bucket/two"
     processes = [start(folder, url, "--scratch", tmp_path / "scratch") for _ in range(2)]

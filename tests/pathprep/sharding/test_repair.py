@@ -332,6 +332,7 @@ def test_a_displaced_slide_that_is_not_there_now_waits_for_its_archive(
     assert files(root) == before
 
 
+@pytest.mark.slow
 def test_two_repairs_and_a_shard_at_once(dataset: tuple[Path, dict[str, bytes]]) -> None:
     root, before = dataset
     for name in ("s0_mpp1", "s0_mpp0-5", "s1_mpp1"):

@@ -82,6 +82,7 @@ def start(folder: Path, root: Path) -> subprocess.Popen[bytes]:
     return runs.start(folder, "--out", root, "--tile", 64, "--workers", 2)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_and_run_again_gives_the_same_bytes(
     folder: Path, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:

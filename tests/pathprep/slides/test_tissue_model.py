@@ -48,6 +48,7 @@ def agrees(found: tissue_model.Seen, picture: np.ndarray, most: float = 0.01) ->
         assert (mask != (picture == colour).all(2)).mean() <= most
 
 
+@pytest.mark.slow
 def test_squares_join_without_a_seam(tmp_path: Path, slide: Path, picture: np.ndarray) -> None:
     for size, overlap in ((64, 8), (32, 0), (512, 100), (16, 7)):
         text = DESCRIPTION.replace("size: 64", f"size: {size}").replace("overlap: 8", f"overlap: {overlap}")

@@ -95,6 +95,7 @@ def contents(root: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_equal_bytes_for_any_number_of_workers(tmp_path: Path) -> None:
     source = folders(
         tmp_path / "set", {f"{c}/{n}.png": tile(9 * k + n) for k, c in enumerate("xy") for n in range(9)}

@@ -133,7 +133,9 @@ def test_same_model_keeps_files_and_another_is_refused_or_replaces_them(
     assert (embed(run, dataset, out).written, embed(run, dataset, out).kept) == (0, 2)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     other = write_run(tmp_path / "other", dataset, seed=1)
-    with pytest.raises(UsageError, match=r"features of another model .* a.h5: fingerprint .* `replace`"):
+    with pytest.raises(
+        UsageError, match=r"features of another model .* a.h5: of run, fingerprint .* `replace`"
+    ):
         embed(other, dataset, out)
     with pytest.raises(UsageError, match="size 32 there, 48 now"):
         embed(run, dataset, out, size=48)
@@ -174,6 +176,7 @@ embed.embed(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
 """
 
 
+@pytest.mark.slow
 def test_killed_while_writing_resumes_to_the_same_bytes(tmp_path: Path, dataset: Path, run: Path) -> None:
     embed(run, dataset, tmp_path / "whole")
     out = tmp_path / "killed"

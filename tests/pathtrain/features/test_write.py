@@ -84,6 +84,7 @@ def both(*arguments: object) -> tuple[list[int], list[str], list[str]]:
     return [process.returncode for process in processes], [out for out, _ in said], [err for _, err in said]
 
 
+@pytest.mark.slow
 def test_two_processes_write_what_one_writes(tmp_path: Path, dataset: Path, run: Path) -> None:
     embed(run, dataset, tmp_path / "one")
     codes, said, errors = both(run, dataset, "--out", tmp_path / "two")

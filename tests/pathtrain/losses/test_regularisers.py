@@ -115,6 +115,7 @@ def test_compiled() -> None:
 KINDS: list[Fn] = [*ALL, partial(grouped, partial(kde, kappa=KAPPA), groups=3)]
 
 
+@pytest.mark.slow
 def test_two_ranks_are_one(tmp_path: Path) -> None:
     two_ranks.run(__file__, "_rank", tmp_path)
     found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]

@@ -107,6 +107,7 @@ def test_compiled_as_one_graph() -> None:
     assert torch.allclose(compiled([given[:9], given[9:]], temp, 3), sinkhorn_shift(given, TEMP), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [24, 5])
 def test_two_ranks_are_one(tmp_path: Path, first: int) -> None:
     (tmp_path / "first").write_text(str(first))

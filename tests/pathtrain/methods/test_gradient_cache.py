@@ -208,6 +208,7 @@ def _rank(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_ranks_with_different_numbers_of_tiles(tmp_path: Path) -> None:
     two_ranks.run(__file__, "_rank", tmp_path)
     parts = []

@@ -277,6 +277,7 @@ class Whole(nn.ModuleDict):
         return tokens(self["backbone"], groups, masks(), self["backbone"].cls_token[0])
 
 
+@pytest.mark.slow
 def test_sharded_on_two_ranks(tmp_path: Path) -> None:
     two_ranks.run(__file__, "_rank", tmp_path)
     network = Whole({"backbone": plain()})

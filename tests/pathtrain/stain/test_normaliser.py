@@ -18,6 +18,7 @@ from PIL import Image
 
 from pathprep import stain
 from pathprep.dataset.reader import Dataset
+from pathprep.errors import UsageError
 from pathprep.params.stain import StainParams
 from pathprep.params.tile_set import TileParams
 from pathprep.storage.seals import write_sealed
@@ -108,7 +109,9 @@ def test_another_target_is_another_model(normalising: Make, stained: Make, tmp_p
     assert load(run).fingerprint == before
     write_sealed(run / "target.json", {**values, "max_c": [1.0, 1.0]})
     assert load(run).fingerprint != before
-    assert embed(run, dataset, tmp_path / "features").kept == 0
+    with pytest.raises(UsageError, match="features of another model"):
+        embed(run, dataset, tmp_path / "features")
+    assert embed(run, dataset, tmp_path / "features", replace=True).kept == 0
 
 
 @pytest.mark.parametrize(
