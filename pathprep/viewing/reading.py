@@ -1,7 +1,8 @@
 """Reading a slide for a viewer, in child processes: a native reader that crashes must not end the viewer."""
 
 import signal
-from concurrent.futures import TimeoutError
+from concurrent.futures import CancelledError, TimeoutError
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -24,6 +25,7 @@ from pathprep.tiles.qc import FIGURES, verdicts
 from pathprep.viewing.deep_zoom import Tiles
 
 PROCESSES = 2
+TRIES = 3  # of what was asked for when the pool broke
 TILE_TIMEOUT_S, SURVEY_TIMEOUT_S = 60.0, 900.0
 QUALITY = 92  # with whole colour: what is looked at lies on this machine
 
@@ -101,6 +103,12 @@ class Reading:
         return made
 
     def _ask(self, work: Any, timeout: float, what: str, *given: Any) -> Any:
+        for _ in range(TRIES):
+            with suppress(CancelledError):  # the pool broke meanwhile, by what another tile did to its reader
+                return self._asked(work, timeout, what, *given)
+        raise UnreadableSlide(f"{self.source.path}: could not be {what}: its readers ended; try again")
+
+    def _asked(self, work: Any, timeout: float, what: str, *given: Any) -> Any:
         path = self.source.path
         with self._lock:
             if self._ended:

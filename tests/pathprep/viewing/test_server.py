@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,7 +20,9 @@ from helpers.onnx_models import write as write_model
 from helpers.scored import grid, write_csv
 from helpers.slides import tissue, write_tiff
 
-from pathprep.errors import UsageError
+from pathprep.errors import UnreadableSlide, UsageError
+from pathprep.params.shard import ShardParams
+from pathprep.slides.find import SlideSource
 from pathprep.viewing import reading
 from pathprep.viewing.view import serving
 
@@ -193,6 +196,26 @@ def test_a_reader_that_crashes_costs_a_part_of_the_slide(
             assert b"could not be read there: its reader crashed" in body
         for column in (0, 2, 3):
             assert ask(url, f"slide_files/11/{column}_0.jpg")[0] == 200
+
+
+def test_a_pool_that_breaks_while_it_is_asked_is_replaced(
+    slide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [1, 9]  # how often a future is cancelled, as pebble does when a pool breaks
+
+    def asked(self: reading.Reading, *given: object) -> object:
+        if left[0]:
+            left[0] -= 1
+            raise CancelledError
+        return plain(self, *given)  # type: ignore[arg-type]
+
+    plain = reading.Reading._asked
+    monkeypatch.setattr(reading.Reading, "_asked", asked)
+    with reading.Reading(SlideSource(slide), ShardParams()) as opened:
+        assert opened.tile(11, 0, 0) is not None
+        left[0] = left[1]
+        with pytest.raises(UnreadableSlide, match="its readers ended; try again"):
+            opened.tile(11, 0, 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
