@@ -34,7 +34,7 @@ PICTURE_WIDTH, PICTURE_LINES = 40, 24
 
 @with_settings(ShardParams, WITHOUT)
 def inspect(
-    slides: Annotated[list[Path], typer.Argument(help="Slides.")],
+    slides: Annotated[list[Path], typer.Argument(help="Slides; also a folder that holds one, as of DICOM.")],
     settings: dict[str, Any],
     pseudonymise: Pseudonymise = None,
     as_json: Json = False,
