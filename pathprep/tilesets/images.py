@@ -54,7 +54,7 @@ def decode(data: bytes, keep_metadata: bool = False, crop: bool = False) -> Pict
 
 def is_tile(pixels: Pixels) -> bool:
     """Whether an image is square and no larger than a tile may be."""
-    return pixels.shape[0] == pixels.shape[1] <= SIDES[1]
+    return bool(pixels.shape[0] == pixels.shape[1] <= SIDES[1])
 
 
 def central(pixels: Pixels) -> Picture:

@@ -151,7 +151,7 @@ class LayerOptions:
                 "`momentum`: `protocol` eva trains by AdamW, which has none; leave it out": (
                     self.momentum is None or base.optimizer == "sgd"
                 ),
-                "`patience`: `protocol` exaonepath takes the last weights, it validates nothing; leave it out": (
+                "`patience`: `protocol` exaonepath takes the last weights and validates nothing": (
                     self.patience is None or base.validated
                 ),
             }

@@ -63,7 +63,9 @@ def calibrated(
     for name, each in shares.items():
         repeats = each.reshape(-1, *each.shape[2:])
         off = np.mean([brier(one, queries.labels) for one in repeats], axis=0)
-        units[name, "brier"] = Units(groups, np.bincount(group, off)[:, None], counts[:, None])
+        units[name, "brier"] = Units(
+            groups, np.asarray(np.bincount(group, off)[:, None], np.float64), counts[:, None]
+        )
         gaps[name], table = _gaps(repeats, queries.labels, group, len(groups))
         found[name] = {"reliability": table}
     first = next(iter(shares))

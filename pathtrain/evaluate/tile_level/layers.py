@@ -146,7 +146,8 @@ class _Training:
                 continue
             now = [self.draws[s].permutation(self.rows[s]) for s in self.active.tolist()]
             order = torch.from_numpy(np.stack(now)).to(self.device)
-            yield map(self._gathered, order.split(settings.batch, dim=1)[: settings.iterations - self.steps])
+            parts = torch.split(order, settings.batch, dim=1)[: settings.iterations - self.steps]  # type: ignore[no-untyped-call]
+            yield map(self._gathered, parts)
 
     def _gathered(self, rows: torch.Tensor) -> Batch:
         """Points (S, B, D + 1) and goals (S, B, C) of row numbers (S, B)."""

@@ -8,7 +8,7 @@ neither           ``train`` alone: what becomes of it is up to the evaluation
 
 import logging
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -105,7 +105,7 @@ def open_sides(
     return sides
 
 
-def _same(one: str | Path, other: str | Path) -> bool:
+def _same(one: PurePath | str, other: PurePath | str) -> bool:
     return storage_at(one).absolute == storage_at(other).absolute
 
 
