@@ -5,7 +5,7 @@ from typing import Annotated, Literal, get_args
 
 from pathprep.params.settings import Setting, check
 from pathtrain.params.baselines import BaselineParams
-from pathtrain.params.encoding import How
+from pathtrain.params.encoding import KeptHow
 
 Protocol = Literal["pca", "plain", "both"]
 Folds = Literal["auto", "patient", "section", "blocks"]
@@ -60,7 +60,7 @@ class HestParams:
     ] = None
     seed: Annotated[int, Setting("Of random weights and bootstrap, from 0.", REGRESSION)] = 0
     baselines: BaselineParams = field(default_factory=BaselineParams)
-    how: How = field(default_factory=How)
+    how: KeptHow = field(default_factory=KeptHow)
 
     def __post_init__(self) -> None:
         check(

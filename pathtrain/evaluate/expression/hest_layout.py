@@ -91,7 +91,8 @@ class HestSection(Section):
             with hdf5(self.source, "HEST's tiles (HDF5)") as file:
                 self._first = row
                 self._block = file["img"][row : row + BLOCK]
-        return self._block[row - self._first]
+        tile: Pixels = self._block[row - self._first]
+        return tile
 
     def close(self) -> None:
         self._block = self._block[:0].copy()

@@ -84,12 +84,12 @@ def _table(path: Path, pitch: float | None, mpp: float | None) -> list[Stated]:
         raise UsageError(f"{path / TABLE}: a section is there twice; keep one row of each")
     found = []
     for row, name in enumerate(names):
-        files = [path / table.columns[key][row] for key in ("picture", "counts", "spots")]
+        picture, counts, spots = (path / table.columns[key][row] for key in ("picture", "counts", "spots"))
         try:
             own = float(mpps[row]) if mpps[row] else mpp
         except ValueError:
             raise UsageError(f"{table.at(row)}: mpp {mpps[row]} is no number; give um per pixel") from None
-        found.append(Stated(name, patients[row], *files, own, pitch))
+        found.append(Stated(name, patients[row], picture, counts, spots, own, pitch))
     return found
 
 

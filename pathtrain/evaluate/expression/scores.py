@@ -47,7 +47,7 @@ class Scored:
     @property
     def squares(self) -> int:
         """B."""
-        return next(iter(self.moments.values())).shape[1]
+        return int(next(iter(self.moments.values())).shape[1])
 
     def drawn(self, name: str, copies: Doubles) -> Doubles:
         """(R, G) correlations of R samples of the squares, copies (R, B), means over networks; NaN where the
@@ -183,7 +183,7 @@ def _mean(values: Doubles) -> Doubles:
     there = np.isfinite(values)
     counts = there.sum(axis=1)
     sums = np.where(there, values, 0).sum(axis=1)
-    return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
+    return np.asarray(np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0))
 
 
 def genes(folds: list[Scored], names: list[str], seed: int) -> dict[str, list[dict[str, Any]]]:

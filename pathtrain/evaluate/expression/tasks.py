@@ -1,6 +1,7 @@
 """A folder becomes tasks, each with its folds: of HEST-Benchmark's layout, or of plain sections."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +108,7 @@ def _divided(task: Task, params: HestParams) -> Divided:
 def _task(
     path: Path,
     sections: list[Section],
-    tables: "list[Counts] | list[plain_sections.CountTable]",
+    tables: Sequence[counting.Table],
     params: HestParams,
     given: list[str] | None,
     source: Path | None,
