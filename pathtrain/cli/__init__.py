@@ -12,6 +12,7 @@ from pathtrain.cli import (
     evaluate,
     evaluate_collapse,
     evaluate_linear,
+    evaluate_segmentation,
     evaluate_slides,
     features,
     lr_range,
@@ -44,6 +45,7 @@ for command in (
     evaluate_linear.linear,
     evaluate_collapse.collapse,
     evaluate_linear.table,
+    evaluate_segmentation.segmentation,
     evaluate_slides.slides,
     evaluate.tasks,
 ):
