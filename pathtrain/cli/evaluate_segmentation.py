@@ -37,7 +37,7 @@ def segmentation(
     out_json: Result = None,
 ) -> None:
     """Dice, panoptic quality and detection of a decoder on patch tokens, beside random weights and colour."""
-    from pathtrain.evaluate.segmentation.study import segmentation as study
+    from pathtrain.evaluate.pixel_level.study import segmentation as study
 
     result = study(model, train, test, val, out, **settings)
     folder = kept_in(model) if out is None else out
@@ -118,7 +118,8 @@ def _leads(result: dict[str, Any]) -> Table:
 
     table = dense("Model less each baseline")
     table.add_column("baseline")
-    keys = [key for key in ("dice", "dice_image", "bpq", "f1") if key in result["results"][0]]
+    # of objects the quality says most, and where none are given the Dice of whole images
+    keys = ["dice", "bpq" if "bpq" in result["results"][0] else "dice_image"]
     for key in keys:
         table.add_column({"dice": "Dice", "dice_image": "Dice of images"}.get(key, OBJECTS.get(key, key)),
                          justify="right", no_wrap=True)  # fmt: skip

@@ -19,7 +19,7 @@ _MODULES = {
     "knn": "pathtrain.evaluate.tile_level.knn",
     "linear": "pathtrain.evaluate.tile_level.linear",
     "panels": "pathtrain.evaluate.papers.collapse_panels",
-    "segmentation": "pathtrain.evaluate.segmentation.study",
+    "segmentation": "pathtrain.evaluate.pixel_level.study",
     "slides": "pathtrain.evaluate.slide_level.study",
     "table": "pathtrain.evaluate.papers.tile_table",
     "tasks": "pathtrain.evaluate.slide_level.heads",
@@ -28,7 +28,7 @@ _MODULES = {
 if TYPE_CHECKING:
     from pathtrain.evaluate.papers.collapse_panels import panels
     from pathtrain.evaluate.papers.tile_table import table
-    from pathtrain.evaluate.segmentation.study import segmentation
+    from pathtrain.evaluate.pixel_level.study import segmentation
     from pathtrain.evaluate.slide_level.heads import tasks
     from pathtrain.evaluate.slide_level.study import slides
     from pathtrain.evaluate.tile_level.collapse import collapse

@@ -6,14 +6,14 @@ from typing import Annotated, Literal, get_args
 
 from pathprep.params.settings import Setting, check
 from pathtrain.params.baselines import BaselineParams
-from pathtrain.params.encoding import How
+from pathtrain.params.encoding import KeptHow
 
 Layout = Literal["auto", "consep", "monusac", "monuseg", "pannuke", "folder"]
 Cut = Literal["auto", "windows", "crops"]
 Kept = Literal["float16", "float32"]
 Select = Literal["auto", "last", "val", "test"]
 
-DECODER, IMAGES, OBJECTS = "Decoder", "Images", "Objects"
+DECODER, IMAGES, OBJECTS = "Training", "What goes in", "Expert"
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,7 @@ class SegmentationParams:
         overlap: of neighbouring windows of test images, pixels; where they overlap they are averaged.
         crops: of each training image, with ``cut`` crops.
         kept: what tokens are kept as.
-        cache: folder that tokens are kept in for the next time; None: they are gone at the end.
-        scratch: folder for tokens that go; None: the system's temporary folder.
+        scratch: folder for tokens, which go at the end unless ``how`` has a ``cache``; None: the system's.
         pictures: test images that are drawn.
         seed: of decoders, crops, random weights and bootstrap.
         decoder, objects, baselines, how: see there.
@@ -150,9 +149,6 @@ class SegmentationParams:
         int, Setting("Random crops of each training image that are kept, with `cut` crops.", IMAGES)
     ] = 32
     kept: Annotated[Kept, Setting("What tokens are kept as.", "Running", "tokens")] = "float16"
-    cache: Annotated[
-        Path | None, Setting("Folder to keep tokens in. Default: they go at the end.", "Running")
-    ] = None
     scratch: Annotated[
         Path | None, Setting("Folder for tokens that go. Default: the system's.", "Running")
     ] = None
@@ -161,7 +157,7 @@ class SegmentationParams:
     decoder: DecoderParams = field(default_factory=DecoderParams)
     objects: ObjectParams = field(default_factory=ObjectParams)
     baselines: DenseBaselines = field(default_factory=DenseBaselines)
-    how: How = field(default_factory=How)
+    how: KeptHow = field(default_factory=KeptHow)
 
     def __post_init__(self) -> None:
         check(

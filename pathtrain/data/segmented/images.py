@@ -104,7 +104,8 @@ def open_images(path: Path, side: str) -> Images:
         others = sorted({place.split for place in places} - {""})
         if len(others) > 1:
             raise UsageError(f"{path}: has the splits {', '.join(others)}, none called {side}")
-        chosen = places
+        # a split alone is a folder that was given for this side, whatever it is called
+        chosen = [place for place in places if not place.split] or places
     if bare:
         log.info("%s: %d rows without an image or a mask are left out", path, bare)
     return Images(path, layout, chosen, grouped, _account(chosen), bare, {})
@@ -160,7 +161,7 @@ def _first_page(path: Path) -> Pixels:
     try:
         with tifffile.TiffFile(path) as file:
             limits.check(file.pages[0].shape[1], file.pages[0].shape[0])
-            found: npt.NDArray[Any] = np.asarray(file.pages[0].asarray())  # type: ignore[union-attr]
+            found: npt.NDArray[Any] = np.asarray(file.pages[0].asarray())
     except Exception as error:
         raise DatasetError(f"{path}: cannot be read ({limits.reason(error)})") from None
     if found.dtype != np.uint8 or found.ndim != 3 or found.shape[2] not in (3, 4):

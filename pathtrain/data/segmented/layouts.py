@@ -148,7 +148,8 @@ def _of_arrays(images: Path, root: Path) -> Iterator[Place]:
 
 
 def _of_pairs(path: Path) -> tuple[list[Place], bool, int]:
-    files = [each for each in sorted(path.rglob("*")) if each.is_file() and not each.name.startswith(".")]
+    files = [each for each in path.rglob("*") if each.is_file() and not each.name.startswith(".")]
+    files.sort(key=lambda each: (each.parent, each.stem, each.suffix.lower() == ".svs", each.suffix))
     truths: dict[tuple[Path, str], list[Path]] = defaultdict(list)
     for each in files:
         if _stem(each) and each.name.lower().endswith((*mask_files.ENDINGS, *shapes.ENDINGS)):
@@ -165,7 +166,7 @@ def _of_pairs(path: Path) -> tuple[list[Place], bool, int]:
         taken.add(key)
         parts = image.relative_to(path).parts
         group = image.parent.name if _of_patient(image) else str(image.relative_to(path).with_suffix(""))
-        found.append(Place("/".join(parts), image, mask, objects, group, _split((path.name, *parts[:-1]))))
+        found.append(Place("/".join(parts), image, mask, objects, group, _split(parts[:-1])))
     bare = [image for image in bare if (image.parent, image.stem) not in taken]
     if not found:
         raise UsageError(

@@ -17,7 +17,6 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image
 from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from pathprep.errors import DatasetError
 from pathprep.images import limits
@@ -79,14 +78,14 @@ def read_array(path: Path) -> Array:
     Raises:
         DatasetError: it is missing or damaged.
     """
+    data = _bytes(path)
     try:
-        data = regular.read(path, limits.MOST_BYTES)
         if path.suffix.lower() == ".npy":
             return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
         if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             with tifffile.TiffFile(io.BytesIO(data)) as file:
                 limits.check(file.pages[0].shape[1], file.pages[0].shape[0])
-                return np.asarray(file.pages[0].asarray())  # type: ignore[union-attr]
+                return np.asarray(file.pages[0].asarray())
         if data[:2] == b"\xff\xd8":
             raise ValueError("a JPEG, which changes the numbers at edges; save masks as PNG")
         with Image.open(io.BytesIO(data), formats=("PNG", "BMP", "GIF")) as image:
@@ -94,10 +93,15 @@ def read_array(path: Path) -> Array:
             if image.mode not in MODES:
                 raise ValueError(f"pixels are {image.mode}; save class numbers as 8- or 16-bit grey")
             return np.array(image)
-    except OSError as error:
-        raise DatasetError(f"{path}: {limits.reason(error)}") from None
     except Exception as error:  # decoders raise what they happen to
         raise DatasetError(f"{path}: no mask that can be read ({limits.reason(error)})") from None
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return regular.read(path, limits.MOST_BYTES)
+    except OSError as error:
+        raise DatasetError(f"{path}: {limits.reason(error)}") from None
 
 
 def _flat(array: Array, path: Path) -> Ints:
@@ -150,8 +154,8 @@ def _of_matlab(path: Path) -> Said:
 
 def _matlab(path: Path) -> dict[str, Array]:
     """Its arrays of two dimensions."""
+    data = _bytes(path)
     try:
-        data = regular.read(path, limits.MOST_BYTES)
         if data[:4] == b"\x89HDF" or b"MATLAB 7.3" in data[:128]:
             with h5py.File(io.BytesIO(data), "r") as file:
                 # MATLAB stores columns first, and HDF5 says so by exchanging the dimensions
@@ -162,9 +166,5 @@ def _matlab(path: Path) -> dict[str, Array]:
                 }
         found = loadmat(io.BytesIO(data))
         return {name: each for name, each in found.items() if isinstance(each, np.ndarray) and each.ndim == 2}
-    except OSError as error:
-        raise DatasetError(f"{path}: no MAT file that can be read ({limits.reason(error)})") from None
-    except MatReadError as error:
-        raise DatasetError(f"{path}: no MAT file that can be read ({error})") from None
     except Exception as error:  # it raises what its parts happen to
         raise DatasetError(f"{path}: no MAT file that can be read ({limits.reason(error)})") from None

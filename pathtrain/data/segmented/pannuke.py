@@ -52,7 +52,7 @@ def pixels(path: Path, row: int) -> npt.NDArray[np.uint8]:
     Raises:
         DatasetError: they are not.
     """
-    values = np.array(_mapped(path)[row])
+    values: npt.NDArray[Any] = np.array(_mapped(path)[row])
     if values.dtype == np.uint8:
         return values
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 255):
@@ -61,7 +61,8 @@ def pixels(path: Path, row: int) -> npt.NDArray[np.uint8]:
         )
     if values.dtype.kind == "f" and 0 < values.max() <= 1:
         raise DatasetError(f"{path}: image {row} has values of at most 1; save them as 0 to 255")
-    return np.rint(values).astype(np.uint8)
+    rounded: npt.NDArray[np.uint8] = np.rint(values).astype(np.uint8)
+    return rounded
 
 
 def said(path: Path, row: int) -> Said:

@@ -1,6 +1,7 @@
 """What a file says of the pixels of an image: a name each, and the objects they belong to."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +47,7 @@ class Truth:
         return Truth(self.classes[box], None if self.instances is None else self.instances[box])
 
 
-def whole_numbers(values: npt.NDArray[np.generic], path: object) -> Ints:
+def whole_numbers(values: npt.NDArray[Any], path: object) -> Ints:
     """(H, W) int32 of numbers of any kind: MATLAB and some programs write masks as doubles.
 
     Raises:

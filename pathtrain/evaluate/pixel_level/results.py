@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from pathtrain.evaluate.segmentation.objects import Doubles
-from pathtrain.evaluate.segmentation.scoring import OF_OBJECTS
+from pathtrain.evaluate.pixel_level.objects import Doubles
+from pathtrain.evaluate.pixel_level.scoring import OF_OBJECTS
 from pathtrain.evaluate.statistics import mean_interval
 from pathtrain.evaluate.units import Units, compared
 

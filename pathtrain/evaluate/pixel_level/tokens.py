@@ -17,7 +17,8 @@ import torch
 from pathprep.errors import UsageError
 from pathprep.storage import atomic
 from pathprep.storage.json_files import read_json
-from pathtrain.evaluate.segmentation.windows import Windows
+from pathtrain.evaluate.cache import Cache
+from pathtrain.evaluate.pixel_level.windows import Windows
 from pathtrain.features.encode import Passes, resampled
 from pathtrain.params.encoding import How
 from pathtrain.params.segmentation import Kept
@@ -41,7 +42,7 @@ def tokens_of(
     Args:
         models: with the read-out ``patches`` and the same normalisation.
         folder: that they lie in where there is no ``cache``.
-        cache: where they are looked for, and kept for the next time.
+        cache: whose folder ``tokens`` they are looked for in, and kept in for the next time.
         advance: called with the number of windows that were finished.
 
     Raises:
@@ -52,7 +53,8 @@ def tokens_of(
     names = [_key(model, how, kept, size, digest) for model in models]
     found: dict[int, Tokens] = {}
     if cache is not None:
-        cache.mkdir(parents=True, exist_ok=True)
+        cache = Cache(cache).folder / "tokens"
+        cache.mkdir(exist_ok=True)
         atomic.sweep(cache)
         for place, name in enumerate(names):
             old = _kept_before(cache, name)
@@ -63,7 +65,7 @@ def tokens_of(
         advance(len(windows))
         return [found[place] for place in range(len(models))]
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = [
+    arrays: list[Tokens] = [
         np.lib.format.open_memmap(
             folder / f"tokens-{names[place]}.npy",
             "w+",
@@ -74,7 +76,6 @@ def tokens_of(
     ]
     _encode([models[place] for place in missing], windows, how, arrays, advance)
     for place, array in zip(missing, arrays, strict=True):
-        array.flush()
         if cache is not None:
             _keep(cache, names[place], array)
         found[place] = array

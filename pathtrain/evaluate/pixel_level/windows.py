@@ -84,7 +84,7 @@ def centre(height: int, width: int) -> list[Box]:
 
 def random_crops(height: int, width: int, count: int, rng: np.random.Generator) -> list[Box]:
     """Parts of an image as torchvision's RandomResizedCrop draws them."""
-    found = []
+    found: list[Box] = []
     while len(found) < count:
         for _ in range(TRIES):
             share = height * width * rng.uniform(*SHARE)

@@ -2,7 +2,7 @@
 
 The protocol is kaiko eva's, by which the Midnight paper's CoNSeP and MoNuSAC columns are made: windows of the
 images at the encoder's size, patch tokens of its last layer, the decoder of
-pathtrain.evaluate.segmentation.decoder, and the training of pathtrain.evaluate.segmentation.training.
+pathtrain.evaluate.pixel_level.decoder, and the training of pathtrain.evaluate.pixel_level.training.
 
     model, start, random   decoders on their tokens; all see the normalised RGB besides, as published
     colour                 the same decoder without tokens: what the RGB branch alone makes of 5 x 5 pixels
@@ -13,7 +13,6 @@ they are kept in float16; and the best epoch on the test images is taken only if
 
 import logging
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,24 +25,14 @@ from pathprep.storage.workspace import scratch_folder, workspace
 from pathprep.words import counted, size_in_words
 from pathtrain.data.segmented.images import Images, check_apart, numbered, open_images, preset_of
 from pathtrain.data.segmented.presets import Preset
-from pathtrain.data.segmented.truth import Truth
 from pathtrain.distributed.workers import pick_device
 from pathtrain.evaluate.baselines import COLOUR, Beside
-from pathtrain.evaluate.segmentation import pictures, windows
-from pathtrain.evaluate.segmentation.results import rows_of
-from pathtrain.evaluate.segmentation.scoring import (
-    Sums,
-    as_units,
-    guess_of,
-    image_sums,
-    published_dice,
-    together,
-)
-from pathtrain.evaluate.segmentation.tokens import Tokens, tokens_of
-from pathtrain.evaluate.segmentation.training import Batches, train_decoder
-from pathtrain.evaluate.segmentation.windows import Box, Windows
+from pathtrain.evaluate.pixel_level import windows
+from pathtrain.evaluate.pixel_level.tokens import Tokens, tokens_of
+from pathtrain.evaluate.pixel_level.trials import Kinds, Trials
+from pathtrain.evaluate.pixel_level.windows import Box, Windows
 from pathtrain.evaluate.statistics import describe
-from pathtrain.evaluate.units import Scored, Units
+from pathtrain.evaluate.units import Scored
 from pathtrain.features.encode import check_size, resampled, tensor_cores
 from pathtrain.features.progress import TileProgress
 from pathtrain.params.segmentation import SegmentationParams
@@ -55,8 +44,6 @@ log = logging.getLogger(__name__)
 
 TRAIN, VAL, TEST = "train", "val", "test"
 WINDOW = 256  # pixels, where no data set says another
-HELD = 200_000_000  # pixels of test masks that are held in memory: 1 GB; more are read again
-TOLD = 10  # times that a decoder's training says how far it is
 
 
 def segmentation(
@@ -79,7 +66,7 @@ def segmentation(
 
     Returns:
         JSON-able: what was done, counts, ``baselines``, and ``results``: per kind of features the figures of
-        pathtrain.evaluate.segmentation.scoring with their intervals over groups, values of each seed, each
+        pathtrain.evaluate.pixel_level.scoring with their intervals over groups, values of each seed, each
         class's figures, and the model's lead over them.
 
     Raises:
@@ -184,11 +171,12 @@ class Study:
                     self.crops and side == TRAIN,
                 )  # fmt: skip
                 tokens[side] = tokens_of(
-                    networks, cut[side], how, params.kept, folder / side, params.cache, progress.advance
+                    networks, cut[side], how, params.kept, folder / side, how.cache, progress.advance
                 )
                 progress.line(f"{side}: {counted(len(cut[side]), 'window')}")
             with tensor_cores(pick_device(how.device)):
-                rows, units = self._rows(beside, cut, tokens)
+                trials = Trials(model, cut, self.classes, params, self.select, self.out)
+                rows, units = trials.run(self._kinds(beside, tokens))
         return Scored(self._result(beside, cut, rows, size), units)
 
     def _boxes(self, side: str, images: Images) -> list[list[Box]]:
@@ -227,96 +215,18 @@ class Study:
                 "give another folder with `scratch`, fewer `crops`, or fewer `baselines`"
             )
 
-    def _rows(
-        self, beside: Beside, cut: dict[str, Windows], tokens: dict[str, list[Tokens]]
-    ) -> tuple[list[dict[str, Any]], dict[tuple[str, str], Units]]:
-        """Train and score every kind of features."""
+    def _kinds(self, beside: Beside, tokens: dict[str, list[Tokens]]) -> Kinds:
+        """Tokens by kind of features, network and side."""
         kinds: dict[str, list[dict[str, Tokens | None]]] = {}
         place = 0
         for name, several in beside.networks.items():
-            kinds[name] = [{side: tokens[side][place + n] for side in cut} for n in range(len(several))]
+            kinds[name] = [
+                {side: own[place + n] for side, own in tokens.items()} for n in range(len(several))
+            ]
             place += len(several)
         if COLOUR in self.params.baselines:
-            kinds[COLOUR] = [dict.fromkeys(cut)]
-        decoders = sum(map(len, kinds.values())) * self.params.decoder.seeds
-        told = Told(decoders, self.params.decoder.steps)
-        truths = self._truths()
-        every: dict[str, list[dict[str, Units]]] = {}
-        steps: dict[str, list[int]] = {}
-        drawn: dict[int, dict[str, Any]] = {number: {} for number in self._drawn()}
-        for name, networks in kinds.items():
-            every[name], steps[name] = [], []
-            for own in networks:
-                batches = {
-                    side: Batches(cut[side], own[side], self.model, pick_device(self.params.how.device))
-                    for side in cut
-                }
-                for seed in range(self.params.seed, self.params.seed + self.params.decoder.seeds):
-                    told.begin(name, seed)
-                    units, step = self._decoder(batches, seed, told, truths, name, drawn)
-                    every[name].append(units)
-                    steps[name].append(step)
-        self._draw(drawn)
-        units = {name: together(found) for name, found in every.items()}
-        rows = rows_of(units, every, steps, self.classes, self.params.seed)
-        return rows, {(name, key): own for name, found in units.items() for key, own in found.items()}
-
-    def _decoder(
-        self,
-        batches: dict[str, Batches],
-        seed: int,
-        told: "Told",
-        truths: Sequence[Truth] | None,
-        name: str,
-        drawn: dict[int, dict[str, Any]],
-    ) -> tuple[dict[str, Units], int]:
-        """Train one, and score it on the test images."""
-        count, params, images = len(self.classes), self.params, self.sides[TEST]
-        batch = params.decoder.batch
-        watched = batches.get(self.select)
-        decoder, step = train_decoder(
-            batches[TRAIN],
-            count,
-            params.decoder,
-            seed,
-            None if watched is None else lambda each: published_dice(each, watched, count, batch),
-            told.step,
-        )
-        sums: list[Sums] = []
-        with_objects = images.account.instances
-        for number in range(len(images)):
-            guess = guess_of(decoder, batches[TEST], number, count, batch)
-            truth = images.truth(number) if truths is None else truths[number]
-            sums.append(image_sums(guess, truth, count, params.objects, with_objects))
-            if number in drawn and name not in drawn[number]:
-                part = truth.part(*guess.area)
-                drawn[number] |= {"area": guess.area, "truth": part.classes} if not drawn[number] else {}
-                drawn[number][name] = guess.classes
-        groups = [place.group for place in images.places]
-        return as_units(sums, groups, [place.kind for place in images.places]), step
-
-    def _truths(self) -> list[Truth] | None:
-        images = self.sides[TEST]
-        if images.account.sides.prod(axis=1).sum() > HELD:
-            return None
-        return [images.truth(number) for number in range(len(images))]
-
-    def _drawn(self) -> list[int]:
-        """Test images that are drawn, evenly over all of them."""
-        count = len(self.sides[TEST])
-        wanted = min(self.params.pictures, count) if self.out is not None else 0
-        return sorted({round(place) for place in np.linspace(0, count - 1, wanted)})
-
-    def _draw(self, drawn: dict[int, dict[str, Any]]) -> None:
-        images = self.sides[TEST]
-        for number, found in drawn.items():
-            assert self.out is not None
-            area: Box = found.pop("area")
-            name = images.places[number].name
-            whole = images.pixels(number)
-            part = whole[area.top : area.top + area.height, area.left : area.left + area.width]
-            path = self.out / f"{number:05d}-{Path(name).stem}.png"
-            pictures.draw(path, np.ascontiguousarray(part), found, self.classes, name)
+            kinds[COLOUR] = [dict.fromkeys(tokens)]
+        return kinds
 
     def _result(
         self, beside: Beside, cut: dict[str, Windows], rows: list[dict[str, Any]], size: int
@@ -369,29 +279,3 @@ class Study:
         if COLOUR not in self.params.baselines:
             return {}
         return {COLOUR: {"is": "the same decoder without tokens: normalised RGB of 5 x 5 pixels"}}
-
-
-class Told:
-    """Says how far the training of decoders is, and how long it will take.
-
-    Args:
-        decoders: in all. steps: of each.
-    """
-
-    def __init__(self, decoders: int, steps: int) -> None:
-        self._decoders, self._steps, self._number, self._name = decoders, steps, 0, ""
-
-    def begin(self, name: str, seed: int) -> None:
-        """The next decoder."""
-        self._number += 1
-        self._name = f"{name}, seed {seed}"
-
-    def step(self, step: int, seconds: float) -> None:
-        """A step is done, of which one takes so many seconds."""
-        first = self._number == 1 and step == 3
-        if first or step % max(1, self._steps // TOLD) == 0:
-            left = (self._decoders - self._number) * self._steps + self._steps - step
-            log.info(
-                "decoder %d of %d (%s): step %d of %d, %.2f s each, about %.0f min left for all",
-                self._number, self._decoders, self._name, step, self._steps, seconds, left * seconds / 60,
-            )  # fmt: skip

@@ -6,7 +6,7 @@ dice        as published (kaiko eva, MONAI's DiceMetric): of a window at the siz
 dice_image  of an image in its own pixels, windows put together, each class that it holds; the mean over
             images of each class, then over classes. Pixels to be ignored count nowhere, nor below
 iou         of all pixels of the test set together, the mean over classes
-objects     see pathtrain.evaluate.segmentation.objects
+objects     see pathtrain.evaluate.pixel_level.objects
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from pathtrain.data.segmented.truth import IGNORED, Classes, Truth
-from pathtrain.evaluate.segmentation import objects
-from pathtrain.evaluate.segmentation.decoder import Decoder
-from pathtrain.evaluate.segmentation.objects import Doubles
-from pathtrain.evaluate.segmentation.training import Batches, logits_of
-from pathtrain.evaluate.segmentation.windows import Box
+from pathtrain.evaluate.pixel_level import objects
+from pathtrain.evaluate.pixel_level.decoder import Decoder
+from pathtrain.evaluate.pixel_level.objects import Doubles
+from pathtrain.evaluate.pixel_level.training import Batches, logits_of
+from pathtrain.evaluate.pixel_level.windows import Box
 from pathtrain.evaluate.units import Units
 from pathtrain.params.segmentation import ObjectParams
 

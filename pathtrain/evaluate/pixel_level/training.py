@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from pathtrain.errors import TrainError
-from pathtrain.evaluate.segmentation.decoder import Decoder, dice_loss
-from pathtrain.evaluate.segmentation.tokens import Tokens
-from pathtrain.evaluate.segmentation.windows import Ints, Windows
+from pathtrain.evaluate.pixel_level.decoder import Decoder, dice_loss
+from pathtrain.evaluate.pixel_level.tokens import Tokens
+from pathtrain.evaluate.pixel_level.windows import Ints, Windows
 from pathtrain.params.segmentation import DecoderParams
 from pathtrain.runs.model import LoadedModel
 

@@ -47,7 +47,7 @@ class Decoder(nn.Module):
         if self.tokens is not None:
             assert tokens is not None
             side = math.isqrt(tokens.shape[1])
-            grid = tokens.transpose(1, 2).unflatten(2, (side, side))
+            grid = tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
             found = functional.interpolate(self.tokens(grid), images.shape[-2:], mode="bilinear")
             seen = torch.cat([found, images], dim=1)
         logits: Tensor = self.classes(self.image(seen))
