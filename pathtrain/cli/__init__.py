@@ -13,6 +13,7 @@ from pathtrain.cli import (
     evaluate_collapse,
     evaluate_hest,
     evaluate_linear,
+    evaluate_segmentation,
     evaluate_slides,
     features,
     lr_range,
@@ -46,6 +47,7 @@ for command in (
     evaluate_collapse.collapse,
     evaluate_hest.hest,
     evaluate_linear.table,
+    evaluate_segmentation.segmentation,
     evaluate_slides.slides,
     evaluate.tasks,
 ):
