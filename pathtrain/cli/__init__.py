@@ -15,6 +15,7 @@ from pathtrain.cli import (
     evaluate_linear,
     evaluate_segmentation,
     evaluate_slides,
+    evaluate_tiles,
     features,
     lr_range,
     models,
@@ -44,6 +45,7 @@ app.add_typer(evaluations, name="evaluate")
 for command in (
     evaluate.knn,
     evaluate_linear.linear,
+    *evaluate_tiles.COMMANDS,
     evaluate_collapse.collapse,
     evaluate_hest.hest,
     evaluate_linear.table,
