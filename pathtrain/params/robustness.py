@@ -22,7 +22,7 @@ class NeighbourParams:
             with as many tiles of each of the four, drawn by the seed; counts of all are added.
         k: neighbours; None: those at which neighbours tell the label best, as PathoROB chooses them.
         most_k: the largest that is tried then.
-        share_k: neighbours of the own share, as `pathtrain evaluate collapse`.
+        share_k: neighbours of the own share, as `pathtrain evaluate collapse`; at most a tenth of the tiles.
     """
 
     design: Annotated[
@@ -33,7 +33,7 @@ class NeighbourParams:
         int | None, Setting("Neighbours. Default: those at which they tell the label best.", INDEX)
     ] = None
     most_k: Annotated[int, Setting("The largest k that is tried.", INDEX)] = 600
-    share_k: Annotated[int, Setting("Neighbours of the own share.", INDEX)] = 20
+    share_k: Annotated[int, Setting("Neighbours of the own share, at most a tenth of the tiles.", INDEX)] = 20
 
     def __post_init__(self) -> None:
         check(

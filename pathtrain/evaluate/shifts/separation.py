@@ -44,7 +44,7 @@ def silhouettes(features: Floats, cohort: Cohort) -> Found:
 
 def shares(features: Floats, cohort: Cohort, k: int) -> Found:
     """Own share of the values."""
-    k = min(k, available(cohort))
+    k = min(k, available(cohort), max(1, len(cohort) // 10))  # of few tiles all would be near
     own = np.empty(len(cohort))
     for part, _, rows in neighbours(features, features, k, cohort.banned):
         own[part] = (cohort.column[rows] == cohort.column[part, None]).mean(axis=1)
