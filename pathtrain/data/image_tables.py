@@ -147,7 +147,7 @@ def _image_column(file: Path, schema: pa.Schema) -> str:
             f"bytes, "
             f"or binary), where one is needed; it has {', '.join(schema.names[:20])}"
         )
-    return found[0]
+    return str(found[0])
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
