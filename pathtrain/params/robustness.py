@@ -5,7 +5,7 @@ from typing import Annotated, Literal, get_args
 
 from pathprep.params.settings import Setting, check
 from pathtrain.params.baselines import BaselineParams
-from pathtrain.params.encoding import How
+from pathtrain.params.encoding import KeptHow
 
 MEASURES = ("index", "margin", "drop", "clusters", "silhouette", "share", "column", "copies")
 Design = Literal["all", "paired"]
@@ -113,7 +113,7 @@ class RobustnessParams:
         neighbours, drop, clusters: see there.
         picture: how the figure is made. picture_tiles: shown in it, at most.
         seed: of all that is drawn.
-        baselines: see BaselineParams. how: see How.
+        baselines: see BaselineParams. how: see KeptHow.
     """
 
     measures: Annotated[
@@ -126,7 +126,7 @@ class RobustnessParams:
     picture_tiles: Annotated[int, Setting("Tiles in the figure, at most.", OUTPUT)] = 2000
     seed: Annotated[int, Setting("Of all that is drawn, from 0.")] = 0
     baselines: BaselineParams = field(default_factory=BaselineParams)
-    how: How = field(default_factory=How)
+    how: KeptHow = field(default_factory=KeptHow)
 
     def __post_init__(self) -> None:
         check(
