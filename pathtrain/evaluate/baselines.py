@@ -17,8 +17,8 @@ import numpy as np
 
 from pathprep.errors import PathprepError
 from pathtrain.data.whole_tiles import Ints, Tiles
+from pathtrain.evaluate.kept_features import encode_kept
 from pathtrain.evaluate.statistics import Floats
-from pathtrain.features.encode import encode
 from pathtrain.features.texture import COLOURS
 from pathtrain.params.baselines import BaselineParams
 from pathtrain.params.encoding import How
@@ -68,9 +68,12 @@ class Beside:
     def encode(
         self, tiles: Tiles, order: Ints, how: How, advance: Callable[[int], None] = lambda count: None
     ) -> dict[str, list[Floats]]:
-        """Features of the tiles in ``order``: name -> (M, D), several of random weights; see encode."""
+        """Features of the tiles in ``order``: name -> (M, D), several of random weights; see encode.
+
+        With a ``cache`` in ``how``, only those are made that it has not.
+        """
         models = [model for each in self.networks.values() for model in each]
-        found, pixels = encode(models, tiles, order, how, advance, lbp=TEXTURE in self.handmade)
+        found, pixels = encode_kept(models, tiles, order, how, advance, lbp=TEXTURE in self.handmade)
         rest = iter(found)
         features = {name: list(islice(rest, len(each))) for name, each in self.networks.items()}
         whole = {COLOUR: pixels[:, :COLOURS], TEXTURE: pixels}

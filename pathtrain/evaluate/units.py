@@ -38,7 +38,9 @@ class Units:
         present = counts > 0  # a sample may lack a class: the others still count
         ratios = np.divide(copies @ self.sums, counts, out=np.zeros_like(counts), where=present)
         columns = present.sum(axis=1)
-        return np.divide(ratios.sum(axis=1), columns, out=np.full(len(copies), np.nan), where=columns > 0)
+        found = np.full(len(copies), np.nan)
+        np.divide(ratios.sum(axis=1), columns, out=found, where=columns > 0)
+        return found
 
 
 class Scored(NamedTuple):

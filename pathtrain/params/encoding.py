@@ -1,6 +1,7 @@
 """How tiles become features; quick to import, so that help is instant."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pathprep.params.settings import Setting, check
@@ -80,3 +81,17 @@ class How:
                 "`precision` must be float32 or bfloat16": self.precision in get_args(Precision),
             }
         )
+
+
+@dataclass(frozen=True)
+class KeptHow(How):
+    """How tiles become features in an evaluation, which may keep them for the next one.
+
+    Attributes:
+        cache: folder of features by model and content (pathtrain.evaluate.cache); None keeps none.
+    """
+
+    cache: Annotated[
+        Path | None,
+        Setting("Folder that keeps features, by model and tiles, for other evaluations.", PANEL),
+    ] = None

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, get_args
 
 from pathprep.params.settings import Setting, check
 from pathtrain.params.baselines import BaselineParams
-from pathtrain.params.encoding import How
+from pathtrain.params.encoding import How, KeptHow
 
 Schedule = Literal["cosine", "constant"]
 TRAINING = "Training"
@@ -25,7 +25,7 @@ class KnnParams:
     k: Annotated[int, Setting("Neighbours that vote.")] = 20
     seed: Annotated[int, Setting("Of random weights and bootstrap, from 0.")] = 0
     baselines: BaselineParams = field(default_factory=BaselineParams)
-    how: How = field(default_factory=How)
+    how: KeptHow = field(default_factory=KeptHow)
 
     def __post_init__(self) -> None:
         check({"`seed` must not be negative": self.seed >= 0})
@@ -133,7 +133,7 @@ class LinearParams:
     layer: LayerParams = field(default_factory=LayerParams)
     seed: Annotated[int, Setting("Of the split, the layers and the bootstrap, from 0.", TRAINING)] = 0
     baselines: BaselineParams = field(default_factory=BaselineParams)
-    how: How = field(default_factory=How)
+    how: KeptHow = field(default_factory=KeptHow)
 
     def __post_init__(self) -> None:
         check({"`seed` must not be negative": self.seed >= 0})

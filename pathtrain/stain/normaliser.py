@@ -9,7 +9,7 @@ were baked to another one have that one's stains, and are normalised again from 
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +73,10 @@ class Normaliser:
                 self._found[Status(fit.status[0])] += 1
         found: list[Pixels] = stain.apply([pixels], np.stack([matrix]), io=self.io, threads=1)
         return found[0]
+
+    def recall(self, statuses: Mapping[str, int]) -> None:
+        """Count tiles that were normalised before, and whose features were kept."""
+        self._taken.update(statuses)
 
     @property
     def statuses(self) -> dict[str, int]:
