@@ -83,6 +83,7 @@ class Hierarchical:
         tasks = labels.tasks if labels is not None else ()
         heads = nn.ModuleList(head(task, config.stage3.dim) for task in tasks)
         self.tasks = [] if labels is None else labels.describe()
+        self.labels = labels
         self.objective = None if labels is None else SlideObjective(labels, device)
         self.student = nn.ModuleDict(
             {

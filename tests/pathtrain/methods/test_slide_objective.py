@@ -28,7 +28,8 @@ CPU = torch.device("cpu")
 TASKS = "[colour, 'grade:ordinal', size, 'OS_MONTHS,OS_STATUS:survival']"
 PHASE = (
     "{name: slides, steps: 6, alternate: together, lr: 0.01, warmup_steps: 0, "
-    "slide: {weight: 1.0, batch: 2, side: 2, class_weights: balanced, chunk: 5, regression_loss: huber}, validate_every: 3}"
+    "slide: {weight: 1.0, batch: 2, side: 2, class_weights: balanced, chunk: 5, regression_loss: huber}, "
+    "validate_every: 3}"
 )
 
 
