@@ -14,6 +14,7 @@ from pathtrain.cli import (
     evaluate_hest,
     evaluate_linear,
     evaluate_perturbation,
+    evaluate_segmentation,
     evaluate_slides,
     features,
     lr_range,
@@ -48,6 +49,7 @@ for command in (
     evaluate_hest.hest,
     evaluate_perturbation.perturbation,
     evaluate_linear.table,
+    evaluate_segmentation.segmentation,
     evaluate_slides.slides,
     evaluate.tasks,
 ):

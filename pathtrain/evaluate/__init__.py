@@ -11,7 +11,18 @@ Each gives its result as data that JSON can write, and is loaded when it is firs
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["collapse", "hest", "knn", "linear", "panels", "perturbation", "slides", "table", "tasks"]
+__all__ = [
+    "collapse",
+    "hest",
+    "knn",
+    "linear",
+    "panels",
+    "perturbation",
+    "segmentation",
+    "slides",
+    "table",
+    "tasks",
+]
 
 # Where each name is; the imports below say the same to type checkers and editors
 _MODULES = {
@@ -21,6 +32,7 @@ _MODULES = {
     "linear": "pathtrain.evaluate.tile_level.linear",
     "panels": "pathtrain.evaluate.papers.collapse_panels",
     "perturbation": "pathtrain.evaluate.robustness.perturbation",
+    "segmentation": "pathtrain.evaluate.pixel_level.study",
     "slides": "pathtrain.evaluate.slide_level.study",
     "table": "pathtrain.evaluate.papers.tile_table",
     "tasks": "pathtrain.evaluate.slide_level.heads",
@@ -30,6 +42,7 @@ if TYPE_CHECKING:
     from pathtrain.evaluate.expression.study import hest
     from pathtrain.evaluate.papers.collapse_panels import panels
     from pathtrain.evaluate.papers.tile_table import table
+    from pathtrain.evaluate.pixel_level.study import segmentation
     from pathtrain.evaluate.robustness.perturbation import perturbation
     from pathtrain.evaluate.slide_level.heads import tasks
     from pathtrain.evaluate.slide_level.study import slides
