@@ -129,12 +129,12 @@ def _cast(pixels: Pixels, strength: float, given: Given) -> Pixels:
 
 
 def _light(pixels: Pixels, strength: float, given: Given) -> Pixels:
-    return _mapped(pixels, np.arange(256) * (1 + _sign(given.rng) * strength))
+    return _mapped(pixels, np.arange(256.0) * (1 + _sign(given.rng) * strength))
 
 
 def _gamma(pixels: Pixels, strength: float, given: Given) -> Pixels:
     power = float(np.exp(_sign(given.rng) * strength))
-    return _mapped(pixels, 255 * (np.arange(256) / 255) ** power)
+    return _mapped(pixels, np.asarray(255 * (np.arange(256.0) / 255) ** power))
 
 
 def _mapped(pixels: Pixels, levels: Doubles) -> Pixels:
