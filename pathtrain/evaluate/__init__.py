@@ -17,6 +17,7 @@ __all__ = [
     "knn",
     "linear",
     "panels",
+    "perturbation",
     "robustness",
     "segmentation",
     "slides",
@@ -31,6 +32,7 @@ _MODULES = {
     "knn": "pathtrain.evaluate.tile_level.knn",
     "linear": "pathtrain.evaluate.tile_level.linear",
     "panels": "pathtrain.evaluate.papers.collapse_panels",
+    "perturbation": "pathtrain.evaluate.shifts.perturbation",
     "robustness": "pathtrain.evaluate.shifts.study",
     "segmentation": "pathtrain.evaluate.pixel_level.study",
     "slides": "pathtrain.evaluate.slide_level.study",
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from pathtrain.evaluate.papers.collapse_panels import panels
     from pathtrain.evaluate.papers.tile_table import table
     from pathtrain.evaluate.pixel_level.study import segmentation
+    from pathtrain.evaluate.shifts.perturbation import perturbation
     from pathtrain.evaluate.shifts.study import robustness
     from pathtrain.evaluate.slide_level.heads import tasks
     from pathtrain.evaluate.slide_level.study import slides
