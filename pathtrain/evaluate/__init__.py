@@ -19,7 +19,9 @@ __all__ = [
     "knn",
     "linear",
     "panels",
+    "perturbation",
     "retrieval",
+    "robustness",
     "segmentation",
     "slides",
     "table",
@@ -35,7 +37,9 @@ _MODULES = {
     "knn": "pathtrain.evaluate.tile_level.knn",
     "linear": "pathtrain.evaluate.tile_level.linear",
     "panels": "pathtrain.evaluate.papers.collapse_panels",
+    "perturbation": "pathtrain.evaluate.shifts.perturbation",
     "retrieval": "pathtrain.evaluate.tile_level.retrieval",
+    "robustness": "pathtrain.evaluate.shifts.study",
     "segmentation": "pathtrain.evaluate.pixel_level.study",
     "slides": "pathtrain.evaluate.slide_level.study",
     "table": "pathtrain.evaluate.papers.tile_table",
@@ -47,6 +51,8 @@ if TYPE_CHECKING:
     from pathtrain.evaluate.papers.collapse_panels import panels
     from pathtrain.evaluate.papers.tile_table import table
     from pathtrain.evaluate.pixel_level.study import segmentation
+    from pathtrain.evaluate.shifts.perturbation import perturbation
+    from pathtrain.evaluate.shifts.study import robustness
     from pathtrain.evaluate.slide_level.heads import tasks
     from pathtrain.evaluate.slide_level.study import slides
     from pathtrain.evaluate.tile_level.collapse import collapse
