@@ -200,7 +200,7 @@ def test_sets_as_people_have_them(tmp_path: Path) -> None:
 
 
 def test_a_partition_that_came_damaged(tmp_path: Path) -> None:
-    """PCam's validation images, cut short on the way (pytorch/vision 6643 and 8274); and still packed ones."""
+    """PCam's validation images, cut short on the way (pytorch/vision 6643, 8274); and packed ones."""
     published("pcam", tmp_path)
     images = tmp_path / "camelyonpatch_level_2_split_valid_x.h5"
     images.write_bytes(images.read_bytes()[:2000])
