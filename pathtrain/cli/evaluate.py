@@ -11,6 +11,7 @@ from pathprep.cli.dialect import Json
 from pathprep.cli.signatures import with_settings
 from pathprep.words import counted
 from pathtrain.cli.baseline_tables import leads
+from pathtrain.cli.calibration import Reliability, save_reliability
 from pathtrain.cli.options import (
     LabelOrigin,
     Labels,
@@ -24,6 +25,7 @@ from pathtrain.cli.options import (
 )
 from pathtrain.params.encoding import Device
 from pathtrain.params.evaluation import KnnParams
+from pathtrain.params.tasks import told
 
 
 @with_settings(KnnParams, without=("precision",))
@@ -33,10 +35,14 @@ def knn(
     settings: dict[str, Any],
     train: Annotated[Path, typer.Option(help="Dataset, or folder of images with a labels.csv.")],
     test: Annotated[
-        Path | None, typer.Option(help="Another one. Default: leave one slide (or group) of --train out.")
+        Path | None,
+        typer.Option(
+            help="Another one. Default: the split of --train, if it has one; else leave a slide or group out."
+        ),
     ] = None,
     labels: Labels = None,
     label_origin: LabelOrigin = "auto",
+    reliability: Reliability = None,
     as_json: Json = False,
     out_json: Result = None,
 ) -> None:
@@ -44,6 +50,8 @@ def knn(
     from pathtrain.evaluate.tile_level.knn import knn as study
 
     result = study(model, train, test, labels, label_origin, **settings)
+    if reliability is not None:
+        save_reliability(result, reliability)
     finish(context, result, "knn.json", [kept_in(model)], as_json, out_json, knn_tables)
 
 
@@ -76,13 +84,14 @@ def knn_tables(result: dict[str, Any]) -> Group:
     )
     recalls = Table(title="Recall")
     scores.add_column("features")
-    for heading in ("accuracy", "balanced accuracy"):
+    for heading in ("accuracy", "balanced accuracy", "ECE", "Brier"):
         scores.add_column(heading, justify="right", no_wrap=True)
     recalls.add_column("class")
     recalls.add_column("tiles", justify="right")
     for row in result["results"]:
         name = result["model"]["name"] if row["name"] == "model" else row["name"]
         cells = [f"{row[key]:.3f} {ends(row[f'{key}_interval'])}" for key in ("accuracy", "balanced")]
+        cells += [f"{row[key]:.3f}" for key in ("ece", "brier")]
         scores.add_row(named(name), *cells)
         recalls.add_column(name, justify="right")
     scores.add_row("majority class", f"{result['majority']:.3f}" + " " * len(" [0.000, 0.000]"))
@@ -96,12 +105,13 @@ def knn_tables(result: dict[str, Any]) -> Group:
 
 
 def tasks_table(results: dict[str, dict[str, Any]]) -> Table:
-    """A row per task; a dash where a score is undefined."""
+    """A row per task; a dash where a score is undefined, or of another kind of task."""
     found = Table(title="Slide-level tasks")
     found.add_column("task")
-    for heading in ("AUROC", "balanced accuracy", "slides"):
+    keys = told(results)
+    for heading in (*keys.values(), "slides"):
         found.add_column(heading, justify="right")
     for task, row in results.items():
-        shown = ["-" if row[key] is None else f"{row[key]:.3f}" for key in ("auroc", "balanced_accuracy")]
-        found.add_row(task, *shown, str(row["slides"]))
+        values = [row.get(key) for key in keys]
+        found.add_row(task, *("-" if v is None else f"{v:.3f}" for v in values), str(row["slides"]))
     return found

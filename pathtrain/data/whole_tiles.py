@@ -50,6 +50,13 @@ class Tiles(ABC):
     def __len__(self) -> int:
         return len(self.group)
 
+    @property
+    def partitions(self) -> list[str] | None:
+        """(N) the partition that the set's publisher put each tile in, ``train``, ``val`` or ``test`` or what
+        else it is called; "" for none. None of tiles without partitions.
+        """
+        return None
+
     @abstractmethod
     def read(self, tile: int) -> bytes:
         """The encoded image; called from one thread only."""
@@ -161,6 +168,13 @@ class DatasetTiles(Tiles):
         columns = self.index.columns
         return np.stack([columns["x"][part], columns["y"][part]], axis=1).astype(np.int64)
 
+    @property
+    def partitions(self) -> list[str] | None:
+        if self.labels is None:
+            return None
+        found = [getattr(self.dataset.markers[name], "split", "") for name in self.slides]
+        return np.repeat(np.array(found, dtype=object), np.diff(self.starts)).tolist() if any(found) else None
+
     def _group_names(self) -> list[str]:
         """A tile without a group is named by its file, so that none is taken for another set's."""
         folders = [self.dataset.markers[name].source.path for name in self.slides]
@@ -190,9 +204,10 @@ def _numbered(names: list[str]) -> tuple[list[str], Ints]:
 
 
 class FolderTiles(Tiles):
-    """Labelled images in a folder with a ``labels.csv`` of columns file, label and perhaps group.
+    """Labelled images in a folder with a ``labels.csv`` of columns file, label and perhaps group and split.
 
     Attributes:
+        table: the CSV.
         files: (N) paths relative to the folder, in the order of the CSV.
         labels: (N) label of each file; empty where it has none.
         grouped: whether the CSV has a group column; without it every file is its own group.
@@ -200,9 +215,9 @@ class FolderTiles(Tiles):
 
     kind = "group"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, labelled: bool = True) -> None:
         self.path: Path = path
-        table = tables.read(path / LABELS_FILE)
+        table = self.table = tables.read(path / LABELS_FILE)
         self.files = table.columns[table.first("file")]
         if len(set(self.files)) != len(self.files):
             raise UsageError(f"{path / LABELS_FILE}: a file is listed twice; keep one row per file")
@@ -212,7 +227,13 @@ class FolderTiles(Tiles):
                     f"{table.at(row)}: {file} is outside {path}; put the file, or a link to its "
                     "folder, into this one"
                 )
-        self.labels = [cells.label(cell) for cell in table.columns[table.first("label")]]
+        named = table.named("label")
+        if labelled or named:
+            self.labels = [cells.label(cell) for cell in table.columns[table.first("label")]]
+        else:
+            self.labels = [""] * len(self.files)
+        splits = table.pick("split", Columns())
+        self._partitions = None if splits is None else [cells.known(cell) for cell in splits]
         groups = table.pick("group", Columns())
         self.grouped = groups is not None
         # a file without a group is its own
@@ -220,6 +241,10 @@ class FolderTiles(Tiles):
         self.groups = sorted(set(owners))
         numbers = {name: number for number, name in enumerate(self.groups)}
         self.group = np.array([numbers[name] for name in owners], dtype=np.int64)
+
+    @property
+    def partitions(self) -> list[str] | None:
+        return self._partitions if self._partitions and any(self._partitions) else None
 
     def read(self, tile: int) -> bytes:
         path = self.path / self.files[tile]
@@ -236,12 +261,15 @@ class FolderTiles(Tiles):
         return f"put it right, or take it out of {self.path / LABELS_FILE}"
 
 
-def open_tiles(path: PurePath | str, target: ModelTarget | None = None) -> DatasetTiles | FolderTiles:
+def open_tiles(
+    path: PurePath | str, target: ModelTarget | None = None, labelled: bool = True
+) -> DatasetTiles | FolderTiles:
     """The tiles of a dataset, or of a folder of labelled images.
 
     Args:
         path: the folder, or the URL of a dataset.
         target: of the model that they are for; they are normalised to it where they are not yet.
+        labelled: False: a folder's table may do without a column of labels.
 
     Raises:
         UsageError: it is neither, or holds mixed shards.
@@ -252,7 +280,7 @@ def open_tiles(path: PurePath | str, target: ModelTarget | None = None) -> Datas
     if storage.exists("dataset.json"):
         tiles = DatasetTiles(path)
     elif isinstance(storage.root, Path) and storage.exists(LABELS_FILE):
-        tiles = FolderTiles(storage.root)
+        tiles = FolderTiles(storage.root, labelled)
     elif is_mixed(path):
         tiles = DatasetTiles(path)  # which says what to give instead
     else:
