@@ -15,6 +15,7 @@ Without tokens it is what remains: the RGB branch, which sees 5 x 5 pixels. That
 
 import math
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +49,8 @@ class Decoder(nn.Module):
             images: (B, 3, S, S), normalised as the encoder takes them.
             tokens: (B, P, D), row by row of a square grid; None for a decoder without.
         """
-        first, *rest = self.image[0]
+        opening: Any = self.image[0]
+        first: nn.Conv2d = opening[0]
         if self.tokens is None:
             seen = first(images)
         else:
@@ -57,9 +59,7 @@ class Decoder(nn.Module):
             grid = self.tokens(tokens.transpose(1, 2).reshape(len(tokens), -1, side, side))
             seen = functional.conv2d(images, first.weight[:, FIRST:], first.bias, padding=1)
             seen = seen + enlarged_convolution(grid, first.weight[:, :FIRST], images.shape[-1])
-        for layer in rest:
-            seen = layer(seen)
-        logits: Tensor = self.classes(self.image[1](seen))
+        logits: Tensor = self.classes(self.image[1](opening[1:](seen)))
         return logits
 
 
