@@ -46,7 +46,7 @@ def perturbation(
     out_json: Result = None,
 ) -> None:
     """How far features and predictions move when tiles change in stain, light, focus, format or MPP."""
-    from pathtrain.evaluate.robustness.perturbation import perturbation as study
+    from pathtrain.evaluate.shifts.perturbation import perturbation as study
 
     result = study(model, dataset, labels, label_origin, out, **settings)
     for path in result.get("files", []):

@@ -18,6 +18,7 @@ __all__ = [
     "linear",
     "panels",
     "perturbation",
+    "robustness",
     "segmentation",
     "slides",
     "table",
@@ -31,7 +32,8 @@ _MODULES = {
     "knn": "pathtrain.evaluate.tile_level.knn",
     "linear": "pathtrain.evaluate.tile_level.linear",
     "panels": "pathtrain.evaluate.papers.collapse_panels",
-    "perturbation": "pathtrain.evaluate.robustness.perturbation",
+    "perturbation": "pathtrain.evaluate.shifts.perturbation",
+    "robustness": "pathtrain.evaluate.shifts.study",
     "segmentation": "pathtrain.evaluate.pixel_level.study",
     "slides": "pathtrain.evaluate.slide_level.study",
     "table": "pathtrain.evaluate.papers.tile_table",
@@ -43,7 +45,8 @@ if TYPE_CHECKING:
     from pathtrain.evaluate.papers.collapse_panels import panels
     from pathtrain.evaluate.papers.tile_table import table
     from pathtrain.evaluate.pixel_level.study import segmentation
-    from pathtrain.evaluate.robustness.perturbation import perturbation
+    from pathtrain.evaluate.shifts.perturbation import perturbation
+    from pathtrain.evaluate.shifts.study import robustness
     from pathtrain.evaluate.slide_level.heads import tasks
     from pathtrain.evaluate.slide_level.study import slides
     from pathtrain.evaluate.tile_level.collapse import collapse

@@ -7,7 +7,7 @@ from pathprep.params.settings import Setting, check
 from pathtrain.params.baselines import BaselineParams
 from pathtrain.params.encoding import KeptHow
 
-# Kind -> the strengths that are measured; pathtrain.evaluate.robustness.perturb_kinds says what they mean
+# Kind -> the strengths that are measured; pathtrain.evaluate.shifts.perturb_kinds says what they mean
 STRENGTHS: dict[str, tuple[float, ...]] = {
     "stain": (0.05, 0.1, 0.2),
     "shift": (0.05, 0.1, 0.2),

@@ -7,7 +7,7 @@ from helpers.slides import tissue
 from scipy.ndimage import gaussian_filter
 
 from pathprep.kernels.macenko_reference import optical_density
-from pathtrain.evaluate.robustness.perturb_kinds import Given, centre, perturbed, stains_of
+from pathtrain.evaluate.shifts.perturb_kinds import Given, centre, perturbed, stains_of
 from pathtrain.params.perturbation import STRENGTHS
 
 TILE = np.ascontiguousarray(tissue(96, 96, seed=3))

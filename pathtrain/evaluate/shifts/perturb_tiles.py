@@ -7,7 +7,7 @@ import numpy as np
 
 from pathprep.stain import StainFit
 from pathtrain.data.whole_tiles import Ints, Tiles
-from pathtrain.evaluate.robustness.perturb_kinds import CENTRE, STAINS, Given, centre, perturbed, stains_of
+from pathtrain.evaluate.shifts.perturb_kinds import CENTRE, STAINS, Given, centre, perturbed, stains_of
 from pathtrain.images import Pixels
 from pathtrain.params.perturbation import STRENGTHS
 from pathtrain.stain.normaliser import normaliser

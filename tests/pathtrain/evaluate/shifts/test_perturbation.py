@@ -17,9 +17,9 @@ from pathtrain import evaluate
 from pathtrain.cli import evaluations as app
 from pathtrain.data.whole_tiles import open_tiles
 from pathtrain.evaluate.cache import content
-from pathtrain.evaluate.robustness.perturb_scores import Base, Labelled, units_of
-from pathtrain.evaluate.robustness.perturb_tiles import PerturbedTiles
-from pathtrain.evaluate.robustness.perturbation import perturbation_scored
+from pathtrain.evaluate.shifts.perturb_scores import Base, Labelled, units_of
+from pathtrain.evaluate.shifts.perturb_tiles import PerturbedTiles
+from pathtrain.evaluate.shifts.perturbation import perturbation_scored
 from pathtrain.params.perturbation import STRENGTHS, PerturbationParams
 
 GROUPS = {"a": "p", "b": "q", "c": "p", "d": "q"}

@@ -1,7 +1,7 @@
 """How far features and predictions move when a tile is perturbed: by stain, scanner, focus, format or MPP.
 
 No data of several scanners is needed: the same tiles are changed by drawn perturbations of known strength
-(pathtrain.evaluate.robustness.perturb_kinds), and what moves is measured beside how far apart tiles are
+(pathtrain.evaluate.shifts.perturb_kinds), and what moves is measured beside how far apart tiles are
 anyway (.perturb_scores). Random weights and colour stand beside the model: a network that tells nothing apart
 can be as still as one likes, so look at retrieval and at predictions too.
 """
@@ -18,9 +18,9 @@ from pathprep.params.settings import build
 from pathtrain.data.tile_labels import Labels, read_labels
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, open_tiles, outcome
 from pathtrain.evaluate.baselines import HANDMADE, MODEL, Beside
-from pathtrain.evaluate.robustness.perturb_kinds import UNITS
-from pathtrain.evaluate.robustness.perturb_scores import Base, Labelled, Moves, column, units_of
-from pathtrain.evaluate.robustness.perturb_tiles import PerturbedTiles, stains
+from pathtrain.evaluate.shifts.perturb_kinds import UNITS
+from pathtrain.evaluate.shifts.perturb_scores import Base, Labelled, Moves, column, units_of
+from pathtrain.evaluate.shifts.perturb_tiles import PerturbedTiles, stains
 from pathtrain.evaluate.statistics import Ints, describe
 from pathtrain.evaluate.subject import vectors_of
 from pathtrain.evaluate.units import Scored, Units, compared
@@ -144,7 +144,7 @@ def perturbation_scored(
         "results": rows,
     }
     if out is not None:
-        from pathtrain.evaluate.robustness.perturb_output import write
+        from pathtrain.evaluate.shifts.perturb_output import write
 
         result["files"] = [str(path) for path in write(Path(out), result)]
     return Scored(result, {(name, key): found for name, each in units.items() for key, found in each.items()})
