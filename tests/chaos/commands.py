@@ -193,6 +193,17 @@ COMMANDS = (
     ),
     Command("evaluate collapse", "pathtrain evaluate collapse {out} {toy} --k 3", before="run"),
     Command(
+        "evaluate hest",
+        "pathtrain evaluate hest {out} {sections} --top-genes 3 --baselines colour --out {out}/genes",
+        before="run",
+    ),
+    Command(
+        "evaluate perturbation",
+        "pathtrain evaluate perturbation {out} {toy} --labels {toy_labels}.csv --kinds light,cast:5"
+        " --baselines colour --k 3 --out {out}/perturbed",
+        before="run",
+    ),
+    Command(
         "evaluate tasks",
         "pathtrain evaluate tasks {out} {staged} --labels {staged_labels}.csv",
         before="staged_run",
