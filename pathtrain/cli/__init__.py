@@ -13,6 +13,7 @@ from pathtrain.cli import (
     evaluate_collapse,
     evaluate_linear,
     evaluate_slides,
+    evaluate_table,
     features,
     lr_range,
     models,
@@ -43,7 +44,7 @@ for command in (
     evaluate.knn,
     evaluate_linear.linear,
     evaluate_collapse.collapse,
-    evaluate_linear.table,
+    evaluate_table.table,
     evaluate_slides.slides,
     evaluate.tasks,
 ):

@@ -20,13 +20,13 @@ _MODULES = {
     "linear": "pathtrain.evaluate.tile_level.linear",
     "panels": "pathtrain.evaluate.papers.collapse_panels",
     "slides": "pathtrain.evaluate.slide_level.study",
-    "table": "pathtrain.evaluate.papers.tile_table",
+    "table": "pathtrain.evaluate.papers.table",
     "tasks": "pathtrain.evaluate.slide_level.heads",
 }
 
 if TYPE_CHECKING:
     from pathtrain.evaluate.papers.collapse_panels import panels
-    from pathtrain.evaluate.papers.tile_table import table
+    from pathtrain.evaluate.papers.table import table
     from pathtrain.evaluate.slide_level.heads import tasks
     from pathtrain.evaluate.slide_level.study import slides
     from pathtrain.evaluate.tile_level.collapse import collapse
