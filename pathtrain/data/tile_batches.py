@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pathprep.errors import DatasetError
 from pathtrain.data.whole_tiles import Ints, Tiles
-from pathtrain.images import Pixels, decode, resize, resize_and_crop
+from pathtrain.images import Pixels, resize, resize_and_crop
 from pathtrain.stain.stage import Floats
 
 AHEAD = 2  # batches in preparation while the network works on one
@@ -68,10 +68,7 @@ def batches(
 
     def prepare(data: bytes, tile: int, matrix: Floats | None, place: Pixels) -> None:
         """Write an image where it belongs in its batch: one thread that does it for all is soon too slow."""
-        try:
-            pixels = decode(data, tiles.name(tile))
-        except DatasetError as error:
-            raise DatasetError(f"{error}; {tiles.fix}") from None
+        pixels = tiles.pixels(data, tile)
         if tiles.normaliser is not None:
             pixels = tiles.normaliser(pixels, matrix, tile)
         np.copyto(place, resize(pixels, size) if short is None else resize_and_crop(pixels, short, size))

@@ -19,6 +19,7 @@ from pathprep.storage.place import storage_at
 from pathprep.storage.tables import Columns
 from pathprep.words import command
 from pathtrain.data.source import DamagedTile, DatasetSource
+from pathtrain.images import Pixels, decode
 from pathtrain.stain.normaliser import Normaliser, normaliser
 from pathtrain.stain.target import ModelTarget
 
@@ -52,6 +53,17 @@ class Tiles(ABC):
     @abstractmethod
     def read(self, tile: int) -> bytes:
         """The encoded image; called from one thread only."""
+
+    def pixels(self, data: bytes, tile: int) -> Pixels:
+        """(H, W, 3) uint8 of what ``read`` gave for a tile; called from any thread.
+
+        Raises:
+            DatasetError: the bytes are no image; it names the tile and what can be done.
+        """
+        try:
+            return decode(data, self.name(tile))
+        except DatasetError as error:
+            raise DatasetError(f"{error}; {self.fix}") from None
 
     @abstractmethod
     def name(self, tile: int) -> str:

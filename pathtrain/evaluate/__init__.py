@@ -11,22 +11,26 @@ Each gives its result as data that JSON can write, and is loaded when it is firs
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["collapse", "knn", "linear", "panels", "slides", "table", "tasks"]
+__all__ = ["collapse", "hest", "knn", "linear", "panels", "segmentation", "slides", "table", "tasks"]
 
 # Where each name is; the imports below say the same to type checkers and editors
 _MODULES = {
     "collapse": "pathtrain.evaluate.tile_level.collapse",
+    "hest": "pathtrain.evaluate.expression.study",
     "knn": "pathtrain.evaluate.tile_level.knn",
     "linear": "pathtrain.evaluate.tile_level.linear",
     "panels": "pathtrain.evaluate.papers.collapse_panels",
+    "segmentation": "pathtrain.evaluate.pixel_level.study",
     "slides": "pathtrain.evaluate.slide_level.study",
     "table": "pathtrain.evaluate.papers.table",
     "tasks": "pathtrain.evaluate.slide_level.heads",
 }
 
 if TYPE_CHECKING:
+    from pathtrain.evaluate.expression.study import hest
     from pathtrain.evaluate.papers.collapse_panels import panels
     from pathtrain.evaluate.papers.table import table
+    from pathtrain.evaluate.pixel_level.study import segmentation
     from pathtrain.evaluate.slide_level.heads import tasks
     from pathtrain.evaluate.slide_level.study import slides
     from pathtrain.evaluate.tile_level.collapse import collapse
