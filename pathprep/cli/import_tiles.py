@@ -22,6 +22,7 @@ from pathprep.cli.options import (
 )
 from pathprep.cli.signatures import with_settings
 from pathprep.cli.streams import errors, output
+from pathprep.params.presets import PresetName
 from pathprep.params.running import MIN_FREE_GB, SLIDE_TIMEOUT_S
 from pathprep.params.tile_set import TileParams
 from pathprep.words import counted
@@ -32,6 +33,17 @@ if TYPE_CHECKING:
 GOES_IN = "What goes in"
 STAIN_WORDS = {"slide_fit": "pooled fit of the group or shard"}
 SHOWN = 10  # damaged images that are printed; failed/ names all
+
+
+def _presets(asked: bool) -> None:
+    """Show every preset and end."""
+    if asked:
+        from pathprep.tilesets.presets.registry import described, presets
+
+        for name in presets():
+            for line in described(name):
+                output.print(line, markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit
 
 
 def _column(text: str) -> Any:
@@ -52,6 +64,21 @@ def import_tiles(
         Path | None,
         typer.Option(help="CSV, Parquet; default: labels.csv or annotations.csv in SOURCE."),
     ] = None,
+    preset: Annotated[
+        PresetName | None,
+        typer.Option(
+            help="A published set: its layout, labels, groups, split and MPP are known; --presets shows them."
+        ),
+    ] = None,
+    presets: Annotated[
+        bool,
+        typer.Option(
+            "--presets",
+            callback=_presets,
+            is_eager=True,
+            help="Show the presets (layout, split, licence, where to get the set), and end.",
+        ),
+    ] = False,
     split: Annotated[str | None, typer.Option(help="Only this partition, such as train.")] = None,
     settings: dict[str, Any],
     workers: Annotated[int | None, typer.Option(help="Shards at a time; default: one per core.")] = None,
@@ -92,7 +119,7 @@ def import_tiles(
     columns = Columns(file_column, label_column, group_column, split_column)
     what: dict[str, Any] = {"format": format, "labels": labels, "split": split, "name": name}
     what |= {"columns": columns, "target": target, "rebuild": rebuild, **settings}
-    what["pseudonymise"] = pseudonymise
+    what |= {"pseudonymise": pseudonymise, "preset": preset}
     if launching.launcher == "slurm":
         params, plan = front.planned(source, out, **what)
         launching.submit_array(context, out, params.as_dict(), plan)
@@ -103,7 +130,7 @@ def import_tiles(
         done = front.import_tiles(source, out, **what, **how, min_free=min_free, watch=watch)
     give(done.as_dict(), as_json, out_json, lambda: _print(done))
     if part is None and not done.run.stopped:  # by a full disk, which would not take it
-        save_command(context, out, private=pseudonymise is not None)
+        save_command(context, out, without=("presets",), private=pseudonymise is not None)
     unfitted = too_many_unfitted(done.run, max_unfitted)
     end(done.run, rebuild=rebuild, incomplete=bool(done.damaged) or unfitted)
 

@@ -24,6 +24,7 @@ class TileParams:
         stain: as of `pathprep shard`, but ``none`` by default: such sets are compared as published.
         quality, subsampling: of tiles that are encoded; a plain JPEG that keeps its pixels keeps its bytes.
         tiles_per_shard: at most so many. mpp: micrometres per pixel of the whole set; None if not known.
+        crop: of an image that is not square its central square; without it such images are left out.
         keep_metadata: JPEGs that keep their picture keep what else is in them too: Exif, XMP, comments,
             profiles.
 
@@ -36,6 +37,9 @@ class TileParams:
     subsampling: Annotated[Subsampling, Setting("444 keeps the colour resolution.", "Output")] = "444"
     tiles_per_shard: Annotated[int, Setting("At most so many tiles in a tar.", "Output")] = TILES_PER_SHARD
     mpp: Annotated[float | None, Setting("Micrometres per pixel of the tiles, if known.")] = None
+    crop: Annotated[
+        bool, Setting("Of images that are not square: their central square; else they are left out.")
+    ] = False
     keep_metadata: Annotated[
         bool, Setting("Of JPEGs: Exif, XMP, comments, profiles, which may name people.", "Output")
     ] = False
@@ -79,5 +83,6 @@ class TileParams:
             "mpp": self.mpp,
             "pixels_version": PIXELS_VERSION,
         }
-        # only where it is asked for: it leaves the build id of sets as it was that hold no JPEG
-        return {**values, "keep_metadata": True} if self.keep_metadata else values
+        # only where they are asked for: the build id of other sets stays as it was
+        asked = {name: True for name in ("crop", "keep_metadata") if getattr(self, name)}
+        return {**values, **asked}

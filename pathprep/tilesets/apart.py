@@ -20,13 +20,14 @@ _ENDED = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 START_S = 60.0  # of such a process, beside the time for its image: many wait for their libraries at once
 
 
-def kills(root: Path, item: Item, patience: float) -> str:
+def kills(root: Path, item: Item, patience: float, crop: bool = False) -> str:
     """How a process that reads an image dies, as a sentence about it; "" if it does not.
 
     Args:
-        root: the set's folder. patience: seconds for the image.
+        root: the set's folder. patience: seconds for the image. crop: see images.decode.
     """
-    command = [sys.executable, "-m", "pathprep.tilesets.apart", str(root), json.dumps(asdict(item))]
+    asked = [str(root), json.dumps(asdict(item)), *(["crop"] if crop else [])]
+    command = [sys.executable, "-m", "pathprep.tilesets.apart", *asked]
     try:
         done = subprocess.run(
             command,
@@ -43,9 +44,9 @@ def kills(root: Path, item: Item, patience: float) -> str:
     return f"its decoder crashes ({signal.Signals(-done.returncode).name})"
 
 
-def _read(root: str, item: str) -> None:
+def _read(root: str, item: str, crop: str = "") -> None:
     given = Item(**json.loads(item))
-    with Images(Path(root), in_rows=given.row is not None) as images:
+    with Images(Path(root), in_rows=given.row is not None, crop=bool(crop)) as images:
         try:
             images.read(given)
         except Exception:  # the shard's own reader says it

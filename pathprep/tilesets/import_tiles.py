@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pathprep.dataset.marker import DamagedImage
 from pathprep.errors import UsageError
 from pathprep.launchers.base import Launcher
+from pathprep.params.presets import PresetName
 from pathprep.params.running import MIN_FREE_GB, SLIDE_TIMEOUT_S, AnyPath, check_run, path
 from pathprep.params.tile_set import TileParams
 from pathprep.sharding.keys import key_for
@@ -21,6 +22,8 @@ from pathprep.storage.tables import Columns
 from pathprep.tilesets import find, run
 from pathprep.tilesets.hidden import hide
 from pathprep.tilesets.items import TileSet
+from pathprep.tilesets.presets import registry
+from pathprep.tilesets.presets.matching import matched
 from pathprep.tilesets.shard import Part
 
 Format = Literal["hdf5", "folders", "csv"]
@@ -63,6 +66,7 @@ def import_tiles(
     source: AnyPath,
     out: AnyPath = "dataset",
     *,
+    preset: PresetName | None = None,
     format: Format | None = None,
     labels: AnyPath | None = None,
     columns: Columns | None = None,
@@ -87,6 +91,8 @@ def import_tiles(
     Args:
         source: a folder: PCam's HDF5, a folder per class, or images and a CSV; or one ``_x.h5`` file.
         out: the dataset folder, made if absent.
+        preset: a published set by name (pathprep.tilesets.presets): its layout, labels, groups, partitions
+            and MPP are known, and what differs is said.
         format: how the set is laid out; None for what the folder looks like.
         labels: CSV of labels; None for labels.csv or annotations.csv in ``source``.
         columns: of the CSV, where they have other names than file, label, group, split and known sets'.
@@ -102,7 +108,8 @@ def import_tiles(
         pseudonymise: key file, made if absent: keyed names instead of those of the set, its images and groups
             (labels stay), and the table of them beside the key file. None: their own.
         watch: called a few times a second with counters, the summary so far and the number of shards.
-        settings: parameters of what is stored, such as ``stain="fit", tiles_per_shard=1000``; see
+        settings: parameters of what is stored such as ``stain="fit", tiles_per_shard=1000``, of a
+            ``preset`` its MPP unless one is given; see
             ``pathprep.params.tile_set.TileParams.of``.
 
     Raises:
@@ -113,12 +120,8 @@ def import_tiles(
     """
     check_run(workers=workers, slide_timeout=slide_timeout, min_free=min_free, part=part)
     root = local_folder(out)
-    params = TileParams.of(target=Target.given(target), **settings)
-    if pseudonymise is not None and params.keep_metadata:
-        raise UsageError(
-            "`keep_metadata`: metadata of pictures names persons; leave it out with `pseudonymise`"
-        )
-    tiles = _find(source, out, format, labels, columns, split, pseudonymise)
+    params = _params(preset, target, pseudonymise, settings)
+    tiles = _find(source, out, preset, format, labels, columns, split, pseudonymise)
     done = run.import_tiles(
         tiles,
         root,
@@ -139,6 +142,7 @@ def planned(
     source: AnyPath,
     out: AnyPath,
     *,
+    preset: PresetName | None = None,
     format: Format | None,
     labels: AnyPath | None,
     columns: Columns,
@@ -155,25 +159,50 @@ def planned(
         The parameters, and a function that makes or checks the dataset and tells what is to do.
     """
     root = local_folder(out)
-    params = TileParams.of(target=Target.given(target), **settings)
+    params = _params(preset, target, pseudonymise, settings)
+    tiles = _find(source, out, preset, format, labels, columns, split, pseudonymise)
+    return params, lambda: run.plan(tiles, root, params, name=name, rebuild=rebuild)
+
+
+def _params(
+    preset: str | None,
+    target: Target | AnyPath | None,
+    pseudonymise: AnyPath | None,
+    settings: Mapping[str, Any],
+) -> TileParams:
+    """What shapes the tiles, with what a preset knows of them."""
+    values = dict(settings)
+    if preset is not None:
+        known = registry.preset(preset)
+        if values.get("mpp") is None:
+            values["mpp"] = known.mpp
+        values["crop"] = known.crop or values.get("crop", False)
+    params = TileParams.of(target=Target.given(target), **values)
     if pseudonymise is not None and params.keep_metadata:
         raise UsageError(
             "`keep_metadata`: metadata of pictures names persons; leave it out with `pseudonymise`"
         )
-    tiles = _find(source, out, format, labels, columns, split, pseudonymise)
-    return params, lambda: run.plan(tiles, root, params, name=name, rebuild=rebuild)
+    return params
 
 
 def _find(
     source: AnyPath,
     out: AnyPath,
+    preset: str | None,
     format: Format | None,
     labels: AnyPath | None,
     columns: Columns | None,
     split: str | None,
     pseudonymise: AnyPath | None = None,
 ) -> TileSet:
-    tiles = find.find(Path(source), format=format, labels=path(labels), columns=columns, split=split)
+    if preset is None:
+        tiles = find.find(Path(source), format=format, labels=path(labels), columns=columns, split=split)
+    else:
+        own = {"format": format, "labels": labels, "columns": columns if columns != Columns() else None}
+        for option, given in own.items():
+            if given is not None:
+                raise UsageError(f"`{option}`: `preset` {preset} knows it; leave one of them out")
+        tiles = matched(preset, Path(source), split)
     log.info("%s images (%s; labels: %s) -> %s", f"{len(tiles.items):,}", tiles.format, tiles.labels, out)
     for note in tiles.notes:
         log.warning("%s", note)

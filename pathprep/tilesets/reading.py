@@ -35,13 +35,19 @@ class Images:
         root: the set's folder.
         in_rows: whether they are rows of HDF5 files.
         patience: seconds for one image.
-        keep_metadata: see images.decode.
+        keep_metadata, crop: see images.decode.
     """
 
     def __init__(
-        self, root: Path, *, in_rows: bool, patience: float = PATIENCE_S, keep_metadata: bool = False
+        self,
+        root: Path,
+        *,
+        in_rows: bool,
+        patience: float = PATIENCE_S,
+        keep_metadata: bool = False,
+        crop: bool = False,
     ) -> None:
-        self._root, self._patience, self._keep = root, patience, keep_metadata
+        self._root, self._patience, self._keep, self._crop = root, patience, keep_metadata, crop
         self._hanging: list[str] = []
         self._hung = False
         self._own = threading.local()  # each worker's reader
@@ -97,8 +103,9 @@ class Images:
         if (rows := self._rows) is not None:
             return Picture(self._patiently(item, lambda: rows.read(item)), None)
         path = self._root / item.file
-        data = self._patiently(item, lambda: regular.read(path, images.MOST_BYTES))
-        return images.decode(data, self._keep)
+        most = limits.MOST_BYTES if self._crop else images.MOST_BYTES
+        data = self._patiently(item, lambda: regular.read(path, most))
+        return images.decode(data, self._keep, self._crop)
 
     def _patiently(self, item: Item, work: Callable[[], Any]) -> Any:
         """The result of a read that hangs no longer than it may."""

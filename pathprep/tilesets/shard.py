@@ -27,7 +27,6 @@ from pathprep.sharding.blocks import record, stain_columns
 from pathprep.sharding.pipeline import in_order
 from pathprep.sharding.task import DatasetTask
 from pathprep.slides.alias import Alias, Aliased
-from pathprep.slides.readers.base import Pixels
 from pathprep.tiles import engines
 from pathprep.tiles.engines import Engine
 from pathprep.tiles.qc import FIGURES
@@ -159,12 +158,16 @@ def process(task: ImportTask, progress: Progress | None = None) -> Marker:
         writer = stack.enter_context(ShardWriter(task.root, part.name, task.rebuild))
         in_rows = any(item.row is not None for item in part.items)
         images = Images(
-            part.path, in_rows=in_rows, patience=task.patience, keep_metadata=task.params.keep_metadata
+            part.path,
+            in_rows=in_rows,
+            patience=task.patience,
+            keep_metadata=task.params.keep_metadata,
+            crop=task.params.crop,
         )
         deadly = {
             number: how
             for number in sorted(task.suspects)
-            if (how := apart.kills(part.path, part.items[number], task.patience))
+            if (how := apart.kills(part.path, part.items[number], task.patience, task.params.crop))
         }
         worker = _Worker(part, task.params, stack.enter_context(images), progress, deadly)
         before = part.inputs()
@@ -301,7 +304,7 @@ class _Worker:
     ) -> tuple[bytes, dict[str, Any]]:
         """Normalise (with ``bake``) and encode, unless the file's own bytes can stay."""
         settings, tiles, data = self.params.stain, picture.pixels[None], picture.jpeg
-        row = self._row(number, picture.pixels, fit)
+        row = self._row(number, picture, fit)
         if settings.mode == "bake" and fit is not None and row["he"] is not None:
             matrix = stain.matrix(fit, settings.target or stain.Target.default())
             tiles, data = self.engine.apply(tiles, matrix, settings.io), None
@@ -309,15 +312,16 @@ class _Worker:
             (data,) = self.engine.encode(tiles, self.params.quality, self.params.subsampling)
         return data, row
 
-    def _row(self, number: int, pixels: Pixels, fit: stain.StainFit | None) -> dict[str, Any]:
-        item, side = self.part.items[number], len(pixels)
+    def _row(self, number: int, picture: Picture, fit: stain.StainFit | None) -> dict[str, Any]:
+        item, pixels, mpp = self.part.items[number], picture.pixels, self.params.mpp
+        side = len(pixels)
         _, figures = self.engine.cut(pixels, np.zeros((1, 2), np.int32), side, side)
         return {
             "x": number,
             "y": 0,
             "side": side,
             "stored": side,
-            "mpp": self.params.mpp,
+            "mpp": None if mpp is None else mpp * picture.scale,
             **dict(zip(FIGURES, figures[0].tolist(), strict=True)),
             **stain_columns(fit, 0),
             "label": item.label,

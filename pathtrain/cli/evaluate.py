@@ -11,6 +11,7 @@ from pathprep.cli.dialect import Json
 from pathprep.cli.signatures import with_settings
 from pathprep.words import counted
 from pathtrain.cli.baseline_tables import leads
+from pathtrain.cli.calibration import Reliability, save_reliability
 from pathtrain.cli.options import (
     LabelOrigin,
     Labels,
@@ -33,10 +34,14 @@ def knn(
     settings: dict[str, Any],
     train: Annotated[Path, typer.Option(help="Dataset, or folder of images with a labels.csv.")],
     test: Annotated[
-        Path | None, typer.Option(help="Another one. Default: leave one slide (or group) of --train out.")
+        Path | None,
+        typer.Option(
+            help="Another one. Default: the split of --train, if it has one; else leave a slide or group out."
+        ),
     ] = None,
     labels: Labels = None,
     label_origin: LabelOrigin = "auto",
+    reliability: Reliability = None,
     as_json: Json = False,
     out_json: Result = None,
 ) -> None:
@@ -44,6 +49,8 @@ def knn(
     from pathtrain.evaluate.tile_level.knn import knn as study
 
     result = study(model, train, test, labels, label_origin, **settings)
+    if reliability is not None:
+        save_reliability(result, reliability)
     finish(context, result, "knn.json", [kept_in(model)], as_json, out_json, knn_tables)
 
 
@@ -76,13 +83,14 @@ def knn_tables(result: dict[str, Any]) -> Group:
     )
     recalls = Table(title="Recall")
     scores.add_column("features")
-    for heading in ("accuracy", "balanced accuracy"):
+    for heading in ("accuracy", "balanced accuracy", "ECE", "Brier"):
         scores.add_column(heading, justify="right", no_wrap=True)
     recalls.add_column("class")
     recalls.add_column("tiles", justify="right")
     for row in result["results"]:
         name = result["model"]["name"] if row["name"] == "model" else row["name"]
         cells = [f"{row[key]:.3f} {ends(row[f'{key}_interval'])}" for key in ("accuracy", "balanced")]
+        cells += [f"{row[key]:.3f}" for key in ("ece", "brier")]
         scores.add_row(named(name), *cells)
         recalls.add_column(name, justify="right")
     scores.add_row("majority class", f"{result['majority']:.3f}" + " " * len(" [0.000, 0.000]"))

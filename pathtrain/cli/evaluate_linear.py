@@ -13,6 +13,7 @@ from pathprep.cli.signatures import with_settings
 from pathprep.cli.streams import errors
 from pathprep.words import counted
 from pathtrain.cli.baseline_tables import leads
+from pathtrain.cli.calibration import Reliability, save_reliability
 from pathtrain.cli.options import (
     LabelOrigin,
     Labels,
@@ -35,18 +36,30 @@ def linear(
     train: Annotated[Path, typer.Option(help="Dataset, or folder of images with a labels.csv.")],
     test: Annotated[
         Path | None,
-        typer.Option(help="Another one; 80 % of --train is then learnt from. Default: a fifth of --train."),
+        typer.Option(
+            help="Another one. Default: the split of --train, if it has one; else a fifth of it, by group."
+        ),
+    ] = None,
+    val: Annotated[
+        Path | None,
+        typer.Option(
+            help="Another one, which validates, of --protocol eva. Default: that of the split, or --test."
+        ),
     ] = None,
     labels: Labels = None,
     label_origin: LabelOrigin = "auto",
+    reliability: Reliability = None,
     as_json: Json = False,
     out_json: Result = None,
 ) -> None:
-    """A linear layer on frozen features, as EXAONEPath 1.0 has it, beside its baselines."""
+    """A linear layer on frozen features, as EXAONEPath 1.0 or eva trains it, beside its baselines."""
     from pathtrain.evaluate.tile_level.linear import linear as study
 
-    result = study(model, train, test, labels, label_origin, **settings)
-    _say_plain([result["model"]])
+    result = study(model, train, test, labels, label_origin, val=val, **settings)
+    if result["published"] == "exaonepath":
+        _say_plain([result["model"]])
+    if reliability is not None:
+        save_reliability(result, reliability)
     finish(context, result, "linear.json", [kept_in(model)], as_json, out_json, linear_tables)
 
 
@@ -57,6 +70,7 @@ def _say_plain(models: Iterable[dict[str, Any]]) -> None:
             errors.print(f"{text}; --target reference normalises them", soft_wrap=True, markup=False)
 
 
+TITLES = {"exaonepath": "EXAONEPath 1.0", "eva": "eva"}
 PAD = len(" +-0.000 [0.000, 0.000]")  # what follows the other figures in their column
 
 
@@ -64,12 +78,13 @@ def linear_tables(result: dict[str, Any]) -> Group:
     """Scores with both intervals, a row per kind of features; and recall, a row per class."""
     settings = result["settings"]
     scores = Table(
-        title=f"Linear evaluation, {result['protocol']}: {result['train_tiles']} and {result['test_tiles']} "
-        f"tiles, {counted(result['groups'], result['group_kind'])} tested",
+        title=f"Linear evaluation as {TITLES[result['published']]} has it, {result['protocol']}: "
+        f"{result['train_tiles']} and {result['test_tiles']} tiles, "
+        f"{counted(result['groups'], result['group_kind'])} tested",
         caption_justify="left",
     )
     scores.add_column("features")
-    for heading in ("top-1", "balanced"):
+    for heading in ("top-1", "balanced", "ECE", "Brier"):
         scores.add_column(heading, justify="right", no_wrap=True)
     recalls = Table(title="Recall")
     recalls.add_column("class")
@@ -81,17 +96,25 @@ def linear_tables(result: dict[str, Any]) -> Group:
             over = row[f"{key}_seeds_interval"]
             half = f" +-{(over[1] - over[0]) / 2:.3f}" if over else ""
             cells.append(f"{row[key]:.3f}{half} {ends(row[f'{key}_interval'])}")
+        cells += [f"{row[key]:.3f}" for key in ("ece", "brier")]
         scores.add_row(named(name), *cells)
         recalls.add_column(name, justify="right")
     scores.add_row("majority class", f"{result['majority']:.3f}" + " " * PAD)
     scores.caption = (
         f"Means of {counted(settings['seeds'], 'seed')}; 95 % intervals: +- of that mean (Student's t), and "
         f"[over test {result['group_kind']}s].\n"
-        f"SGD lr {settings['lr']:g}, momentum {settings['momentum']:g}, "
-        f"weight decay {settings['weight_decay']:g}, batch {settings['batch']}, {settings['iterations']} "
-        f"iterations; {prepared(result)}.\n"
-        f"The paper does not state its lr schedule: {settings['schedule']} here.\n" + _stain_line(result)
+        f"{_optimiser(settings)}, weight decay {settings['weight_decay']:g}, batch {settings['batch']}, "
+        f"{settings['iterations']} iterations, {settings['schedule']} lr; {prepared(result)}.\n"
     )
+    if "schedule" in result["unknown"]:
+        scores.caption += f"The paper does not state its lr schedule: {settings['schedule']} here.\n"
+    scores.caption += _stain_line(result)
+    if result["differs"]:
+        scores.caption += f"\nOtherwise than {TITLES[result['published']]}: {'; '.join(result['differs'])}."
+    if result["absent"]:
+        scores.caption += (
+            f"\nNo tile to be scored of: {', '.join(result['absent'])}; balanced is over the others."
+        )
     if result["left_out_tiles"]:
         scores.caption += (
             f"\n{counted(result['left_out_tiles'], 'tile')} of the training set left out, as in the "
@@ -106,6 +129,12 @@ def linear_tables(result: dict[str, Any]) -> Group:
         recalls.add_row(named(name), str(entries[0]["tiles"]), *shown)
     lead = leads(result, "top-1")
     return Group(scores, *([lead] if lead else []), recalls)
+
+
+def _optimiser(settings: dict[str, Any]) -> str:
+    if settings["optimizer"] == "sgd":
+        return f"SGD lr {settings['lr']:g}, momentum {settings['momentum']:g}"
+    return f"AdamW lr {settings['lr']:g}"
 
 
 def _stain_line(result: dict[str, Any]) -> str:

@@ -50,6 +50,13 @@ class Tiles(ABC):
     def __len__(self) -> int:
         return len(self.group)
 
+    @property
+    def partitions(self) -> list[str] | None:
+        """(N) the partition that the set's publisher put each tile in, ``train``, ``val`` or ``test`` or what
+        else it is called; "" for none. None of tiles without partitions.
+        """
+        return None
+
     @abstractmethod
     def read(self, tile: int) -> bytes:
         """The encoded image; called from one thread only."""
@@ -161,6 +168,13 @@ class DatasetTiles(Tiles):
         columns = self.index.columns
         return np.stack([columns["x"][part], columns["y"][part]], axis=1).astype(np.int64)
 
+    @property
+    def partitions(self) -> list[str] | None:
+        if self.labels is None:
+            return None
+        found = [getattr(self.dataset.markers[name], "split", "") for name in self.slides]
+        return np.repeat(np.array(found, dtype=object), np.diff(self.starts)).tolist() if any(found) else None
+
     def _group_names(self) -> list[str]:
         """A tile without a group is named by its file, so that none is taken for another set's."""
         folders = [self.dataset.markers[name].source.path for name in self.slides]
@@ -190,7 +204,7 @@ def _numbered(names: list[str]) -> tuple[list[str], Ints]:
 
 
 class FolderTiles(Tiles):
-    """Labelled images in a folder with a ``labels.csv`` of columns file, label and perhaps group.
+    """Labelled images in a folder with a ``labels.csv`` of columns file, label and perhaps group and split.
 
     Attributes:
         files: (N) paths relative to the folder, in the order of the CSV.
@@ -213,6 +227,8 @@ class FolderTiles(Tiles):
                     "folder, into this one"
                 )
         self.labels = [cells.label(cell) for cell in table.columns[table.first("label")]]
+        splits = table.pick("split", Columns())
+        self._partitions = None if splits is None else [cells.known(cell) for cell in splits]
         groups = table.pick("group", Columns())
         self.grouped = groups is not None
         # a file without a group is its own
@@ -220,6 +236,10 @@ class FolderTiles(Tiles):
         self.groups = sorted(set(owners))
         numbers = {name: number for number, name in enumerate(self.groups)}
         self.group = np.array([numbers[name] for name in owners], dtype=np.int64)
+
+    @property
+    def partitions(self) -> list[str] | None:
+        return self._partitions if self._partitions and any(self._partitions) else None
 
     def read(self, tile: int) -> bytes:
         path = self.path / self.files[tile]

@@ -1,14 +1,12 @@
 """Parameters of evaluations of tiles; quick to import, so that help is instant."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, get_args
+from typing import Annotated
 
 from pathprep.params.settings import Setting, check
 from pathtrain.params.baselines import BaselineParams
 from pathtrain.params.encoding import How, KeptHow
-
-Schedule = Literal["cosine", "constant"]
-TRAINING = "Training"
+from pathtrain.params.layers import TRAINING, LayerOptions, LayerParams, Protocol
 
 
 @dataclass(frozen=True)
@@ -68,54 +66,25 @@ class CollapseParams:
 
 
 @dataclass(frozen=True)
-class LayerParams:
-    """How a linear layer is trained; the defaults are the paper's, which does not state a schedule.
-
-    Attributes:
-        lr, momentum, weight_decay: of SGD.
-        batch: tiles per iteration. iterations: steps of SGD.
-        schedule: ``cosine`` to 0, or ``constant``.
-        seeds: layers that are trained, each with its own first weights and order.
-    """
-
-    lr: Annotated[float, Setting("Of SGD.", TRAINING)] = 0.1
-    momentum: Annotated[float, Setting("Of SGD.", TRAINING)] = 0.9
-    weight_decay: Annotated[float, Setting("Of SGD.", TRAINING)] = 0.0
-    batch: Annotated[int, Setting("Tiles per step of SGD.", TRAINING, "sgd_batch")] = 128
-    iterations: Annotated[int, Setting("Steps of SGD.", TRAINING)] = 12_500
-    schedule: Annotated[
-        Schedule, Setting("Of the lr: cosine (to 0) or constant; the paper does not say.", TRAINING)
-    ] = "cosine"
-    seeds: Annotated[int, Setting("Layers that are trained, from `seed` on.", TRAINING)] = 5
-
-    def __post_init__(self) -> None:
-        check(
-            {
-                "`lr` must be above 0": self.lr > 0,
-                "`momentum` must be 0 to below 1": 0 <= self.momentum < 1,
-                "`weight_decay` must not be negative": self.weight_decay >= 0,
-                "`sgd_batch` must be above 0": self.batch >= 1,
-                "`iterations` must be above 0": self.iterations >= 1,
-                "`schedule` must be cosine or constant": self.schedule in get_args(Schedule),
-                "`seeds` must be above 0": self.seeds >= 1,
-            }
-        )
-
-
-@dataclass(frozen=True)
 class LinearParams:
     """Parameters of `pathtrain evaluate linear` and of `pathtrain evaluate table`.
 
     Attributes:
+        protocol: whose way of training it is; see pathtrain.params.layers.
         target: what tiles are normalised to: ``model``, what it was trained on (plain tiles stay plain);
             ``reference``; or a file of `pathprep target`.
         seed: of the split, the first seed of the layers, of the random weights and of the bootstrap.
-        whole: with a test set, train on all of the training set; otherwise on 80 % of it, as the paper.
-        layer: see LayerParams.
+        whole: with a test set, train on all of the training set; otherwise on 80 % of it, as EXAONEPath's
+            paper; eva's protocol always trains on all.
+        options: what of the protocol is set otherwise.
         baselines: see BaselineParams.
         how: ``size`` is the crop; ``short`` by default in the paper's ratio to it.
     """
 
+    protocol: Annotated[
+        Protocol,
+        Setting("exaonepath: SGD, the last weights; eva: AdamW, the best of the validations.", TRAINING),
+    ] = "exaonepath"
     target: Annotated[
         str,
         Setting(
@@ -127,13 +96,19 @@ class LinearParams:
     whole: Annotated[
         bool,
         Setting(
-            "With a test set: train on all of the training set, not on the paper's 80 % of it.", TRAINING
+            "With a test set: train on all of the training set, not on EXAONEPath's 80 % of it.", TRAINING
         ),
     ] = False
-    layer: LayerParams = field(default_factory=LayerParams)
+    options: LayerOptions = field(default_factory=LayerOptions)
     seed: Annotated[int, Setting("Of the split, the layers and the bootstrap, from 0.", TRAINING)] = 0
     baselines: BaselineParams = field(default_factory=BaselineParams)
     how: KeptHow = field(default_factory=KeptHow)
 
     def __post_init__(self) -> None:
         check({"`seed` must not be negative": self.seed >= 0})
+        self.options.over(self.protocol)
+
+    @property
+    def layer(self) -> LayerParams:
+        """How layers are trained."""
+        return self.options.over(self.protocol)

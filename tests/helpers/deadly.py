@@ -23,12 +23,12 @@ class Deadly(ImportTask):
         """Of a worker, which ends after it."""
         whole = images.decode
 
-        def decode(data: bytes, keep: bool = False) -> Any:
+        def decode(data: bytes, keep: bool = False, crop: bool = False) -> Any:
             if data == self.victim:
                 os.kill(os.getpid(), signal.SIGSEGV)
             return whole(data, keep)
 
-        def kills(root: Path, item: Item, patience: float) -> str:
+        def kills(root: Path, item: Item, patience: float, crop: bool = False) -> str:
             guilty = (root / item.file).read_bytes() == self.victim
             return f"its decoder crashes (SIGSEGV), {patience:g} s" if guilty else ""
 

@@ -14,6 +14,7 @@ from pathtrain.data.tile_labels import Labels
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, outcome
 from pathtrain.evaluate.baselines import HANDMADE, Beside
 from pathtrain.evaluate.statistics import Doubles, Floats, Ints, figures, flat
+from pathtrain.evaluate.units import Units
 from pathtrain.features.progress import TileProgress
 from pathtrain.params.encoding import How
 
@@ -64,7 +65,7 @@ def check_split(sources: list[Tiles], labels: Labels) -> None:
     train, test = sources
     if storage_at(train.path).absolute == storage_at(test.path).absolute:
         raise UsageError(f"{test.path}: is both training and test set; leave `test` out to split it by group")
-    shared = sorted(_groups(train) & _groups(test))
+    shared = sorted(owners(train) & owners(test))
     if shared:
         named = f"{train.kind}{'s' if len(shared) > 1 else ''} {', '.join(shared[:NAMED])}"
         raise UsageError(
@@ -77,7 +78,7 @@ def check_split(sources: list[Tiles], labels: Labels) -> None:
         raise UsageError(f"{test.path}: class {name} has no tile in {train.path}; label some or leave it out")
 
 
-def _groups(tiles: Tiles) -> set[str]:
+def owners(tiles: Tiles) -> set[str]:
     """Files of two folders may have one name and yet differ, so they are no groups."""
     return set() if isinstance(tiles, FolderTiles) and not tiles.grouped else set(tiles.groups)
 
@@ -199,6 +200,29 @@ def score_once(guesses: Ints, queries: Set, classes: int) -> dict[str, float]:
     total = np.bincount(queries.labels, minlength=classes)
     recall = np.bincount(queries.labels, right, minlength=classes)[total > 0] / total[total > 0]
     return {"accuracy": float(right.mean()), "balanced": float(recall.mean())}
+
+
+def group_names(queries: Set, names: Sequence[str] | None) -> tuple[tuple[str, ...], Ints]:
+    """Names of the groups of a set, by number if they have none, and each tile's place among them."""
+    groups, group = np.unique(queries.group, return_inverse=True)
+    return tuple(str(number) if names is None else names[number] for number in groups.tolist()), group
+
+
+def units_of(
+    guesses: Mapping[str, Ints], queries: Set, classes: int, names: Sequence[str] | None = None
+) -> dict[tuple[str, str], Units]:
+    """What accuracy and balanced accuracy of guesses, as ``score`` takes them, are made of by group."""
+    groups, group = group_names(queries, names)
+    total = np.zeros((len(groups), classes))
+    np.add.at(total, (group, queries.labels), 1)
+    found = {}
+    for name, classed in guesses.items():
+        right = np.zeros_like(total)
+        np.add.at(right, (group, queries.labels), (classed == queries.labels).mean(axis=(0, 1)))
+        found[name, "balanced"] = Units(groups, right, total)
+        sums = right.sum(axis=1, keepdims=True), total.sum(axis=1, keepdims=True)
+        found[name, "accuracy"] = Units(groups, *sums)
+    return found
 
 
 def _ranges(guesses: Ints, queries: Set, classes: int) -> dict[str, list[float]]:

@@ -27,21 +27,20 @@ from pathtrain.data.whole_tiles import FolderTiles
 from pathtrain.errors import TrainError
 from pathtrain.evaluate.statistics import mean_interval
 from pathtrain.evaluate.tile_level.labelled import Set, hold_out
-from pathtrain.evaluate.tile_level.linear import (
-    _order,
-    evaluate,
-    linear,
-    prepared,
-    train_layer,
-)
+from pathtrain.evaluate.tile_level.layers import _order, train_layer
+from pathtrain.evaluate.tile_level.linear import evaluate, linear, prepared
 from pathtrain.features.encode import check_short
 from pathtrain.images import resize_and_crop
 from pathtrain.params.encoding import How
-from pathtrain.params.evaluation import LayerParams
+from pathtrain.params.layers import LayerParams
 from pathtrain.runs.opening import load
 
 CPU = torch.device("cpu")
 FEW = {"iterations": 60, "sgd_batch": 8, "seeds": 2}
+
+
+def order(count: int, settings: LayerParams, seed: int) -> np.ndarray:
+    return _order(np.arange(count), settings, np.random.default_rng(seed))
 
 
 def blobs(count: int, apart: float, seed: int, dim: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -80,7 +79,7 @@ def test_seeds_together_are_seeds_alone_and_plain_torch(schedule: str) -> None:
             plain.bias.zero_()
         optimizer = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
         fading = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40)
-        for rows in _order(50, settings, seed):
+        for rows in order(50, settings, seed):
             optimizer.zero_grad()
             loss = torch.nn.functional.cross_entropy(
                 plain(torch.from_numpy(features[rows])), torch.from_numpy(labels[rows])
@@ -94,11 +93,11 @@ def test_seeds_together_are_seeds_alone_and_plain_torch(schedule: str) -> None:
 
 
 def test_order_is_permutations_one_after_the_other() -> None:
-    rows = _order(10, LayerParams(iterations=7, batch=6), seed=0).ravel()
+    rows = order(10, LayerParams(iterations=7, batch=6), seed=0).ravel()
     for start in range(0, 40, 10):
         assert sorted(rows[start : start + 10]) == list(range(10))
     assert not np.array_equal(rows[:10], rows[10:20])
-    assert not np.array_equal(_order(10, LayerParams(iterations=7, batch=6), seed=1).ravel(), rows)
+    assert not np.array_equal(order(10, LayerParams(iterations=7, batch=6), seed=1).ravel(), rows)
 
 
 def test_scores_are_means_of_the_seeds() -> None:
