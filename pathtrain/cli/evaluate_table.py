@@ -18,7 +18,7 @@ COLUMNS = 6  # tasks side by side, so that a terminal of 80 columns holds them
 Papers = Literal["exaonepath1", "exaonepath2", "midnight", "robustness"]
 
 
-@with_settings(LinearParams)
+@with_settings(LinearParams, without=("protocol",))
 def table(
     context: typer.Context,
     models: Annotated[

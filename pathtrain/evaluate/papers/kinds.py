@@ -8,7 +8,10 @@ from typing import Any, Protocol
 
 from pathprep.params.settings import flat
 from pathtrain.evaluate.units import Scored
-from pathtrain.params.evaluation import LayerParams, LinearParams
+from pathtrain.params.evaluation import LinearParams
+from pathtrain.params.expression import HestParams
+from pathtrain.params.layers import LayerOptions
+from pathtrain.params.segmentation import SegmentationParams
 from pathtrain.runs.model import LoadedModel
 
 Source = Mapping[str, Any]  # of a task: what it is given, paths as Path
@@ -54,31 +57,41 @@ def _of(module: str, name: str) -> Callable[..., Scored]:
     return call
 
 
-def _linear(model: LoadedModel, source: Source, cache: Path | None, **settings: Any) -> Scored:
-    return _of("tile_level.linear", "linear_scored")(model, **source, cache=cache, **settings)
+def _plain(module: str, name: str) -> Run:
+    """An evaluation that takes a model and its data, and keeps features by itself."""
+    scored = _of(module, name)
+
+    def run(model: LoadedModel, source: Source, cache: Path | None, **settings: Any) -> Scored:
+        return scored(model, **source, **{**({} if cache is None else {"cache": cache}), **settings})
+
+    return run
 
 
 def _segmentation(model: LoadedModel, source: Source, cache: Path | None, **settings: Any) -> Scored:
-    return _of("segmentation.study", "segmentation_scored")(model, **source, **settings)
+    if "baselines" in settings:  # patterns have no tokens to segment by
+        left = [name for name in settings["baselines"].split(",") if name != "lbp"]
+        settings = {**settings, "baselines": ",".join(left) or "none"}
+    return _plain("pixel_level.study", "segmentation_scored")(model, source, cache, **settings)
 
 
-def _hest(model: LoadedModel, source: Source, cache: Path | None, **settings: Any) -> Scored:
-    return _of("expression.hest", "hest_scored")(model, **source, cache=cache, **settings)
-
-
-def _robustness(model: LoadedModel, source: Source, cache: Path | None, **settings: Any) -> Scored:
-    return _of("robustness.study", "robustness_scored")(model, **source, cache=cache, **settings)
-
-
-LAYER = frozenset(flat(LayerParams)) - {"seeds"}
-
+# Settings of linear evaluation that others have by the same name, and mean something else by
+LAYER = frozenset(flat(LayerOptions)) - {"seeds"} | {"protocol", "whole"}
+SIDES = ("train", "val", "test")
 KINDS: dict[str, Kind] = {
     "linear": Kind(
         LinearParams,
         ("train",),
         ("val", "test", "labels"),
-        ("train", "val", "test", "labels"),
-        _linear,
-        ("train", "val", "test"),
+        (*SIDES, "labels"),
+        _plain("tile_level.linear", "linear_scored"),
+        SIDES,
+    ),
+    "segmentation": Kind(SegmentationParams, ("train",), ("val", "test"), SIDES, _segmentation),
+    "hest": Kind(
+        HestParams,
+        ("folder",),
+        ("genes", "patients"),
+        ("folder", "genes", "patients"),
+        _plain("expression.study", "hest_scored"),
     ),
 }

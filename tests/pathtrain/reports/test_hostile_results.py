@@ -65,7 +65,7 @@ def texts(value: Any) -> Any:
     changed = {
         key: each if key in ("task", "tsne", "present") else texts(each) for key, each in value.items()
     }
-    for key in value.keys() & {"classes", "per_class"}:
+    for key in (key for key in ("classes", "per_class") if value.get(key)):
         names = value[key]
         named = [f"{EVIL} {name}" for name in names]
         changed[key] = named if isinstance(names, list) else dict(zip(named, names.values(), strict=True))
