@@ -188,7 +188,8 @@ def _entry(paper: Paper, model: LoadedModel, ended: Sequence[tuple[Job, Done]]) 
         if done.scored is None:
             failed |= dict.fromkeys(job.columns, done.reason)
             continue
-        baselines |= done.scored.result.get("baselines", {})
+        for name, words in done.scored.result.get("baselines", {}).items():
+            baselines[f"{name} of {job.evaluation}" if "is" in words else name] = words
         for found in done.scored.result["results"]:
             row = rows.setdefault(
                 found["name"], {"name": found["name"], "figures": {}, "intervals": {}, "leads": {}}
