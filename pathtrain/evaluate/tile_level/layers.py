@@ -146,7 +146,7 @@ class _Training:
                 continue
             now = [self.draws[s].permutation(self.rows[s]) for s in self.active.tolist()]
             order = torch.from_numpy(np.stack(now)).to(self.device)
-            parts = torch.split(order, settings.batch, dim=1)[: settings.iterations - self.steps]  # type: ignore[no-untyped-call]
+            parts = torch.split(order, settings.batch, dim=1)[: settings.iterations - self.steps]
             yield map(self._gathered, parts)
 
     def _gathered(self, rows: torch.Tensor) -> Batch:

@@ -119,7 +119,7 @@ def test_eva_validates_and_says_on_what(run: Path, tmp_path: Path) -> None:
         "iterations 60, not 12500",
     ]
     model, colour = result["results"]
-    assert colour["balanced"] == 1.0
+    assert colour["balanced"] > 0.9
     assert len(model["best_step"]) == len(model["validations"]) == 2
     for name in ("model", "colour"):
         for key in ("accuracy", "balanced", "brier"):
