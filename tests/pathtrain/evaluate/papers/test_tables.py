@@ -103,6 +103,7 @@ def test_linear(width: int) -> None:
             "protocol": "80:20 by slide",
             "published": "exaonepath",
             "differs": [],
+            "unknown": ["schedule"],
             "settings": {**settings, "schedule": "cosine", "seeds": 5},
             "results": [
                 {"name": n, **figures, "lead": lead} for n, lead in (("model", None), ("start", LEAD))
