@@ -25,6 +25,7 @@ from pathtrain.cli.options import (
 )
 from pathtrain.params.encoding import Device
 from pathtrain.params.evaluation import KnnParams
+from pathtrain.params.tasks import told
 
 
 @with_settings(KnnParams, without=("precision",))
@@ -104,12 +105,13 @@ def knn_tables(result: dict[str, Any]) -> Group:
 
 
 def tasks_table(results: dict[str, dict[str, Any]]) -> Table:
-    """A row per task; a dash where a score is undefined."""
+    """A row per task; a dash where a score is undefined, or of another kind of task."""
     found = Table(title="Slide-level tasks")
     found.add_column("task")
-    for heading in ("AUROC", "balanced accuracy", "slides"):
+    keys = told(results)
+    for heading in (*keys.values(), "slides"):
         found.add_column(heading, justify="right")
     for task, row in results.items():
-        shown = ["-" if row[key] is None else f"{row[key]:.3f}" for key in ("auroc", "balanced_accuracy")]
-        found.add_row(task, *shown, str(row["slides"]))
+        values = [row.get(key) for key in keys]
+        found.add_row(task, *("-" if v is None else f"{v:.3f}" for v in values), str(row["slides"]))
     return found

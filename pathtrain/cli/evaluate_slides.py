@@ -13,6 +13,15 @@ from pathprep.cli.streams import errors
 from pathprep.words import counted
 from pathtrain.cli.options import dense, ends, finish
 from pathtrain.params.slide_level import SlidesConfig
+from pathtrain.params.tasks import FIGURES, TOLD
+
+SHORT = {"balanced_accuracy": "balanced"}
+NOTES = {
+    "classes": "balanced: balanced accuracy",
+    "ordinal": "kappa: with quadratic weights; MAE in ranks",
+    "regression": "MAE in the table's unit",
+    "survival": "c-index: Harrell's; p between halves of high and low risk",
+}
 
 
 @with_settings(SlidesConfig)
@@ -33,9 +42,29 @@ def slides(
         ),
     ],
     tasks: Annotated[
-        str | None, typer.Option(help="YAML of tasks, or exaonepath2 (ten tasks). Default: every column.")
+        str | None,
+        typer.Option(
+            help="YAML of tasks, or exaonepath2, camelyon16-small, panda-small. Default: every column of "
+            "classes."
+        ),
     ] = None,
-    task: Annotated[list[str] | None, typer.Option(help="Run this task only; may be repeated.")] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Run this task only; may be repeated. Of a table: a column, or with its kind: "
+            "GRADE:ordinal, AGE:regression, TIME,EVENT:survival."
+        ),
+    ] = None,
+    test_features: Annotated[
+        list[str] | None,
+        typer.Option(help="Of an external test set: a folder for each of FEATURES, in their order."),
+    ] = None,
+    test_labels: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Of an external test set, all of which is scored. --labels then only train and stop."
+        ),
+    ] = None,
     dataset: Annotated[
         Path | None,
         typer.Option(
@@ -81,7 +110,9 @@ def slides(
         ),
     ] = None,
 ) -> None:
-    """Labels of slides: CLAM, ABMIL and a linear head on frozen features, with colour alone beside them.
+    """Labels of slides: bag models and a linear head on frozen features, with colour alone beside them.
+
+    Classes, ordered classes, numbers and survival.
 
     Of several folders, each is compared with the others by the same method, on the same draws of patients:
     give those of `pathtrain embed --weights start` and `random` beside the model's own.
@@ -98,6 +129,8 @@ def slides(
         allow_missing=allow_missing,
         out=out,
         attention=attention,
+        test_features=test_features or (),
+        test_labels=test_labels or (),
         **settings,
     )
     finish(context, result, "slides.json", [out], as_json, out_json, tables)
@@ -106,51 +139,34 @@ def slides(
 
 
 def tables(result: dict[str, Any]) -> Group:
-    """AUROC, a row per task, a column per model and method; then every task with its intervals."""
+    """Each task's figure, a row per task, a column per model and method; then tasks with their intervals."""
     scored = [task for task in result["tasks"] if not task["missing"]]
     series = list(dict.fromkeys((row["model"], row["method"]) for task in scored for row in task["results"]))
-    overview = Table(title="AUROC, mean over seeds")
+    kinds = list(dict.fromkeys(FIGURES[task["figure"]] for task in scored))
+    overview = Table(title=f"{', '.join(kinds)}, mean over seeds")
     overview.add_column("task")
     for model, method in series:
         overview.add_column(f"{model}\n{method}", justify="right")
     for task in result["tasks"]:
         found = [_row(task, *one) for one in series]
-        cells = ["missing" if row is None else f"{row['auroc']['mean']:.3f}" for row in found]
-        overview.add_row(task["name"], *cells, end_section=task is result["tasks"][-1])
-    if len(scored) > 1:
+        none = "missing" if task["missing"] else "-"
+        cells = [none if row is None else f"{row[task['figure']]['mean']:.3f}" for row in found]
+        name = task["name"]
+        if len(kinds) > 1 and not task["missing"]:
+            name += f" ({FIGURES[task['figure']]})"
+        overview.add_row(name, *cells, end_section=task is result["tasks"][-1])
+    if len(scored) > 1 and len(kinds) == 1:
         means = []
         for one in series:
-            rows = [_row(task, *one) for task in scored]
-            values = [row["auroc"]["mean"] for row in rows if row is not None]
+            rows = [(task, _row(task, *one)) for task in scored]
+            values = [row[task["figure"]]["mean"] for task, row in rows if row is not None]
             means.append(f"{sum(values) / len(values):.3f}")
         overview.add_row("mean", *means)
     parts: list[Any] = [overview]
     for task in scored:
-        counts = ", ".join(f"{name} {count}" for name, count in task["per_class"].items())
-        table = Table(title=f"{task['name']}: {counted(task['slides'])} ({counts}), {task['split']} split")
-        table.add_column("features", overflow="fold")  # the numbers must stay whole on 80 columns
-        table.add_column("method", no_wrap=True)
-        drawn = "over patients" if task["patients"] else "over slides"
-        for heading in ("AUROC", "over seeds", drawn, "balanced"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        for row in task["results"]:
-            auroc, balanced = row["auroc"], row["balanced_accuracy"]
-            table.add_row(
-                row["model"],
-                row["method"],
-                f"{auroc['mean']:.3f}",
-                ends(auroc["seeds_interval"]),
-                ends(auroc["patients_interval"]),
-                f"{balanced['mean']:.3f}",
-            )
-        what = "patients" if task["patients"] else "slides, as the labels have no patients"
-        tested = task["results"][0]["slides"]
-        table.caption = (
-            f"{tested} test slides; balanced: balanced accuracy\n[95 % interval] t over seeds; over {what}"
-        )
-        parts.append(table)
+        parts.append(_task_table(task))
         if any(row["leads"] for row in task["results"]):
-            parts.append(_leads(task, what))
+            parts.append(_leads(task))
     for task in result["tasks"]:
         if task["missing"]:
             parts.append(f"{task['name']}: {task['missing']}")
@@ -159,18 +175,65 @@ def tables(result: dict[str, Any]) -> Group:
     return Group(*parts)
 
 
-def _leads(task: dict[str, Any], what: str) -> Table:
-    """AUROC of a row less another's: than what pixels alone say, and than other models by the same method."""
-    table = dense(f"{task['name']}: AUROC of each less another")
+def _task_table(task: dict[str, Any]) -> Table:
+    """A task's figures, the first with its intervals."""
+    counts = ", ".join(f"{name} {count}" for name, count in task["per_class"].items())
+    if task["range"] is not None:
+        counts += ", " * bool(counts) + "{:g} to {:g}".format(*task["range"])
+    table = Table(title=f"{task['name']}: {counted(task['slides'])} ({counts}), {task['split']} split")
+    table.add_column("features", overflow="fold")  # the numbers must stay whole on 80 columns
+    table.add_column("method", no_wrap=True)
+    first, *others = TOLD[task["kind"]]
+    drawn = "over patients" if task["patients"] else "over slides"
+    for heading in (FIGURES[first], "over seeds", drawn, *(SHORT.get(key, FIGURES[key]) for key in others)):
+        table.add_column(heading, justify="right", no_wrap=True)
+    if task["kind"] == "survival":
+        table.add_column("log-rank p", justify="right", no_wrap=True)
+    for row in task["results"]:
+        own = row[first]
+        more = [f"{row[key]['mean']:.3f}" for key in others]
+        if task["kind"] == "survival":
+            p = row["risk_groups"]["log_rank_p"]
+            more.append("-" if p is None else f"{p:.2g}")
+        table.add_row(
+            row["model"],
+            row["method"],
+            f"{own['mean']:.3f}",
+            ends(own["seeds_interval"]),
+            ends(own["patients_interval"]),
+            *more,
+        )
+    tested = task["results"][0]["slides"]
+    of = "bags" if task["bags"] != task["slides"] else "slides"
+    table.caption = (
+        f"{tested} test {of}; {NOTES[task['kind']]}\n[95 % interval] t over seeds; over {_what(task)}"
+    )
+    return table
+
+
+def _what(task: dict[str, Any]) -> str:
+    return "patients" if task["patients"] else "slides, as the labels have no patients"
+
+
+def _leads(task: dict[str, Any]) -> Table:
+    """A row's figure less another's: than what pixels alone say, and than other models by the same method."""
+    key = task["figure"]
+    table = dense(f"{task['name']}: {FIGURES[key]} of each less another")
     for heading in ("features", "method", "less"):
         table.add_column(heading, overflow="fold")
     table.add_column("lead", justify="right", no_wrap=True)
+    table.add_column("p (Holm)", justify="right", no_wrap=True)
+    tests = set()
     for row in task["results"]:
         for lead in row["leads"]:
             other = lead["model"] + (f", {lead['method']}" if lead["method"] != row["method"] else "")
-            shown = f"{lead['auroc']:+.3f} {ends(lead['auroc_interval'], '+')}"
-            table.add_row(row["model"], row["method"], other, shown, end_section=lead is row["leads"][-1])
-    table.caption = f"[95 % interval], paired: the same {what.split(',')[0]} drawn for both"
+            shown = f"{lead[key]:+.3f} {ends(lead[f'{key}_interval'], '+')}"
+            p = "-" if lead["p_holm"] is None else f"{lead['p_holm']:.2g}"
+            tests.add(lead["test"])
+            table.add_row(row["model"], row["method"], other, shown, p, end_section=lead is row["leads"][-1])
+    drawn = _what(task).split(",")[0]
+    table.caption = f"[95 % interval], paired: the same {drawn} drawn for both\n"
+    table.caption += f"p: {', '.join(sorted(tests))}, corrected by Holm"
     return table
 
 

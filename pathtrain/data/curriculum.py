@@ -166,7 +166,8 @@ class Curriculum:
                     pixels = next(slide_pixels)
                     if phase.slide.orient:
                         orient(pixels, orientations(layout.tiles, self._seed(number, "slide"), place))
-                    slides.append(Slide(pixels, layout, torch.from_numpy(self.labels.values[row])))
+                    known = torch.from_numpy(self.labels.values[row])
+                    slides.append(Slide(pixels, layout, known, row))
                     samples.append(layout.tiles[:1])
             wait = time.perf_counter() - started
             yield Batch(Work(views, regions, slides), np.concatenate(samples), wait)

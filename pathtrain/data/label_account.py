@@ -1,10 +1,15 @@
 """What is said of a table of labels before anything is trained: the columns, the tasks, what is left out."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
+import numpy as np
+import numpy.typing as npt
+
 from pathprep.pseudonyms.key import PSEUDONYM
+from pathprep.storage import tables
 from pathprep.words import counted
 from pathtrain.data.label_table import LabelTable
 
@@ -34,6 +39,7 @@ def of_table(
     found = {**dict.fromkeys(others, "patients"), **left}
     if found:
         lines.append("no task: " + ", ".join(f"{name} ({why})" for name, why in found.items()))
+        lines += _hints(table, left)
     named = set(table.slides)
     absent, unlisted = sorted(named - known), sorted(known - named)
     if absent:
@@ -47,10 +53,19 @@ def of_table(
     return lines
 
 
-def of_task(table: LabelTable, name: str, column: str, rows: Sequence[int]) -> list[str]:
-    """Lines on a task: its classes with their slides, missing labels as they are written, mixed patients."""
+def of_task(
+    table: LabelTable, name: str, column: str, rows: Sequence[int], order: Sequence[str] = ()
+) -> list[str]:
+    """Lines on a task: its classes with their slides, missing labels as they are written, mixed patients.
+
+    Args:
+        order: of ordered classes, from the lowest to the highest.
+    """
     labels = table.labels_of(column)
     counts = sorted(Counter(labels[row] for row in rows if labels[row]).items())
+    if order:
+        counts.sort(key=lambda found: list(order).index(found[0]))
+        name = f"{name} (ordinal)"
     shown = ", ".join(f"{label} {count}" for label, count in counts[:CLASSES])
     if len(counts) > CLASSES:
         shown += f" and {len(counts) - CLASSES} more classes"
@@ -66,6 +81,45 @@ def of_task(table: LabelTable, name: str, column: str, rows: Sequence[int]) -> l
             f"task {name}: {counted(len(mixed), 'patient')} {_has(mixed)} slides of different classes: "
             f"{some(mixed)}"
         )
+    return lines
+
+
+def of_numbers(name: str, values: npt.NDArray[np.float64]) -> list[str]:
+    """A line on a task of numbers, NaN where none is known."""
+    known = values[~np.isnan(values)]
+    told = f"{known.min():g} to {known.max():g}, mean {known.mean():.4g}" if len(known) else "none"
+    missing = len(values) - len(known)
+    more = f"; {counted(missing, 'slide')} without one" if missing else ""
+    return [f"task {name}: taken as numbers (regression): {counted(len(known))}, {told}{more}"]
+
+
+def of_times(
+    name: str, times: npt.NDArray[np.float64], events: npt.NDArray[np.int64], account: Sequence[str]
+) -> list[str]:
+    """Lines on a task of survival, NaN where it is not known."""
+    known = times[events >= 0]
+    told = f", times {known.min():g} to {known.max():g}" if len(known) else ""
+    happened = counted(int((events == 1).sum()), "event")
+    return [
+        f"task {name} (survival): {counted(len(known))}, {happened}{told}",
+        *(f"task {name}: {line}" for line in account),
+    ]
+
+
+def _hints(table: LabelTable, left: Mapping[str, str]) -> list[str]:
+    """How columns that were left out are asked for, where a kind of task fits them."""
+    lines = []
+    plain = {tables.plain(name): name for name in table.cells}
+    for name in table.cells:
+        short = tables.plain(name)
+        event = plain.get(re.sub("(months|days|years|time)$", "status", short))
+        if event not in (None, name):
+            lines.append(
+                f"{name} and {event} are learnt as survival if they are asked for: {name},{event}:survival"
+            )
+    numbers = [name for name, why in left.items() if why.startswith("numbers: ") and name in table.labels]
+    if numbers:
+        lines.append(f"numbers are learnt if they are asked for: {numbers[0]}:regression")
     return lines
 
 

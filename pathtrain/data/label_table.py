@@ -264,9 +264,7 @@ def why_no_task(labels: Sequence[str], owners: Sequence[str] | None) -> str | No
     if max(map(len, values)) > LONG:
         return "free text"
     many = f"{counted(len(values), 'value')} on {counted(len(there))}"
-    numbers = all(_NUMBER.fullmatch(value) for value in values)
-    whole = numbers and all(value.lstrip("+-").isdecimal() for value in values)
-    if numbers and len(values) > (NUMBERS if whole else FRACTIONS):
+    if many_numbers(there):
         return f"numbers: {many}"
     if len(values) == len(there) > FEW:
         return f"a value of its own for each of {counted(len(there))}"
@@ -276,3 +274,16 @@ def why_no_task(labels: Sequence[str], owners: Sequence[str] | None) -> str | No
     if len(pairs) == len(values) == len({owner for owner, _ in pairs}) > FEW:
         return f"a value of its own for each of {counted(len(values), 'patient')}"
     return None
+
+
+def many_numbers(labels: Sequence[str]) -> bool:
+    """Whether a column measures something: more different numbers than classes have.
+
+    Args:
+        labels: of its cells; "" is missing.
+    """
+    values = {label for label in labels if label}
+    if not all(_NUMBER.fullmatch(value) for value in values):
+        return False
+    whole = all(value.lstrip("+-").isdecimal() for value in values)
+    return len(values) > (NUMBERS if whole else FRACTIONS)

@@ -4,6 +4,9 @@
     TCGA-A1,train,p1,colon,MSI-H
     TCGA-A2,val,p2,lung,            an empty label is unknown
 
+A column of many numbers is learnt as numbers, and ``pathtrain.params.tasks`` says how ordered classes and
+survival are asked for.
+
 ``slide_id`` is the slide's name, as in the dataset's slides/ folder. ``split`` may be train, val or test;
 without it every slide is for training. A column of patients names what must not be divided between splits.
 Which column is what, and which cells are unknown: pathtrain.data.label_table.
@@ -11,8 +14,9 @@ Which column is what, and which cells are unknown: pathtrain.data.label_table.
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +25,59 @@ import numpy.typing as npt
 
 from pathprep.errors import UsageError
 from pathprep.storage import cells
-from pathtrain.data import label_account, label_table
+from pathprep.words import counted
+from pathtrain.data import label_account, label_table, targets
 from pathtrain.data.label_table import LabelTable
+from pathtrain.params.tasks import Asked, Kind, asked
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 UNKNOWN = -1
 
 
 @dataclass(frozen=True)
 class LabelTask:
-    """A task and the names of its classes, in the order of its head's outputs."""
+    """A task.
+
+    Attributes:
+        name: of its column.
+        classes: names, in the order of its head's outputs, or from the lowest to the highest; () of numbers
+            and survival.
+        kind: see pathtrain.params.tasks.
+        other, event: the further columns of survival.
+        mean, sd: of numbers on the training slides; the head's output is standardised by them.
+    """
 
     name: str
     classes: tuple[str, ...]
+    kind: Kind = "classes"
+    other: str | None = None
+    event: str | None = None
+    mean: float = 0.0
+    sd: float = 1.0
+
+    @property
+    def asked(self) -> Asked:
+        """What of a table it needs."""
+        order = self.classes if self.kind == "ordinal" else ()
+        return Asked(self.name, self.kind, self.other, self.event, order)
+
+    def describe(self) -> dict[str, Any]:
+        """For a run's files; ``of`` reads it."""
+        found: dict[str, Any] = {"name": self.name, "classes": list(self.classes)}
+        if self.kind != "classes":
+            found["kind"] = self.kind
+        if self.kind == "regression":
+            found |= {"mean": self.mean, "sd": self.sd}
+        if self.kind == "survival":
+            found |= {"other": self.other, "event": self.event}
+        return found
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> "LabelTask":
+        """As ``describe`` wrote it; runs of older versions know classes only."""
+        return cls(**{**said, "classes": tuple(said["classes"])})
 
 
 @dataclass(frozen=True)
@@ -45,9 +88,11 @@ class SlideLabels:
         path: the file.
         tasks: T of them.
         slides: (S) names, as the dataset has them.
-        values: (S, T) int64: number of the class, or -1 where it is unknown.
+        values: (S, T) int64: number of the class, or -1 where it is unknown; of survival 1 where the event
+            came and else 0, of numbers 0.
         splits: (S) ``train``, ``val`` or ``test``.
         account: lines on what was taken as what, for people.
+        numbers: (S, T) float64: of survival the time, of numbers the value; None if all tasks are classes.
     """
 
     path: Path
@@ -56,6 +101,7 @@ class SlideLabels:
     values: Ints
     splits: tuple[str, ...]
     account: tuple[str, ...] = ()
+    numbers: Floats | None = None
 
     def of(self, split: str) -> Ints:
         """Numbers of the slides of a split with at least one known label."""
@@ -66,6 +112,9 @@ class SlideLabels:
         """Per task (C,): slides / (C x slides of the class), counted over training; else ones."""
         found = []
         for number, task in enumerate(self.tasks):
+            if task.kind != "classes":
+                found.append(np.ones(len(task.classes)))
+                continue
             values = self.values[np.array(self.splits) == "train", number]
             counts = np.bincount(values[values != UNKNOWN], minlength=len(task.classes))
             ones = np.ones(len(counts))
@@ -75,12 +124,13 @@ class SlideLabels:
     def digest(self) -> str:
         """16 hex digits that differ where tasks, slides, splits or labels do."""
         rows = sorted(zip(self.slides, self.splits, self.values.tolist(), strict=True))
-        text = json.dumps([self.describe(), rows], sort_keys=True)
+        more = [] if self.numbers is None else [sorted(zip(self.slides, self.numbers.tolist(), strict=True))]
+        text = json.dumps([self.describe(), rows, *more], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def describe(self) -> list[dict[str, Any]]:
         """Tasks and classes, for a run's files."""
-        return [{"name": task.name, "classes": list(task.classes)} for task in self.tasks]
+        return [task.describe() for task in self.tasks]
 
 
 def read(path: Path, known: AbstractSet[str], tasks: tuple[str, ...] | None = None) -> SlideLabels:
@@ -100,25 +150,79 @@ def read(path: Path, known: AbstractSet[str], tasks: tuple[str, ...] | None = No
     splits = ["train"] * len(table.slides) if table.split is None else table.parts(table.split, everywhere)
     _check_groups(table, splits)
     training = [row for row in everywhere if splits[row] == "train"]
-    names, left = (_wanted(table, tasks), {}) if tasks is not None else table.tasks(training)
-    rows = _labelled(table, names, known)
+    left: dict[str, str] = {}
+    if tasks is None:
+        names, left = table.tasks(training)
+        wanted = [Asked(name, "classes") for name in names]
+    else:
+        wanted = _wanted(table, tasks, training)
+    rows = _labelled(table, wanted, known)
     account = label_account.of_table(table, rows, left, known, "tiles")
-    found, values = [], np.full((len(rows), len(names)), UNKNOWN, np.int64)
-    for number, name in enumerate(names):
-        table.check_classes(name)
-        labels = table.labels[name]
-        classes = sorted({labels[row] for row in training if labels[row]})
-        if len(classes) < 2:
-            said = f"only {classes[0]}" if classes else "no label"
-            raise UsageError(
-                f"{path}: task {name} has {said} among the training slides; two classes are needed. "
-                "Leave the column out, or name the tasks: hierarchy.tasks=[...]"
-            )
-        found.append(LabelTask(name, tuple(classes)))
-        values[:, number] = _numbers(table, found[-1], rows)
-        account += label_account.of_task(table, name, name, rows)
+    found = [_task(table, one, training) for one in wanted]
+    values, numbers = _answers(table, found, rows, account)
     slides, parts = tuple(table.slides[row] for row in rows), tuple(splits[row] for row in rows)
-    return SlideLabels(path, tuple(found), slides, values, parts, tuple(account))
+    return SlideLabels(path, tuple(found), slides, values, parts, tuple(account), numbers)
+
+
+def _task(table: LabelTable, wanted: Asked, training: list[int]) -> LabelTask:
+    """A task as the training slides have it."""
+    name, kind = wanted.column, wanted.kind or "classes"
+    advice = "Leave the column out, or name the tasks: hierarchy.tasks=[...]"
+    if kind == "survival":
+        found = targets.survival(table, wanted, training)
+        events = int((found.events == 1).sum())
+        if events < 2:
+            raise UsageError(
+                f"{table.source}: task {name} has {counted(events, 'event')} among the training slides; "
+                f"survival needs two. {advice}"
+            )
+        return LabelTask(name, (), kind, wanted.other, wanted.event)
+    if kind == "regression":
+        seen = targets.numbers(table, name, training)
+        seen = seen[~np.isnan(seen)]
+        if len(seen) < 2 or not seen.std():
+            said = "no two different numbers" if len(seen) else "no number"
+            raise UsageError(f"{table.source}: task {name} has {said} among the training slides. {advice}")
+        return LabelTask(name, (), kind, mean=float(seen.mean()), sd=float(seen.std()))
+    table.check_classes(name)
+    if kind == "ordinal":
+        classes, there = targets.ranks(table, wanted, training)
+        present = [classes[rank] for rank in np.unique(there[there >= 0])]
+    else:
+        labels = table.labels_of(name)
+        classes = present = sorted({labels[row] for row in training if labels[row]})
+    if len(present) < 2:
+        said = f"only {present[0]}" if present else "no label"
+        raise UsageError(
+            f"{table.source}: task {name} has {said} among the training slides; two classes are needed. "
+            f"{advice}"
+        )
+    return LabelTask(name, tuple(classes), kind)
+
+
+def _answers(
+    table: LabelTable, tasks: Sequence[LabelTask], rows: list[int], account: list[str]
+) -> tuple[Ints, Floats | None]:
+    """``values`` and ``numbers`` of SlideLabels; adds to the account."""
+    values = np.full((len(rows), len(tasks)), UNKNOWN, np.int64)
+    numbers = np.full(values.shape, np.nan)
+    for number, task in enumerate(tasks):
+        if task.kind == "survival":
+            found = targets.survival(table, task.asked, rows)
+            values[:, number], numbers[:, number] = found.events, found.times
+            account += label_account.of_times(task.name, found.times, found.events, found.account)
+        elif task.kind == "regression":
+            numbers[:, number] = targets.numbers(table, task.name, rows)
+            values[:, number] = np.where(np.isnan(numbers[:, number]), UNKNOWN, 0)
+            account += label_account.of_numbers(task.name, numbers[:, number])
+        elif task.kind == "ordinal":
+            values[:, number] = targets.ranks(table, task.asked, rows)[1]
+            account += label_account.of_task(table, task.name, task.name, rows, task.classes)
+        else:
+            table.check_classes(task.name)
+            values[:, number] = _numbers(table, task, rows)
+            account += label_account.of_task(table, task.name, task.name, rows)
+    return values, None if all(task.kind == "classes" for task in tasks) else numbers
 
 
 def read_for(path: Path, known: AbstractSet[str], tasks: tuple[LabelTask, ...]) -> SlideLabels:
@@ -128,7 +232,7 @@ def read_for(path: Path, known: AbstractSet[str], tasks: tuple[LabelTask, ...]) 
         UsageError: as ``read``; a class that the run has not learnt; none of its tasks is in the file.
     """
     table = _table(path, known)
-    kept = tuple(task for task in tasks if task.name in table.labels)
+    kept = tuple(task for task in tasks if all(column in table.cells for column in task.asked.columns))
     if not kept:
         wanted = ", ".join(task.name for task in tasks)
         raise UsageError(
@@ -136,13 +240,11 @@ def read_for(path: Path, known: AbstractSet[str], tasks: tuple[LabelTask, ...]) 
         )
     everywhere = range(len(table.slides))
     splits = ["train"] * len(table.slides) if table.split is None else table.parts(table.split, everywhere)
-    rows = _labelled(table, [task.name for task in kept], known)
+    rows = _labelled(table, [task.asked for task in kept], known)
     account = label_account.of_table(table, rows, {}, known, "tiles")
-    for task in kept:
-        account += label_account.of_task(table, task.name, task.name, rows)
-    values = np.stack([_numbers(table, task, rows) for task in kept], axis=1)
+    values, numbers = _answers(table, kept, rows, account)
     slides, parts = tuple(table.slides[row] for row in rows), tuple(splits[row] for row in rows)
-    return SlideLabels(path, kept, slides, values, parts, tuple(account))
+    return SlideLabels(path, kept, slides, values, parts, tuple(account), numbers)
 
 
 def _table(path: Path, known: AbstractSet[str]) -> LabelTable:
@@ -152,18 +254,23 @@ def _table(path: Path, known: AbstractSet[str]) -> LabelTable:
     return table
 
 
-def _wanted(table: LabelTable, tasks: tuple[str, ...]) -> list[str]:
-    for name in tasks:
-        if name not in table.labels:
+def _wanted(table: LabelTable, tasks: tuple[str, ...], training: Sequence[int]) -> list[Asked]:
+    found = []
+    for text in tasks:
+        one = asked(text, table.cells)
+        if one.kind is None and one.column not in table.labels:
             raise UsageError(
-                f"{table.source}: no task {name}; its tasks: {', '.join(table.labels) or 'none'}"
+                f"{table.source}: no task {one.column}; its tasks: {', '.join(table.labels) or 'none'}"
             )
-    return list(tasks)
+        targets.check_columns(one, table)
+        found.append(replace(one, kind=one.kind or targets.kind_of(table, one.column, training)))
+    return found
 
 
-def _labelled(table: LabelTable, names: list[str], known: AbstractSet[str]) -> list[int]:
+def _labelled(table: LabelTable, wanted: Sequence[Asked], known: AbstractSet[str]) -> list[int]:
     """Rows of known slides, and those of others that have a label: these are refused."""
-    labelled = [any(table.labels[name][row] for name in names) for row in range(len(table.slides))]
+    columns = [table.labels_of(one.column) for one in wanted]
+    labelled = [any(labels[row] for labels in columns) for row in range(len(table.slides))]
     unknown = [s for s, there in zip(table.slides, labelled, strict=True) if there and s not in known]
     if unknown:
         raise UsageError(

@@ -32,12 +32,14 @@ class Slide:
     Attributes:
         pixels: (N + 1, H, W, 3) uint8, the background last.
         layout: of its tiles, or of those that a step draws.
-        labels: (T,) class numbers, -1 where unknown.
+        labels: (T,) class numbers, -1 where unknown; see pathtrain.data.slide_labels.
+        row: of the labels.
     """
 
     pixels: Tensor
     layout: Layout
     labels: Tensor
+    row: int = 0
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 EXAONE Path 2.0 (arXiv 2507.06639). Stage 1 learns from DINO on tiles, stage 2 from DINO on the grids of
 stage-1 vectors of regions (pathtrain.methods.region_dino), and from phase to phase all three from the
-cross-entropy of slide-level tasks, whose gradient goes into stage 1 through every tile of the slide
-(pathtrain.methods.gradient_cache). The recipe's phases say what is trained when.
+losses of slide-level tasks (pathtrain.methods.slide_objective), whose gradient goes into stage 1 through
+every tile of the slide (pathtrain.methods.gradient_cache). The recipe's phases say what is trained when.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,12 +17,12 @@ from pathtrain.data.slide_labels import SlideLabels
 from pathtrain.data.work import Regions, Slide, Work
 from pathtrain.distributed.ranks import Ranks
 from pathtrain.losses import spread
-from pathtrain.losses.tasks import masked_cross_entropy
 from pathtrain.methods import schedules
 from pathtrain.methods.base import Outcome, slices
 from pathtrain.methods.dino import Dino, momentum, teacher_temp
 from pathtrain.methods.gradient_cache import cached_loss
 from pathtrain.methods.region_dino import RegionTeaching
+from pathtrain.methods.slide_objective import SlideObjective, head
 from pathtrain.methods.stages import Stages
 from pathtrain.models import backbone as body
 from pathtrain.models.dino_head import DinoHead
@@ -81,9 +81,10 @@ class Hierarchical:
         self.region = RegionTeaching(stage2, config.region_head, recipe.dino, device)
         stage3 = GridViT(config.stage3, config.stage2.dim)
         tasks = labels.tasks if labels is not None else ()
-        heads = nn.ModuleList(nn.Linear(config.stage3.dim, len(task.classes)) for task in tasks)
+        heads = nn.ModuleList(head(task, config.stage3.dim) for task in tasks)
         self.tasks = [] if labels is None else labels.describe()
         self.labels = labels
+        self.objective = None if labels is None else SlideObjective(labels, device)
         self.student = nn.ModuleDict(
             {
                 "backbone": backbone,
@@ -95,7 +96,6 @@ class Hierarchical:
             }
         )
         self.stages = Stages(recipe, self.student, device)
-        self._weights: dict[str, list[Tensor]] = {}
         if fresh:
             self._settle_chunk(None)
 
@@ -204,18 +204,25 @@ class Hierarchical:
         if "region_center" in means:
             assert phase.region is not None
             self.region.update(means["region_center"], phase.region, taken)
+        if "slide_risks" in means:
+            assert self.objective is not None
+            self.objective.remember(means["slide_risks"], taken)
         for name, pair in (("tile", self.tile), ("region", self.region)):
             if any(phase.due(at, objective) for objective in phase.trainers(name)):
                 pair.follow(self._momentum(name, step))
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint: as of DINO, with ``stage2`` and ``region_head``; and ``stage3`` and ``tasks``."""
+        """For a checkpoint: as of DINO, with ``stage2`` and ``region_head``; ``stage3`` and ``tasks``; with
+        survival ``risks``, the scores that are remembered.
+        """
         teacher = {
             **dict(self.tile.teacher.items()),
             "stage2": self.region.teacher["stage2"],
             "region_head": self.region.teacher["head"],
         }
+        memory = None if self.objective is None else self.objective.memory
         return {
+            **({} if memory is None else {"risks": memory}),
             "student": {name: module.state_dict() for name, module in self.student.items()},
             "teacher": {name: module.state_dict() for name, module in teacher.items()},
             "loss": {"center": self.tile.center, "region_center": self.region.center},
@@ -233,6 +240,8 @@ class Hierarchical:
             self.region.teacher[name].load_state_dict(state["teacher"][key])
         self.tile.center.copy_(state["loss"]["center"])
         self.region.center.copy_(state["loss"]["region_center"])
+        if self.objective is not None and "risks" in state:
+            self.objective.memory = state["risks"].to(self.device)
         self._settle_chunk(state["chunk"] or None)
 
     def _settle_chunk(self, known: int | None) -> None:
@@ -255,24 +264,21 @@ class Hierarchical:
         return self.region.loss(grids, regions.places, phase.region, seed, temp)
 
     def _slide_loss(self, slide: Slide, config: SlideTasks) -> Outcome:
-        weights, stages = self._class_weights(config.class_weights == "balanced"), self.stages
+        objective, stages = self.objective, self.stages
+        assert objective is not None
+        seen: list[Tensor] = []
 
         def loss_of(vectors: Tensor) -> Tensor:
             regions = stages.regions(vectors, slide.layout, config, config.checkpointing)
-            vector = stages.slide(regions, slide.layout, config.checkpointing)
-            return masked_cross_entropy(stages.heads(vector), slide.labels, weights)
+            scores = stages.heads(stages.slide(regions, slide.layout, config.checkpointing))
+            if objective.memory is not None:
+                seen.append(objective.seen(scores, slide))
+            balanced = config.class_weights == "balanced"
+            return objective.loss(scores, slide, balanced, config.regression_loss)
 
         chunk, trained = stages.chunk_of(config), config.stage1 == "trained"
         loss = cached_loss(stages.encode, slide.pixels, loss_of, chunk, self.device, trained)
-        return Outcome(loss, loss.detach().view(1))
-
-    def _class_weights(self, balanced: bool) -> Sequence[Tensor]:
-        assert self.labels is not None
-        key = "balanced" if balanced else "none"
-        if key not in self._weights:
-            found = self.labels.class_weights(balanced)
-            self._weights[key] = [torch.tensor(w, dtype=torch.float32, device=self.device) for w in found]
-        return self._weights[key]
+        return Outcome(loss, loss.detach().view(1), {"risks": seen[0]} if seen else {})
 
     def _temperature(self, objective: str, step: int) -> float:
         region = self._at(step)[2].region

@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from torch.nn import functional
+from torch import Tensor
 
 from pathtrain.data import slide_labels
-from pathtrain.data.slide_labels import SlideLabels
+from pathtrain.data.slide_labels import LabelTask, SlideLabels
 from pathtrain.data.slide_stream import Request, SlideIndex, TileStream
 from pathtrain.distributed.ranks import ALONE, Ranks
+from pathtrain.losses.tasks import rank_probabilities
 from pathtrain.methods.hierarchical import Hierarchical
-from pathtrain.metrics import Ints, auroc, balanced_accuracy
+from pathtrain.metrics import Ints, figures_of
 from pathtrain.recipes.hierarchical import SlideTasks
 from pathtrain.stain.stage import Stage
 
@@ -44,7 +45,7 @@ class TaskScorer:
         )
 
     def score(self, rows: Ints, ranks: Ranks = ALONE) -> dict[str, dict[str, Any]]:
-        """Per task: ``auroc``, ``balanced_accuracy`` (None where undefined) and ``slides``.
+        """Per task its figures (pathtrain.metrics.figures_of; None where undefined), and ``slides``.
 
         Args:
             rows: of the labels, (S,), at least one; slides whose label of a task is unknown do not count
@@ -57,17 +58,15 @@ class TaskScorer:
         for number, (task, scores) in enumerate(
             zip(self.labels.tasks, zip(*slides, strict=True), strict=True)
         ):
-            probabilities, labels = np.stack(scores), self.labels.values[rows, number]
+            outputs, labels = np.stack(scores), self.labels.values[rows, number]
             known = labels != slide_labels.UNKNOWN
-            results[task.name] = {
-                "auroc": auroc(probabilities[known], labels[known]),
-                "balanced_accuracy": balanced_accuracy(probabilities[known], labels[known]),
-                "slides": int(known.sum()),
-            }
+            told = None if self.labels.numbers is None else self.labels.numbers[rows[known], number]
+            figures = figures_of(task.kind, outputs[known], labels[known], told)
+            results[task.name] = {**figures, "slides": int(known.sum())}
         return results
 
     def probabilities(self, rows: Ints) -> Iterator[list[Any]]:
-        """Per slide: per task (C,) float64."""
+        """Per slide: per task float64: (C,) of classes and ranks, (1,) of numbers and log hazards."""
         config = self.config or SlideTasks(weight=1, batch=1, side=2, class_weights="none")
         names = [self.labels.slides[row] for row in rows]
         layouts = [self.index.slide(name, config.side) for name in names]
@@ -79,10 +78,20 @@ class TaskScorer:
 
         size = self.method.recipe.hierarchy.tile
         stream = TileStream(self.index, requests, size, self.stage, self.device_id, threads=self.threads)
-        heads = [task["name"] for task in self.method.tasks]
+        learnt = {task["name"]: LabelTask.of(task) for task in self.method.tasks}
+        heads = list(learnt)
         for layout, pixels in zip(layouts, stream, strict=True):
             scores = dict(zip(heads, self.method.stages.scores(pixels, layout, config), strict=True))
             yield [
-                functional.softmax(scores[task.name].double(), dim=0).cpu().numpy()
+                _told(learnt[task.name], scores[task.name].double()).cpu().numpy()
                 for task in self.labels.tasks
             ]
+
+
+def _told(task: LabelTask, scores: Tensor) -> Tensor:
+    """A head's output as people read it."""
+    if task.kind == "classes":
+        return scores.softmax(dim=0)
+    if task.kind == "ordinal":
+        return rank_probabilities(scores)
+    return scores * task.sd + task.mean if task.kind == "regression" else scores

@@ -18,6 +18,7 @@ code), Inferred or Unknown for the benchmarks of EXAONE Path 2.0:
     Unknown     which of them EXAONE Path 2.0 ran: its paper says CLAM.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +35,7 @@ K_SAMPLE = 8
 BAG_WEIGHT = 0.7
 
 InstanceLoss = Literal["svm", "ce"]
+BagLoss = Callable[[Tensor, int], Tensor]  # of a bag's outputs (O,) and its label
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,16 @@ class Mil(nn.Module):
             return self.classifier(pooled[0]), scores, h
         return (self.classifier.weight * pooled).sum(dim=1) + self.classifier.bias, scores, h
 
-    def loss(self, tiles: Tensor, label: int) -> Tensor:
-        """What one training step minimises: .7 bag + .3 instance; the bag's alone for ABMIL."""
+    def loss(self, tiles: Tensor, label: int, of: BagLoss | None = None) -> Tensor:
+        """What one training step minimises: .7 bag + .3 instance; the bag's alone for ABMIL.
+
+        Args:
+            tiles: (N, D).
+            label: the slide's class; without classes, what ``of`` takes.
+            of: the bag's loss; None: cross-entropy.
+        """
         logits, scores, h = self(tiles)
-        bag = bag_loss(logits, label)
+        bag = (of or bag_loss)(logits, label)
         if not self.instances:
             return bag
         return BAG_WEIGHT * bag + (1 - BAG_WEIGHT) * self.instance_loss(scores, h, label)

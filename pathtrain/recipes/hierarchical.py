@@ -96,7 +96,7 @@ class RegionDino(Strict):
 
 
 class SlideTasks(Strict):
-    """Cross-entropy of the tasks through all three stages.
+    """The losses of the tasks through all three stages.
 
     Attributes:
         weight: of its loss.
@@ -107,6 +107,7 @@ class SlideTasks(Strict):
             by all of their regions.
         orient: whether each tile is turned by quarters and mirrored at random.
         class_weights: ``balanced`` weighs a class by the inverse of its frequency, ``none`` does not.
+        regression_loss: of tasks of numbers, ``mse`` or ``huber``, in standard deviations.
         stage1: ``trained``, with the gradient into stage 1; or ``frozen``.
         pixels: where a slide's tiles are kept between the two passes: ``host`` (pinned) or ``device``.
         chunk: tiles through stage 1 at a time; null: as many as the free memory holds.
@@ -121,6 +122,7 @@ class SlideTasks(Strict):
     draw: Number | None = None
     orient: bool = False
     class_weights: Literal["balanced", "none"]
+    regression_loss: Literal["mse", "huber"] = "mse"
     stage1: Literal["trained", "frozen"] = "trained"
     pixels: Literal["host", "device"] = "host"
     chunk: Number | None = None
@@ -214,7 +216,8 @@ class Hierarchy(Strict):
         tile: side in pixels that tiles of slides and regions are resized to for stage 1.
         stage2, stage3: their sizes.
         region_head: DINO's head on regions.
-        tasks: columns of the labels file that are learnt; null for all.
+        tasks: columns of the labels file that are learnt, as pathtrain.params.tasks reads them: ``msi``,
+            ``grade:ordinal``, ``age:regression``, ``OS_MONTHS,OS_STATUS:survival``; null for all of classes.
         phases: in their order.
     """
 

@@ -28,6 +28,7 @@ from pathtrain.errors import NoModelError
 from pathtrain.evaluate.baselines import said
 from pathtrain.evaluate.papers.paper import PAPERS
 from pathtrain.images import decode, resize
+from pathtrain.params.tasks import told
 from pathtrain.recipes.load import dump
 from pathtrain.recipes.names_only import short_all, without_paths
 from pathtrain.recipes.recipe import Recipe, StainConfig
@@ -90,6 +91,7 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
         dataset=dataset,
         tables=[found[task] for task in map(TABLE, PAPERS) if task in found],
         heads=evaluations.heads(run),
+        head_figures=told,
         said=said,
         curves=_curves(rows),
         damaged=damaged,

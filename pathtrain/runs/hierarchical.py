@@ -34,7 +34,7 @@ def open_run(run: Path, device: torch.device) -> tuple[Hierarchical, Hierarchica
             f"{run}: its method is {recipe.method}, which has no regions and no slide-level heads"
         )
     state = checkpoint.load(run)
-    tasks = tuple(LabelTask(entry["name"], tuple(entry["classes"])) for entry in state.get("tasks", ()))
+    tasks = tuple(LabelTask.of(entry) for entry in state.get("tasks", ()))
     empty = np.empty((0, len(tasks)), np.int64)
     labels = SlideLabels(run, tasks, (), empty, ()) if tasks else None
     method = Hierarchical(recipe, recipe.total_steps(0), device, fresh=False, labels=labels)

@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 from pathprep.errors import UsageError
 from pathprep.scores.write import Tiles, check_name, write_scores
 from pathprep.words import command
-from pathtrain.evaluate.slide_level.benchmark import Attention
+from pathtrain.evaluate.slide_level.runs import Attention
 from pathtrain.features.bags import Bags
 from pathtrain.params.slide_level import SlidesConfig
 
@@ -32,8 +32,11 @@ def check_attention(path: Path, models: Sequence[Bags], config: SlidesConfig) ->
     check_name(path)
     if len(models) > 1:
         raise UsageError("`attention` is of one folder of features; evaluate one at a time for it")
-    if not models[0].bags or set(config.methods) == {"linear"}:
-        raise UsageError("`attention`: linear has none; give `method` clam-sb, clam-mb or abmil")
+    if not models[0].bags or set(config.settled().methods) <= {"linear", "mean-mlp"}:
+        raise UsageError(
+            "`attention`: linear has none, nor has mean-mlp; give `method` clam-sb, clam-mb, abmil, "
+            "transmil or dsmil"
+        )
     first = next(iter(models[0].counts))
     if models[0].places(first) is None:
         raise UsageError(

@@ -1,11 +1,14 @@
-"""Labels of slides from frozen features: CLAM, ABMIL and a linear head, with colour alone beside them.
+"""Labels of slides from frozen features: bag models and a linear head, with colour alone beside them.
 
 "Early exit" in EXAONE Path 2.0: stage-1 features of tiles with CLAM; slide-level models get a linear head.
 
-    clam-sb, clam-mb, abmil    pathtrain.models.mil, trained per seed and stopped by a val part
-    linear                     logistic regression (L2, C = 1) on slide vectors, standardised on the training
-                               slides: the slide's own vector, or the mean of its tiles'
-    colour, colour+LBP         the same on what pixels alone say: see pathtrain.evaluate.slide_level.colour
+    clam-sb, clam-mb, abmil        pathtrain.models.mil; CLAM's instances need classes, elsewhere it is ABMIL
+    transmil, dsmil, mean-mlp      pathtrain.models.transmil and bag_models
+    linear                         pathtrain.evaluate.slide_level.linear on slide vectors: the slide's own, or
+                                   the mean of its tiles'
+    colour, colour+LBP             the same on what pixels alone say: pathtrain.evaluate.slide_level.colour
+
+All but the last two are trained per seed and stopped by a val part (mil_training).
 
 Baselines that are networks (the start, random weights) are folders of features like the model's own.
 The last three are without randomness: one value instead of one per seed. With fixed parts they learn from
@@ -13,63 +16,27 @@ train alone, as the others do; val slides that are drawn are drawn from train, a
 """
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from pathprep.errors import UsageError
 from pathprep.words import command
-from pathtrain.distributed.workers import pick_device
 from pathtrain.evaluate.baselines import COLOUR, HANDMADE, TEXTURE
 from pathtrain.evaluate.slide_level.colour import colour
-from pathtrain.evaluate.slide_level.mil_training import predict, tiles, train
-from pathtrain.evaluate.slide_level.scores import Predictions, Row, Runs, score
-from pathtrain.evaluate.slide_level.splits import Split, hold_out, splits
+from pathtrain.evaluate.slide_level.runs import Attention, Run, methods_of, run, run_linear
+from pathtrain.evaluate.slide_level.scores import Row, score
+from pathtrain.evaluate.slide_level.splits import Split, splits
 from pathtrain.evaluate.slide_level.tasks import Missing, Task
 from pathtrain.features.bags import Bags
 from pathtrain.features.texture import COLOURS
-from pathtrain.models.mil import Mil, MilConfig
-from pathtrain.params.slide_level import Method, SlidesConfig
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
+from pathtrain.params.slide_level import SlidesConfig
+from pathtrain.params.tasks import TOLD
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Attention:
-    """Where a model looked on one scored slide.
-
-    Attributes:
-        model: name of the features.
-        task: its name.
-        method: CLAM or ABMIL.
-        slide: its name.
-        label: its class.
-        predicted: the class whose branch is shown, if there is one per class.
-        probability: of ``predicted``.
-        scores: (N,) attention before the softmax.
-        drawn: whether it is one of those that heat maps show.
-    """
-
-    model: str
-    task: str
-    method: str
-    slide: str
-    label: str
-    predicted: str
-    probability: float
-    scores: Floats
-    drawn: bool = True
 
 
 @dataclass(frozen=True)
@@ -100,16 +67,18 @@ def evaluate(
         every: keep the attention of all scored slides beside these, of the first seed.
 
     Returns:
-        ``result``: ``tasks``, each with ``name``, ``missing`` (why, or None), ``classes``, counts, ``split``,
-        ``validation`` and ``results``: ``model``, ``method`` and the scores (see scores.score).
+        ``result``: ``tasks``, each with ``name``, ``missing`` (why, or None), ``kind``, ``figure``
+        (its first), ``classes``, counts, ``split``, ``validation`` and ``results``: ``model``, ``method`` and
+        the figures (see scores.score).
 
     Raises:
         UsageError: a split that cannot be, a slide that the dataset lacks, or a method without bags.
     """
-    config = config or SlidesConfig()
-    _check(models, tasks, config, heatmaps)
-    divided = {task.name: splits(task, config.folds) for task in tasks if isinstance(task, Task)}
-    needed = sorted({slide for task in tasks if isinstance(task, Task) for slide in task.slides})
+    config = (config or SlidesConfig()).settled()
+    asked = [task for task in tasks if isinstance(task, Task)]
+    _check(models, asked, config, heatmaps)
+    divided = {task.name: splits(task, config.folds) for task in asked}
+    needed = sorted({slide for task in asked for row in range(len(task.slides)) for slide in task.bag(row)})
     alone = None if dataset is None else colour(dataset, needed, config.threads)
     entries: list[dict[str, Any]] = []
     attention: list[Attention] = []
@@ -117,31 +86,30 @@ def evaluate(
         if isinstance(task, Missing):
             entries.append({"name": task.name, "missing": task.reason, "results": []})
             continue
-        found: dict[Row, Runs] = {}
-        trained: dict[Row, list[int] | None] = {}
+        found: dict[Row, Run] = {}
         shown = _chosen(task, divided[task.name], heatmaps)
         for model in models:
-            for method in _methods(model, config):
+            for method in methods_of(model, task, config):
                 row = model.name, method
-                found[row], looked, trained[row] = _run(
-                    model, task, method, divided[task.name], config, shown, every
-                )
-                attention += looked
+                found[row] = run(model, task, method, divided[task.name], config, shown, every)
+                attention += found[row].attention
                 log.info("%s: %s %s: trained and scored", task.name, *row)
         for name, length in ((COLOUR, COLOURS), (TEXTURE, None)):
             if alone is None:
                 break
-            vectors = np.stack([alone[slide][:length] for slide in task.slides])
-            row = name, "linear"
-            found[row], trained[row] = [[_linear(task, vectors, split) for split in divided[task.name]]], None
+            bags = [[alone[slide][:length] for slide in task.bag(row)] for row in range(len(task.slides))]
+            vectors = np.stack([np.mean(own, axis=0) for own in bags])
+            found[name, "linear"] = run_linear(task, vectors, divided[task.name])
+        scores = score(task, {row: own.predictions for row, own in found.items()}, 0)
         rows = [
-            {"model": row[0], "method": row[1], **scores, "epochs": trained[row]}
-            for row, scores in score(task, found, 0).items()
+            {"model": row[0], "method": row[1], **scores[row], "epochs": own.epochs}
+            for row, own in found.items()
         ]
         entries.append({**_describe(task, divided[task.name], config), "results": rows})
     return Outcome(
         {
             "task": "slides",
+            "protocol": PROTOCOLS[config.protocol],
             "models": [
                 {
                     "name": model.name,
@@ -161,11 +129,14 @@ def evaluate(
     )
 
 
+PROTOCOLS = {
+    "clam": "CLAM: Adam, one bag a step (survival: a risk set), stopped by the validation loss",
+    "eva": "eva: its ABMIL, AdamW, batches of bags, stopped by the validation's balanced accuracy",
+}
+
+
 def _check(
-    models: Sequence[Bags],
-    tasks: Sequence[Task | Missing],
-    config: SlidesConfig,
-    heatmaps: Sequence[str] | None,
+    models: Sequence[Bags], tasks: Sequence[Task], config: SlidesConfig, heatmaps: Sequence[str] | None
 ) -> None:
     names = [model.name for model in models]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -176,30 +147,36 @@ def _check(
             + command("pathtrain evaluate slides", f"first={models[0].root}", "...")
         )
     for model in models:
-        if not list(_methods(model, config)):
+        if not model.bags and "linear" not in config.methods:
             raise UsageError(
                 f"{model.root}: one vector per slide, which `method` {' or '.join(config.methods)} cannot "
                 "use; give `method` linear, or features of tiles"
             )
-    known = {slide for task in tasks if isinstance(task, Task) for slide in task.slides}
+    known = {slide for task in tasks for row in range(len(task.slides)) for slide in task.bag(row)}
     for slide in heatmaps or ():
         if slide not in known:
             raise UsageError(f"`heatmap` {slide}: no task has a label for it")
-
-
-def _methods(model: Bags, config: SlidesConfig) -> Iterator[Method]:
-    return (method for method in config.methods if model.bags or method == "linear")
+    replaced = {"clam-sb", "clam-mb"} & set(config.methods)
+    for task in tasks:
+        if replaced and task.kind != "classes":
+            log.info("task %s: CLAM's instances need classes; without them it is abmil", task.name)
 
 
 def _describe(task: Task, divided: list[Split], config: SlidesConfig) -> dict[str, Any]:
     fixed_val = divided[0].val is not None
+    names, numbers = task.strata
+    per_class = {} if task.kind == "regression" else names
     return {
         "name": task.name,
         "missing": None,
+        "kind": task.kind,
+        "figure": TOLD[task.kind][0],
         "classes": task.classes,
-        "slides": len(task.slides),
+        "slides": sum(len(task.bag(row)) for row in range(len(task.slides))),
+        "bags": len(task.slides),
         "patients": len(task.patients) if task.by_patient else None,
-        "per_class": {name: int((task.labels == number).sum()) for number, name in enumerate(task.classes)},
+        "per_class": {name: int((numbers == number).sum()) for number, name in enumerate(per_class)},
+        "range": None if task.numbers is None else [float(task.numbers.min()), float(task.numbers.max())],
         "left_out": task.left_out,
         "split": "fixed" if config.folds is None else f"{config.folds} folds",
         "validation": "fixed" if fixed_val else "a fifth of the training patients, drawn by each seed",
@@ -209,86 +186,12 @@ def _describe(task: Task, divided: list[Split], config: SlidesConfig) -> dict[st
     }
 
 
-def _run(
-    model: Bags,
-    task: Task,
-    method: Method,
-    divided: list[Split],
-    config: SlidesConfig,
-    shown: set[int],
-    every: bool,
-) -> tuple[list[list[Predictions]], list[Attention], list[int] | None]:
-    """Predictions per seed and fold, the first seed's attention, and how many epochs each training took."""
-    if method == "linear":
-        vectors = np.stack([model.mean(slide) for slide in task.slides])
-        return [[_linear(task, vectors, split) for split in divided]], [], None
-    device = pick_device(config.device)
-    mil = MilConfig(method=method, size=config.size, instance_loss=config.instance_loss)
-
-    def read(row: int) -> Floats:
-        return model.read(task.slides[row])
-
-    runs: list[list[Predictions]] = []
-    looked: list[Attention] = []
-    epochs: list[int] = []
-    for seed in range(config.seeds):
-        run = []
-        for split in divided:
-            fit, held = (
-                (split.train, split.val) if split.val is not None else hold_out(task, split.train, seed)
-            )
-            trained = train(
-                read,
-                task.labels,
-                fit,
-                held,
-                dim=model.dim,
-                classes=len(task.classes),
-                mil=mil,
-                config=config.training,
-                seed=seed,
-                device=device,
-            )
-            epochs.append(trained.epochs)
-            run.append(Predictions(split.test, predict(trained.model, read, split.test, device)))
-            if seed == 0:
-                rows = [row for row in split.test.tolist() if every or row in shown]
-                found = [_look(trained.model, model, task, method, row, device) for row in rows]
-                looked += [replace(one, drawn=row in shown) for row, one in zip(rows, found, strict=True)]
-        runs.append(run)
-    return runs, looked, epochs
-
-
-def _look(trained: Mil, model: Bags, task: Task, method: Method, row: int, device: torch.device) -> Attention:
-    with torch.inference_mode():
-        logits, scores, _ = trained(tiles(lambda number: model.read(task.slides[number]), row, device))
-    probabilities = logits.softmax(dim=0)
-    predicted = int(probabilities.argmax())
-    return Attention(
-        model=model.name,
-        task=task.name,
-        method=method,
-        slide=task.slides[row],
-        label=task.classes[task.labels[row]],
-        predicted=task.classes[predicted],
-        probability=float(probabilities[predicted]),
-        scores=scores[predicted if len(scores) > 1 else 0].cpu().numpy(),
-    )
-
-
-def _linear(task: Task, vectors: Floats, split: Split) -> Predictions:
-    """Logistic regression on standardised slide vectors, (n, D)."""
-    head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
-    head.fit(vectors[split.train].astype(np.float64), task.labels[split.train])
-    return Predictions(split.test, head.predict_proba(vectors[split.test].astype(np.float64)))
-
-
 def _chosen(task: Task, divided: list[Split], heatmaps: Sequence[str] | None) -> set[int]:
-    """Rows whose attention is kept."""
+    """Rows whose attention is drawn."""
     test = sorted({int(row) for split in divided for row in split.test}, key=lambda row: task.slides[row])
     if heatmaps is not None:
-        return {row for row in test if task.slides[row] in heatmaps}
+        return {row for row in test if set(task.bag(row)) & set(heatmaps)}
+    numbers = task.strata[1]
     return {
-        next(row for row in test if task.labels[row] == number)
-        for number in {int(task.labels[row]) for row in test}
+        next(row for row in test if numbers[row] == number) for number in {int(numbers[row]) for row in test}
     }

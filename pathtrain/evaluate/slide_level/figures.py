@@ -1,4 +1,4 @@
-"""Pictures of slide-level results: radar and bar charts of AUROC, and attention over thumbnails."""
+"""Pictures of slide-level results: radar and bars of each task's figure, and attention over thumbnails."""
 
 import io
 from collections.abc import Sequence
@@ -20,8 +20,9 @@ from pathprep.words import command
 from pathtrain.evaluate.baselines import HANDMADE
 from pathtrain.evaluate.figure_text import drawn
 from pathtrain.evaluate.slide_level.attention import ranks
-from pathtrain.evaluate.slide_level.benchmark import Attention
+from pathtrain.evaluate.slide_level.runs import Attention
 from pathtrain.features.bags import Bags
+from pathtrain.params.tasks import FIGURES
 
 Pixels = npt.NDArray[np.uint8]
 Series = tuple[str, str]  # model and method
@@ -56,8 +57,8 @@ def charts(result: dict[str, Any]) -> dict[str, bytes]:
 
 
 def bars(result: dict[str, Any]) -> bytes:
-    """Mean AUROC per task, a bar per model and method, with its interval over patients."""
-    rows, colours = _series(result)
+    """Mean of each task's figure, a bar per model and method, with its interval over patients."""
+    rows, colours = series(result)
     tasks = result["tasks"]
     figure = Figure(figsize=(max(6.0, 1.6 + len(tasks) * (0.5 + 0.17 * len(rows))), 4.4), dpi=130)
     figure.set_layout_engine("constrained")
@@ -75,28 +76,32 @@ def bars(result: dict[str, Any]) -> bytes:
             places.append(place + (number + 0.5) * width - 0.42)
             means.append(mean)
             errors.append((max(0.0, mean - low), max(0.0, high - mean)))
-        axes.bar(places, means, width * 0.92, color=colours[row], label=_label(row))
+        axes.bar(places, means, width * 0.92, color=colours[row], label=called(row))
         if places:
             axes.errorbar(places, means, np.transpose(errors), fmt="none", ecolor="#333", lw=0.9, capsize=1.5)
     for place, task in enumerate(tasks):
         if task["missing"]:
             axes.text(place, 0.03, "missing", ha="center", va="bottom", rotation=90, color="#888", fontsize=9)
     axes.axhline(0.5, color="#777", lw=0.8, ls="--", zorder=0)
-    axes.set(xticks=range(len(tasks)), ylim=(0, 1.02), ylabel="AUROC", xlim=(-0.6, len(tasks) - 0.4))
+    names = figures_of(result)
+    every = [_find(task, row) for task in tasks for row in rows]
+    lowest = min((own["mean"] for own in every if own is not None), default=0.0)
+    axes.set(xticks=range(len(tasks)), ylim=(min(0.0, lowest), 1.02), xlim=(-0.6, len(tasks) - 0.4))
+    axes.set_ylabel(names[0] if len(names) == 1 else ", ".join(names))
     crowded = len(tasks) > 4
     axes.set_xticklabels(
-        [drawn(task["name"]) for task in tasks],
+        [drawn(task["name"]) + (f"\n{_figure(task)}" if len(names) > 1 else "") for task in tasks],
         rotation=30 if crowded else 0,
         ha="right" if crowded else "center",
     )
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=min(len(rows), 4))
-    return _png(figure)
+    return png(figure)
 
 
 def radar(result: dict[str, Any]) -> bytes:
-    """Mean AUROC, a spoke per task; lines are broken at tasks that are missing."""
-    rows, colours = _series(result)
+    """Mean of each task's figure, a spoke per task; lines are broken at tasks that are missing."""
+    rows, colours = series(result)
     tasks = result["tasks"]
     angles = np.linspace(0, 2 * np.pi, len(tasks), endpoint=False)
     values = {
@@ -110,7 +115,7 @@ def radar(result: dict[str, Any]) -> bytes:
     axes.set_theta_direction(-1)
     for row in rows:
         closed = [*values[row], values[row][0]]
-        axes.plot([*angles, angles[0]], closed, "o-", ms=3.5, lw=1.6, color=colours[row], label=_label(row))
+        axes.plot([*angles, angles[0]], closed, "o-", ms=3.5, lw=1.6, color=colours[row], label=called(row))
     names = [drawn(task["name"]) + ("\n(missing)" if task["missing"] else "") for task in tasks]
     axes.set_xticks(angles, names, fontsize=9)
     axes.tick_params(axis="x", pad=8)
@@ -118,13 +123,13 @@ def radar(result: dict[str, Any]) -> bytes:
         across = np.sin(angle)
         label.set_horizontalalignment("center" if abs(across) < 0.1 else "left" if across > 0 else "right")
     lowest = np.nanmin([value for own in values.values() for value in own])
-    axes.set_ylim(max(0.0, min(0.4, np.floor(10 * lowest) / 10)), 1.0)
+    axes.set_ylim(min(0.0, lowest) if lowest < 0 else max(0.0, min(0.4, np.floor(10 * lowest) / 10)), 1.0)
     axes.set_rlabel_position(180 / len(tasks))
     axes.tick_params(axis="y", labelsize=8, labelcolor="#777")
     axes.grid(color="#ddd")
     axes.spines["polar"].set_color("#bbb")
     figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=min(len(rows), 3))
-    return _png(figure)
+    return png(figure)
 
 
 def heatmaps(attention: Sequence[Attention], models: Sequence[Bags], dataset: Path | None) -> list[Heatmap]:
@@ -182,7 +187,7 @@ def paint(
     return np.rint(painted).astype(np.uint8)
 
 
-def _series(result: dict[str, Any]) -> tuple[list[Series], dict[Series, Any]]:
+def series(result: dict[str, Any]) -> tuple[list[Series], dict[Series, Any]]:
     """Model and method of every row, and their colours; what pixels alone say is grey."""
     rows = list(dict.fromkeys((r["model"], r["method"]) for t in result["tasks"] for r in t["results"]))
     own = [row for row in rows if row[0] not in HANDMADE]
@@ -196,15 +201,26 @@ def _series(result: dict[str, Any]) -> tuple[list[Series], dict[Series, Any]]:
     return rows, {**colours, **{row: GREYS[row[0]] for row in rows if row[0] in HANDMADE}}
 
 
+def figures_of(result: dict[str, Any]) -> list[str]:
+    """What the tasks are told by, in the words of charts and tables."""
+    return list(dict.fromkeys(_figure(task) for task in result["tasks"] if not task["missing"]))
+
+
+def _figure(task: dict[str, Any]) -> str:
+    return "" if task["missing"] else FIGURES[task["figure"]]
+
+
 def _find(task: dict[str, Any], row: Series) -> dict[str, Any] | None:
-    return next((r["auroc"] for r in task["results"] if (r["model"], r["method"]) == row), None)
+    return next((r[task["figure"]] for r in task["results"] if (r["model"], r["method"]) == row), None)
 
 
-def _label(row: Series) -> str:
+def called(row: Series) -> str:
+    """What a chart calls it."""
     return f"{row[0]} alone" if row[0] in HANDMADE else f"{drawn(row[0])}, {drawn(row[1])}"
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The picture's bytes, the same for the same figure."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

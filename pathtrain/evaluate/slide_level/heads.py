@@ -32,7 +32,8 @@ def tasks(
         threads: that decode tiles.
 
     Returns:
-        JSON-able: per task ``auroc`` and ``balanced_accuracy``, 0 to 1, None where undefined, and ``slides``.
+        JSON-able: per task its figures (see pathtrain.methods.task_scorer), None where undefined, and
+        ``slides``.
 
     Raises:
         UsageError: the run has no heads; the labels do not fit run or dataset.
@@ -44,7 +45,7 @@ def tasks(
         raise UsageError(f"{run}: has no slide-level heads: none of its phases trains on slides")
     data = open_dataset(Path(dataset))
     known = data.slide_names(name for name, count in data.tile_counts().items() if count)
-    of_run = tuple(LabelTask(entry["name"], tuple(entry["classes"])) for entry in method.tasks)
+    of_run = tuple(LabelTask.of(entry) for entry in method.tasks)
     found = slide_labels.read_for(labels, known, of_run)
     for line in found.account:
         log.info("%s", line)

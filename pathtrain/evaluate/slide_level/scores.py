@@ -1,144 +1,99 @@
-"""AUROC and balanced accuracy over seeds and folds, with intervals over seeds and over patients."""
+"""Figures of tasks over seeds and folds, with intervals over seeds and over patients, and comparisons."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pathtrain.evaluate.baselines import HANDMADE
+from pathtrain.evaluate.slide_level.calibration import calibration
+from pathtrain.evaluate.slide_level.comparisons import bootstrap_p, delong, holm
+from pathtrain.evaluate.slide_level.measures import BOUNDS, Fold, Predictions, over_folds
+from pathtrain.evaluate.slide_level.survival_curves import risk_groups
 from pathtrain.evaluate.slide_level.tasks import Task
-from pathtrain.evaluate.statistics import figures, flat, mean_interval
+from pathtrain.evaluate.statistics import RESAMPLES, figures, flat, mean_interval
+from pathtrain.params.tasks import TOLD
 
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Scored slides of one seed and fold.
-
-    Attributes:
-        rows: (c,) of the task's slides.
-        probabilities: (c, C).
-    """
-
-    rows: Ints
-    probabilities: Floats
-
-
 Row = tuple[str, str]  # model and method
-Asked = tuple[str, Row, Row | None]  # a score of a row, or its lead over another
+Asked = tuple[str, Row, Row | None]  # a figure of a row, or its lead over another
 Runs = Sequence[Sequence[Predictions]]  # per seed, per fold
 
 
-class _Fold:
-    """One fold's slides, ready to be weighed: scores of any number of copies of each patient's slides.
-
-    Of several seeds, which score the same slides, it gives the mean: both scores are linear in what is
-    averaged here, so a resample costs the same for any number of seeds.
-    """
-
-    def __init__(self, task: Task, seeds: Sequence[Predictions]) -> None:
-        rows = seeds[0].rows
-        self.labels, self.patient = task.labels[rows], task.patient[rows]
-        self.classes = len(task.classes)
-        self.pairs: list[tuple[Ints, Ints, Floats]] = []
-        # Two classes: the second is the positive one, and its curve is the mirror of the first's
-        for number in [1] if self.classes == 2 else range(self.classes):
-            positive, negative = np.flatnonzero(self.labels == number), np.flatnonzero(self.labels != number)
-            columns = [one.probabilities[:, number] for one in seeds]
-            ahead = [np.sign(p[positive][:, None] - p[negative][None, :]) for p in columns]
-            self.pairs.append((positive, negative, (np.mean(ahead, axis=0) + 1) / 2))
-        self.right = np.mean([one.probabilities.argmax(axis=1) == self.labels for one in seeds], axis=0)
-
-    def auroc(self, copies: Floats) -> float:
-        """Share of pairs in the right order, ties half; mean over classes that have both sides."""
-        weights, values = copies[self.patient], []
-        for positive, negative, ahead in self.pairs:
-            total = weights[positive].sum() * weights[negative].sum()
-            if total:
-                values.append(float(weights[positive] @ ahead @ weights[negative] / total))
-        return float(np.mean(values)) if values else float("nan")
-
-    def balanced(self, copies: Floats) -> float:
-        """Mean recall of the classes that are there."""
-        weights = copies[self.patient]
-        total = np.bincount(self.labels, weights, self.classes)
-        right = np.bincount(self.labels, weights * self.right, self.classes)
-        there = total > 0
-        return float((right[there] / total[there]).mean()) if there.any() else float("nan")
-
-
-Statistic = Callable[[_Fold, Floats], float]
-STATISTICS: dict[str, Statistic] = {"auroc": _Fold.auroc, "balanced_accuracy": _Fold.balanced}
-
-
 def score(task: Task, rows: Mapping[Row, Runs], seed: int) -> dict[Row, dict[str, Any]]:
-    """Scores of every model and method on a task, and the lead of each over the others.
+    """Figures of every model and method on a task, and the lead of each over the others.
 
     Args:
         task: what was asked.
-        rows: model and method -> per seed, per fold; all score the same slides.
+        rows: model and method -> per seed, per fold; all score the same rows of the task.
         seed: of the bootstrap.
 
     Returns:
-        JSON-able; for ``auroc`` (of several classes: mean of one against the rest) and
-        ``balanced_accuracy`` each ``mean`` over seeds (of a seed: mean over its folds), ``sd`` over seeds,
-        ``seeds`` (the values), ``seeds_interval`` (95 %, Student's t over seeds, clipped to 0 and 1; None
-        for one seed) and ``patients_interval`` (95 %, over the scored patients, of the mean over seeds).
+        JSON-able; for each figure of the task's kind (pathtrain.params.tasks.TOLD; AUROC of several classes:
+        mean of one against the rest) ``mean`` over seeds (of a seed: mean over its folds), ``sd`` over seeds,
+        ``seeds`` (the values), ``seeds_interval`` (95 %, Student's t over seeds, clipped; None for one seed)
+        and ``patients_interval`` (95 %, over the scored patients, of the mean over seeds).
         Beside them ``slides`` and ``patients``, the numbers that were scored, and ``leads``: over each
-        ``model`` and ``method`` that it ``competes`` with ``auroc`` and ``balanced_accuracy`` and their
-        intervals, of one bootstrap for all, hence paired.
+        ``model`` and ``method`` that it ``competes`` with the figures and their intervals, of one bootstrap
+        for all, hence paired; of the first figure ``p``, by which ``test``, and ``p_holm``, corrected for all
+        leads of the task.
+        Of classes ``calibration``, of survival ``risk_groups``, of numbers ``pairs`` (true, said).
     """
-    together = {row: [_Fold(task, seeds) for seeds in zip(*runs, strict=True)] for row, runs in rows.items()}
+    names = TOLD[task.kind]
+    together = {row: [Fold(task, seeds) for seeds in zip(*runs, strict=True)] for row, runs in rows.items()}
     folds = next(iter(together.values()))
     scored = np.unique(np.concatenate([fold.patient for fold in folds]))
     pairs = [(row, other) for row in rows for other in rows if competes(row, other)]
+    drawn: dict[tuple[Row, Row], list[Floats]] = {pair: [] for pair in pairs}
 
     def statistic(samples: Floats) -> dict[Asked, Floats]:
         copies = np.zeros((len(samples), len(task.patients)))
         copies[:, scored] = samples
-        values: dict[Asked, Floats] = {
-            (name, row, None): np.array([_over_folds(own, each, one) for one in copies])
-            for row, own in together.items()
-            for name, each in STATISTICS.items()
-        }
-        leads: dict[Asked, Floats] = {
-            (name, row, other): values[name, row, None] - values[name, other, None]
-            for row, other in pairs
-            for name in STATISTICS
-        }
-        return {**values, **leads}
+        values: dict[Asked, Floats] = {}
+        for row, own in together.items():
+            values |= {(name, row, None): found for name, found in over_folds(own, copies).items()}
+        for row, other in pairs:
+            leads = {name: values[name, row, None] - values[name, other, None] for name in names}
+            drawn[row, other].append(leads[names[0]])
+            values |= {(name, row, other): found for name, found in leads.items()}
+        return values
 
     asked: list[tuple[Row, Row | None]] = [*((row, None) for row in rows), *pairs]
-    bounds: dict[Asked, tuple[float, float]] = {
-        (name, row, other): (0.0 if other is None else -1.0, 1.0)
-        for name in STATISTICS
-        for row, other in asked
-    }
+    bounds: dict[Asked, tuple[float, float]] = {}
+    for name in names:
+        low, high = BOUNDS[name]
+        bounds |= {
+            (name, row, other): (low, high) if other is None else (low - high, high - low)
+            for row, other in asked
+        }
     found = figures(statistic, len(scored), seed, bounds)
+    tests = {pair: _test(task, together, pair, drawn[pair]) for pair in pairs}
+    corrected = holm({pair: p for pair, (p, _) in tests.items() if p is not None})
+    once = np.ones((1, len(task.patients)))
     result: dict[Row, dict[str, Any]] = {}
     for row, runs in rows.items():
-        alone = [[_Fold(task, [one]) for one in run] for run in runs]
-        once = np.ones(len(task.patients))
-        result[row] = {"slides": sum(len(fold.labels) for fold in folds), "patients": len(scored)}
-        for name, each in STATISTICS.items():
-            values = [_over_folds(own, each, once) for own in alone]
+        alone = [[Fold(task, [one]) for one in run] for run in runs]
+        each = [over_folds(own, once) for own in alone]
+        result[row] = {"slides": sum(len(fold.rows) for fold in folds), "patients": len(scored)}
+        for name in names:
+            values = [float(own[name][0]) for own in each]
             result[row][name] = {
                 "mean": float(np.mean(values)),
                 "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
                 "seeds": values,
-                "seeds_interval": over_seeds(values),
+                "seeds_interval": over_seeds(values, BOUNDS[name]),
                 "patients_interval": found[name, row, None].interval,
             }
+        result[row] |= _more(task, together[row], alone)
         result[row]["leads"] = [
             {
                 "model": other[0],
                 "method": other[1],
-                **flat({name: found[name, row, other] for name in STATISTICS}),
+                **flat({name: found[name, row, other] for name in names}),
+                "p": tests[mine, other][0],
+                "test": tests[mine, other][1],
+                "p_holm": corrected.get((mine, other)),
             }
             for mine, other in pairs
             if mine == row
@@ -155,13 +110,35 @@ def competes(row: Row, other: Row) -> bool:
     return other[0] in HANDMADE or (other[0] != row[0] and other[1] == row[1])
 
 
-def _over_folds(folds: list[_Fold], statistic: Statistic, copies: Floats) -> float:
-    values = [value for fold in folds if not math.isnan(value := statistic(fold, copies))]
-    # A resample may leave a fold without a class; its other folds still count
-    return float(np.mean(values)) if values else float("nan")
-
-
-def over_seeds(values: Sequence[float]) -> list[float] | None:
-    """95 % interval of the mean by Student's t, clipped to 0 and 1; None for fewer than two values."""
+def over_seeds(values: Sequence[float], bounds: tuple[float, float] = (0.0, 1.0)) -> list[float] | None:
+    """95 % interval of the mean by Student's t, clipped; None for fewer than two values."""
     ends = mean_interval(values)
-    return None if ends is None else [float(np.clip(end, 0, 1)) for end in ends]
+    return None if ends is None else [float(np.clip(end, *bounds)) for end in ends]
+
+
+def _test(
+    task: Task, together: Mapping[Row, list[Fold]], pair: tuple[Row, Row], drawn: Sequence[Floats]
+) -> tuple[float | None, str]:
+    """p of a lead's first figure, and by which test."""
+    if task.kind == "classes":
+        p = delong(together[pair[0]], together[pair[1]])
+        if p is not None:
+            return p, "DeLong"
+    # the first of what ``figures`` asks is the sample itself, then the bootstrap; what is left out follows
+    values = np.concatenate(drawn)[1 : RESAMPLES + 1]
+    return (bootstrap_p(values) if len(values) and np.isfinite(values).any() else None), "paired bootstrap"
+
+
+def _more(task: Task, folds: Sequence[Fold], alone: Sequence[Sequence[Fold]]) -> dict[str, Any]:
+    """What a page draws of a row."""
+    if task.kind == "classes":
+        return {"calibration": calibration(alone)}
+    if task.kind == "survival":
+        return {"risk_groups": risk_groups(folds)}
+    if task.kind == "regression":
+        said = [np.mean(fold.seeds, axis=0)[:, 0].tolist() for fold in folds]
+        true = [fold.numbers.tolist() for fold in folds if fold.numbers is not None]
+        return {
+            "pairs": [list(pair) for own in zip(true, said, strict=True) for pair in zip(*own, strict=True)]
+        }
+    return {}

@@ -2,7 +2,7 @@
 
     fixed       the CSV's train, val and test, for every seed
     folds       StratifiedGroupKFold over patients, drawn once: the same for all seeds, models and
-                methods
+                methods; by classes or ranks, events, or parts of the numbers
 
 Without a fixed val part, each seed draws a fifth of the training patients, stratified, to stop the training.
 """
@@ -17,6 +17,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from pathprep.errors import UsageError
 from pathprep.words import counted
 from pathtrain.evaluate.slide_level.tasks import Task
+from pathtrain.metrics import comparable
+from pathtrain.params.tasks import FIGURES, TOLD
 
 Ints = npt.NDArray[np.int64]
 
@@ -66,7 +68,7 @@ def splits(task: Task, folds: int | None) -> list[Split]:
 
 
 def _folds(task: Task, folds: int) -> Iterator[Split]:
-    fewest = _fewest(task, np.arange(len(task.labels)))
+    fewest = _fewest(task, np.arange(len(task.slides)))
     if not 2 <= folds <= fewest[1]:
         raise UsageError(
             f"`folds` {folds}: task {task.name} has {counted(fewest[1], 'patient')} of class {fewest[0]}; "
@@ -76,7 +78,8 @@ def _folds(task: Task, folds: int) -> Iterator[Split]:
             "`task` picks the tasks to run"
         )
     drawn = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
-    for train, test in drawn.split(task.labels, task.labels, task.patient):
+    strata = task.strata[1]
+    for train, test in drawn.split(strata, strata, task.patient):
         yield Split(train.astype(np.int64), None, test.astype(np.int64))
 
 
@@ -100,7 +103,7 @@ def hold_out(task: Task, train: Ints, seed: int) -> tuple[Ints, Ints]:
             f"task {task.name}: {fewest} patient of class {name} to train on; at least 2 are needed, one of "
             "them to stop the training by, or a val part in the column split"
         )
-    labels, patient = task.labels[train], task.patient[train]
+    labels, patient = task.strata[1][train], task.patient[train]
     present = len(np.unique(labels))
     rng = np.random.default_rng(seed)
     for _ in range(TRIES):
@@ -117,21 +120,46 @@ def hold_out(task: Task, train: Ints, seed: int) -> tuple[Ints, Ints]:
 
 
 def _fewest(task: Task, rows: Ints) -> tuple[str, int]:
-    """The class with the fewest patients (of slides with that label), and how many."""
-    counts = [len(np.unique(task.patient[rows][task.labels[rows] == c])) for c in range(len(task.classes))]
+    """The class (or stratum) with the fewest patients, of slides with that label, and how many.
+
+    Ranks that no slide has do not count.
+    """
+    names, numbers = task.strata
+    there = np.unique(numbers) if task.kind == "ordinal" else np.arange(len(names))
+    counts = [len(np.unique(task.patient[rows][numbers[rows] == c])) for c in there]
     # StratifiedGroupKFold warns by slides, of which there are at least as many
     number = int(np.argmin(counts))
-    return task.classes[number], counts[number]
+    return names[there[number]], counts[number]
 
 
 def _check(task: Task, split: Split) -> None:
     for part, rows in (("train", split.train), ("val", split.val), ("test", split.test)):
         if rows is None:
             continue
-        there = set(task.labels[rows].tolist())
-        if part == "train" and len(there) < len(task.classes):
-            lacking = next(name for number, name in enumerate(task.classes) if number not in there)
-            raise UsageError(f"task {task.name}: the train part has no slide of class {lacking}")
-        if part == "test" and len(there) < 2:
-            what = f"only class {task.classes[there.pop()]}" if there else "no slide"
-            raise UsageError(f"task {task.name}: the test part has {what}; AUROC needs two classes")
+        if task.kind in ("classes", "ordinal"):
+            there = set(task.labels[rows].tolist())
+            needed = set(range(len(task.classes))) if task.kind == "classes" else set(task.labels.tolist())
+            lacking = sorted(needed - there)
+            if part == "train" and lacking:
+                raise UsageError(
+                    f"task {task.name}: the train part has no slide of class {task.classes[lacking[0]]}"
+                )
+            if part == "test" and len(there) < 2:
+                what = f"only class {task.classes[there.pop()]}" if there else "no slide"
+                figure = FIGURES[TOLD[task.kind][0]]
+                raise UsageError(f"task {task.name}: the test part has {what}; {figure} needs two classes")
+            continue
+        assert task.numbers is not None
+        if task.kind == "regression":
+            if len(np.unique(task.numbers[rows])) < (1 if part == "val" else 3):
+                few = counted(len(rows))
+                raise UsageError(
+                    f"task {task.name}: the {part} part has {few} with too few different numbers; at least 3 "
+                    "are needed to train on and to score"
+                )
+        elif not comparable(task.numbers[rows], task.labels[rows]).any():
+            events = counted(int(task.labels[rows].sum()), "event")
+            raise UsageError(
+                f"task {task.name}: the {part} part has {counted(len(rows))} with {events}, of which none is "
+                "known to have come before another slide's; survival needs such pairs in each part"
+            )

@@ -1,27 +1,31 @@
 """What is asked of slides: tasks from CSVs of labels, with their patients and fixed parts.
 
 A table of labels has slide_id, a column per task (empty, NA and the like are unknown), and maybe split
-(train, val, test) and patient_id; pathtrain.data.label_table says by which names and cells columns are told.
+(train, val, test) and patient_id; pathtrain.data.label_table says by which names and cells columns are told,
+pathtrain.params.tasks how ordered classes, numbers and survival are asked for.
 A YAML may name the tasks of a benchmark: see task_file.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from pathprep.errors import UsageError
-from pathprep.storage import cells
 from pathprep.words import counted
-from pathtrain.data import label_account, label_table
+from pathtrain.data import label_account, label_table, targets
 from pathtrain.data.label_table import PARTS, LabelTable
+from pathtrain.evaluate.slide_level import challenges
+from pathtrain.evaluate.slide_level.answers import answers, say
 from pathtrain.evaluate.slide_level.task_file import TaskSpec, read_task_file
+from pathtrain.params.tasks import Kind, asked
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +44,10 @@ class Task:
         parts: (n) train, val or test; None if the CSV fixes none.
         by_patient: whether the CSV has patients.
         left_out: labelled slides without features (only if that is allowed).
+        kind: what is asked. Of numbers there are no ``classes`` and ``labels`` are 0; of survival ``labels``
+            are 1 where the event came.
+        numbers: (n,) numbers or times; None of classes and ranks.
+        bags: (n) slides of each row, where a row is a patient; None: each row is a slide.
     """
 
     name: str
@@ -51,6 +59,35 @@ class Task:
     parts: list[str] | None
     by_patient: bool
     left_out: list[str]
+    kind: Kind = "classes"
+    numbers: Floats | None = None
+    bags: list[tuple[str, ...]] | None = None
+
+    def bag(self, row: int) -> tuple[str, ...]:
+        """The slides of a row."""
+        return (self.slides[row],) if self.bags is None else self.bags[row]
+
+    @property
+    def strata(self) -> tuple[list[str], Ints]:
+        """Names and (n,) numbers of what folds and held-out parts have in equal shares."""
+        if self.kind == "survival":
+            return ["without an event", "with an event"], self.labels
+        if self.kind != "regression":
+            return self.classes, self.labels
+        assert self.numbers is not None
+        parts = 4 if len(self.patients) >= 40 else 2
+        ends = np.quantile(self.numbers, np.arange(1, parts) / parts)
+        places = np.searchsorted(ends, self.numbers, side="right").astype(np.int64)
+        return [f"the {number + 1}. of {parts} parts by size" for number in range(parts)], places
+
+    def answer(self, row: int) -> str:
+        """What is true of a row, for people."""
+        if self.numbers is None:
+            return self.classes[int(self.labels[row])]
+        told = f"{self.numbers[row]:g}"
+        if self.kind == "regression":
+            return told
+        return f"{told}, {'event' if self.labels[row] else 'no event'}"
 
 
 @dataclass(frozen=True)
@@ -68,15 +105,17 @@ def read_tasks(
     *,
     only: Sequence[str] = (),
     allow_missing: bool = False,
+    part: str | None = None,
 ) -> list[Task | Missing]:
     """The tasks to run, in the order of the YAML or of the CSV's columns.
 
     Args:
         labels: CSV or Parquet files, read as one; with ``benchmark``, or one folder that holds its CSVs.
-        benchmark: a YAML file, or ``exaonepath2``; None takes every column as a task that holds classes.
+        benchmark: a YAML file, or a built-in one; None takes every column as a task that holds classes.
         known: slides with features.
-        only: names of tasks; empty for all.
+        only: names of tasks; empty for all. Without ``benchmark``: columns, with their kinds or without.
         allow_missing: leave labelled slides without features out instead of refusing.
+        part: the part of all slides, whatever the table says; None takes the table's.
 
     Returns:
         Tasks; Missing for those of the benchmark whose CSV is not there.
@@ -89,8 +128,8 @@ def read_tasks(
         table = _table(labels, known)
         rows = [row for row, slide in enumerate(table.slides) if slide in known]
         specs, left = _columns(table, rows, only)
-        _say(label_account.of_table(table, rows, left, known, "features"))
-        return [_task(spec, table, known, allow_missing) for spec in specs]
+        say(label_account.of_table(table, rows, left, known, "features"))
+        return [_task(spec, table, known, allow_missing, part) for spec in specs]
     path, specs = read_task_file(benchmark)
     folder = labels[0] if len(labels) == 1 and labels[0].is_dir() else path.parent
     _check_names(only, [spec.name for spec in specs])
@@ -103,16 +142,15 @@ def read_tasks(
         if absent:
             found.append(Missing(spec.name, f"no labels: {absent[0]} is not there"))
             continue
-        found.append(_task(spec, _table(paths, known), known, allow_missing))
+        if spec.challenge is not None:
+            table = challenges.table(spec.challenge, paths[0], known)
+        else:
+            table = _table(paths, known)
+        found.append(_task(spec, table, known, allow_missing, part))
     if all(isinstance(task, Missing) for task in found):
         reasons = [task.reason for task in found if isinstance(task, Missing)]
         raise UsageError(f"none of {counted(len(found), 'task')} can be run; the first: {reasons[0]}")
     return found
-
-
-def _say(lines: Iterable[str]) -> None:
-    for line in lines:
-        log.info("%s", line)
 
 
 def _check_names(only: Sequence[str], names: Sequence[str]) -> None:
@@ -137,33 +175,52 @@ def _table(paths: Sequence[Path], known: AbstractSet[str]) -> LabelTable:
 def _columns(
     table: LabelTable, rows: Sequence[int], only: Sequence[str]
 ) -> tuple[list[TaskSpec], dict[str, str]]:
-    """A task for each column that holds one, or that is asked for by name; and why others hold none."""
-    _check_names(only, list(table.labels))
-    taken, left = (list(only), {}) if only else table.tasks(rows)
-    return [TaskSpec(name=column, column=column) for column in table.labels if column in taken], left
+    """A task for each column that holds one, or that is asked for; and why others hold none."""
+    if not only:
+        taken, left = table.tasks(rows)
+        return [
+            TaskSpec(name=name, column=name, kind="classes") for name in table.labels if name in taken
+        ], left
+    wanted = [asked(text, table.cells) for text in only]
+    _check_names([one.column for one in wanted if one.kind is None], list(table.labels))
+    twice = next((one.column for one in wanted if [o.column for o in wanted].count(one.column) > 1), None)
+    if twice is not None:
+        raise UsageError(f"`task` {twice}: asked for twice; the tasks of a YAML may have names of their own")
+    specs = []
+    for one in wanted:
+        kind = one.kind or targets.kind_of(table, one.column, rows)
+        order = list(one.order) or None
+        specs.append(
+            TaskSpec(
+                name=one.column, column=one.column, kind=kind, event=one.event, other=one.other, order=order
+            )
+        )
+    places = list(table.cells)
+    return sorted(specs, key=lambda spec: places.index(spec.column) if spec.column in places else 0), {}
 
 
-def _task(spec: TaskSpec, table: LabelTable, known: AbstractSet[str], allow_missing: bool) -> Task:
-    source = table.source
-    for column in (spec.column, spec.split):
+def _task(
+    spec: TaskSpec, table: LabelTable, known: AbstractSet[str], allow_missing: bool, part: str | None
+) -> Task:
+    source, wanted = table.source, spec.asked(table.cells)
+    for column in (*wanted.columns, spec.split):
         if column is not None and column not in table.cells:
             raise UsageError(
                 f"{source}: task {spec.name}: no column {column}; it has {', '.join(table.cells)}"
             )
-    table.check_classes(spec.column)
-    labels = table.labels_of(spec.column)
+    labels = table.labels_of(wanted.column)
     labelled = [row for row, label in enumerate(labels) if label]
     unknown = [table.slides[row] for row in labelled if table.slides[row] not in known]
     if unknown and not allow_missing:
         raise UsageError(
-            f"{source}: {_some(unknown)} {'has' if len(unknown) == 1 else 'have'} no features (a folder has "
+            f"{source}: {some(unknown)} {'has' if len(unknown) == 1 else 'have'} no features (a folder has "
             f"{min(known)}, for one); embed them, take them out of the CSV, or give `allow_missing`"
         )
     there = [row for row, slide in enumerate(table.slides) if slide in known]
-    _say(label_account.of_task(table, spec.name, spec.column, there))
-    rows = [row for row in there if labels[row]]
-    classes = _classes(spec, {labels[row] for row in rows}, source, len(rows))
-    numbers = {name: number for number, name in enumerate(classes)}
+    kind = wanted.kind or ("classes" if spec.positive else targets.kind_of(table, wanted.column, there))
+    found = answers(spec, replace(wanted, kind=kind), table, there)
+    rows = [row for row, label in zip(there, found.labels.tolist(), strict=True) if label >= 0]
+    kept = found.labels >= 0
     column, owners = table.patients or (table.slide_column, table.slides)
     for row in rows:
         if not owners[row]:
@@ -171,37 +228,23 @@ def _task(spec: TaskSpec, table: LabelTable, known: AbstractSet[str], allow_miss
     patients = {owner: number for number, owner in enumerate(sorted({owners[row] for row in rows}))}
     split = spec.split or table.split
     parts = None if split is None else table.parts(split, rows)
+    if part is not None:
+        parts = [part] * len(rows)
     if parts is not None:
         check_leaks([owners[row] for row in rows], parts, f"{source}: task {spec.name}")
     return Task(
         name=spec.name,
         slides=[table.slides[row] for row in rows],
-        classes=classes,
-        labels=np.array([numbers.get(labels[row], 0) for row in rows], dtype=np.int64),
+        classes=found.classes,
+        labels=found.labels[kept],
         patients=list(patients),
         patient=np.array([patients[owners[row]] for row in rows], dtype=np.int64),
         parts=parts,
         by_patient=table.patients is not None,
         left_out=unknown,
+        kind=kind,
+        numbers=None if found.numbers is None else found.numbers[kept],
     )
-
-
-def _classes(spec: TaskSpec, values: set[str], source: str, slides: int) -> list[str]:
-    if len(values) < 2:
-        what = f"all {slides} of its slides are {values.pop()}" if values else "no slide has a label"
-        raise UsageError(
-            f"{source}: task {spec.name}: {what}; two classes are needed (`task` picks the tasks to run)"
-        )
-    if spec.positive is None:
-        return sorted(values)
-    positive = cells.label(spec.positive)  # 1.0 is 1, as in the table
-    if positive not in values:
-        raise UsageError(
-            f"{source}: task {spec.name}: no slide is {spec.positive}, the positive class; "
-            f"the column {spec.column} has {', '.join(sorted(values))}"
-        )
-    others = sorted(values - {positive})
-    return [others[0] if len(others) == 1 else f"not {positive}", positive]
 
 
 def check_leaks(owners: Sequence[str], parts: Sequence[str], where: str) -> None:
@@ -217,12 +260,12 @@ def check_leaks(owners: Sequence[str], parts: Sequence[str], where: str) -> None
     if leaking:
         shared = " and ".join(sorted(seen[leaking[0]], key=PARTS.index))
         raise UsageError(
-            f"{where}: {_some(leaking, 'patient')} in more than one part ({leaking[0]}: {shared}); "
+            f"{where}: {some(leaking, 'patient')} in more than one part ({leaking[0]}: {shared}); "
             "slides of one patient are alike: keep them in one part"
         )
 
 
-def _some(names: list[str], kind: str = "slide") -> str:
+def some(names: list[str], kind: str = "slide") -> str:
     """The first names of a list, and how many there are."""
     shown = ", ".join(names[:5])
     if len(names) == 1:

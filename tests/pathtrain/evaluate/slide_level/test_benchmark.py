@@ -94,8 +94,8 @@ def test_command_and_page(features: Path, labels: Path, dataset: Path, tmp_path:
         page = check_page(out / "slides.html", width, None, dark)
         assert (page.errors, page.external, page.broken, page.without_alt) == ([], [], [], 0)
         assert page.overflow == 0
-        # the chart, and per task two slides, plain and with three methods
-        assert page.images == 1 + 2 * 2 * (1 + 3)
+        # the chart, and per task the reliability and two slides, plain and with three methods
+        assert page.images == 1 + 2 + 2 * 2 * (1 + 3)
         for text in (
             "colour: mean and SD",
             "AUROC of each less another",
@@ -182,11 +182,17 @@ def test_heat_map_paints_each_tile_by_rank() -> None:
 @pytest.mark.parametrize(
     ("more", "error"),
     [
-        (["--method", "clam"], "`method` must be clam-sb, clam-mb, abmil or linear"),
+        (
+            ["--method", "clam"],
+            "`method` must be clam-sb, clam-mb, abmil, transmil, dsmil, mean-mlp or linear",
+        ),
         (["--task", "nothing"], "`task` nothing: there is no such task; there are key, hue"),
         (["--heatmap", "s99"], "`heatmap` s99: no task has a label for it"),
         (["--folds", "40"], "`folds` 40: task key has 9 patients"),
-        (["--tasks", "ten"], "`tasks` ten: neither exaonepath2 nor a YAML"),
+        (
+            ["--tasks", "ten"],
+            "`tasks` ten: neither camelyon16-small or exaonepath2 or panda-small nor a YAML",
+        ),
     ],
 )
 def test_wrong_options(more: list[str], error: str, features: Path, labels: Path, tmp_path: Path) -> None:

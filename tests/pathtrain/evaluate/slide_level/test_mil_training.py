@@ -10,12 +10,14 @@ from sklearn.metrics import roc_auc_score
 
 from pathtrain.evaluate.slide_level import mil_training
 from pathtrain.evaluate.slide_level.mil_training import Trained, predict, train
+from pathtrain.evaluate.slide_level.objectives import Objective
 from pathtrain.models.mil import MilConfig
-from pathtrain.params.slide_level import TrainConfig
+from pathtrain.params.slide_level import SlidesConfig, TrainConfig
 
 CPU = torch.device("cpu")
 BAGS, KEYS = key_bags(450)
 LABELS = np.array([key is not None for key in KEYS], dtype=np.int64)
+OBJECTIVE = Objective("classes", 2, LABELS)
 TRAIN, VAL, TEST = np.arange(40), np.arange(40, 50), np.arange(50, 450)
 QUICK = TrainConfig(lr=1e-3, epochs=25)
 
@@ -23,13 +25,13 @@ QUICK = TrainConfig(lr=1e-3, epochs=25)
 def trained(method: str = "clam-sb", seed: int = 0, config: TrainConfig = QUICK, **more: Any) -> Trained:
     return train(
         BAGS.__getitem__,
-        LABELS,
+        OBJECTIVE,
         TRAIN,
         VAL,
         dim=8,
-        classes=2,
+        network=method,  # type: ignore[arg-type]
         mil=MilConfig(method=method, **more),  # type: ignore[arg-type]
-        config=config,
+        config=config.of("clam"),
         seed=seed,
         device=CPU,
     )
@@ -38,7 +40,7 @@ def trained(method: str = "clam-sb", seed: int = 0, config: TrainConfig = QUICK,
 @pytest.mark.parametrize("method", ["clam-sb", "clam-mb", "abmil"])
 def test_one_key_tile_decides_and_is_found(method: str) -> None:
     done = trained(method)
-    probabilities = predict(done.model, BAGS.__getitem__, TEST, CPU)
+    probabilities = predict(done.model, OBJECTIVE, BAGS.__getitem__, TEST, CPU)
     assert roc_auc_score(LABELS[TEST], probabilities[:, 1]) > 0.95
     found = []
     for row in TEST:
@@ -79,13 +81,20 @@ def test_weighted_draws_are_by_inverse_class_frequency() -> None:
 
 
 def test_published_settings_are_the_defaults() -> None:
-    assert (TrainConfig().weighted, TrainConfig().lr, TrainConfig().weight_decay) == (True, 2e-4, 1e-5)
+    clam = TrainConfig().of("clam")
+    assert (clam.weighted, clam.lr, clam.weight_decay, clam.batch) == (True, 2e-4, 1e-5, 1)
+    assert (clam.epochs, clam.patience, clam.stop_epoch) == (200, 20, 50)
+    eva = TrainConfig().of("eva")
+    assert (eva.weighted, eva.lr, eva.weight_decay, eva.batch) == (False, 1e-3, 0.01, 32)
+    assert (eva.epochs, eva.patience) == (100, 20)
+    assert SlidesConfig(protocol="eva").settled().seeds == 20
+    assert TrainConfig(lr=1e-4).of("eva").lr == 1e-4
 
 
 def losses_of(values: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     """Validation losses as given."""
     left = iter(values)
-    monkeypatch.setattr(mil_training, "_loss", lambda *_: next(left))
+    monkeypatch.setattr(mil_training, "_validation", lambda *_: next(left))
 
 
 @pytest.mark.parametrize(

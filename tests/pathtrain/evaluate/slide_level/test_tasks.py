@@ -10,7 +10,8 @@ from helpers.featured import write_features, write_labels
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from pathprep.errors import UsageError
-from pathtrain.evaluate.slide_level.scores import Predictions, over_seeds, score
+from pathtrain.evaluate.slide_level.measures import Predictions
+from pathtrain.evaluate.slide_level.scores import over_seeds, score
 from pathtrain.evaluate.slide_level.splits import hold_out, splits
 from pathtrain.evaluate.slide_level.tasks import Missing, Task, read_tasks
 from pathtrain.features.bags import Bags
@@ -212,7 +213,7 @@ def test_scores_against_sklearn(classes: int) -> None:
     for run, auroc, balanced in zip(
         runs, result["auroc"]["seeds"], result["balanced_accuracy"]["seeds"], strict=True
     ):
-        p = run[0].probabilities
+        p = run[0].values
         expected = roc_auc_score(task.labels, p[:, 1] if classes == 2 else p, multi_class="ovr")
         assert auroc == pytest.approx(expected, abs=1e-12)
         assert balanced == pytest.approx(balanced_accuracy_score(task.labels, p.argmax(axis=1)), abs=1e-12)
