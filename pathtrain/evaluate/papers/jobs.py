@@ -26,15 +26,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """An evaluation of one model, which gives the figures of some columns.
+    """An evaluation of one model, or of all together, which gives the figures of some columns.
 
     Attributes:
-        model: its number. data: its name in the paper.
+        models: their numbers. data: its name in the paper.
         evaluation: which. settings: of it.
         columns: keys of the paper's.
     """
 
-    model: int
+    models: tuple[int, ...]
     data: str
     evaluation: Evaluation
     settings: dict[str, Any]
@@ -66,9 +66,8 @@ def jobs(paper: Paper, study: Study, models: int, given: Mapping[str, Any]) -> l
         UsageError: a setting that no evaluation of the paper has, or one of a task that its own has not.
     """
     _check(paper, given)
-    found: list[Job] = []
+    known: dict[tuple[tuple[int, ...], str], Job] = {}
     for number in range(models):
-        known: dict[str, Job] = {}
         for column, words in paper.columns.items():
             data = paper.data(column)
             if data not in study.tasks:
@@ -82,12 +81,12 @@ def jobs(paper: Paper, study: Study, models: int, given: Mapping[str, Any]) -> l
                 **_shared(words.evaluation, given),
                 **task,
             }
-            same = key(data, words.evaluation, settings)
+            which = tuple(range(models)) if KINDS[words.evaluation].joint else (number,)
+            same = which, key(data, words.evaluation, settings)
             before = known.get(same)
-            columns = (column,) if before is None else (*before.columns, column)
-            known[same] = Job(number, data, words.evaluation, settings, columns)
-        found += known.values()
-    return found
+            columns = (column,) if before is None else tuple(dict.fromkeys((*before.columns, column)))
+            known[same] = Job(which, data, words.evaluation, settings, columns)
+    return list(known.values())
 
 
 def _shared(evaluation: Evaluation, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,26 +102,26 @@ def _check(paper: Paper, settings: Mapping[str, Any]) -> None:
             raise UsageError(f"`{name}`: no evaluation of this paper ({', '.join(sorted(kinds))}) has it")
 
 
-def run(job: Job, model: LoadedModel, study: Study, cache: Path | None) -> Done:
+def run(job: Job, models: Sequence[LoadedModel], study: Study, cache: Path | None) -> Done:
     """Do a job; what fails is told by its reason, so that the others go on.
 
     Args:
+        models: all of the table.
         cache: folder of results and features; None: nothing is kept.
     """
-    source = study.tasks[job.data].source
-    title = f"{model.name}: {job.data} ({job.evaluation})"
+    source, own = study.tasks[job.data].source, [models[number] for number in job.models]
+    title = f"{', '.join(model.name for model in own)}: {job.data} ({job.evaluation})"
     kind = KINDS[job.evaluation]
     store = None if cache is None else Cache(cache)
     try:
-        same = key(
-            "job", __version__, job.evaluation, job.settings, model.fingerprint, _state(source, kind.paths)
-        )
+        who = [[model.fingerprint, model.name if kind.joint else ""] for model in own]
+        same = key("job", __version__, job.evaluation, job.settings, who, _state(source, kind.paths))
         before = None if store is None else store.result(same)
         if before is not None:
             log.info("%s: made before, taken from %s", title, cache)
             return Done(before, kept=True)
         log.info("%s", title)
-        scored = kind.run(model, source, cache, **job.settings)
+        scored = kind.run(own, source, cache, **job.settings)
         if store is not None:
             store.keep_result(same, scored)
     except (PathprepError, OSError) as error:

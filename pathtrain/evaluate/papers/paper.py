@@ -32,6 +32,7 @@ class Column(_Strict):
         figure: its key in that command's rows.
         data: which data it is measured on; columns of one data, evaluation and settings are measured
             together. Empty: the column's own key.
+        source: what its data are given besides, where the study file does not say otherwise.
         settings: of that command, by their flat names, where the paper's are not its defaults.
         note: what is trained and tested on, where the title does not say.
         lower: whether lower figures are better.
@@ -41,6 +42,7 @@ class Column(_Strict):
     evaluation: Evaluation
     figure: str
     data: str = ""
+    source: dict[str, str] = Field(default={})
     settings: dict[str, Any] = Field(default={})
     note: str = ""
     lower: bool = False

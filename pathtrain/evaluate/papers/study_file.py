@@ -21,8 +21,8 @@ from pathprep.errors import UsageError, explain_os_error, why
 from pathprep.folders import is_mixed
 from pathprep.storage import regular
 from pathtrain.data.whole_tiles import LABELS_FILE
-from pathtrain.evaluate.papers.kinds import KINDS, Kind
-from pathtrain.evaluate.papers.paper import PAPERS, Paper, read
+from pathtrain.evaluate.papers.kinds import KINDS
+from pathtrain.evaluate.papers.paper import PAPERS, Column, Paper, read
 from pathtrain.recipes.text import LARGEST_TEXT, decoded, parsed
 
 KEYS = {"paper", "models", "settings", "tasks"}
@@ -81,14 +81,16 @@ def find(path: Path, paper: str | None = None) -> Study:
     return found
 
 
-def _kind(paper: Paper, data: str) -> Kind:
-    return KINDS[next(paper.columns[key].evaluation for key in paper.columns if paper.data(key) == data)]
+def _column(paper: Paper, data: str) -> Column:
+    """The first that is measured on the data: all that are share evaluation and source."""
+    return next(paper.columns[key] for key in paper.columns if paper.data(key) == data)
 
 
 def _of_folder(path: Path, paper: Paper) -> dict[str, TaskData]:
     found = {}
     for data in paper.datas:
-        kind, root = _kind(paper, data), path / data
+        column, root = _column(paper, data), path / data
+        kind = KINDS[column.evaluation]
         if not root.is_dir():
             continue
         keys = [key for key in (*kind.needs, *kind.takes) if key in kind.paths]
@@ -103,7 +105,7 @@ def _of_folder(path: Path, paper: Paper) -> dict[str, TaskData]:
             if _holds_tiles(root) if key in kind.tiles else any(root.iterdir()):
                 source, missing = {key: root}, []  # what else lies there is the data's own
         if not missing:
-            found[data] = TaskData(source)
+            found[data] = TaskData({**column.source, **source})
     return found
 
 
@@ -129,7 +131,7 @@ def _of_file(path: Path, paper: str | None) -> Study:
     tasks, others = {}, []
     for key, entry in whole["tasks"].items():
         if key in chosen.datas:
-            tasks[key] = _task(path, str(key), entry, _kind(chosen, key))
+            tasks[key] = _task(path, str(key), entry, _column(chosen, key))
         elif key in everywhere:
             others.append(str(key))
         else:
@@ -143,7 +145,8 @@ def _of_file(path: Path, paper: str | None) -> Study:
     )
 
 
-def _task(path: Path, key: str, entry: Any, kind: Kind) -> TaskData:
+def _task(path: Path, key: str, entry: Any, column: Column) -> TaskData:
+    kind = KINDS[column.evaluation]
     allowed = {*kind.needs, *kind.takes, "settings"}
     needs = " and ".join(kind.needs)
     if not isinstance(entry, dict) or any(entry.get(need) is None for need in kind.needs):
@@ -154,7 +157,7 @@ def _task(path: Path, key: str, entry: Any, kind: Kind) -> TaskData:
     settings = entry.get("settings") or {}
     if not isinstance(settings, dict):
         raise UsageError(f"{path}: {key}: settings must be names with values")
-    source = {}
+    source: dict[str, Any] = dict(column.source)
     for name, value in entry.items():
         if name == "settings" or value is None:
             continue

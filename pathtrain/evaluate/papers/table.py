@@ -25,7 +25,7 @@ from pathtrain.evaluate.papers.paper import PAPERS, Paper, read
 from pathtrain.evaluate.papers.study_file import Study, find
 from pathtrain.evaluate.statistics import describe
 from pathtrain.evaluate.subject import called
-from pathtrain.evaluate.units import compared
+from pathtrain.evaluate.units import Scored, compared
 from pathtrain.params.encoding import KeptHow
 from pathtrain.runs.finishing import aimed
 from pathtrain.runs.model import LoadedModel, Model
@@ -86,7 +86,7 @@ def table(
     _check_names(loaded)
     kept = None if cache is None else Path(cache)
     mine = {
-        number: jobs.run(job, loaded[job.model], study, kept)
+        number: jobs.run(job, loaded, study, kept)
         for number, job in enumerate(todo)
         if number % place.world == place.rank
     }
@@ -97,7 +97,7 @@ def table(
         if place.rank == 0:  # what others made lies in the cache
             for number, job in enumerate(todo):
                 if number not in mine:
-                    mine[number] = jobs.run(job, loaded[job.model], study, kept)
+                    mine[number] = jobs.run(job, loaded, study, kept)
         place.leave()
         if place.rank:
             return {"task": "table", "rank": place.rank}
@@ -141,7 +141,7 @@ def assembled(
     asked = [column for column in words.columns if words.data(column) in study.tasks]
     entries = []
     for number, model in enumerate(models):
-        own = [each for each in ended if each[0].model == number]
+        own = [each for each in ended if number in each[0].models]
         entries.append(_entry(words, model, own))
     present = [key for key in asked if any(key in row["figures"] for each in entries for row in each["rows"])]
     for entry in entries:
@@ -188,9 +188,10 @@ def _entry(paper: Paper, model: LoadedModel, ended: Sequence[tuple[Job, Done]]) 
         if done.scored is None:
             failed |= dict.fromkeys(job.columns, done.reason)
             continue
-        for name, words in done.scored.result.get("baselines", {}).items():
+        result = _own(done.scored, model)
+        for name, words in result.get("baselines", {}).items():
             baselines[f"{name} of {job.evaluation}" if "is" in words else name] = words
-        for found in done.scored.result["results"]:
+        for found in result["results"]:
             row = rows.setdefault(
                 found["name"], {"name": found["name"], "figures": {}, "intervals": {}, "leads": {}}
             )
@@ -208,6 +209,12 @@ def _entry(paper: Paper, model: LoadedModel, ended: Sequence[tuple[Job, Done]]) 
     }
 
 
+def _own(scored: Scored, model: LoadedModel) -> dict[str, Any]:
+    """The part of a joint evaluation that is of a model."""
+    found: dict[str, Any] = scored.result
+    return found["of_models"][model.name] if "of_models" in found else found
+
+
 def _fill(row: dict[str, Any], column: str, figure: str, found: Mapping[str, Any]) -> None:
     value = found.get(figure)
     if value is None:  # not defined for these features, or on this data
@@ -219,6 +226,23 @@ def _fill(row: dict[str, Any], column: str, figure: str, found: Mapping[str, Any
         row["leads"][column] = {"lead": lead[figure], "interval": lead.get(f"{figure}_interval")}
 
 
+def _told(column: str, figure: str, told: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Differences that an evaluation of all models together tells by itself."""
+    return [
+        {
+            "column": column,
+            "first": each["first"],
+            "second": each["second"],
+            "difference": each[figure],
+            "interval": each[f"{figure}_interval"],
+            "p_holm": each["p_holm"],
+            "test": each["test"],
+        }
+        for each in told
+        if figure in each
+    ]
+
+
 def _differences(
     paper: Paper, models: Sequence[LoadedModel], ended: Sequence[tuple[Job, Done]], seed: int
 ) -> list[dict[str, Any]]:
@@ -227,11 +251,12 @@ def _differences(
     """
     found = []
     for column, words in paper.columns.items():
-        made = {
-            job.model: done.scored
-            for job, done in ended
-            if column in job.columns and done.scored is not None and done.scored.result["results"]
-        }
+        whole = [
+            (job, done.scored) for job, done in ended if column in job.columns and done.scored is not None
+        ]
+        for _, scored in whole:
+            found += _told(column, words.figure, scored.result.get("differences", []))
+        made = {job.models[0]: scored for job, scored in whole if "of_models" not in scored.result}
         for one, two in combinations(sorted(made), 2):
             values = [made[number].result["results"][0].get(words.figure) for number in (one, two)]
             if None in values:

@@ -27,7 +27,8 @@ class Fake:
     def __init__(self, shares: Mapping[str, float]) -> None:
         self.shares, self.calls = shares, list[tuple[str, str, dict[str, Any]]]()
 
-    def __call__(self, model: LoadedModel, source: Any, cache: Path | None, **settings: Any) -> Scored:
+    def __call__(self, models: Any, source: Any, cache: Path | None, **settings: Any) -> Scored:
+        (model,) = models
         name = Path(source["train"]).name
         self.calls.append((model.name, name, settings))
         if name == "mhist" and self.shares.get("broken"):

@@ -96,13 +96,21 @@ def test_linear(width: int) -> None:
     figures = {**spread(("accuracy", "balanced"), 0.8), "accuracy_seeds_interval": [0.7, 0.9]}
     figures |= {"balanced_seeds_interval": [0.7, 0.9], "per_class": {"x": {"tiles": 3, "recall": 0.5}}}
     figures |= {"ece": 0.1, "brier": 0.2}
-    settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0, "batch": 128, "iterations": 9, "optimizer": "sgd"}
+    settings = {
+        "lr": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 0,
+        "batch": 128,
+        "iterations": 9,
+        "optimizer": "sgd",
+    }
     for name in (SHORT, LONG):
         result = {
             "model": {"name": name},
             "protocol": "80:20 by slide",
             "published": "exaonepath",
             "differs": [],
+            "absent": [],
             "unknown": ["schedule"],
             "settings": {**settings, "schedule": "cosine", "seeds": 5},
             "results": [
