@@ -13,6 +13,8 @@ from pathtrain.cli import (
     evaluate_collapse,
     evaluate_hest,
     evaluate_linear,
+    evaluate_perturbation,
+    evaluate_robustness,
     evaluate_segmentation,
     evaluate_slides,
     evaluate_table,
@@ -46,10 +48,12 @@ for command in (
     evaluate.knn,
     evaluate_linear.linear,
     evaluate_collapse.collapse,
-    evaluate_hest.hest,
     evaluate_segmentation.segmentation,
-    evaluate_table.table,
+    evaluate_hest.hest,
+    evaluate_robustness.robustness,
+    evaluate_perturbation.perturbation,
     evaluate_slides.slides,
+    evaluate_table.table,
     evaluate.tasks,
 ):
     add(evaluations, command)

@@ -84,8 +84,11 @@ def linear_tables(result: dict[str, Any]) -> Group:
         caption_justify="left",
     )
     scores.add_column("features")
-    for heading in ("top-1", "balanced", "ECE", "Brier"):
+    for heading in ("top-1", "balanced"):
         scores.add_column(heading, justify="right", no_wrap=True)
+    calibration = Table(title="Calibration")
+    for heading in ("features", "ECE", "Brier"):
+        calibration.add_column(heading, justify="left" if heading == "features" else "right")
     recalls = Table(title="Recall")
     recalls.add_column("class")
     recalls.add_column("tiles", justify="right")
@@ -96,8 +99,8 @@ def linear_tables(result: dict[str, Any]) -> Group:
             over = row[f"{key}_seeds_interval"]
             half = f" +-{(over[1] - over[0]) / 2:.3f}" if over else ""
             cells.append(f"{row[key]:.3f}{half} {ends(row[f'{key}_interval'])}")
-        cells += [f"{row[key]:.3f}" for key in ("ece", "brier")]
         scores.add_row(named(name), *cells)
+        calibration.add_row(named(name), *(f"{row[key]:.3f}" for key in ("ece", "brier")))
         recalls.add_column(name, justify="right")
     scores.add_row("majority class", f"{result['majority']:.3f}" + " " * PAD)
     scores.caption = (
@@ -128,7 +131,7 @@ def linear_tables(result: dict[str, Any]) -> Group:
         shown = ["-" if entry["recall"] is None else f"{entry['recall']:.3f}" for entry in entries]
         recalls.add_row(named(name), str(entries[0]["tiles"]), *shown)
     lead = leads(result, "top-1")
-    return Group(scores, *([lead] if lead else []), recalls)
+    return Group(scores, *([lead] if lead else []), calibration, recalls)
 
 
 def _optimiser(settings: dict[str, Any]) -> str:

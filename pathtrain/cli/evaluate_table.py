@@ -75,7 +75,7 @@ def table(
     for path in (out, figure):
         if path:
             errors.print(f"Written: {path}", soft_wrap=True, markup=False)
-    folders = [kept_in(Path(called(model)[1])) for model in models or ()]
+    folders = [kept_in(Path(str(called(model)[1]))) for model in models or ()]
     name = f"{result['task'].replace(' ', '-')}.json"
     finish(context, result, name, folders, as_json, out_json, results_table)
     if any(entry["failed"] for entry in result["models"]):

@@ -12,6 +12,7 @@ from pathtrain.evaluate.units import Scored
 from pathtrain.params.evaluation import LinearParams
 from pathtrain.params.expression import HestParams
 from pathtrain.params.layers import LayerOptions
+from pathtrain.params.robustness import RobustnessParams
 from pathtrain.params.segmentation import SegmentationParams
 from pathtrain.runs.model import LoadedModel
 
@@ -107,5 +108,12 @@ KINDS: dict[str, Kind] = {
         ("data", "labels"),
         slide_tasks.slides_scored,
         joint=True,
+    ),
+    "robustness": Kind(
+        _names(RobustnessParams),
+        ("dataset", "by"),
+        ("group", "same", "columns", "names", "labels"),
+        ("dataset", "columns", "labels"),
+        _plain("shifts.study", "robustness_scored"),
     ),
 }

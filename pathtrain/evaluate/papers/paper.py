@@ -15,7 +15,7 @@ from pathtrain.models.public.registry import entries
 from pathtrain.recipes.text import LARGEST_TEXT, decoded, parsed
 
 HERE = Path(__file__).parent
-PAPERS = ("exaonepath1", "exaonepath2", "midnight")
+PAPERS = ("exaonepath1", "exaonepath2", "midnight", "robustness")
 Evaluation = Literal["linear", "segmentation", "hest", "slides", "robustness"]
 
 

@@ -109,19 +109,16 @@ def _divided(
     figures = [
         name for name, value in task["results"][0].items() if isinstance(value, dict) and "mean" in value
     ]
-    of_models = {}
+    of_models: dict[str, Any] = {}
     for model in models:
         own = found[model.name]
-        rows = [{"name": "model", **_figures([own], figures), "lead": None}]
+        rows: list[dict[str, Any]] = [{"name": "model", **_figures([own], figures), "lead": None}]
         for name in (START, RANDOM):
-            names = [each for each in found if each.startswith(f"{model.name}, {name} ")]
-            if names:
-                rows.append({"name": name, **_figures([found[each] for each in names], figures)})
-                rows[-1]["lead"] = _lead(own, names, figures)
+            rows += _row(
+                name, own, found, [f"{model.name}, {name} {number}" for number in range(len(found))], figures
+            )
         for name in handmade:
-            if name in found:
-                rows.append({"name": name, **_figures([found[name]], figures)})
-                rows[-1]["lead"] = _lead(own, [name], figures)
+            rows += _row(name, own, found, [name], figures)
         of_models[model.name] = {"results": rows, "baselines": about[model.name]}
     return {
         "task": "slides",
@@ -135,6 +132,17 @@ def _divided(
         ],
         "slides": result,
     }
+
+
+def _row(
+    name: str, own: dict[str, Any], found: Mapping[str, Any], keys: Sequence[str], figures: Sequence[str]
+) -> list[dict[str, Any]]:
+    """A baseline's row, of those of its networks that are there; none of none."""
+    there = [key for key in keys if key in found]
+    if not there:
+        return []
+    of_these = _figures([found[key] for key in there], figures)
+    return [{"name": name, **of_these, "lead": _lead(own, there, figures)}]
 
 
 def _figures(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:

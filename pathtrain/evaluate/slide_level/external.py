@@ -96,7 +96,10 @@ def _joined(task: Task, other: Task) -> Task:
     kept = np.array([part != "test" for part in task.parts or ["train"] * len(task.slides)])
     rows = np.flatnonzero(kept)
     if task.kind != other.kind:
-        raise UsageError(f"`test_labels`: task {task.name} is of {other.kind}, in `labels` of {task.kind}")
+        raise UsageError(
+            f"`test_labels`: task {task.name} is of {other.kind}, in `labels` of "
+            f"{task.kind}; say its kind, as in {task.name}:{task.kind}"
+        )
     strange = [name for name in other.classes if name not in task.classes]
     if strange:
         raise UsageError(
