@@ -179,6 +179,34 @@ def check_told_apart(cohort: Cohort) -> None:
         )
 
 
+def check_labelled(cohort: Cohort) -> None:
+    """Refuse tiles without labels.
+
+    Raises:
+        UsageError: there are none.
+    """
+    if cohort.labels is None:
+        raise UsageError(f"{cohort.source}: the tiles have no labels; give `labels`, or a column label")
+
+
+def most_neighbours(cohort: Cohort) -> int:
+    """The fewest neighbours that a tile can have, which is the most that can be asked for."""
+    return len(cohort) - int(np.bincount(cohort.aside).max())
+
+
+def check_k(k: int | None, most: int, cohort: Cohort) -> None:
+    """Refuse more neighbours than every tile has.
+
+    Raises:
+        UsageError: it is more, or no tile has any.
+    """
+    if (k or 1) > most:
+        raise UsageError(
+            f"{cohort.source}: `k` {k or 1}: must be 1 to {most}, the tiles of other {cohort.kind}s "
+            "that every tile has"
+        )
+
+
 def lonely(cohort: Cohort) -> list[str]:
     """Classes that occur at one value of the column alone."""
     counts = (cohort.cells() > 0).sum(axis=1)

@@ -24,7 +24,7 @@ from itertools import combinations
 import numpy as np
 
 from pathprep.errors import UsageError
-from pathtrain.evaluate.shifts.cohort import Cohort
+from pathtrain.evaluate.shifts.cohort import Cohort, check_k, most_neighbours
 from pathtrain.evaluate.shifts.found import Found, per_group
 from pathtrain.evaluate.statistics import Doubles, Flags, Floats, Ints, neighbours
 from pathtrain.params.robustness import NeighbourParams
@@ -100,11 +100,6 @@ def tried(params: NeighbourParams, most: int) -> list[int]:
     return [k for k in (*FIRST, *range(11, top + 1, 10)) if k <= top]
 
 
-def available(cohort: Cohort) -> int:
-    """The fewest neighbours that a tile can have."""
-    return len(cohort) - int(np.bincount(cohort.aside).max())
-
-
 def found_near(features: Floats, cohort: Cohort, rows: Ints, k: int) -> Near:
     """The k nearest of each tile of a subset."""
     part, points = cohort.take(rows), features[rows]
@@ -139,11 +134,8 @@ def search(
         UsageError: k is more than the neighbours that a tile can have, or none is SO or OS.
     """
     parts = subsets(cohort, params.design, seed)
-    most = min(available(cohort.take(rows)) for rows in parts)
-    if (params.k or 1) > most:
-        raise UsageError(
-            f"`k` {params.k or 1}: must be 1 to {most}, the tiles of other {cohort.kind}s that every tile has"
-        )
+    most = min(most_neighbours(cohort.take(rows)) for rows in parts)
+    check_k(params.k, most, cohort)
     tries = tried(params, most)
     nears = [found_near(features, cohort, rows, tries[-1]) for rows in parts]
     scores = np.mean([told(near, tries) for near in nears], axis=0)

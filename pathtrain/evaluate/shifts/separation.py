@@ -17,9 +17,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 
-from pathtrain.evaluate.shifts.cohort import Cohort
+from pathtrain.evaluate.shifts.cohort import Cohort, most_neighbours
 from pathtrain.evaluate.shifts.found import Found, per_group
-from pathtrain.evaluate.shifts.index import available
 from pathtrain.evaluate.statistics import Doubles, Floats, Ints, neighbours
 from pathtrain.evaluate.tile_level.collapse import silhouette
 from pathtrain.evaluate.tile_level.knn import vote
@@ -44,7 +43,7 @@ def silhouettes(features: Floats, cohort: Cohort) -> Found:
 
 def shares(features: Floats, cohort: Cohort, k: int) -> Found:
     """Own share of the values."""
-    k = min(k, available(cohort), max(1, len(cohort) // 10))  # of few tiles all would be near
+    k = min(k, most_neighbours(cohort), max(1, len(cohort) // 10))  # of few tiles all would be near
     own = np.empty(len(cohort))
     for part, _, rows in neighbours(features, features, k, cohort.banned):
         own[part] = (cohort.column[rows] == cohort.column[part, None]).mean(axis=1)
@@ -79,9 +78,9 @@ def _within(features: Floats, cohort: Cohort, k: int) -> Units | None:
     for number in range(len(cohort.classes)):
         rows = np.flatnonzero(cohort.labels == number)
         part = cohort.take(rows)
-        if len(np.unique(part.column)) < 2 or available(part) < 1:
+        if len(np.unique(part.column)) < 2 or most_neighbours(part) < 1:
             continue
-        few = min(k, available(part))
+        few = min(k, most_neighbours(part))
         for block, _, near in neighbours(features[rows], features[rows], few, part.banned):
             sums[rows[block]] = (part.column[near] == part.column[block, None]).mean(axis=1)
         chance = by_chance(part)
@@ -102,7 +101,7 @@ def tells(features: Floats, cohort: Cohort, seed: int) -> Found:
         asked = {"label": (cohort.labels, len(cohort.classes)), **asked}
     units: dict[str, Units] = {}
     for name, (numbers, count) in asked.items():
-        voters = min(VOTERS, available(cohort))
+        voters = min(VOTERS, most_neighbours(cohort))
         guesses = vote(features, numbers, features, voters, count, cohort.banned)
         units[f"{name}_knn"] = _recalls(guesses, numbers, count, cohort)
         told = folded(features, numbers, cohort.group, seed)

@@ -160,8 +160,11 @@ def robustness_scored(
 
 def comparable(features: Floats, name: str) -> Floats:
     """Features as distances are taken of them."""
-    if name not in HANDMADE:
-        return features
+    return standardised(features) if name in HANDMADE else features
+
+
+def standardised(features: Floats) -> Floats:
+    """With mean 0 and SD 1."""
     mean, sd = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
     return np.asarray((features - mean) / sd, dtype=np.float32)
 

@@ -7,8 +7,8 @@ from croma import RI
 from helpers.cohorts import balanced, cohort, features, manifest
 
 from pathprep.errors import UsageError
-from pathtrain.evaluate.shifts.cohort import Cohort
-from pathtrain.evaluate.shifts.index import FIRST, available, search, subsets
+from pathtrain.evaluate.shifts.cohort import Cohort, most_neighbours
+from pathtrain.evaluate.shifts.index import FIRST, search, subsets
 from pathtrain.params.robustness import NeighbourParams
 
 
@@ -113,6 +113,6 @@ def test_it_is_the_same_under_autocast() -> None:
 
 def test_more_neighbours_than_other_patients_have_are_refused() -> None:
     made = balanced()
-    most = available(made)
+    most = most_neighbours(made)
     with pytest.raises(UsageError, match=f"`k` {most + 1}: must be 1 to {most}"):
         search(features(made, label=1, column=1), made, NeighbourParams(k=most + 1), 0)
