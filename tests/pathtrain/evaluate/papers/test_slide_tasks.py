@@ -1,4 +1,4 @@
-"""Tasks of slides in a table: models and baselines embedded once, all of them scored and compared together."""
+"""Tasks of slides in a table: models and baselines embedded once, scored and compared together."""
 
 from pathlib import Path
 from typing import Any
