@@ -18,6 +18,7 @@ from pathtrain.cli import (
     evaluate_segmentation,
     evaluate_slides,
     evaluate_table,
+    evaluate_tiles,
     features,
     lr_range,
     models,
@@ -47,6 +48,7 @@ app.add_typer(evaluations, name="evaluate")
 for command in (
     evaluate.knn,
     evaluate_linear.linear,
+    *evaluate_tiles.COMMANDS,
     evaluate_collapse.collapse,
     evaluate_segmentation.segmentation,
     evaluate_hest.hest,
