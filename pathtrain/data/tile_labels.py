@@ -96,10 +96,10 @@ def read_labels(
 
 def _of_datasets(datasets: Sequence[DatasetTiles], path: Path, origin: AskedOrigin) -> list[Names]:
     if path.is_dir():
-        drawings = read_drawings(path, _known(datasets))
+        drawings = read_drawings(path, known_slides(datasets))
         _check_slides(datasets, set(drawings), path)
         return [labels_of(tiles, drawings, origin) for tiles in datasets]
-    rows = _read_rows(path, _known(datasets))
+    rows = _read_rows(path, known_slides(datasets))
     _check_slides(datasets, set(rows.slides), path)
     per_set = _per_slide if rows.places is None else _per_tile
     return [per_set(tiles, rows) for tiles in datasets]
@@ -146,7 +146,7 @@ def _places(table: Table, xs: Names, ys: Names) -> list[tuple[int, int]]:
     return found
 
 
-def _known(datasets: Sequence[DatasetTiles]) -> SlideNames:
+def known_slides(datasets: Sequence[DatasetTiles]) -> SlideNames:
     """All slides, also those without a tile, to be found by their own names."""
     names = [tiles.dataset.slide_names(tiles.dataset.tile_counts()) for tiles in datasets]
     own: dict[str, tuple[str, ...]] = {}
@@ -157,7 +157,7 @@ def _known(datasets: Sequence[DatasetTiles]) -> SlideNames:
 
 def _check_slides(datasets: Sequence[DatasetTiles], named: set[str], path: Path) -> None:
     # A slide that kept no tile is known too: its label simply labels nothing
-    known = _known(datasets)
+    known = known_slides(datasets)
     unknown = sorted(named - known)
     if unknown:
         raise UsageError(

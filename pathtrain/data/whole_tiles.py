@@ -207,6 +207,7 @@ class FolderTiles(Tiles):
     """Labelled images in a folder with a ``labels.csv`` of columns file, label and perhaps group and split.
 
     Attributes:
+        table: the CSV.
         files: (N) paths relative to the folder, in the order of the CSV.
         labels: (N) label of each file; empty where it has none.
         grouped: whether the CSV has a group column; without it every file is its own group.
@@ -214,9 +215,9 @@ class FolderTiles(Tiles):
 
     kind = "group"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, labelled: bool = True) -> None:
         self.path: Path = path
-        table = tables.read(path / LABELS_FILE)
+        table = self.table = tables.read(path / LABELS_FILE)
         self.files = table.columns[table.first("file")]
         if len(set(self.files)) != len(self.files):
             raise UsageError(f"{path / LABELS_FILE}: a file is listed twice; keep one row per file")
@@ -226,7 +227,11 @@ class FolderTiles(Tiles):
                     f"{table.at(row)}: {file} is outside {path}; put the file, or a link to its "
                     "folder, into this one"
                 )
-        self.labels = [cells.label(cell) for cell in table.columns[table.first("label")]]
+        named = table.named("label")
+        if labelled or named:
+            self.labels = [cells.label(cell) for cell in table.columns[table.first("label")]]
+        else:
+            self.labels = [""] * len(self.files)
         splits = table.pick("split", Columns())
         self._partitions = None if splits is None else [cells.known(cell) for cell in splits]
         groups = table.pick("group", Columns())
@@ -256,12 +261,15 @@ class FolderTiles(Tiles):
         return f"put it right, or take it out of {self.path / LABELS_FILE}"
 
 
-def open_tiles(path: PurePath | str, target: ModelTarget | None = None) -> DatasetTiles | FolderTiles:
+def open_tiles(
+    path: PurePath | str, target: ModelTarget | None = None, labelled: bool = True
+) -> DatasetTiles | FolderTiles:
     """The tiles of a dataset, or of a folder of labelled images.
 
     Args:
         path: the folder, or the URL of a dataset.
         target: of the model that they are for; they are normalised to it where they are not yet.
+        labelled: False: a folder's table may do without a column of labels.
 
     Raises:
         UsageError: it is neither, or holds mixed shards.
@@ -272,7 +280,7 @@ def open_tiles(path: PurePath | str, target: ModelTarget | None = None) -> Datas
     if storage.exists("dataset.json"):
         tiles = DatasetTiles(path)
     elif isinstance(storage.root, Path) and storage.exists(LABELS_FILE):
-        tiles = FolderTiles(storage.root)
+        tiles = FolderTiles(storage.root, labelled)
     elif is_mixed(path):
         tiles = DatasetTiles(path)  # which says what to give instead
     else:

@@ -11,7 +11,19 @@ Each gives its result as data that JSON can write, and is loaded when it is firs
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["collapse", "hest", "knn", "linear", "panels", "segmentation", "slides", "table", "tasks"]
+__all__ = [
+    "collapse",
+    "hest",
+    "knn",
+    "linear",
+    "panels",
+    "perturbation",
+    "robustness",
+    "segmentation",
+    "slides",
+    "table",
+    "tasks",
+]
 
 # Where each name is; the imports below say the same to type checkers and editors
 _MODULES = {
@@ -20,6 +32,8 @@ _MODULES = {
     "knn": "pathtrain.evaluate.tile_level.knn",
     "linear": "pathtrain.evaluate.tile_level.linear",
     "panels": "pathtrain.evaluate.papers.collapse_panels",
+    "perturbation": "pathtrain.evaluate.shifts.perturbation",
+    "robustness": "pathtrain.evaluate.shifts.study",
     "segmentation": "pathtrain.evaluate.pixel_level.study",
     "slides": "pathtrain.evaluate.slide_level.study",
     "table": "pathtrain.evaluate.papers.tile_table",
@@ -31,6 +45,8 @@ if TYPE_CHECKING:
     from pathtrain.evaluate.papers.collapse_panels import panels
     from pathtrain.evaluate.papers.tile_table import table
     from pathtrain.evaluate.pixel_level.study import segmentation
+    from pathtrain.evaluate.shifts.perturbation import perturbation
+    from pathtrain.evaluate.shifts.study import robustness
     from pathtrain.evaluate.slide_level.heads import tasks
     from pathtrain.evaluate.slide_level.study import slides
     from pathtrain.evaluate.tile_level.collapse import collapse

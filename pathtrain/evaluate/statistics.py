@@ -43,7 +43,8 @@ def neighbours(
     points = torch.from_numpy(unit(queries))
     for start in range(0, len(points), BLOCK):
         part = slice(start, min(start + BLOCK, len(points)))
-        similarity = points[part] @ matrix
+        with torch.autocast("cpu", enabled=False):  # a probe measures while a run trains in bfloat16
+            similarity = points[part] @ matrix
         similarity[torch.from_numpy(banned(part))] = -torch.inf
         best = similarity.topk(k, dim=1)
         yield part, best.values.numpy(), best.indices.numpy()

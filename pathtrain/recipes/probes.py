@@ -81,4 +81,27 @@ class RankProbe(ProbeConfig):
     tiles: int = Field(default=2000, ge=2)
 
 
-Probe = Annotated[CollapseProbe | KnnProbe | RankProbe, Field(discriminator="kind")]
+class RobustnessProbe(ProbeConfig):
+    """Whether neighbours share the class or a column, as `pathtrain evaluate robustness` measures it.
+
+    Attributes:
+        data: labelled tiles: a dataset, a folder of images with a labels.csv, or Parquet of images.
+        by: the column of centre, scanner or stain. group: that of patients; null: the data's own groups.
+        columns: a table with these columns, by slide, tile or file. names: a pattern on the files' names.
+        labels: of datasets of slides: a CSV, or a folder of GeoJSON.
+        k: neighbours; null: those at which they tell the label best, at most 101, at each measurement.
+        tiles: at most so many, drawn with the recipe's seed, the same each time.
+    """
+
+    kind: Literal["robustness"]
+    data: Path
+    by: str
+    group: str | None = None
+    columns: Path | None = None
+    names: str | None = None
+    labels: Path | None = None
+    k: int | None = Field(default=None, gt=0)
+    tiles: int = Field(default=2000, ge=4)
+
+
+Probe = Annotated[CollapseProbe | KnnProbe | RankProbe | RobustnessProbe, Field(discriminator="kind")]

@@ -19,7 +19,7 @@ from pathprep.storage.place import local_folder
 from pathprep.words import command, counted
 from pathtrain.errors import NoModelError
 from pathtrain.recipes.names_only import short_all, without_paths
-from pathtrain.recipes.probes import KnnProbe
+from pathtrain.recipes.probes import CollapseProbe, RankProbe
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.reports import curves
 from pathtrain.runs import checkpoint
@@ -281,7 +281,7 @@ def _unlike(runs: list[Run]) -> list[str]:
     found: dict[str, list[tuple[Any, int]]] = {}
     for run in runs:
         for probe in run.recipe.probes:
-            on_own = not isinstance(probe, KnnProbe) and probe.dataset is None
+            on_own = isinstance(probe, CollapseProbe | RankProbe) and probe.dataset is None
             what = probe.model_dump(exclude={"every"}), run.info.get("dataset") if on_own else None
             found.setdefault(probe.key, []).append((what, run.recipe.seed))
     notes = []

@@ -16,6 +16,11 @@ PROBES = {
     ("collapse", "ratio"): "Feature collapse (own slide against chance; 1 is none)",
     ("collapse", "own_share"): "Feature collapse: neighbours from the own slide (share)",
     ("collapse", "chance"): "Feature collapse: chance",
+    ("robustness", "index"): "Robustness index (1: neighbours share the class, 0: the centre or scanner)",
+    ("robustness", "index_chance"): "Robustness index: chance",
+    ("robustness", "index_colour"): "Robustness index: colour alone",
+    ("robustness", "balanced"): "Robustness index: class told by the same neighbours (balanced accuracy)",
+    ("robustness", "fragile"): "Tiles that are nearer to the centre or scanner than to the class (share)",
     ("rank", "effective"): "Effective rank of features (RankMe)",
     ("rank", "sd"): "SD of features (1 every way, 0 one way)",
 }
@@ -23,6 +28,7 @@ PROBES = {
 LEVELS = {
     ("knn", "accuracy"): {"accuracy_colour": "colour", "accuracy_majority": "commonest class"},
     ("collapse", "own_share"): {"chance": "chance"},
+    ("robustness", "index"): {"index_chance": "chance", "index_colour": "colour"},
 }
 # Where more, or less, is better
 BETTER: dict[str, Callable[[Iterable[float]], float]] = {"loss": min}
@@ -32,6 +38,9 @@ BETTER_PROBES: dict[tuple[str, str], Callable[[Iterable[float]], float]] = {
     ("collapse", "excess"): min,
     ("collapse", "ratio"): min,
     ("collapse", "own_share"): min,
+    ("robustness", "index"): max,
+    ("robustness", "balanced"): max,
+    ("robustness", "fragile"): min,
 }
 MOST = 1e300  # of a value that is drawn
 

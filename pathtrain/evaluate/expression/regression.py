@@ -1,6 +1,6 @@
 """From features to genes: the two protocols of HEST-Benchmark.
 
-    pca     StandardScaler -> PCA(256, random_state 1) -> float32 -> ridge; its README's table: "ridge
+    pca     StandardScaler -> PCA(256, random_state 1) -> ridge; its README's table: "ridge
     regression
             unfairly penalises models with larger embedding dimensions"
     plain   ridge on the features as they are, not scaled: its code with ``dimreduce`` None
@@ -34,9 +34,13 @@ def predict(train: Floats, values: Doubles, test: Floats, protocol: str) -> tupl
     if protocol == "pca":
         factors = min(FACTORS, *train.shape)
         pipe = Pipeline([("scaler", StandardScaler()), ("PCA", PCA(factors, random_state=PCA_SEED))])
-        train, test = pipe.fit_transform(train), pipe.transform(test)
-    train, test = train.astype(np.float32), test.astype(np.float32)
-    alpha = STRENGTH / (train.shape[1] * values.shape[1])
+        sides = pipe.fit_transform(train), pipe.transform(test)
+        # HEST makes torch tensors of them, float32, which scikit-learn does not know: it goes on in float64
+        given = [side.astype(np.float32).astype(np.float64) for side in sides]
+    else:
+        given = [train, test]  # in their own float32
+    columns = given[0].shape[1]
+    alpha = STRENGTH / (columns * values.shape[1])
     ridge = Ridge(solver="lsqr", alpha=alpha, random_state=PCA_SEED, fit_intercept=False, max_iter=ITERATIONS)
-    found = ridge.fit(train, values).predict(test)
-    return np.asarray(found, dtype=np.float64).reshape(len(test), values.shape[1]), train.shape[1]
+    found = ridge.fit(given[0], values).predict(given[1])
+    return np.asarray(found, dtype=np.float64).reshape(len(test), values.shape[1]), columns

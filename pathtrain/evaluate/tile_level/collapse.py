@@ -256,7 +256,8 @@ def silhouette(features: Floats, slide: Ints) -> npt.NDArray[np.float64]:
 
     Args:
         features: (n, D).
-        slide: (n,) numbers 0 to S - 1, each at least twice.
+        slide: (n,) numbers 0 to S - 1; a row that is alone with its number has the width 0, as
+            scikit-learn's.
     """
     points = unit(features).astype(np.float64)
     counts = np.bincount(slide)
@@ -265,10 +266,10 @@ def silhouette(features: Floats, slide: Ints) -> npt.NDArray[np.float64]:
     distance = 1 - points @ (sums / counts[:, None]).T
     rows = np.arange(len(points))
     # Its own slide: the row itself is at distance 0 and does not count
-    inner = distance[rows, slide] * counts[slide] / (counts[slide] - 1)
+    inner = distance[rows, slide] * counts[slide] / np.maximum(counts[slide] - 1, 1)
     distance[rows, slide] = np.inf
     outer = distance.min(axis=1)
     largest = np.maximum(inner, outer)
     widths: npt.NDArray[np.float64] = np.zeros(len(points))
-    np.divide(outer - inner, largest, out=widths, where=largest > 0)
+    np.divide(outer - inner, largest, out=widths, where=(largest > 0) & (counts[slide] > 1))
     return widths

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from pathprep.errors import PathprepError, UsageError, why
-from pathtrain.recipes.probes import CollapseProbe, KnnProbe, Probe
+from pathtrain.recipes.probes import CollapseProbe, KnnProbe, Probe, RobustnessProbe
 from pathtrain.recipes.recipe import Recipe
 from pathtrain.training.probes.base import Figures, LiveProbe, Setting, empty_model
 from pathtrain.training.probes.collapse import LiveCollapse
 from pathtrain.training.probes.knn import LiveKnn
 from pathtrain.training.probes.rank import LiveRank
+from pathtrain.training.probes.robustness import LiveRobustness
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,8 @@ def due(recipe: Recipe, step: int, ended: bool) -> list[Probe]:
 def _live(config: Probe, setting: Setting) -> LiveProbe:
     if isinstance(config, CollapseProbe):
         return LiveCollapse(config, setting)
+    if isinstance(config, RobustnessProbe):
+        return LiveRobustness(config, setting)
     return LiveKnn(config, setting) if isinstance(config, KnnProbe) else LiveRank(config, setting)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
@@ -24,8 +25,8 @@ def test_with_pca_it_is_scikit_learns(train: int, dim: int) -> None:
     x, y, z = data(train, dim)
     found, columns = predict(x, y, z, "pca")
     scaler, pca = StandardScaler(), PCA(min(256, train, dim), random_state=1)
-    a = pca.fit_transform(scaler.fit_transform(x)).astype(np.float32)
-    b = pca.transform(scaler.transform(z)).astype(np.float32)
+    a = torch.Tensor(pca.fit_transform(scaler.fit_transform(x)))  # as HEST's benchmark.py
+    b = torch.Tensor(pca.transform(scaler.transform(z)))
     alpha = 100 / (a.shape[1] * 5)
     ridge = Ridge(alpha, solver="lsqr", fit_intercept=False, max_iter=1000, random_state=1)
     np.testing.assert_array_equal(found, ridge.fit(a, y).predict(b))
