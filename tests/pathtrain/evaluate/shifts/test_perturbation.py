@@ -160,6 +160,16 @@ def test_the_whole_has_rows_intervals_and_every_perturbation(result: dict[str, A
     assert all(each["unit"] for each in result["perturbations"])
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_strength_0_moves_nothing_from_end_to_end(run: Path, folder: Path, precision: str) -> None:
+    how = {"kinds": "stain:0,light:0,noise:0", "precision": precision, "random_seeds": 1, "k": 3}
+    for row in evaluate.perturbation(run, folder, **how)["results"]:
+        assert row["moved"] == row["changed"] == row["fall"] == 0
+        assert row["cosine"] == pytest.approx(1, abs=1e-6)
+    moved = evaluate.perturbation(run, folder, **(how | {"kinds": "light:0.2"}))["results"][0]
+    assert moved["moved"] > 0
+
+
 def test_the_same_again_other_draws_and_its_units(run: Path, folder: Path) -> None:
     how = {"kinds": "stain:0.2,noise", "baselines": "colour", "tiles": 10}
     one, two = (perturbation_scored(run, folder, **how) for _ in range(2))
