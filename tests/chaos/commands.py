@@ -192,6 +192,12 @@ COMMANDS = (
     ),
     Command("evaluate collapse", "pathtrain evaluate collapse {out} {toy} --k 3", before="run"),
     Command(
+        "evaluate robustness",
+        "pathtrain evaluate robustness {out} {toy} --by slide --labels {toy_labels}.csv"
+        " --measures share --picture pca",
+        before="run",
+    ),
+    Command(
         "evaluate tasks",
         "pathtrain evaluate tasks {out} {staged} --labels {staged_labels}.csv",
         before="staged_run",
