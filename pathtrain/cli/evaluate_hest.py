@@ -62,7 +62,7 @@ def hest(
 def hest_tables(result: dict[str, Any]) -> Group:
     """Mean Pearson of each kind of features, the model's leads, a column per task, and the best genes."""
     from pathtrain.evaluate.baselines import said
-    from pathtrain.evaluate.expression.study import model_note
+    from pathtrain.evaluate.expression.study import few_spots, model_note
 
     parts: list[Any] = []
     for protocol in result["protocols"]:
@@ -99,7 +99,8 @@ def hest_tables(result: dict[str, Any]) -> Group:
         if len(result["tasks"]) > 1:
             parts.append(_by_task(result, key))
         parts.append(_best(result, protocol))
-    notes = [
+    notes = few_spots(result)
+    notes += [
         f"{task['name']}: genes that do not vary in fold {fold}, left out there: {', '.join(genes)}"
         for task in result["tasks"]
         for fold, genes in task["left_out_genes"].items()

@@ -81,6 +81,10 @@ def _title(result: dict[str, Any], row: dict[str, Any]) -> str:
     return name
 
 
+def _value(row: dict[str, Any], key: str) -> str:
+    return "-" if row[key] is None else f"{row[key]:.3f}"
+
+
 def _cell(row: dict[str, Any], key: str) -> str:
     return "-" if row[key] is None else f"{row[key]:.3f} {ends(row[f'{key}_interval'])}"
 
@@ -91,12 +95,15 @@ def _objects(result: dict[str, Any]) -> Table:
     for heading in OBJECTS.values():
         table.add_column(heading, justify="right", no_wrap=True)
     for row in result["results"]:
-        shown = ["-" if row[key] is None else f"{row[key]:.3f}" for key in OBJECTS]
+        shown = [_value(row, key) for key in OBJECTS]
         table.add_row(named(_title(result, row)), *shown)
     made = result["objects"]
+    best = [f"{name} {_value(made['of_true_classes'], key)}" for key, name in OBJECTS.items()]
     table.caption = (
         "The decoder tells classes, not objects: these are made by a watershed, peaks "
         f"{made['distance']} px apart, at least {made['smallest']} px.\n"
+        "Of the true classes the same makes "
+        f"{', '.join(best)}.\n"
         f"F1: centres within {made['radius']:g} px; F1 IoU: IoU above .5."
     )
     return table

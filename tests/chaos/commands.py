@@ -30,6 +30,7 @@ INPUTS = {
     "features": "pathtrain embed {run} {toy} --out {features}",
     "key": "make key {key}",
     "task_tiles": "make-train task_tiles {task_tiles}",
+    "masked": "make-train masked {masked}",
     "settled": "make-train settled {settled} {toy}",
     "slide_features": "pathtrain embed {other_run} {staged} --out {slide_features}",
 }
@@ -198,6 +199,17 @@ COMMANDS = (
         before="run",
     ),
     Command(
+        "evaluate hest",
+        "pathtrain evaluate hest {out} {sections} --top-genes 3 --baselines colour --out {out}/genes",
+        before="run",
+    ),
+    Command(
+        "evaluate perturbation",
+        "pathtrain evaluate perturbation {out} {toy} --labels {toy_labels}.csv --kinds light,cast:5"
+        " --baselines colour --k 3 --out {out}/perturbed",
+        before="run",
+    ),
+    Command(
         "evaluate tasks",
         "pathtrain evaluate tasks {out} {staged} --labels {staged_labels}.csv",
         before="staged_run",
@@ -212,6 +224,11 @@ COMMANDS = (
         "pathtrain evaluate table {out} --tasks {task_tiles} --iterations 20 --seeds 1"
         " --figure {out}/table.png",
         before="run",
+    ),
+    Command(
+        "evaluate segmentation",
+        "pathtrain evaluate segmentation {run} --train {masked} --size 32 --window 64 --steps 4 --seeds 1"
+        " --decoder-batch 4 --cache {out}/cache --out {out}",
     ),
     Command("pathtrain verify --out-json", "pathtrain verify {run} --out-json {out}/found.json"),
 )

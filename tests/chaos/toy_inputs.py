@@ -124,6 +124,20 @@ def task_tiles(out: Path) -> None:
         labelled_folder(out / task / "test", {"h1": "p", "h2": "b"})
 
 
+def masked(out: Path) -> None:
+    """Images with masks of classes and objects."""
+    from helpers.segmented import table_folder
+
+    table_folder(out, "aabc", ["train", "train", "test", "test"])
+
+
+def sections(out: Path) -> None:
+    """Two plain sections of spatial transcriptomics."""
+    from helpers.expression import st_folder
+
+    st_folder(out, {"A1": "A", "B1": "B"})
+
+
 def damaged(out: Path, dataset: Path) -> None:
     """A dataset of which two slides are damaged: a tar cut short, a table gone."""
     shutil.copytree(dataset, out)
@@ -147,7 +161,7 @@ MAKERS: dict[str, Callable[..., None]] = {
     each.__name__: each
     for each in (
         toy, toy_labels, first, second, tile_set, picture, recipe, staged, staged_labels, staged_recipe, run,
-        other_run, settled, key, task_tiles, damaged, careless,
+        other_run, settled, key, task_tiles, masked, sections, damaged, careless,
     )
 }  # fmt: skip
 

@@ -214,6 +214,7 @@ COMMANDS = (
     "pathtrain evaluate linear {} --train {} --iterations 3 --lr 0.1 --seeds 1",
     "pathtrain evaluate slides {} --labels {} --folds 3 --seeds 1",
     "pathtrain evaluate table {} --tasks {}",
+    "pathtrain evaluate segmentation {} --train {} --size 32 --steps 3 --seeds 1 --classes 1=a,2=b",
     "pathtrain lr-range {} --recipe smoke --out o",
 )
 

@@ -84,8 +84,8 @@ class Images:
         if table is None:  # no file of numbers reaches it
             raise DatasetError(f"{place.mask}: has the value {values.max():,}; at most {1 << 24:,} are read")
         for value, name in names.items():
-            if value < len(table):
-                table[value] = self.numbers[name.lower()]
+            if value < len(table):  # a class that others cover whole has no pixel, and maybe no number
+                table[value] = self.numbers.get(name.lower(), 0)
         return Truth(table[values], found.instances)
 
 
@@ -204,10 +204,10 @@ def numbered(
     Raises:
         UsageError, DatasetError: a class is unknown, or not in the training set; or there is one class only.
     """
-    every: dict[str, tuple[str, Images]] = {}
+    every: dict[str, tuple[str, str, Images]] = {}
     for each in sets:
         for name, image in each.account.names.items():
-            every.setdefault(name.lower(), (image, each))
+            every.setdefault(name.lower(), (name, image, each))
     known = meant(words) if words is not None else preset.names if preset is not None else None
     if known is None:
         known = _as_found(every)
@@ -220,10 +220,10 @@ def numbered(
     known = {name.lower(): name for name in names} | {"ignored": "ignored", BACKGROUND: BACKGROUND} | known
     unknown = [name for name in every if name not in known]
     if unknown:
-        image, where = every[unknown[0]]
+        name, image, where = every[unknown[0]]
         raise UsageError(
-            f"{where.path}: {image} has the class {unknown[0]}, which is none of {', '.join(known)}; name it "
-            f"with `classes`, as in {unknown[0]}=NAME or {unknown[0]}=ignored"
+            f"{where.path}: {image} has the class {name}, which is none of {', '.join(known)}; name it "
+            f"with `classes`, as in {name}=NAME or {name}=ignored"
         )
     numbers = {
         called: 0
@@ -251,12 +251,12 @@ def numbered(
     return [replace(each, numbers=numbers) for each in sets], [BACKGROUND, *names]
 
 
-def _as_found(every: dict[str, tuple[str, Images]]) -> dict[str, str]:
+def _as_found(every: dict[str, tuple[str, str, Images]]) -> dict[str, str]:
     """Classes called as in the files: numbers in their order, names in the alphabet's."""
     if set(every) in ({"1"}, {"255"}, {shapes.OBJECT}):
         return {name: name if name == shapes.OBJECT else FOREGROUND for name in every}
     ordered = sorted(every, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
-    return {name: "ignored" if name == "255" and len(every) > 1 else name for name in ordered}
+    return {name: "ignored" if name == "255" and len(every) > 1 else every[name][0] for name in ordered}
 
 
 def check_apart(sets: Sequence[Images]) -> None:

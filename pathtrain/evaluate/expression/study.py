@@ -30,6 +30,7 @@ from pathtrain.features.progress import TileProgress
 from pathtrain.params.expression import HestParams
 from pathtrain.runs.model import Model
 
+FEW_A_COLUMN = 4  # spots; below, a line says so
 SQUARES = 6  # a section is cut in so many by so many for the intervals over places
 PROTOCOLS = {
     "pca": f"HEST-Benchmark with PCA: StandardScaler, PCA({FACTORS}), ridge of alpha "
@@ -242,6 +243,20 @@ def _rows(scored: dict[str, list[scores.Scored]], seed: int) -> list[dict[str, A
             lead = None if row["lead"] is None else {**row["lead"], **more["lead"]}
             row.update(more, lead=lead)
     return merged
+
+
+def few_spots(result: dict[str, Any]) -> list[str]:
+    """A sentence for each task that learns from few spots for what its ridge sees: it then follows noise."""
+    lines = []
+    for task in result["tasks"]:
+        fewest = min(fold["train"] for fold in task["folds"].values())
+        most = max(count for columns in task["columns"].values() for count in columns.values())
+        if fewest < FEW_A_COLUMN * most:
+            lines.append(
+                f"{task['name']}: {most} columns are learnt from {fewest} spots in a fold: the published "
+                "penalty is small, so long features follow noise there and short ones (colour) look better."
+            )
+    return lines
 
 
 def model_note(result: dict[str, Any]) -> str:

@@ -38,24 +38,24 @@ def rows_of(
         for key in keys:
             figure = dict(found[key][name])
             lead |= figure.pop("lead") or {}
-            row |= {each: _plain(value) for each, value in figure.items()}
-            row[f"{key}_decoders"] = [_plain(_whole(one[key])) for one in every[name]]
+            row |= {each: plain(value) for each, value in figure.items()}
+            row[f"{key}_decoders"] = [plain(whole(one[key])) for one in every[name]]
         row["dice_seeds_interval"] = mean_interval(row["dice_decoders"])
         row["steps"] = list(steps[name])
         row["per_class"] = {
             label: {
-                shown: _plain(_ratio(own[key].sums[:, place].sum(), own[key].counts[:, place].sum()))
+                shown: plain(_ratio(own[key].sums[:, place].sum(), own[key].counts[:, place].sum()))
                 for shown, key in OF_CLASSES.items()
                 if key in own
             }
             for place, label in enumerate(classes[1:])
         }
-        row["lead"] = {each: _plain(value) for each, value in lead.items()} or None
+        row["lead"] = {each: plain(value) for each, value in lead.items()} or None
         rows.append(row)
     return rows
 
 
-def _whole(units: Units) -> float:
+def whole(units: Units) -> float:
     """The figure of all groups."""
     copies: Doubles = np.ones((1, len(units.groups)))
     return float(units.figure(copies)[0])
@@ -65,6 +65,6 @@ def _ratio(above: float, below: float) -> float:
     return float(above / below) if below else float("nan")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """As JSON has it: None where a figure is undefined."""
     return None if isinstance(value, float) and not np.isfinite(value) else value

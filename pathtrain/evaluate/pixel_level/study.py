@@ -177,7 +177,7 @@ class Study:
             with tensor_cores(pick_device(how.device)):
                 trials = Trials(model, cut, self.classes, params, self.select, self.out)
                 rows, units = trials.run(self._kinds(beside, tokens))
-        return Scored(self._result(beside, cut, rows, size), units)
+            return Scored(self._result(beside, cut, rows, size, trials.ceiling()), units)
 
     def _boxes(self, side: str, images: Images) -> list[list[Box]]:
         rng = np.random.default_rng(self.params.seed)
@@ -229,7 +229,12 @@ class Study:
         return kinds
 
     def _result(
-        self, beside: Beside, cut: dict[str, Windows], rows: list[dict[str, Any]], size: int
+        self,
+        beside: Beside,
+        cut: dict[str, Windows],
+        rows: list[dict[str, Any]],
+        size: int,
+        ceiling: dict[str, float | None],
     ) -> dict[str, Any]:
         params, test = self.params, self.sides[TEST]
         selected = {"last": "the last weights", VAL: "the best epoch on val"}.get(
@@ -270,6 +275,7 @@ class Study:
                 "given": test.account.instances,
                 "made_by": "a watershed of the decoder's classes by distance to background: it is semantic",
                 **asdict(params.objects),
+                "of_true_classes": ceiling or None,
             },
             "baselines": beside.about | self._colour(),
             "results": rows,

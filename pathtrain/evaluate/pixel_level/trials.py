@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from pathtrain.data.segmented.images import Images
-from pathtrain.data.segmented.truth import Classes, Truth
+from pathtrain.data.segmented.truth import IGNORED, Classes, Truth
 from pathtrain.distributed.workers import pick_device
 from pathtrain.evaluate.pixel_level import pictures
 from pathtrain.evaluate.pixel_level.decoder import Decoder
-from pathtrain.evaluate.pixel_level.results import rows_of
+from pathtrain.evaluate.pixel_level.results import plain, rows_of, whole
 from pathtrain.evaluate.pixel_level.scoring import (
+    OF_OBJECTS,
     Guess,
     Sums,
     as_units,
@@ -103,9 +104,23 @@ class Trials:
                     every[name].append(self._scored(decoder, batches["test"], name))
                     steps[name].append(step)
         self._draw()
-        whole = {name: together(each) for name, each in every.items()}
-        rows = rows_of(whole, every, steps, self._classes, first)
-        return rows, {(name, key): units for name, own in whole.items() for key, units in own.items()}
+        means = {name: together(each) for name, each in every.items()}
+        rows = rows_of(means, every, steps, self._classes, first)
+        return rows, {(name, key): units for name, own in means.items() for key, units in own.items()}
+
+    def ceiling(self) -> dict[str, float | None]:
+        """What the true classes would give: figures of objects that the same watershed makes of them."""
+        test, count, found = self._test, len(self._classes), list[Sums]()
+        if not test.account.instances:
+            return {}
+        for number in range(len(test)):
+            area, truth = self._cut["test"].area(number), self._truth(number)
+            classes = truth.part(*area).classes
+            perfect = Guess(area, np.where(classes == IGNORED, 0, classes).astype(np.uint8), [])
+            found.append(image_sums(perfect, truth, count, self._params.objects, True))
+        groups, kinds = ([getattr(place, what) for place in test.places] for what in ("group", "kind"))
+        units = as_units(found, groups, kinds)
+        return {key: plain(whole(units[key])) for key in OF_OBJECTS}
 
     def _trained(self, batches: Mapping[str, Batches], seed: int, told: "Told") -> tuple[Decoder, int]:
         watched, count = batches.get(self._select), len(self._classes)
@@ -145,8 +160,8 @@ class Trials:
         for number, found in self._drawn.items():
             assert self._out is not None
             area, name = found.areas[0], self._test.places[number].name
-            whole = self._test.pixels(number)
-            part = whole[area.top : area.top + area.height, area.left : area.left + area.width]
+            pixels = self._test.pixels(number)
+            part = pixels[area.top : area.top + area.height, area.left : area.left + area.width]
             path = self._out / f"{number:05d}-{Path(name).stem}.png"
             pictures.draw(path, np.ascontiguousarray(part), found.panels, self._classes, name)
 

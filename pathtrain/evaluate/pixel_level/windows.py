@@ -23,6 +23,7 @@ from pathtrain.images import Pixels
 from pathtrain.stain.normaliser import Normaliser
 
 Ints = npt.NDArray[np.int64]
+WIDER = 1.25  # times a window: a narrower image is one, not two that are nearly the same
 SHARE, RATIO, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10  # of random crops: torchvision's RandomResizedCrop
 
 
@@ -66,8 +67,9 @@ class Windows:
 
 
 def side_by_side(height: int, width: int, side: int, overlap: int = 0) -> list[Box]:
-    """Squares that cover an image; of an image that is narrower, of its width."""
-    side = min(side, height, width)
+    """Squares that cover an image; of an image that is narrower, or hardly wider, of its width."""
+    least = min(height, width)
+    side = least if least <= side * WIDER else side
     step = max(side - overlap, 1)
     starts = [
         [min(start, length - side) for start in range(0, length - side + step, step)]

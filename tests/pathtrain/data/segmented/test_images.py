@@ -84,7 +84,7 @@ def test_folders_of_qupath_files_and_masks_beside(tmp_path: Path) -> None:
             [("Tumor", "Polygon", [square(2, 2, 9)]), ("Stroma", "Polygon", [square(20, 20, 9)])],
         )
     (train, _), classes = sides(tmp_path)
-    assert classes == ["background", "stroma", "tumor"]
+    assert classes == ["background", "Stroma", "Tumor"]
     assert train.truth(0).classes[5, 5] == 2
     renamed, given = sides(tmp_path, words="tumor=lesion,stroma=background")
     assert given == ["background", "lesion"]

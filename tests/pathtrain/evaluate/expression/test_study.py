@@ -179,6 +179,8 @@ def test_the_command_writes_genes_and_pictures(run: Path, task: Path, tmp_path: 
     assert done.exit_code == 0
     assert "genes that do not vary in fold 0, left out there: STILL" in done.stdout
     assert "which say nothing of other patients" in done.stdout
+    assert "TOY: 34 columns are learnt from 53 spots" not in done.stdout  # colour alone: of the model 24
+    assert "TOY: 24 columns are learnt from 53 spots" in done.stdout
     kept = json.loads((run / "evaluation" / "hest.json").read_text())
     assert (run / "evaluation" / "hest.yaml").is_file()
     with (out / "genes.csv").open(newline="") as file:

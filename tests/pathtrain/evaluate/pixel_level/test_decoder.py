@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from pathtrain.data.segmented.truth import IGNORED
-from pathtrain.evaluate.pixel_level.decoder import Decoder, dice_loss
+from pathtrain.evaluate.pixel_level.decoder import Decoder, dice_loss, enlarged_convolution
 
 
 def plain(decoder: Decoder, images: torch.Tensor, tokens: torch.Tensor | None) -> torch.Tensor:
@@ -46,6 +46,22 @@ def test_the_decoder_is_the_published_one(dim: int | None) -> None:
     found = decoder(images, tokens)
     assert found.shape == (2, 4, 28, 28)
     torch.testing.assert_close(found, plain(decoder, images, tokens), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("cells", "size"), [(28, 224), (14, 224), (8, 50), (2, 5), (1, 4), (6, 3)])
+def test_the_convolution_of_an_enlarged_grid_is_that_of_torch(cells: int, size: int) -> None:
+    torch.manual_seed(0)
+    grid = torch.randn(2, 5, cells, cells, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(4, 5, 3, 3, dtype=torch.float64, requires_grad=True)
+    expected = functional.conv2d(
+        functional.interpolate(grid, (size, size), mode="bilinear"), weight, padding=1
+    )
+    found = enlarged_convolution(grid, weight, size)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    ours = torch.autograd.grad(found.square().sum(), (grid, weight))
+    theirs = torch.autograd.grad(expected.square().sum(), (grid, weight))
+    for own, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-9, atol=1e-9)
 
 
 def test_its_channels_are_the_published_ones() -> None:

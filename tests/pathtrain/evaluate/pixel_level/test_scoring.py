@@ -120,6 +120,8 @@ def test_windows_cover_an_image(height: int, width: int, side: int) -> None:
 
 def test_overlaps_and_central_squares() -> None:
     assert [box.left for box in side_by_side(32, 80, 32, overlap=16)] == [0, 16, 32, 48]
+    # 256 px of tiles by windows of 250 are one window, not four that are nearly the same
+    assert side_by_side(256, 256, 250) == [Box(0, 0, 256, 256)]
     assert centre(35, 82) == [Box(0, 24, 35, 35)]
 
 

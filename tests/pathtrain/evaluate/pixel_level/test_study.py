@@ -17,11 +17,12 @@ import pathtrain
 from pathprep.errors import UsageError
 from pathtrain import evaluate
 from pathtrain.cli import app
-from pathtrain.data.segmented.images import open_images
+from pathtrain.data.segmented.images import numbered, open_images
 from pathtrain.data.segmented.truth import Truth
 from pathtrain.evaluate.pixel_level import study, tokens, training
 from pathtrain.evaluate.pixel_level.decoder import Decoder
-from pathtrain.evaluate.pixel_level.windows import Box, Windows, window
+from pathtrain.evaluate.pixel_level.scoring import OF_OBJECTS, guess_of
+from pathtrain.evaluate.pixel_level.windows import Box, Windows, cut, side_by_side, window
 from pathtrain.params.segmentation import DecoderParams
 
 FEW: dict[str, Any] = {"steps": 6, "decoder_batch": 4, "seeds": 1, "size": 32, "window": 64, "threads": 1}
@@ -54,6 +55,8 @@ def test_a_run_beside_its_baselines(run: Path, table: Path, tmp_path: Path) -> N
             assert float(units.figure(np.ones((1, 2)))[0]) == pytest.approx(row[key])
     # the toy's weights are those that it began with
     assert result["results"][1]["lead"]["dice"] == pytest.approx(0, abs=1e-12)
+    # discs that do not touch are all found again where the classes are right
+    assert result["objects"]["of_true_classes"] == pytest.approx(dict.fromkeys(OF_OBJECTS, 1), abs=1e-6)
     assert set(first["per_class"]["1"]) == {"dice", "iou", "pq", "f1"}
     assert len(list((tmp_path / "out").glob("*.png"))) == 2
     assert list((tmp_path / "scratch").rglob("*.npy")) == []  # windows and tokens are gone
@@ -85,6 +88,29 @@ def test_consep_is_cut_as_published(run: Path, tmp_path: Path) -> None:
     assert result["window"] == 250
     assert "windows of 250 px at 32 px, the last weights" in result["protocol"]
     assert result["classes"][1:] == ["other", "inflammatory", "epithelial", "spindle-shaped"]
+
+
+def test_pannuke_is_scored_by_tissue(run: Path, tmp_path: Path) -> None:
+    for fold in ("Fold 1", "Fold 2"):
+        for kind in ("images", "masks"):
+            (tmp_path / fold / kind / fold.lower().replace(" ", "")).mkdir(parents=True)
+        images, masks = np.zeros((4, 64, 64, 3)), np.zeros((4, 64, 64, 6))
+        for row in range(4):
+            pixels, objects, classes = discs(64, row + 10 * (fold == "Fold 2"))
+            images[row] = pixels
+            for number in (1, 2):
+                masks[row, ..., number - 1] = np.where(classes == number, objects, 0)
+        place = tmp_path / fold / "images" / fold.lower().replace(" ", "")
+        np.save(place / "images.npy", images)
+        np.save(place / "types.npy", np.array(["Breast", "Breast", "Colon", "Colon"]))
+        np.save(tmp_path / fold / "masks" / place.name / "masks.npy", masks)
+    scored = study.segmentation_scored(run, tmp_path / "Fold 1", tmp_path / "Fold 2", baselines="none", **FEW)
+    assert scored.result["classes"][1:3] == ["neoplastic", "inflammatory"]
+    assert scored.result["preset"] == "Gamper et al. 2020"
+    assert scored.units["model", "pq"].sums.shape == (4, 2)  # images, tissues
+    assert scored.units["model", "aji"].sums.shape == (4, 1)
+    with pytest.raises(UsageError, match="is in .* too"):
+        evaluate.segmentation(run, tmp_path / "Fold 1", tmp_path / "Fold 1", **FEW)
 
 
 def test_crops_are_kept_and_one_of_an_image_is_in_an_epoch(run: Path, table: Path) -> None:
@@ -184,6 +210,26 @@ def test_tokens_are_the_models_own(
     pixels, (found,) = seen[0]
     expected = pathtrain.load(run, readout="patches")(pixels)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+class ByPixel(torch.nn.Module):
+    """A decoder that classes each pixel by its red alone."""
+
+    def forward(self, images: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
+        return torch.stack([-images[:, 0], images[:, 0]], dim=1)
+
+
+@pytest.mark.parametrize("overlap", [0, 16])
+def test_windows_are_put_together_again(run: Path, table: Path, tmp_path: Path, overlap: int) -> None:
+    (images,), classes = numbered([open_images(table, "test")], None, "1=cell,2=cell")
+    boxes = [side_by_side(64, 64, 32, overlap) for _ in range(len(images))]
+    windows = cut(images, boxes, 32, tmp_path)
+    batches = training.Batches(windows, None, pathtrain.load(run), torch.device("cpu"))
+    guess = guess_of(ByPixel(), batches, 1, len(classes), 3)  # type: ignore[arg-type]
+    model = pathtrain.load(run)
+    whole = model.normalised(torch.from_numpy(images.pixels(1)).permute(2, 0, 1)[None].float() / 255)
+    np.testing.assert_array_equal(guess.classes, whole[0, 0].numpy() > 0)
+    assert len(guess.dice) == (9 if overlap else 4)
 
 
 def test_windows_are_resized_as_published() -> None:

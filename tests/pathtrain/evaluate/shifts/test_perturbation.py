@@ -160,6 +160,16 @@ def test_the_whole_has_rows_intervals_and_every_perturbation(result: dict[str, A
     assert all(each["unit"] for each in result["perturbations"])
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_strength_0_moves_nothing_from_end_to_end(run: Path, folder: Path, precision: str) -> None:
+    how = {"kinds": "stain:0,light:0,noise:0", "precision": precision, "random_seeds": 1, "k": 3}
+    for row in evaluate.perturbation(run, folder, **how)["results"]:
+        assert row["moved"] == row["changed"] == row["fall"] == 0
+        assert row["cosine"] == pytest.approx(1, abs=1e-6)
+    moved = evaluate.perturbation(run, folder, **(how | {"kinds": "light:0.2"}))["results"][0]
+    assert moved["moved"] > 0
+
+
 def test_the_same_again_other_draws_and_its_units(run: Path, folder: Path) -> None:
     how = {"kinds": "stain:0.2,noise", "baselines": "colour", "tiles": 10}
     one, two = (perturbation_scored(run, folder, **how) for _ in range(2))
@@ -201,6 +211,16 @@ def test_a_model_with_a_target_fits_the_changed_tile(normalising: Any, folder: P
     result = evaluate.perturbation(normalising(), folder, kinds="light:0.1", baselines="none")
     assert result["model"]["target"] is not None
     assert result["results"][0]["moved"] > 0
+
+
+@pytest.mark.slow
+def test_real_tiles_move_further_than_noise(run: Path, data: Path) -> None:
+    """LC25000: a turn of the stain vectors by 10 degrees moves colour further than JPEG of quality 90."""
+    how: dict[str, Any] = {"kinds": "cast:10,jpeg:90", "tiles": 60, "baselines": "colour", "k": 5}
+    found = evaluate.perturbation(run, data / "tiles" / "test", **how)
+    turned, encoded = (each["results"][1] for each in found["perturbations"])
+    assert turned["moved"] > 5 * encoded["moved"]
+    assert turned["changed"] > encoded["changed"]
 
 
 def test_what_cannot_be_is_told(run: Path, folder: Path) -> None:
