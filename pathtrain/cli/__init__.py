@@ -17,6 +17,7 @@ from pathtrain.cli import (
     evaluate_robustness,
     evaluate_segmentation,
     evaluate_slides,
+    evaluate_tiles,
     features,
     lr_range,
     models,
@@ -46,6 +47,7 @@ app.add_typer(evaluations, name="evaluate")
 for command in (
     evaluate.knn,
     evaluate_linear.linear,
+    *evaluate_tiles.COMMANDS,
     evaluate_collapse.collapse,
     evaluate_robustness.robustness,
     evaluate_hest.hest,

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 __all__ = [
     "collapse",
+    "few_shot",
     "hest",
+    "invariance",
     "knn",
     "linear",
     "panels",
     "perturbation",
+    "retrieval",
     "robustness",
     "segmentation",
     "slides",
@@ -28,11 +31,14 @@ __all__ = [
 # Where each name is; the imports below say the same to type checkers and editors
 _MODULES = {
     "collapse": "pathtrain.evaluate.tile_level.collapse",
+    "few_shot": "pathtrain.evaluate.tile_level.few_shot",
     "hest": "pathtrain.evaluate.expression.study",
+    "invariance": "pathtrain.evaluate.tile_level.invariance",
     "knn": "pathtrain.evaluate.tile_level.knn",
     "linear": "pathtrain.evaluate.tile_level.linear",
     "panels": "pathtrain.evaluate.papers.collapse_panels",
     "perturbation": "pathtrain.evaluate.shifts.perturbation",
+    "retrieval": "pathtrain.evaluate.tile_level.retrieval",
     "robustness": "pathtrain.evaluate.shifts.study",
     "segmentation": "pathtrain.evaluate.pixel_level.study",
     "slides": "pathtrain.evaluate.slide_level.study",
@@ -50,8 +56,11 @@ if TYPE_CHECKING:
     from pathtrain.evaluate.slide_level.heads import tasks
     from pathtrain.evaluate.slide_level.study import slides
     from pathtrain.evaluate.tile_level.collapse import collapse
+    from pathtrain.evaluate.tile_level.few_shot import few_shot
+    from pathtrain.evaluate.tile_level.invariance import invariance
     from pathtrain.evaluate.tile_level.knn import knn
     from pathtrain.evaluate.tile_level.linear import linear
+    from pathtrain.evaluate.tile_level.retrieval import retrieval
 
 
 def __getattr__(name: str) -> Any:

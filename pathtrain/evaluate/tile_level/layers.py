@@ -5,7 +5,9 @@
 
 The layers of all seeds are slices of one tensor and take each step together; their losses do not meet, so
 each is what it would be alone. The gradient is written out: autograd takes several times as long for layers
-this small. A column of ones in the features stands for the bias, so that one tensor holds all.
+this small. A column of ones in the features stands for the bias, so that one tensor holds all. Layers are
+held as (S, C, D + 1) and logits as (S, C, B): with so few columns, products the other way round take a CPU
+four times as long (bench/bench_linear.py).
 """
 
 import math
@@ -41,11 +43,13 @@ class Layer:
 
     def logits(self, features: Floats) -> Floats:
         """(S, M, C) of features (M, D); a single output z is given as the two logits 0 and z."""
-        parts = []
+        parts, (seeds, dim, outputs) = [], self.weight.shape
+        rows = self.weight.transpose(1, 2).reshape(-1, dim)
         for start in range(0, len(features), BLOCK):
             points = torch.from_numpy(features[start : start + BLOCK]).to(self.weight.device)
             with torch.autocast(points.device.type, enabled=False):
-                parts.append((points @ self.weight + self.bias).cpu().numpy())
+                logits = (rows @ points.T).view(seeds, outputs, -1).transpose(1, 2) + self.bias
+            parts.append(logits.cpu().numpy())
         found: Floats = np.concatenate(parts, axis=1)
         if found.shape[2] > 1:
             return found
@@ -99,7 +103,8 @@ class _Training:
         goals = labels[:, None] if self.single else np.eye(classes)[labels]
         self.goals = torch.from_numpy(goals.astype(np.float32)).to(device)
         outputs = 1 if self.single else classes
-        self.layers = torch.stack([_first(features.shape[1], outputs, settings, s) for s in seeds]).to(device)
+        first = [_first(features.shape[1], outputs, settings, s).T for s in seeds]
+        self.layers = torch.stack(first).contiguous().to(device)
         self.moments = [torch.zeros_like(self.layers) for _ in range(1 + (settings.optimizer == "adamw"))]
         self.steps = 0
         self.active = torch.arange(len(seeds), device=device)
@@ -150,10 +155,10 @@ class _Training:
             yield map(self._gathered, parts)
 
     def _gathered(self, rows: torch.Tensor) -> Batch:
-        """Points (S, B, D + 1) and goals (S, B, C) of row numbers (S, B)."""
+        """Points (S, B, D + 1) and goals (S, C, B) of row numbers (S, B)."""
         flat = rows.flatten()
         points = self.points.index_select(0, flat).view(*rows.shape, -1)
-        return points, self.goals.index_select(0, flat).view(*rows.shape, -1)
+        return points, self.goals.index_select(0, flat).view(*rows.shape, -1).transpose(1, 2)
 
     def _lr(self, epoch: int) -> float:
         settings = self.settings
@@ -168,9 +173,9 @@ class _Training:
         return settings.lr * (1 + math.cos(math.pi * epoch / settings.iterations)) / 2
 
     def _step(self, points: torch.Tensor, goals: torch.Tensor, lr: float) -> None:
-        logits = torch.bmm(points, self.layers)
-        found = logits.sigmoid_() if self.single else logits.softmax(dim=2)
-        grad = torch.bmm(points.transpose(1, 2), found.sub_(goals).div_(points.shape[1]))
+        logits = torch.bmm(self.layers, points.transpose(1, 2))
+        found = logits.sigmoid_() if self.single else logits.softmax(dim=1)
+        grad = torch.bmm(found.sub_(goals).div_(points.shape[1]), points)
         self.steps += 1
         decay = self.settings.weight_decay
         if self.settings.optimizer == "sgd":
@@ -203,7 +208,7 @@ class _Validation:
         self.labels = torch.from_numpy(labels).to(device)
         counts = torch.bincount(self.labels, minlength=classes)
         there = torch.nn.functional.one_hot(self.labels, classes)[:, counts > 0].double()
-        self.shares = (there / counts[counts > 0]).T / there.shape[1]  # mean recall = shares @ right
+        self.shares = there / counts[counts > 0] / there.shape[1]  # mean recall = right @ shares
         self.best = torch.full((seeds,), -1.0, dtype=torch.float64, device=device)
         self.stop = self.best.clone()
         self.waited = torch.zeros(seeds, dtype=torch.int64, device=device)
@@ -215,10 +220,9 @@ class _Validation:
     def look(self, training: _Training) -> None:
         """Validate the active seeds; those that waited for too long leave."""
         active, layers = training.active, training.layers
-        seeds, dim, outputs = layers.shape
-        logits = (self.points @ layers.permute(1, 0, 2).reshape(dim, -1)).view(-1, seeds, outputs)
-        guesses = (logits[..., 0] > 0).long() if training.single else logits.argmax(dim=2)
-        now = (self.shares @ (guesses == self.labels[:, None]).double()).sum(dim=0)
+        logits = (layers.flatten(0, 1) @ self.points.T).view(*layers.shape[:2], -1)
+        guesses = (logits[:, 0] > 0).long() if training.single else logits.argmax(dim=1)
+        now = ((guesses == self.labels).double() @ self.shares).sum(dim=1)
         now = now.round(
             decimals=12
         )  # the same recalls of other classes are equal, not a better one by rounding
@@ -241,7 +245,8 @@ class _Validation:
 
 
 def _layer(layers: torch.Tensor, best: list[int] | None = None, looks: list[int] | None = None) -> Layer:
-    return Layer(layers[:, :-1].clone(), layers[:, -1:].clone(), best or [], looks or [])
+    columns = layers.transpose(1, 2).contiguous()
+    return Layer(columns[:, :-1], columns[:, -1:], best or [], looks or [])
 
 
 def _with_ones(features: Floats, device: torch.device) -> torch.Tensor:

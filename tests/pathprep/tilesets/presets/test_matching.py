@@ -182,3 +182,43 @@ def test_the_central_square_of_what_is_not_square(tmp_path: Path) -> None:
     Image.fromarray(pixels[:, :20]).save(tmp_path / "square.jpg")
     data = (tmp_path / "square.jpg").read_bytes()
     assert decode(data, crop=True).jpeg == decode(data).jpeg is not None  # bytes stay where nothing is cut
+
+
+def test_sets_as_people_have_them(tmp_path: Path) -> None:
+    """Unpacked into a folder of the same name (koushikkumarl/capsuleNetwork_cancerclassification 4), with the
+    files that macOS puts beside each (Hedlen/MEFLUT 11).
+    """
+    crc(tmp_path / "nested" / "NCT-CRC-HE-100K")
+    shutil.move(tmp_path / "nested/NCT-CRC-HE-100K/CRC-VAL-HE-7K", tmp_path / "nested/CRC-VAL-HE-7K")
+    (tmp_path / "nested/CRC-VAL-HE-7K/ADI/._ADI-TCGA-A.tif").write_bytes(
+        b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X"
+    )
+    (tmp_path / "nested/CRC-VAL-HE-7K/ADI/.DS_Store").write_bytes(b"\x00\x00\x00\x01Bud1")
+    found = matched("crc-100k", tmp_path / "nested")
+    assert Counter(item.split for item in found.items) == {"train": 18, "val": 18}
+    assert not any("._" in item.source for item in found.items)
+
+
+def test_a_partition_that_came_damaged(tmp_path: Path) -> None:
+    """PCam's validation images, cut short on the way (pytorch/vision 6643, 8274); and packed ones."""
+    published("pcam", tmp_path)
+    images = tmp_path / "camelyonpatch_level_2_split_valid_x.h5"
+    images.write_bytes(images.read_bytes()[:2000])
+    with pytest.raises(
+        UsageError, match=r"(?s)split_valid_x.h5: not a readable HDF5 file.*download it again.*expected"
+    ):
+        matched("pcam", tmp_path)
+    for path in tmp_path.glob("*_x.h5"):
+        path.rename(f"{path}.gz")
+    with pytest.raises(UsageError, match=r"(?s)no file named ..._x.h5.*unpacked: gunzip \*.h5.gz"):
+        matched("pcam", tmp_path)
+
+
+def test_no_patient_is_on_both_sides(tmp_path: Path) -> None:
+    """As in splits by image, which look far too good (Zhcyoung/BEPH 8)."""
+    for name in ("bracs", "breakhis", "gleason", "pcam"):
+        sides: dict[str | None, set[str]] = {}
+        for item in matched(name, published(name, tmp_path / name)).items:
+            assert item.group is not None
+            sides.setdefault(item.group, set()).add(item.split)
+        assert all(len(each) == 1 for each in sides.values())
