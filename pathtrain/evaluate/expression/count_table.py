@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
+from scipy import sparse
 
 from pathprep.errors import DatasetError
 from pathprep.storage import regular
@@ -25,7 +26,7 @@ class CountTable:
 
     Attributes:
         path: the file. spots: (N). genes: names of all genes.
-        values: (N, all genes) float64.
+        values: (N, all genes) float64, sparse: most are 0, and all sections are held at once.
     """
 
     def __init__(self, path: Path, places: Collection[str]) -> None:
@@ -49,7 +50,7 @@ class CountTable:
             )
         turned = there > here
         self.spots, self.genes = (columns, rows) if turned else (rows, columns)
-        self.values: Doubles = values.T if turned else values
+        self.values = sparse.csc_array(values.T if turned else values)
         for what, found in (("spot", self.spots), ("gene", self.genes)):
             different, counts = np.unique(found, return_counts=True)
             if len(different) < len(found):
@@ -70,7 +71,7 @@ class CountTable:
                 f"{self.path}: has no gene {', '.join(missing[:3])} ({len(missing)} of {len(genes)} are "
                 f"missing); its genes are named like {', '.join(self.genes[:3].tolist())}"
             )
-        return self.values[:, [self._places[gene] for gene in genes]]
+        return np.asarray(self.values[:, [self._places[gene] for gene in genes]].toarray())
 
     def totals(self) -> Doubles:
         """(N,) sums over all genes."""

@@ -235,6 +235,8 @@ def _impossible(cohort: Cohort, copies: Copies | None, params: RobustnessParams)
     reasons: dict[str, str] = {}
     if cohort.labels is None:
         reasons |= dict.fromkeys(LABELLED, "the tiles have no labels; give `labels`, or a column label")
+    elif reason := cohorts.together(cohort):
+        reasons |= dict.fromkeys(LABELLED, reason)
     if copies is None:
         reasons["copies"] = "give `same`, the column that says which tiles are the same"
     if cohort.apart == "tile":

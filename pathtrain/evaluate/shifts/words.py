@@ -28,7 +28,7 @@ def said(result: Mapping[str, Any]) -> list[str]:
         )
     if row.get("excess") is not None:
         lines.append(
-            f"{row['own_share']:.0%} of the nearest tiles of other {_apart(result)}s share the {by}, "
+            f"{row['own_share']:.0%} of the nearest tiles{_apart(result)} share the {by}, "
             f"{row['share_chance']:.0%} by chance."
         )
     if row.get("column_knn") is not None:
@@ -50,7 +50,8 @@ def said(result: Mapping[str, Any]) -> list[str]:
 
 
 def _apart(result: Mapping[str, Any]) -> str:
-    return str(result["group_kind"]) if result["apart"] == "group" else "tile"
+    named = result["apart"] == "group" and result["group_kind"] != "tile"
+    return f" of other {result['group_kind']}s" if named else ""
 
 
 def _index(row: Mapping[str, Any], by: str) -> str:

@@ -122,10 +122,10 @@ def hold_out(task: Task, train: Ints, seed: int) -> tuple[Ints, Ints]:
 def _fewest(task: Task, rows: Ints) -> tuple[str, int]:
     """The class (or stratum) with the fewest patients, of slides with that label, and how many.
 
-    Ranks that no slide has do not count.
+    Ranks that no slide has do not count, nor does it if all or none had an event.
     """
     names, numbers = task.strata
-    there = np.unique(numbers) if task.kind == "ordinal" else np.arange(len(names))
+    there = np.arange(len(names)) if task.kind == "classes" else np.unique(numbers)
     counts = [len(np.unique(task.patient[rows][numbers[rows] == c])) for c in there]
     # StratifiedGroupKFold warns by slides, of which there are at least as many
     number = int(np.argmin(counts))

@@ -213,6 +213,16 @@ def test_a_model_with_a_target_fits_the_changed_tile(normalising: Any, folder: P
     assert result["results"][0]["moved"] > 0
 
 
+@pytest.mark.slow
+def test_real_tiles_move_further_than_noise(run: Path, data: Path) -> None:
+    """LC25000: a turn of the stain vectors by 10 degrees moves colour further than JPEG of quality 90."""
+    how: dict[str, Any] = {"kinds": "cast:10,jpeg:90", "tiles": 60, "baselines": "colour", "k": 5}
+    found = evaluate.perturbation(run, data / "tiles" / "test", **how)
+    turned, encoded = (each["results"][1] for each in found["perturbations"])
+    assert turned["moved"] > 5 * encoded["moved"]
+    assert turned["changed"] > encoded["changed"]
+
+
 def test_what_cannot_be_is_told(run: Path, folder: Path) -> None:
     with pytest.raises(
         UsageError, match=r"blur is in micrometres; give the tiles' `mpp`, .* `kinds` stain,shift"

@@ -145,6 +145,19 @@ def test_a_column_of_patients_leaves_out_a_tile_alone_and_says_so(made: tuple[Pa
         robustness(run, folder, "group", measures="column", baselines="none")
 
 
+def test_patients_of_one_class_each_have_no_index_but_a_share_within_the_class(
+    made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    def change(row: list[str]) -> list[str]:
+        return [row[0], row[1], f"{row[2]}-{row[1]}", row[3]]
+
+    folder = edited(made[1], tmp_path, change)
+    result = robustness(made[0], folder, "group", baselines="none")
+    assert set(result["left_out"]) == {"index", "margin", "drop", "clusters", "column"}
+    assert "go together in every tile" in result["left_out"]["index"]
+    assert "excess_within" in result["results"][0]
+
+
 def test_columns_come_from_a_table_of_slides_and_from_names(made: tuple[Path, Path], tmp_path: Path) -> None:
     run, folder = made
     dataset = write_dataset(

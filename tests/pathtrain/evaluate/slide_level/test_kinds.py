@@ -118,6 +118,30 @@ def test_patients_as_bags(place: Path) -> None:
     assert (kind["slides"], kind["patients"]) == (16, 16)
 
 
+def test_attention_to_patients_is_slide_by_slide(place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "attention.csv"
+    evaluate.slides(
+        [place / "model"], [place / "labels.csv"], task=["kind"], by="patient", method=["abmil"], seeds=1,
+        epochs=1, attention=out,
+    )  # fmt: skip
+    lines = out.read_text().splitlines()
+    assert len(lines) - 1 == 32 * 6  # both slides of 16 patients, six tiles each
+    assert len({line.split(",")[0] for line in lines[1:]}) == 32
+
+
+def test_folds_where_all_had_the_event(place: Path, tmp_path: Path) -> None:
+    """sebp/scikit-survival#261: data without any censored."""
+    (tmp_path / "l.csv").write_text((place / "labels.csv").read_text().replace("0:LIVING", "1:DECEASED"))
+    options: dict[str, Any] = {
+        "task": ["months,state:survival"],
+        "method": ["mean-mlp"],
+        "epochs": 1,
+        "seeds": 1,
+    }
+    result = evaluate.slides([place / "model"], [tmp_path / "l.csv"], folds=3, **options)
+    assert result["tasks"][0]["per_class"] == {"without an event": 0, "with an event": SLIDES}
+
+
 def test_slides_of_a_patient_that_disagree(place: Path, tmp_path: Path) -> None:
     text = (place / "labels.csv").read_text().splitlines()
     header = text[0].split(",")
