@@ -8,10 +8,8 @@ from pathtrain.evaluate.shifts.words import said
 
 
 def result(**row: Any) -> dict[str, Any]:
-    return {
-        "results": [row], "by": "scanner", "group_kind": "patient", "apart": "group", "notes": [], "left_out": {},
-        "drop": {"classes": ["a", "b"]},
-    }  # fmt: skip
+    told = {"group_kind": "patient", "apart": "group", "notes": [], "left_out": {}}
+    return {"results": [row], "by": "scanner", "drop": {"classes": ["a", "b"]}, **told}
 
 
 @pytest.mark.parametrize(
