@@ -1,4 +1,4 @@
-"""`pathtrain evaluate linear`, and `pathtrain evaluate table`, which is that on six tasks."""
+"""`pathtrain evaluate linear`."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +19,6 @@ from pathtrain.cli.options import (
     Labels,
     Model,
     Result,
-    dense,
     ends,
     finish,
     kept_in,
@@ -64,40 +63,6 @@ def linear(
     finish(context, result, "linear.json", [kept_in(model)], as_json, out_json, linear_tables)
 
 
-@with_settings(LinearParams)
-def table(
-    context: typer.Context,
-    models: Annotated[
-        list[Path], typer.Argument(help="Run folders, or exported models.", metavar="MODEL...")
-    ],
-    settings: dict[str, Any],
-    tasks: Annotated[
-        Path,
-        typer.Option(
-            help="A YAML (pcam: {train: PATH, test: PATH}), or a folder with <task>/train and <task>/test; "
-            "tasks: pcam, mhist, crc-100k, til, msi-crc, msi-stad."
-        ),
-    ] = Path("tasks.yaml"),
-    figure: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PNG", help="Accuracy against parameters and training slides.", rich_help_panel="Output"
-        ),
-    ] = None,
-    as_json: Json = False,
-    out_json: Result = None,
-) -> None:
-    """The six tile tasks of EXAONEPath 1.0's table 1, those that are there, beside its published row."""
-    from pathtrain.evaluate.papers.tile_table import table as study
-
-    result = study(models, tasks, figure=figure, **settings)
-    _say_plain(entry["model"] for entry in result["models"])
-    if figure:
-        errors.print(f"Written: {figure}", soft_wrap=True, markup=False)
-    folders = [kept_in(model) for model in models]
-    finish(context, result, "table.json", folders, as_json, out_json, results_table)
-
-
 def _say_plain(models: Iterable[dict[str, Any]]) -> None:
     for model in models:
         if model["target"] is None:
@@ -119,8 +84,11 @@ def linear_tables(result: dict[str, Any]) -> Group:
         caption_justify="left",
     )
     scores.add_column("features")
-    for heading in ("top-1", "balanced", "ECE", "Brier"):
+    for heading in ("top-1", "balanced"):
         scores.add_column(heading, justify="right", no_wrap=True)
+    calibration = Table(title="Calibration")
+    for heading in ("features", "ECE", "Brier"):
+        calibration.add_column(heading, justify="left" if heading == "features" else "right")
     recalls = Table(title="Recall")
     recalls.add_column("class")
     recalls.add_column("tiles", justify="right")
@@ -131,8 +99,8 @@ def linear_tables(result: dict[str, Any]) -> Group:
             over = row[f"{key}_seeds_interval"]
             half = f" +-{(over[1] - over[0]) / 2:.3f}" if over else ""
             cells.append(f"{row[key]:.3f}{half} {ends(row[f'{key}_interval'])}")
-        cells += [f"{row[key]:.3f}" for key in ("ece", "brier")]
         scores.add_row(named(name), *cells)
+        calibration.add_row(named(name), *(f"{row[key]:.3f}" for key in ("ece", "brier")))
         recalls.add_column(name, justify="right")
     scores.add_row("majority class", f"{result['majority']:.3f}" + " " * PAD)
     scores.caption = (
@@ -163,7 +131,7 @@ def linear_tables(result: dict[str, Any]) -> Group:
         shown = ["-" if entry["recall"] is None else f"{entry['recall']:.3f}" for entry in entries]
         recalls.add_row(named(name), str(entries[0]["tiles"]), *shown)
     lead = leads(result, "top-1")
-    return Group(scores, *([lead] if lead else []), recalls)
+    return Group(scores, *([lead] if lead else []), calibration, recalls)
 
 
 def _optimiser(settings: dict[str, Any]) -> str:
@@ -179,53 +147,3 @@ def _stain_line(result: dict[str, Any]) -> str:
             done = "normalised, fits: " + ", ".join(f"{status} {count}" for status, count in done.items())
         parts.append(f"Stain of {name}: {done}")
     return "\n".join(parts)
-
-
-def results_table(result: dict[str, Any]) -> Group:
-    """Top-1 per task; a row per model, its baselines, and the published row; and the models' leads."""
-    from pathtrain.evaluate.papers.published import TASKS
-
-    shown = dense("Linear evaluation, top-1")
-    shown.add_column("")
-    for heading in (*(task.title for task in TASKS), "mean"):
-        shown.add_column(heading, justify="right", no_wrap=True)
-
-    def cells(row: dict[str, Any], keys: list[str]) -> list[str]:
-        values = [f"{row['top1'][task.key]:.3f}" if task.key in keys else "-" for task in TASKS]
-        return [*values, f"{row['mean']:.3f}"]
-
-    for entry in result["models"]:
-        for row in entry["rows"]:
-            label = entry["model"]["name"] if row["name"] == "model" else f"  {row['name']}"
-            shown.add_row(named(label), *cells(row, result["present"]), end_section=row is entry["rows"][-1])
-    for row in result["published"]:
-        shown.add_row(named(f"{row['name']}, paper"), *cells(row, list(row["top1"])))
-    notes = [f"Means over {counted(len(result['present']), 'task')}, those that are there (-: it is not)."]
-    notes += [f"{row['name']}: {row['mean_of_all']:.3f} over all six." for row in result["published"]]
-    notes += [f"{task.title}: {task.note}." for task in TASKS if task.note]
-    notes.append(
-        "Trained on all of each training set."
-        if result["whole"]
-        else "Trained on 80 % of each training set, by group; all of PCam's, whose validation set is apart."
-    )
-    notes.append("The published splits and schedule are not all known: compare with care.")
-    shown.caption = "\n".join(notes)
-    return Group(shown, *(_leads_table(entry) for entry in result["models"] if len(entry["rows"]) > 1))
-
-
-def _leads_table(entry: dict[str, Any]) -> Table:
-    """A model less each of its baselines, task by task."""
-    from pathtrain.evaluate.baselines import said
-
-    table = dense(f"{entry['model']['name']} less each baseline, top-1")
-    for heading in ("task", "baseline", "lead"):
-        table.add_column(heading, justify="right" if heading == "lead" else "left", no_wrap=True)
-    for key in entry["rows"][0]["top1"]:
-        for row in entry["rows"][1:]:
-            lead = row["leads"][key]
-            shown = f"{lead['accuracy']:+.3f} {ends(lead['accuracy_interval'], '+')}"
-            table.add_row(key, row["name"], shown, end_section=row is entry["rows"][-1])
-    table.caption = "\n".join(
-        ["[95 % interval], paired: the same test groups drawn for both", *said(entry["baselines"])]
-    )
-    return table

@@ -5,7 +5,8 @@ torchrun --nproc-per-node 8 -m pathtrain embed ...
 
 import os
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -80,6 +81,21 @@ class Place:
             with suppress(RuntimeError):  # another one is gone
                 dist.barrier()
             dist.destroy_process_group()
+
+
+@contextmanager
+def by_itself() -> Iterator[None]:
+    """Have what would share its work with the other processes do all of it here, on this process's card."""
+    before = {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE")}
+    os.environ.update(RANK="0", WORLD_SIZE="1")
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def cores() -> int:

@@ -42,14 +42,14 @@ _MODULES = {
     "robustness": "pathtrain.evaluate.shifts.study",
     "segmentation": "pathtrain.evaluate.pixel_level.study",
     "slides": "pathtrain.evaluate.slide_level.study",
-    "table": "pathtrain.evaluate.papers.tile_table",
+    "table": "pathtrain.evaluate.papers.table",
     "tasks": "pathtrain.evaluate.slide_level.heads",
 }
 
 if TYPE_CHECKING:
     from pathtrain.evaluate.expression.study import hest
     from pathtrain.evaluate.papers.collapse_panels import panels
-    from pathtrain.evaluate.papers.tile_table import table
+    from pathtrain.evaluate.papers.table import table
     from pathtrain.evaluate.pixel_level.study import segmentation
     from pathtrain.evaluate.shifts.perturbation import perturbation
     from pathtrain.evaluate.shifts.study import robustness

@@ -97,6 +97,8 @@ def said(about: dict[str, dict[str, Any]]) -> list[str]:
         elif "init" in what:
             seed = f", seed {what['seed']}" if "seed" in what else ""
             lines.append(f"{name}: what training began with, {what['init']}{seed}")
+        elif "is" in what:
+            lines.append(f"{name}: {what['is']}")
         else:
             lines.append(f"{name}: mean of random weights, seeds {', '.join(map(str, what['seeds']))}")
     return lines

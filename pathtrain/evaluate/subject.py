@@ -1,4 +1,6 @@
-"""What an evaluation is of: a model that gives a vector per tile."""
+"""What an evaluation is of: a model that gives a vector per tile, and what it is called."""
+
+from pathlib import Path
 
 from pathprep.errors import UsageError
 from pathtrain.params.encoding import How
@@ -17,3 +19,11 @@ def vectors_of(model: Model, how: How) -> LoadedModel:
     if found.readout == "patches":
         raise UsageError("`readout` patches: an evaluation needs a vector per tile; give cls or mean")
     return found
+
+
+def called(model: Model) -> tuple[str | None, Model]:
+    """A model, and the name that is asked for by ``NAME=MODEL``; None for its own."""
+    if isinstance(model, LoadedModel):
+        return None, model
+    name, equals, place = str(model).partition("=")
+    return (name, place) if equals and name and place and not Path(model).exists() else (None, model)

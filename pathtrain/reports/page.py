@@ -26,7 +26,7 @@ from pathtrain.data.online.dropped import FOLDER, Record
 from pathtrain.data.opening import opened
 from pathtrain.errors import NoModelError
 from pathtrain.evaluate.baselines import said
-from pathtrain.evaluate.papers.published import TASKS
+from pathtrain.evaluate.papers.paper import PAPERS
 from pathtrain.images import decode, resize
 from pathtrain.params.tasks import told
 from pathtrain.recipes.load import dump
@@ -44,11 +44,12 @@ from pathtrain.training.health import Health, Spell
 # What measures what is not there yet
 COMMANDS = {
     "linear": "pathtrain evaluate linear {run} --train TILES --test TILES",
-    "table": "pathtrain evaluate table {run} --tasks FOLDER",
+    "table": "pathtrain evaluate table {run} --paper midnight --tasks STUDY.yaml",
     "knn": "pathtrain evaluate knn {run} --train DATASET --labels LABELS.csv",
     "collapse": "pathtrain evaluate collapse {run} {dataset}",
     "collapse panels": "pathtrain evaluate collapse --plain MODEL DATASET --normalised MODEL DATASET",
 }
+TABLE = "table {}".format  # the task of a paper's table
 TILES_SHOWN = 4
 WHOLE_TILE = 224  # pixels of the picture of a whole tile
 
@@ -88,7 +89,7 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
         run=run.resolve().name,
         facts=[*_facts(recipe, info, rows, step), *_dropped(run)],
         dataset=dataset,
-        tasks=TASKS,
+        tables=[found[task] for task in map(TABLE, PAPERS) if task in found],
         heads=evaluations.heads(run),
         head_figures=told,
         said=said,
@@ -103,7 +104,7 @@ def report(run: str | Path, out: str | Path | None = None, results: Sequence[str
         missing=[
             text.format(run=shlex.quote(run.resolve().name), dataset=shlex.quote(dataset))
             for task, text in COMMANDS.items()
-            if task not in found
+            if not any(key == task or key.startswith(f"{task} ") for key in found)
         ],
         **{task.removeprefix("collapse "): found.get(task) for task in evaluations.FILES},
         recipe=dump(recipe),

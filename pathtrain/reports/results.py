@@ -10,13 +10,14 @@ from pathprep.page.environment import data_uri
 from pathprep.storage.confined import inside
 from pathprep.storage.json_files import read_json
 from pathprep.storage.regular import read
+from pathtrain.evaluate.papers.paper import PAPERS
 
 FOLDER = "evaluation"
 # Task of a result file -> its name in the run's folder
 FILES = {
     "knn": "knn.json",
     "linear": "linear.json",
-    "table": "table.json",
+    **{f"table {paper}": f"table-{paper}.json" for paper in PAPERS},
     "collapse": "collapse.json",
     "collapse panels": "collapse-panels.json",
 }

@@ -29,7 +29,7 @@ from pathprep.storage import hdf5_chunks, parquet
 from pathprep.storage.place import storage_at
 from pathprep.storage.seals import sealed
 from pathtrain.errors import CheckpointError, ModelError
-from pathtrain.evaluate.papers import tile_table
+from pathtrain.evaluate.papers import study_file
 from pathtrain.evaluate.slide_level.task_file import read_task_file
 from pathtrain.features.bags import Bags
 from pathtrain.runs import checkpoint
@@ -69,7 +69,7 @@ def test_a_zero_byte_in_a_place(place: str) -> None:
 def test_a_zero_byte_in_a_list_of_places_names_the_list(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text('pcam: {train: "a\\0b"}')
     with pytest.raises(UsageError, match=r"p\.yaml: pcam: .*zero byte"):
-        tile_table.find(tmp_path / "p.yaml")
+        study_file.find(tmp_path / "p.yaml")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_verify_names_what_is_no_file(dataset: Path, what: str) -> None:
 READERS: dict[str, Callable[[Path], Any]] = {
     "t.json": Target.load,
     "tasks.yaml": lambda path: read_task_file(str(path)),
-    "p.yaml": tile_table.find,
+    "p.yaml": study_file.find,
     "t.parquet": parquet.read,
     "k.key": key.read,
     "run.json": lambda path: info_of(path.parent),

@@ -27,7 +27,7 @@ from pathprep.storage.base import is_url
 from pathprep.storage.place import storage_at
 from pathtrain.data import slide_labels
 from pathtrain.errors import RecipeError
-from pathtrain.evaluate.papers import tile_table
+from pathtrain.evaluate.papers import study_file
 from pathtrain.evaluate.slide_level.task_file import read_task_file
 from pathtrain.evaluate.slide_level.tasks import read_tasks
 from pathtrain.recipes.load import dump, load
@@ -338,7 +338,7 @@ PARSERS = {
         Parser(
             "places of tasks",
             place_files,
-            lambda d, f: tile_table.find(written(d, f / "p.yaml")),
+            lambda d, f: study_file.find(written(d, f / "p.yaml")),
             of_recipe,
             names=("p.yaml",),
         ),

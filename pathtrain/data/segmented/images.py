@@ -17,14 +17,12 @@ from pathprep.storage import regular
 from pathprep.words import counted
 from pathtrain.data.segmented import layouts, mask_files, pannuke, shapes
 from pathtrain.data.segmented.layouts import NAMED, Place
-from pathtrain.data.segmented.presets import PRESETS, Preset, meant
-from pathtrain.data.segmented.truth import IGNORED, Said, Truth
+from pathtrain.data.segmented.truth import Said, Truth
 from pathtrain.images import Pixels, decode
 
 log = logging.getLogger(__name__)
 
-BACKGROUND = "background"
-FOREGROUND = "foreground"  # of masks of one value
+MOST_VALUE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -33,12 +31,14 @@ class Account:
 
     Attributes:
         names: what files call classes, each with the first image that has it.
-        empty: images without an object. instances: whether objects are given, of every image.
+        empty: images without an object. covered: without background.
+        instances: whether objects are given, of every image.
         sides: (N, 2) height and width.
     """
 
     names: dict[str, str]
     empty: int
+    covered: int
     instances: bool
     sides: npt.NDArray[np.int64]
 
@@ -80,9 +80,12 @@ class Images:
             values, names = (found.instances > 0).astype(np.int32), {1: shapes.OBJECT}
         else:
             names = found.names
-        table = np.zeros(int(values.max()) + 1, np.uint8) if values.max() < 1 << 24 else None
-        if table is None:  # no file of numbers reaches it
-            raise DatasetError(f"{place.mask}: has the value {values.max():,}; at most {1 << 24:,} are read")
+        if values.max() >= MOST_VALUE:  # colours are below
+            raise DatasetError(
+                f"{place.mask}: has the value {values.max():,}; less than {MOST_VALUE:,} are read"
+            )
+        table = np.zeros(int(values.max()) + 1, np.uint8)
+        table[0] = self.numbers.get(found.zero, 0)  # background, unless it is given another name
         for value, name in names.items():
             if value < len(table):  # a class that others cover whole has no pixel, and maybe no number
                 table[value] = self.numbers.get(name.lower(), 0)
@@ -113,7 +116,7 @@ def open_images(path: Path, side: str) -> Images:
 
 def _account(places: Sequence[Place]) -> Account:
     names: dict[str, str] = {}
-    sides, empty, objects = [], 0, Counter[bool]()
+    sides, empty, covered, objects = [], 0, 0, Counter[bool]()
     for place in places:
         found = said(place)
         height, width = picture(place).shape[:2]
@@ -130,13 +133,14 @@ def _account(places: Sequence[Place]) -> Account:
         used = found.instances if found.values is None else found.values
         assert used is not None
         empty += not used.any()
+        covered += bool(used.all())
         for value, name in there.items():
             # objects without a class are numbered by themselves
             if name not in names and (used.any() if found.values is None else (used == value).any()):
                 names[name] = place.name
     if len(objects) > 1:
         log.info("objects are given for %d of %d images, so none are looked at", objects[True], len(places))
-    return Account(names, empty, objects[False] == 0, np.array(sides, np.int64))
+    return Account(names, empty, covered, objects[False] == 0, np.array(sides, np.int64))
 
 
 def picture(place: Place) -> Pixels:
@@ -189,76 +193,6 @@ def said(place: Place) -> Said:
     return found if objects is None else replace(found, instances=objects)
 
 
-def numbered(
-    sets: Sequence[Images], preset: Preset | None, words: str | None
-) -> tuple[list[Images], list[str]]:
-    """Give all sets one numbering of the classes of their files.
-
-    Args:
-        sets: the first is that of training.
-        preset: of a published data set. words: the setting ``classes``, which goes before it.
-
-    Returns:
-        The sets, and the names of the classes, background first.
-
-    Raises:
-        UsageError, DatasetError: a class is unknown, or not in the training set; or there is one class only.
-    """
-    every: dict[str, tuple[str, str, Images]] = {}
-    for each in sets:
-        for name, image in each.account.names.items():
-            every.setdefault(name.lower(), (name, image, each))
-    known = meant(words) if words is not None else preset.names if preset is not None else None
-    if known is None:
-        known = _as_found(every)
-    names = list(
-        dict.fromkeys(name for name in known.values() if name.lower() not in (BACKGROUND, "ignored"))
-    )
-    if preset is not None and words is None:
-        names = list(preset.classes)
-    # a file that has the names themselves needs no translation
-    known = {name.lower(): name for name in names} | {"ignored": "ignored", BACKGROUND: BACKGROUND} | known
-    unknown = [name for name in every if name not in known]
-    if unknown:
-        name, image, where = every[unknown[0]]
-        raise UsageError(
-            f"{where.path}: {image} has the class {name}, which is none of {', '.join(known)}; name it "
-            f"with `classes`, as in {name}=NAME or {name}=ignored"
-        )
-    numbers = {
-        called: 0
-        if name.lower() == BACKGROUND
-        else IGNORED
-        if name.lower() == "ignored"
-        else names.index(name) + 1
-        for called, name in known.items()
-    }
-    there = [{numbers[name.lower()] for name in each.account.names} - {0, IGNORED} for each in sets]
-    if not there[0]:
-        raise DatasetError(
-            f"{sets[0].path}: {counted(len(sets[0]), 'image')}, and no mask holds a class besides the "
-            "background: nothing can be learnt; are these the masks?"
-        )
-    for each, classes in zip(sets[1:], there[1:], strict=True):
-        if not classes:
-            raise DatasetError(f"{each.path}: no mask holds a class besides the background")
-        missing = sorted(classes - there[0])
-        if missing:
-            raise UsageError(
-                f"{each.path}: class {names[missing[0] - 1]} has no pixel in {sets[0].path}; draw some, or "
-                "leave it out with `classes`, as NAME=ignored"
-            )
-    return [replace(each, numbers=numbers) for each in sets], [BACKGROUND, *names]
-
-
-def _as_found(every: dict[str, tuple[str, str, Images]]) -> dict[str, str]:
-    """Classes called as in the files: numbers in their order, names in the alphabet's."""
-    if set(every) in ({"1"}, {"255"}, {shapes.OBJECT}):
-        return {name: name if name == shapes.OBJECT else FOREGROUND for name in every}
-    ordered = sorted(every, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
-    return {name: "ignored" if name == "255" and len(every) > 1 else every[name][0] for name in ordered}
-
-
 def check_apart(sets: Sequence[Images]) -> None:
     """Refuse a group, or a file, that is on two sides.
 
@@ -282,23 +216,3 @@ def check_apart(sets: Sequence[Images]) -> None:
                         f"({len(shared)} in all); images of one patient are alike, so none may be on both "
                         "sides: split by patient"
                     )
-
-
-def preset_of(layout: str, sets: Sequence[Images]) -> Preset | None:
-    """The published data set that is meant, or that the files look like."""
-    if layout != "auto":
-        return PRESETS.get(layout)
-    if all(each.layout == "pannuke" for each in sets):
-        return PRESETS["pannuke"]
-    first = sets[0]
-    masks = [place.mask for place in first.places]
-    names = {name.lower() for each in sets for name in each.account.names}
-    if first.layout == "pairs" and all(mask is not None and mask.suffix == ".mat" for mask in masks):
-        if names <= set(PRESETS["consep"].names) and {"5", "6", "7"} & names:
-            return PRESETS["consep"]
-    elif first.layout == "pairs" and all(mask is not None and ".xml" in mask.name for mask in masks):
-        if names <= set(PRESETS["monusac"].names):
-            return PRESETS["monusac"]
-        if names == {shapes.OBJECT}:
-            return PRESETS["monuseg"]
-    return None

@@ -43,11 +43,11 @@ def read_classes(path: Path) -> Said:
     array = read_array(path)
     if array.ndim == 3 and array.shape[2] == 2 and path.suffix.lower() == ".npy":
         values = whole_numbers(array[..., 1], path)
-        return Said(values, _numbered(values, path), whole_numbers(array[..., 0], path))
+        return Said(values, _numbered(values, path), whole_numbers(array[..., 0], path), "0")
     if array.ndim == 3 and array.shape[2] in (3, 4):
         return _of_colours(array[..., :3], path)
     values = _flat(array, path)
-    return Said(values, _numbered(values, path))
+    return Said(values, _numbered(values, path), zero="0")
 
 
 def read_instances(path: Path) -> Ints:
@@ -131,7 +131,7 @@ def _of_colours(array: Array, path: Path) -> Said:
             f"{path}: {len(found):,} colours, so it is no mask: a photograph, or one that was saved as JPEG "
             "or resized with smoothing; save a colour a class"
         )
-    return Said(codes, {int(code): f"#{code:06x}" for code in found if code})
+    return Said(codes, {int(code): f"#{code:06x}" for code in found if code}, zero="#000000")
 
 
 def _of_matlab(path: Path) -> Said:
@@ -149,7 +149,7 @@ def _of_matlab(path: Path) -> Said:
     values = whole_numbers(types, path)
     if instances is not None and instances.shape != values.shape:
         raise DatasetError(f"{path}: {TYPE[0]} is {values.shape}, {INSTANCE[0]} {instances.shape}")
-    return Said(values, _numbered(values, path), instances)
+    return Said(values, _numbered(values, path), instances, "0")
 
 
 def _matlab(path: Path) -> dict[str, Array]:

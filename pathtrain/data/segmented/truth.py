@@ -22,11 +22,13 @@ class Said:
         values: (H, W) int32, 0 for background; None: the objects say which pixels are no background.
         names: value -> what the file calls it: a class, a number or a colour; several may share a name.
         instances: (H, W) int32, number of the object, 0 for none; None if objects are not told apart.
+        zero: what the file calls the value 0; "" where it is what nobody drew on.
     """
 
     values: Ints | None
     names: dict[int, str]
     instances: Ints | None = None
+    zero: str = ""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from pathprep.errors import UsageError
 from pathprep.params.settings import build
 from pathprep.storage.workspace import scratch_folder, workspace
 from pathprep.words import counted, size_in_words
-from pathtrain.data.segmented.images import Images, check_apart, numbered, open_images, preset_of
+from pathtrain.data.segmented.images import Images, check_apart, open_images
+from pathtrain.data.segmented.numbering import numbered, preset_of
 from pathtrain.data.segmented.presets import Preset
 from pathtrain.distributed.workers import pick_device
 from pathtrain.evaluate.baselines import COLOUR, Beside

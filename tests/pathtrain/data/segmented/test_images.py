@@ -10,7 +10,8 @@ from helpers.segmented import consep_folder, discs, imagescope, qupath, square, 
 from PIL import Image
 
 from pathprep.errors import DatasetError, UsageError
-from pathtrain.data.segmented.images import Images, check_apart, numbered, open_images, preset_of
+from pathtrain.data.segmented.images import Images, check_apart, open_images
+from pathtrain.data.segmented.numbering import numbered, preset_of
 from pathtrain.data.segmented.presets import PRESETS
 from pathtrain.data.segmented.truth import IGNORED
 
@@ -111,6 +112,25 @@ def test_classes_can_be_named_joined_and_ignored(tmp_path: Path) -> None:
     np.testing.assert_array_equal(train.truth(0).classes, discs(64, 0)[2] > 0)
     (train, _), _ = sides(folder, words="1=cell,2=ignored")
     assert set(np.unique(train.truth(0).classes)) == {0, 1, IGNORED}
+
+
+def test_zero_can_be_ignored_or_a_class(tmp_path: Path) -> None:
+    """BCSS has 0 for what lies outside of the annotated region: no background."""
+    folder = table_folder(tmp_path / "set", "ab", ["train", "test"])
+    mask = discs(64, 0)[2]
+    (train, _), classes = sides(folder, words="0=ignored,1=a,2=b")
+    assert classes == ["background", "a", "b"]
+    np.testing.assert_array_equal(train.truth(0).classes, np.where(mask == 0, IGNORED, mask))
+    (train, _), classes = sides(folder, words="0=stroma,1=a,2=b")
+    np.testing.assert_array_equal(train.truth(0).classes, mask + 1)
+    assert classes == ["background", "stroma", "a", "b"]
+
+
+def test_one_class_only_is_refused(tmp_path: Path) -> None:
+    folder = table_folder(tmp_path / "set", "ab", ["train", "test"])
+    Image.fromarray(np.ones((64, 64), np.uint8)).save(folder / "0_class.png")
+    with pytest.raises(DatasetError, match="every pixel of every mask is a, so there is one class"):
+        sides(folder, words="1=a,2=a")
 
 
 def test_empty_masks_are_counted_and_only_empty_ones_refused(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pathtrain.data.segmented.images import check_apart, numbered, open_images, preset_of
+from pathtrain.data.segmented.images import check_apart, open_images
 from pathtrain.data.segmented.mask_files import read_instances
+from pathtrain.data.segmented.numbering import numbered, preset_of
 from pathtrain.data.segmented.shapes import as_said
 
 pytestmark = pytest.mark.realdata

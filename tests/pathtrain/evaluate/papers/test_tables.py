@@ -7,8 +7,9 @@ import pytest
 from rich.console import Console
 
 from pathtrain.cli.evaluate_collapse import collapse_table, panels_table
-from pathtrain.cli.evaluate_linear import linear_tables, results_table
-from pathtrain.evaluate.papers.published import EXAONEPATH, TASKS
+from pathtrain.cli.evaluate_linear import linear_tables
+from pathtrain.cli.evaluate_table import results_table
+from pathtrain.evaluate.papers.paper import read
 
 SHORT, LONG = "run-7", "TCGA-3C-AALI-01Z-00-DX1-F6E9A5DF-D8FB-45CF-B4BD-C6B76294C291"
 
@@ -34,36 +35,83 @@ def spread(keys: tuple[str, ...], value: float) -> dict[str, Any]:
     return {name: at for key in keys for name, at in ((key, value), (f"{key}_interval", low_high))}
 
 
-def table_result(name: str) -> dict[str, Any]:
-    top1 = {"pcam": 0.911, "mhist": 0.822}
-    leads = dict.fromkeys(top1, LEAD)
+def table_result(name: str, paper: str) -> dict[str, Any]:
+    words = read(paper)
+    keys = list(words.columns)[:-1]  # the last is not there
+    figures = {key: 0.5 + 0.01 * number for number, key in enumerate(keys)}
+    leads = {key: {"lead": 0.064, "interval": [0.032, 0.094]} for key in keys}
     rows = [
-        {"name": n, "top1": top1, "mean": 0.867, "leads": leads} for n in ("model", "random", "colour+LBP")
+        {"name": n, "figures": figures, "mean": 0.867, "leads": {} if n == "model" else leads}
+        for n in ("model", "random", "colour+LBP")
     ]
-    published = {"name": EXAONEPATH.name, "top1": EXAONEPATH.top1, "mean": 0.86, "mean_of_all": 0.861}
-    models = [{"model": {"name": name}, "rows": rows, "baselines": {"random": {"seeds": [1, 2, 3]}}}]
-    return {"whole": False, "present": ["pcam", "mhist"], "models": models, "published": [published]}
+    failed = {keys[0]: "no such file"}
+    models = [
+        {
+            "model": {"name": name},
+            "rows": rows,
+            "baselines": {"random": {"seeds": [1, 2, 3]}},
+            "failed": failed,
+        }
+    ]
+    row = words.rows[-1]
+    return {
+        "paper": words.model_dump(include={"title", "sources", "figure", "notes"}),
+        "columns": [{"key": key, **each.model_dump()} for key, each in words.columns.items()],
+        "present": keys,
+        "missing": list(words.columns)[-1:],
+        "models": models,
+        "differences": [
+            {"column": keys[0], "first": name, "second": "b", "difference": 0.0123, "interval": None}
+        ],
+        "published": [{"name": row.name, "figures": words.published(row), "mean": 0.86}],
+    }
 
 
+@pytest.mark.parametrize("paper", ["exaonepath1", "midnight"])
 @pytest.mark.parametrize("width", [80, 120])
-def test_table(width: int) -> None:
-    lines = shown(results_table(table_result(SHORT)), width)
-    assert line(lines, SHORT).split() == [SHORT, "0.911", "0.822", "-", "-", "-", "-", "0.867"]
-    published = line(lines, "EXAONEPath 1.0, paper")
-    assert published.split()[3:9] == [f"{EXAONEPATH.top1[task.key]:.3f}" for task in TASKS]
-    assert ["mhist", "colour+LBP", "+0.064", "[+0.032,", "+0.094]"] in [line.split() for line in lines]
-    assert line(shown(results_table(table_result(LONG)), width)[:6], LONG[:20]).split()[-1] == "0.867"
+def test_table(width: int, paper: str) -> None:
+    result = table_result(SHORT, paper)
+    lines = shown(results_table(result), width)
+    titles = [column["title"] for column in result["columns"][:-1]]
+    heads = [line.split() for line in lines if titles[0] in line or "BreakHis" in line]
+    assert heads[0][: len(titles[:6])] == titles[:6]
+    own = [line.split() for line in lines if line.strip().startswith(SHORT + " ") and "0." in line]
+    found = [cell for line in own for cell in line[1:]]
+    wanted = [f"{value:.3f}" for value in result["models"][0]["rows"][0]["figures"].values()]
+    assert found[: len(wanted) + 1] == [*wanted, "0.867"]  # in blocks, the mean at the end
+    text = " ".join("\n".join(lines).split())
+    assert f"{result['published'][0]['name']} (published)" in text
+    assert f"{SHORT}, {result['present'][0]}: failed: no such file" in text
+    assert f"Not there: {result['columns'][-1]['title']}." in text
+    assert [titles[1], "colour+LBP", "+0.064", "[+0.032,", "+0.094]"] in [line.split() for line in lines]
+    assert [*SHORT.split(), "less", "b", "+0.012", "-"] == [
+        cell for line in lines if " less b " in line for cell in line.split()[1:]
+    ]
+    long = shown(results_table(table_result(LONG, paper)), width)
+    assert any(line.strip().startswith(LONG[:20]) and line.split()[-1] == "0.867" for line in long)
 
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_linear(width: int) -> None:
     figures = {**spread(("accuracy", "balanced"), 0.8), "accuracy_seeds_interval": [0.7, 0.9]}
     figures |= {"balanced_seeds_interval": [0.7, 0.9], "per_class": {"x": {"tiles": 3, "recall": 0.5}}}
-    settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0, "batch": 128, "iterations": 9}
+    figures |= {"ece": 0.1, "brier": 0.2}
+    settings = {
+        "lr": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 0,
+        "batch": 128,
+        "iterations": 9,
+        "optimizer": "sgd",
+    }
     for name in (SHORT, LONG):
         result = {
             "model": {"name": name},
             "protocol": "80:20 by slide",
+            "published": "exaonepath",
+            "differs": [],
+            "absent": [],
+            "unknown": ["schedule"],
             "settings": {**settings, "schedule": "cosine", "seeds": 5},
             "results": [
                 {"name": n, **figures, "lead": lead} for n, lead in (("model", None), ("start", LEAD))

@@ -17,7 +17,8 @@ import pathtrain
 from pathprep.errors import UsageError
 from pathtrain import evaluate
 from pathtrain.cli import app
-from pathtrain.data.segmented.images import numbered, open_images
+from pathtrain.data.segmented.images import open_images
+from pathtrain.data.segmented.numbering import numbered
 from pathtrain.data.segmented.truth import Truth
 from pathtrain.evaluate.pixel_level import study, tokens, training
 from pathtrain.evaluate.pixel_level.decoder import Decoder

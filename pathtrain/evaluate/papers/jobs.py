@@ -1,0 +1,150 @@
+"""What a table has to measure: a model on the data of a task, each once; made, or taken from the cache.
+
+A job that was finished before is taken if all that decides it is the same: the model's fingerprint, the files
+of its data (their names, sizes and times), its settings, and the version of this package. So a study that was
+stopped goes on with the job that it was at, and one with another model measures that model alone.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pathprep import __version__
+from pathprep.errors import PathprepError, UsageError, why
+from pathtrain.evaluate.cache import Cache, key
+from pathtrain.evaluate.papers.kinds import KINDS, LAYER
+from pathtrain.evaluate.papers.paper import Evaluation, Paper
+from pathtrain.evaluate.papers.study_file import Study
+from pathtrain.evaluate.units import Scored
+from pathtrain.runs.model import LoadedModel
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """An evaluation of one model, or of all together, which gives the figures of some columns.
+
+    Attributes:
+        models: their numbers. data: its name in the paper.
+        evaluation: which. settings: of it.
+        columns: keys of the paper's.
+    """
+
+    models: tuple[int, ...]
+    data: str
+    evaluation: Evaluation
+    settings: dict[str, Any]
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A job's end.
+
+    Attributes:
+        scored: the result; None where it failed. reason: why it did.
+        kept: whether it was made before.
+    """
+
+    scored: Scored | None
+    reason: str = ""
+    kept: bool = False
+
+
+def jobs(paper: Paper, study: Study, models: int, given: Mapping[str, Any]) -> list[Job]:
+    """All that is to be measured, model by model.
+
+    Settings are, the later before the earlier: the paper's, those of a column, ``given`` (of the study file
+    and of the call), and of the study file's task. Of the paper's and of ``given``, an evaluation takes those
+    that it has.
+
+    Raises:
+        UsageError: a setting that no evaluation of the paper has, or one of a task that its own has not.
+    """
+    _check(paper, given)
+    known: dict[tuple[tuple[int, ...], str], Job] = {}
+    for number in range(models):
+        for column, words in paper.columns.items():
+            data = paper.data(column)
+            if data not in study.tasks:
+                continue
+            task = study.tasks[data].settings
+            if unknown := task.keys() - KINDS[words.evaluation].settings:
+                raise UsageError(f"{data}: `{min(unknown)}` is no setting of evaluate {words.evaluation}")
+            settings = {
+                **_shared(words.evaluation, paper.settings),
+                **words.settings,
+                **_shared(words.evaluation, given),
+                **task,
+            }
+            which = tuple(range(models)) if KINDS[words.evaluation].joint else (number,)
+            same = which, key(data, words.evaluation, settings)
+            before = known.get(same)
+            columns = (column,) if before is None else tuple(dict.fromkeys((*before.columns, column)))
+            known[same] = Job(which, data, words.evaluation, settings, columns)
+    return list(known.values())
+
+
+def _shared(evaluation: Evaluation, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that an evaluation has; how a linear layer is trained is of linear evaluations alone."""
+    has = KINDS[evaluation].settings - (frozenset() if evaluation == "linear" else LAYER)
+    return {name: value for name, value in settings.items() if name in has}
+
+
+def _check(paper: Paper, settings: Mapping[str, Any]) -> None:
+    kinds = {words.evaluation for words in paper.columns.values()}
+    for name in settings:
+        if not any(name in _shared(kind, settings) for kind in kinds):
+            raise UsageError(f"`{name}`: no evaluation of this paper ({', '.join(sorted(kinds))}) has it")
+
+
+def run(job: Job, models: Sequence[LoadedModel], study: Study, cache: Path | None) -> Done:
+    """Do a job; what fails is told by its reason, so that the others go on.
+
+    Args:
+        models: all of the table.
+        cache: folder of results and features; None: nothing is kept.
+    """
+    source, own = study.tasks[job.data].source, [models[number] for number in job.models]
+    title = f"{', '.join(model.name for model in own)}: {job.data} ({job.evaluation})"
+    kind = KINDS[job.evaluation]
+    store = None if cache is None else Cache(cache)
+    try:
+        who = [[model.fingerprint, model.name if kind.joint else ""] for model in own]
+        same = key("job", __version__, job.evaluation, job.settings, who, _state(source, kind.paths))
+        before = None if store is None else store.result(same)
+        if before is not None:
+            log.info("%s: made before, taken from %s", title, cache)
+            return Done(before, kept=True)
+        log.info("%s", title)
+        scored = kind.run(own, source, cache, **job.settings)
+        if store is not None:
+            store.keep_result(same, scored)
+    except (PathprepError, OSError) as error:
+        log.error("%s: failed: %s", title, why(error))
+        return Done(None, why(error))
+    return Done(scored)
+
+
+def _state(source: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
+    """What a task is given, and of its files names, sizes and times."""
+    return {
+        name: list(_files(Path(value))) if name in paths else value for name, value in sorted(source.items())
+    }
+
+
+def _files(path: Path) -> Iterator[tuple[str, int, int]]:
+    if path.is_dir():
+        for folder, inner, names in os.walk(path, followlinks=True):
+            inner[:] = sorted(name for name in inner if not name.startswith("."))
+            for name in sorted(names):
+                place = Path(folder, name)
+                state = place.stat()
+                yield str(place.relative_to(path)), state.st_size, state.st_mtime_ns
+    else:
+        state = path.stat()
+        yield path.name, state.st_size, state.st_mtime_ns
