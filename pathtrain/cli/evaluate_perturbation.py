@@ -65,11 +65,18 @@ def perturbation_tables(result: dict[str, Any]) -> Group:
         f"mean of {counted(len(result['perturbations']), 'perturbation')}"
     )
     table.add_column("features")
-    for key in keys:
-        table.add_column(HEADINGS[key], justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for heading in ("mean", "over groups", "lead", "over groups"):
+        table.add_column(heading.replace("group", result["group_kind"]), justify="right", no_wrap=True)
     for row in result["results"]:
-        cells = [f"{_figure(row[key])} {ends(row[f'{key}_interval'])}" for key in keys]
-        table.add_row(named(result["model"]["name"] if row["name"] == "model" else row["name"]), *cells)
+        lead = row["lead"]
+        name = result["model"]["name"] if row["name"] == "model" else row["name"]
+        for key in keys:
+            cells = [_figure(row[key]), ends(row[f"{key}_interval"])]
+            if lead is not None:
+                cells += [_figure(lead[key], "+"), ends(lead[f"{key}_interval"], "+")]
+            first, last = key == keys[0], key == keys[-1]
+            table.add_row(named(name if first else ""), HEADINGS[key], *cells, end_section=last)
     lines = [
         "moved: 0 nothing, 1 as far as another tile; own first: the tile itself is the nearest of all tiles.",
     ]
@@ -110,5 +117,5 @@ def _each(result: dict[str, Any], key: str) -> Table:
     return table
 
 
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _figure(value: float | None, sign: str = "") -> str:
+    return "-" if value is None else f"{value:{sign}.3f}"

@@ -113,13 +113,14 @@ def robustness_tables(result: dict[str, Any]) -> Group:
     table.add_column("")
     for row in rows:
         table.add_column(result["model"]["name"] if row["name"] == "model" else row["name"], justify="right")
+        if row is rows[0]:
+            table.add_column("95 %", justify="right", no_wrap=True)
     for key, title in _titles(rows[0]).items():
         cells = ["-" if row.get(key) is None else f"{row[key]:.3f}" for row in rows]
         interval = rows[0].get(f"{key}_interval")
-        cells[0] += f" {ends(interval)}" if interval is not None else ""
-        table.add_row(named(title), *cells)
+        table.add_row(named(title), cells[0], ends(interval), *cells[1:])
     table.caption = "\n".join(
-        [f"[95 % interval]; of repeats for drops, of subsets for clusters; {prepared(result)}",
+        [f"95 %: of the model; of drops over repeats, of clusters over subsets; {prepared(result)}",
          *result["sentences"], *said(result["baselines"])]
     )  # fmt: skip
     found = [table, *([leads] if (leads := _leads(result)) else [])]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from pathprep.cli.command_file import is_given
 from pathprep.cli.dialect import Json
@@ -106,9 +107,10 @@ def results_table(result: dict[str, Any]) -> Group:
                 end_section=after == "model" or (after == "published" and kind != "published"),
             )
         shown.append(table)
-    shown[-1].caption = "\n".join(remarks(result))
-    shown += [_leads_table(entry, titles) for entry in result["models"] if len(entry["rows"]) > 1]
-    return Group(*shown, *([_differences_table(result, titles)] if result["differences"] else []))
+    below = Text("\n".join(f"- {line}" for line in remarks(result)) + "\n")
+    leads = [_leads_table(entry, titles) for entry in result["models"] if len(entry["rows"]) > 1]
+    differences = [_differences_table(result, titles)] if result["differences"] else []
+    return Group(*shown, below, *leads, *differences)
 
 
 def _leads_table(entry: dict[str, Any], titles: dict[str, str]) -> Table:

@@ -193,6 +193,12 @@ COMMANDS = (
     ),
     Command("evaluate collapse", "pathtrain evaluate collapse {out} {toy} --k 3", before="run"),
     Command(
+        "evaluate robustness",
+        "pathtrain evaluate robustness {out} {toy} --by slide --labels {toy_labels}.csv"
+        " --measures share --picture pca",
+        before="run",
+    ),
+    Command(
         "evaluate hest",
         "pathtrain evaluate hest {out} {sections} --top-genes 3 --baselines colour --out {out}/genes",
         before="run",

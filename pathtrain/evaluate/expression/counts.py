@@ -64,7 +64,7 @@ def most_variable(tables: Sequence[Table], rows: Sequence[Ints], count: int) -> 
         tables: a section each. rows: of its spots that have tiles.
 
     Raises:
-        DatasetError: fewer genes are in all sections.
+        DatasetError: fewer genes are in all sections, or a value is missing or negative.
     """
     common: set[str] | None = None
     for table, kept in zip(tables, rows, strict=True):
@@ -72,6 +72,8 @@ def most_variable(tables: Sequence[Table], rows: Sequence[Ints], count: int) -> 
         if len(names) < len(table.genes):
             raise DatasetError(f"{table.path}: names a gene twice; make its names unique, or add the two up")
         counts = table.of(names.tolist())
+        # NaN would sort last and go unseen
+        checked(counts[kept], table.path, table.spots[kept].tolist(), names.tolist(), any_values=True)
         often = (counts[kept] > 0).sum(axis=0) >= np.ceil(EXPRESSED * len(kept))
         here = {str(name) for name in names[often] if not any(word in name for word in CONTROLS)}
         common = here if common is None else common & here

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -32,7 +33,7 @@ def figures(result: Result) -> dict[str, bytes]:
 
 def scatter(result: Result) -> bytes:
     """Mean figure against parameters and against training slides."""
-    shown = Figure(figsize=(10, 4.2), dpi=130, layout="constrained")
+    shown = Figure(figsize=(11, 4.4), dpi=130, layout="constrained")
     FigureCanvasAgg(shown)
     points = [
         (entry["model"]["name"], entry["rows"][0]["mean"], entry["parameters"], entry["slides"], False)
@@ -45,29 +46,26 @@ def scatter(result: Result) -> bytes:
     ]
     points = [point for point in points if point[1] is not None]
     axes = shown.subplots(1, 2, sharey=True)
-    for place, (at, words) in zip(axes, ((2, "parameters"), (3, "training slides")), strict=True):
-        for number, point in enumerate(points):
-            if not point[at]:
-                continue
-            marker, area = ("*", 130) if point[4] else ("o", 50)
-            place.scatter(point[at], point[1], color=f"C{number}", marker=marker, s=area)
-            place.annotate(
-                drawn(point[0]),
-                (point[at], point[1]),
-                xytext=(0, 9),
-                textcoords="offset points",
-                ha="center",
-                fontsize=8 if len(points) < 8 else 6,
-            )
+    colours = colormaps["tab20"].colors  # type: ignore[attr-defined]
+    for number, (name, mean, parameters, slides, published) in enumerate(points):
+        style: dict[str, Any] = {"color": colours[number % len(colours)], "linestyle": "none"}
+        style |= {"marker": "*", "markersize": 11} if published else {"marker": "o", "markersize": 8}
+        # what is not known, or none, is in the legend alone
+        axes[0].plot(parameters or np.nan, mean, label=drawn(name), **style)
+        axes[1].plot(slides or np.nan, mean, **style)
+    for place, words in zip(axes, ("parameters", "training slides"), strict=True):
         place.set(xscale="log", xlabel=words)
-        place.margins(0.35, 0.25)
+        place.margins(0.1, 0.1)
         place.grid(alpha=0.3)
-    axes[0].set_ylabel(
-        f"mean of {counted(len(result['present']), 'task')}: {drawn(result['paper']['figure'])}"
-    )
-    unknown = [drawn(point[0]) for point in points if not point[3]]
+    mean_of = counted(len(result["present"]), "task")
+    axes[0].set_ylabel(f"mean of {mean_of}: {drawn(result['paper']['figure'])}")
+    unknown = sum(not point[3] for point in points)
     if unknown:
-        axes[1].set_title(f"not known, or none: {', '.join(unknown)}", fontsize=6, wrap=True)
+        axes[1].set_title(
+            f"without {counted(unknown, 'model')} of no slides, or of an unknown number", fontsize=7
+        )
+    if points:
+        shown.legend(loc="outside right center", fontsize=7)
     return _png(shown)
 
 
@@ -111,7 +109,7 @@ def radar(result: Result) -> bytes:
     )
     axes.set_yticks([])
     axes.set_ylim(0, 1.05)
-    axes.legend(loc="center left", bbox_to_anchor=(1.12, 0.5), fontsize=7)
+    shown.legend(loc="outside right center", fontsize=7)
     return _png(shown)
 
 
@@ -141,7 +139,7 @@ def bars(result: Result) -> bytes:
     finite = np.array([values for _, values, _ in lines], dtype=float)
     axes.set_ylim(min(0.0, float(np.nanmin(finite))), max(1.0, float(np.nanmax(finite))))
     axes.set_ylabel(drawn(result["paper"]["figure"]))
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=7)
+    shown.legend(loc="outside right center", fontsize=7)
     axes.grid(axis="y", alpha=0.3)
     return _png(shown)
 

@@ -122,7 +122,7 @@ def read(
         labels: of datasets of slides; see pathtrain.data.tile_labels.
 
     Raises:
-        UsageError: as Columns.of and read_labels; one value only; or class and column that go together.
+        UsageError: as Columns.of and read_labels; one value only, or one class only.
     """
     values = _numbered(columns.of(tiles, by))
     owner = None if group is None else _numbered(columns.of(tiles, group))
@@ -156,27 +156,31 @@ def read(
         str(tiles.path), by, label, used, column, there, owners, names, kind, "tile" if same else "group"
     )
     if label is not None:
-        check_told_apart(made)
+        check_classes(made)
     return made, order
 
 
-def check_told_apart(cohort: Cohort) -> None:
-    """Refuse classes and values that go together.
+def check_classes(cohort: Cohort) -> None:
+    """Refuse labels of one class.
 
     Raises:
-        UsageError: one class only, or a column that is the label by another name.
+        UsageError: they are.
     """
     if len(cohort.classes) < 2:
         raise UsageError(
-            f"{cohort.source}: all tiles with a {cohort.by} are of the class {cohort.classes[0]}; two "
-            f"are needed"
+            f"{cohort.source}: all tiles with a {cohort.by} are of one class only, {cohort.classes[0]}; "
+            "two are needed"
         )
-    if cramers_v(cohort.cells()) > 1 - 1e-9:
-        raise UsageError(
-            f"{cohort.source}: the label and {cohort.by} go together in every tile (Cramer's V 1), so "
-            f"that what "
-            f"the features follow cannot be told; add tiles of one class with several values of {cohort.by}"
-        )
+
+
+def together(cohort: Cohort) -> str:
+    """Why class and column cannot be told apart, as where one is the other by another name; else empty."""
+    if cramers_v(cohort.cells()) <= 1 - 1e-9:
+        return ""
+    return (
+        f"the label and {cohort.by} go together in every tile (Cramer's V 1), so that what the features "
+        f"follow cannot be told; add tiles of one {cohort.by} with several classes"
+    )
 
 
 def check_labelled(cohort: Cohort) -> None:

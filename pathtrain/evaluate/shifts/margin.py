@@ -24,6 +24,7 @@ from pathtrain.evaluate.units import Units
 NEAREST = 5  # croma's headline m
 WORST = 0.10
 TAU = 0.2  # where no distance says another
+ROUNDING = 1e-6  # of a cosine in float32: what is nearer is the same
 
 
 def margins(features: Floats, cohort: Cohort, nears: Sequence[Near], k: int) -> Found:
@@ -52,7 +53,7 @@ def margins(features: Floats, cohort: Cohort, nears: Sequence[Near], k: int) -> 
 
 def _weighted(cohort: Cohort, nears: Sequence[Near], k: int) -> tuple[Units, float]:
     kinds = [near.kinds(k) for near in nears]
-    distance = [np.maximum(1 - near.similarity[:, :k].astype(np.float64), 0) for near in nears]
+    distance = [_distance(near.similarity[:, :k]) for near in nears]
     typed = np.concatenate([each[so | os] for each, (so, os) in zip(distance, kinds, strict=True)])
     tau = float(np.median(typed)) if len(typed) else TAU
     tau = tau if tau > 0 else TAU
@@ -84,5 +85,11 @@ def _far(features: Floats, cohort: Cohort, same_label: bool) -> Doubles:
     far = np.full(len(cohort), np.nan)
     if len(cohort) >= NEAREST:
         for part, similarity, _ in neighbours(features, features, NEAREST, banned):
-            far[part] = np.maximum(1 - similarity.astype(np.float64), 0).mean(axis=1)  # infinite if few
+            far[part] = _distance(similarity).mean(axis=1)  # infinite if few
     return np.where(np.isfinite(far), far, np.nan)
+
+
+def _distance(similarity: Floats) -> Doubles:
+    """Cosine distances in float64, 0 where rounding alone tells two apart."""
+    far = 1 - similarity.astype(np.float64)
+    return np.where(far < ROUNDING, 0.0, far)

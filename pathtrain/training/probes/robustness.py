@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from pathprep.errors import UsageError
 from pathtrain.data.image_tables import ImageTable
 from pathtrain.data.tile_columns import Columns
 from pathtrain.evaluate.shifts import cohort as cohorts
@@ -44,7 +45,9 @@ class LiveRobustness(LiveProbe):
         cohorts.check_labelled(whole)
         rows = draw(len(order), config.tiles, setting.seed)
         self.order, self.cohort = order[rows], whole.take(rows)
-        cohorts.check_told_apart(self.cohort)
+        cohorts.check_classes(self.cohort)
+        if reason := cohorts.together(self.cohort):
+            raise UsageError(f"{config.data}: {reason}")
         most = cohorts.most_neighbours(self.cohort)
         cohorts.check_k(config.k, most, self.cohort)
         line = (

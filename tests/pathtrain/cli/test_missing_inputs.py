@@ -35,6 +35,7 @@ COMMANDS = (
     "pathtrain verify GONE",
     "pathtrain evaluate knn GONE --train DATASET",
     "pathtrain evaluate collapse GONE DATASET",
+    "pathtrain evaluate robustness GONE DATASET --by scanner",
     "pathtrain evaluate linear GONE --train DATASET",
     "pathtrain evaluate table GONE --tasks GONE.yaml",
     "pathtrain evaluate slides GONE --labels GONE.csv",

@@ -184,6 +184,8 @@ def test_an_empty_cell_is_no_zero(tmp_path: Path) -> None:
     genes.write_text("BRIGHT\nNOISE\n")
     with pytest.raises(DatasetError, match=r"B1.tsv: BRIGHT of spot 4x1 is nan, not a number"):
         tasks_of(folder, HestParams(), genes, None)
+    with pytest.raises(DatasetError, match=r"B1.tsv: BRIGHT of spot 4x1 is nan, not a number"):
+        tasks_of(folder, HestParams(top_genes=2), None, None)  # nor when genes are chosen
 
 
 def test_the_most_variable_genes_are_expressed_everywhere(tmp_path: Path) -> None:

@@ -12,11 +12,14 @@ import pytest
 import yaml
 from helpers.toys import write_run
 from PIL import Image
+from typer.testing import CliRunner
 
 from pathprep.errors import DatasetError, UsageError
+from pathtrain.cli import evaluations as app
 from pathtrain.evaluate.papers import kinds
 from pathtrain.evaluate.papers.table import table
 from pathtrain.evaluate.units import Scored, Units, compared
+from pathtrain.reports.page import report
 from pathtrain.runs.model import LoadedModel
 from pathtrain.runs.opening import load
 
@@ -41,7 +44,7 @@ class Fake:
             units[row] = Units(tuple(map(str, range(20))), right, np.ones((20, 1)))
         found = compared(units, "accuracy", 0)
         rows = [{"name": name, **each} for name, each in found.items()]
-        said = {"baselines": {"colour": {}}, "results": rows}
+        said = {"baselines": {}, "results": rows}
         return Scored(said, {(row, "accuracy"): each for row, each in units.items()})
 
 
@@ -208,3 +211,19 @@ def test_several_processes_need_a_cache(
         monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match="`cache`: several processes"):
         table(models, study)
+
+
+def test_command(models: list[LoadedModel], fake: Fake, study: Path, tmp_path: Path) -> None:
+    fake.shares = {"run": 0.8, "broken": 1}
+    given = ["--tasks", study, "--iterations", 20, "--baselines", "colour", "--out", tmp_path / "out"]
+    done = CliRunner().invoke(app, ["table", *map(str, [tmp_path / "run", *given])], env={"COLUMNS": "100"})
+    assert done.exit_code == 1, done.output  # mhist failed
+    assert fake.calls[0][2] == {"seeds": 2, "iterations": 20, "baselines": "colour", "seed": 0, "whole": True}
+    assert "run, mhist: failed: mhist: the tar is damaged" in done.stdout
+    assert "EXAONEPath 1.0 (published)" in done.stdout
+    kept = json.loads((tmp_path / "run" / "evaluation" / "table-exaonepath1.json").read_text())
+    assert kept["present"] == ["pcam", "til"]
+    assert (tmp_path / "out" / "table.md").is_file()
+    page = report(tmp_path / "run", tmp_path / "page.html").read_text()
+    assert "EXAONEPath 1.0, table 1" in page
+    assert "GigaPath, published" in page

@@ -6,7 +6,7 @@ from helpers.cohorts import balanced, features
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from pathtrain.evaluate.shifts.clusters import clustering, clusters_of, parts_of
+from pathtrain.evaluate.shifts.clusters import clustering, clusters_of, grouped, parts_of
 from pathtrain.evaluate.shifts.found import Found
 from pathtrain.evaluate.tile_level.collapse import silhouette
 from pathtrain.params.robustness import ClusterParams
@@ -54,6 +54,15 @@ def test_alike_features_are_one_cluster() -> None:
     points = np.ones((len(made), 4), np.float32)
     assert clusters_of(points, 5) == 2
     assert value(clustering(points, made, parts_of(made, PARAMS, 0), PARAMS)) == 0
+
+
+def test_fewer_points_than_clusters_are_as_many_clusters() -> None:
+    # scikit-learn#10059: 17 points, 9 of them different, into 10 clusters
+    points = [(1086, 348), (1087, 347), (1190, 244), (1190, 244), (1086, 348), (1185, 249), (1193, 241)]
+    points += [(1185, 249), (1087, 347), (1188, 247), (1187, 233), *[(26, 111)] * 2, *[(26, 110)] * 4]
+    found = grouped(np.array(points, np.float32), 10, 0, 5)
+    assert sorted(set(found.tolist())) == list(range(9))
+    assert clusters_of(np.array(points, np.float32), 30) <= 8
 
 
 def test_a_cluster_of_one_has_the_width_nought_as_scikit_learns() -> None:

@@ -58,6 +58,17 @@ def test_identical_features_have_no_margin() -> None:
     assert 0 <= once(found, "mari") <= 1
 
 
+def test_copies_that_differ_by_rounding_alone_have_no_margin() -> None:
+    # latent-reasoning-works/manylatents#304: of duplicates float32 leaves residues, whose ratio says nothing
+    made = balanced()
+    rng = np.random.default_rng(0)
+    points = (rng.normal(size=64) * rng.uniform(0.1, 50, (len(made), 1))).astype(np.float32)
+    nears, k, _ = search(points, made, NeighbourParams(k=9), 0)
+    found = margins(points, made, nears, k)
+    assert found.facts["margin_left_out"] == len(made)
+    assert found.facts["mari_tau"] == 0.2
+
+
 def repeated(values: Doubles, group: Doubles, drawn: Doubles, share: float, mean: bool) -> float:
     rows = np.repeat(values, drawn.astype(int)[group])
     end = np.percentile(rows, share * 100)
