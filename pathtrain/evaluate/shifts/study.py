@@ -11,7 +11,7 @@ Beside the model, on the same tiles, its start, random weights, colour and textu
 whose units are arbitrary, are standardised.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,13 @@ from pathtrain.evaluate.shifts import separation, words
 from pathtrain.evaluate.shifts.clusters import clustering, parts_of
 from pathtrain.evaluate.shifts.cohort import Cohort
 from pathtrain.evaluate.shifts.copies import Copies, retrieved
-from pathtrain.evaluate.shifts.found import SHARE, SIGNED, Found, joined
+from pathtrain.evaluate.shifts.found import Found, joined
 from pathtrain.evaluate.shifts.index import search
 from pathtrain.evaluate.shifts.margin import margins
+from pathtrain.evaluate.shifts.rows import scored
 from pathtrain.evaluate.statistics import Floats, Ints, describe
 from pathtrain.evaluate.subject import vectors_of
-from pathtrain.evaluate.units import Scored, Units, compared
+from pathtrain.evaluate.units import Scored
 from pathtrain.features.encode import preparation
 from pathtrain.features.progress import TileProgress
 from pathtrain.params.robustness import RobustnessParams
@@ -46,14 +47,6 @@ PROTOCOL = (
     "(arXiv 2607.25497): MaRI, CRoMa, nIPD; plismbench (arXiv 2501.16239): cosine and top-k of copies"
 )
 LABELLED = ("index", "margin", "drop", "clusters")
-BOUNDS = {
-    **dict.fromkeys(("index", "mari", "fragile", "own_share"), SHARE),
-    **dict.fromkeys(("label_knn", "column_knn", "label_linear", "column_linear"), SHARE),
-    **dict.fromkeys(("croma", "tail", "silhouette_label", "silhouette_column"), SIGNED),
-    **dict.fromkeys(("excess", "excess_within"), (-np.inf, 1.0)),
-    **dict.fromkeys(("drop", "drop_outside"), (-1.0, np.inf)),
-    "clusters": (-2.0, 2.0),
-}
 OVER = {"drop": "repeats", "clusters": "subsets", "copies": "tiles"}
 Measure = Callable[[Floats], Found]
 
@@ -167,28 +160,6 @@ def standardised(features: Floats) -> Floats:
     """With mean 0 and SD 1."""
     mean, sd = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
     return np.asarray((features - mean) / sd, dtype=np.float32)
-
-
-def scored(
-    found: Mapping[str, Found], seed: int
-) -> tuple[list[dict[str, Any]], dict[tuple[str, str], Units]]:
-    """Rows with figures, intervals and leads, and the units by row and figure."""
-    first = next(iter(found))
-    rows: dict[str, dict[str, Any]] = {name: {"name": name} for name in found}
-    leads: dict[str, dict[str, Any]] = {name: {} for name in found}
-    units = {(name, key): unit for name, each in found.items() for key, unit in each.units.items()}
-    for key in dict.fromkeys(key for _, key in units):
-        own = {name: units[name, key] for name in found if (name, key) in units}
-        bounds = BOUNDS.get(key, SIGNED if key.startswith("cosine") else SHARE)
-        for name, row in compared(own, key, seed, bounds).items():
-            lead = row.pop("lead")
-            rows[name] |= row
-            if lead is not None and first in own:
-                leads[name] |= lead
-    for name, each in found.items():
-        rows[name] |= each.figures | each.facts
-        rows[name]["lead"] = None if name == first else leads[name]
-    return list(rows.values()), units
 
 
 def notes(cohort: Cohort) -> list[str]:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pathtrain.evaluate.shifts.drop import LEAST
+
 
 def said(result: Mapping[str, Any]) -> list[str]:
     """Sentences on the model's row, the notes, and what was left out."""
@@ -18,7 +20,7 @@ def said(result: Mapping[str, Any]) -> list[str]:
             f"and the worst tenth is at {row['tail']:+.2f}."
         )
     if row.get("drop") is not None:
-        lines.append(_drop(row, by))
+        lines.append(_drop(row, by, len(result["drop"]["classes"])))
     if row.get("clusters") is not None:
         what = "the classes" if row["clusters"] > 0 else f"the {by}"
         lines.append(
@@ -68,11 +70,17 @@ def _index(row: Mapping[str, Any], by: str) -> str:
     )
 
 
-def _drop(row: Mapping[str, Any], by: str) -> str:
-    outside = row.get("drop_outside")
-    line = f"Where class and {by} go together in training, {-row['drop']:.1%} of the score is lost on average"
-    return (
-        f"{line}, and {-outside:.1%} at values of {by} that were not trained on."
-        if outside is not None
-        else line + "."
-    )
+def _drop(row: Mapping[str, Any], by: str, classes: int) -> str:
+    """``drop_scores`` are of the model, one list; a score at chance has nothing to lose."""
+    scores, outside = row["drop_scores"], row.get("drop_outside")
+    if scores[0] < 1 / classes + LEAST:
+        return (
+            f"Trained on even sets the class is told with {scores[0]:.2f}, and {1 / classes:.2f} is chance: "
+            f"what is lost as it goes with the {by} says nothing."
+        )
+
+    def lost(drop: float) -> str:
+        return f"{-drop:.1%} of the score is lost" if drop < 0 else "nothing of the score is lost"
+
+    line = f"Where class and {by} go together in training, {lost(row['drop'])} on average"
+    return f"{line}, and {lost(outside)} at other values of {by}." if outside is not None else f"{line}."
