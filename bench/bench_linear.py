@@ -1,6 +1,6 @@
 """Linear evaluation of cached features: our layers, scikit-learn's logistic regression, and eva's loop.
 
-    python bench/bench_linear.py [--rounds 5] [--steps 250] [--peers FOLDER] [--table] [--json [FILE]]
+    python bench/bench_linear.py [--rounds 5] [--steps 250] [--peers FOLDER] [--columns ...] [--json [FILE]]
 
 Features are drawn, as wide as a ViT-S (384), at the sizes of BACH, BRACS and a fifth of NCT-CRC-HE-100K. Per
 core: every case has one thread, and CPU seconds are counted. In turn, medians of:
@@ -14,7 +14,7 @@ core: every case has one thread, and CPU seconds are counted. In turn, medians o
     scikit-learn  one fit to its end (C 1, at most 1,000 iterations of L-BFGS)
 
 Loops are timed over --steps steps; "a layer" is 12,500 of them, or as many as ours takes before it is left.
---table trains the eight tile columns of the Midnight paper at their full sizes, once.
+--columns trains tile columns of the Midnight paper at their full sizes, once: "BACH;PCam-10".
 """
 
 import argparse
@@ -35,7 +35,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from machine import add_json, save
+from machine import add_json, saved
 from rich.console import Console
 from rich.table import Table
 from sklearn.linear_model import LogisticRegression
@@ -165,7 +165,7 @@ def measure(name: str, steps: int, rounds: int, peers: bool, folder: Path) -> di
         "loop": lambda: loop(train, val, classes, steps),
     }
     if peers:
-        calls["eva"] = eva_session(train, val, classes, min(steps, 100), folder)
+        calls["eva"] = eva_session(train, val, classes, min(steps, 50), folder)
     seconds: dict[str, list[float]] = {each: [] for each in [*calls, "scikit-learn", "ours, whole"]}
     fits = LogisticRegression(max_iter=1000)
     for call in calls.values():
@@ -185,7 +185,7 @@ def measure(name: str, steps: int, rounds: int, peers: bool, folder: Path) -> di
     per_step = {
         "ours": middle["ours"] / steps / EVA.seeds,
         "loop": middle["loop"] / steps,
-        **({"eva": middle["eva"] / min(steps, 100)} if peers else {}),
+        **({"eva": middle["eva"] / min(steps, 50)} if peers else {}),
     }
     whole = {case: each * taken for case, each in per_step.items() if case != "ours"}
     whole |= {"ours": middle["ours, whole"] / EVA.seeds, "scikit-learn": middle["scikit-learn"]}
@@ -203,14 +203,12 @@ def measure(name: str, steps: int, rounds: int, peers: bool, folder: Path) -> di
     }
 
 
-def table() -> dict[str, float]:
-    """CPU seconds of each tile column of one kind of features at its full size."""
-    found = {}
-    for name, (count, looked, classes) in COLUMNS.items():
-        train, val = features(count, classes, 1), features(looked, classes, 2)
-        settings = LayerOptions(per_class=10, seeds=50).over("eva") if name == "PCam-10" else EVA
-        found[name] = cpu(lambda: train_layer(*train, classes, settings, 0, CPU, val))  # noqa: B023
-    return found
+def column(name: str) -> float:
+    """CPU seconds of a tile column of one kind of features at its full size."""
+    count, looked, classes = COLUMNS[name]
+    train, val = features(count, classes, 1), features(looked, classes, 2)
+    settings = LayerOptions(per_class=10, seeds=50).over("eva") if name == "PCam-10" else EVA
+    return cpu(lambda: train_layer(*train, classes, settings, 0, CPU, val))
 
 
 def main() -> None:
@@ -220,52 +218,40 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--peers", type=Path, help="folder of pip install --target with kaiko-eva")
-    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--sets", default=";".join(SETS), help="some of them, between semicolons; or none")
+    parser.add_argument("--columns", default="", help="as well, some of the tile columns at full size")
     add_json(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     if arguments.peers:
         sys.path.append(str(arguments.peers.resolve()))
-    result: dict[str, Any] = {
-        "rounds": arguments.rounds,
-        "steps": arguments.steps,
-        "width": WIDTH,
-        "sets": {},
-    }
+    result: dict[str, Any] = {"rounds": arguments.rounds, "steps": arguments.steps, "width": WIDTH}
+    with saved(arguments.json, "bench_linear", result):
+        _run(arguments, result)
+
+
+def _run(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
     shown = Table(title="CPU seconds of a layer, one thread")
-    for heading in (
-        "set",
-        "steps",
-        "ours",
-        "loop",
-        "eva",
-        "scikit-learn",
-        "loop/ours",
-        "eva/ours",
-        "skl/ours",
-    ):
+    headings = ("set", "steps", "ours", "loop", "eva", "scikit-learn", "loop/ours", "eva/ours", "skl/ours")
+    for heading in headings:
         shown.add_column(heading, justify="left" if heading == "set" else "right")
-    for name in SETS:
+    for name in filter(None, arguments.sets.split(";")):
         with tempfile.TemporaryDirectory() as folder:
-            found = measure(
-                name, arguments.steps, arguments.rounds, arguments.peers is not None, Path(folder)
-            )
-        result["sets"][name] = found
+            with_eva = arguments.peers is not None and SETS[name][0] < 10_000
+            found = measure(name, arguments.steps, arguments.rounds, with_eva, Path(folder))
+        result.setdefault("sets", {})[name] = found
         whole, step = found["layer_s"], found["step_ms"]
-        cells = [
-            f"{whole[case]:.2f}" if case in whole else "-" for case in ("ours", "loop", "eva", "scikit-learn")
-        ]
+        cases = ("ours", "loop", "eva", "scikit-learn")
+        cells = [f"{whole[case]:.2f}" if case in whole else "-" for case in cases]
         ratios = [f"{step[case] / step['ours']:.1f}" if case in step else "-" for case in ("loop", "eva")]
         ratios.append(f"{whole['scikit-learn'] / whole['ours']:.1f}")
         shown.add_row(name, f"{found['steps_taken']:,.0f}", *cells, *ratios)
-    console = Console()
-    console.print(shown)
-    if arguments.table:
-        result["table_s"] = table()
-        words = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result["table_s"].items())
-        console.print(f"Tile columns, CPU seconds: {words}; together {sum(result['table_s'].values()):.0f}")
-    save(arguments.json, "bench_linear", result)
+    if shown.row_count:
+        Console(width=110).print(shown)
+    for name in filter(None, arguments.columns.split(";")):
+        result.setdefault("column_s", {})[name] = seconds = column(name)
+        Console().print(f"{name}: {seconds:.1f} CPU seconds")
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def open_images(path: Path, side: str) -> Images:
         # a split alone is a folder that was given for this side, whatever it is called
         chosen = [place for place in places if not place.split] or places
     if bare:
-        log.info("%s: %d rows without an image or a mask are left out", path, bare)
+        log.info("%s: left out: %s without an image or a mask", path, counted(bare, "row"))
     return Images(path, layout, chosen, grouped, _account(chosen), bare, {})
 
 

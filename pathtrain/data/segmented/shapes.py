@@ -18,6 +18,7 @@ from skimage.draw import polygon
 from pathprep.errors import DatasetError
 from pathprep.slides import json_parts
 from pathprep.slides.geojson import Polygon, Ring, read_geojson
+from pathprep.words import counted
 from pathtrain.data.segmented.truth import Said
 
 log = logging.getLogger(__name__)
@@ -129,7 +130,9 @@ def _imagescope(path: Path) -> list[Shape]:
                     ring = _ellipse(ring)
                 shapes.append(Shape(label, [[ring]], region.get("NegativeROA") == "1"))
     if left_out:
-        log.info("%s: %d regions left out: arrows, rulers, or fewer than three points", path, left_out)
+        log.info(
+            "%s: %s left out: arrows, rulers, or fewer than three points", path, counted(left_out, "region")
+        )
     return shapes
 
 

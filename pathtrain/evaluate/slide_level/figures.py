@@ -82,8 +82,9 @@ def bars(result: dict[str, Any]) -> bytes:
     for place, task in enumerate(tasks):
         if task["missing"]:
             axes.text(place, 0.03, "missing", ha="center", va="bottom", rotation=90, color="#888", fontsize=9)
-    axes.axhline(0.5, color="#777", lw=0.8, ls="--", zorder=0)
     names = figures_of(result)
+    if set(names) <= {FIGURES["auroc"], FIGURES["c_index"]}:  # chance
+        axes.axhline(0.5, color="#777", lw=0.8, ls="--", zorder=0)
     every = [_find(task, row) for task in tasks for row in rows]
     lowest = min((own["mean"] for own in every if own is not None), default=0.0)
     axes.set(xticks=range(len(tasks)), ylim=(min(0.0, lowest), 1.02), xlim=(-0.6, len(tasks) - 0.4))

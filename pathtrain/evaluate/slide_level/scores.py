@@ -37,7 +37,7 @@ def score(task: Task, rows: Mapping[Row, Runs], seed: int) -> dict[Row, dict[str
         Beside them ``slides`` and ``patients``, the numbers that were scored, and ``leads``: over each
         ``model`` and ``method`` that it ``competes`` with the figures and their intervals, of one bootstrap
         for all, hence paired; of the first figure ``p``, by which ``test``, and ``p_holm``, corrected for all
-        leads of the task.
+        comparisons of the task.
         Of classes ``calibration``, of survival ``risk_groups``, of numbers ``pairs`` (true, said).
     """
     names = TOLD[task.kind]
@@ -69,7 +69,8 @@ def score(task: Task, rows: Mapping[Row, Runs], seed: int) -> dict[Row, dict[str
         }
     found = figures(statistic, len(scored), seed, bounds)
     tests = {pair: _test(task, together, pair, drawn[pair]) for pair in pairs}
-    corrected = holm({pair: p for pair, (p, _) in tests.items() if p is not None})
+    # one over the other and the other over the one are one comparison
+    corrected = holm({frozenset(pair): p for pair, (p, _) in tests.items() if p is not None})
     once = np.ones((1, len(task.patients)))
     result: dict[Row, dict[str, Any]] = {}
     for row, runs in rows.items():
@@ -93,7 +94,7 @@ def score(task: Task, rows: Mapping[Row, Runs], seed: int) -> dict[Row, dict[str
                 **flat({name: found[name, row, other] for name in names}),
                 "p": tests[mine, other][0],
                 "test": tests[mine, other][1],
-                "p_holm": corrected.get((mine, other)),
+                "p_holm": corrected.get(frozenset((mine, other))),
             }
             for mine, other in pairs
             if mine == row

@@ -205,7 +205,7 @@ def test_images_without_a_mask_are_refused_and_rows_without_one_counted(
     with caplog.at_level(logging.INFO):
         images = open_images(table, "train")
     assert (len(images), images.bare) == (1, 1)
-    assert "1 rows without an image or a mask are left out" in caplog.text
+    assert "left out: 1 row without an image or a mask" in caplog.text
 
 
 def test_one_folder_on_both_sides_and_none_at_all_are_refused(tmp_path: Path) -> None:
