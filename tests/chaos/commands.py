@@ -31,6 +31,7 @@ INPUTS = {
     "key": "make key {key}",
     "task_tiles": "make-train task_tiles {task_tiles}",
     "masked": "make-train masked {masked}",
+    "sections": "make-train sections {sections}",
     "settled": "make-train settled {settled} {toy}",
     "slide_features": "pathtrain embed {other_run} {staged} --out {slide_features}",
 }

@@ -19,6 +19,12 @@ def said(result: Mapping[str, Any]) -> list[str]:
             f"the {by} is, "
             f"and the worst tenth is at {row['tail']:+.2f}."
         )
+    if row.get("margin_left_out"):
+        lines.append(
+            f"{row['margin_left_out']} of {result['tiles']} tiles lack {row['margin_nearest']} "
+            f"neighbours of the same "
+            f"class elsewhere, or of another at their own {by}: CRoMa is of the rest."
+        )
     if row.get("drop") is not None:
         lines.append(_drop(row, by, len(result["drop"]["classes"])))
     if row.get("clusters") is not None:

@@ -34,6 +34,13 @@ def test_a_drop_from_chance_says_nothing() -> None:
     assert "12.5% of the score is lost on average, and nothing of the score is lost at other values" in line
 
 
+def test_tiles_that_a_margin_leaves_out_are_counted() -> None:
+    row = {"croma": 0.1, "fragile": 0.2, "tail": -0.3, "margin_left_out": 7, "margin_nearest": 5}
+    assert said(result(**row) | {"tiles": 20})[1].startswith(
+        "7 of 20 tiles lack 5 neighbours of the same class"
+    )
+
+
 def test_own_share_is_said_of_other_patients() -> None:
     (line,) = said(result(excess=0.1, own_share=0.28, share_chance=0.2))
     assert line == "28% of the nearest tiles of other patients share the scanner, 20% by chance."
