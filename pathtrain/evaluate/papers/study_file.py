@@ -161,7 +161,10 @@ def _task(path: Path, key: str, entry: Any, column: Column) -> TaskData:
     for name, value in entry.items():
         if name == "settings" or value is None:
             continue
-        source[name] = path.parent / str(value) if name in kind.paths else value
+        beside = path.parent / str(value)
+        # a name of what comes with the package, or a file, as its evaluation takes them
+        is_file = name in kind.paths or (name in kind.named and beside.is_file())
+        source[name] = beside if is_file else value
         if name in kind.paths:
             _check(path, key, source[name], name in kind.tiles)
     return TaskData(source, settings)

@@ -43,7 +43,7 @@ def table(
     figure: str | Path | None = None,
     cache: str | Path | None = None,
     target: str = "model",
-    seed: int = 0,
+    seed: int | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Measure models on a paper's tasks, those that are there.
@@ -57,7 +57,8 @@ def table(
         figure: a PNG of the mean against parameters and training slides.
         cache: folder of features and results, from which a second call goes on.
         target: as of ``linear``.
-        seed: of the intervals of differences between models, and of every evaluation.
+        seed: of the intervals of differences between models, and of every evaluation; None: that of the
+            file's settings, or 0.
         settings: of the evaluations, by their flat names: ``baselines="colour", device="cuda"``.
 
     Returns:
@@ -78,6 +79,7 @@ def table(
     place = Place.of_environment()
     if place.world > 1 and cache is None:
         raise UsageError("`cache`: several processes need a folder that they share")
+    seed = study.settings.get("seed", 0) if seed is None else seed
     given = {**study.settings, **settings, "seed": seed}
     weights = str(given.pop("weights", KeptHow.weights))
     wanted = _named(models, study)
