@@ -1,7 +1,7 @@
 """Features of tiles and results of evaluations, kept in a folder for the next evaluation of the same.
 
-    CACHE/features/<key>.safetensors    features of M tiles by one network, with what they are, for people
-    CACHE/results/<key>.safetensors     an evaluation's result and the units of its figures
+    CACHE/features/<key>.npz    features of M tiles by one network, with what they are, for people
+    CACHE/results/<key>.npz     an evaluation's result and the units of its figures
 
 A key is a hash of all that decides what is kept: of features the model's fingerprint, how tiles become
 images, and every tile's content in their order; so a folder can be shared by models, data and processes, and
@@ -15,11 +15,10 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from pathprep.errors import UsageError
 from pathprep.storage import atomic
@@ -31,7 +30,7 @@ Arrays = dict[str, Array]
 log = logging.getLogger(__name__)
 
 VERSION = 1  # of what is kept: raised when the same key would mean other numbers
-WORDS = "pathtrain"  # the one key of a file's metadata: several would come in any order
+FACTS, SUM = "facts", "sha256"  # arrays of a file: JSON as bytes, and the hash of all else
 
 
 class Cache:
@@ -55,16 +54,16 @@ class Cache:
 
     def features(self, key: str) -> tuple[Array, dict[str, Any]] | None:
         """Features (M, D) and their facts; None where there are none, or damaged ones."""
-        found = self._read(self.folder / "features" / f"{key}.safetensors")
+        found = self._read(self.folder / "features" / f"{key}.npz")
         return None if found is None else (found[0]["features"], found[1])
 
     def keep_features(self, key: str, features: Array, facts: Mapping[str, Any]) -> None:
         """Keep features (M, D), with facts that JSON can write."""
-        self._write(self.folder / "features" / f"{key}.safetensors", {"features": features}, facts)
+        self._write(self.folder / "features" / f"{key}.npz", {"features": features}, facts)
 
     def result(self, key: str) -> Scored | None:
         """An evaluation that was made before; None where there is none, or a damaged one."""
-        found = self._read(self.folder / "results" / f"{key}.safetensors")
+        found = self._read(self.folder / "results" / f"{key}.npz")
         if found is None:
             return None
         arrays, facts = found
@@ -81,35 +80,43 @@ class Cache:
             arrays |= {f"sums {number}": units.sums, f"counts {number}": units.counts}
         named = [[*name, list(units.groups)] for name, units in scored.units.items()]
         facts = {"result": scored.result, "units": named}
-        self._write(self.folder / "results" / f"{key}.safetensors", arrays, facts)
+        self._write(self.folder / "results" / f"{key}.npz", arrays, facts)
 
     def _read(self, path: Path) -> tuple[Arrays, dict[str, Any]] | None:
-        if not path.exists():
-            return None
         try:
-            with safe_open(path, framework="numpy") as held:
-                words = json.loads(held.metadata()[WORDS])
-                arrays = {name: held.get_tensor(name) for name in held.keys()}  # noqa: SIM118, it is no dict
-            if words["sha256"] != _sum(arrays, words["facts"]):
+            with np.load(path, allow_pickle=False) as held:
+                arrays = {name: held[name] for name in held.files}
+            kept = arrays.pop(SUM).tobytes().decode()
+            if kept != _sum(arrays):
                 raise ValueError("its hash differs")
-            facts: dict[str, Any] = words["facts"]
-        except Exception as error:  # a damaged file raises what safetensors, numpy or json please
+            facts: dict[str, Any] = json.loads(arrays.pop(FACTS).tobytes())
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # a damaged archive raises what zipfile, numpy or json please
             log.warning("%s: damaged (%s): it is made again", path, error)
             return None
         return arrays, facts
 
     def _write(self, path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
-        """The same bytes for the same content, whenever they are written."""
-        arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        facts = json.loads(json.dumps(facts))  # as it will be read
-        words = json.dumps({"facts": facts, "sha256": _sum(arrays, facts)})
-        with atomic.pending(path) as (_, temporary):
-            save_file(arrays, temporary, metadata={WORDS: words})
+        """The same bytes for the same content, whenever they are written: numpy's own archives hold the time.
+
+        A member is written at a time, so that features are not held twice.
+        """
+        whole = {**arrays, FACTS: _bytes(json.dumps(facts).encode())}
+        whole[SUM] = _bytes(_sum(whole).encode())
+        with atomic.pending(path) as (file, temporary), ZipFile(file, "w") as archive:
+            for name in sorted(whole):
+                with archive.open(ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.ascontiguousarray(whole[name]), allow_pickle=False)
         atomic.publish(temporary, path)
 
 
-def _sum(arrays: Arrays, facts: Mapping[str, Any]) -> str:
-    found = hashlib.sha256(json.dumps(facts).encode())
+def _bytes(text: bytes) -> Array:
+    return np.frombuffer(text, dtype=np.uint8)
+
+
+def _sum(arrays: Arrays) -> str:
+    found = hashlib.sha256()
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         found.update(f"{name} {array.dtype.str} {array.shape}".encode())
