@@ -161,7 +161,10 @@ def _task(path: Path, key: str, entry: Any, column: Column) -> TaskData:
     for name, value in entry.items():
         if name == "settings" or value is None:
             continue
-        source[name] = path.parent / str(value) if name in kind.paths else value
+        beside = path.parent / str(value)
+        # a name of what comes with the package, or a file, as its evaluation takes them
+        is_file = name in kind.paths or (name in kind.named and beside.is_file())
+        source[name] = beside if is_file else value
         if name in kind.paths:
             _check(path, key, source[name], name in kind.tiles)
     return TaskData(source, settings)
@@ -182,6 +185,9 @@ def _models(path: Path, given: Any) -> dict[str, str]:
     if given is None:
         return {}
     if isinstance(given, list):
+        twice = next((each for each in given if given.count(each) > 1), None)
+        if twice is not None:
+            raise UsageError(f"{path}: models has {twice} twice; give each once, or names of your own")
         given = {str(each): each for each in given}
     if not isinstance(given, Mapping) or not all(isinstance(value, str) for value in given.values()):
         raise UsageError(f"{path}: models must be a list, or names with what they stand for")
