@@ -80,7 +80,8 @@ def _segmentation(
 
 
 def _names(params: Any) -> frozenset[str]:
-    return frozenset(flat(params))
+    """The cache is the table's, one for all."""
+    return frozenset(flat(params)) - {"cache"}
 
 
 # Settings of linear evaluation that others have by the same name, and mean something else by

@@ -185,6 +185,9 @@ def _models(path: Path, given: Any) -> dict[str, str]:
     if given is None:
         return {}
     if isinstance(given, list):
+        twice = next((each for each in given if given.count(each) > 1), None)
+        if twice is not None:
+            raise UsageError(f"{path}: models has {twice} twice; give each once, or names of your own")
         given = {str(each): each for each in given}
     if not isinstance(given, Mapping) or not all(isinstance(value, str) for value in given.values()):
         raise UsageError(f"{path}: models must be a list, or names with what they stand for")
