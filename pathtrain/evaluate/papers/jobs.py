@@ -48,12 +48,10 @@ class Done:
 
     Attributes:
         scored: the result; None where it failed. reason: why it did.
-        kept: whether it was made before.
     """
 
     scored: Scored | None
     reason: str = ""
-    kept: bool = False
 
 
 def jobs(paper: Paper, study: Study, models: int, given: Mapping[str, Any]) -> list[Job]:
@@ -109,6 +107,9 @@ def run(job: Job, models: Sequence[LoadedModel], study: Study, cache: Path | Non
     Args:
         models: all of the table.
         cache: folder of results and features; None: nothing is kept.
+
+    Raises:
+        OSError: a disk does not work, or is full: what is finished is in the cache.
     """
     source, own = study.tasks[job.data].source, [models[number] for number in job.models]
     title = f"{', '.join(model.name for model in own)}: {job.data} ({job.evaluation})"
@@ -121,12 +122,12 @@ def run(job: Job, models: Sequence[LoadedModel], study: Study, cache: Path | Non
         before = None if store is None else store.result(same)
         if before is not None:
             log.info("%s: made before, taken from %s", title, cache)
-            return Done(before, kept=True)
+            return Done(before)
         log.info("%s", title)
         scored = kind.run(own, source, cache, **job.settings)
         if store is not None:
             store.keep_result(same, scored)
-    except (PathprepError, OSError) as error:
+    except PathprepError as error:
         log.error("%s: failed: %s", title, why(error))
         return Done(None, why(error))
     return Done(scored)

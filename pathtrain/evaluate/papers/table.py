@@ -209,7 +209,6 @@ def _entry(paper: Paper, model: LoadedModel, ended: Sequence[tuple[Job, Done]]) 
         "slides": model.slides,
         "rows": list(rows.values()),
         "failed": failed,
-        "kept": sorted({column for job, done in ended if done.kept for column in job.columns}),
         "baselines": baselines,
         "evaluations": {job.columns[0]: done.scored.result for job, done in ended if done.scored is not None},
     }
