@@ -122,6 +122,7 @@ def perturbation_scored(
     first = bases[firsts[0] == "mpp"]
     for row in rows:
         row["accuracy"] = _accuracy(first[row["name"]])
+        row |= _ranges(moves[row["name"]], tiles.group[order], tuple(tiles.groups))
     result = {
         "task": "perturbation",
         "protocol": PROTOCOL,
@@ -224,6 +225,20 @@ def _compared(units: dict[str, dict[str, Units]], seed: int) -> list[dict[str, A
                 into["lead"] = {**(into["lead"] or {}), **{of: _known(value) for of, value in lead.items()}}
             rows[name] = into
     return list(rows.values())
+
+
+def _ranges(moves: list[list[Moves]], group: Ints, names: tuple[str, ...]) -> dict[str, list[float]]:
+    """Of several networks ``{key}_range``: the lowest and highest figure of one."""
+    networks = [[[each[number]] for each in moves] for number in range(len(moves[0]))]
+    if len(networks) < 2:
+        return {}
+    each = [units_of(one, group, names) for one in networks]
+    found = {}
+    for key, unit in each[0].items():
+        values = [float(one[key].figure(np.ones((1, len(unit.groups))))[0]) for one in each]
+        if np.isfinite(values).all():
+            found[f"{key}_range"] = [min(values), max(values)]
+    return found
 
 
 def _known(value: Any) -> Any:

@@ -257,3 +257,11 @@ def test_the_command_writes_a_table_and_a_figure(run: Path, folder: Path, tmp_pa
     assert float(rows[0]["moved"]) == pytest.approx(kept["perturbations"][0]["results"][0]["moved"], rel=1e-5)
     with Image.open(tmp_path / "perturbation.png") as picture:
         assert picture.width > 300
+
+
+def test_several_random_networks_have_a_range(run: Path, folder: Path) -> None:
+    how = {"kinds": "light:0.2", "baselines": "random", "random_seeds": 2, "tiles": 8, "k": 3}
+    model, random = evaluate.perturbation(run, folder, **how)["results"]
+    low, high = random["cosine_range"]
+    assert low < random["cosine"] < high
+    assert "cosine_range" not in model
