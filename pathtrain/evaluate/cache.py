@@ -15,6 +15,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,7 @@ class Cache:
         try:
             for name in ("features", "results"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
+                atomic.sweep(self.folder / name)  # what killed processes left
         except OSError as error:
             raise UsageError(f"`cache` {folder}: cannot be made a folder ({error.strerror})") from None
 
@@ -77,7 +79,8 @@ class Cache:
         for number, units in enumerate(scored.units.values()):
             arrays |= {f"sums {number}": units.sums, f"counts {number}": units.counts}
         named = [[*name, list(units.groups)] for name, units in scored.units.items()]
-        self._write(self.folder / "results" / f"{key}.npz", arrays, {"result": scored.result, "units": named})
+        facts = {"result": scored.result, "units": named}
+        self._write(self.folder / "results" / f"{key}.npz", arrays, facts)
 
     def _read(self, path: Path) -> tuple[Arrays, dict[str, Any]] | None:
         try:
@@ -86,7 +89,7 @@ class Cache:
             kept = arrays.pop(SUM).tobytes().decode()
             if kept != _sum(arrays):
                 raise ValueError("its hash differs")
-            facts = json.loads(arrays.pop(FACTS).tobytes())
+            facts: dict[str, Any] = json.loads(arrays.pop(FACTS).tobytes())
         except FileNotFoundError:
             return None
         except Exception as error:  # a damaged archive raises what zipfile, numpy or json please
@@ -95,10 +98,16 @@ class Cache:
         return arrays, facts
 
     def _write(self, path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
+        """The same bytes for the same content, whenever they are written: numpy's own archives hold the time.
+
+        A member is written at a time, so that features are not held twice.
+        """
         whole = {**arrays, FACTS: _bytes(json.dumps(facts).encode())}
         whole[SUM] = _bytes(_sum(whole).encode())
-        with atomic.pending(path) as (file, temporary):
-            np.savez(file, **whole)  # type: ignore[arg-type]
+        with atomic.pending(path) as (file, temporary), ZipFile(file, "w") as archive:
+            for name in sorted(whole):
+                with archive.open(ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.ascontiguousarray(whole[name]), allow_pickle=False)
         atomic.publish(temporary, path)
 
 

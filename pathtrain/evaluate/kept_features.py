@@ -54,7 +54,8 @@ def encode_kept(
     statuses = {name: count - before.get(name, 0) for name, count in after.items()}
     features: dict[int, Floats] = dict(zip(made, found, strict=True))
     for number in made:
-        said = {"model": models[number].name, "tiles": len(order), "data": tiles.path.name}
+        model = models[number]  # by nothing that may be other for the same key, such as its name
+        said = {"architecture": model.config.name, "fingerprint": model.fingerprint, "tiles": len(order)}
         cache.keep_features(keys[number], features[number], said)
     cache.keep_features(pixels_key, pixels, {STATUSES: statuses, "tiles": len(order)})
     for number, held in enumerate(kept):

@@ -223,7 +223,7 @@ COMMANDS = (
     Command(
         "evaluate table",
         "pathtrain evaluate table {out} --tasks {task_tiles} --iterations 20 --seeds 1"
-        " --figure {out}/table.png",
+        " --cache {out}/cache --out {out}/tables",
         before="run",
     ),
     Command(

@@ -1,13 +1,13 @@
 """What a table has to measure: a model on the data of a task, each once; made, or taken from the cache.
 
-A job that was finished before is taken if all that decides it is the same: the model's fingerprint, the files
-of its data (their names, sizes and times), its settings, and the version of this package. So a study that was
-stopped goes on with the job that it was at, and one with another model measures that model alone.
+A job that was finished before is taken if all that decides it is the same: the model's fingerprint and what
+it began with, the files of its data (their names, sizes and times), its settings, and the version of this
+package. So a study that was stopped goes on with the job that it was at, and one with another model measures
+that model alone.
 """
 
 import logging
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from pathprep import __version__
 from pathprep.errors import PathprepError, UsageError, why
 from pathtrain.evaluate.cache import Cache, key
+from pathtrain.evaluate.papers.data_state import files
 from pathtrain.evaluate.papers.kinds import KINDS, LAYER
 from pathtrain.evaluate.papers.paper import Evaluation, Paper
 from pathtrain.evaluate.papers.study_file import Study
@@ -54,12 +55,10 @@ class Done:
 
     Attributes:
         scored: the result; None where it failed. reason: why it did.
-        kept: whether it was made before.
     """
 
     scored: Scored | None
     reason: str = ""
-    kept: bool = False
 
 
 def jobs(paper: Paper, study: Study, models: int, given: Mapping[str, Any]) -> list[Job]:
@@ -116,43 +115,42 @@ def run(job: Job, models: Sequence[LoadedModel], study: Study, cache: Path | Non
     Args:
         models: all of the table.
         cache: folder of results and features; None: nothing is kept.
+
+    Raises:
+        OSError: a disk does not work, or is full: what is finished is in the cache.
     """
     source, own = study.tasks[job.data].source, [models[number] for number in job.models]
     title = f"{', '.join(model.name for model in own)}: {job.data} ({job.evaluation})"
     kind = KINDS[job.evaluation]
     store = None if cache is None else Cache(cache)
     try:
-        who = [[model.fingerprint, model.name if kind.joint else ""] for model in own]
-        same = key("job", __version__, job.evaluation, job.settings, who, _state(source, kind.paths))
+        who = [_who(model, kind.joint) for model in own]
+        state = _state(source, (*kind.paths, *kind.named))
+        same = key("job", __version__, job.evaluation, job.settings, who, state)
         before = None if store is None else store.result(same)
         if before is not None:
             log.info("%s: made before, taken from %s", title, cache)
-            return Done(before, kept=True)
+            return Done(before)
         log.info("%s", title)
         scored = kind.run(own, source, cache, **job.settings)
         if store is not None:
             store.keep_result(same, scored)
-    except (PathprepError, OSError) as error:
+    except PathprepError as error:
         log.error("%s: failed: %s", title, why(error))
         return Done(None, why(error))
     return Done(scored)
 
 
+def _who(model: LoadedModel, named: bool) -> list[Any]:
+    """What of a model decides a result: also what it began with, which is a baseline, and the MPPs that tiles
+    may have. An export has a run's weights, and says neither."""
+    start = None if model.start is None else [model.start.init, model.start.seed, model.start.sha256]
+    return [model.fingerprint, start, model.mpps, model.name if named else ""]
+
+
 def _state(source: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
     """What a task is given, and of its files names, sizes and times."""
     return {
-        name: list(_files(Path(value))) if name in paths else value for name, value in sorted(source.items())
+        name: list(files(Path(value))) if name in paths and Path(value).exists() else value
+        for name, value in sorted(source.items())
     }
-
-
-def _files(path: Path) -> Iterator[tuple[str, int, int]]:
-    if path.is_dir():
-        for folder, inner, names in os.walk(path, followlinks=True):
-            inner[:] = sorted(name for name in inner if not name.startswith("."))
-            for name in sorted(names):
-                place = Path(folder, name)
-                state = place.stat()
-                yield str(place.relative_to(path)), state.st_size, state.st_mtime_ns
-    else:
-        state = path.stat()
-        yield path.name, state.st_size, state.st_mtime_ns

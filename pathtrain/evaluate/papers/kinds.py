@@ -35,6 +35,7 @@ class Kind:
         settings: flat names of what may be set.
         needs: keys that a task must have. takes: those that it may have.
         paths: which of both are files or folders. tiles: which of these hold tiles with labels.
+        named: which are files, or the names of what comes with the package.
         run: measures it. joint: whether it measures all models at once, and tells their differences.
     """
 
@@ -44,6 +45,7 @@ class Kind:
     paths: tuple[str, ...]
     run: Run
     tiles: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
     joint: bool = False
 
 
@@ -78,7 +80,8 @@ def _segmentation(
 
 
 def _names(params: Any) -> frozenset[str]:
-    return frozenset(flat(params))
+    """The cache is the table's, one for all."""
+    return frozenset(flat(params)) - {"cache"}
 
 
 # Settings of linear evaluation that others have by the same name, and mean something else by
@@ -107,6 +110,7 @@ KINDS: dict[str, Kind] = {
         ("tasks", "task"),
         ("data", "labels"),
         slide_tasks.slides_scored,
+        named=("tasks",),
         joint=True,
     ),
     "robustness": Kind(

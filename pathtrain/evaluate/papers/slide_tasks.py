@@ -15,6 +15,7 @@ from pathprep.params.settings import flat
 from pathtrain.distributed.workers import by_itself
 from pathtrain.evaluate.baselines import HANDMADE, RANDOM, START, Beside
 from pathtrain.evaluate.cache import key
+from pathtrain.evaluate.papers.data_state import files
 from pathtrain.evaluate.slide_level.study import slides
 from pathtrain.evaluate.units import Scored
 from pathtrain.features.embed import embed
@@ -60,6 +61,9 @@ def slides_scored(
     cut = {name: value for name, value in given.items() if name in CUTS}
     how = {name: value for name, value in given.items() if name in flat(SlidesConfig)}
     data, stored = source["data"], (Path(source["data"]) / "dataset.json").is_file()
+    # a folder holds the features of these slides and no others: those of one that is gone must not count
+    found = files(Path(data, "shards") if stored else Path(data))
+    shown = [state[0] for state in found] if Path(data).is_dir() else list(found)  # a CSV names slides
     handmade = [name for name, words in zip(HANDMADE, ("colour", "lbp"), strict=True) if words in chosen]
     with ExitStack() as open_things:
         open_things.enter_context(by_itself())
@@ -72,7 +76,7 @@ def slides_scored(
             about[model.name] = beside.about
             for name, networks in beside.networks.items():
                 for number, network in enumerate(networks):
-                    place = root / key(network.fingerprint, str(Path(data).absolute()), read, cut)
+                    place = root / key(network.fingerprint, str(Path(data).absolute()), shown, read, cut)
                     embed(network, data, place, **read, **({} if stored else cut))
                     folders[_called(model, name, number)] = place
         result = slides(

@@ -71,9 +71,10 @@ def find(path: Path, paper: str | None = None) -> Study:
         UsageError: the file is not such a YAML, names an unknown task or what is not there; or holds none.
     """
     if not path.exists():
+        first = read(paper or PAPERS[0]).datas[0]
         raise UsageError(
             f"{path}: there is no such study file; `tasks` names one, or a folder of data. "
-            f"A line of it, below `tasks:`, is such as {next(iter(read(paper or PAPERS[0]).datas))}: {{train: FOLDER}}"
+            f"A line of it, below `tasks:`, is such as {first}: {{train: FOLDER}}"
         )
     if path.is_dir():
         name = paper or PAPERS[0]
@@ -166,7 +167,10 @@ def _task(path: Path, key: str, entry: Any, column: Column) -> TaskData:
     for name, value in entry.items():
         if name == "settings" or value is None:
             continue
-        source[name] = path.parent / str(value) if name in kind.paths else value
+        beside = path.parent / str(value)
+        # a name of what comes with the package, or a file, as its evaluation takes them
+        is_file = name in kind.paths or (name in kind.named and beside.is_file())
+        source[name] = beside if is_file else value
         if name in kind.paths:
             _check(path, key, source[name], name in kind.tiles)
     return TaskData(source, settings)
@@ -187,6 +191,9 @@ def _models(path: Path, given: Any) -> dict[str, str]:
     if given is None:
         return {}
     if isinstance(given, list):
+        twice = next((each for each in given if given.count(each) > 1), None)
+        if twice is not None:
+            raise UsageError(f"{path}: models has {twice} twice; give each once, or names of your own")
         given = {str(each): each for each in given}
     if not isinstance(given, Mapping) or not all(isinstance(value, str) for value in given.values()):
         raise UsageError(f"{path}: models must be a list, or names with what they stand for")

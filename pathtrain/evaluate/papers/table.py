@@ -43,7 +43,7 @@ def table(
     figure: str | Path | None = None,
     cache: str | Path | None = None,
     target: str = "model",
-    seed: int = 0,
+    seed: int | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Measure models on a paper's tasks, those that are there.
@@ -55,9 +55,11 @@ def table(
         paper: exaonepath1, exaonepath2, midnight or robustness; None: that of the file, or exaonepath1.
         out: folder for the table as Markdown, CSV, LaTeX and JSON, and its figures; None: none is written.
         figure: a PNG of the mean against parameters and training slides.
-        cache: folder of features and results, from which a second call goes on.
+        cache: folder of features and results, from which a second call goes on; None: that of the file's
+            settings, which counts from the file's folder, or none.
         target: as of ``linear``.
-        seed: of the intervals of differences between models, and of every evaluation.
+        seed: of the intervals of differences between models, and of every evaluation; None: that of the
+            file's settings, or 0.
         settings: of the evaluations, by their flat names: ``baselines="colour", device="cuda"``.
 
     Returns:
@@ -76,8 +78,12 @@ def table(
     for other in study.others:
         log.info("%s: of another paper than %s, left alone", other, name)
     place = Place.of_environment()
+    of_file = study.settings.pop("cache", None)
+    if cache is None and of_file is not None:
+        cache = Path(tasks).parent / str(of_file)
     if place.world > 1 and cache is None:
         raise UsageError("`cache`: several processes need a folder that they share")
+    seed = study.settings.get("seed", 0) if seed is None else seed
     given = {**study.settings, **settings, "seed": seed}
     weights = str(given.pop("weights", KeptHow.weights))
     wanted = _named(models, study)
@@ -204,7 +210,6 @@ def _entry(paper: Paper, model: LoadedModel, ended: Sequence[tuple[Job, Done]]) 
         "slides": model.slides,
         "rows": list(rows.values()),
         "failed": failed,
-        "kept": sorted({column for job, done in ended if done.kept for column in job.columns}),
         "baselines": baselines,
         "evaluations": {job.columns[0]: done.scored.result for job, done in ended if done.scored is not None},
     }

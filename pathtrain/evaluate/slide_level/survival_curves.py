@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import chi2
+from scipy.stats import chi2, rankdata
 
 from pathtrain.evaluate.slide_level.measures import Fold
 
@@ -29,7 +29,7 @@ def risk_groups(folds: Sequence[Fold]) -> dict[str, Any]:
     """
     high = []
     for fold in folds:
-        ranks = np.mean([values[:, 0].argsort().argsort() for values in fold.seeds], axis=0)
+        ranks = np.mean([rankdata(values[:, 0]) for values in fold.seeds], axis=0)
         high.append(ranks > np.median(ranks))
     above = np.concatenate(high)
     times = np.concatenate([fold.numbers for fold in folds if fold.numbers is not None])

@@ -123,7 +123,7 @@ def test_sizes(size: str, width: int) -> None:
 
 
 @pytest.mark.parametrize("method", ["clam-sb", "clam-mb", "abmil"])
-@pytest.mark.parametrize("tiles", [1, 7, 20_000])
+@pytest.mark.parametrize("tiles", [1, 7, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_bags_of_any_size(method: str, tiles: int) -> None:
     torch.manual_seed(0)
     network = Mil(32, 2, MilConfig(method=method))  # type: ignore[arg-type]

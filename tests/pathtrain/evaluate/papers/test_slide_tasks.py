@@ -1,5 +1,6 @@
 """Tasks of slides in a table: models and baselines embedded once, scored and compared together."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,37 @@ def test_labels_that_are_missing_fail_that_task_alone(study: Path, tmp_path: Pat
     (tmp_path / "labels" / "luad_egfr.csv").unlink()
     result = table([run], study, **GIVEN)
     assert "luad_egfr.csv" in result["models"][0]["failed"]["LUAD-EGFR"]
+
+
+def test_features_of_a_slide_that_is_gone_do_not_count(study: Path, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", tmp_path / "gone")
+    given = {**GIVEN, "baselines": "none", "cache": tmp_path / "cache"}
+    assert not table([run], study, **given)["models"][0]["failed"]
+    shutil.rmtree(tmp_path / "dataset")
+    write_dataset(tmp_path / "dataset", {f"s{n:02}": noise(4, seed=n) for n in range(11)})
+    reason = table([run], study, **given)["models"][0]["failed"]["LUAD-EGFR"]
+    assert "slide s11 has no features" in reason
+
+
+def test_a_file_of_tasks_lies_beside_the_study_and_is_part_of_what_is_kept(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(tmp_path / "run", tmp_path / "gone")
+    own = tmp_path / "own.yaml"
+    task = {"name": "LUAD-EGFR", "labels": "luad_egfr.csv", "column": "label"}
+    own.write_text(yaml.safe_dump({"tasks": [{**task, "kind": "classes"}]}))
+    values = yaml.safe_load(study.read_text())
+    values["tasks"]["LUAD-EGFR"]["tasks"] = "own.yaml"
+    study.write_text(yaml.safe_dump(values))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    given = {**GIVEN, "baselines": "none", "cache": tmp_path / "cache"}
+    assert "auroc" in _only_row(table([run], study, **given))
+    own.write_text(yaml.safe_dump({"tasks": [{**task, "kind": "ordinal"}]}))
+    assert "kappa" in _only_row(table([run], study, **given))
+
+
+def _only_row(result: dict[str, Any]) -> dict[str, Any]:
+    (entry,) = result["models"]
+    found: dict[str, Any] = entry["evaluations"]["LUAD-EGFR"]["slides"]["tasks"][0]["results"][0]
+    return found

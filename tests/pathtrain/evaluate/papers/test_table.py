@@ -119,13 +119,48 @@ def test_what_is_finished_is_not_made_again(
     assert len(fake.calls) == 3
     again = table(models, study, **given)
     assert [call[0] for call in fake.calls[3:]] == ["theirs"] * 3
-    assert again["models"][0] == {**first["models"][0], "kept": ["mhist", "pcam", "til"]}
+    assert again["models"][0] == first["models"][0]
     assert again["differences"][0]["interval"] == pytest.approx([0.1, 0.1])  # units were kept too
     table(models, study, seed=3, **given)  # other settings
     assert len(fake.calls) == 12
     (tmp_path / "til" / "labels.csv").write_text("file,label\nx,y\n")  # other data
     table(models, study, **given)
     assert [call[1] for call in fake.calls[12:]] == ["til", "til"]
+
+
+def test_another_start_is_another_baseline(
+    models: list[LoadedModel], fake: Fake, study: Path, tmp_path: Path
+) -> None:
+    export = replace(models[0], start=None)  # the same weights, but no start to be compared with
+    for model in (export, models[0], models[0], replace(models[0], mpps=(0.25,))):
+        table([model], study, cache=tmp_path / "cache")
+    assert len(fake.calls) == 9
+
+
+def test_the_seed_of_the_file(models: list[LoadedModel], fake: Fake, study: Path) -> None:
+    values = yaml.safe_load(study.read_text())
+    study.write_text(yaml.safe_dump({**values, "settings": {"seed": 5}}))
+    table(models[:1], study)
+    table(models[:1], study, seed=0)
+    assert [settings["seed"] for *_, settings in fake.calls] == [5, 5, 5, 0, 0, 0]
+
+
+def test_the_cache_of_the_file(
+    models: list[LoadedModel], fake: Fake, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts from the file's folder, and is no setting of a task."""
+    values = yaml.safe_load(study.read_text())
+    study.write_text(yaml.safe_dump({**values, "settings": {"cache": "kept"}}))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    table(models[:1], study)
+    table(models[:1], study)
+    assert len(fake.calls) == 3
+    assert len(list((tmp_path / "kept" / "results").iterdir())) == 3
+    values["tasks"]["til"]["settings"] = {"cache": "kept"}
+    study.write_text(yaml.safe_dump(values))
+    with pytest.raises(UsageError, match="til: `cache` is no setting of evaluate linear"):
+        table(models[:1], study)
 
 
 def test_one_that_fails_is_named_and_the_others_go_on(
@@ -192,6 +227,9 @@ def test_wrong_settings_names_and_models(
     with pytest.raises(UsageError, match="two models are called ours"):
         table([models[0], models[0]], study)
     values = yaml.safe_load(study.read_text())
+    study.write_text(yaml.safe_dump({**values, "models": ["run", "run"]}))
+    with pytest.raises(UsageError, match="models has run twice"):
+        table([], study)
     values["tasks"]["til"]["settings"] = {"iteration": 7}
     study.write_text(yaml.safe_dump(values))
     with pytest.raises(UsageError, match="til: `iteration` is no setting of evaluate linear"):

@@ -182,3 +182,10 @@ def test_risk_groups_are_within_their_fold() -> None:
     assert (found["high"]["rows"], found["low"]["rows"]) == (20, 20)
     assert max(found["high"]["times"]) < 21  # the higher the row, the earlier
     assert found["log_rank_p"] < 1e-6
+
+
+def test_equal_risks_are_in_one_group() -> None:
+    of = task(40, kind="survival", classes=[], numbers=np.arange(40.0) + 1)
+    fold = Fold(of, [Predictions(np.arange(40), np.full((40, 1), 0.3))])
+    found = risk_groups([fold])
+    assert (found["high"]["rows"], found["low"]["rows"], found["log_rank_p"]) == (0, 40, None)

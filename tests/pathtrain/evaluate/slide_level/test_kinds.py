@@ -69,6 +69,7 @@ def run(place: Path, *arguments: object) -> Any:
 
 
 @pytest.mark.browser
+@pytest.mark.slow  # every kind with every method
 def test_every_kind_finds_what_decides_and_noise_does_not(place: Path, tmp_path: Path) -> None:
     asked = [part for task in TASKS for part in ("--task", task)]
     done = run(
