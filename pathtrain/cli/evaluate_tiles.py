@@ -145,13 +145,18 @@ def _tables(result: dict[str, Any], title: str, keys: Mapping[str, str], notes: 
     leads.add_column("baseline")
     for words in keys.values():
         for table in (shown, leads):
-            table.add_column(words, justify="right", no_wrap=True)
+            table.add_column(words, justify="right")
     for row in result["results"]:
         name = result["model"]["name"] if row["name"] == "model" else row["name"]
         _add(shown, name, row, keys, "")
         if row["lead"] is not None:
             _add(leads, name, row["lead"], keys, "+")
     shown.caption = "\n".join([*notes, f"[95 % interval] over {result['group_kind']}s; {prepared(result)}"])
+    first = next(iter(keys))
+    for row in result["results"]:
+        if f"{first}_range" in row:
+            low, high = row[f"{first}_range"]
+            shown.caption += f"\n{row['name']}, {keys[first]} of one network: {low:.3f} to {high:.3f}"
     leads.caption = "\n".join(["[95 % interval], paired", *said(result["baselines"])])
     return Group(shown, *([leads] if leads.row_count else []))
 

@@ -66,7 +66,7 @@ def compared(
 
     Returns:
         Per name ``key``, ``key_interval``, and ``lead``: the same two of the first less this one; None for
-        the first.
+        the first. Intervals are None where fewer than two groups count.
 
     Raises:
         ValueError: rows of other groups.
@@ -87,10 +87,14 @@ def compared(
     }
     found = figures(both, len(first.groups), seed, limits)
 
-    def said(figure: Figure) -> dict[str, Any]:
-        return {key: figure.value, f"{key}_interval": figure.interval}
+    # a figure of one group's tiles is the same in every sample that has the group: no interval
+    known = {name: np.count_nonzero(each.counts.sum(axis=1)) > 1 for name, each in rows.items()}
+
+    def said(figure: Figure, *of: str) -> dict[str, Any]:
+        return {key: figure.value, f"{key}_interval": figure.interval if all(map(known.get, of)) else None}
 
     return {
-        name: said(found["own", name]) | {"lead": None if name == names[0] else said(found["lead", name])}
+        name: said(found["own", name], name)
+        | {"lead": None if name == names[0] else said(found["lead", name], names[0], name)}
         for name in names
     }

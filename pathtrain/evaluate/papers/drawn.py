@@ -16,6 +16,7 @@ from pathtrain.evaluate.figure_text import drawn
 
 Result = dict[str, Any]
 AXES = 3  # fewer are no radar
+NAMES = ("scatter.png", "bars.png", "radar.png")
 COMPARED = 6  # published rows beside the models in radar and bars: the best
 
 
@@ -26,7 +27,9 @@ def write(path: Path, picture: bytes) -> None:
 
 
 def figures(result: Result) -> dict[str, bytes]:
-    """PNGs by file name; a radar only of three tasks and more."""
+    """PNGs by file name: of NAMES none where no task is there; a radar only of three tasks and more."""
+    if not result["present"]:
+        return {}
     found = {"scatter.png": scatter(result), "bars.png": bars(result)}
     return found | ({"radar.png": radar(result)} if len(result["present"]) >= AXES else {})
 

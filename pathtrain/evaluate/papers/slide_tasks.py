@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pathprep.errors import UsageError
-from pathprep.params.settings import flat
+from pathprep.params.settings import build, flat
 from pathtrain.distributed.workers import by_itself
 from pathtrain.evaluate.baselines import HANDMADE, RANDOM, START, Beside
 from pathtrain.evaluate.cache import key
@@ -60,6 +60,9 @@ def slides_scored(
     read = {name: value for name, value in given.items() if name in flat(How) and name != "readout"}
     cut = {name: value for name, value in given.items() if name in CUTS}
     how = {name: value for name, value in given.items() if name in flat(SlidesConfig)}
+    methods = build(SlidesConfig, how).settled().methods
+    if len(methods) > 1:
+        raise UsageError(f"`method` {', '.join(methods)}: a table has one figure per model; give one of them")
     data, stored = source["data"], (Path(source["data"]) / "dataset.json").is_file()
     # a folder holds the features of these slides and no others: those of one that is gone must not count
     found = files(Path(data, "shards") if stored else Path(data))

@@ -36,6 +36,9 @@ def write(out: Path, result: Result) -> list[Path]:
     }
     for name, data in files.items():
         atomic.write_alone(out / name, data)
+    for name in drawn.NAMES:
+        if name not in files:  # of a table that was there before
+            (out / name).unlink(missing_ok=True)
     return [out / name for name in files]
 
 

@@ -217,6 +217,25 @@ def lonely(cohort: Cohort) -> list[str]:
     return [name for name, count in zip(cohort.classes, counts, strict=True) if count == 1]
 
 
+def alone(cohort: Cohort) -> list[str]:
+    """Values that occur in one group alone, whose tiles can have no neighbour of their value elsewhere."""
+    if cohort.apart == "tile":
+        return []
+    pairs = np.unique(np.stack([cohort.column, cohort.group]), axis=1)[0]
+    counts = np.bincount(pairs, minlength=len(cohort.values))
+    return [name for name, count in zip(cohort.values, counts, strict=True) if count == 1]
+
+
+def unshared(cohort: Cohort) -> str:
+    """Why neighbours of other groups say nothing of the column: no value is in two groups; else empty."""
+    if not len(cohort) or len(alone(cohort)) < len(cohort.values):
+        return ""
+    return (
+        f"every {cohort.by} is in one {cohort.kind} alone, so that no neighbour of another {cohort.kind} "
+        "can share it; give `group`, a column of patients or slides"
+    )
+
+
 def _labels(tiles: Tiles, path: Path | None, origin: AskedOrigin) -> tuple[Ints | None, list[str]]:
     if isinstance(tiles, ImageTable):
         if path is not None:

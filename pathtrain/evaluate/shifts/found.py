@@ -80,7 +80,7 @@ class Found:
 def joined(found: Sequence[Found]) -> Found:
     """Of several networks: sums and counts added up, tails of all values, means of plain figures.
 
-    Facts are a list, one per network.
+    Facts are a list, one per network; ``{key}_range`` are the lowest and highest figure of one.
     """
     if len(found) == 1:
         return found[0]
@@ -100,7 +100,14 @@ def joined(found: Sequence[Found]) -> Found:
     for key in first.figures:
         known = [value for one in found if (value := one.figures[key]) is not None]
         figures[key] = float(np.mean(known)) if known else None
-    return Found(units, figures, {key: [one.facts[key] for one in found] for key in first.facts})
+    facts = {key: [one.facts[key] for one in found] for key in first.facts}
+    once = np.ones((1, max((len(unit.groups) for unit in units.values()), default=1)))
+    for key, unit in units.items():
+        alone = [float(one.units[key].figure(once[:, : len(unit.groups)])[0]) for one in found]
+        finite = [value for value in alone if np.isfinite(value)]
+        if finite and f"{key}_range" not in facts:  # of clusters that says what their starts change
+            facts[f"{key}_range"] = [min(finite), max(finite)]
+    return Found(units, figures, facts)
 
 
 def per_group(group: Ints, groups: Sequence[str], sums: Doubles, counts: Doubles) -> Units:

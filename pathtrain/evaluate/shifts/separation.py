@@ -129,7 +129,10 @@ def folded(features: Floats, numbers: Ints, group: Ints, seed: int) -> Ints | No
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.simplefilter("ignore", UserWarning)  # fewer tiles of a class than folds
-        for train, test in splitter.split(features, numbers, group):
+        splits = list(splitter.split(features, numbers, group))
+        if any(len(np.unique(numbers[train])) < 2 for train, _ in splits):
+            return None  # of few groups one fold can hold all of a class
+        for train, test in splits:
             mean, sd = features[train].mean(axis=0), np.maximum(features[train].std(axis=0), 1e-6)
             points, basis = _spanned((features[train] - mean) / sd)
             asked = (features[test] - mean) / sd

@@ -47,6 +47,7 @@ PROTOCOL = (
     "(arXiv 2607.25497): MaRI, CRoMa, nIPD; plismbench (arXiv 2501.16239): cosine and top-k of copies"
 )
 LABELLED = ("index", "margin", "drop", "clusters")
+BESIDE_GROUPS = ("index", "margin", "share", "column")  # of neighbours and tests in other groups
 OVER = {"drop": "repeats", "clusters": "subsets", "copies": "tiles"}
 Measure = Callable[[Floats], Found]
 
@@ -176,12 +177,18 @@ def notes(cohort: Cohort) -> list[str]:
             "No patient, case or slide is known: neighbours from the same one count; give `group`, a "
             "column of them."
         )
-    alone = [] if cohort.labels is None else cohorts.lonely(cohort)
-    if alone:
+    lonely = [] if cohort.labels is None else cohorts.lonely(cohort)
+    if lonely:
         lines.append(
-            f"{', '.join(alone)}: at one value of {cohort.by} alone; its tiles cannot have a neighbour "
+            f"{', '.join(lonely)}: at one value of {cohort.by} alone; its tiles cannot have a neighbour "
             f"of the class "
             "elsewhere, which lowers the index."
+        )
+    alone = cohorts.alone(cohort)
+    if alone and not cohorts.unshared(cohort):
+        lines.append(
+            f"{', '.join(alone)}: in one {cohort.kind} alone; its tiles cannot have a neighbour of the "
+            f"{cohort.by} elsewhere, which raises the index and lowers the own share."
         )
     return lines
 
@@ -212,6 +219,8 @@ def _impossible(cohort: Cohort, copies: Copies | None, params: RobustnessParams)
         reasons["copies"] = "give `same`, the column that says which tiles are the same"
     if cohort.apart == "tile":
         reasons["column"] = f"no {cohort.by} is in two groups; give `group`, a column of slides"
+    if reason := cohorts.unshared(cohort):
+        reasons = dict.fromkeys(BESIDE_GROUPS, reason) | reasons
     reasons = {name: reason for name, reason in reasons.items() if name in params.asked}
     if reasons and params.measures != "all":
         name = next(iter(reasons))

@@ -95,11 +95,19 @@ def panda(lines: Sequence[Sequence[str]], path: Path) -> list[tuple[str, str, st
             "the train.csv of github.com/analokmaus/kaggle-panda-challenge-public has them"
         )
     image, grade, noise = (header.index(name) for name in ("image_id", "isup_grade", "noise_ratio_10"))
-    kept = sorted(
-        (line[image].strip(), cells.label(line[grade]))
-        for line in lines[1:]
-        if len(line) == len(header) and float(line[noise] or 0) == 0
-    )
+    kept = []
+    for number, line in enumerate(lines[1:], 2):
+        if len(line) != len(header):
+            continue
+        try:
+            if float(line[noise] or 0) == 0:
+                kept.append((line[image].strip(), str(int(cells.label(line[grade])))))
+        except ValueError:
+            raise UsageError(
+                f"{path}, line {number}: isup_grade is {line[grade]!r} and noise_ratio_10 {line[noise]!r}; "
+                "PANDA's are numbers"
+            ) from None
+    kept.sort()
     rng, found = np.random.default_rng(SEED), []
     grades = np.array([int(one) for _, one in kept], dtype=np.int64)
     for value in np.unique(grades):

@@ -24,7 +24,7 @@ from pathtrain.evaluate.baselines import Beside
 from pathtrain.evaluate.statistics import Doubles, Floats, Ints, describe
 from pathtrain.evaluate.subject import vectors_of
 from pathtrain.evaluate.tile_level.labelled import comparable, encode_sets, group_names, hold_out
-from pathtrain.evaluate.tile_level.rows import Measured, mean, per_class, per_tile, rows_of
+from pathtrain.evaluate.tile_level.rows import Networks, per_class, per_tile
 from pathtrain.evaluate.tile_level.sides import open_sides
 from pathtrain.evaluate.units import Scored
 from pathtrain.features.encode import preparation
@@ -53,7 +53,8 @@ def few_shot(
     Returns:
         JSON-able: what was done, counts, ``shots``, ``left_out_shots`` (more than a class has tiles), and
         ``results``: per features and number of shots ``balanced_N`` and ``accuracy_N`` with intervals over
-        groups, ``balanced_N_episodes``, what 95 % of the draws lie between, and the model's lead.
+        groups, ``balanced_N_episodes``, what 95 % of the draws lie between, of several networks
+        ``balanced_N_range``, lowest and highest of one, and the model's lead.
 
     Raises:
         UsageError: as ``linear``; or a class has fewer tiles to learn from than every number of shots.
@@ -91,16 +92,17 @@ def few_shot_scored(
         )
     scored = sides.of(sides.scored)[0]
     groups, group = group_names(queries, scored.groups)
-    units, ranges = Measured(), dict[str, dict[str, list[float]]]()
+    made, ranges = Networks(), dict[str, dict[str, list[float]]]()
+    by_class = lambda right: per_class(right, queries.labels, len(classes), groups, group)  # noqa: E731
     for name in bank.features:
         pairs = list(comparable(bank, queries, name))
         ranges[name] = {}
         for number in shots:
             draws = drawn(bank.labels, len(classes), number, params.episodes, seed)
             found = [episodes(vectors, points, draws, queries.labels) for vectors, points in pairs]
-            right = mean([each for each, _ in found])
-            units[name, f"balanced_{number}"] = per_class(right, queries.labels, len(classes), groups, group)
-            units[name, f"accuracy_{number}"] = per_tile(right, groups, group)
+            right = [each for each, _ in found]
+            made.add(name, f"balanced_{number}", right, by_class)
+            made.add(name, f"accuracy_{number}", right, lambda each: per_tile(each, groups, group))
             spread = np.concatenate([each for _, each in found])
             ranges[name][f"balanced_{number}_episodes"] = np.quantile(spread, [0.025, 0.975]).tolist()
     result = {
@@ -123,9 +125,9 @@ def few_shot_scored(
         "group_kind": scored.kind,
         "chance": 1 / len(classes),
         "baselines": beside.about,
-        "results": [{**row, **ranges[row["name"]]} for row in rows_of(units, seed)],
+        "results": [{**row, **ranges[row["name"]]} for row in made.rows(seed)],
     }
-    return Scored(result, units)
+    return Scored(result, made.units)
 
 
 def drawn(labels: Ints, classes: int, shots: int, episodes: int, seed: int) -> Ints:

@@ -32,7 +32,7 @@ from pathtrain.evaluate.statistics import Doubles, Floats, Ints, describe, neigh
 from pathtrain.evaluate.subject import vectors_of
 from pathtrain.evaluate.tile_level.knn import vote
 from pathtrain.evaluate.tile_level.labelled import Set, group_names
-from pathtrain.evaluate.tile_level.rows import Measured, mean, per_tile, rows_of
+from pathtrain.evaluate.tile_level.rows import Networks, per_tile
 from pathtrain.evaluate.units import Scored
 from pathtrain.features.encode import Passes, check_short, check_size, preparation
 from pathtrain.features.fitting import check_tiles
@@ -63,7 +63,8 @@ def invariance(
 
     Returns:
         JSON-able: what was done, counts, and ``results``: per features the figures of the module's text with
-        intervals over groups, and the model's lead. Without labels no row has ``changed``.
+        intervals over groups, of several networks the ``_range`` of each, and the model's
+        lead. Without labels no row has ``changed``.
 
     Raises:
         UsageError: fewer than two tiles, or fewer than ``k`` of other groups to vote.
@@ -97,11 +98,11 @@ def invariance_scored(
     beside = Beside.of(model, params.baselines, params.seed)
     features = turned(beside, source, order, params.how)
     groups, places = group_names(drawn, source.groups)
-    units = Measured()
+    made = Networks()
     for name, each in features.items():
         found = [measure(one, drawn, None if known is None else len(classes), params.k) for one in each]
         for key in found[0]:
-            units[name, key] = per_tile(mean([one[key] for one in found]), groups, places)
+            made.add(name, key, [one[key] for one in found], lambda each: per_tile(each, groups, places))
     result = {
         "task": "invariance",
         "protocol": "quarter turns and mirror images of each tile",
@@ -116,9 +117,9 @@ def invariance_scored(
         "groups": len(groups),
         "group_kind": source.kind,
         "baselines": beside.about,
-        "results": rows_of(units, params.seed, BOUNDS),
+        "results": made.rows(params.seed, BOUNDS),
     }
-    return Scored(result, units)
+    return Scored(result, made.units)
 
 
 def _labels(

@@ -25,7 +25,7 @@ from pathtrain.evaluate.baselines import Beside
 from pathtrain.evaluate.statistics import Doubles, Flags, Floats, Ints, describe, neighbours
 from pathtrain.evaluate.subject import vectors_of
 from pathtrain.evaluate.tile_level.labelled import Set, comparable, encode_sets, group_names
-from pathtrain.evaluate.tile_level.rows import Measured, mean, per_class, per_tile, rows_of
+from pathtrain.evaluate.tile_level.rows import Networks, per_class, per_tile
 from pathtrain.evaluate.tile_level.sides import open_sides
 from pathtrain.evaluate.units import Scored
 from pathtrain.features.encode import preparation
@@ -54,7 +54,8 @@ def retrieval(
 
     Returns:
         JSON-able: what was done, counts, ``chance``, and ``results``: per features the figures of the
-        module's text with intervals over groups, and the model's lead.
+        module's text with intervals over groups, of several networks the ``_range`` of each, and the model's
+        lead.
 
     Raises:
         UsageError: as ``knn``; or fewer than ``k`` tiles may be found.
@@ -92,17 +93,18 @@ def retrieval_scored(
     queries = queries.take(asked)
     groups, group = group_names(queries, scored.groups)
     banned = _own_group(bank, queries) if alone else None
-    units = Measured()
+    made = Networks()
+    by_class = lambda right: per_class(right, queries.labels, len(classes), groups, group)  # noqa: E731
     for name in bank.features:
         found = [
             search(vectors, bank.labels, points, queries.labels, relevant[asked], params.k, banned)
             for vectors, points in comparable(bank, queries, name)
         ]
         for key in KEYS:
-            values = mean([each[key] for each in found])
-            units[name, key] = per_tile(values, groups, group)
+            values = [each[key] for each in found]
+            made.add(name, key, values, lambda each: per_tile(each, groups, group))
             if key == "mv_5":
-                units[name, "mv_5_balanced"] = per_class(values, queries.labels, len(classes), groups, group)
+                made.add(name, "mv_5_balanced", values, by_class)
     said = f"train to {sides.scored}" + (", the set's own split" if sides.own else "")
     result = {
         "task": "retrieval",
@@ -123,9 +125,9 @@ def retrieval_scored(
         "group_kind": scored.kind,
         "chance": float((relevant[asked] / _allowed(bank, every, alone)[asked]).mean()),
         "baselines": beside.about,
-        "results": rows_of(units, params.seed),
+        "results": made.rows(params.seed),
     }
-    return Scored(result, units)
+    return Scored(result, made.units)
 
 
 def search(

@@ -1,6 +1,6 @@
 """Rows of a result from what single tiles came to: figures, intervals over groups, and leads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,33 @@ def rows_of(
                 found[name]["lead"] = {**(found[name]["lead"] or {}), **lead}
             found[name] |= made
     return list(found.values())
+
+
+class Networks:
+    """Units of rows whose name may stand for several networks, and how far these lie apart.
+
+    Attributes:
+        units: by name and key, of the mean over networks.
+        ranges: of a name with several: ``{key}_range``, the lowest and highest of one.
+    """
+
+    def __init__(self) -> None:
+        self.units = Measured()
+        self.ranges: dict[str, dict[str, list[float]]] = {}
+
+    def add(self, name: str, key: str, values: Sequence[Doubles], made: Callable[[Doubles], Units]) -> None:
+        """Values (M,) of the tiles, of each network; ``made`` makes units of such values."""
+        whole = self.units[name, key] = made(mean(values))
+        if len(values) > 1:
+            once = np.ones((1, len(whole.groups)))
+            each = [float(made(one).figure(once)[0]) for one in values]
+            self.ranges.setdefault(name, {})[f"{key}_range"] = [min(each), max(each)]
+
+    def rows(
+        self, seed: int, bounds: Mapping[str, tuple[float, float]] | None = None
+    ) -> list[dict[str, Any]]:
+        """As ``rows_of``, with the ranges."""
+        return [{**row, **self.ranges.get(row["name"], {})} for row in rows_of(self.units, seed, bounds)]
 
 
 def mean(values: Sequence[Doubles]) -> Doubles:

@@ -117,6 +117,12 @@ def _own(sides: Sides) -> Sides:
     parts = np.array([CALLED.get(part.casefold(), part.casefold()) for part in tiles.partitions])
     there = [name for name in ("train", "val", "test") if (values[parts == name] >= 0).any()]
     if "train" not in there or len(there) < 2:
+        named = sorted({part for part in np.unique(parts[values >= 0]).tolist() if part})
+        if len(named) > 1:
+            log.warning(
+                "%s: its partitions %s are not used: they are no train with val or test",
+                tiles.path, ", ".join(named),
+            )  # fmt: skip
         return sides
     other = sorted({*np.unique(parts[values >= 0]).tolist()} - {*there})
     if other:

@@ -46,7 +46,7 @@ class LiveRobustness(LiveProbe):
         rows = draw(len(order), config.tiles, setting.seed)
         self.order, self.cohort = order[rows], whole.take(rows)
         cohorts.check_classes(self.cohort)
-        if reason := cohorts.together(self.cohort):
+        if reason := cohorts.together(self.cohort) or cohorts.unshared(self.cohort):
             raise UsageError(f"{config.data}: {reason}")
         most = cohorts.most_neighbours(self.cohort)
         cohorts.check_k(config.k, most, self.cohort)

@@ -46,3 +46,14 @@ def test_figures_of_other_groups_are_refused() -> None:
     one, two = (Units((name,), np.ones((1, 1)), np.ones((1, 1))) for name in "ab")
     with pytest.raises(ValueError, match="other groups"):
         compared({"model": one, "colour": two}, "x", 0)
+
+
+def test_a_figure_of_one_group_alone_has_no_interval() -> None:
+    names = ("a", "b", "c")
+    one = Units(names, np.array([[3.0], [0.0], [0.0]]), np.array([[4.0], [0.0], [0.0]]))
+    all_ = Units(names, np.array([[3.0], [1.0], [2.0]]), np.full((3, 1), 4.0))
+    found = compared({"model": all_, "colour": one}, "x", 0)
+    assert found["colour"]["x"] == 0.75
+    assert found["colour"]["x_interval"] is None
+    assert found["colour"]["lead"]["x_interval"] is None
+    assert found["model"]["x_interval"] is not None

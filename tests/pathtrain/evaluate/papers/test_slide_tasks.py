@@ -107,3 +107,9 @@ def _only_row(result: dict[str, Any]) -> dict[str, Any]:
     (entry,) = result["models"]
     found: dict[str, Any] = entry["evaluations"]["LUAD-EGFR"]["slides"]["tasks"][0]["results"][0]
     return found
+
+
+def test_one_method_is_one_figure(study: Path, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", tmp_path / "gone")
+    result = table([run], study, **{**GIVEN, "method": ["abmil", "linear"]})
+    assert "`method` abmil, linear: a table has one figure" in result["models"][0]["failed"]["LUAD-EGFR"]

@@ -217,6 +217,21 @@ def test_files_and_figures(models: list[LoadedModel], fake: Fake, study: Path, t
         table(models, study, out=tmp_path / "out" / "table.md")
 
 
+def test_a_table_without_a_figure_has_no_pictures(
+    models: list[LoadedModel], fake: Fake, study: Path, tmp_path: Path
+) -> None:
+    """Nor keeps it those of the table that was there before."""
+    values = yaml.safe_load(study.read_text())
+    study.write_text(yaml.safe_dump({**values, "tasks": {"mhist": values["tasks"]["mhist"]}}))
+    table(models[:1], study, out=tmp_path / "out")
+    assert (tmp_path / "out" / "bars.png").is_file()
+    fake.shares = {**fake.shares, "broken": 1}
+    result = table(models[:1], study, out=tmp_path / "out", figure=tmp_path / "figure.png")
+    assert result["present"] == []
+    assert not list((tmp_path / "out").glob("*.png"))
+    assert "ours, mhist: failed: mhist: the tar is damaged" in (tmp_path / "out" / "table.md").read_text()
+
+
 def test_wrong_settings_names_and_models(
     models: list[LoadedModel], fake: Fake, study: Path, tmp_path: Path
 ) -> None:

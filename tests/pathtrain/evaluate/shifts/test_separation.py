@@ -80,3 +80,10 @@ def test_a_column_of_groups_cannot_be_told_from_other_groups() -> None:
     assert not tells(
         features(made, label=1, column=1), cohort(made.label, made.group, made.group, "tile"), 0
     ).units
+
+
+def test_a_fold_with_all_of_a_class_says_nothing() -> None:
+    """Two of three groups have the class, and the splitter puts both into one fold."""
+    group = np.array([2, 0, 0, 1, 2, 2, 1, 0])
+    numbers = np.array([1, 1, 1, 0, 0, 0, 0, 1])
+    assert folded(np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32), numbers, group, 0) is None

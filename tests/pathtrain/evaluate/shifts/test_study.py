@@ -155,6 +155,42 @@ def test_patients_of_one_class_each_have_no_index_but_a_share_within_the_class(
     assert "excess_within" in result["results"][0]
 
 
+def test_values_of_one_group_each_have_nothing_of_neighbours(made: tuple[Path, Path], tmp_path: Path) -> None:
+    """Scanners that never share a group: neighbours of other groups could not share the scanner."""
+
+    def change(row: list[str]) -> list[str]:
+        patient = int(row[2][1:])
+        return [row[0], row[1], f"h{patient % 2}", f"s{patient % 4}"]
+
+    folder = edited(made[1], tmp_path, change)
+    settings = {"baselines": "none", **QUICK}
+    result = robustness(made[0], folder, "scanner", measures="all", **settings)
+    assert {"index", "margin", "share", "column"} <= set(result["left_out"])
+    assert result["left_out"]["index"].startswith("every scanner is in one group alone")
+    assert "index" not in result["results"][0]
+    with pytest.raises(UsageError, match="no share: every scanner is in one group alone"):
+        robustness(made[0], folder, "scanner", measures="share", **settings)
+
+
+def test_a_value_of_one_group_is_named(made: tuple[Path, Path], tmp_path: Path) -> None:
+    def change(row: list[str]) -> list[str]:
+        return [*row[:3], "s9" if row[2] == "p0" else row[3]]
+
+    result = robustness(
+        made[0],
+        edited(made[1], tmp_path, change),
+        "scanner",
+        measures="index",
+        random_seeds=2,
+        baselines="random",
+    )
+    assert any(note.startswith("s9: in one group alone") for note in result["notes"])
+    random = result["results"][1]
+    low, high = random["index_range"]
+    assert low <= random["index"] <= high
+    assert "index_range" not in result["results"][0]
+
+
 def test_columns_come_from_a_table_of_slides_and_from_names(made: tuple[Path, Path], tmp_path: Path) -> None:
     run, folder = made
     dataset = write_dataset(

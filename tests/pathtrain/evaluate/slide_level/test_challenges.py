@@ -96,3 +96,10 @@ def test_panda_by_its_name(tmp_path: Path) -> None:
     plain = [line[:4] for line in table]
     with pytest.raises(UsageError, match=re.escape("train.csv: no column noise_ratio_10; PANDA small needs")):
         panda(plain, Path("train.csv"))
+
+
+@pytest.mark.parametrize("row", ["a,x,0", "a,,0", "a,1,often"])
+def test_grades_of_panda_are_numbers(row: str, tmp_path: Path) -> None:
+    lines = [line.split(",") for line in ("image_id,isup_grade,noise_ratio_10", row)]
+    with pytest.raises(UsageError, match="train.csv, line 2: isup_grade is"):
+        panda(lines, tmp_path / "train.csv")

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from pathprep.errors import UsageError
 from pathtrain.cli import evaluations as app
+from pathtrain.evaluate.tile_level.few_shot import few_shot
+from pathtrain.evaluate.tile_level.invariance import invariance
 from pathtrain.evaluate.tile_level.retrieval import KEYS, majority, retrieval, retrieval_scored, search
 from pathtrain.runs.opening import load
 
@@ -76,6 +78,26 @@ def test_own_groups_are_not_found_and_lonely_classes_left_out(run: Path, tmp_pat
     # 4 groups of pink or blue and 2 pink tiles of e: of 20 less its own, tiles of another group and its class
     chance = ((4 + 2) / 16 * 8 + 4 / 16 * 8 + 8 / 16 * 2) / 18
     assert result["chance"] == pytest.approx(chance)
+
+
+def test_several_random_networks_have_a_range(run: Path, tmp_path: Path) -> None:
+    tiles = folder(tmp_path / "set", {f"g{n}": "pb"[n % 2] for n in range(6)})
+    settings = {"baselines": "random", "random_seeds": 3}
+    results = [
+        retrieval_scored(load(run), tiles, k=5, **settings).result,
+        few_shot(load(run), tiles, shots="2", episodes=4, **settings),
+        invariance(load(run), tiles, tiles=8, k=2, **settings),
+    ]
+    for result, key in zip(results, ("mv_5_balanced", "balanced_2", "found"), strict=True):
+        model, random = result["results"]
+        low, high = random[f"{key}_range"]
+        assert low <= random[key] <= high
+        assert f"{key}_range" not in model
+    low, high = results[2]["results"][1]["cosine_range"]
+    one = invariance(load(run), tiles, tiles=8, k=2, baselines="random", random_seeds=1)["results"][1]
+    assert low < high
+    assert low - 1e-6 <= one["cosine"] <= high + 1e-6
+    assert "cosine_range" not in one
 
 
 def test_what_is_refused(run: Path, tmp_path: Path) -> None:

@@ -61,6 +61,12 @@ def test_tiles_of_other_partitions_are_told(tmp_path: Path, caplog: pytest.LogCa
     assert int((sides.labels.values[0] >= 0).sum()) == 28
 
 
+def test_partitions_that_are_no_sides_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folds = {name: f"fold{number % 2}" for number, name in enumerate(PARTS)}
+    assert opened(split_folder(tmp_path / "set", folds)).names == ["train"]
+    assert "its partitions fold0, fold1 are not used" in caplog.text
+
+
 def test_what_is_refused(tmp_path: Path) -> None:
     """A group on two sides, a class that is not learnt, one class only, ``val`` alone."""
     leaking = split_folder(tmp_path / "leak", PARTS)
