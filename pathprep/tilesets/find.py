@@ -101,7 +101,9 @@ def _select(found: TileSet, source: Path, split: str | None) -> TileSet:
             raise UsageError(f"{source}: no partition {split!r}; it has {known or 'none'} (`split`)")
     elif len(splits) > 1:
         known = ", ".join(f"{name or '(none)'} {count:,}" for name, count in sorted(splits.items()))
-        notes.append(f"All partitions are taken ({known}); `split` takes one")
+        notes.append(
+            f"All partitions are taken ({known}), and kept as the set's own split; `split` takes one"
+        )
     classes = {item.label for item in items} - {None}
     if len(classes) < 2:
         notes.append(

@@ -84,7 +84,7 @@ class Cache:
 
     def _read(self, path: Path) -> tuple[Arrays, dict[str, Any]] | None:
         try:
-            with np.load(path, allow_pickle=False) as held:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
                 arrays = {name: held[name] for name in held.files}
             kept = arrays.pop(SUM).tobytes().decode()
             if kept != _sum(arrays):

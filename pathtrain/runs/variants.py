@@ -1,6 +1,7 @@
 """What a model is compared with: the same architecture with random weights, or with those it began with."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -30,7 +31,9 @@ def started(model: LoadedModel) -> LoadedModel:
         ModelError, CheckpointError: they are not known, or cannot be had.
     """
     if model.start is None:
-        raise ModelError(f"{model.name} does not say what its training began with; export it again")
+        exported = bool(model.origin) and Path(model.origin).is_dir()  # public encoders never say it
+        fix = "; export it again" if exported else ""
+        raise ModelError(f"{model.name} does not say what its training began with{fix}")
     init = model.start.init
     if model.run is not None or is_public(init) or init != short_init(init):  # older exports have its path
         return _anew(model, "start", model.start)

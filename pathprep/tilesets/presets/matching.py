@@ -80,7 +80,7 @@ def _of_files(name: str, it: Preset, source: Path, notes: list[str]) -> Iterator
     if not found:
         some = ", ".join(files[:SHOWN])
         raise UsageError(
-            f"{source}: {counted(len(files), 'image')}, none named as those of {name}, such as {some}; "
+            f"{source}: {counted(len(files), 'image')}, none of them named as {name}'s are: found {some}; "
             f"{_expected(name, it)}"
         )
     notes += [walk.left_out(names, "image", why) for why, names in left.items()]
@@ -139,5 +139,9 @@ def _chosen(
 
 
 def _expected(name: str, it: Preset) -> str:
-    layout = "\n".join(f"    {line}" for line in it.layout.rstrip().split("\n"))
-    return f"expected is, as {' or '.join(it.pages)} has it:\n{layout}"
+    """In one line, as messages are: the layout's first; the command's list has all of it."""
+    first = " ".join(it.layout.strip().split("\n")[0].split())
+    pages = " or ".join(it.pages)
+    return (
+        f"expected is {first}, as {pages} has it (`pathprep import-tiles --presets` shows the whole layout)"
+    )

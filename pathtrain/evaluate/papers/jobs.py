@@ -8,7 +8,7 @@ that model alone.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,11 @@ from pathtrain.runs.model import LoadedModel
 
 log = logging.getLogger(__name__)
 
+# Settings of how an evaluation is run and of what stands beside the model: its figure stays the paper's
+RUNNING = frozenset(
+    ("baselines", "random_seeds", "batch", "threads", "device", "precision", "scratch", "seed", "any_mpp")
+)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -33,6 +38,7 @@ class Job:
         models: their numbers. data: its name in the paper.
         evaluation: which. settings: of it.
         columns: keys of the paper's.
+        own: those of the settings that are not the paper's and may change a figure.
     """
 
     models: tuple[int, ...]
@@ -40,6 +46,7 @@ class Job:
     evaluation: Evaluation
     settings: dict[str, Any]
     columns: tuple[str, ...]
+    own: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,17 +81,18 @@ def jobs(paper: Paper, study: Study, models: int, given: Mapping[str, Any]) -> l
             task = study.tasks[data].settings
             if unknown := task.keys() - KINDS[words.evaluation].settings:
                 raise UsageError(f"{data}: `{min(unknown)}` is no setting of evaluate {words.evaluation}")
-            settings = {
-                **_shared(words.evaluation, paper.settings),
-                **words.settings,
-                **_shared(words.evaluation, given),
-                **task,
+            published = {**_shared(words.evaluation, paper.settings), **words.settings}
+            settings = {**published, **_shared(words.evaluation, given), **task}
+            own = {
+                name: value
+                for name, value in settings.items()
+                if name not in RUNNING and (name not in published or published[name] != value)
             }
             which = tuple(range(models)) if KINDS[words.evaluation].joint else (number,)
             same = which, key(data, words.evaluation, settings)
             before = known.get(same)
             columns = (column,) if before is None else tuple(dict.fromkeys((*before.columns, column)))
-            known[same] = Job(which, data, words.evaluation, settings, columns)
+            known[same] = Job(which, data, words.evaluation, settings, columns, own)
     return list(known.values())
 
 

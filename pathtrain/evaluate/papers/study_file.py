@@ -70,6 +70,12 @@ def find(path: Path, paper: str | None = None) -> Study:
     Raises:
         UsageError: the file is not such a YAML, names an unknown task or what is not there; or holds none.
     """
+    if not path.exists():
+        first = read(paper or PAPERS[0]).datas[0]
+        raise UsageError(
+            f"{path}: there is no such study file; `tasks` names one, or a folder of data. "
+            f"A line of it, below `tasks:`, is such as {first}: {{train: FOLDER}}"
+        )
     if path.is_dir():
         name = paper or PAPERS[0]
         found = Study(_of_folder(path, read(name)), paper=name)

@@ -161,6 +161,7 @@ def assembled(
         ],
         "present": present,
         "missing": [key for key in words.columns if key not in present],
+        "own_settings": {column: job.own for job, _ in ended for column in job.columns if job.own},
         "models": entries,
         "differences": _differences(words, models, ended, seed),
         "published": [

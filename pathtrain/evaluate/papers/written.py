@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,14 +110,27 @@ def remarks(result: Result) -> list[str]:
     if result["missing"]:
         titles = {column["key"]: column["title"] for column in result["columns"]}
         lines.append("Not there: " + ", ".join(titles[key] for key in result["missing"]) + ".")
+    there = [column for column in result["columns"] if column["key"] in result["present"]]
+    lines += _own_settings(result, there)
     for entry in result["models"]:
         lines += [
             f"{entry['model']['name']}, {key}: failed: {reason}" for key, reason in entry["failed"].items()
         ]
-    lines += [f"{column['title']}: {column['note']}." for column in result["columns"] if column["note"]]
+    lines += [f"{column['title']}: {column['note']}." for column in there if column["note"]]
     lines += result["paper"]["notes"]
     lines.append("Published rows: " + "; ".join(result["paper"]["sources"]) + ".")
     return lines
+
+
+def _own_settings(result: Result, there: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was set otherwise than the paper has it, columns of the same settings together."""
+    found: dict[str, list[str]] = {}
+    for column in there:
+        own = result["own_settings"].get(column["key"], {})
+        if own:
+            words = ", ".join(f"{name} {value}" for name, value in sorted(own.items()))
+            found.setdefault(words, []).append(column["title"])
+    return [f"Not as published, {', '.join(titles)}: set here: {words}." for words, titles in found.items()]
 
 
 def wide(result: Result) -> str:

@@ -69,7 +69,7 @@ def scattered(features: Floats, cohort: Cohort, result: dict[str, Any], params: 
     figures += (
         [f"own share {row['own_share']:.2f}, chance {row['share_chance']:.2f}"] if "own_share" in row else []
     )
-    shown.suptitle(drawn(f"{result['model']['name']}: {'; '.join(figures) or params.picture}"), fontsize=11)
+    shown.suptitle(f"{drawn(result['model']['name'])}: {'; '.join(figures) or params.picture}", fontsize=11)
     return _png(shown)
 
 

@@ -83,6 +83,18 @@ def test_start_from_another_run_is_its_checkpoint(run: Path, tmp_path: Path) -> 
     assert "no such checkpoint" in Beside.of(model, BaselineParams("start"), seed=0).about["start"]["missing"]
 
 
+def test_only_an_export_is_to_be_made_again(run: Path, tmp_path: Path) -> None:
+    """Nobody can export a public encoder, or its random weights, again."""
+    model = replace(load(run), run=None, start=None, name="m")
+    for origin, end in (
+        ("timm:vit_tiny", "began with$"),
+        ("", "began with$"),
+        (str(tmp_path), "; export it again"),
+    ):
+        with pytest.raises(ModelError, match=end):
+            started(replace(model, origin=origin))
+
+
 def test_what_is_chosen_is_what_is_made(run: Path, tmp_path: Path) -> None:
     tiles = DatasetTiles(write_dataset(tmp_path / "dataset", {"a": noise(6)}))
     beside = Beside.of(load(run), BaselineParams("random,lbp", 2), seed=5)

@@ -93,6 +93,13 @@ def test_wrong_files(tasks: Path, tmp_path: Path, text: str, message: str) -> No
         find(tmp_path / "tasks.yaml")
 
 
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"tasks.yaml: there is no such study file; .* pcam: \{train: FOLDER\}"
+    ):
+        find(tmp_path / "tasks.yaml", "midnight")
+
+
 def test_a_folder_without_tasks(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="offers none of the tasks pcam, bach"):
         find(tmp_path, "midnight")

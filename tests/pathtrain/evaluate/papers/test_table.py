@@ -86,6 +86,11 @@ def test_figures_means_leads_and_differences(models: list[LoadedModel], fake: Fa
         "mhist": shared,
         "til": {**shared, "iterations": 7},  # the task's own
     }
+    assert result["own_settings"] == {  # neither the paper's own, nor how it is run
+        "pcam": {"seeds": 2, "iterations": 9},
+        "mhist": {"seeds": 2, "iterations": 9},
+        "til": {"seeds": 2, "iterations": 7},
+    }
     ours = result["models"][0]
     assert [row["name"] for row in ours["rows"]] == ["model", "colour"]
     figures = ours["rows"][0]["figures"]

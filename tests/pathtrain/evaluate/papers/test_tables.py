@@ -59,6 +59,7 @@ def table_result(name: str, paper: str) -> dict[str, Any]:
         "columns": [{"key": key, **each.model_dump()} for key, each in words.columns.items()],
         "present": keys,
         "missing": list(words.columns)[-1:],
+        "own_settings": {keys[0]: {"seeds": 1, "iterations": 7}, keys[1]: {"iterations": 7, "seeds": 1}},
         "models": models,
         "differences": [
             {"column": keys[0], "first": name, "second": "b", "difference": 0.0123, "interval": None}
@@ -83,6 +84,7 @@ def test_table(width: int, paper: str) -> None:
     assert f"{result['published'][0]['name']} (published)" in text
     assert f"{SHORT}, {result['present'][0]}: failed: no such file" in text
     assert f"Not there: {result['columns'][-1]['title']}." in text
+    assert f"Not as published, {titles[0]}, {titles[1]}: set here: iterations 7, seeds 1." in text
     assert [titles[1], "colour+LBP", "+0.064", "[+0.032,", "+0.094]"] in [line.split() for line in lines]
     assert [*SHORT.split(), "less", "b", "+0.012", "-"] == [
         cell for line in lines if " less b " in line for cell in line.split()[1:]
