@@ -139,15 +139,17 @@ def search(
     tries = tried(params, most)
     nears = [found_near(features, cohort, rows, tries[-1]) for rows in parts]
     scores = np.mean([told(near, tries) for near in nears], axis=0)
-    k = tries[int(scores.argmax())]
+    # the label may be told best by so few neighbours that none differs in one of the two alone
+    usable = np.array([sum(_counts(nears, each)) > 0 for each in tries])
+    if not usable.any():
+        raise UsageError(
+            f"{cohort.source}: no neighbour differs in one of label and {cohort.by} alone, up to k "
+            f"{tries[-1]}; give a larger `k`"
+        )
+    best = int(np.where(usable, scores, -1.0).argmax())
+    k = tries[best]
     curve = {str(each): _ratio(*_counts(nears, each)) for each in tries}
     so, os, group = _of_tiles(nears, k)
-    if not (so.sum() + os.sum()):
-        raise UsageError(
-            f"{cohort.source}: no neighbour differs in one of label and {cohort.by} alone, up to k {k}; "
-            f"give a "
-            "larger `k`"
-        )
     named = cohort.groups
     return (
         nears,
@@ -157,7 +159,7 @@ def search(
             {"index_chance": chance(cohort, parts)},
             {
                 "index_k": k,
-                "index_balanced": float(scores.max()),
+                "index_balanced": float(scores[best]),
                 "index_support": float(np.mean(so + os > 0)),
                 "index_curve": curve,
                 "index_subsets": len(parts),

@@ -116,3 +116,15 @@ def test_more_neighbours_than_other_patients_have_are_refused() -> None:
     most = most_neighbours(made)
     with pytest.raises(UsageError, match=f"`k` {most + 1}: must be 1 to {most}"):
         search(features(made, label=1, column=1), made, NeighbourParams(k=most + 1), 0)
+
+
+def test_where_few_neighbours_tell_both_the_k_is_one_at_which_some_differ() -> None:
+    made = uneven()
+    cells = np.concatenate([2 * np.eye(3)[made.label], np.eye(4)[made.column]], axis=1)
+    points = (cells + np.random.default_rng(0).normal(0, 0.01, cells.shape)).astype(np.float32)
+    _, k, found = search(points, made, NeighbourParams(most_k=51), 0)
+    assert k > FIRST[0]  # the nearest share class and centre
+    assert found.facts["index_curve"][str(FIRST[0])] is None
+    assert found.facts["index_curve"][str(k)] == 1.0  # then those of the class
+    with pytest.raises(UsageError, match="up to k 1; give a larger `k`"):
+        search(points, made, NeighbourParams(k=1), 0)
