@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from pathprep.errors import DatasetError
 from pathprep.images.limits import reason
+from pathprep.words import counted
 from pathtrain.data.segmented.presets import PRESETS
 from pathtrain.data.segmented.truth import Said, whole_numbers
 
@@ -42,7 +43,7 @@ def check(images: Path, masks: Path) -> list[str]:
     except Exception as error:
         raise DatasetError(f"{types}: cannot be read ({reason(error)})") from None
     if len(kinds) != len(pictures):
-        raise DatasetError(f"{types}: {len(kinds):,} tissues of {len(pictures):,} images")
+        raise DatasetError(f"{types}: {len(kinds):,} tissues of {counted(len(pictures), 'image')}")
     return kinds
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from pathprep.errors import UsageError
 from pathprep.params.origin import AskedOrigin
 from pathprep.params.settings import build
+from pathprep.words import counted
 from pathtrain.data.tile_batches import batches
 from pathtrain.data.tile_labels import read_labels
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, Tiles, open_tiles, outcome
@@ -87,7 +88,7 @@ def invariance_scored(
     known, classes = _labels(source, labels, label_origin)
     usable = np.arange(len(source)) if known is None else np.flatnonzero(known >= 0)
     if len(usable) < 2:
-        raise UsageError(f"{dataset}: {len(usable)} tiles; two are needed to tell them apart")
+        raise UsageError(f"{dataset}: {counted(len(usable), 'tile')}; two are needed to tell them apart")
     order = np.sort(np.random.default_rng(params.seed).permutation(usable)[: params.number])
     group = source.groups_of(order) if isinstance(source, DatasetTiles) else source.group[order]
     drawn = Set({}, np.zeros(len(order), np.int64) if known is None else known[order], group)
@@ -168,7 +169,7 @@ def turned(beside: Beside, tiles: Tiles, order: Ints, how: How) -> dict[str, lis
                     colour=pixels_say[number, part],
                 )
             done = part.stop
-    progress.line(f"{tiles.path}: {len(order)} tiles in {TURNS} positions")
+    progress.line(f"{tiles.path}: {counted(len(order), 'tile')} in {TURNS} positions")
     progress.note(outcome(tiles))
     rest = iter(arrays)
     features = {name: [next(rest) for _ in each] for name, each in beside.networks.items()}

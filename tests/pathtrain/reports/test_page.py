@@ -243,7 +243,10 @@ def test_results_that_cannot_be_shown(run: Path, linear: tuple[str, ...], tmp_pa
     (tmp_path / "copy.json").write_bytes((tmp_path / "mine.json").read_bytes())
     for names, message in (
         (["nowhere"], "nowhere.json: no such file"),
-        (["other"], r"other.json: not a result of .* \(knn, linear, table, collapse, collapse panels\)"),
+        (
+            ["other"],
+            r"other.json: not a result of .* \(knn, linear, table exaonepath1, .*, collapse panels\)",
+        ),
         (["mine", "copy"], r"copy.json: of the same evaluation as .*mine.json \(linear\)"),
     ):
         with pytest.raises(UsageError, match=message):
