@@ -47,7 +47,7 @@ def one_by_one(positions: Any, count: int, bad: set[int]) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 23])
+@pytest.mark.parametrize("count", [1, 2, 5, pytest.param(23, marks=pytest.mark.slow)])
 def test_the_next_intact_tile_comes_instead(count: int) -> None:
     """However many are damaged, at the end of an epoch too."""
     rng = np.random.default_rng(count)

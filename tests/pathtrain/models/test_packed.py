@@ -250,7 +250,7 @@ def test_what_cannot_be_masked_or_dropped_is_said() -> None:
     assert [x.shape for x in found] == [(3, 17, 24), (5, 7, 24)]
 
 
-@pytest.mark.parametrize("drop_by", ["sample", "subset"])
+@pytest.mark.parametrize("drop_by", [pytest.param("sample", marks=pytest.mark.slow), "subset"])
 def test_compiled_and_in_bfloat16(drop_by: Any) -> None:
     model = plain(drop_path_rate=0.4, reg_tokens=2)
     as_dino(model, [64, 32, 48])

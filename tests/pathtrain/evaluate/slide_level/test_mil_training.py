@@ -37,7 +37,10 @@ def trained(method: str = "clam-sb", seed: int = 0, config: TrainConfig = QUICK,
     )
 
 
-@pytest.mark.parametrize("method", ["clam-sb", "clam-mb", "abmil"])
+SLOW = [pytest.param(method, marks=pytest.mark.slow) for method in ("clam-sb", "clam-mb")]
+
+
+@pytest.mark.parametrize("method", [*SLOW, "abmil"])
 def test_one_key_tile_decides_and_is_found(method: str) -> None:
     done = trained(method)
     probabilities = predict(done.model, OBJECTIVE, BAGS.__getitem__, TEST, CPU)
