@@ -26,7 +26,7 @@ def table(
         list[str] | None,
         typer.Argument(
             help=f"{MODEL} NAME=MODEL: called otherwise. Default: the study file's.",
-            metavar="[MODEL]...",
+            metavar="MODEL",
         ),
     ] = None,
     *,

@@ -77,7 +77,7 @@ def few_shot_scored(
     classes, seed = sides.labels.classes, params.seed
     beside = Beside.of(model, params.baselines, seed)
     sets = encode_sets(beside, sides.sources, sides.labels, params.how)
-    said = f"train to {sides.scored}" + (", the set's own split" if sides.own else "")
+    said = sides.said
     if len(sets) == 1:
         sets, said = (
             [*hold_out(sets[0], classes, sides.sources[0], seed)],

@@ -95,13 +95,12 @@ def knn_scored(
     }
     guesses = {name: np.asarray(each.argmax(axis=3), dtype=np.int64) for name, each in shares.items()}
     own, units = calibration.calibrated(shares, queries, seed, scored.groups)
-    said = f"train to {sides.scored}" + (", the set's own split" if sides.own else "")
     result = {
         "task": "knn",
         "model": describe(model),
         "train": str(train),
         "test": None if test is None else str(test),
-        "protocol": f"leave one {scored.kind} out" if alone else said,
+        "protocol": f"leave one {scored.kind} out" if alone else sides.said,
         **preparation(model, params.how),
         "k": k,
         "temperature": TEMPERATURE,

@@ -105,10 +105,9 @@ def retrieval_scored(
             made.add(name, key, values, lambda each: per_tile(each, groups, group))
             if key == "mv_5":
                 made.add(name, "mv_5_balanced", values, by_class)
-    said = f"train to {sides.scored}" + (", the set's own split" if sides.own else "")
     result = {
         "task": "retrieval",
-        "protocol": f"by cosine; {f'other {scored.kind}s' if alone else said}",
+        "protocol": f"by cosine; {f'other {scored.kind}s' if alone else sides.said}",
         "model": describe(model),
         "train": str(train),
         "test": None if test is None else str(test),

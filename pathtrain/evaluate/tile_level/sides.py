@@ -47,6 +47,11 @@ class Sides:
         """The side that figures are of: ``test``, else ``val``, else ``train``."""
         return next(name for name in ("test", "val", "train") if name in self.names)
 
+    @property
+    def said(self) -> str:
+        """What is learnt from and scored, in words."""
+        return f"train to {self.scored}" + (", the set's own split" if self.own else "")
+
     def of(self, name: str) -> tuple[Tiles, Ints]:
         """The tiles and class numbers of a side."""
         place = self.names.index(name)
