@@ -2,9 +2,9 @@
 
     python bench/studies/small --data ../shared/data --work study [--parts choice stain] [--json]
 
-Parts are made in their order; `choice` first, as test groups are refused before it. What is in --work is not made
-again, so an interrupted study goes on where it was. --json writes bench/results/small-<machine>.json and the pages
-that are made of it (page.py).
+Parts are made in their order; `choice` first, as test groups are refused before it. What is in --work is
+not made again, so an interrupted study goes on where it was. --json writes
+bench/results/small-<machine>.json and the pages that are made of it (page.py).
 """
 
 import argparse
