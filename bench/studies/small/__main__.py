@@ -15,10 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-sys.path[:0] = [
-    str(Path(__file__).parents[1]),
-    str(Path(__file__).parents[2]),
-]  # this package; bench/machine.py
+sys.path.append(str(Path(__file__).parents[1]))  # this package
+sys.path.append(str(Path(__file__).parents[2]))  # bench/machine.py
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
