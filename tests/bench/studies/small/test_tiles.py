@@ -71,7 +71,7 @@ def test_fields_are_cut_and_small_tiles_enlarged() -> None:
 
 
 def test_the_spectrum_tells_coarse_from_fine() -> None:
-    rows_, columns = np.indices((224, 224))
+    columns = np.indices((224, 224))[1]
     coarse, fine = (np.sin(columns * 2 * np.pi / period).astype(np.float32) for period in (40, 4))
     assert spectrum(coarse).argmax() < spectrum(fine).argmax()
     assert spectrum(fine).argmax() == np.digitize(1 / 4, np.geomspace(1 / 64, 0.5, 17)) - 1
