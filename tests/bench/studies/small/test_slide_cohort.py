@@ -1,4 +1,4 @@
-"""Composed slides share no original, and DINO sees none of theirs; shared tiles are found under other casts."""
+"""Composed slides share no original, DINO sees none of theirs; shared tiles are found under other casts."""
 
 import csv
 from collections import Counter
