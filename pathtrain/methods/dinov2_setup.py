@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -17,6 +16,7 @@ from pathtrain.methods.base import BatchSource, Setup
 from pathtrain.methods.dinov2 import Dinov2
 from pathtrain.methods.masked import Masked
 from pathtrain.models import backbone
+from pathtrain.models.patches import stride
 from pathtrain.recipes.dinov2 import Dinov2Recipe
 
 PLANNED = 2  # steps whose masks are made ahead
@@ -88,5 +88,6 @@ class Dinov2Setup(Setup):
     def _side(self) -> int:
         """Patches along a global view."""
         with torch.device("meta"):  # it is asked for its patches alone
-            embed: Any = backbone.build(self.recipe.model).patch_embed
-        return self.recipe.views.globals.size // int(embed.patch_size[0])
+            side = stride(backbone.build(self.recipe.model))
+        assert side is not None  # a class token was trained, so it is a vision transformer
+        return self.recipe.views.globals.size // side

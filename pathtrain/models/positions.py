@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pathtrain.errors import ModelError
+from pathtrain.models.patches import stride
 
 OFFSET = 0.1  # cells
 KEEP_GRID = ("hub", "registers", "transformers")  # schemes whose models keep the grid of their weights
@@ -129,8 +130,8 @@ def as_dino(backbone: nn.Module, sides: Iterable[int] = (), scheme: str = "once"
     embedding, patches, names = backbone.pos_embed, backbone.patch_embed, []
     assert isinstance(embedding, Tensor)
     for side in sides:
-        for old, patch in zip(patches.grid_size, patches.patch_size, strict=True):
-            new = side // patch
+        new = side // (stride(backbone) or 1)
+        for old in dict.fromkeys(patches.grid_size):
             if old != new:
                 matrix = along(old, new, backbone.antialias, backbone.offset).to(embedding)
                 backbone.register_buffer(_name(old, new), matrix, persistent=False)

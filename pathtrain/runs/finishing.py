@@ -10,6 +10,7 @@ from torch import nn
 
 from pathprep.stain import Target
 from pathtrain.models import readouts
+from pathtrain.models.patches import stride
 from pathtrain.models.positions import as_dino
 from pathtrain.recipes.model import ModelConfig
 from pathtrain.runs.model import LoadedModel
@@ -40,7 +41,7 @@ def finished(
         config=config,
         size=_side(module, "img_size") or USUAL,
         # of one size alone every size that it takes is a multiple
-        patch=_side(module, "patch_size") or (1 if fixed else STRIDE),
+        patch=stride(module) or (1 if fixed else STRIDE),
         name=name,
         fingerprint=fingerprint_of(module, config, target, own, epsilon),
         target=target,

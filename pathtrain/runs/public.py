@@ -16,6 +16,7 @@ from pathtrain.models.any_network import any_network
 from pathtrain.models.filling import fill, some
 from pathtrain.models.folder import CONFIG_FILE, read_config
 from pathtrain.models.hub_errors import explained
+from pathtrain.models.patches import stride
 from pathtrain.models.transformers_config import epsilon
 from pathtrain.recipes.model import ModelConfig
 from pathtrain.runs.finishing import finished, with_readout
@@ -145,5 +146,5 @@ def _on_grid(config: ModelConfig, state: Mapping[str, Tensor]) -> ModelConfig:
         return config
     if (side, side) == tuple(trunk.patch_embed.grid_size):
         return config
-    size = side * int(trunk.patch_embed.patch_size[0])
+    size = side * (stride(trunk) or 1)
     return config.model_copy(update={"kwargs": {**config.kwargs, "img_size": size}})

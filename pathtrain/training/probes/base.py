@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from pathtrain.data.online.survey_data import SurveyData
 from pathtrain.data.trained_on import TrainingData
 from pathtrain.data.whole_tiles import DatasetTiles, FolderTiles, Ints
 from pathtrain.models.backbone import build
+from pathtrain.models.patches import stride
 from pathtrain.models.positions import as_dino, own_side
 from pathtrain.params.encoding import How
 from pathtrain.recipes.recipe import Recipe
@@ -88,11 +88,9 @@ def empty_model(recipe: Recipe, target: ModelTarget | None) -> LoadedModel:
     """The run's encoder, to be filled with the weights of a step."""
     with torch.random.fork_rng(devices=[]):  # training's own random numbers stay where they are
         module = build(recipe.model).eval().requires_grad_(False)
-    embed: Any = module.patch_embed
     as_dino(module, scheme=recipe.model.positions)
     size = own_side(module, recipe.model.positions, recipe.views.globals.size)
-    patch = int(embed.patch_size[0])
-    return LoadedModel(module, recipe.model, size, patch, "teacher", "", target)
+    return LoadedModel(module, recipe.model, size, stride(module) or 1, "teacher", "", target)
 
 
 def draw(count: int, most: int, seed: int) -> Ints:

@@ -1,0 +1,1 @@
+"""What small encoders show: five studies on real tiles, from one configuration by one command."""
