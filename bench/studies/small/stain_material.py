@@ -1,7 +1,8 @@
 """The tiles of the study of stain: what encoders are trained on, and three tests on other tissue.
 
     training    training groups of EBHI and LC25000 composed to slides of one cast each, and mitoses as their
-                five scanners have them; with each tile's Macenko fit, so that one dataset serves all arms
+                five scanners have them, enlarged; with each tile's Macenko fit, so that one dataset serves
+                all arms
     shortcut    two classes of which each tile has one of two casts (to fit the probe), or both (to test it)
     scanners    mitoses as they are, both sides
     slides      test groups of LC25000 composed to slides of casts that training has not; and as they are
@@ -21,19 +22,21 @@ from pathprep.dataset.schema import STATUSES
 from pathprep.folders import open_dataset
 from pathtrain.recipes.strict import Strict
 from small.config import Study
-from small.pool import imported
+from small.pool import SIDE, imported
 from small.stain_tiles import (
     CASTS,
     Floats,
     Tile,
     account,
     assigned,
+    cast,
     dealt,
     drawn,
     listed,
     normalised,
     opposite,
     recoloured,
+    stains_of,
 )
 from small.tiles import folder
 
@@ -152,29 +155,34 @@ def _training(study: Study, where: Path, settings: Settings) -> Path:
         for number, name in enumerate(COMPOSED):
             tiles = _tiles(study, name, "train", settings)
             slide = dealt(tiles, settings.train_slides, settings.seed, complete=False)
-            casts = drawn(settings.train_slides, settings.cast, settings.turn, settings.seed + 1 + number)
+            own = stains_of(tiles)
+            stains = drawn(settings.train_slides, settings.cast, settings.turn, settings.seed + 1 + number)
             for tile, at in zip(tiles, slide.tolist(), strict=True):
                 named = f"{name}-{at}"  # of training, a group is what Macenko's fits are pooled over
                 rows.append(
-                    (tile._replace(label=f"{name}-{tile.label}", group=named, slide=named), casts[at])
+                    (
+                        tile._replace(label=f"{name}-{tile.label}", group=named, slide=named),
+                        cast(stains[at], own),
+                    )
                 )
         for tile in _tiles(study, SCANNED, "train", settings):
             rows.append((tile._replace(label=SCANNED, group=f"{SCANNED}-{tile.group}"), None))
-        recoloured(rows, images)
+        recoloured(rows, images, SIDE)
     return imported(images, where / "training-set", "--stain", "fit")
 
 
 def _shortcut(study: Study, where: Path, settings: Settings, test: list[Tile]) -> tuple[Path, Path]:
     first = min(settings.classes)
-    casts = dict(zip(CASTS, opposite(settings.cast, settings.turn), strict=True))
     known = [tile for tile in _tiles(study, "lc25000", "train", settings) if tile.label in settings.classes]
+    own, stains = stains_of(known), opposite(settings.cast, settings.turn)
+    casts = {name: cast(each, own) for name, each in zip(CASTS, stains, strict=True)}
     given = assigned([tile.label for tile in known], first, settings.agreement, settings.seed)
-    fit = [(tile._replace(cast=cast), casts[cast]) for tile, cast in zip(known, given, strict=True)]
+    fit = [(tile._replace(cast=name), casts[name]) for tile, name in zip(known, given, strict=True)]
     both = [
-        (tile._replace(cast=cast), matrix)
+        (tile._replace(cast=name), matrix)
         for tile in test
         if tile.label in settings.classes
-        for cast, matrix in casts.items()
+        for name, matrix in casts.items()
     ]
     return recoloured(fit, where / "shortcut-fit"), recoloured(both, where / "shortcut-test")
 
@@ -182,7 +190,9 @@ def _shortcut(study: Study, where: Path, settings: Settings, test: list[Tile]) -
 def _composed(tiles: list[Tile], settings: Settings, out: Path) -> Path:
     slide = dealt(tiles, settings.test_slides, settings.seed, complete=True).tolist()
     # the seed is none of the training's: other casts
-    casts = drawn(settings.test_slides, settings.cast, settings.turn, settings.seed + 100)
+    own = stains_of(tiles)
+    stains = drawn(settings.test_slides, settings.cast, settings.turn, settings.seed + 100)
+    casts = [cast(each, own) for each in stains]
     return recoloured(
         [(tile._replace(slide=f"{at:02d}"), casts[at]) for tile, at in zip(tiles, slide, strict=True)], out
     )

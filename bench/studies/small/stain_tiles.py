@@ -1,10 +1,9 @@
 """Tiles whose staining is known: two casts that may go with the class, and slides of one cast each.
 
 A cast is what another laboratory's staining does to a tile: other directions of haematoxylin and eosin, and
-other amounts of both. It is one 3 x 3 matrix in optical density, the same for every tile that has it, which
-turns and stretches the two stains of the field's reference and leaves what lies outside their plane alone
-(pathprep.stain.matrix). That is the change which Macenko's method assumes, so it can undo it best; scanners
-differ in other ways as well.
+other amounts of both, around the field's reference. It is one 3 x 3 matrix in optical density, the same for
+every tile that has it, from the stains of the tile's set. That is the change which Macenko's method assumes,
+so it can undo it best; scanners differ in other ways as well.
 
 A composed slide has one cast and tiles of every class, in whole groups. So that its tiles share their slide
 says nothing of the tissue, only of the stain.
@@ -39,6 +38,7 @@ CASTS = ("A", "B")
 # both stains are turned alike, so that they stay as far from each other as they are
 CORNERS = np.array([[1, -1, 1, 1, 1, 1, 0, 0], [-1, 1, -1, -1, -1, -1, 0, 0]], dtype=np.float64)
 APART = 12.0  # degrees between the stains of a cast that is drawn, at least; real ones are 9 to 68 apart
+SAMPLED = 100  # tiles that a set's stains are fitted on
 QUALITY = 95
 ACCOUNT = "stain.json"
 
@@ -71,28 +71,28 @@ def listed(folder: Path) -> list[Tile]:
 
 
 def drawn(count: int, concentration: float, angle: float, seed: int) -> Floats:
-    """(count, 3, 3) casts at random, without those that turn the two stains into nearly one.
+    """(count, 3, 2) stains at random, without those in which the two are nearly one.
 
     Args:
-        concentration: amounts are multiplied by up to 1 +- this. angle: degrees that a stain is turned by.
+        concentration: their lengths are 1 +- this at most, by which amounts are multiplied. angle: degrees
+            that each is turned by at most, from the field's reference.
     """
     rng = np.random.default_rng(seed)
     found: list[Floats] = []
     while len(found) < count:
-        (cast,) = _casts(rng.uniform(-1, 1, (1, stain.NUMBERS)), concentration, angle)
-        stains = cast @ Target.default().he
-        stains /= np.linalg.norm(stains, axis=0)
-        if np.degrees(np.arccos(stains[:, 0] @ stains[:, 1])) >= APART:
-            found.append(cast)
+        (stains,) = _turned(rng.uniform(-1, 1, (1, stain.NUMBERS)), concentration, angle)
+        unit = stains / np.linalg.norm(stains, axis=0)
+        if np.degrees(np.arccos(unit[:, 0] @ unit[:, 1])) >= APART:
+            found.append(stains)
     return np.stack(found)
 
 
 def opposite(concentration: float, angle: float) -> Floats:
-    """(2, 3, 3): the casts A and B, much haematoxylin and little eosin against the other way round."""
-    return _casts(CORNERS, concentration, angle)
+    """(2, 3, 2): the stains of A and B, much haematoxylin and little eosin against the other way round."""
+    return _turned(CORNERS, concentration, angle)
 
 
-def _casts(numbers: Floats, concentration: float, angle: float) -> Floats:
+def _turned(numbers: Floats, concentration: float, angle: float) -> Floats:
     target, count = Target.default(), len(numbers)
     reference = StainFit(
         np.repeat(target.he[None], count, axis=0),
@@ -101,7 +101,33 @@ def _casts(numbers: Floats, concentration: float, angle: float) -> Floats:
         np.full(count, Status.FITTED, np.uint8),
     )
     found = stain.matrix(reference, None, Jitter(concentration, angle), numbers)
-    return np.asarray(found[:, :, :3])  # the shifts, which are none
+    return np.asarray(found[:, :, :3] @ target.he)  # the last column are shifts, which are none
+
+
+def cast(stains: Floats, pooled: Floats) -> Floats:
+    """(3, 3): turns the stains of a set of tiles into others, and leaves what is outside their plane alone.
+
+    Args:
+        stains: (3, 2) of ``drawn`` or ``opposite``. pooled: (3, 2) of the set, see ``stains_of``.
+    """
+    normal = np.cross(pooled[:, 0], pooled[:, 1])
+    normal /= np.linalg.norm(normal)
+    return np.asarray(stains @ np.linalg.pinv(pooled) + np.outer(normal, normal))
+
+
+def stains_of(tiles: Sequence[Tile]) -> Floats:
+    """(3, 2): the stains of a set, pooled over at most ``SAMPLED`` of its tiles.
+
+    Raises:
+        UsageError: none of them can be fitted.
+    """
+    some = tiles[:: -(-len(tiles) // SAMPLED)]
+    fit = stain.pool(StainFit.join([stain.fit([opened(tile.path)], threads=1) for tile in some]))
+    if fit.status[0] != Status.FITTED:
+        raise UsageError(
+            f"{tiles[0].path.parent}: none of {len(some)} tiles holds a pair of stains; give H&E tiles"
+        )
+    return np.asarray(fit.he[0])
 
 
 def dealt(tiles: Sequence[Tile], slides: int, seed: int, complete: bool) -> Ints:
@@ -150,12 +176,16 @@ def assigned(labels: Sequence[str], first: str, agreement: float, seed: int) -> 
     return [CASTS[0] if one else CASTS[1] for one in agrees == own]
 
 
-def recoloured(tiles: Sequence[tuple[Tile, Floats | None]], out: Path) -> Path:
-    """A folder of tiles, each seen through its matrix (3, 3); None: as it is."""
+def recoloured(tiles: Sequence[tuple[Tile, Floats | None]], out: Path, side: int | None = None) -> Path:
+    """A folder of tiles, each seen through its matrix (3, 3); None: as it is.
+
+    Args:
+        side: pixels that the tiles are brought to; None: they keep theirs.
+    """
 
     def pixels() -> Iterator[Pixels]:
         for tile, matrix in tiles:
-            found = opened(tile.path)
+            found = opened(tile.path, side)
             yield found if matrix is None else stain.apply([found], matrix[None], threads=1)[0]
 
     return _made(out, [tile for tile, _ in tiles], pixels, lambda: {})
@@ -200,10 +230,13 @@ def account(folder: Path) -> dict[str, int]:
     return found
 
 
-def opened(path: Path) -> Pixels:
-    """(H, W, 3) of a picture file."""
+def opened(path: Path, side: int | None = None) -> Pixels:
+    """(H, W, 3) of a picture file, or (side, side, 3)."""
     with Image.open(path) as picture:
-        return np.array(picture.convert("RGB"))
+        found = picture.convert("RGB")
+    if side is not None and found.size != (side, side):
+        found = found.resize((side, side), Image.Resampling.BICUBIC)
+    return np.array(found)
 
 
 def _made(
