@@ -2,9 +2,9 @@
 
     python bench/studies/small --data ../shared/data --work study [--parts choice stain] [--json]
 
-Parts are made in their order; `choice` first, as test groups are refused before it. What is in --work is not made
-again, so an interrupted study goes on where it was. --json writes bench/results/small-<machine>.json and the pages
-that are made of it (page.py).
+Parts are made in their order; `choice` first, as test groups are refused before it. What is in --work is
+not made again, so an interrupted study goes on where it was. --json writes
+bench/results/small-<machine>.json and the pages that are made of it (page.py).
 """
 
 import argparse
@@ -15,10 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-sys.path[:0] = [
-    str(Path(__file__).parents[1]),
-    str(Path(__file__).parents[2]),
-]  # this package; bench/machine.py
+sys.path.append(str(Path(__file__).parents[1]))  # this package
+sys.path.append(str(Path(__file__).parents[2]))  # bench/machine.py
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

@@ -1,9 +1,10 @@
 """The choice of the recipe, on validating groups alone: a few candidates, each trained for some minutes.
 
-Every candidate is the base recipe (``common.recipe``) with changes. It is trained on the pool without the validating
-groups, and scored by logistic regression fitted on the sides ``fit`` and asked on ``validation`` of EBHI as it is
-and of LC25000 equalised; the mean of both AUROCs decides. The winner is written to encoder.yaml of the work folder,
-with the steps of the real training, and choice.json says so: from then on test groups may be looked at.
+Every candidate is the base recipe (``common.recipe``) with changes. It is trained on the pool without the
+validating groups, and scored by logistic regression fitted on the sides ``fit`` and asked on ``validation``
+of EBHI as it is and of LC25000 equalised; the mean of both AUROCs decides. The winner is written to
+encoder.yaml of the work folder, with the steps of the real training, and choice.json says so: from then on
+test groups may be looked at.
 """
 
 import json

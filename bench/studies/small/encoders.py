@@ -1,8 +1,8 @@
-"""What is compared: trained encoders, what they began with, random weights, an ImageNet network, and no network.
+"""What is compared: trained encoders, their first weights, random weights, an ImageNet network, no network.
 
 colour    mean and SD of red, green and blue
-patterns  these, local binary patterns at two scales, and the radial spectrum: what is known of colour, texture
-          and scale without learning anything
+patterns  these, local binary patterns at two scales, and the radial spectrum: what colour and texture say
+          without anything that was learnt
 """
 
 import csv
@@ -58,7 +58,7 @@ def of_runs(study: Study, name: str, runs: Sequence[Path], size: int | None = No
 
 
 def beside(study: Study, trained: Encoder) -> list[Encoder]:
-    """An encoder's first weights, the same architecture with other random weights, and the ImageNet network."""
+    """An encoder's first weights, its architecture with other random weights, and the ImageNet network."""
     blank = tuple(untrained(trained.models[0], FIRST_SEED + seed) for seed in range(study.common.seeds))
     found = [
         replace(trained, name=START, models=tuple(map(started, trained.models))),
@@ -115,7 +115,7 @@ def _described(path: Path) -> Floats:
 
 
 def spectrum(grey: Floats) -> Floats:
-    """(BANDS,) log of the mean power of a tile (H, W) in rings of spatial frequency, evenly spaced in octaves."""
+    """(BANDS,) log of the mean power of a tile (H, W) in rings of frequency, evenly spaced in octaves."""
     window = np.outer(np.hanning(grey.shape[0]), np.hanning(grey.shape[1]))
     power = np.abs(np.fft.rfft2((grey - grey.mean()) * window)) ** 2
     radius = np.hypot(np.fft.fftfreq(grey.shape[0])[:, None], np.fft.rfftfreq(grey.shape[1])[None])

@@ -1,8 +1,9 @@
 """The tiles that encoders are trained on: all of the data but the groups that are held out, as one dataset.
 
-EBHI, LC25000 and mitoses (their training groups; to choose by, without the validating ones), CoNSeP's training fields,
-and fields that no test is made of: MoNuSeg, MoNuSAC, five hospitals of CAMELYON17. Sections with gene expression are
-left out: they test. All are brought to squares of 224 px: larger ones are cut, mitoses (128 px) enlarged.
+EBHI, LC25000 and mitoses (their training groups; to choose by, without the validating ones), CoNSeP's
+training fields, and fields that no test is made of: MoNuSeg, MoNuSAC, five hospitals of CAMELYON17.
+Sections with gene expression are left out: they test. All are brought to squares of 224 px: larger ones are
+cut, mitoses (128 px) enlarged.
 """
 
 import csv

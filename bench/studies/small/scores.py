@@ -1,13 +1,14 @@
 """Scores of frozen features on labelled tiles of two sides, and what one encoder has over another.
 
-A linear score is logistic regression (scikit-learn) on features with mean 0 and SD 1, classes weighted by their
-number, its C the best of a few by AUROC where whole groups of the fitting side are held out. kNN is DINO's vote of 20
-neighbours by cosine. AUROC is the mean over classes of each against the rest; balanced accuracy the mean recall.
+A linear score is logistic regression (scikit-learn) on features with mean 0 and SD 1, classes weighted by
+their number, its C the best of a few by AUROC where whole groups of the fitting side are held out. kNN is
+DINO's vote of 20 neighbours by cosine. AUROC is the mean over classes of each against the rest; balanced
+accuracy the mean recall.
 
-A figure of an encoder is the mean over its seeds. Intervals (95 %) are over the groups of the test side, which are
-drawn whole (pathtrain.evaluate.statistics.figures); those of differences are paired by group. What seeds change is
-told by the smallest and largest; a difference is called clear where its interval leaves 0 out and all seeds are on
-one side of the other encoder's mean.
+A figure of an encoder is the mean over its seeds. Intervals (95 %) are over the groups of the test side,
+which are drawn whole (pathtrain.evaluate.statistics.figures); those of differences are paired by group.
+What seeds change is told by the smallest and largest; a difference is called clear where its interval
+leaves 0 out and all seeds are on one side of the other encoder's mean.
 """
 
 from collections.abc import Mapping, Sequence
@@ -162,7 +163,8 @@ def _values(
 
 
 def auroc(said: Doubles, label: Ints, weights: Doubles) -> Doubles:
-    """(R,) mean over classes of each one's AUROC against the rest, tiles (M,) weighted by (R, M); ties count half.
+    """(R,) mean over classes of each one's AUROC against the rest, tiles (M,) weighted by (R, M); ties
+    count half.
 
     A class that a sample lacks, or that is all of it, is left out of that sample's mean.
     """
@@ -191,3 +193,31 @@ def recall(said: Ints, label: Ints, weights: Doubles) -> Doubles:
     shares = np.divide(hits, counts, out=np.full_like(hits, np.nan), where=counts > 0)
     found: Doubles = np.nanmean(shares, axis=1)
     return found
+
+
+def rows_text(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lines of a Markdown table of ``table``'s rows, a line per encoder."""
+    titles = {"auroc": "AUROC", "balanced": "balanced accuracy", "knn": "kNN"}
+    first = rows[0]["encoder"]
+    lines = [f"| encoder | {' | '.join(titles.values())} | {first} minus it, AUROC |", "| --- " * 5 + "|"]
+    minus = next(row["minus"] for row in rows if row["encoder"] == first and row["figure"] == "auroc")
+    for name in dict.fromkeys(row["encoder"] for row in rows):
+        own = {row["figure"]: row for row in rows if row["encoder"] == name}
+        cells = [value_text(own[figure]) for figure in titles]
+        lines.append(f"| {name} | {' | '.join(cells)} | {gap_text(minus.get(name))} |")
+    return lines
+
+
+def value_text(row: Mapping[str, Any]) -> str:
+    """A figure with the smallest and largest of its seeds, if there are several."""
+    seeds = row["seeds"]
+    return f"{row['value']:.3f}" + (f" ({min(seeds):.3f} to {max(seeds):.3f})" if len(seeds) > 1 else "")
+
+
+def gap_text(gap: Mapping[str, Any] | None) -> str:
+    """A difference with its interval, in bold where it is clear."""
+    if gap is None:
+        return ""
+    inside = "" if gap["interval"] is None else " [{:+.3f}, {:+.3f}]".format(*gap["interval"])
+    text = f"{gap['value']:+.3f}{inside}"
+    return f"**{text}**" if gap.get("clear") else text

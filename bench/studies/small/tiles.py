@@ -4,9 +4,9 @@
     train             both
     test              groups that nobody looks at until the choice is written down (choice.json)
 
-Sets are EBHI (6 classes of colorectal tissue, 224 px, groups are patients), LC25000 (5 classes, 224 px, groups are
-originals with their augmentations, those with near-duplicates on the other side left out) and AMi-Br's mitotic
-figures (2 classes, 128 px, groups are cases, 5 scanners).
+Sets are EBHI (6 classes of colorectal tissue, 224 px, groups are patients), LC25000 (5 classes, 224 px,
+groups are originals with their augmentations, those with near-duplicates on the other side left out) and
+AMi-Br's mitotic figures (2 classes, 128 px, groups are cases, 5 scanners).
 """
 
 import csv
@@ -107,7 +107,8 @@ def check_side(study: Study, side: Side) -> None:
 
 
 def folder(study: Study, name: str, side: Side, kind: Kind = "plain") -> Path:
-    """A folder of labelled tiles, made once: images, and labels.csv with file, label, group and further columns.
+    """A folder of labelled tiles, made once: images, and labels.csv with file, label, group and further
+    columns.
 
     Args:
         name: one of SETS.

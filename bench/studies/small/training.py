@@ -78,7 +78,8 @@ def _finished(study: Study, job: Job) -> bool:
         return False
     if json.loads(done.read_text())["key"] != job.key():
         raise UsageError(
-            f"{_folder(study, job)}: was trained by another recipe or other settings; remove it and {done.name}"
+            f"{_folder(study, job)}: was trained by another recipe or other settings; remove it, and "
+            f"{done.name}"
         )
     return True
 

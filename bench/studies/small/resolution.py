@@ -1,0 +1,185 @@
+"""Part 4: what Midnight adds to DINOv2, at a small size: a density estimate of features, and larger views.
+
+Of one recipe, with the same tiles, steps, views and seeds:
+
+    KDE, KoLeo, none   the recipe with each regulariser
+    parent             KDE's encoder, given images of the larger size
+    larger             the parent trained on with views of that size, as Midnight's post-training
+    longer             the parent trained on for as many steps, by the same schedules, with views of its own
+                       size
+
+`larger` and `longer` are scored at the larger size like the parent, so `larger - parent` is what
+post-training gives at the size that it is for, and `larger - longer` what its larger views have in it.
+Post-training at a teacher's momentum of .9995 leaves the teacher, which is the encoder, where it was for
+thousands of steps: an older study of 50 steps measured nothing. Here the momentum is such that after the last
+step a tenth of the parent is left in it, and how far its weights moved is told.
+
+Scored are CoNSeP's nuclei by a decoder on patch tokens (dense.py) and EBHI's classes by a linear layer
+(scores.py).
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pathprep.errors import UsageError
+from pathtrain.runs.model import LoadedModel
+from pathtrain.runs.opening import load
+from small import dense, paired, scores
+from small.config import Study
+from small.encoders import (
+    COLOUR,
+    IMAGENET,
+    PATTERNS,
+    RANDOM,
+    START,
+    Encoder,
+    beside,
+    features,
+    handmade,
+    of_runs,
+)
+from small.resolution_runs import KDE, KOLEO, LARGER, LONGER, NONE, Settings, recipe_of, trainings
+from small.tiles import folder
+from small.training import seconds
+
+PARENT = "parent (KDE)"
+EBHI = {
+    "auroc": "EBHI linear, AUROC",
+    "balanced": "EBHI linear, balanced accuracy",
+    "knn": "EBHI kNN, recall",
+}
+BESIDE = (START, RANDOM, COLOUR, PATTERNS)
+
+
+def run(study: Study) -> dict[str, Any]:
+    """Train, score, and say what holds."""
+    settings = study.part("resolution", Settings)
+    recipe = recipe_of(study, settings)
+    views, (size, large_size) = recipe.views.globals.size, settings.sizes(recipe)
+    if settings.large <= views or large_size <= size:
+        raise UsageError(
+            f"{study.config}: resolution.large: must be above the recipe's views, {views} px, and the second "
+            "of resolution.scored above the first"
+        )
+    runs = trainings(study, settings, recipe)
+    arms = {name: of_runs(study, name, runs[name], size) for name in (KDE, KOLEO, NONE)}
+    large = [
+        replace(arms[KDE], name=_at(PARENT, large_size), size=large_size),
+        *(of_runs(study, _at(name, large_size), runs[name], large_size) for name in (LONGER, LARGER)),
+    ]
+    others = [each for each in beside(study, arms[KDE]) if each.name != IMAGENET]
+    blank = next(each for each in others if each.name == RANDOM)
+    large.append(replace(blank, name=_at(RANDOM, large_size), size=large_size))
+    encoders = [*arms.values(), *others, *large]
+    against = compared(size, large_size)
+    nuclei = dense.segmentation(study, encoders, settings.segmentation, against)
+    rows = [*nuclei["rows"], *_tissue(study, encoders, against)]
+    parents = [load(run) for run in runs[KDE]]
+    moved = {
+        name: [how_far(a, load(run)) for a, run in zip(parents, runs[name], strict=True)]
+        for name in (LONGER, LARGER)
+    }
+    minutes = {name: sum(seconds(study, run.name) for run in several) / 60 for name, several in runs.items()}
+    return {
+        "settings": {
+            **settings.model_dump(mode="json"),
+            "size": size,
+            "large_size": large_size,
+            "views": views,
+            "momentum": settings.momentum,
+        },
+        "rows": rows,
+        "segmentation": {key: nuclei[key] for key in ("classes", "fields", "tiles", "missing")},
+        "moved": moved,
+        "minutes": minutes,
+        "sentences": sentences(rows, against, moved, settings),
+    }
+
+
+def _at(name: str, size: int) -> str:
+    return f"{name}, {size} px"
+
+
+def compared(size: int, large: int) -> dict[str, tuple[str, ...]]:
+    """Encoder -> those that it is compared with: the questions, fixed before any of them is answered."""
+    small_colour, large_colour = dense.colour_at(size), dense.colour_at(large)
+    return {
+        KDE: (NONE, KOLEO, *BESIDE, small_colour),
+        KOLEO: (NONE, *BESIDE, small_colour),
+        NONE: (*BESIDE, small_colour),
+        _at(PARENT, large): (KDE, _at(RANDOM, large), large_colour),
+        _at(LONGER, large): (_at(PARENT, large),),
+        _at(LARGER, large): (_at(PARENT, large), _at(LONGER, large), _at(RANDOM, large), large_colour),
+    }
+
+
+def _tissue(
+    study: Study, encoders: Sequence[Encoder], against: Mapping[str, Sequence[str]]
+) -> list[paired.Row]:
+    """Rows of EBHI's classes, linear and by neighbours."""
+    sides = folder(study, "ebhi", "train"), folder(study, "ebhi", "test")
+    known, asked = map(scores.Labels.of, sides)
+    found = [features(study, encoders, side) | handmade(side) for side in sides]
+    said = scores.guesses(known, (found[0], found[1]))
+    here = {name: [other for other in others if other in said] for name, others in against.items()}
+    return [{**row, "figure": EBHI[row["figure"]]} for row in scores.table(said, asked, here)]
+
+
+def how_far(parent: LoadedModel, other: LoadedModel) -> float:
+    """Length of the change of all weights, relative to that of the parent's."""
+    before, after = parent.module.state_dict(), other.module.state_dict()
+    apart = sum(float((after[key].double() - value.double()).square().sum()) for key, value in before.items())
+    return float(np.sqrt(apart / sum(float(value.double().square().sum()) for value in before.values())))
+
+
+def sentences(
+    rows: Sequence[paired.Row],
+    against: Mapping[str, Sequence[str]],
+    moved: Mapping[str, Sequence[float]],
+    settings: Settings,
+) -> list[str]:
+    """What holds and what does not, a sentence for each question, of one size."""
+    found = [
+        f"While post-training, the teacher's weights moved by {np.mean(moved[LARGER]):.1%} of their length "
+        f"on larger views and by {np.mean(moved[LONGER]):.1%} at its own size (momentum "
+        f"{settings.momentum:.3f}, {settings.more} steps)."
+    ]
+    asked = [dense.TASK, EBHI["auroc"]]
+    gaps = [
+        (row["figure"], row["encoder"], other, row["minus"][other])
+        for figure in asked
+        for row in rows
+        if row["figure"] == figure
+        for other in against.get(row["encoder"], ())
+        if other in row["minus"]
+    ]
+    found += [paired.sentence(*gap) for gap in gaps]
+    clear = Counter(paired.verdict(gap) for *_, gap in gaps)
+    found.append(
+        f"Of {len(gaps)} comparisons {clear['above']} are clear gains, {clear['below']} clear losses, and "
+        f"{clear['level']} cannot be told from none; intervals are of 95 % each, not of all together."
+    )
+    return found
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The result as tables and sentences."""
+    settings, nuclei = result["settings"], result["segmentation"]
+    here = [row for row in result["rows"] if row["figure"] == dense.TASK]
+    lines = [
+        f"{settings['steps']} steps with views of {settings['views']} px, then {settings['more']} with such "
+        f"or of {settings['large']} px; images are scored at {settings['size']} and at "
+        f"{settings['large_size']} px.",
+        "",
+        dense.markdown({**nuclei, "rows": here}),
+        "",
+        paired.table([row for row in result["rows"] if row["figure"] != dense.TASK]),
+        "",
+        *(f"- {each}" for each in result["sentences"]),
+        "",
+    ]
+    return "\n".join(lines)
