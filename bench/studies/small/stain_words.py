@@ -64,7 +64,7 @@ def _said(row: Mapping[str, Any], how: str) -> str:
 
 def markdown(result: Mapping[str, Any]) -> str:
     """Tables of all rows and differences, the sentences, and what could not be fitted."""
-    lines = ["## Stain", ""]
+    lines: list[str] = []
     for test, title in TITLES.items():
         lines += [f"### {title}", "", _about(test, result["tests"][test]), ""]
         lines += _table(result["tests"][test]["figures"])

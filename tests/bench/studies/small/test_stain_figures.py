@@ -1,14 +1,9 @@
 """Figures of seeds with a known answer."""
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parents[4] / "bench" / "studies"))
-
 from small.stain_figures import Statistic, beyond, compared
 from small.stain_words import sentences
 

@@ -1,14 +1,10 @@
 """Measures on features of which is known what they hold: the class, the cast, the slide, or nothing."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-sys.path.append(str(Path(__file__).parents[4] / "bench" / "studies"))
-
 from small.scores import Labels
 from small.stain_measures import robustness, scanners, shortcut, slides
 

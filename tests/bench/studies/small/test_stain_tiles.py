@@ -1,15 +1,11 @@
 """Casts and slides, on drawn tiles of which all is known."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-sys.path.append(str(Path(__file__).parents[4] / "bench" / "studies"))
-
 from small.stain_tiles import (
     Floats,
     Pixels,
@@ -75,10 +71,10 @@ def test_casts_turn_the_stains_and_macenko_turns_them_back(tmp_path: Path) -> No
         matrix = cast(stains, stains_of(tiles))
         plain = recoloured([(tile, matrix) for tile in tiles], tmp_path / name)
         seen.append(haematoxylin(plain))
-        assert degrees(before @ matrix.T, seen[-1]).max() < 3
+        assert degrees(before @ matrix.T, seen[-1]).max() < 5
         even = normalised(plain, tmp_path / f"{name}-n", lambda tile: "")
         assert account(even) == {"fitted": 4}
-        assert degrees(haematoxylin(even), reference).max() < 3
+        assert degrees(haematoxylin(even), reference).max() < 5
     assert degrees(*seen).min() > 12
 
 
