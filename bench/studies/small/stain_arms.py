@@ -63,6 +63,7 @@ def jobs(study: Study, settings: Settings, training: Path) -> dict[str, list[Job
     }
     # whatever the recipe has of its own: the arm says all of it
     rest = {"basis": "fit", "fit": "stored", "p": 1.0, "per": "view", "expect": "any"}
+    length = (f"steps={settings.steps}", f"checkpoint.every={settings.steps}")
     found = {}
     for arm, stain in arms.items():
         said = tuple(f"stain.{key}={value}" for key, value in {**rest, **stain}.items())
@@ -71,7 +72,7 @@ def jobs(study: Study, settings: Settings, training: Path) -> dict[str, list[Job
                 f"stain-{arm.lower().replace(' ', '-')}-{seed}",
                 study.recipe,
                 training,
-                (*said, f"steps={settings.steps}", f"checkpoint.every={settings.steps}", f"seed={seed}"),
+                (*settings.changes, *said, *length, f"seed={seed}"),
             )
             for seed in range(study.common.seeds)
         ]

@@ -50,6 +50,7 @@ class Settings(Strict):
 
     Attributes:
         steps: of each training.
+        changes: of the recipe, ``key=value``, in all arms.
         classes: two of LC25000, which the shortcut is between.
         agreement: share of the probe's training tiles whose cast is that of their class.
         rates: the same in the tests, the first to the last is the fall.
@@ -62,7 +63,8 @@ class Settings(Strict):
         seed: of all that is drawn but first weights.
     """
 
-    steps: Annotated[int, Field(gt=0)] = 600
+    steps: Annotated[int, Field(gt=0)] = 200
+    changes: tuple[str, ...] = ()
     classes: tuple[str, str] = ("lung_aca", "lung_scc")
     agreement: Share = 0.9
     rates: tuple[Share, ...] = (0.9, 0.5, 0.1)

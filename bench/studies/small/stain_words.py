@@ -3,19 +3,21 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pathprep.words import counted
 from small.stain_arms import NONE, ON_UNCAST
 from small.stain_figures import beyond
 
 # test, figure, the better direction, and what is claimed of the first of a pair against the second
 CLAIMS = (
-    ("shortcut", "AUROC, fall", -1, "the AUROC of the class falls less with the cast"),
-    ("scanners", "AUROC of the class", 1, "the class of mitoses is told better"),
-    ("scanners", "balanced accuracy of the scanner", -1, "the scanner is told worse"),
-    ("scanners", "robustness index", 1, "neighbours follow the class more and the scanner less"),
-    ("slides", "own share", -1, "fewer neighbours are of the own slide"),
-    ("slides", "content", 1, "neighbours from other slides tell the class better"),
+    ("shortcut", "AUROC, fall", -1, "The AUROC of the class falls less with the cast"),
+    ("scanners", "AUROC of the class", 1, "The class of mitoses is told better"),
+    ("scanners", "balanced accuracy of the scanner", -1, "The scanner is told worse"),
+    ("scanners", "robustness index", 1, "Neighbours follow the class more and the scanner less"),
+    ("slides", "own share", -1, "Fewer neighbours are of the own slide"),
+    ("slides", "content", 1, "Neighbours from other slides tell the class better"),
 )
-VERDICTS = {1: "holds", 0: "does not hold beyond the interval", -1: "the opposite holds"}
+VERDICTS = {1: "holds for", 0: "not beyond the interval for", -1: "the opposite holds for"}
+UNSHOWN = "balanced accuracy at"  # of the shortcut: in the results, beside the AUROC
 TITLES = {
     "shortcut": "Shortcut: a probe learns where the cast goes with the class",
     "scanners": "Scanners: mitoses of five",
@@ -24,24 +26,22 @@ TITLES = {
 
 
 def sentences(tests: Mapping[str, Any]) -> list[str]:
-    """One of every claim and pair, and one of the composing itself."""
+    """One of every claim, with what each pair says of it, and one of the composing itself."""
     found = []
     for test, figure, good, claim in CLAIMS:
-        for gap in tests[test]["figures"][figure]["differences"]:
-            verdict = VERDICTS[good * beyond(gap)]
-            found.append(
-                f"With {gap['of']} against {gap['less']}, {claim}: {verdict} ({figure} {signed(gap)})."
-            )
+        gaps = tests[test]["figures"][figure]["differences"]
+        parts = []
+        for verdict, words in VERDICTS.items():
+            pairs = [f"{gap['of']} against {gap['less']} ({signed(gap)})" for gap in gaps
+                     if good * beyond(gap) == verdict]  # fmt: skip
+            parts += [f"{words} {', '.join(pairs)}"] if pairs else []
+        found.append(f"{claim} ({figure}): {'; '.join(parts)}.")
     plain = tests["slides"]["figures"]["own share"]["rows"][NONE + ON_UNCAST]
     if plain["interval"] is None:
         raise ValueError("slides: an interval needs two slides")
     low, high = plain["interval"]
-    none = (
-        "none, so that what is left with casts is stain"
-        if low <= 0 <= high
-        else "some: slides differ in tissue"
-    )
-    found.append(f"Without casts, tiles share their slide beyond chance: {none} (own share {shown(plain)}).")
+    words = "the casts'" if low <= 0 <= high else "not the casts' alone"
+    found.append(f"The own share with casts is {words}: without any it is {shown(plain)}.")
     return found
 
 
@@ -88,13 +88,14 @@ def _about(test: str, found: Mapping[str, Any]) -> str:
         about = found["index"]
         return (
             f"{tiles} cases in the test, {len(found['scanners'])} scanners (chance "
-            f"{1 / len(found['scanners']):.2f}). Robustness index by {about['k']} neighbours, by chance "
-            f"{about['chance']:.3f}."
+            f"{1 / len(found['scanners']):.2f}). Robustness index by {counted(about['k'], 'neighbour')}, by "
+            f"chance {about['chance']:.3f}."
         )
     return f"{tiles} slides, {len(found['classes'])} classes (chance {found['chance']:.2f})."
 
 
-def _table(figures: Mapping[str, Any]) -> Iterator[str]:
+def _table(every: Mapping[str, Any]) -> Iterator[str]:
+    figures = {name: found for name, found in every.items() if not name.startswith(UNSHOWN)}
     first = next(iter(figures.values()))
     yield f"| encoder | {' | '.join(figures)} |"
     yield "| --- |" + " --- |" * len(figures)

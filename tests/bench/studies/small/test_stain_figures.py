@@ -66,13 +66,11 @@ def test_sentences_say_what_holds_and_what_does_not() -> None:
     """A figure of which less is better, one of which more is, and a difference within its interval."""
     said = sentences(found(0.2))
     assert len(said) == 7
-    assert said[0].endswith(
-        "falls less with the cast: the opposite holds (AUROC, fall +0.200 [+0.190, +0.210])."
-    )
-    assert "told better: holds (AUROC of the class +0.200" in said[1]
-    assert all(": does not hold beyond the interval (" in one for one in sentences(found(0.005))[:-1])
+    assert said[0].endswith("(AUROC, fall): the opposite holds for x against y (+0.200 [+0.190, +0.210]).")
+    assert said[1].endswith("(AUROC of the class): holds for x against y (+0.200 [+0.190, +0.210]).")
+    assert all(": not beyond the interval for x against y (" in one for one in sentences(found(0.005))[:-1])
 
 
 def test_the_control_of_the_composing_is_told() -> None:
-    assert "beyond chance: none, so that" in sentences(found(0.2))[-1]
-    assert "beyond chance: some: slides differ in tissue" in sentences(found(0.2, uncast=0.1))[-1]
+    assert "is the casts': without any it is 0.000 [" in sentences(found(0.2))[-1]
+    assert "is not the casts' alone: without any it is 0.100 [" in sentences(found(0.2, uncast=0.1))[-1]
