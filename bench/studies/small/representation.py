@@ -25,6 +25,7 @@ from small.encoders import (
     of_runs,
 )
 from small.encoders import features as encoded
+from small.nuclei import Segmentation
 from small.pool import pool
 from small.scores import Labels, guesses, rows_text, table
 from small.tiles import Kind, folder
@@ -49,10 +50,12 @@ class Settings(Strict):
     Attributes:
         arms: name -> changes of the chosen recipe; the first is what the text is about.
         milestones: steps between the encoders that the curves are of.
+        segmentation: how decoders of CoNSeP's nuclei are trained; windows at the scale that tiles have.
     """
 
     arms: dict[str, list[str]]
     milestones: Annotated[int, Field(ge=1)]
+    segmentation: Segmentation = Segmentation(window=128, size=128)
 
 
 def run(study: Study) -> dict[str, Any]:
@@ -86,7 +89,7 @@ def run(study: Study) -> dict[str, Any]:
         "settings": settings.model_dump(mode="json"),
         "seconds_of_training": {job.name: seconds(study, job.name) for job in jobs.values()},
         "tasks": tasks,
-        "dense": dense.scored(study, [*arms, *beside(study, arms[0])]),
+        "dense": dense.scored(study, [*arms, *beside(study, arms[0])], settings.segmentation),
         "curves": curves,
         "sentences": sentences(tasks, list(settings.arms)),
     }

@@ -14,7 +14,7 @@ Post-training at a teacher's momentum of .9995 leaves the teacher, which is the 
 thousands of steps: an older study of 50 steps measured nothing. Here the momentum is such that after the last
 step a tenth of the parent is left in it, and how far its weights moved is told.
 
-Scored are CoNSeP's nuclei by a decoder on patch tokens (dense.py) and EBHI's classes by a linear layer
+Scored are CoNSeP's nuclei by a decoder on patch tokens (nuclei.py) and EBHI's classes by a linear layer
 (scores.py).
 """
 
@@ -28,7 +28,7 @@ import numpy as np
 from pathprep.errors import UsageError
 from pathtrain.runs.model import LoadedModel
 from pathtrain.runs.opening import load
-from small import dense, paired, scores
+from small import nuclei, paired, scores
 from small.config import Study
 from small.encoders import (
     COLOUR,
@@ -76,8 +76,8 @@ def run(study: Study) -> dict[str, Any]:
     large.append(replace(blank, name=_at(RANDOM, large_size), size=large_size))
     encoders = [*arms.values(), *others, *large]
     against = compared(size, large_size)
-    nuclei = dense.segmentation(study, encoders, settings.segmentation, against)
-    rows = [*nuclei["rows"], *_tissue(study, encoders, against)]
+    found = nuclei.segmentation(study, encoders, settings.segmentation, against)
+    rows = [*found["rows"], *_tissue(study, encoders, against)]
     parents = [load(run) for run in runs[KDE]]
     moved = {
         name: [how_far(a, load(run)) for a, run in zip(parents, runs[name], strict=True)]
@@ -93,7 +93,7 @@ def run(study: Study) -> dict[str, Any]:
             "momentum": settings.momentum,
         },
         "rows": rows,
-        "segmentation": {key: nuclei[key] for key in ("classes", "fields", "tiles", "missing")},
+        "segmentation": {key: found[key] for key in ("classes", "fields", "tiles", "missing")},
         "moved": moved,
         "minutes": minutes,
         "sentences": sentences(rows, against, moved, settings),
@@ -106,7 +106,7 @@ def _at(name: str, size: int) -> str:
 
 def compared(size: int, large: int) -> dict[str, tuple[str, ...]]:
     """Encoder -> those that it is compared with: the questions, fixed before any of them is answered."""
-    small_colour, large_colour = dense.colour_at(size), dense.colour_at(large)
+    small_colour, large_colour = nuclei.colour_at(size), nuclei.colour_at(large)
     return {
         KDE: (NONE, KOLEO, *BESIDE, small_colour),
         KOLEO: (NONE, *BESIDE, small_colour),
@@ -148,7 +148,7 @@ def sentences(
         f"on larger views and by {np.mean(moved[LONGER]):.1%} at its own size (momentum "
         f"{settings.momentum:.3f}, {settings.more} steps)."
     ]
-    asked = [dense.TASK, EBHI["auroc"]]
+    asked = [nuclei.TASK, EBHI["auroc"]]
     gaps = [
         (row["figure"], row["encoder"], other, row["minus"][other])
         for figure in asked
@@ -168,16 +168,16 @@ def sentences(
 
 def markdown(result: Mapping[str, Any]) -> str:
     """The result as tables and sentences."""
-    settings, nuclei = result["settings"], result["segmentation"]
-    here = [row for row in result["rows"] if row["figure"] == dense.TASK]
+    settings, segmentation = result["settings"], result["segmentation"]
+    here = [row for row in result["rows"] if row["figure"] == nuclei.TASK]
     lines = [
         f"{settings['steps']} steps with views of {settings['views']} px, then {settings['more']} with such "
         f"or of {settings['large']} px; images are scored at {settings['size']} and at "
         f"{settings['large_size']} px.",
         "",
-        dense.markdown({**nuclei, "rows": here}),
+        nuclei.markdown({**segmentation, "rows": here}),
         "",
-        paired.table([row for row in result["rows"] if row["figure"] != dense.TASK]),
+        paired.table([row for row in result["rows"] if row["figure"] != nuclei.TASK]),
         "",
         *(f"- {each}" for each in result["sentences"]),
         "",

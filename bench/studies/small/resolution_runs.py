@@ -11,7 +11,7 @@ from pathtrain.recipes.dinov2 import Dinov2Recipe
 from pathtrain.recipes.load import load
 from pathtrain.recipes.strict import Positive, Share, Strict
 from small.config import Study
-from small.dense import Segmentation
+from small.nuclei import Segmentation
 from small.pool import pool
 from small.training import Job, trained
 

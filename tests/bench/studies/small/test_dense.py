@@ -14,9 +14,9 @@ from PIL import Image
 
 sys.path.append(str(Path(__file__).parents[4] / "bench" / "studies"))
 
-from small import dense, paired, spots
+from small import dense, nuclei, paired, spots
 from small.config import Common, Study
-from small.encoders import COLOUR, Encoder
+from small.encoders import COLOUR, RANDOM, Encoder
 from small.tiles import TestGroups
 
 from pathprep.errors import UsageError
@@ -124,13 +124,13 @@ def study(tmp_path: Path) -> Study:
 def test_segmentation_scores_each_seed_once_and_names_what_has_no_row(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = dense.Segmentation(tiles=2, steps=30, batch=4, lr=0.02)
+    settings = nuclei.Segmentation(tiles=2, steps=30, batch=4, lr=0.02)
     encoders = [Encoder("tiny", (_model(0), _model(1)), 32), Encoder("odd", (_model(0),), 33)]
-    against = {"tiny": (dense.colour_at(32),)}
+    against = {"tiny": (nuclei.colour_at(32),)}
     with pytest.raises(TestGroups):
-        dense.segmentation(study, encoders, settings, against)
+        nuclei.segmentation(study, encoders, settings, against)
     (study.work / "choice.json").write_text("{}")
-    result = dense.segmentation(study, encoders, settings, against)
+    result = nuclei.segmentation(study, encoders, settings, against)
     tiny, colour = result["rows"]
     assert (tiny["encoder"], colour["encoder"]) == ("tiny", "colour decoder, 32 px")
     assert len(tiny["seeds"]) == 2
@@ -140,18 +140,18 @@ def test_segmentation_scores_each_seed_once_and_names_what_has_no_row(
     assert (result["fields"], result["tiles"]) == (3, 6)
     assert "multiple of 8" in result["missing"]["odd"]
     json.dumps(result)
-    assert "odd has no row" in dense.markdown(result)
+    assert "odd has no row" in nuclei.markdown(result)
 
     def again(*args: Any, **more: Any) -> Any:
         raise AssertionError("it was scored before")
 
-    monkeypatch.setattr(dense, "segmentation_scored", again)
-    assert dense.segmentation(study, encoders[:1], settings, against)["rows"] == result["rows"]
+    monkeypatch.setattr(nuclei, "segmentation_scored", again)
+    assert nuclei.segmentation(study, encoders[:1], settings, against)["rows"] == result["rows"]
     with pytest.raises(AssertionError):
-        dense.segmentation(study, encoders[:1], settings.model_copy(update={"steps": 41}), against)
+        nuclei.segmentation(study, encoders[:1], settings.model_copy(update={"steps": 41}), against)
     monkeypatch.undo()
     with pytest.raises(UsageError, match="no encoder can segment: odd: `size` 33"):
-        dense.segmentation(study, encoders[1:], settings, against)
+        nuclei.segmentation(study, encoders[1:], settings, against)
 
 
 def test_the_tuned_ridge_holds_long_noise_back_where_the_published_one_follows_it() -> None:
@@ -193,3 +193,27 @@ def test_expression_is_the_published_figure_and_a_planted_lead_is_found() -> Non
     assert "genes better told: 100% over colour" in text
     assert "say nothing of other patients" in text
     assert partial(spots._figure, folds, np.array([15, 30]))("good\n0", np.ones((1, 30))).shape == (1,)
+
+
+def test_both_tasks_say_what_the_first_encoder_is_above_below_and_level_with(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def found(*given: Any) -> Any:
+        asked.append(given[-1])
+        return {"rows": rows, "classes": {}, "fields": 3, "tiles": 6, "missing": {}}
+
+    rows = [*_rows(gain=0.05), *_rows(gain=0.0)]
+    monkeypatch.setattr(nuclei, "segmentation", found)
+    monkeypatch.setattr(spots, "expression", lambda *given: {**found(*given), "rows": rows[2:]})
+    encoders = [Encoder(name, (_model(0),), size) for name, size in (("new", 32), (RANDOM, 64))]
+    result = dense.scored(study, encoders, nuclei.Segmentation())
+    assert asked[0] == asked[1]
+    assert list(asked[0]) == ["new"]
+    assert {RANDOM, COLOUR, nuclei.colour_at(32), nuclei.colour_at(64)} <= set(asked[0]["new"])
+    above, level, again = result["sentences"]
+    assert "new 0." in above
+    assert ": above old (+0.050 [" in above
+    assert ": not told apart from old (" in level
+    assert level == again

@@ -11,7 +11,7 @@ from torch import nn
 
 sys.path.append(str(Path(__file__).parents[4] / "bench" / "studies"))
 
-from small import dense, resolution, resolution_runs
+from small import nuclei, resolution, resolution_runs
 from small.config import Common, Study
 from small.resolution_runs import KDE, KOLEO, LARGER, LONGER, NONE, Settings
 from small.training import Job
@@ -115,15 +115,15 @@ def test_each_question_has_a_sentence_whatever_the_answer() -> None:
     )
     larger, parent = f"{LARGER}, 112 px", f"{resolution.PARENT}, 112 px"
     rows: list[dict[str, Any]] = [
-        {"figure": dense.TASK, "encoder": larger, "minus": {parent: better}},
-        {"figure": dense.TASK, "encoder": KDE, "minus": {NONE: same, KOLEO: same}},
+        {"figure": nuclei.TASK, "encoder": larger, "minus": {parent: better}},
+        {"figure": nuclei.TASK, "encoder": KDE, "minus": {NONE: same, KOLEO: same}},
         {"figure": resolution.EBHI["knn"], "encoder": KDE, "minus": {NONE: better}},  # in the table alone
     ]
     moved, *said, last = resolution.sentences(rows, against, {LARGER: [0.2, 0.4], LONGER: [0.1]}, Settings())
     assert "moved by 30.0% of their length on larger views and by 10.0% at its own size" in moved
     assert said == [
-        f"{dense.TASK}: {larger} is above {parent}: +0.100 [+0.050, +0.150].",
-        f"{dense.TASK}: {KDE} cannot be told from {NONE}: +0.000 [-0.050, +0.050].",
-        f"{dense.TASK}: {KDE} cannot be told from {KOLEO}: +0.000 [-0.050, +0.050].",
+        f"{nuclei.TASK}: {larger} is above {parent}: +0.100 [+0.050, +0.150].",
+        f"{nuclei.TASK}: {KDE} cannot be told from {NONE}: +0.000 [-0.050, +0.050].",
+        f"{nuclei.TASK}: {KDE} cannot be told from {KOLEO}: +0.000 [-0.050, +0.050].",
     ]
     assert last.startswith("Of 3 comparisons 1 are clear gains, 0 clear losses, and 2 cannot be told")
