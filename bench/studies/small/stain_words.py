@@ -71,9 +71,9 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines += ["### What holds, and what does not", "", *(f"- {one}" for one in result["sentences"]), ""]
     lines += [
         "Values are means over seeds. Intervals (95 %) hold groups (BCa, or Student's t of few) and seeds "
-        "(Student's t) together; differences are of the same groups and seeds. A cast is a linear change of "
-        "haematoxylin and eosin in optical density, which is what Macenko's method can undo best; scanners "
-        "differ in more.",
+        "(Student's t) together; differences are of the same groups and seeds, and nothing is corrected for "
+        "their number. A cast is a linear change of haematoxylin and eosin in optical density, which is what "
+        "Macenko's method can undo best; scanners differ in more.",
         "",
         *_fits(result["fits"]),
     ]

@@ -75,7 +75,7 @@ def test_casts_turn_the_stains_and_macenko_turns_them_back(tmp_path: Path) -> No
         even = normalised(plain, tmp_path / f"{name}-n", lambda tile: "")
         assert account(even) == {"fitted": 4}
         assert degrees(haematoxylin(even), reference).max() < 5
-    assert degrees(*seen).min() > 12
+    assert degrees(*seen).min() > 10
 
 
 def test_without_a_matrix_a_tile_stays_as_it_is(tmp_path: Path) -> None:
