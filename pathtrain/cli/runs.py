@@ -26,7 +26,7 @@ def pretrain(
         str,
         typer.Option(
             help="smoke, exaonepath1, exaonepath2 (-tiny), midnight (-392, -tiny, -tiny-112), dinov2-vits, "
-            "or a .yaml file."
+            "starter, or a .yaml file."
         ),
     ] = "smoke",
     out: Annotated[

@@ -33,9 +33,9 @@ def pool(study: Study, purpose: For) -> Path:
     return imported(images, where)
 
 
-def imported(images: Path, where: Path) -> Path:
+def imported(images: Path, where: Path, *options: str) -> Path:
     """A dataset of a folder of labelled tiles; what is made already is not made again."""
-    words = [sys.executable, "-m", "pathprep", "import-tiles", str(images), "--out", str(where)]
+    words = [sys.executable, "-m", "pathprep", "import-tiles", str(images), "--out", str(where), *options]
     subprocess.run(words, check=True, env={**os.environ, "PYTHONPATH": str(TREE)}, stdout=sys.stderr)
     return where
 

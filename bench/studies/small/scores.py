@@ -75,7 +75,7 @@ def guess(x: Floats, known: Labels, x_test: Floats, standardise: bool = False) -
         mean, sd = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
         x, x_test = (x - mean) / sd, (x_test - mean) / sd
     model = _linear(_strength(x, known)).fit(x, known.label)
-    nearest = vote(x, known.label, x_test, NEIGHBOURS, len(known.classes))
+    nearest = vote(x, known.label, x_test, min(NEIGHBOURS, len(x)), len(known.classes))
     return Guess(np.asarray(model.predict_proba(x_test), np.float64), nearest)
 
 

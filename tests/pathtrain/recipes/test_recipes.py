@@ -184,6 +184,17 @@ def test_a_recipe_from_before_stain_leaves_it_alone(tmp_path: Path) -> None:
     assert load(tmp_path / "old.yaml") == load("smoke")
 
 
+def test_a_labs_first_encoder_keeps_what_its_start_knows() -> None:
+    """New heads have moved, and their last layers too, before the backbone listens to them."""
+    recipe = load("starter")
+    optim = recipe.optim
+    assert recipe.dino.freeze_last_layer_steps < optim.freeze_backbone_steps < optim.warmup_steps
+    assert optim.layer_decay < 1
+    assert recipe.model.init.startswith("timm:")
+    assert (recipe.sharding, recipe.micro_batch) == ("none", None)  # one card
+    assert {probe.kind for probe in recipe.probes} == {"rank", "collapse"}  # of what needs no labels
+
+
 def test_steps_and_epochs_replace_each_other() -> None:
     assert load("smoke", ["epochs=1.5"]).total_steps(100) == -(-150 // load("smoke").batch)
     assert load("exaonepath1", ["steps=7"]).total_steps(100) == 7
