@@ -1,17 +1,20 @@
 """Whether one number of a run foretells another: rank correlations, and what one loses who goes by it.
 
-All figures are of a table of runs; runs are drawn whole for the intervals (pathtrain.evaluate.statistics),
-and arms too, which is wider where the seeds of an arm are alike.
+Runs of one part of the study are compared with each other alone, as who trains compares runs of one
+setting: values are less their part's mean before they are ranked, and one chooses within each part. Seeds of
+an arm are alike, so a verdict is by the ranks of the arms' means.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.stats import norm
 
-from pathtrain.evaluate.statistics import Doubles, Figure, Ints, figures
+from pathtrain.evaluate.statistics import LEVEL, Doubles, Figure, Ints, figures
 
-FEWEST = 4  # runs, or steps of a run, that are ranked
+FEWEST = 4  # runs, arms, or steps of a run, that are ranked
+MOST = 0.999  # of a rank correlation whose logarithm is taken
 
 
 def spearman(x: Doubles, y: Doubles, copies: Doubles) -> Doubles:
@@ -38,7 +41,8 @@ def _ranks(values: Doubles, copies: Doubles) -> Doubles:
 
 def regret(probe: Doubles, test: Doubles, copies: Doubles) -> tuple[Doubles, Doubles]:
     """What one loses of the test, against a sample's best run, who takes that of the largest probe value (the
-    mean of those where several are equal), and who takes any of its runs, on average: (R,) each.
+    mean of those where several are equal), and who takes any of its runs, on average: (R,) each, NaN of
+    samples without a run.
 
     Args:
         probe, test: (N,). copies: (R, N).
@@ -47,31 +51,63 @@ def regret(probe: Doubles, test: Doubles, copies: Doubles) -> tuple[Doubles, Dou
     best = np.where(there, test, -np.inf).max(axis=1)
     seen = np.where(there, probe, -np.inf)
     chosen = copies * (seen == seen.max(axis=1, keepdims=True))
-    return best - (chosen @ test) / chosen.sum(axis=1), best - (copies @ test) / copies.sum(axis=1)
+    lost = []
+    for weights in (chosen, copies):
+        total = weights.sum(axis=1)
+        mean = np.divide(weights @ test, total, out=np.full(len(copies), np.nan), where=total > 0)
+        lost.append(np.where(total > 0, best, np.nan) - mean)
+    return lost[0], lost[1]
 
 
-def across(probe: Doubles, test: Doubles, arm: Ints) -> dict[str, Any] | None:
-    """Over runs: ``rho``, ``rho_interval`` over runs and ``rho_arms_interval`` over arms, ``lost`` and
-    ``lost_at_random`` with intervals over runs, and ``runs``. None of fewer runs than can be ranked.
+def across(probe: Doubles, test: Doubles, arm: Ints, part: Ints) -> dict[str, Any] | None:
+    """Over runs of all parts; None of fewer runs than can be ranked.
 
     Args:
-        probe: (N,), larger is better. test: (N,). arm: (N,) numbers from 0 without gaps.
+        probe: (N,), larger is better. test: (N,). arm, part: (N,) numbers from 0 without gaps.
+
+    Returns:
+        ``rho`` over runs, ``rho_interval`` by a bootstrap of them; ``rho_arms`` of the arms' means and
+        ``rho_arms_interval`` (Fieller et al. 1957); ``lost`` and ``lost_at_random``, means over parts, with
+        intervals over runs; ``runs``, ``arms``.
     """
     if len(probe) < FEWEST:
         return None
+    own, asked = (values - _means(values, part)[part] for values in (probe, test))
 
     def of_runs(copies: Doubles) -> dict[str, Doubles]:
-        lost, any_of = regret(probe, test, copies)
-        return {"rho": spearman(probe, test, copies), "lost": lost, "lost_at_random": any_of}
+        lost = [
+            regret(probe[part == each], test[part == each], copies[:, part == each]) for each in range(parts)
+        ]
+        by_part = np.ma.masked_invalid(np.array(lost)).mean(axis=0).filled(np.nan)
+        return {"rho": spearman(own, asked, copies), "lost": by_part[0], "lost_at_random": by_part[1]}
 
+    parts = int(part.max()) + 1
     found = figures(of_runs, len(probe), 0, {"rho": (-1.0, 1.0)})
-    arms = figures(
-        lambda copies: {"rho": spearman(probe, test, copies[:, arm])},
-        int(arm.max()) + 1,
-        0,
-        {"rho": (-1.0, 1.0)},
-    )
-    return {**_flat(found), "rho_arms_interval": arms["rho"].interval, "runs": len(probe)}
+    arms = [_means(values, arm) for values in (own, asked)]
+    rho = float(spearman(*arms, np.ones((1, len(arms[0]))))[0])
+    return {
+        **_flat(found),
+        "rho_arms": rho if np.isfinite(rho) else None,
+        "rho_arms_interval": fieller(rho, len(arms[0])),
+        "runs": len(probe),
+        "arms": len(arms[0]),
+    }
+
+
+def _means(values: Doubles, group: Ints) -> Doubles:
+    """(G,) means by group."""
+    return np.asarray(np.bincount(group, values) / np.bincount(group), np.float64)
+
+
+def fieller(rho: float, count: int) -> list[float] | None:
+    """The 95 % interval of a rank correlation of so many, by Fisher's z with a variance of 1.06 / (n - 3)
+    (Fieller, Hartley and Pearson 1957); None of fewer than FEWEST.
+    """
+    if count < FEWEST or not np.isfinite(rho):
+        return None
+    middle = np.arctanh(np.clip(rho, -MOST, MOST))
+    half = norm.ppf((1 + LEVEL) / 2) * np.sqrt(1.06 / (count - 3))
+    return [float(np.tanh(middle - half)), float(np.tanh(middle + half))]
 
 
 def along(runs: Sequence[tuple[Doubles, Doubles]]) -> dict[str, Any] | None:
@@ -107,8 +143,8 @@ def _flat(found: Mapping[str, Figure]) -> dict[str, Any]:
 
 
 def verdict(found: Mapping[str, Any] | None) -> str:
-    """``foretells``, ``misleads``, or ``does not tell``: whether the interval leaves 0 out, over arms where
-    it is given: the wider one as a rule.
+    """``foretells``, ``misleads``, or ``does not tell``: whether the interval leaves 0 out, that of the arms
+    where they are given.
     """
     interval = None if found is None else found.get("rho_arms_interval", found["rho_interval"])
     if interval is None or interval[0] <= 0 <= interval[1]:

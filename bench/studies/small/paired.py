@@ -2,8 +2,7 @@
 
 Whatever is drawn whole (fields, squares of tissue, runs) is a group. A figure is the mean over an encoder's
 seeds; intervals are over groups, at the levels of Student's t (pathtrain.evaluate.statistics), and say
-nothing of other
-seeds: for these the smallest and largest seed, and the difference of each, stand beside them.
+nothing of other seeds: for these the smallest and largest seed, and the difference of each, are beside them.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

@@ -1,19 +1,19 @@
 """Part 5: do the numbers that a run shows while it trains foretell what the test says of its encoder?
 
-Runs of the other parts are asked at their last step, and some of them along their steps. The probes are those
-of
-`pathtrain pretrain` (kNN, rank, SD, collapse), by the same functions on training groups; the loss is the
-log's.
+Runs of the other parts are asked at their last step, and some of them along their steps. The probes are
+those of `pathtrain pretrain` (kNN, rank, SD, collapse), by the same functions on training groups; the loss is
+the log's.
 
     kNN         mean recall of 20 neighbours' vote, of validating tiles by fitting ones, of each set of TESTS
     rank, SD    effective rank and spread of EBHI's training features
     collapse    how much more often than by chance a mitosis' 20 neighbours are of its own case; less is
-                better loss        of the step's row; less is better. Across runs only those of the commonest
-                method are compared,
-                as losses of different sums are not of one scale
+                better
+    loss        of the step's row; less is better. Across runs only those of the commonest method are
+                compared, as losses of different sums are not of one scale
 
 No probe has seen a test group; the encoders have seen the probes' tiles, without labels, as on a lab's own
-data. The test is AUROC of a linear layer fitted on all training groups. A run is one seed of an arm.
+data. The test is AUROC of a linear layer fitted on all training groups. A run is one seed of an arm; runs are
+compared with those of their own part.
 """
 
 import json
@@ -227,8 +227,11 @@ def _across(last: Sequence[Moment], probe: str, test: str) -> dict[str, Any] | N
     if probe == "loss" and have:
         ((usual, _),) = Counter(each.method for each in have).most_common(1)
         have = [each for each in have if each.method == usual]
-    arm = np.unique([each.arm for each in have], return_inverse=True)[1].astype(np.int64)
-    return across(*_values(have, probe, test), arm)
+    arm, part = (
+        np.unique(names, return_inverse=True)[1].astype(np.int64)
+        for names in ([each.arm for each in have], [each.arm.partition("-")[0] for each in have])
+    )
+    return across(*_values(have, probe, test), arm, part)
 
 
 def _along(found: Sequence[Moment], probe: str, test: str) -> dict[str, Any] | None:
@@ -256,32 +259,38 @@ def sentences(table: Mapping[str, Any]) -> list[str]:
                     ("lost_at_random", "at random") if where == "across" else ("lost_at_end", "at the end")
                 )
                 parts.append(
-                    f"{verdict(found)} {test} (rho {_ended(found, 'rho', '+.2f')}; going by it loses "
+                    f"{verdict(found)} {test} (rho {_rho(found)}; going by it loses "
                     f"{found['lost']:.3f} AUROC, {name} {found[other]:.3f})"
                 )
             lines.append(f"{words}, {probe} {'; '.join(parts)}.")
     return lines
 
 
-def _ended(found: Mapping[str, Any], name: str, form: str) -> str:
-    ends = found.get(f"{name}_arms_interval", found[f"{name}_interval"])
-    return f"{found[name]:{form}}" + ("" if ends is None else f" [{ends[0]:{form}}, {ends[1]:{form}}]")
+def _rho(found: Mapping[str, Any]) -> str:
+    """The rank correlation of the arms' means where there are arms, else the mean of the runs' own."""
+    name = "rho_arms" if found.get("rho_arms") is not None else "rho"
+    ends = found[f"{name}_interval"]
+    return f"{found[name]:+.2f}" + ("" if ends is None else f" [{ends[0]:+.2f}, {ends[1]:+.2f}]")
 
 
 def markdown(result: Mapping[str, Any]) -> str:
     """Correlations as tables, then the sentences."""
     lines: list[str] = []
-    for where, head in (("across", "Across runs, at their last step"), ("along", "Along the steps of a run")):
+    for where, head in (
+        ("across", "Across runs of a part, at their last step, by the means of its arms"),
+        ("along", "Along the steps of a run"),
+    ):
         tests = list(next(iter(result[where].values())))
+        counts = ("runs", "arms") if where == "across" else ("runs",)
         lines += [f"{head}: Spearman's rho with the test's AUROC", ""]
-        lines += [f"| probe | {' | '.join(tests)} | runs |", "| --- " * (len(tests) + 2) + "|"]
+        lines += [
+            f"| probe | {' | '.join([*tests, *counts])} |",
+            "| --- " * (len(tests) + len(counts) + 1) + "|",
+        ]
         for probe, found in result[where].items():
-            cells = [
-                _ended(each, "rho", "+.2f") if each and each["rho"] is not None else ""
-                for each in found.values()
-            ]
-            runs = max((each["runs"] for each in found.values() if each), default=0)
-            lines.append(f"| {probe} | {' | '.join(cells)} | {runs} |")
+            cells = [_rho(each) if each and each["rho"] is not None else "" for each in found.values()]
+            cells += [str(max((each[key] for each in found.values() if each), default=0)) for key in counts]
+            lines.append(f"| {probe} | {' | '.join(cells)} |")
         lines.append("")
-    lines += ["Intervals: across runs over arms, whose seeds are drawn together; along steps over runs.", ""]
+    lines += ["Intervals: across runs Fieller's, of the arms' means; along steps over runs.", ""]
     return "\n".join([*lines, *(f"- {each}" for each in result["sentences"]), ""])

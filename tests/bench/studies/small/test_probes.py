@@ -35,20 +35,46 @@ def test_what_is_lost_is_counted_from_the_best_run_of_the_sample() -> None:
     lost, at_random = foretelling.regret(probe, test, np.array([[1.0, 1, 1, 1], [0, 1, 1, 0], [1, 1, 0, 0]]))
     assert lost == pytest.approx([0.9 - 0.7, 0.0, 0.4])
     assert at_random == pytest.approx([0.9 - 0.7, 0.05, 0.2])
+    assert np.isnan(foretelling.regret(probe, test, np.zeros((1, 4)))).all()
 
 
 def test_a_planted_relation_is_found_and_none_is_not() -> None:
     rng = np.random.default_rng(0)
-    test, arm = np.linspace(0.6, 0.9, RUNS), np.arange(RUNS) // 2
-    good = foretelling.across(test + rng.normal(0, 0.01, RUNS), test, arm)
+    test, arm, part = np.linspace(0.6, 0.9, RUNS), np.arange(RUNS) // 2, np.zeros(RUNS, np.int64)
+    good = foretelling.across(test + rng.normal(0, 0.01, RUNS), test, arm, part)
     assert good is not None
     assert good["rho"] > 0.9
-    assert good["runs"] == RUNS
+    assert (good["runs"], good["arms"]) == (RUNS, RUNS // 2)
     assert foretelling.verdict(good) == "foretells"
     assert good["lost"] < good["lost_at_random"]
-    assert foretelling.verdict(foretelling.across(-test, test, arm)) == "misleads"
-    assert foretelling.verdict(foretelling.across(rng.permutation(test), test, arm)) == "does not tell"
-    assert foretelling.across(test[:3], test[:3], arm[:3]) is None
+    assert foretelling.verdict(foretelling.across(-test, test, arm, part)) == "misleads"
+    assert foretelling.verdict(foretelling.across(rng.permutation(test), test, arm, part)) == "does not tell"
+    assert foretelling.across(test[:3], test[:3], arm[:3], part[:3]) is None
+
+
+def test_what_parts_have_of_their_own_foretells_nothing() -> None:
+    """Two parts that are apart in probe and test, and within each of which the probe says nothing."""
+    part, arm = np.repeat([0, 1], 8), np.arange(16) // 2
+    probe = part * 10 + np.tile([1.0, 2, 3, 4, 4, 3, 2, 1], 2)
+    test = part * 0.5 + np.tile([0.1, 0.2, 0.3, 0.4], 4)
+    found = foretelling.across(probe, test, arm, part)
+    assert found is not None
+    assert abs(found["rho"]) < 0.1
+    assert foretelling.verdict(found) == "does not tell"
+    assert found["lost"] == pytest.approx(0.4 - (0.4 + 0.1) / 2)  # the largest two probes of each part
+
+
+def test_few_arms_whose_seeds_agree_are_no_proof() -> None:
+    """Fifteen runs that go with the test, but of five arms: their order may be chance."""
+    arm = np.repeat(np.arange(5), 3)
+    values = np.array([0.1, 0.3, 0.2, 0.5, 0.4])[arm] + np.tile([0.0, 0.01, 0.02], 5)
+    found = foretelling.across(values, arm + 0.01, arm, np.zeros(15, np.int64))
+    assert found is not None
+    assert found["rho_interval"][0] > 0
+    assert foretelling.verdict(found) == "does not tell"
+    # of 30 pairs with rho .5 the z interval is arctanh(.5) -+ 1.96 sqrt(1.06 / 27)
+    assert foretelling.fieller(0.5, 30) == pytest.approx([0.159, 0.734], abs=0.001)
+    assert foretelling.fieller(0.5, 3) is None
 
 
 def test_along_the_steps_each_run_is_ranked_by_itself() -> None:
@@ -80,7 +106,7 @@ def test_probes_see_what_is_planted_in_the_features() -> None:
 
 
 def _moment(run: int, step: int, last: bool, good: float, method: str = "dinov2") -> probes.Moment:
-    arm = f"arm{run // 2}"
+    arm = f"part-arm{run // 2}"
     values = {"kNN of ebhi": good, "collapse": 1 - good, "loss": 3 - good}
     found = probes.Moment(f"{arm}-{run % 2}", arm, method, step, last, Path("run"), values)
     found.tests["ebhi"] = good
@@ -107,7 +133,7 @@ def test_less_is_better_of_some_and_losses_of_other_methods_are_left_out() -> No
     )  # one run
     text = probes.markdown({**table, "sentences": said})
     assert "| loss | +1.00 [" in text
-    assert f"| {RUNS} |" in text
+    assert f"| {RUNS} | {RUNS // 2} |" in text
 
 
 def test_moments_are_the_last_step_of_all_and_some_steps_of_the_first_seeds(
