@@ -175,12 +175,12 @@ def _measure(study: Study, found: Sequence[Moment], tests: Sequence[tuple[str, K
 
 
 def _size(study: Study, run: str) -> int:
-    """Side that a run's part scores images at; part 4 has sizes of its own."""
+    """Side that the runs of a part are scored at here, all alike; part 4 has sizes of its own."""
     if not run.startswith("resolution"):
         return study.common.size
     settings = study.part("resolution", resolution_runs.Settings)
-    own, large = settings.sizes(resolution_runs.recipe_of(study, settings))
-    return large if run.startswith("resolution-larger") else own
+    own, _ = settings.sizes(resolution_runs.recipe_of(study, settings))
+    return own
 
 
 def probed(name: str, x: Floats, known: Labels, validates: npt.NDArray[np.bool_]) -> dict[str, float]:
@@ -263,6 +263,14 @@ def sentences(table: Mapping[str, Any]) -> list[str]:
                     f"{found['lost']:.3f} AUROC, {name} {found[other]:.3f})"
                 )
             lines.append(f"{words}, {probe} {'; '.join(parts)}.")
+    every = [
+        each for where in ("across", "along") for tests in table[where].values() for each in tests.values()
+    ]
+    asked = [verdict(each) for each in every if each is not None and each["rho"] is not None]
+    lines.append(
+        f"Of {len(asked)} relations {asked.count('foretells')} foretell and {asked.count('misleads')} mislead; "
+        "intervals are of 95 % each, so one in twenty would by chance."
+    )
     return lines
 
 

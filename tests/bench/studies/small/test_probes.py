@@ -125,7 +125,8 @@ def test_less_is_better_of_some_and_losses_of_other_methods_are_left_out() -> No
     assert table["across"]["kNN of ebhi"]["ebhi"]["runs"] == RUNS + 3
     assert table["across"]["loss"]["ebhi"]["runs"] == RUNS
     said = probes.sentences(table)
-    assert len(said) == 6
+    assert len(said) == 7
+    assert said[-1].startswith("Of 6 relations 3 foretell and 0 mislead;")
     assert said[0].startswith("Across runs, kNN of ebhi foretells ebhi (rho +1.00 [")
     assert "going by it loses 0.000 AUROC, at random 0.2" in said[0]
     assert said[3].startswith(
