@@ -28,20 +28,7 @@ def scored(study: Study, encoders: Sequence[Encoder], settings: nuclei.Segmentat
         "expression": spots.expression(study, encoders, against),
     }
     rows = [*found["segmentation"]["rows"], *found["expression"]["rows"]]
-    return {**found, "sentences": sentences(rows, arms[0])}
-
-
-def sentences(rows: Sequence[paired.Row], name: str) -> list[str]:
-    """What an encoder is above, below, or not told apart from, a sentence for each figure."""
-    lines = []
-    for row in (row for row in rows if row["encoder"] == name):
-        said: dict[str, list[str]] = {"above": [], "below": [], "level": []}
-        for other, gap in row["minus"].items():
-            said[paired.verdict(gap)].append(f"{other} ({paired.apart(gap)})")
-        words = {"above": "above", "below": "below", "level": "not told apart from"}
-        parts = [f"{words[key]} {', '.join(names)}" for key, names in said.items() if names]
-        lines.append(f"{row['figure']}: {name} {row['value']:.3f}: {'; '.join(parts)}.")
-    return lines
+    return {**found, "sentences": paired.summaries(rows, arms[:1])}
 
 
 def markdown(result: Mapping[str, Any]) -> str:

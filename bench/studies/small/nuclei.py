@@ -51,7 +51,7 @@ class Segmentation(Strict):
     tiles: Annotated[int, Field(ge=1)] = 8
     window: Annotated[int, Field(ge=32, le=256)] = 256
     size: Annotated[int, Field(ge=32)] | None = None
-    steps: Annotated[int, Field(ge=1)] = 150
+    steps: Annotated[int, Field(ge=1)] = 120
     batch: Annotated[int, Field(ge=2)] = 8
     lr: Annotated[float, Field(gt=0)] = 0.004
 

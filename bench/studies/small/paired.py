@@ -6,7 +6,7 @@ nothing of other
 seeds: for these the smallest and largest seed, and the difference of each, stand beside them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from pathtrain.evaluate.statistics import Doubles, Figure, figures
 Statistic = Callable[[Doubles], Doubles]
 Row = dict[str, Any]
 Verdict = Literal["above", "below", "level"]
+WORDS: dict[Verdict, str] = {"above": "above", "below": "below", "level": "not told apart from"}
 
 
 def rows(
@@ -83,10 +84,16 @@ def verdict(gap: Mapping[str, Any]) -> Verdict:
     return "above" if gap["value"] > 0 else "below"
 
 
-def sentence(figure: str, name: str, other: str, gap: Mapping[str, Any]) -> str:
-    """A difference in words, of the same size whatever it is."""
-    words = {"above": "is above", "below": "is below", "level": "cannot be told from"}[verdict(gap)]
-    return f"{figure}: {name} {words} {other}: {apart(gap)}."
+def summaries(found: Sequence[Row], names: Collection[str]) -> list[str]:
+    """What encoders are above, below or not told apart from: a sentence for each figure."""
+    lines = []
+    for row in (row for row in found if row["encoder"] in names and row["minus"]):
+        said: dict[Verdict, list[str]] = {"above": [], "below": [], "level": []}
+        for other, gap in row["minus"].items():
+            said[verdict(gap)].append(f"{other} ({apart(gap)})")
+        parts = [f"{WORDS[key]} {', '.join(others)}" for key, others in said.items() if others]
+        lines.append(f"{row['figure']}, {row['encoder']}: {row['value']:.3f}, {'; '.join(parts)}.")
+    return lines
 
 
 def apart(gap: Mapping[str, Any]) -> str:
@@ -99,14 +106,16 @@ def _ends(interval: Sequence[float] | None, form: str) -> str:
 
 
 def table(found: Sequence[Row]) -> str:
-    """Rows as Markdown, a column per encoder that one is compared with."""
-    others = list(dict.fromkeys(other for row in found for other in row["minus"]))
-    columns = ["figure", "encoder", "mean [95 %]", "seeds", *(f"minus {other}" for other in others)]
+    """Rows as Markdown; of differences those that are clear are bold."""
+    columns = ["figure", "encoder", "mean [95 %]", "seeds", "minus others"]
     lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
     for row in found:
         seeds = row["seeds"]
         spread = f"{min(seeds):.3f} to {max(seeds):.3f}" if len(seeds) > 1 else ""
+        gaps = [
+            f"{other} **{apart(gap)}**" if gap["clear"] else f"{other} {apart(gap)}"
+            for other, gap in row["minus"].items()
+        ]
         cells = [row["figure"], row["encoder"], f"{row['value']:.3f}{_ends(row['interval'], '.3f')}", spread]
-        cells += [apart(row["minus"][other]) if other in row["minus"] else "" for other in others]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join([*cells, '<br>'.join(gaps)])} |")
     return "\n".join(lines)

@@ -142,26 +142,18 @@ def sentences(
     moved: Mapping[str, Sequence[float]],
     settings: Settings,
 ) -> list[str]:
-    """What holds and what does not, a sentence for each question, of one size."""
+    """What holds and what does not, a sentence for each encoder and figure."""
     found = [
         f"While post-training, the teacher's weights moved by {np.mean(moved[LARGER]):.1%} of their length "
         f"on larger views and by {np.mean(moved[LONGER]):.1%} at its own size (momentum "
         f"{settings.momentum:.3f}, {settings.more} steps)."
     ]
-    asked = [nuclei.TASK, EBHI["auroc"]]
-    gaps = [
-        (row["figure"], row["encoder"], other, row["minus"][other])
-        for figure in asked
-        for row in rows
-        if row["figure"] == figure
-        for other in against.get(row["encoder"], ())
-        if other in row["minus"]
-    ]
-    found += [paired.sentence(*gap) for gap in gaps]
-    clear = Counter(paired.verdict(gap) for *_, gap in gaps)
+    asked = [row for row in rows if row["figure"] in (nuclei.TASK, EBHI["auroc"])]
+    found += paired.summaries(asked, list(against))
+    clear = Counter(paired.verdict(gap) for row in asked for gap in row["minus"].values())
     found.append(
-        f"Of {len(gaps)} comparisons {clear['above']} are clear gains, {clear['below']} clear losses, and "
-        f"{clear['level']} cannot be told from none; intervals are of 95 % each, not of all together."
+        f"Of {clear.total()} comparisons {clear['above']} are clear gains, {clear['below']} clear losses, "
+        f"and {clear['level']} cannot be told from none; intervals are of 95 % each, not of all together."
     )
     return found
 

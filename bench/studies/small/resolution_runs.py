@@ -38,7 +38,7 @@ class Settings(Strict):
 
     recipe: str = "midnight-tiny"
     changes: tuple[str, ...] = ()
-    steps: Annotated[int, Field(ge=1)] = 300
+    steps: Annotated[int, Field(ge=1)] = 250
     more: Annotated[int, Field(ge=1)] = 75
     kde: Positive = 0.05
     koleo: Positive = 0.1

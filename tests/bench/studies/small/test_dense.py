@@ -58,25 +58,27 @@ def test_a_gain_that_is_smaller_than_the_spread_of_fields_is_found_by_pairing() 
     assert new["seeds"] == pytest.approx([new["value"] + each for each in (0.0, 0.01, -0.01)])
     assert "absent" not in new["minus"]
     assert old["minus"] == {}
-    assert paired.sentence("Dice", "new", "old", gap).startswith("Dice: new is above old: +0.050 [+0.")
+    (said,) = paired.summaries([new, old], ["new", "old"])
+    assert said.startswith(f"Dice, new: {new['value']:.3f}, above old (+0.050 [+0.")
     assert paired.verdict(_rows(gain=-0.05)[0]["minus"]["old"]) == "below"
 
 
 def test_no_gain_and_a_gain_of_some_seeds_alone_are_not_clear() -> None:
-    none = _rows(gain=0.0)[0]["minus"]["old"]
-    assert paired.verdict(none) == "level"
-    assert "cannot be told from old" in paired.sentence("Dice", "new", "old", none)
+    rows = _rows(gain=0.0)
+    assert paired.verdict(rows[0]["minus"]["old"]) == "level"
+    assert ", not told apart from old (" in paired.summaries(rows, ["new"])[0]
     some = _rows(gain=0.05, seeds=(0.2, -0.1, -0.1))[0]["minus"]["old"]
     assert some["interval"][0] > 0
     assert min(some["seeds"]) < 0
     assert paired.verdict(some) == "level"
 
 
-def test_the_table_has_a_column_for_each_that_is_compared_with() -> None:
+def test_the_table_has_clear_differences_in_bold() -> None:
     head, _, new, old = paired.table(_rows(gain=0.05)).splitlines()
-    assert head == "| figure | encoder | mean [95 %] | seeds | minus old |"
-    assert "| +0.050 [" in new
+    assert head == "| figure | encoder | mean [95 %] | seeds | minus others |"
+    assert "| old **+0.050 [" in new
     assert old.endswith("|  |  |")
+    assert "| old +0.000 [" in paired.table(_rows(gain=0.0))
 
 
 def _model(seed: int) -> LoadedModel:
@@ -213,7 +215,6 @@ def test_both_tasks_say_what_the_first_encoder_is_above_below_and_level_with(
     assert list(asked[0]) == ["new"]
     assert {RANDOM, COLOUR, nuclei.colour_at(32), nuclei.colour_at(64)} <= set(asked[0]["new"])
     above, level, again = result["sentences"]
-    assert "new 0." in above
-    assert ": above old (+0.050 [" in above
-    assert ": not told apart from old (" in level
+    assert ", above old (+0.050 [" in above
+    assert ", not told apart from old (" in level
     assert level == again

@@ -115,15 +115,20 @@ def test_each_question_has_a_sentence_whatever_the_answer() -> None:
     )
     larger, parent = f"{LARGER}, 112 px", f"{resolution.PARENT}, 112 px"
     rows: list[dict[str, Any]] = [
-        {"figure": nuclei.TASK, "encoder": larger, "minus": {parent: better}},
-        {"figure": nuclei.TASK, "encoder": KDE, "minus": {NONE: same, KOLEO: same}},
-        {"figure": resolution.EBHI["knn"], "encoder": KDE, "minus": {NONE: better}},  # in the table alone
+        {"figure": nuclei.TASK, "encoder": larger, "value": 0.5, "minus": {parent: better}},
+        {"figure": nuclei.TASK, "encoder": KDE, "value": 0.4, "minus": {NONE: same, KOLEO: same}},
+        {
+            "figure": resolution.EBHI["knn"],
+            "encoder": KDE,
+            "value": 0.4,
+            "minus": {NONE: better},
+        },  # in the table
     ]
     moved, *said, last = resolution.sentences(rows, against, {LARGER: [0.2, 0.4], LONGER: [0.1]}, Settings())
     assert "moved by 30.0% of their length on larger views and by 10.0% at its own size" in moved
+    level = "+0.000 [-0.050, +0.050]"
     assert said == [
-        f"{nuclei.TASK}: {larger} is above {parent}: +0.100 [+0.050, +0.150].",
-        f"{nuclei.TASK}: {KDE} cannot be told from {NONE}: +0.000 [-0.050, +0.050].",
-        f"{nuclei.TASK}: {KDE} cannot be told from {KOLEO}: +0.000 [-0.050, +0.050].",
+        f"{nuclei.TASK}, {larger}: 0.500, above {parent} (+0.100 [+0.050, +0.150]).",
+        f"{nuclei.TASK}, {KDE}: 0.400, not told apart from {NONE} ({level}), {KOLEO} ({level}).",
     ]
     assert last.startswith("Of 3 comparisons 1 are clear gains, 0 clear losses, and 2 cannot be told")
