@@ -64,10 +64,10 @@ class TrainingSettings(Strict):
         seeds: of stages 2 and 3, and of random weights; DINO's is one run.
     """
 
-    dino_steps: Number = 900
+    dino_steps: Number = 1500
     dino_batch: Number = 32
     dino_lr: Positive = 0.0005
-    steps: Number = 150
+    steps: Number = 200
     batch: Number = 16
     draw: Number | None = None
     warmup_steps: Count = 20
