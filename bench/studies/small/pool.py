@@ -29,7 +29,8 @@ def pool(study: Study, purpose: For) -> Path:
     where = study.work / "sets" / f"pool-{purpose}"
     images = study.work / "tiles" / "pool" / purpose
     if not images.exists():
-        _write(images, _sources(study.data, purpose))
+        found = list(_sources(study.data, purpose))
+        _write(images, found[:: max(1, len(found) // study.common.pool)] if study.common.pool else found)
     return imported(images, where)
 
 
@@ -60,7 +61,7 @@ def _sources(data: Path, purpose: For) -> Iterator[tuple[Row, str]]:
             yield Row(path, "", path.stem, False), name
 
 
-def _write(where: Path, found: Iterator[tuple[Row, str]]) -> None:
+def _write(where: Path, found: list[tuple[Row, str]]) -> None:
     half = where.with_name(f"{where.name}.half")
     half.mkdir(parents=True, exist_ok=True)
     lines = ["file,label,group"]

@@ -19,6 +19,7 @@ from pathtrain.evaluate.statistics import Doubles, figures, mean_interval
 # (R, G) how often each group is in a sample -> (R,) the figure of each sample
 Statistic = Callable[[Doubles], Doubles]
 Seeds = Sequence[Statistic]
+Name = tuple[str, ...]  # of a row, or of the two of a difference
 
 
 def compared(
@@ -46,8 +47,10 @@ def compared(
         if len({len(rows[first]), len(rows[second])} - {1}) > 1:
             raise ValueError(f"{first} and {second} are of differing seeds, and cannot be paired")
 
-    def each(copies: Doubles) -> dict[tuple[str, ...], list[Doubles]]:
-        found = {(name,): [one(copies) for one in seeds] for name, seeds in rows.items()}
+    def each(copies: Doubles) -> dict[Name, list[Doubles]]:
+        found: dict[Name, list[Doubles]] = {
+            (name,): [one(copies) for one in seeds] for name, seeds in rows.items()
+        }
         for pair in pairs:
             first, second = (found[name,] for name in pair)
             count = max(len(first), len(second))
@@ -55,7 +58,9 @@ def compared(
         return found
 
     width = bounds[1] - bounds[0]
-    limits = {(name,): bounds for name in rows} | dict.fromkeys(pairs, (-width, width))
+    limits: dict[Name, tuple[float, float]] = {(name,): bounds for name in rows} | dict.fromkeys(
+        pairs, (-width, width)
+    )
     means = figures(
         lambda copies: {key: np.mean(found, axis=0) for key, found in each(copies).items()},
         groups,

@@ -10,6 +10,7 @@
 Each test is there plain, and normalised by Macenko's method.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ from small.tiles import folder
 
 Share = Annotated[float, Field(ge=0, le=1)]
 PLAIN, NORMALISED, UNCAST = "plain", "normalised", "no cast"
+MAKES_TILES = {"classes", "agreement", "cast", "turn", "train_slides", "test_slides", "tiles", "seed"}
 COMPOSED, SCANNED = ("ebhi", "lc25000"), "mitoses"
 
 
@@ -78,6 +80,12 @@ class Settings(Strict):
     tiles: Annotated[int, Field(gt=0)] | None = None
     k: Annotated[int, Field(gt=0)] = 20
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def tiles_key(self) -> str:
+        """A hash of all that the tiles follow from: others are made in a folder of their own."""
+        text = self.model_dump_json(include=MAKES_TILES)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     @model_validator(mode="after")
     def _two_rates(self) -> "Settings":
@@ -118,7 +126,7 @@ def made(study: Study, settings: Settings) -> Material:
         TestGroups: before the choice is made.
         UsageError: a class that LC25000 lacks, or too few groups for the slides.
     """
-    where = study.work / "stain"
+    where = study.work / "stain" / settings.tiles_key
     tests = {name: _tiles(study, name, "test", settings) for name in ("lc25000", SCANNED)}
     training = _training(study, where, settings)
     fit, test = {}, {}
@@ -170,7 +178,7 @@ def _training(study: Study, where: Path, settings: Settings) -> Path:
         for tile in _tiles(study, SCANNED, "train", settings):
             rows.append((tile._replace(label=SCANNED, group=f"{SCANNED}-{tile.group}"), None))
         recoloured(rows, images, SIDE)
-    return imported(images, where / "training-set", "--stain", "fit")
+    return imported(images, where / f"training-{where.name}", "--stain", "fit")
 
 
 def _shortcut(study: Study, where: Path, settings: Settings, test: list[Tile]) -> tuple[Path, Path]:

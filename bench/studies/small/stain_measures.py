@@ -102,7 +102,8 @@ def robustness(
                 ]
             )
         )
-    chance, found = float("nan"), {}
+    chance = float("nan")
+    found: dict[str, list[Statistic]] = {}
     for name, many in features.items():
         cohort, order = read[name]
         measured = [search(x[order], cohort, NeighbourParams(k=k), seed)[2] for x in many]

@@ -11,6 +11,7 @@ AMi-Br's mitotic figures (2 classes, 128 px, groups are cases, 5 scanners).
 
 import csv
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,8 +121,21 @@ def folder(study: Study, name: str, side: Side, kind: Kind = "plain") -> Path:
     check_side(study, side)
     where = study.work / "tiles" / name / kind / side
     if not where.exists():
-        write(where, [row for row in rows(study.data, name) if row.on(side)], kind)
+        write(where, few([row for row in rows(study.data, name) if row.on(side)], study.common.tiles), kind)
     return where
+
+
+def few(found: list[Row], most: int | None) -> list[Row]:
+    """The first ``most`` tiles of each group and label; None: all."""
+    if most is None:
+        return found
+    seen: Counter[tuple[str, str]] = Counter()
+    kept = []
+    for row in found:
+        seen[row.group, row.label] += 1
+        if seen[row.group, row.label] <= most:
+            kept.append(row)
+    return kept
 
 
 def write(where: Path, found: list[Row], kind: Kind) -> None:

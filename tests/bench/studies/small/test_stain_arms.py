@@ -54,3 +54,11 @@ def test_every_arm_is_compared_with_none() -> None:
 def test_settings_that_measure_nothing_are_refused(wrong: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Settings(**wrong)
+
+
+def test_tiles_of_other_settings_are_others() -> None:
+    """What is trained and measured changes no tile; what they are made by does."""
+    key = Settings().tiles_key
+    assert Settings(steps=7, k=3, jitter=0.1, rates=(0.8, 0.2)).tiles_key == key
+    others = [Settings(cast=0.2), Settings(tiles=1), Settings(seed=1), Settings(test_slides=6)]
+    assert len({key, *(one.tiles_key for one in others)}) == 5
