@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 
 sys.path.append(str(Path(__file__).parents[4] / "bench" / "studies"))
 
-from small import foretelling, probes
+from small import foretelling, probe_words, probes
 from small.config import Common, Study
 from small.scores import Labels
 
@@ -124,7 +124,7 @@ def test_less_is_better_of_some_and_losses_of_other_methods_are_left_out() -> No
         assert table["along"][probe]["ebhi"]["rho"] == pytest.approx(1)
     assert table["across"]["kNN of ebhi"]["ebhi"]["runs"] == RUNS + 3
     assert table["across"]["loss"]["ebhi"]["runs"] == RUNS
-    said = probes.sentences(table)
+    said = probe_words.sentences(table)
     assert len(said) == 7
     assert said[-1].startswith("Of 6 relations 3 foretell and 0 mislead;")
     assert said[0].startswith("Across runs, kNN of ebhi foretells ebhi (rho +1.00 [")
