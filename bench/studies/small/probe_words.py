@@ -32,8 +32,8 @@ def sentences(table: Mapping[str, Any]) -> list[str]:
     ]
     asked = [verdict(each) for each in every if each is not None and each["rho"] is not None]
     lines.append(
-        f"Of {len(asked)} relations {asked.count('foretells')} foretell and {asked.count('misleads')} mislead; "
-        "intervals are of 95 % each, so one in twenty would by chance."
+        f"Of {len(asked)} relations {asked.count('foretells')} foretell and {asked.count('misleads')} "
+        "mislead; intervals are of 95 % each, so one in twenty would by chance."
     )
     return lines
 
