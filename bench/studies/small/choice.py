@@ -1,10 +1,10 @@
 """The choice of the recipe, on validating groups alone: a few candidates, each trained for some minutes.
 
 Every candidate is the base recipe (``common.recipe``) with changes. It is trained on the pool without the
-validating groups, and scored by logistic regression fitted on the sides ``fit`` and asked on ``validation``
-of EBHI as it is and of LC25000 equalised; the mean of both AUROCs decides. The winner is written to
-encoder.yaml of the work folder, with the steps of the real training, and choice.json says so: from then on
-test groups may be looked at.
+validating groups, and scored by logistic regression fitted on the sides ``fit`` and asked on ``validation``:
+EBHI as it is, LC25000 equalised, mitoses. The mean of their AUROCs decides, of the candidates; beside them
+stand what they are compared with later. The winner is written to encoder.yaml of the work folder, with the
+steps of the real training, and choice.json says so: from then on test groups may be looked at.
 """
 
 import json
@@ -23,7 +23,7 @@ from small.scores import Labels, auroc, guesses
 from small.tiles import CHOICE, folder
 from small.training import Job, seconds, trained
 
-ASKED = (("ebhi", "plain"), ("lc25000", "equalised"))
+ASKED = (("ebhi", "plain"), ("lc25000", "equalised"), ("mitoses", "plain"))
 
 
 class Settings(Strict):

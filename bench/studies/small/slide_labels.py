@@ -290,6 +290,11 @@ def markdown(result: dict[str, Any]) -> str:
         f"its {common['cells']} tiles are in several slides, which hang together in groups of "
         f"{', '.join(map(str, common['components']))}.",
         "",
+        "How much of a slide is tumour, and that no organ is asked, was chosen by handmade features of all "
+        "slides in a pilot, in which texture told organs at an AUROC of 1.00. Colour is of the tiles as they "
+        "are equalised; networks read them from JPEGs of quality 100, whose rounding moves a tile's mean and "
+        "SD by some .02 grey levels, by its texture.",
+        "",
         f"Three stages of {result['recipe']}, {training['steps']} steps of {training['batch']} slides; DINO "
         f"{training['dino_steps']} steps of {training['dino_batch']} tiles. Chosen on inner slides, of "
         f"learning rates {rates} or C {strengths}: {values}. Trainings took {minutes:.0f} minutes of one "
