@@ -26,7 +26,7 @@ from machine import add_json, save
 from pathprep.errors import PathprepError
 from pathprep.storage import atomic
 from small import page
-from small.config import HERE, PARTS, Study, opened
+from small.core.config import HERE, PARTS, Study, opened
 
 
 def main() -> None:

@@ -16,12 +16,12 @@ from pydantic import Field
 from pathprep.storage import atomic
 from pathtrain.recipes.load import dump, load
 from pathtrain.recipes.strict import Strict
-from small.config import Study
-from small.encoders import Encoder, beside, features, handmade, of_runs
-from small.pool import pool
-from small.scores import Labels, auroc, guesses
-from small.tiles import CHOICE, folder
-from small.training import Job, seconds, trained
+from small.core.config import Study
+from small.core.encoders import Encoder, beside, features, handmade, of_runs
+from small.core.pool import pool
+from small.core.scores import Labels, auroc, guesses
+from small.core.tiles import CHOICE, folder
+from small.core.training import Job, seconds, trained
 
 ASKED = (("ebhi", "plain"), ("lc25000", "equalised"), ("mitoses", "plain"))
 

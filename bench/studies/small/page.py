@@ -8,7 +8,7 @@ from typing import Any
 from machine import describe, tag
 
 from pathprep.storage import atomic
-from small.config import PARTS, TREE
+from small.core.config import PARTS, TREE
 
 TITLES = {
     "choice": "The choice of the recipe",

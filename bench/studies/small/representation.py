@@ -1,7 +1,8 @@
 """Part 1: does a small encoder, trained for minutes, know more of tissue than colour, texture and chance do?
 
 The arms have the same network, views and steps, on all tiles that may be trained on. Each is scored on test
-groups that neither training nor choice has seen, beside what encoders.py lists; and at some steps on the way.
+groups that neither training nor choice has seen, beside what core/encoders.py lists; and at some steps on
+the way.
 """
 
 from typing import Annotated, Any
@@ -11,8 +12,8 @@ from pydantic import Field
 from pathtrain.recipes.strict import Strict
 from pathtrain.runs.milestones import entries
 from small import dense
-from small.config import Study
-from small.encoders import (
+from small.core.config import Study
+from small.core.encoders import (
     BASELINES,
     COLOUR,
     IMAGENET,
@@ -24,12 +25,12 @@ from small.encoders import (
     handmade,
     of_runs,
 )
-from small.encoders import features as encoded
-from small.nuclei import Segmentation
-from small.pool import pool
-from small.scores import Labels, guesses, rows_text, table
-from small.tiles import Kind, folder
-from small.training import Job, seconds, trained
+from small.core.encoders import features as encoded
+from small.core.pool import pool
+from small.core.scores import Labels, guesses, rows_text, table
+from small.core.tiles import Kind, folder
+from small.core.training import Job, seconds, trained
+from small.dense.nuclei import Segmentation
 
 # set, kind of tiles, the column that is asked. Content decides all but lc25000 as it is, which colour tells
 TASKS: tuple[tuple[str, Kind], ...] = (

@@ -1,0 +1,1 @@
+"""What the parts of the study share: its tiles, trainings, encoders and scores."""
