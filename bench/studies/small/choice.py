@@ -8,6 +8,7 @@ steps of the real training, and choice.json says so: from then on test groups ma
 """
 
 import json
+import re
 from typing import Annotated, Any
 
 import numpy as np
@@ -46,7 +47,7 @@ def run(study: Study) -> dict[str, Any]:
     recipe, data = study.config.parent / study.common.recipe, pool(study, "choice")
     steps = (f"steps={settings.steps}", f"checkpoint.every={settings.steps}")
     jobs = {
-        name: Job(f"choice-{name}", recipe, data, (*changes, *steps))
+        name: Job("choice-" + re.sub("[^a-z0-9]+", "-", name.lower()), recipe, data, (*changes, *steps))
         for name, changes in settings.candidates.items()
     }
     runs = trained(study, list(jobs.values()))
