@@ -4,7 +4,7 @@
 
 Parts are made in their order; `choice` first, as test groups are refused before it. What is in --work is
 not made again, so an interrupted study goes on where it was. --json writes
-bench/results/small-<machine>.json and the pages that are made of it (page.py).
+bench/results/small-<machine>.json and the tables beside it (page.py).
 """
 
 import argparse

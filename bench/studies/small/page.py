@@ -1,4 +1,4 @@
-"""The page "What small models show", and the README's paragraph, written from the study's results."""
+"""The tables and sentences of all parts on one page, from the study's results."""
 
 import importlib
 import sys

@@ -12,6 +12,7 @@ from pydantic import Field
 from pathtrain.recipes.strict import Strict
 from pathtrain.runs.milestones import entries
 from small import dense
+from small.core import paired
 from small.core.config import Study
 from small.core.encoders import (
     BASELINES,
@@ -114,12 +115,7 @@ def sentences(tasks: dict[str, list[dict[str, Any]]], arms: list[str]) -> list[s
     first, lines = arms[0], []
     for task, rows in tasks.items():
         own = next(row for row in rows if row["encoder"] == first and row["figure"] == "auroc")
-        said: dict[str, list[str]] = {"above": [], "below": [], "not told apart from": []}
-        for other, gap in own["minus"].items():
-            way = "not told apart from" if not gap["clear"] else "above" if gap["value"] > 0 else "below"
-            said[way].append(f"{other} ({gap['value']:+.3f})")
-        parts = [f"{way} {', '.join(names)}" for way, names in said.items() if names]
-        lines.append(f"{task}: AUROC {own['value']:.3f}: {'; '.join(parts)}.")
+        lines += [f"{task}: {line}" for line in paired.summaries([own], [first])]
     lost = [
         f"{task} ({other})"
         for task in sorted(CONTENT & tasks.keys())

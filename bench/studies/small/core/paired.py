@@ -59,7 +59,7 @@ def rows(
             **found[name, ""]._asdict(),
             "seeds": seeds[name],
             "minus": {
-                other: _gap(found[name, other], seeds[name], float(np.mean(seeds[other])))
+                other: gap_of(found[name, other], seeds[name], float(np.mean(seeds[other])))
                 for one, other in pairs
                 if one == name
             },
@@ -68,7 +68,7 @@ def rows(
     ]
 
 
-def _gap(figure: Figure, seeds: Sequence[float], level: float) -> dict[str, Any]:
+def gap_of(figure: Figure, seeds: Sequence[float], level: float) -> dict[str, Any]:
     """A difference; clear where its interval leaves 0 out and all seeds are on one side of the other."""
     apart = [value - level for value in seeds]
     one_side = min(apart) > 0 or max(apart) < 0

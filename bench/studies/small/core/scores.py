@@ -28,6 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from pathtrain.evaluate.statistics import figures
 from pathtrain.evaluate.tile_level.knn import vote
 from small.core.encoders import HANDMADE
+from small.core.paired import gap_of
 from small.core.tiles import table_of
 
 Floats = npt.NDArray[np.float32]
@@ -123,7 +124,7 @@ def table(
 
     Returns:
         Rows ``encoder``, ``figure``, ``value``, ``interval``, ``seeds``, and ``minus``: other -> ``value``,
-        ``interval``, ``clear``.
+        ``interval``, ``clear``, ``seeds``.
     """
     groups = int(test.group.max()) + 1
     made = figures(partial(_values, found, test, against), groups, 0)
@@ -134,10 +135,7 @@ def table(
             seeds = [made[figure, name, seed].value for seed in range(len(each))]
             minus = {}
             for other in against.get(name, ()):
-                gap, level = made[figure, name, other], made[figure, other].value
-                one_side = all(value > level for value in seeds) or all(value < level for value in seeds)
-                outside = gap.interval is not None and (gap.interval[0] > 0 or gap.interval[1] < 0)
-                minus[other] = {**gap._asdict(), "clear": bool(outside and one_side)}
+                minus[other] = gap_of(made[figure, name, other], seeds, made[figure, other].value)
             rows.append({"encoder": name, "figure": figure, **own._asdict(), "seeds": seeds, "minus": minus})
     return rows
 
